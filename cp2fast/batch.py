@@ -1,0 +1,82 @@
+"""The two contracts between the parts: what a source yields and what the network gets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class RaggedBatch:
+    """Decoded images of different sizes, back to back in one buffer.
+
+    Attributes:
+        pixels: uint8 ``[N]``, RGB, each image HWC and contiguous.
+        offset: int64 ``[B]``, where each image begins in ``pixels``.
+        height: int32 ``[B]``.
+        width: int32 ``[B]``.
+        index: int64 ``[B]``, the image's number in the data set.
+
+    All tensors are on one device. With independent backgrounds a batch of B samples holds 3 B
+    images: the foregrounds, then the query's and the key's backgrounds.
+    """
+
+    pixels: Tensor
+    offset: Tensor
+    height: Tensor
+    width: Tensor
+    index: Tensor
+
+    @staticmethod
+    def pack(images: Sequence[Tensor], index: Sequence[int] | Tensor) -> RaggedBatch:
+        """Lay out ``images`` (uint8 HWC RGB, all on one device) back to back."""
+        device = images[0].device
+        sizes = torch.tensor([image.numel() for image in images], dtype=torch.int64)
+        return RaggedBatch(
+            pixels=torch.cat([image.reshape(-1) for image in images]),
+            offset=(sizes.cumsum(0) - sizes).to(device),
+            height=torch.tensor([i.shape[0] for i in images], dtype=torch.int32, device=device),
+            width=torch.tensor([i.shape[1] for i in images], dtype=torch.int32, device=device),
+            index=torch.as_tensor(index, dtype=torch.int64, device=device),
+        )
+
+    def image(self, position: int) -> Tensor:
+        """The image at ``position`` of the batch: a uint8 ``[H, W, 3]`` view."""
+        begin, height, width = (
+            int(field[position]) for field in (self.offset, self.height, self.width)
+        )
+        return self.pixels[begin : begin + height * width * 3].view(height, width, 3)
+
+    def to(self, device: torch.device) -> RaggedBatch:
+        """The same batch on ``device``."""
+        return RaggedBatch(*(getattr(self, f.name).to(device) for f in fields(self)))
+
+    def __len__(self) -> int:
+        return len(self.offset)
+
+
+@dataclass(frozen=True)
+class CopyPasteBatch:
+    """Composed pairs, ready for the encoders.
+
+    Attributes:
+        query: ``[B, 3, S, S]`` channels-last, ImageNet-normalised; fp32, bf16 or fp16.
+        key: as ``query``.
+        query_mask: bool ``[B, S, S]``, True on the foreground.
+        key_mask: as ``query_mask``.
+    """
+
+    query: Tensor
+    key: Tensor
+    query_mask: Tensor
+    key_mask: Tensor
+
+    def to(self, device: torch.device) -> CopyPasteBatch:
+        """The same batch on ``device``."""
+        return CopyPasteBatch(*(getattr(self, f.name).to(device) for f in fields(self)))
+
+    def __len__(self) -> int:
+        return len(self.query)
