@@ -98,7 +98,7 @@ def uniform(
     seed: int, stream: Stream, epoch: ArrayLike, index: ArrayLike, block: ArrayLike = 0
 ) -> NDArray[np.float64]:
     """Four uniform numbers in [0, 1) for each (epoch, index, block): float64 ``[..., 4]``."""
-    return words(seed, stream, epoch, index, block) * 2.0**-32
+    return words(seed, stream, epoch, index, block).astype(np.float64) * 2.0**-32
 
 
 def integers(

@@ -1,0 +1,47 @@
+# make demo    environment, install, then the main job: pretraining on generated scenes
+# make test    environment, install, then lint, types and all tests
+
+VENV ?= .venv
+PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+BIN := $(VENV)/bin
+APT_PACKAGES := libopencv-dev libturbojpeg0-dev pkg-config
+APT_OK = [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null
+
+.PHONY: demo test lint clean
+
+demo: $(VENV)/.installed
+	$(BIN)/cp2fast pretrain $(if $(wildcard runs/demo/config.yaml),--resume)
+
+test: $(VENV)/.installed-dev lint
+	$(BIN)/pytest --cov=cp2fast --cov-report=term:skip-covered
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info
+
+# On Debian and Ubuntu the venv module is a package of its own.
+$(BIN)/python:
+	@[ -n "$(PYTHON)" ] || { echo "Python 3.11 or later is needed: apt-get install python3 python3-venv"; exit 2; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { $(APT_OK) && apt-get update -qq && apt-get install -y -qq python3-venv; } \
+		|| { echo "$(PYTHON) has no venv module: apt-get install python3-venv"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet --editable .
+	@touch $@
+
+# FFCV is built from source against system libraries; where they cannot be had, it is left out and
+# its tests say so.
+$(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
+	@pkg-config --exists opencv4 libturbojpeg 2>/dev/null || { $(APT_OK) && apt-get update -qq \
+		&& DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(APT_PACKAGES) g++ >/dev/null; } \
+		|| echo "not root on Debian or Ubuntu: for FFCV run apt-get install $(APT_PACKAGES) g++"
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	@if pkg-config --exists opencv4 libturbojpeg 2>/dev/null; then $(BIN)/pip install --quiet --editable '.[dev,ffcv]' \
+		|| echo "FFCV could not be built: its tests will be skipped"; fi
+	@touch $@ $(VENV)/.installed

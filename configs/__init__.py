@@ -1,0 +1,1 @@
+"""The recipes, one YAML file each, found by name from the command line."""

@@ -1,0 +1,1 @@
+"""What ``cp2fast bench`` runs."""

@@ -1,0 +1,99 @@
+"""The commands: parse, build, call; no logic."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cp2fast import __version__, config
+from cp2fast.config import PretrainSettings
+from cp2fast.errors import UserError
+
+app = typer.Typer(
+    name="cp2fast",
+    help="Pretrain whole segmentation networks on unlabelled photos by copy-paste contrast (CP2).",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+"""Base of the errors of the command line itself; typer does not export it."""
+
+
+def main() -> None:
+    """Run the command line; 0 done, 2 bad input, 1 anything else."""
+    try:
+        app(standalone_mode=False)
+    except UserError as error:
+        sys.exit(_refuse(str(error)))
+    except _UsageError as error:
+        sys.exit(_refuse(f"{error}; see cp2fast --help"))
+    except (KeyboardInterrupt, typer.Abort):
+        sys.exit(1)
+
+
+def _refuse(message: str) -> int:
+    print(f"cp2fast: {message}", file=sys.stderr)
+    return 2
+
+
+def _settings_help(kind: type[config.Section]) -> str:
+    """All settings as an unwrapped block of the help text."""
+    lines = ["\b", "Settings, as KEY=VALUE:"]
+    for setting in config.describe(kind):
+        lines += [
+            f"  {setting.key}  ({setting.values}; default {setting.default})",
+            f"      {setting.help}",
+        ]
+    return "\n".join(lines)
+
+
+@app.callback(invoke_without_command=True)
+def _top(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        print(f"cp2fast {__version__}")
+    elif context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@app.command(
+    help="Pretrain a network. Without arguments: the demo, a few minutes on two CPU cores.\n\n"
+    f"CONFIG is a recipe ({', '.join(config.recipes())}) or a YAML file.\n\n"
+    "\b\nExamples:\n"
+    "  cp2fast pretrain\n"
+    "  cp2fast pretrain r50 data.root=DIR\n"
+    "  cp2fast pretrain --resume --out runs/r50",
+    epilog=_settings_help(PretrainSettings),
+)
+def pretrain(
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[CONFIG] [KEY=VALUE]", help="Recipe and settings."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder (default runs/RECIPE).", metavar="DIR")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the run folder's newest checkpoint.")
+    ] = False,
+) -> None:
+    """Parse, then train."""
+    words = arguments or []
+    recipe = words.pop(0) if words and "=" not in words[0] else None
+    folder = out or Path("runs") / Path(recipe or "demo").stem
+    stored = folder / "config.yaml"
+    base = str(stored) if resume and recipe is None and stored.is_file() else recipe or "demo"
+    settings = config.load(PretrainSettings, base, words)
+    config.check_pretrain(settings)
+
+    # Imported here: torch takes seconds, which --help and a mistyped key need not wait for.
+    from cp2fast.train.command import run_pretrain
+
+    run_pretrain(settings, folder, resume)

@@ -1,0 +1,1 @@
+"""The op: from RaggedBatch to CopyPasteBatch."""

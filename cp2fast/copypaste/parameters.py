@@ -1,0 +1,53 @@
+"""The parameters of one batch of copy-paste: everything random that the op needs, drawn before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+QUERY_FOREGROUND, KEY_FOREGROUND, QUERY_BACKGROUND, KEY_BACKGROUND = range(4)
+"""The four views of a sample, in the order of axis V."""
+
+BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
+"""The four jitter operations, in the order of ``factor``'s last axis."""
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """What happens to each view of each sample; B samples, V = 4 views, all on one device.
+
+    A view is cropped, resized to S x S, flipped, jittered in ``order``, made grey, blurred and
+    normalised, in that order; then each foreground is pasted on its background.
+
+    Attributes:
+        source: int32 ``[B, V]``, which image of the RaggedBatch the view is cut from.
+        box: int32 ``[B, V, 4]``, the crop's top, left, height and width in source pixels.
+        flip: bool ``[B, V]``, mirrored left to right.
+        jitter: bool ``[B, V]``, whether colours are jittered at all.
+        factor: float32 ``[B, V, 4]``, brightness, contrast and saturation factors (1 changes
+            nothing), and the hue's shift in turns (0 changes nothing).
+        order: int32 ``[B, V, 4]``, the jitter operations in the order they are applied.
+        grey: bool ``[B, V]``.
+        sigma: float32 ``[B, V]``, standard deviation of the blur in output pixels; 0 is no blur.
+        paste: int32 ``[B, 2, 4]``, top, left, height and width of the query's and the key's
+            foreground rectangle in output pixels.
+    """
+
+    source: Tensor
+    box: Tensor
+    flip: Tensor
+    jitter: Tensor
+    factor: Tensor
+    order: Tensor
+    grey: Tensor
+    sigma: Tensor
+    paste: Tensor
+
+    def to(self, device: torch.device) -> Parameters:
+        """The same parameters on ``device``."""
+        return Parameters(*(getattr(self, f.name).to(device) for f in fields(self)))
+
+    def __len__(self) -> int:
+        return len(self.source)

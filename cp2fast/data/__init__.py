@@ -1,0 +1,1 @@
+"""Sources: from image files to RaggedBatch."""

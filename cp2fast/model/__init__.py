@@ -1,0 +1,1 @@
+"""The networks, the contrast that trains them, and weights in and out."""

@@ -1,0 +1,62 @@
+"""From image files to composed batches on the device of the network."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import torch
+
+from cp2fast.batch import CopyPasteBatch, RaggedBatch
+from cp2fast.config import DataSettings, PretrainSettings
+from cp2fast.copypaste.draw import draw
+from cp2fast.copypaste.op import copy_paste
+from cp2fast.data.images import list_images
+from cp2fast.data.scenes import generate_scenes
+from cp2fast.errors import UserError
+
+DEMO_DATA = Path("demo-data")
+_DEMO_SEED = 0
+
+
+def demo_root(settings: DataSettings) -> DataSettings:
+    """Where no folder is named, generate the demo scenes (once) and name theirs."""
+    if settings.root is not None:
+        return settings
+    if not DEMO_DATA.exists():
+        generate_scenes(DEMO_DATA, settings.scenes, _DEMO_SEED)
+    return settings.model_copy(update={"root": DEMO_DATA})
+
+
+def enough_images(settings: DataSettings, world: int = 1) -> list[Path]:
+    """The images below ``data.root``.
+
+    Raises:
+        UserError: no folder, no images, or fewer than a step takes.
+    """
+    if settings.root is None:
+        raise UserError("data.root is not set: name your folder of images with data.root=DIR")
+    images = list_images(settings.root)
+    needed = max(settings.batch_size * world, 3)
+    if len(images) < needed:
+        raise UserError(
+            f"data.root={settings.root} holds {len(images)} images, a step needs {needed}: "
+            f"use data.batch_size={max(len(images) // world, 1)} or more images"
+        )
+    return images
+
+
+def compose(
+    batches: Iterator[RaggedBatch],
+    settings: PretrainSettings,
+    start: int,
+    steps_per_epoch: int,
+    device: torch.device,
+) -> Generator[CopyPasteBatch, None, None]:
+    """Draw and paste each decoded batch and bring it to ``device``; the first is step ``start``."""
+    for step, batch in enumerate(batches, start):
+        epoch = step // steps_per_epoch
+        parameters = draw(
+            settings.train.seed, epoch, batch, settings.model.size, settings.data.background
+        )
+        yield copy_paste(batch, parameters, settings.model.size).to(device)

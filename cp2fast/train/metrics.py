@@ -1,0 +1,129 @@
+"""What a run logs: one typed row a logged step, to a file, to TensorBoard and to the screen."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from torch.utils.tensorboard.writer import SummaryWriter
+
+from cp2fast.train.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """One row of ``metrics.jsonl``.
+
+    Attributes:
+        step: steps done, from 1.
+        epoch: passes over the images done, with fraction.
+        loss: instance loss + weight * dense loss, of this step.
+        loss_instance: of this step.
+        loss_dense: of this step.
+        accuracy_instance: share of queries whose own key is nearer than every queued one.
+        accuracy_dense: share of images whose most similar pair of cells is foreground twice.
+        similarity_gap: mean cosine of query foreground cells to key foreground cells minus to key
+            background cells.
+        queue_fill: share of the queue that holds keys rather than its random start.
+        lr: learning rate of this step.
+        images_per_second: samples over all processes since the last logged step.
+        data_wait: share of that time spent waiting for data.
+    """
+
+    step: int
+    epoch: float
+    loss: float
+    loss_instance: float
+    loss_dense: float
+    accuracy_instance: float
+    accuracy_dense: float
+    similarity_gap: float
+    queue_fill: float
+    lr: float
+    images_per_second: float
+    data_wait: float
+
+
+class Log(Protocol):
+    """Takes a run's metrics as they come."""
+
+    def __call__(self, metrics: Metrics) -> None:
+        """Note one logged step."""
+
+
+@contextmanager
+def metrics_log(run: RunFolder, first_step: int, last_step: int, console: Console) -> Iterator[Log]:
+    """Log to ``metrics.jsonl``, TensorBoard and a progress bar; all are flushed at each row."""
+    bar = Progress(
+        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+        BarColumn(bar_width=None),
+        TextColumn("loss {task.fields[loss]}  {task.fields[rate]} images/s"),
+        TextColumn("data wait {task.fields[wait]}"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )
+    writer = SummaryWriter(str(run.tensorboard), purge_step=first_step + 1)
+    with run.metrics.open("a", encoding="utf-8") as file, bar:
+        task = bar.add_task(
+            "", total=last_step, completed=first_step, loss="...", rate="...", wait="..."
+        )
+
+        def log(metrics: Metrics) -> None:
+            file.write(json.dumps(asdict(metrics)) + "\n")
+            file.flush()
+            for field in fields(metrics):
+                if field.name != "step":
+                    writer.add_scalar(field.name, getattr(metrics, field.name), metrics.step)
+            writer.flush()
+            bar.update(
+                task,
+                completed=metrics.step,
+                loss=f"{metrics.loss:.4f}",
+                rate=f"{metrics.images_per_second:.1f}",
+                wait=f"{metrics.data_wait:.0%}",
+            )
+            if not console.is_terminal and _is_milestone(metrics.step, last_step):
+                console.print(
+                    f"step {metrics.step}/{last_step}  loss {metrics.loss:.4f}  "
+                    f"{metrics.images_per_second:.1f} images/s  data wait {metrics.data_wait:.0%}"
+                )
+
+        try:
+            yield log
+        finally:
+            writer.close()
+
+
+def _is_milestone(step: int, last_step: int) -> bool:
+    """About twenty lines a run where there is no terminal for a progress bar."""
+    return step == last_step or step % max(1, last_step // 20) == 0
+
+
+class Stopwatch:
+    """Splits wall time into waiting for data and the rest, between two logged steps."""
+
+    def __init__(self, step: int) -> None:
+        self._step = step
+        self._begin = time.perf_counter()
+        self._waited = 0.0
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Count the time inside as waiting for data."""
+        begin = time.perf_counter()
+        yield
+        self._waited += time.perf_counter() - begin
+
+    def lap(self, step: int) -> tuple[int, float, float]:
+        """Steps and seconds since the last lap, and the share of them spent waiting."""
+        now = time.perf_counter()
+        steps, seconds, waited = step - self._step, now - self._begin, self._waited
+        self._step, self._begin, self._waited = step, now, 0.0
+        return steps, seconds, waited / seconds

@@ -1,0 +1,156 @@
+"""A pretraining run: what it consists of, how it begins, and how it goes on from a checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from torch.optim import SGD, AdamW, Optimizer
+
+from cp2fast import __version__, config
+from cp2fast.config import PretrainSettings, TrainSettings
+from cp2fast.data.bad_images import BadImages
+from cp2fast.data.order import steps_per_epoch
+from cp2fast.errors import UserError
+from cp2fast.model.cp2 import CP2, build_cp2
+from cp2fast.model.weights import load_weights
+from cp2fast.train.batches import demo_root, enough_images
+from cp2fast.train.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
+from cp2fast.train.run_folder import RunFolder, atomic_write
+
+_FIXED = ("model.", "data.background", "data.batch_size", "train.seed", "train.optimizer")
+"""A run cannot be continued with other values of these."""
+
+
+@dataclass
+class Run:
+    """Everything a step touches; ``step`` counts the steps done."""
+
+    settings: PretrainSettings
+    folder: RunFolder
+    images: list[Path]
+    device: torch.device
+    network: CP2
+    optimizer: Optimizer
+    bad: BadImages
+    step: int = 0
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps in one pass over the images."""
+        return steps_per_epoch(len(self.images), self.settings.data.batch_size)
+
+    @property
+    def total_steps(self) -> int:
+        """Steps in the whole run."""
+        train = self.settings.train
+        return train.steps or train.epochs * self.steps_per_epoch
+
+
+def begin(settings: PretrainSettings, folder: RunFolder, console: Console) -> Run:
+    """Build a new run; its folder is made last, when nothing else can fail.
+
+    Raises:
+        UserError: bad input; nothing was written but the demo data.
+    """
+    run = _build(settings, folder)
+    if run.settings.model.init is not None:
+        console.print(str(load_weights(run.network.encoder_q, run.settings.model.init)))
+        run.network.encoder_k.load_state_dict(run.network.encoder_q.state_dict())
+    folder.create(config.to_yaml(run.settings))
+    return run
+
+
+def resume(settings: PretrainSettings, folder: RunFolder) -> Run:
+    """Build the run that ``folder`` holds, as it was at its newest checkpoint.
+
+    Raises:
+        UserError: there is none, or ``settings`` belong to another run.
+    """
+    _check_same_run(settings, folder)
+    found = list_checkpoints(folder.checkpoints)
+    if not found:
+        raise UserError(
+            f"{folder.path} holds no checkpoint yet: delete it, or start another with --out DIR"
+        )
+    checkpoint = load_checkpoint(found[-1])
+    run = _build(settings, folder)
+    if checkpoint["images"] != len(run.images):
+        raise UserError(
+            f"data.root={run.settings.data.root} holds {len(run.images)} images, but the run in "
+            f"{folder.path} was begun with {checkpoint['images']}: restore them, or start another "
+            "with --out DIR"
+        )
+    run.network.load_state_dict(checkpoint["model"])
+    run.optimizer.load_state_dict(checkpoint["optimizer"])
+    run.bad.load_state_dict(checkpoint["bad_images"])
+    run.step = checkpoint["step"]
+    folder.truncate_metrics(run.step)
+    with atomic_write(folder.config) as file:
+        file.write(config.to_yaml(run.settings).encode())
+    return run
+
+
+def save(run: Run) -> None:
+    """Write a checkpoint from which the run goes on bit for bit."""
+    state = {
+        "model": run.network.state_dict(),
+        "optimizer": run.optimizer.state_dict(),
+        "step": run.step,
+        "images": len(run.images),
+        "bad_images": run.bad.state_dict(),
+        "settings": run.settings.model_dump(mode="json"),
+        "versions": {"cp2fast": __version__, "torch": torch.__version__},
+    }
+    keep = run.settings.train.checkpoint_keep
+    save_checkpoint(run.folder.checkpoints, run.step, state, keep)
+
+
+def _build(settings: PretrainSettings, folder: RunFolder) -> Run:
+    config.check_pretrain(settings)
+    device = _device(settings.train)
+    settings = settings.model_copy(update={"data": demo_root(settings.data)})
+    images = enough_images(settings.data)
+    network = build_cp2(settings.model, settings.train.seed)
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Run(
+        settings=settings,
+        folder=folder,
+        images=images,
+        device=device,
+        network=network,
+        optimizer=_optimizer(network, settings.train),
+        bad=BadImages(folder.bad_images, settings.data.max_bad_fraction),
+    )
+
+
+def _check_same_run(settings: PretrainSettings, folder: RunFolder) -> None:
+    if not folder.holds_run:
+        raise UserError(f"{folder.path} holds no run to resume: leave out --resume to start one")
+    before = config.load(PretrainSettings, str(folder.config), [])
+    for key, old, new in config.differences(before, settings):
+        if key.startswith(_FIXED) and key != "model.init":
+            raise UserError(
+                f"{key}={new}, but the run in {folder.path} was begun with {old}: "
+                "keep it, or start another run with --out DIR"
+            )
+
+
+def _device(train: TrainSettings) -> torch.device:
+    if train.device == "cuda" and not torch.cuda.is_available():
+        raise UserError(
+            "train.device=cuda, but torch sees no CUDA GPU here: use train.device=cpu, "
+            "or check the driver with nvidia-smi"
+        )
+    if train.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(train.device)
+
+
+def _optimizer(network: CP2, train: TrainSettings) -> Optimizer:
+    parameters = list(network.encoder_q.parameters())
+    if train.optimizer == "adamw":
+        return AdamW(parameters, lr=train.lr, weight_decay=train.weight_decay)
+    return SGD(parameters, lr=train.lr, momentum=train.momentum, weight_decay=train.weight_decay)
