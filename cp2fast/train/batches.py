@@ -11,9 +11,7 @@ from cp2fast.batch import CopyPasteBatch, RaggedBatch
 from cp2fast.config import DataSettings, PretrainSettings
 from cp2fast.copypaste.draw import draw
 from cp2fast.copypaste.op import copy_paste
-from cp2fast.data.images import list_images
 from cp2fast.data.scenes import generate_scenes
-from cp2fast.errors import UserError
 
 DEMO_DATA = Path("demo-data")
 _DEMO_SEED = 0
@@ -26,24 +24,6 @@ def demo_root(settings: DataSettings) -> DataSettings:
     if not DEMO_DATA.exists():
         generate_scenes(DEMO_DATA, settings.scenes, _DEMO_SEED)
     return settings.model_copy(update={"root": DEMO_DATA})
-
-
-def enough_images(settings: DataSettings, world: int = 1) -> list[Path]:
-    """The images below ``data.root``.
-
-    Raises:
-        UserError: no folder, no images, or fewer than a step takes.
-    """
-    if settings.root is None:
-        raise UserError("data.root is not set: name your folder of images with data.root=DIR")
-    images = list_images(settings.root)
-    needed = max(settings.batch_size * world, 3)
-    if len(images) < needed:
-        raise UserError(
-            f"data.root={settings.root} holds {len(images)} images, a step needs {needed}: "
-            f"use data.batch_size={max(len(images) // world, 1)} or more images"
-        )
-    return images
 
 
 def compose(

@@ -92,9 +92,9 @@ def _batches(run: Run) -> Generator[CopyPasteBatch, None, None]:
         seed=seed,
         count=len(run.images),
         batch_size=data.batch_size,
-        background=data.background,
         start=run.step,
         stop=run.total_steps,
+        independent=data.background == "independent",
     )
     decoded = open_source(data, run.images, steps, seed, run.device, run.bad)
     composed = compose(decoded, run.settings, run.step, run.steps_per_epoch, run.device)

@@ -12,11 +12,12 @@ from torch.optim import SGD, AdamW, Optimizer
 from cp2fast import __version__, config
 from cp2fast.config import PretrainSettings, TrainSettings
 from cp2fast.data.bad_images import BadImages
+from cp2fast.data.images import list_images
 from cp2fast.data.order import steps_per_epoch
 from cp2fast.errors import UserError
 from cp2fast.model.cp2 import CP2, build_cp2
 from cp2fast.model.weights import load_weights
-from cp2fast.train.batches import demo_root, enough_images
+from cp2fast.train.batches import demo_root
 from cp2fast.train.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
 from cp2fast.train.run_folder import RunFolder, atomic_write
 
@@ -35,12 +36,8 @@ class Run:
     network: CP2
     optimizer: Optimizer
     bad: BadImages
+    steps_per_epoch: int
     step: int = 0
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Steps in one pass over the images."""
-        return steps_per_epoch(len(self.images), self.settings.data.batch_size)
 
     @property
     def total_steps(self) -> int:
@@ -112,7 +109,7 @@ def _build(settings: PretrainSettings, folder: RunFolder) -> Run:
     config.check_pretrain(settings)
     device = _device(settings.train)
     settings = settings.model_copy(update={"data": demo_root(settings.data)})
-    images = enough_images(settings.data)
+    images = list_images(settings.data.root)
     network = build_cp2(settings.model, settings.train.seed)
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Run(
@@ -123,6 +120,7 @@ def _build(settings: PretrainSettings, folder: RunFolder) -> Run:
         network=network,
         optimizer=_optimizer(network, settings.train),
         bad=BadImages(folder.bad_images, settings.data.max_bad_fraction),
+        steps_per_epoch=steps_per_epoch(len(images), settings.data.batch_size),
     )
 
 

@@ -1,0 +1,59 @@
+"""Fair timing: every system in turn, round after round, so that a drifting machine hits all."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Throughput of one system over several rounds.
+
+    Attributes:
+        samples_per_second: one number a round, in the order measured.
+    """
+
+    samples_per_second: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """The figure to quote."""
+        return median(self.samples_per_second)
+
+    @property
+    def spread(self) -> float:
+        """Distance of the fastest from the slowest round, as a share of the median."""
+        return (max(self.samples_per_second) - min(self.samples_per_second)) / self.median
+
+
+def measure(
+    systems: Mapping[str, Callable[[], int]], rounds: int, seconds: float
+) -> dict[str, Rate]:
+    """Run every system ``rounds`` times in turn.
+
+    Args:
+        systems: by name, a function that does one unit of work and returns the samples in it.
+        rounds: rounds counted, after one unit of each to warm up.
+        seconds: a system repeats its unit for at least this long in each round.
+
+    Returns:
+        The rates, in the order of ``systems``.
+    """
+    for work in systems.values():
+        work()
+    rates: dict[str, list[float]] = {name: [] for name in systems}
+    for _ in range(rounds):
+        for name, work in systems.items():
+            samples, begin = 0, time.perf_counter()
+            while (elapsed := time.perf_counter() - begin) < seconds:
+                samples += work()
+            rates[name].append(samples / elapsed)
+    return {name: Rate(tuple(values)) for name, values in rates.items()}
+
+
+def ratios(rate: Rate, to: Rate) -> Sequence[float]:
+    """Round by round, how many times as fast as ``to``."""
+    return [a / b for a, b in zip(rate.samples_per_second, to.samples_per_second, strict=True)]

@@ -1,0 +1,138 @@
+"""Which images each step decodes: pure functions of (seed, step, rank, world).
+
+Nothing here has state, so a run that restarts at any step goes on with the same images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cp2fast import philox
+from cp2fast.errors import UserError
+from cp2fast.philox import Stream
+
+
+def steps_per_epoch(count: int, global_batch: int) -> int:
+    """Whole global batches in ``count`` images; the incomplete rest of an epoch is dropped.
+
+    Raises:
+        UserError: not even one.
+    """
+    if count < global_batch:
+        raise UserError(
+            f"{count} images do not fill one batch of {global_batch} samples over all processes: "
+            f"set data.batch_size to at most {count} divided by the number of processes"
+        )
+    return count // global_batch
+
+
+def plan(
+    *,
+    seed: int,
+    count: int,
+    batch_size: int,
+    start: int,
+    stop: int,
+    rank: int = 0,
+    world: int = 1,
+    independent: bool = False,
+) -> Iterator[NDArray[np.int64]]:
+    """The image numbers that one process decodes, step by step.
+
+    Each epoch is a permutation of the data set, each step a slice of ``batch_size * world`` of
+    it, and each rank's share a slice of that.
+
+    Args:
+        seed: of the run.
+        count: images in the data set.
+        batch_size: B, samples a step and process.
+        start: the first step, counted from the beginning of the run.
+        stop: one after the last step.
+        rank: this process.
+        world: number of processes.
+        independent: whether each sample has two background images of its own.
+
+    Yields:
+        int64 ``[B]``, the foregrounds; with ``independent`` ``[3 B]``: the foregrounds, then the
+        query's and the key's backgrounds.
+
+    Raises:
+        UserError: too few images for one step, or for a foreground and two backgrounds.
+    """
+    if not 0 <= rank < world:
+        raise ValueError(f"rank must be in [0, world), got {rank} of {world}")
+    steps = steps_per_epoch(count, batch_size * world)
+    if independent and count < 3:
+        raise UserError(
+            f"data.background=independent needs at least 3 images, and there are {count}: add more"
+        )
+    return _plan(seed, count, batch_size, range(start, stop), steps, rank, world, independent)
+
+
+def _plan(
+    seed: int,
+    count: int,
+    batch_size: int,
+    steps: range,
+    steps_per_epoch: int,
+    rank: int,
+    world: int,
+    independent: bool,
+) -> Iterator[NDArray[np.int64]]:
+    epoch_of_order = -1
+    for step in steps:
+        epoch, position = divmod(step, steps_per_epoch)
+        if epoch != epoch_of_order:
+            order = philox.permutation(seed, Stream.ORDER, epoch, count)
+            epoch_of_order = epoch
+        begin = (position * world + rank) * batch_size
+        foreground = order[begin : begin + batch_size]
+        if independent:
+            yield np.concatenate([foreground, *backgrounds(seed, epoch, foreground, count)])
+        else:
+            yield foreground.copy()
+
+
+def backgrounds(
+    seed: int, epoch: int, foreground: NDArray[np.int64], count: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The query's and the key's background image of each foreground.
+
+    Uniform over the data set without the foreground and without each other.
+
+    Args:
+        seed: of the run.
+        epoch: the epoch, from 0.
+        foreground: int64 ``[B]``.
+        count: images in the data set, at least 3.
+
+    Returns:
+        Two int64 ``[B]``.
+    """
+    random = philox.uniform(seed, Stream.BACKGROUND, epoch, foreground)
+    # Draw among the numbers that remain, then step over the ones that are taken, lowest first.
+    query = (random[:, 0] * (count - 1)).astype(np.int64)
+    query += query >= foreground
+    key = (random[:, 1] * (count - 2)).astype(np.int64)
+    key += key >= np.minimum(foreground, query)
+    key += key >= np.maximum(foreground, query)
+    return query, key
+
+
+def substitute(seed: int, index: int, attempt: int, count: int) -> int:
+    """The image that takes the place of the unreadable image ``index``; never ``index`` itself.
+
+    Args:
+        seed: of the run.
+        index: the unreadable image.
+        attempt: 0 for the first substitute, 1 for the one in its place, and so on.
+        count: images in the data set, at least 2.
+    """
+    if count < 2:
+        raise ValueError(f"count must be at least 2, got {count}")
+    random = philox.integers(seed, Stream.SUBSTITUTE, 0, index, count - 1, block=attempt)
+    other = int(random[0])
+    return other + (other >= index)

@@ -1,0 +1,90 @@
+"""Segmentation heads: ASPP (Chen et al., "Rethinking Atrous Convolution", 2017) and FCN.
+
+A head maps features ``[B, in_channels, h, w]`` to hidden features ``[B, channels, h, w]``. Beside
+that it holds two 1x1 projections of them: ``contrast_conv`` to the dense embedding of the
+contrast and ``conv_seg``, after ``dropout``, to class logits. Layers, names and initial weights
+are those of mmsegmentation's ASPPHead and FCNHead, which the original builds on.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import torch
+from torch import Tensor, nn
+
+ASPP_DILATIONS = (1, 6, 12, 18)
+DROPOUT = 0.1
+
+
+class AsppHead(nn.Module):
+    """Four dilated convolutions and an image-wide mean, joined by a 3x3 bottleneck."""
+
+    def __init__(self, in_channels: int, channels: int, embedding: int, num_classes: int) -> None:
+        super().__init__()
+        self.conv_seg = _conv_seg(channels, num_classes)
+        self.dropout = nn.Dropout2d(DROPOUT)
+        self.image_pool = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1), conv_bn_relu(in_channels, channels, kernel=1)
+        )
+        self.aspp_modules = nn.ModuleList(
+            conv_bn_relu(in_channels, channels, kernel=1 if d == 1 else 3, dilation=d)
+            for d in ASPP_DILATIONS
+        )
+        branches = 1 + len(ASPP_DILATIONS)
+        self.bottleneck = conv_bn_relu(branches * channels, channels, kernel=3)
+        self.contrast_conv = _contrast_conv(channels, embedding)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Hidden features of ``features``."""
+        pooled = self.image_pool(features).expand(-1, -1, *features.shape[2:])
+        branches = [pooled, *(branch(features) for branch in self.aspp_modules)]
+        return self.bottleneck(torch.cat(branches, dim=1))  # type: ignore[no-any-return]
+
+
+class FcnHead(nn.Module):
+    """Two convolutions, then one over their input and output together."""
+
+    def __init__(self, in_channels: int, channels: int, embedding: int, num_classes: int) -> None:
+        super().__init__()
+        self.conv_seg = _conv_seg(channels, num_classes)
+        self.dropout = nn.Dropout2d(DROPOUT)
+        self.convs = nn.Sequential(
+            conv_bn_relu(in_channels, channels, kernel=3),
+            conv_bn_relu(channels, channels, kernel=3),
+        )
+        self.conv_cat = conv_bn_relu(in_channels + channels, channels, kernel=3)
+        self.contrast_conv = _contrast_conv(channels, embedding)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Hidden features of ``features``."""
+        joined = torch.cat([features, self.convs(features)], dim=1)
+        return self.conv_cat(joined)  # type: ignore[no-any-return]
+
+
+def conv_bn_relu(
+    in_channels: int, out_channels: int, kernel: int, dilation: int = 1
+) -> nn.Sequential:
+    """A convolution that keeps the map's size, batch norm and ReLU; He-initialised by fan-out."""
+    padding = dilation * (kernel // 2)
+    conv = nn.Conv2d(
+        in_channels, out_channels, kernel, padding=padding, dilation=dilation, bias=False
+    )
+    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+    return nn.Sequential(
+        OrderedDict(conv=conv, bn=nn.BatchNorm2d(out_channels), activate=nn.ReLU(inplace=True))
+    )
+
+
+def _conv_seg(channels: int, num_classes: int) -> nn.Conv2d:
+    conv = nn.Conv2d(channels, num_classes, 1)
+    nn.init.normal_(conv.weight, std=0.01)
+    nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+    return conv
+
+
+def _contrast_conv(channels: int, embedding: int) -> nn.Sequential:
+    """The paper's projection (section 3.3), with PyTorch's own initial weights."""
+    return nn.Sequential(
+        nn.Conv2d(channels, channels, 1), nn.ReLU(inplace=True), nn.Conv2d(channels, embedding, 1)
+    )

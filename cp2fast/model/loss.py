@@ -1,0 +1,93 @@
+"""The two contrasts of CP2 (paper, sections 3.2 and 3.3) and what they say about a batch.
+
+Pure functions of tensors on one device; none waits for the device. Masks are 1 on the foreground
+and of the features' dtype.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def sample_mask(mask_BSS: Tensor, stride: int) -> Tensor:
+    """The mask at each cell's centre pixel: ``[B, S / stride, S / stride]``."""
+    return mask_BSS[:, stride // 2 :: stride, stride // 2 :: stride]
+
+
+def pool_instances(dense_BCX: Tensor, mask_BX: Tensor) -> Tensor:
+    """One unit vector an image, the direction of its foreground's mean: ``[B, C]``."""
+    return F.normalize(torch.einsum("bcx,bx->bc", dense_BCX, mask_BX), dim=1)
+
+
+def instance_loss(
+    query_BC: Tensor, key_BC: Tensor, queue_CK: Tensor, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """InfoNCE of each query against its key and the queue (He et al., MoCo, CVPR 2020).
+
+    All vectors are unit vectors.
+
+    Returns:
+        The mean loss, and the logits ``[B, 1 + K]`` with the positive first.
+    """
+    positive_B1 = (query_BC * key_BC).sum(dim=1, keepdim=True)
+    logits = torch.cat([positive_B1, query_BC @ queue_CK], dim=1) / temperature
+    target = torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
+    return F.cross_entropy(logits, target), logits
+
+
+def similarities(query_BCX: Tensor, key_BCY: Tensor) -> Tensor:
+    """The cosine of every pair of positions, ``[B, X, Y]``, of dense unit vectors."""
+    return query_BCX.transpose(1, 2) @ key_BCY
+
+
+def positive_pairs(query_mask_BX: Tensor, key_mask_BY: Tensor) -> Tensor:
+    """1 where both positions are foreground: ``[B, X, Y]``."""
+    return query_mask_BX[:, :, None] * key_mask_BY[:, None, :]
+
+
+def dense_loss(
+    similarity_BXY: Tensor, positive_BXY: Tensor, axis: Literal["query", "key"]
+) -> Tensor:
+    """Minus the mean log-probability of the positive pairs, image by image, then of the batch.
+
+    There is no temperature. The original normalises over the query positions, background
+    included. An image without a positive pair counts as 0, where the original gives NaN.
+
+    Args:
+        similarity_BXY: of ``similarities``.
+        positive_BXY: of ``positive_pairs``.
+        axis: the positions over which each softmax runs.
+    """
+    if axis not in ("query", "key"):
+        raise ValueError(f"axis must be 'query' or 'key', not {axis!r}")
+    log_probability = similarity_BXY.log_softmax(dim=1 if axis == "query" else 2)
+    total_B = (log_probability * positive_BXY).sum(dim=(1, 2))
+    return -(total_B / positive_BXY.sum(dim=(1, 2)).clamp(min=1)).mean()
+
+
+def accuracy_instance(logits: Tensor) -> Tensor:
+    """Fraction of queries whose own key is the nearest of all; ``logits`` of ``instance_loss``."""
+    return (logits.argmax(dim=1) == 0).to(logits.dtype).mean()
+
+
+def accuracy_dense(similarity_BXY: Tensor, positive_BXY: Tensor) -> Tensor:
+    """Fraction of images whose most similar pair of positions is a positive one."""
+    best_B1 = similarity_BXY.flatten(1).argmax(dim=1, keepdim=True)
+    return positive_BXY.flatten(1).gather(1, best_B1).mean()
+
+
+def similarity_gap(similarity_BXY: Tensor, query_mask_BX: Tensor, key_mask_BY: Tensor) -> Tensor:
+    """How much more alike the query's foreground is to the key's foreground than background.
+
+    The mean cosine of the pairs of the former kind in the batch, minus that of the latter.
+    """
+
+    def mean_over(key_BY: Tensor) -> Tensor:
+        pairs_BXY = positive_pairs(query_mask_BX, key_BY)
+        return (similarity_BXY * pairs_BXY).sum() / pairs_BXY.sum().clamp(min=1)
+
+    return mean_over(key_mask_BY) - mean_over(1 - key_mask_BY)

@@ -1,0 +1,23 @@
+import os
+import signal
+
+import pytest
+
+from cp2fast.train.interrupt import stop_requests
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_noted_and_the_old_handler_comes_back(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with stop_requests() as asked:
+        assert not asked()
+        os.kill(os.getpid(), number)
+        assert asked()
+    assert signal.getsignal(number) is before
+
+
+def test_a_second_ctrl_c_interrupts_at_once() -> None:
+    with stop_requests():
+        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)

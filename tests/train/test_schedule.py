@@ -1,0 +1,20 @@
+import pytest
+import torch
+
+from cp2fast.train.schedule import cosine_by_epoch
+
+
+def test_it_is_torchs_cosine_annealing_stepped_once_an_epoch() -> None:
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=0.015)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=20)
+    for epoch in range(20):
+        expected = optimizer.param_groups[0]["lr"]
+        for step in (epoch * 7, epoch * 7 + 6):
+            assert cosine_by_epoch(0.015, step, 7, 140) == pytest.approx(expected, rel=1e-6)
+        optimizer.step()
+        scheduler.step()
+
+
+def test_a_run_of_less_than_an_epoch_keeps_the_peak() -> None:
+    assert cosine_by_epoch(0.1, 2, steps_per_epoch=50, total_steps=3) == 0.1
