@@ -49,10 +49,9 @@ def validate(batch: RaggedBatch, parameters: Parameters, size: int, dtype: torch
 
 def _check_batch(batch: RaggedBatch) -> None:
     for name, dtype in _BATCH.items():
-        shape = getattr(batch, name).shape if name == "pixels" else batch.offset.shape
-        if len(shape) != 1:
-            raise ValueError(f"{name} must have one axis: its shape is {tuple(shape)}")
-        _check_tensor(name, getattr(batch, name), dtype, tuple(shape), batch.pixels.device)
+        tensor = getattr(batch, name)
+        length = tensor.numel() if name == "pixels" else batch.offset.numel()
+        _check_tensor(name, tensor, dtype, (length,), batch.pixels.device)
     offset, height, width = (
         getattr(batch, name).cpu().long() for name in ("offset", "height", "width")
     )
@@ -70,6 +69,8 @@ def _check_batch(batch: RaggedBatch) -> None:
 
 def _check_parameters(batch: RaggedBatch, parameters: Parameters, size: int) -> None:
     samples = parameters.source.shape[:1]
+    if not samples.numel():
+        raise ValueError("parameters must be of at least one sample")
     for name, (dtype, shape) in _PARAMETERS.items():
         tensor = getattr(parameters, name)
         _check_tensor(name, tensor, dtype, (*samples, *shape), parameters.source.device)
@@ -123,5 +124,5 @@ def _check_tensor(
 def _check(name: str, right: Tensor, values: Tensor, must: str, of: str = "sample") -> None:
     """Raise for the first sample (or image) in which something is not right."""
     if not right.all():
-        first = int(right.flatten(start_dim=1).all(dim=1).logical_not().nonzero()[0])
+        first = int(right.reshape(len(right), -1).all(dim=1).logical_not().nonzero()[0])
         raise ValueError(f"{name} of {of} {first} {must}: {values[first].tolist()}")

@@ -1,7 +1,7 @@
 """One encoded image to pixels, or the reason why not.
 
-torchvision decodes the common JPEG, Pillow everything else: CMYK and other rare JPEG, PNG of
-every kind, WebP, and what only pretends to be one of them by its name.
+torchvision decodes the common JPEG, because it is a third faster there; Pillow decodes everything
+else: CMYK and other rare JPEG, PNG of every kind, WebP, and what only has the name of one.
 """
 
 from __future__ import annotations
@@ -13,14 +13,18 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_jpeg
 
 from cp2fast.data import jpeg
+
+try:
+    from torchvision.io import ImageReadMode, decode_jpeg
+except ImportError:  # torchvision 0.29 announces that a later one will be without its decoders.
+    decode_jpeg = None
 
 _PILLOW_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 
 
-class BadImage(Exception):  # noqa: N818: it is the image that is bad
+class BadImage(Exception):  # noqa: N818
     """An image that cannot be used; the message is one line that says why."""
 
 
@@ -56,7 +60,7 @@ def decode_image(encoded: bytes, max_pixels: int) -> Tensor:
         raise BadImage("empty file")
     if encoded.startswith(jpeg.SIGNATURE):
         header = check_jpeg(encoded, max_pixels)
-        if header.is_common:
+        if header.is_common and decode_jpeg is not None:
             return _decode_common_jpeg(encoded)
     return _decode_with_pillow(encoded, max_pixels)
 

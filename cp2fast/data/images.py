@@ -26,7 +26,9 @@ def list_images(root: Path) -> list[Path]:
     if not root.exists():
         raise UserError(f"there is no folder {root}: set data.root to your folder of images")
     if not root.is_dir():
-        raise UserError(f"{root} is not a folder: set data.root to the folder that holds the images")
+        raise UserError(
+            f"{root} is not a folder: set data.root to the folder that holds the images"
+        )
     photos = root / _VOC_PHOTOS
     found = _walk(str(photos if photos.is_dir() else root))
     if not found:

@@ -17,13 +17,13 @@ DEMO_DATA = Path("demo-data")
 _DEMO_SEED = 0
 
 
-def demo_root(settings: DataSettings) -> DataSettings:
-    """Where no folder is named, generate the demo scenes (once) and name theirs."""
+def data_root(settings: DataSettings) -> Path:
+    """The folder of images; where none is named, the demo scenes, generated once."""
     if settings.root is not None:
-        return settings
+        return settings.root
     if not DEMO_DATA.exists():
         generate_scenes(DEMO_DATA, settings.scenes, _DEMO_SEED)
-    return settings.model_copy(update={"root": DEMO_DATA})
+    return DEMO_DATA
 
 
 def compose(

@@ -17,7 +17,7 @@ from cp2fast.data.order import steps_per_epoch
 from cp2fast.errors import UserError
 from cp2fast.model.cp2 import CP2, build_cp2
 from cp2fast.model.weights import load_weights
-from cp2fast.train.batches import demo_root
+from cp2fast.train.batches import data_root
 from cp2fast.train.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
 from cp2fast.train.run_folder import RunFolder, atomic_write
 
@@ -108,8 +108,9 @@ def save(run: Run) -> None:
 def _build(settings: PretrainSettings, folder: RunFolder) -> Run:
     config.check_pretrain(settings)
     device = _device(settings.train)
-    settings = settings.model_copy(update={"data": demo_root(settings.data)})
-    images = list_images(settings.data.root)
+    root = data_root(settings.data)
+    settings = settings.model_copy(update={"data": settings.data.model_copy(update={"root": root})})
+    images = list_images(root)
     network = build_cp2(settings.model, settings.train.seed)
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Run(
@@ -119,7 +120,7 @@ def _build(settings: PretrainSettings, folder: RunFolder) -> Run:
         device=device,
         network=network,
         optimizer=_optimizer(network, settings.train),
-        bad=BadImages(folder.bad_images, settings.data.max_bad_fraction),
+        bad=BadImages(folder.path, settings.data.max_bad_fraction),
         steps_per_epoch=steps_per_epoch(len(images), settings.data.batch_size),
     )
 

@@ -30,11 +30,6 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     @property
-    def bad_images(self) -> Path:
-        """The images that could not be read, and why; absent when there are none."""
-        return self.path / "bad_images.txt"
-
-    @property
     def checkpoints(self) -> Path:
         """The newest checkpoints."""
         return self.path / "checkpoints"

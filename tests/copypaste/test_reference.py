@@ -135,7 +135,7 @@ def test_jitter_is_torchvisions(image, operation, torchvision, factor):
     on_8_bits = tv.to_tensor(torchvision(tv.to_pil_image(image), factor))
     # Pillow's hue has 8 bits too, so that single pixels are further off.
     assert (adjusted - on_8_bits).abs().mean() < 1.5 / 255
-    assert (adjusted - on_8_bits).abs().max() < (6 if operation == HUE else 2) / 255
+    assert (adjusted - on_8_bits).abs().max() < (8 if operation == HUE else 2) / 255
 
 
 def test_grey_is_pillows_luma(image):
@@ -202,6 +202,9 @@ def pillow_view(batch, p, sample, view):
 @pytest.mark.parametrize("epoch", range(6))
 def test_composed_images_are_those_of_the_original_pipeline(batch, epoch):
     p = draw(0, epoch, batch, SIZE, "batch")
+    # On 8-bit images torchvision shifts the hue by whole 255ths, towards zero.
+    shift = (p.factor[..., HUE] * 255).trunc()
+    p.factor[..., HUE] = (shift + 0.01 * shift.sign()) / 255
     query, key, query_mask, key_mask = compose(batch, p)
     for sample in range(len(batch)):
         for out, mask, foreground, background in ((query, query_mask, 0, 2), (key, key_mask, 1, 3)):

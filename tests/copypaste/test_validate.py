@@ -116,10 +116,16 @@ def test_wrong_types_shapes_and_devices_of_images_are_named(batch, parameters, n
     tensor = getattr(batch, name)
     with pytest.raises(ValueError, match=f"{name} must be torch.*: it is torch.float64"):
         check(replace(batch, **{name: tensor.double()}), parameters)
-    with pytest.raises(ValueError, match=f"{name} must have one axis"):
+    with pytest.raises(ValueError, match=f"{name} must have shape"):
         check(replace(batch, **{name: tensor[None]}), parameters)
     with pytest.raises(ValueError, match="must be on"):
         check(replace(batch, **{name: tensor.to("meta")}), parameters)
+
+
+def test_parameters_of_no_sample_are_refused(batch, parameters):
+    none = type(parameters)(*(tensor[:0] for tensor in vars(parameters).values()))
+    with pytest.raises(ValueError, match="at least one sample"):
+        check(batch, none)
 
 
 def test_fields_of_different_lengths_are_refused(batch, parameters):

@@ -1,0 +1,96 @@
+"""Copy-paste on the CPU: one thread a core, each with a numba kernel that releases the GIL.
+
+The threads are Python's, not numba's, whose default threading layer ends the process when two
+threads enter it at once. Every composed image is made by one thread from its own parameters
+alone, so its bits depend neither on the number of threads nor on the rest of the batch.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+from torch import Tensor
+
+from cp2fast.copypaste.cpu_kernel import BFLOAT16, FLOAT16, FLOAT32, Workspace, compose
+
+_KINDS = {torch.float32: FLOAT32, torch.bfloat16: BFLOAT16, torch.float16: FLOAT16}
+_CHUNKS_PER_THREAD = 8
+_own = threading.local()
+
+
+def copy_paste_cpu(
+    pixels: Tensor,
+    offset: Tensor,
+    height: Tensor,
+    width: Tensor,
+    source: Tensor,
+    box: Tensor,
+    flip: Tensor,
+    jitter: Tensor,
+    factor: Tensor,
+    order: Tensor,
+    grey: Tensor,
+    sigma: Tensor,
+    paste: Tensor,
+    size: int,
+    dtype: torch.dtype,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Compose every sample's query and key, on ``torch.get_num_threads()`` threads.
+
+    The arguments are the fields of ``RaggedBatch`` and ``Parameters``: contiguous, on the CPU,
+    and valid, for nothing is checked here. ``height`` is implied by the boxes.
+
+    Returns:
+        query and key ``[B, 3, S, S]`` channels-last, query mask and key mask bool ``[B, S, S]``.
+    """
+    samples = len(source)
+    images_BSSX = [torch.empty((samples, size, size, 3), dtype=dtype) for _ in range(2)]
+    masks = [torch.empty((samples, size, size), dtype=torch.bool) for _ in range(2)]
+    targets = [
+        (image.view(torch.uint8).view(samples, -1).numpy(), mask.numpy())
+        for image, mask in zip(images_BSSX, masks, strict=True)
+    ]
+    inputs = [
+        tensor.numpy()
+        for tensor in (
+            *(pixels, offset, width),
+            *(source, box, flip, jitter, factor, order, grey, sigma, paste),
+        )
+    ]
+    crop, radius = int(box[..., 2:].max()), math.ceil(3 * float(sigma.max()))
+    threads = torch.get_num_threads()
+    step = max(1, 2 * samples // (threads * _CHUNKS_PER_THREAD))
+    chunks = iter([(pair, first) for pair in range(2) for first in range(0, samples, step)])
+
+    def work() -> None:
+        workspace = _workspace(size, crop, radius)
+        for pair, first in chunks:
+            last = min(first + step, samples)
+            compose(*inputs, pair, first, last, _KINDS[dtype], *targets[pair], workspace)
+
+    pool = _pool(os.getpid(), threads)
+    for worker in [pool.submit(work) for _ in range(threads)]:
+        worker.result()
+    query, key = (image.permute(0, 3, 1, 2) for image in images_BSSX)
+    return query, key, *masks
+
+
+@functools.cache
+def _pool(process: int, threads: int) -> ThreadPoolExecutor:
+    """The threads, kept between calls; a forked process makes its own."""
+    return ThreadPoolExecutor(threads, thread_name_prefix="cp2fast-copy-paste")
+
+
+def _workspace(size: int, crop: int, radius: int) -> Workspace:
+    """This thread's scratch, made anew only when a larger one, or another size, is needed."""
+    fits: tuple[int, int, int] = getattr(_own, "fits", (0, 0, 0))
+    if fits[0] != size or fits[1] < crop or fits[2] < radius:
+        _own.fits = size, max(crop, fits[1]), max(radius, fits[2])
+        _own.workspace = Workspace.allocate(*_own.fits)
+    workspace: Workspace = _own.workspace
+    return workspace

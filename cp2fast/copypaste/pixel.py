@@ -1,0 +1,80 @@
+"""The maths of one pixel, in float32, shared by the CPU and the CUDA kernels.
+
+Plain functions: each kernel compiles them for its own target, ``numba.njit`` or
+``numba.cuda.jit(device=True)``, so none calls another and every constant is a float32 (a Python
+number would make the compiled arithmetic double). Colours are in [0, 1].
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+IMAGENET_MEAN = (np.float32(0.485), np.float32(0.456), np.float32(0.406))
+IMAGENET_STD = (np.float32(0.229), np.float32(0.224), np.float32(0.225))
+
+_ZERO, _HALF, _ONE, _TWO, _FOUR, _SIX = (np.float32(x) for x in (0, 0.5, 1, 2, 4, 6))
+_LUMA_RED, _LUMA_GREEN, _LUMA_BLUE = (np.float32(x) for x in (0.299, 0.587, 0.114))
+_LEAST_CHROMA = np.float32(1e-12)
+
+
+def triangle(distance: np.float32) -> np.float32:
+    """Weight of the bilinear filter at a distance in units of its support."""
+    return max(_ZERO, _ONE - abs(distance))
+
+
+def gaussian(distance: np.float32, sigma: np.float32) -> np.float32:
+    """Weight of the Gaussian at a distance in pixels, 1 at its centre."""
+    return np.float32(math.exp(-_HALF * (distance / sigma) * (distance / sigma)))
+
+
+def luma(red: np.float32, green: np.float32, blue: np.float32) -> np.float32:
+    """Grey value, ITU-R BT.601."""
+    return _LUMA_RED * red + _LUMA_GREEN * green + _LUMA_BLUE * blue
+
+
+def blend(base: np.float32, value: np.float32, factor: np.float32) -> np.float32:
+    """``value`` moved away from (factor > 1) or towards (factor < 1) ``base``, clipped to [0, 1].
+
+    The base of brightness is black, of contrast the image's mean luma, of saturation the pixel's
+    own luma (Pillow's ImageEnhance, torchvision's ColorJitter).
+    """
+    return min(max(base + factor * (value - base), _ZERO), _ONE)
+
+
+def wrap_turns(turns: np.float32) -> np.float32:
+    """The same angle within half a turn of 0."""
+    return np.float32(turns - math.floor(turns + _HALF))
+
+
+def shift_hue(
+    red: np.float32, green: np.float32, blue: np.float32, turns: np.float32
+) -> tuple[np.float32, np.float32, np.float32]:
+    """Turn the hue of HSV; saturation and value stay. ``turns`` is in [-1/2, 1/2].
+
+    Hue is measured in sixths of a turn, red at 0, green at 2, blue at 4. A channel is at its
+    highest within 1 of its own hue, at its lowest beyond 2, and linear in between.
+    """
+    value = max(max(red, green), blue)
+    chroma = value - min(min(red, green), blue)
+    scale = _ONE / max(chroma, _LEAST_CHROMA)
+    hue = (green - blue) * scale
+    hue = _TWO + (blue - red) * scale if green == value else hue
+    hue = _FOUR + (red - green) * scale if blue == value else hue
+    hue += _SIX * turns
+    # From here hue is in [-4, 8]; distances beyond half a turn are shorter the other way round.
+    from_red, from_green, from_blue = abs(hue), abs(hue - _TWO), abs(hue - _FOUR)
+    from_red = min(from_red, abs(_SIX - from_red))
+    from_green = min(from_green, abs(_SIX - from_green))
+    from_blue = min(from_blue, abs(_SIX - from_blue))
+    return (
+        value - chroma * min(max(from_red - _ONE, _ZERO), _ONE),
+        value - chroma * min(max(from_green - _ONE, _ZERO), _ONE),
+        value - chroma * min(max(from_blue - _ONE, _ZERO), _ONE),
+    )
+
+
+def normalise(value: np.float32, mean: np.float32, std: np.float32) -> np.float32:
+    """Zero mean and unit deviation."""
+    return (value - mean) * (_ONE / std)

@@ -1,0 +1,104 @@
+"""From an image's number to the image, or to the one that takes its place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from cp2fast.batch import RaggedBatch
+from cp2fast.data.bad_images import BadImages
+from cp2fast.data.decode import BadImage
+from cp2fast.data.order import substitute
+from cp2fast.errors import UserError
+
+MAX_SUBSTITUTES = 100
+"""Images tried in the place of an unreadable one before giving up."""
+
+Content = TypeVar("Content")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An image that could not be used, and why."""
+
+    index: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Loaded(Generic[Content]):
+    """What fills one place of a batch.
+
+    Attributes:
+        planned: the number of the image that belongs there.
+        index: the number of the image that is there.
+        content: the image; None if no substitute could be read either.
+        failures: the images tried before it, in order.
+    """
+
+    planned: int
+    index: int
+    content: Content | None
+    failures: list[Failure]
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A batch, and what it took to fill it.
+
+    Attributes:
+        batch: None if a place could not be filled.
+        tried: how many images were tried.
+        failures: those that could not be used.
+    """
+
+    batch: RaggedBatch | None
+    tried: int
+    failures: list[Failure]
+
+    @staticmethod
+    def of(loaded: Sequence[Loaded[Content]], batch: RaggedBatch | None) -> Decoded:
+        """``batch`` with the counts of the places it was made of."""
+        failures = [failure for place in loaded for failure in place.failures]
+        filled = sum(place.content is not None for place in loaded)
+        return Decoded(batch, filled + len(failures), failures)
+
+
+def load(planned: int, read: Callable[[int], Content], seed: int, count: int) -> Loaded[Content]:
+    """Read an image, or the first of its substitutes that can be read.
+
+    Args:
+        planned: the image's number.
+        read: gives the content of an image by its number, or raises BadImage.
+        seed: of the run.
+        count: images in the data set.
+    """
+    failures: list[Failure] = []
+    index = planned
+    for attempt in range(MAX_SUBSTITUTES + 1):
+        try:
+            return Loaded(planned, index, read(index), failures)
+        except BadImage as bad:
+            failures.append(Failure(index, str(bad)))
+        if count == 1:
+            break
+        index = substitute(seed, planned, attempt, count)
+    return Loaded(planned, planned, None, failures)
+
+
+def deliver(decoded: Decoded, images: Sequence[Path], bad: BadImages) -> RaggedBatch:
+    """The batch, once its bad images are accounted for.
+
+    Raises:
+        UserError: too many bad images, or a place of the batch that could not be filled.
+    """
+    bad.record(decoded.tried, [(images[f.index], f.reason) for f in decoded.failures])
+    if decoded.batch is None:
+        last = decoded.failures[-1]
+        raise UserError(
+            f"found no readable image after {MAX_SUBSTITUTES} substitutes (the last was "
+            f"{images[last.index]}: {last.reason}): mend the images listed in {bad.path}"
+        )
+    return decoded.batch

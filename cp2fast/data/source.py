@@ -1,0 +1,130 @@
+"""The choice of a source, and its opening."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cp2fast.batch import RaggedBatch
+from cp2fast.config import DataSettings
+from cp2fast.data.bad_images import BadImages
+from cp2fast.data.dali_source import open_dali
+from cp2fast.data.torch_source import open_torch
+from cp2fast.errors import UserError
+
+_INSTALL = {
+    "dali": "pip install nvidia-dali-cuda130",
+    "ffcv": "apt-get install libopencv-dev libturbojpeg0-dev pkg-config && pip install ffcv",
+}
+_MODULES = {"dali": "nvidia.dali", "ffcv": "ffcv"}
+
+
+class Choice(NamedTuple):
+    """A source, where it decodes JPEG, and why it was chosen, in one line."""
+
+    name: Literal["dali", "torch"]
+    decode: Literal["cpu", "gpu"]
+    reason: str
+
+
+def available_sources() -> dict[str, str | None]:
+    """Each source and what is wrong with it here, with the fix; None if it works.
+
+    A library that is missing or broken is reported, never raised.
+    """
+    return {"torch": None} | {name: _problem(name) for name in _MODULES}
+
+
+def choose_source(settings: DataSettings, images: list[Path], device: torch.device) -> Choice:
+    """The source for these settings.
+
+    Args:
+        settings: ``source`` and ``decode`` matter here.
+        images: the data set; without a JPEG in it DALI has nothing to do.
+        device: of the training.
+
+    Raises:
+        UserError: the source asked for is not installed, or cannot do what is asked of it.
+    """
+    on_gpu = settings.decode == "gpu"
+    if on_gpu and device.type != "cuda":
+        raise UserError("data.decode=gpu needs a GPU to train on: set data.decode=cpu")
+    if settings.source == "ffcv":
+        raise UserError(
+            "data.source=ffcv reads .beton files, not a folder of images: set data.source=dali or "
+            "data.source=torch"
+        )
+    problem = None if settings.source == "torch" else _problem("dali")
+    if settings.source == "dali" or on_gpu:
+        if problem:
+            raise UserError(problem)
+        if settings.source == "torch":
+            raise UserError("data.decode=gpu needs DALI: set data.source=dali or data.decode=cpu")
+        asked = f"data.source={settings.source}, data.decode={settings.decode}"
+        return Choice("dali", "gpu" if on_gpu else "cpu", asked)
+    if settings.source == "torch":
+        return Choice("torch", "cpu", "data.source=torch")
+    if problem:
+        return Choice("torch", "cpu", problem)
+    if not any(image.suffix.lower() in (".jpg", ".jpeg") for image in images):
+        return Choice("torch", "cpu", "no JPEG among the images, and DALI is for JPEG")
+    return Choice("dali", "cpu", "DALI is installed, and is the fastest for JPEG")
+
+
+def open_source(
+    settings: DataSettings,
+    images: list[Path],
+    plan: Iterator[NDArray[np.int64]],
+    seed: int,
+    device: torch.device,
+    bad: BadImages,
+) -> Iterator[RaggedBatch]:
+    """The batches of ``plan``, decoded by the source that ``choose_source`` names.
+
+    Args:
+        settings: of the data.
+        images: the data set, as ``list_images`` gives it.
+        plan: image numbers of each batch.
+        seed: of the run.
+        device: of the training; batches are on it if the GPU decodes, else on the CPU.
+        bad: where bad images are counted and listed.
+
+    Raises:
+        UserError: as ``choose_source``; while iterating, too many bad images or a dead decoder.
+    """
+    choice = choose_source(settings, images, device)
+    if choice.name == "dali":
+        return open_dali(
+            images,
+            plan,
+            seed=seed,
+            threads=settings.workers,
+            gpu=device if choice.decode == "gpu" else None,
+            max_pixels=settings.max_pixels,
+            bad=bad,
+        )
+    return open_torch(
+        images,
+        plan,
+        seed=seed,
+        workers=settings.workers,
+        max_pixels=settings.max_pixels,
+        bad=bad,
+    )
+
+
+def _problem(name: str) -> str | None:
+    module = _MODULES[name]
+    try:
+        importlib.import_module(module)
+    except ModuleNotFoundError:
+        return f"{module} is not installed: {_INSTALL[name]}"
+    except Exception as error:  # A broken library can raise anything while it is imported.
+        return f"{module} is installed but broken ({error}): {_INSTALL[name]}"
+    return None

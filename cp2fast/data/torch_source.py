@@ -1,0 +1,100 @@
+"""Decoding in worker processes: torch's DataLoader over the plan.
+
+    plan -> worker: read, decode, pack -> shared memory -> RaggedBatch
+
+Each worker makes whole batches, so nothing is copied in the parent. The workers live as long as
+the iterator: the plan crosses epochs, so an epoch's end costs nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from cp2fast.batch import RaggedBatch
+from cp2fast.data.bad_images import BadImages
+from cp2fast.data.decode import decode_image, read_image
+from cp2fast.data.loading import Decoded, deliver, load
+from cp2fast.errors import UserError
+
+
+def open_torch(
+    images: list[Path],
+    plan: Iterator[NDArray[np.int64]],
+    *,
+    seed: int,
+    workers: int,
+    max_pixels: int,
+    bad: BadImages,
+) -> Iterator[RaggedBatch]:
+    """Batches in the order of ``plan``, on the CPU.
+
+    Args:
+        images: the data set.
+        plan: image numbers of each batch.
+        seed: of the run, for the substitutes of bad images.
+        workers: processes that decode; 0 decodes in this one.
+        max_pixels: larger images are bad.
+        bad: where bad images are counted and listed.
+
+    Raises:
+        UserError: too many bad images, or a worker that died.
+    """
+    loader: DataLoader[Decoded] = DataLoader(
+        _Batches(images, seed, max_pixels),
+        batch_size=None,
+        sampler=plan,
+        num_workers=workers,
+        worker_init_fn=_ignore_interrupt,
+        generator=torch.Generator(),  # Else it would draw from the global one.
+    )
+    batches = iter(loader)
+    while True:
+        try:
+            decoded = next(batches)
+        except StopIteration:
+            return
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise UserError(
+                f"a decoding process ended unexpectedly ({str(error).splitlines()[0]}): most often "
+                "memory or shared memory (/dev/shm) ran out; set data.workers lower, or to 0"
+            ) from error
+        yield deliver(decoded, images, bad)
+
+
+class _Batches(Dataset[Decoded]):
+    """One item is one batch, by its image numbers."""
+
+    def __init__(self, images: list[Path], seed: int, max_pixels: int) -> None:
+        # One array rather than a million objects, whose reference counts would make every
+        # worker copy the memory that it shares with its parent.
+        self._paths = np.array([os.fsencode(path) for path in images])
+        self._seed = seed
+        self._max_pixels = max_pixels
+
+    def __getitem__(self, numbers: NDArray[np.int64]) -> Decoded:
+        count = len(self._paths)
+        loaded = [load(number, self._read, self._seed, count) for number in numbers.tolist()]
+        pixels = [place.content for place in loaded if place.content is not None]
+        if len(pixels) < len(loaded):
+            return Decoded.of(loaded, None)
+        return Decoded.of(loaded, RaggedBatch.pack(pixels, [place.index for place in loaded]))
+
+    def _read(self, index: int) -> Tensor:
+        path = Path(os.fsdecode(self._paths[index]))
+        return decode_image(read_image(path), self._max_pixels)
+
+
+def _ignore_interrupt(_: int) -> None:
+    """Leave Ctrl-C to the parent, which ends its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,134 @@
+"""The op: its outputs, its backends, and its place in torch."""
+
+import pytest
+import torch
+from torch.nn.functional import interpolate
+
+from cp2fast.batch import RaggedBatch
+from cp2fast.copypaste.draw import draw
+from cp2fast.copypaste.op import copy_paste
+from cp2fast.copypaste.reference import copy_paste_reference
+
+SIZE = 32
+SIZES = [(40, 50), (64, 30), (33, 33), (90, 70)]
+
+
+@pytest.fixture(scope="module")
+def batch():
+    generator = torch.Generator().manual_seed(0)
+    images = [
+        interpolate(torch.rand(1, 3, 5, 6, generator=generator), size, mode="bilinear")[0]
+        for size in SIZES
+    ]
+    pixels = [(image * 255).byte().permute(1, 2, 0) for image in images]
+    return RaggedBatch.pack(pixels, index=range(len(SIZES)))
+
+
+@pytest.fixture(scope="module")
+def parameters(batch):
+    return draw(0, 0, batch, SIZE, "batch")
+
+
+def arguments(batch, parameters, backend="reference", dtype=torch.float32):
+    images = batch.pixels, batch.offset, batch.height, batch.width
+    return *images, *vars(parameters).values(), SIZE, dtype, backend
+
+
+@pytest.mark.parametrize("backend", ["auto", "reference", "cpu"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_outputs_are_those_of_the_contract(batch, parameters, backend, dtype):
+    out = copy_paste(batch, parameters, SIZE, dtype, backend)
+    assert len(out) == len(SIZES)
+    for image in (out.query, out.key):
+        assert image.shape == (len(SIZES), 3, SIZE, SIZE)
+        assert image.dtype == dtype
+        assert image.is_contiguous(memory_format=torch.channels_last)
+    for mask in (out.query_mask, out.key_mask):
+        assert mask.shape == (len(SIZES), SIZE, SIZE)
+        assert mask.dtype == torch.bool
+
+
+def test_the_reference_backend_is_the_reference(batch, parameters):
+    out = copy_paste(batch, parameters, SIZE, backend="reference")
+    expected = copy_paste_reference(*arguments(batch, parameters)[:-1])
+    for tensor, other in zip(vars(out).values(), expected, strict=True):
+        assert torch.equal(tensor, other)
+
+
+@pytest.mark.parametrize("backend", ["auto", "cpu"])
+def test_every_backend_agrees_with_the_reference(batch, parameters, backend):
+    out = copy_paste(batch, parameters, SIZE, backend=backend)
+    expected = copy_paste(batch, parameters, SIZE, backend="reference")
+    assert torch.equal(out.query_mask, expected.query_mask)
+    assert torch.equal(out.key_mask, expected.key_mask)
+    for image, other in ((out.query, expected.query), (out.key, expected.key)):
+        grey_levels = (image - other).abs() * 0.225 * 255
+        assert grey_levels.mean() <= 1
+        assert grey_levels.max() <= 4
+
+
+def test_tensors_with_strides_are_taken(batch, parameters):
+    strided = type(parameters)(
+        *(tensor.repeat_interleave(2, dim=0)[::2] for tensor in vars(parameters).values())
+    )
+    for backend in ("reference", "cpu"):
+        out = copy_paste(batch, strided, SIZE, backend=backend)
+        expected = copy_paste(batch, parameters, SIZE, backend=backend)
+        assert torch.equal(out.query, expected.query)
+
+
+def test_wrong_parameters_are_refused(batch, parameters):
+    shifted = type(parameters)(**{**vars(parameters), "source": parameters.source + 1})
+    with pytest.raises(ValueError, match="source of sample"):
+        copy_paste(batch, shifted, SIZE)
+
+
+def test_unknown_and_missing_backends_are_refused(batch, parameters):
+    with pytest.raises(ValueError, match=r"backend must be .*: 'gpu'"):
+        copy_paste(batch, parameters, SIZE, backend="gpu")
+    with pytest.raises(ValueError, match="backend 'cuda' is not there yet"):
+        copy_paste(batch, parameters, SIZE, backend="cuda")
+
+
+@pytest.mark.parametrize("backend", ["auto", "reference", "cpu"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_torch_accepts_the_op(batch, parameters, backend, dtype):
+    torch.library.opcheck(
+        torch.ops.cp2fast.copy_paste.default, arguments(batch, parameters, backend, dtype)
+    )
+
+
+def test_the_op_compiles_into_one_graph(batch, parameters):
+    def query_and_background(*args):
+        query, _, mask, _ = torch.ops.cp2fast.copy_paste(*args)
+        return query * 2, ~mask
+
+    compiled = torch.compile(query_and_background, fullgraph=True, backend="aot_eager")
+    args = arguments(batch, parameters)
+    for tensor, expected in zip(compiled(*args), query_and_background(*args), strict=True):
+        assert torch.equal(tensor, expected)
+        assert tensor.stride() == expected.stride()
+
+
+def test_the_function_compiles_into_one_graph(batch, parameters):
+    compiled = torch.compile(copy_paste, fullgraph=True, backend="aot_eager")
+    out = compiled(batch, parameters, SIZE, backend="reference")
+    assert torch.equal(out.key, copy_paste(batch, parameters, SIZE, backend="reference").key)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+def test_the_gpu_gives_the_same(batch, parameters, backend):
+    out = copy_paste(batch.to(torch.device("cuda")), parameters, SIZE, backend=backend)
+    expected = copy_paste(batch, parameters, SIZE, backend="reference")
+    assert out.query.is_cuda
+    assert torch.equal(out.query_mask.cpu(), expected.query_mask)
+    grey_levels = (out.query.cpu() - expected.query).abs() * 0.225 * 255
+    assert grey_levels.mean() <= 1
+    assert grey_levels.max() <= 4
+
+
+@pytest.mark.gpu
+def test_the_cpu_backend_refuses_a_gpu(batch, parameters):
+    with pytest.raises(ValueError, match="backend 'cpu' takes tensors on the CPU"):
+        copy_paste(batch.to(torch.device("cuda")), parameters, SIZE, backend="cpu")

@@ -1,0 +1,117 @@
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from cp2fast import philox
+from cp2fast.data.order import backgrounds, plan, steps_per_epoch, substitute
+from cp2fast.errors import UserError
+from cp2fast.philox import Stream
+
+sizes = st.integers(1, 200)
+seeds = st.integers(0, 2**64 - 1)
+
+
+@given(seed=seeds, count=sizes, batch_size=st.integers(1, 16), world=st.integers(1, 4))
+def test_the_ranks_share_out_each_slice_of_the_epochs_permutation(seed, count, batch_size, world):
+    assume(count >= batch_size * world)
+    steps = steps_per_epoch(count, batch_size * world)
+    ranks = [
+        np.stack(
+            list(
+                plan(
+                    seed=seed,
+                    count=count,
+                    batch_size=batch_size,
+                    start=0,
+                    stop=2 * steps,
+                    rank=rank,
+                    world=world,
+                )
+            )
+        )
+        for rank in range(world)
+    ]
+    together = np.stack(ranks, axis=1).reshape(2, -1)
+    for epoch in (0, 1):
+        permutation = philox.permutation(seed, Stream.ORDER, epoch, count)
+        assert together[epoch].tolist() == permutation[: together.shape[1]].tolist()
+        assert len(set(together[epoch])) == steps * batch_size * world
+
+
+@given(seed=seeds, start=st.integers(0, 30), independent=st.booleans())
+def test_a_restart_goes_on_with_the_same_images(seed, start, independent):
+    arguments = {"seed": seed, "count": 23, "batch_size": 3, "rank": 1, "world": 2}
+    whole = plan(start=0, stop=33, independent=independent, **arguments)
+    rest = plan(start=start, stop=33, independent=independent, **arguments)
+    for expected, step in zip(itertools.islice(whole, start, None), rest, strict=True):
+        assert expected.tolist() == step.tolist()
+
+
+@given(seed=seeds, epoch=st.integers(0, 1000), count=st.integers(3, 50))
+def test_backgrounds_are_two_other_images(seed, epoch, count):
+    foreground = np.arange(count)
+    query, key = backgrounds(seed, epoch, foreground, count)
+    for a, b in itertools.combinations((foreground, query, key), 2):
+        assert not np.any(a == b)
+    assert np.all((query >= 0) & (query < count) & (key >= 0) & (key < count))
+
+
+def test_backgrounds_and_places_are_uniform():
+    count, epochs = 6, 3000
+    places = np.zeros((count, count))
+    pairs = np.zeros((count, count))
+    for epoch in range(epochs):
+        (numbers,) = plan(
+            seed=5, count=count, batch_size=count, start=epoch, stop=epoch + 1, independent=True
+        )
+        foreground, query, key = numbers.reshape(3, count)
+        places[np.arange(count), foreground] += 1
+        pairs[query[foreground == 2], key[foreground == 2]] += 1
+    # Chi-squared with 25 and 19 degrees of freedom; 60 is beyond one in ten thousand.
+    expected = epochs / count
+    assert ((places - expected) ** 2 / expected).sum() < 60
+    possible = [(q, k) for q, k in itertools.permutations(range(count), 2) if 2 not in (q, k)]
+    seen = np.array([pairs[pair] for pair in possible])
+    expected = epochs / len(possible)
+    assert seen.sum() == epochs
+    assert ((seen - expected) ** 2 / expected).sum() < 60
+
+
+def test_independent_backgrounds_follow_the_foregrounds():
+    arguments = {"seed": 1, "count": 40, "batch_size": 4, "start": 3, "stop": 12}
+    alone = plan(**arguments)
+    with_backgrounds = plan(**arguments, independent=True)
+    for foreground, numbers in zip(alone, with_backgrounds, strict=True):
+        assert numbers.shape == (12,)
+        assert numbers[:4].tolist() == foreground.tolist()
+
+
+def test_epochs_and_seeds_differ():
+    def first(seed, step):
+        (numbers,) = plan(seed=seed, count=50, batch_size=50, start=step, stop=step + 1)
+        return numbers.tolist()
+
+    orders = [first(0, 0), first(0, 1), first(1, 0)]
+    assert all(sorted(order) == list(range(50)) for order in orders)
+    assert len({tuple(order) for order in orders}) == 3
+
+
+@given(seed=seeds, count=st.integers(2, 40), data=st.data())
+def test_a_substitute_is_another_image(seed, count, data):
+    index = data.draw(st.integers(0, count - 1))
+    chosen = {substitute(seed, index, attempt, count) for attempt in range(200)}
+    assert index not in chosen
+    assert chosen <= set(range(count))
+    assert count > 10 or len(chosen) == count - 1
+
+
+def test_too_few_images_are_an_error():
+    with pytest.raises(UserError, match="5 images do not fill one batch of 8.*data.batch_size"):
+        plan(seed=0, count=5, batch_size=4, world=2, start=0, stop=1)
+    with pytest.raises(UserError, match="at least 3 images"):
+        plan(seed=0, count=2, batch_size=2, start=0, stop=1, independent=True)
+    with pytest.raises(ValueError, match="rank"):
+        plan(seed=0, count=5, batch_size=1, rank=2, world=2, start=0, stop=1)
