@@ -75,6 +75,10 @@ class ModelSettings(Section):
     size: PositiveInt = Field(224, description="side of the composed images, pixels")
     embedding: PositiveInt = Field(128, description="channels of the dense embedding")
     queue: PositiveInt = Field(65_536, description="negative keys kept for the instance loss")
+    queue_start: Literal["random", "keys"] = Field(
+        "random",
+        description="what the queue holds before step 1: random vectors, as the paper, or keys",
+    )
     momentum: float = Field(0.999, ge=0, lt=1, description="of the key encoder's moving average")
     temperature: PositiveFloat = Field(0.2, description="of the instance loss")
     dense_weight: float = Field(0.2, ge=0, description="weight of the dense loss")

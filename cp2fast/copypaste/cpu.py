@@ -16,7 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import Tensor
 
-from cp2fast.copypaste.cpu_kernel import BFLOAT16, FLOAT16, FLOAT32, Workspace, compose
+from cp2fast.copypaste.cpu_kernel import Inputs, Workspace, compose
+from cp2fast.copypaste.cpu_output import BFLOAT16, FLOAT16, FLOAT32
 
 _KINDS = {torch.float32: FLOAT32, torch.bfloat16: BFLOAT16, torch.float16: FLOAT16}
 _CHUNKS_PER_THREAD = 8
@@ -55,13 +56,8 @@ def copy_paste_cpu(
         (image.view(torch.uint8).view(samples, -1).numpy(), mask.numpy())
         for image, mask in zip(images_BSSX, masks, strict=True)
     ]
-    inputs = [
-        tensor.numpy()
-        for tensor in (
-            *(pixels, offset, width),
-            *(source, box, flip, jitter, factor, order, grey, sigma, paste),
-        )
-    ]
+    used = pixels, offset, width, source, box, flip, jitter, factor, order, grey, sigma, paste
+    inputs = Inputs(*(tensor.numpy() for tensor in used))
     crop, radius = int(box[..., 2:].max()), math.ceil(3 * float(sigma.max()))
     threads = torch.get_num_threads()
     step = max(1, 2 * samples // (threads * _CHUNKS_PER_THREAD))
@@ -71,13 +67,13 @@ def copy_paste_cpu(
         workspace = _workspace(size, crop, radius)
         for pair, first in chunks:
             last = min(first + step, samples)
-            compose(*inputs, pair, first, last, _KINDS[dtype], *targets[pair], workspace)
+            compose(inputs, pair, first, last, _KINDS[dtype], *targets[pair], workspace)
 
     pool = _pool(os.getpid(), threads)
     for worker in [pool.submit(work) for _ in range(threads)]:
         worker.result()
     query, key = (image.permute(0, 3, 1, 2) for image in images_BSSX)
-    return query, key, *masks
+    return query, key, masks[0], masks[1]
 
 
 @functools.cache

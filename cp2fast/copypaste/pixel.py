@@ -45,7 +45,7 @@ def blend(base: np.float32, value: np.float32, factor: np.float32) -> np.float32
 
 def wrap_turns(turns: np.float32) -> np.float32:
     """The same angle within half a turn of 0."""
-    return np.float32(turns - math.floor(turns + _HALF))
+    return turns - np.float32(math.floor(turns + _HALF))
 
 
 def shift_hue(

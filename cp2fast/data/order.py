@@ -64,12 +64,12 @@ def plan(
     """
     if not 0 <= rank < world:
         raise ValueError(f"rank must be in [0, world), got {rank} of {world}")
-    steps = steps_per_epoch(count, batch_size * world)
+    per_epoch = steps_per_epoch(count, batch_size * world)
     if independent and count < 3:
         raise UserError(
             f"data.background=independent needs at least 3 images, and there are {count}: add more"
         )
-    return _plan(seed, count, batch_size, range(start, stop), steps, rank, world, independent)
+    return _plan(seed, count, batch_size, range(start, stop), per_epoch, rank, world, independent)
 
 
 def _plan(
@@ -77,14 +77,14 @@ def _plan(
     count: int,
     batch_size: int,
     steps: range,
-    steps_per_epoch: int,
+    per_epoch: int,
     rank: int,
     world: int,
     independent: bool,
 ) -> Iterator[NDArray[np.int64]]:
     epoch_of_order = -1
     for step in steps:
-        epoch, position = divmod(step, steps_per_epoch)
+        epoch, position = divmod(step, per_epoch)
         if epoch != epoch_of_order:
             order = philox.permutation(seed, Stream.ORDER, epoch, count)
             epoch_of_order = epoch

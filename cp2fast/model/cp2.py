@@ -92,14 +92,31 @@ class CP2(nn.Module):
         query_BCX = _unit(self.encoder_q.embed(query))
         with torch.no_grad():
             self._update_key_encoder()
-            key_BCY = _unit(unshuffle(self.encoder_k.embed(shuffle(key))))
-        stride, dtype = self.encoder_q.stride, query_BCX.dtype
+            key_BCY = self._embed_keys(key)
         return self._contrast(
-            query_BCX,
-            key_BCY,
-            sample_mask(query_mask, stride).flatten(1).to(dtype),
-            sample_mask(key_mask, stride).flatten(1).to(dtype),
+            query_BCX, key_BCY, self._cells(query_mask, query_BCX), self._cells(key_mask, key_BCY)
         )
+
+    @torch.no_grad()
+    def take_keys(self, key: Tensor, key_mask: Tensor) -> None:
+        """Take the keys of a batch into the queue without contrasting them.
+
+        For a queue that holds keys rather than random vectors before the first step.
+
+        Args:
+            key: ``[B, 3, S, S]``.
+            key_mask: ``[B, S, S]``, True on the foreground.
+        """
+        key_BCY = self._embed_keys(key)
+        key_BC = pool_instances(key_BCY, self._cells(key_mask, key_BCY))
+        enqueue(self.queue, self.queue_ptr, gather(key_BC))
+
+    def _embed_keys(self, key: Tensor) -> Tensor:
+        return _unit(unshuffle(self.encoder_k.embed(shuffle(key))))
+
+    def _cells(self, mask_BSS: Tensor, dense_BCX: Tensor) -> Tensor:
+        """The mask at the cells of ``dense_BCX``, in its dtype: ``[B, X]``."""
+        return sample_mask(mask_BSS, self.encoder_q.stride).flatten(1).to(dense_BCX.dtype)
 
     @torch.no_grad()
     def _update_key_encoder(self) -> None:

@@ -29,6 +29,7 @@ def data_root(settings: DataSettings) -> Path:
 def compose(
     batches: Iterator[RaggedBatch],
     settings: PretrainSettings,
+    seed: int,
     start: int,
     steps_per_epoch: int,
     device: torch.device,
@@ -36,7 +37,6 @@ def compose(
     """Draw and paste each decoded batch and bring it to ``device``; the first is step ``start``."""
     for step, batch in enumerate(batches, start):
         epoch = step // steps_per_epoch
-        parameters = draw(
-            settings.train.seed, epoch, batch, settings.model.size, settings.data.background
-        )
-        yield copy_paste(batch, parameters, settings.model.size).to(device)
+        size = settings.model.size
+        parameters = draw(seed, epoch, batch, size, settings.data.background)
+        yield copy_paste(batch, parameters, size).to(device)

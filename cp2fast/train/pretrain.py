@@ -7,6 +7,7 @@ checkpoint repeats the one that was never stopped.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Generator
 from contextlib import closing
@@ -41,11 +42,13 @@ def pretrain(run: Run, console: Console) -> bool:
         UserError: too many images cannot be read.
     """
     train = run.settings.train
+    if run.step == 0 and run.settings.model.queue_start == "keys":
+        _fill_queue(run)
     stopwatch, saved = Stopwatch(run.step), time.monotonic()
     with (
         stop_requests() as stop_requested,
         metrics_log(run.folder, run.step, run.total_steps, console) as log,
-        closing(_batches(run)) as batches,
+        closing(_batches(run, train.seed, run.step, run.total_steps)) as batches,
     ):
         while run.step < run.total_steps and not stop_requested():
             with stopwatch.waiting():
@@ -80,25 +83,33 @@ def summary(run: Run) -> str:
 def _train_step(network: CP2, optimizer: Optimizer, batch: CopyPasteBatch) -> CP2Output:
     output: CP2Output = network(batch.query, batch.key, batch.query_mask, batch.key_mask)
     optimizer.zero_grad(set_to_none=True)
-    output.loss.backward()
+    output.loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
     return output
 
 
-def _batches(run: Run) -> Generator[CopyPasteBatch, None, None]:
-    """Composed batches from the current step on, made ahead in a thread."""
-    data, seed = run.settings.data, run.settings.train.seed
+def _batches(run: Run, seed: int, start: int, stop: int) -> Generator[CopyPasteBatch, None, None]:
+    """Composed batches of the steps from ``start`` to ``stop``, made ahead in a thread."""
+    data = run.settings.data
     steps = plan(
         seed=seed,
         count=len(run.images),
         batch_size=data.batch_size,
-        start=run.step,
-        stop=run.total_steps,
+        start=start,
+        stop=stop,
         independent=data.background == "independent",
     )
     decoded = open_source(data, run.images, steps, seed, run.device, run.bad)
-    composed = compose(decoded, run.settings, run.step, run.steps_per_epoch, run.device)
+    composed = compose(decoded, run.settings, seed, start, run.steps_per_epoch, run.device)
     return prefetch(composed, _BATCHES_AHEAD)
+
+
+def _fill_queue(run: Run) -> None:
+    """Keys for the whole queue, of another order and augmentation than the training will see."""
+    batches = math.ceil(run.settings.model.queue / run.settings.data.batch_size)
+    with closing(_batches(run, run.settings.train.seed + 1, 0, batches)) as filling:
+        for batch in filling:
+            run.network.take_keys(batch.key, batch.key_mask)
 
 
 def _set_learning_rate(run: Run) -> float:
@@ -112,7 +123,8 @@ def _metrics(run: Run, output: CP2Output, lr: float, stopwatch: Stopwatch) -> Me
     """One row; reading the outputs is the loop's only wait for the device."""
     loss = output.loss.item()
     steps, seconds, data_wait = stopwatch.lap(run.step)
-    samples = run.settings.data.batch_size
+    samples, model = run.settings.data.batch_size, run.settings.model
+    taken = model.queue if model.queue_start == "keys" else run.step * samples
     return Metrics(
         step=run.step,
         epoch=run.step / run.steps_per_epoch,
@@ -122,7 +134,7 @@ def _metrics(run: Run, output: CP2Output, lr: float, stopwatch: Stopwatch) -> Me
         accuracy_instance=output.accuracy_instance.item(),
         accuracy_dense=output.accuracy_dense.item(),
         similarity_gap=output.similarity_gap.item(),
-        queue_fill=min(1.0, run.step * samples / run.settings.model.queue),
+        queue_fill=min(1.0, taken / model.queue),
         lr=lr,
         images_per_second=samples * steps / seconds,
         data_wait=data_wait,

@@ -99,7 +99,7 @@ def save(run: Run) -> None:
         "images": len(run.images),
         "bad_images": run.bad.state_dict(),
         "settings": run.settings.model_dump(mode="json"),
-        "versions": {"cp2fast": __version__, "torch": torch.__version__},
+        "versions": {"cp2fast": __version__, "torch": str(torch.__version__)},
     }
     keep = run.settings.train.checkpoint_keep
     save_checkpoint(run.folder.checkpoints, run.step, state, keep)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -48,6 +49,10 @@ def write_png(pixels: NDArray[Any], bits: int, colour_type: int) -> bytes:
     height, width, _ = pixels.shape
     rows = pixels.astype(">u2" if bits == 16 else "u1")
     data = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
+    return _png(width, height, bits, colour_type, data)
+
+
+def _png(width: int, height: int, bits: int, colour_type: int, data: bytes) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
@@ -152,7 +157,7 @@ def bad_files() -> dict[str, bytes]:
         "no_such_size.jpg": _with_size(sequential, 0, 0),
         "huge.jpg": _with_size(sequential, 60_000, 60_000),
         "huge.png": png[:16] + struct.pack(">II", 60_000, 60_000) + png[24:],
-        "huge_but_valid_header.png": write_header_of_huge_png(),
+        "huge_but_valid_header.png": _png(40_000, 40_000, 8, 2, zlib.compress(b"\0" * 64)),
         "truncated.png": png[: len(png) // 2],
         "header_crc.png": png[:header_crc] + b"\0\0\0\0" + png[header_crc + 4 :],
         "corrupt.png": png[: len(png) // 2] + b"\x99" * 40 + png[len(png) // 2 + 40 :],
@@ -165,18 +170,9 @@ def write_bad_entries(folder: Path) -> None:
     for name, encoded in bad_files().items():
         (folder / name).write_bytes(encoded)
     (folder / "dangling.jpg").symlink_to(folder / "nowhere.jpg")
-    (folder / "folder.jpg").mkdir()
-
-
-def write_header_of_huge_png() -> bytes:
-    return write_png(np.zeros((1, 1, 3)), 8, 2)[:8] + b"".join(
-        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-        for name, body in (
-            (b"IHDR", struct.pack(">IIBBBBB", 40_000, 40_000, 8, 2, 0, 0, 0)),
-            (b"IDAT", zlib.compress(b"\0" * 64)),
-            (b"IEND", b""),
-        )
-    )
+    if os.geteuid() != 0:  # root may read everything
+        (folder / "locked.jpg").write_bytes(encode(photo(20, 20), "JPEG"))
+        (folder / "locked.jpg").chmod(0)
 
 
 def _break_second_scan(progressive: bytes) -> bytes:

@@ -1,7 +1,7 @@
-import image_files
 import pytest
 
 from cp2fast.data.jpeg import is_intact, read_header
+from tests.data import image_files
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,13 +76,13 @@ class Run:
 
 
 @pytest.fixture(scope="module", params=[(c, p) for c in CASES for p in PRECISIONS], ids="-".join)
-def run(request: pytest.FixtureRequest, golden: Path) -> Iterator[Run]:
+def run(request: pytest.FixtureRequest, golden: Path) -> Run:
     case, precision = request.param
     stored = load(golden / f"cp2_forward_{case}.npz")
     cp2 = copy.deepcopy(network(case, golden)).to(PRECISIONS[precision])
     prefix = f"{precision}_"
     original = {n.removeprefix(prefix): a for n, a in stored.items() if n.startswith(prefix)}
-    yield Run(train(cp2, stored), original, exact=precision == "f64")
+    return Run(train(cp2, stored), original, exact=precision == "f64")
 
 
 def test_losses(run: Run) -> None:

@@ -1,0 +1,238 @@
+"""The CPU backend: the reference's pixels, and the same bits whatever is around them."""
+
+import multiprocessing
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from cp2fast.batch import RaggedBatch
+from cp2fast.copypaste.cpu import copy_paste_cpu
+from cp2fast.copypaste.draw import draw
+from cp2fast.copypaste.parameters import BRIGHTNESS, CONTRAST, HUE, SATURATION, Parameters
+from cp2fast.copypaste.reference import copy_paste_reference
+
+DEVIATION = 0.224
+"""Of a normalised channel, the least: an error over this is one in units of the pixel range."""
+
+Composed = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+def photo(height: int, width: int, seed: int = 0) -> Tensor:
+    """Waves of all colours under noise, saturated in places."""
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[0:height, 0:width][..., None]
+    waves = np.sin(y / random.uniform(3, 40, 3) + x / random.uniform(3, 40, 3))
+    noise = random.normal(0, 25, (height, width, 3))
+    return torch.from_numpy((128 + 140 * waves + noise).clip(0, 255).astype(np.uint8))
+
+
+def arguments(batch: RaggedBatch, parameters: Parameters) -> list[Tensor]:
+    images = [batch.pixels, batch.offset, batch.height, batch.width]
+    return images + [getattr(parameters, field.name) for field in fields(parameters)]
+
+
+def compose(
+    batch: RaggedBatch, parameters: Parameters, size: int, dtype: torch.dtype = torch.float32
+) -> Composed:
+    return copy_paste_cpu(*arguments(batch, parameters), size, dtype)
+
+
+def assert_agrees(batch: RaggedBatch, parameters: Parameters, size: int) -> None:
+    """As the reference, with a hundredth of the error that backends are allowed."""
+    ours = compose(batch, parameters, size)
+    expected = copy_paste_reference(*arguments(batch, parameters), size, torch.float32)
+    for mine, theirs in zip(ours[:2], expected[:2], strict=True):
+        error = (mine - theirs).abs() * DEVIATION
+        assert error.max() <= 0.04 / 255
+        assert error.mean() <= 0.01 / 255
+    assert torch.equal(ours[2], expected[2])
+    assert torch.equal(ours[3], expected[3])
+
+
+def assert_same_bits(one: Composed, other: Composed) -> None:
+    assert all(torch.equal(x, y) for x, y in zip(one, other, strict=True))
+
+
+@pytest.fixture(scope="module")
+def batch() -> RaggedBatch:
+    sides = [(97, 130), (240, 61), (33, 33), (150, 400), (12, 300), (260, 255), (1, 1), (64, 80)]
+    return RaggedBatch.pack([photo(*s, seed=i) for i, s in enumerate(sides)], range(len(sides)))
+
+
+def rectangle_in(height: int, width: int) -> st.SearchStrategy[list[int]]:
+    """(top, left, height, width), often of the whole or at an edge."""
+    sides = st.tuples(st.integers(1, height), st.integers(1, width))
+    return sides.flatmap(
+        lambda s: st.tuples(
+            st.integers(0, height - s[0]),
+            st.integers(0, width - s[1]),
+            st.just(s[0]),
+            st.just(s[1]),
+        ).map(list)
+    )
+
+
+@st.composite
+def cases(draw_: st.DrawFn) -> tuple[RaggedBatch, Parameters, int]:
+    """One sample from one to four images, anything that the op allows."""
+    size = draw_(st.integers(1, 64))
+    sides = st.tuples(st.integers(1, 300), st.integers(1, 300))
+    shapes = draw_(st.lists(sides, min_size=1, max_size=4))
+    source = draw_(st.lists(st.integers(0, len(shapes) - 1), min_size=4, max_size=4))
+    factors = st.tuples(*[st.sampled_from([0.0, 0.6, 1.0, 1.4, 3.0])] * 3, st.floats(-2, 2))
+    four = {"min_size": 4, "max_size": 4}
+    flags = st.lists(st.booleans(), **four)
+    sigma = st.one_of(st.just(0.0), st.floats(0.05, 2))
+    parameters = Parameters(
+        source=torch.tensor([source], dtype=torch.int32),
+        box=torch.tensor([[draw_(rectangle_in(*shapes[i])) for i in source]], dtype=torch.int32),
+        flip=torch.tensor([draw_(flags)]),
+        jitter=torch.tensor([draw_(flags)]),
+        factor=torch.tensor([draw_(st.lists(factors, **four))], dtype=torch.float32),
+        order=torch.tensor(
+            [[draw_(st.permutations(range(4))) for _ in range(4)]], dtype=torch.int32
+        ),
+        grey=torch.tensor([draw_(flags)]),
+        sigma=torch.tensor([draw_(st.lists(sigma, **four))], dtype=torch.float32),
+        paste=torch.tensor(
+            [[draw_(rectangle_in(size, size)) for _ in range(2)]], dtype=torch.int32
+        ),
+    )
+    images = [photo(*shape, seed=i) for i, shape in enumerate(shapes)]
+    return RaggedBatch.pack(images, range(len(shapes))), parameters, size
+
+
+@settings(deadline=None, max_examples=150)
+@given(cases())
+def test_agrees_with_the_reference(case: tuple[RaggedBatch, Parameters, int]) -> None:
+    assert_agrees(*case)
+
+
+@pytest.mark.parametrize("size", [224, 225])
+def test_agrees_with_the_reference_as_drawn(batch: RaggedBatch, size: int) -> None:
+    for epoch in range(2):
+        assert_agrees(batch, draw(0, epoch, batch, size, "batch"), size)
+
+
+def test_agrees_on_large_images() -> None:
+    large = RaggedBatch.pack([photo(1600, 2400), photo(2400, 1), photo(1, 2400)], range(3))
+    assert_agrees(large, draw(1, 0, large, 37, "batch"), 37)
+
+
+@pytest.mark.parametrize("level", [0, 128, 255])
+def test_agrees_on_flat_images(level: int) -> None:
+    flat = RaggedBatch.pack([torch.full((20, 30, 3), level, dtype=torch.uint8)] * 3, range(3))
+    assert_agrees(flat, draw(2, 0, flat, 24, "batch"), 24)
+
+
+@pytest.mark.parametrize("before", [[], [BRIGHTNESS], [SATURATION], [SATURATION, BRIGHTNESS]])
+@pytest.mark.parametrize("factor", [0.7, 1.3])
+def test_contrast_takes_the_mean_of_the_whole_view(
+    batch: RaggedBatch, before: list[int], factor: float
+) -> None:
+    """Whatever comes before it, and however little of the view is seen."""
+    drawn = draw(3, 0, batch, 48, "batch")
+    rest = [op for op in (CONTRAST, HUE, BRIGHTNESS, SATURATION) if op not in before]
+    parameters = replace(
+        drawn,
+        order=torch.tensor(before + rest, dtype=torch.int32).expand(len(drawn), 4, 4).contiguous(),
+        factor=torch.tensor([factor, 1.4, factor, 0.1]).expand(len(drawn), 4, 4).contiguous(),
+        jitter=torch.ones_like(drawn.jitter),
+        paste=torch.tensor([20, 20, 3, 3], dtype=torch.int32).expand(len(drawn), 2, 4).contiguous(),
+    )
+    assert_agrees(batch, parameters, 48)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_the_float32_result_rounded(
+    batch: RaggedBatch, dtype: torch.dtype
+) -> None:
+    parameters = draw(0, 0, batch, 61, "batch")
+    single, half = compose(batch, parameters, 61), compose(batch, parameters, 61, dtype)
+    assert_same_bits(half, (single[0].to(dtype), single[1].to(dtype), *single[2:]))
+
+
+def test_outputs_are_channels_last(batch: RaggedBatch) -> None:
+    query, key, query_mask, key_mask = compose(batch, draw(0, 0, batch, 40, "batch"), 40)
+    for image in (query, key):
+        assert image.shape == (len(batch), 3, 40, 40)
+        assert image.is_contiguous(memory_format=torch.channels_last)
+    for mask in (query_mask, key_mask):
+        assert mask.shape == (len(batch), 40, 40)
+        assert mask.dtype == torch.bool
+
+
+def test_no_samples_make_no_pairs(batch: RaggedBatch) -> None:
+    parameters = draw(0, 0, batch, 40, "batch")
+    none = Parameters(*(getattr(parameters, field.name)[:0] for field in fields(parameters)))
+    assert [tuple(x.shape) for x in compose(batch, none, 40)] == [(0, 3, 40, 40)] * 2 + [
+        (0, 40, 40)
+    ] * 2
+
+
+@pytest.mark.parametrize("threads", [1, 3, 16])
+def test_the_number_of_threads_changes_no_bit_and_stays(batch: RaggedBatch, threads: int) -> None:
+    parameters = draw(0, 0, batch, 50, "batch")
+    expected = compose(batch, parameters, 50)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        assert_same_bits(compose(batch, parameters, 50), expected)
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_the_rest_of_the_batch_and_its_order_change_no_bit(batch: RaggedBatch) -> None:
+    parameters = draw(0, 0, batch, 50, "batch")
+    whole = compose(batch, parameters, 50)
+    for chosen in ([5], [3, 0, 6], list(reversed(range(len(batch))))):
+        some = Parameters(*(getattr(parameters, f.name)[chosen] for f in fields(parameters)))
+        assert_same_bits(compose(batch, some, 50), tuple(x[chosen] for x in whole))
+
+
+def test_nothing_but_the_crops_is_read(batch: RaggedBatch) -> None:
+    images = [batch.image(i).clone() for i in range(len(batch))]
+    parameters = draw(4, 0, batch, 50, "batch")
+    expected = compose(batch, parameters, 50)
+    for i, image in enumerate(images):
+        cropped = torch.zeros(image.shape[:2], dtype=torch.bool)
+        for top, left, height, width in parameters.box[parameters.source == i].tolist():
+            cropped[top : top + height, left : left + width] = True
+        image[~cropped] = 255 - image[~cropped]
+    assert_same_bits(compose(RaggedBatch.pack(images, batch.index), parameters, 50), expected)
+
+
+def test_sizes_may_change_from_call_to_call(batch: RaggedBatch) -> None:
+    """The scratch kept from a larger call, or a smaller one, leaves no trace."""
+    parameters = {size: draw(0, 0, batch, size, "batch") for size in (9, 80)}
+    first = {size: compose(batch, p, size) for size, p in parameters.items()}
+    for size, p in [*parameters.items(), *parameters.items()]:
+        assert_same_bits(compose(batch, p, size), first[size])
+
+
+def test_threads_may_call_at_once(batch: RaggedBatch) -> None:
+    parameters = [draw(0, epoch, batch, 50, "batch") for epoch in range(8)]
+    expected = [compose(batch, p, 50) for p in parameters]
+    with ThreadPoolExecutor(4) as callers:
+        results = list(callers.map(lambda p: compose(batch, p, 50), parameters))
+    for one, other in zip(results, expected, strict=True):
+        assert_same_bits(one, other)
+
+
+def test_a_forked_process_may_call(batch: RaggedBatch) -> None:
+    parameters = draw(0, 0, batch, 50, "batch")
+    expected = compose(batch, parameters, 50)
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        assert pool.apply_async(_composes, (batch, parameters, expected)).get(timeout=60)
+
+
+def _composes(batch: RaggedBatch, parameters: Parameters, expected: Composed) -> bool:
+    ours = compose(batch, parameters, 50)
+    return all(torch.equal(x, y) for x, y in zip(ours, expected, strict=True))

@@ -1,0 +1,68 @@
+import itertools
+import multiprocessing
+import os
+import signal
+
+import pytest
+import torch
+
+from cp2fast.data.bad_images import BadImages
+from cp2fast.data.images import list_images
+from cp2fast.data.order import plan
+from cp2fast.data.torch_source import open_torch
+from cp2fast.errors import UserError
+from tests.data import image_files
+
+
+@pytest.fixture
+def images(tmp_path):
+    for number in range(12):
+        image_files.photo(30 + number, 40, seed=number).save(tmp_path / f"{number:02d}.jpg")
+    return list_images(tmp_path)
+
+
+def source(images, tmp_path, *, workers, steps=9):
+    order = plan(seed=0, count=len(images), batch_size=4, start=0, stop=steps)
+    bad = BadImages(tmp_path / "run", max_fraction=0)
+    return open_torch(images, order, seed=0, workers=workers, max_pixels=10_000, bad=bad)
+
+
+def workers_alive():
+    return {process.pid for process in multiprocessing.active_children()}
+
+
+def test_worker_processes_give_what_this_process_gives(images, tmp_path):
+    here = list(source(images, tmp_path, workers=0))
+    there = list(source(images, tmp_path, workers=2))
+    assert len(here) == 9
+    for a, b in zip(here, there, strict=True):
+        assert a.index.tolist() == b.index.tolist()
+        assert torch.equal(a.pixels, b.pixels)
+        assert torch.equal(a.offset, b.offset)
+
+
+def test_the_workers_outlive_epochs_and_end_with_the_iterator(images, tmp_path):
+    iterator = source(images, tmp_path, workers=2, steps=100)
+    next(iterator)
+    at_first = workers_alive()
+    assert len(at_first) == 2
+    for _ in itertools.islice(iterator, 20):  # Three steps an epoch.
+        assert workers_alive() == at_first
+    iterator.close()
+    assert workers_alive() == set()
+
+
+def test_the_global_random_numbers_are_left_alone(images, tmp_path):
+    before = torch.get_rng_state()
+    list(source(images, tmp_path, workers=2))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_worker_that_dies_is_an_error_in_one_line(images, tmp_path):
+    iterator = source(images, tmp_path, workers=1, steps=1000)
+    next(iterator)
+    for pid in workers_alive():
+        os.kill(pid, signal.SIGKILL)
+    with pytest.raises(UserError, match=r"a decoding process ended.*data.workers") as error:
+        list(iterator)
+    assert len(str(error.value).splitlines()) == 1

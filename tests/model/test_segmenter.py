@@ -1,0 +1,119 @@
+"""The segmentation network, fresh and as the original fine-tunes it."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cp2fast.config import ModelSettings
+from cp2fast.model.backbone import feature_map
+from cp2fast.model.segmenter import Segmenter, build_segmenter
+from tests.golden import rule
+
+IGNORED = 255
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-4}
+
+
+@pytest.mark.parametrize("head", ["aspp", "fcn"])
+def test_logits_and_embedding_are_at_feature_resolution(head: str) -> None:
+    settings = ModelSettings(backbone="resnet18", head=head, head_channels=8, embedding=5)
+    network = build_segmenter(settings, num_classes=3)
+    images = torch.randn(2, 3, 64, 96)
+    assert network(images).shape == (2, 3, 4, 6)
+    assert network.embed(images).shape == (2, 5, 4, 6)
+    assert network.stride == 16
+
+
+def test_logits_are_regularised_by_dropout_and_the_embedding_is_not() -> None:
+    settings = ModelSettings(backbone="resnet18", head_channels=8)
+    network = build_segmenter(settings).eval()
+    network.decode_head.dropout.train()
+    images = torch.randn(2, 3, 64, 64)
+    assert not torch.equal(network(images), network(images))
+    assert torch.equal(network.embed(images), network.embed(images))
+
+
+@pytest.fixture(scope="module", params=[torch.float32, torch.float64], ids=["f32", "f64"])
+def dtype(request: pytest.FixtureRequest) -> torch.dtype:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def network(golden: Path, dtype: torch.dtype) -> Segmenter:
+    """The original's fine-tuning network; it has no contrast, so ours keeps its own."""
+    network = build_segmenter(ModelSettings(size=256))
+    lines = (golden / "state_dict_keys_finetune_r50_aspp.txt").read_text().splitlines()
+    original = [line.split("\t")[0] for line in lines if not line.startswith("#")]
+    state = network.state_dict()
+    assert set(original) == {name for name in state if "contrast_conv" not in name}
+    for name in original:
+        state[name].copy_(torch.from_numpy(rule.tensor_for(name, state[name].shape)))
+    return network.to(dtype)
+
+
+@pytest.fixture(scope="module")
+def original(golden: Path, dtype: torch.dtype) -> dict[str, np.ndarray]:
+    prefix = "f64_" if dtype == torch.float64 else "f32_"
+    with np.load(golden / "finetune_r50_aspp.npz") as stored:
+        return {name.removeprefix(prefix): stored[name] for name in stored}
+
+
+@pytest.mark.slow
+def test_the_original_logits_are_reproduced(
+    network: Segmenter, original: dict[str, np.ndarray], dtype: torch.dtype
+) -> None:
+    images, labels = (torch.from_numpy(array) for array in rule.finetune_input())
+    images, tolerance = images.to(dtype), TOLERANCE[dtype]
+    network.eval()
+    with torch.no_grad():
+        np.testing.assert_allclose(
+            rule.stats(feature_map(network.backbone, images)),
+            original["feat3_stats"],
+            rtol=tolerance,
+            atol=tolerance,
+        )
+        logits = network(images)
+    np.testing.assert_allclose(logits, original["logits"], rtol=0, atol=tolerance)
+    loss, accuracy = original_loss(logits, labels)
+    assert loss.item() == pytest.approx(original["eval_loss"].item(), abs=tolerance)
+    assert accuracy == pytest.approx(original["eval_acc"].item(), abs=0.01)
+
+
+@pytest.mark.slow
+def test_two_original_training_steps_are_reproduced(
+    network: Segmenter, original: dict[str, np.ndarray], dtype: torch.dtype
+) -> None:
+    images, labels = (torch.from_numpy(array) for array in rule.finetune_input())
+    network = copy.deepcopy(network).train()
+    network.decode_head.dropout.p = 0.0
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.003, momentum=0.9)
+    parameters = dict(network.named_parameters())
+    for step, (expected_loss, expected_accuracy) in enumerate(original["train_loss_acc"]):
+        loss, accuracy = original_loss(network(images.to(dtype)), labels)
+        assert loss.item() == pytest.approx(expected_loss, abs=TOLERANCE[dtype])
+        assert accuracy == pytest.approx(expected_accuracy, abs=0.01)
+        optimizer.zero_grad()
+        loss.backward()
+        if step == 0:
+            for name, expected in zip(
+                original["grad_names"], original["train_grad_checksum"], strict=True
+            ):
+                gradient = parameters[str(name)].grad
+                assert gradient is not None
+                allowed = (1e-9 if dtype == torch.float64 else 1e-2) * expected[1]
+                assert abs(gradient.norm().item() - expected[1]) <= allowed, name
+                assert abs(rule.checksum(gradient)[2] - expected[2]) <= 10 * allowed, name
+        optimizer.step()
+
+
+def original_loss(logits: Tensor, labels: Tensor) -> tuple[Tensor, float]:
+    """Cross-entropy and accuracy in percent, over all pixels, the ignored ones included."""
+    logits, labels = F.interpolate(logits, labels.shape[2:], mode="bilinear"), labels.squeeze(1)
+    loss = F.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="none").mean()
+    return loss, 100 * (logits.argmax(dim=1) == labels).double().mean().item()
