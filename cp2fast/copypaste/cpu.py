@@ -53,12 +53,13 @@ def copy_paste_cpu(
     images_BSSX = [torch.empty((samples, size, size, 3), dtype=dtype) for _ in range(2)]
     masks = [torch.empty((samples, size, size), dtype=torch.bool) for _ in range(2)]
     targets = [
-        (image.view(torch.uint8).view(samples, -1).numpy(), mask.numpy())
+        (image.view(torch.uint8).flatten(1).numpy(), mask.numpy())
         for image, mask in zip(images_BSSX, masks, strict=True)
     ]
     used = pixels, offset, width, source, box, flip, jitter, factor, order, grey, sigma, paste
     inputs = Inputs(*(tensor.numpy() for tensor in used))
-    crop, radius = int(box[..., 2:].max()), math.ceil(3 * float(sigma.max()))
+    crop = int(inputs.box[..., 2:].max(initial=1))
+    radius = math.ceil(3 * float(inputs.sigma.max(initial=0)))
     threads = torch.get_num_threads()
     step = max(1, 2 * samples // (threads * _CHUNKS_PER_THREAD))
     chunks = iter([(pair, first) for pair in range(2) for first in range(0, samples, step)])

@@ -202,9 +202,7 @@ def _cover(
 
 
 @jit
-def _set_rectangle(
-    cover: _Integers, i: int, top: int, left: int, bottom: int, right: int
-) -> None:
+def _set_rectangle(cover: _Integers, i: int, top: int, left: int, bottom: int, right: int) -> None:
     # Assigning a tuple would have numba compile string formatting, for an error message.
     cover[i, 0], cover[i, 1], cover[i, 2], cover[i, 3] = top, left, bottom, right
 

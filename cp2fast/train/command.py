@@ -8,7 +8,6 @@ from pathlib import Path
 from rich.console import Console
 
 from cp2fast.config import PretrainSettings
-from cp2fast.data.source import choose_source
 from cp2fast.train.pretrain import pretrain, summary
 from cp2fast.train.run import begin, resume
 from cp2fast.train.run_folder import RunFolder
@@ -26,8 +25,8 @@ def run_pretrain(settings: PretrainSettings, path: Path, resuming: bool) -> None
     if run.step >= run.total_steps:
         console.print(f"{path} is complete: all {run.step} steps were run before")
     else:
-        source = choose_source(run.settings.data, run.images, run.device)
-        console.print(f"decoding by {source.name} on the {source.decode.upper()}: {source.reason}")
+        name, decode, reason = run.source
+        console.print(f"decoding by {name} on the {decode.upper()}: {reason}")
         console.print(
             f"pretraining {run.settings.model.backbone} on {len(run.images)} images of "
             f"{run.settings.data.root} ({run.device}): steps {run.step + 1} to {run.total_steps}, "

@@ -14,6 +14,7 @@ from cp2fast.config import PretrainSettings, TrainSettings
 from cp2fast.data.bad_images import BadImages
 from cp2fast.data.images import list_images
 from cp2fast.data.order import steps_per_epoch
+from cp2fast.data.source import Choice, choose_source
 from cp2fast.errors import UserError
 from cp2fast.model.cp2 import CP2, build_cp2
 from cp2fast.model.weights import load_weights
@@ -32,6 +33,7 @@ class Run:
     settings: PretrainSettings
     folder: RunFolder
     images: list[Path]
+    source: Choice
     device: torch.device
     network: CP2
     optimizer: Optimizer
@@ -117,6 +119,7 @@ def _build(settings: PretrainSettings, folder: RunFolder) -> Run:
         settings=settings,
         folder=folder,
         images=images,
+        source=choose_source(settings.data, images, device),
         device=device,
         network=network,
         optimizer=_optimizer(network, settings.train),

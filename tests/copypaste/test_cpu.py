@@ -1,6 +1,6 @@
 """The CPU backend: the reference's pixels, and the same bits whatever is around them."""
 
-import multiprocessing
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 
@@ -66,16 +66,15 @@ def batch() -> RaggedBatch:
 
 
 def rectangle_in(height: int, width: int) -> st.SearchStrategy[list[int]]:
-    """(top, left, height, width), often of the whole or at an edge."""
-    sides = st.tuples(st.integers(1, height), st.integers(1, width))
-    return sides.flatmap(
-        lambda s: st.tuples(
-            st.integers(0, height - s[0]),
-            st.integers(0, width - s[1]),
-            st.just(s[0]),
-            st.just(s[1]),
-        ).map(list)
-    )
+    """(top, left, height, width)."""
+
+    def placed(sides: tuple[int, int]) -> st.SearchStrategy[list[int]]:
+        places = st.tuples(
+            *(st.integers(0, n - m) for n, m in zip((height, width), sides, strict=True))
+        )
+        return places.map(lambda place: [*place, *sides])
+
+    return st.tuples(st.integers(1, height), st.integers(1, width)).flatmap(placed)
 
 
 @st.composite
@@ -108,16 +107,14 @@ def cases(draw_: st.DrawFn) -> tuple[RaggedBatch, Parameters, int]:
     return RaggedBatch.pack(images, range(len(shapes))), parameters, size
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 @given(cases())
 def test_agrees_with_the_reference(case: tuple[RaggedBatch, Parameters, int]) -> None:
     assert_agrees(*case)
 
 
-@pytest.mark.parametrize("size", [224, 225])
-def test_agrees_with_the_reference_as_drawn(batch: RaggedBatch, size: int) -> None:
-    for epoch in range(2):
-        assert_agrees(batch, draw(0, epoch, batch, size, "batch"), size)
+def test_agrees_with_the_reference_as_drawn(batch: RaggedBatch) -> None:
+    assert_agrees(batch, draw(0, 0, batch, 224, "batch"), 224)
 
 
 def test_agrees_on_large_images() -> None:
@@ -229,10 +226,10 @@ def test_threads_may_call_at_once(batch: RaggedBatch) -> None:
 def test_a_forked_process_may_call(batch: RaggedBatch) -> None:
     parameters = draw(0, 0, batch, 50, "batch")
     expected = compose(batch, parameters, 50)
-    with multiprocessing.get_context("fork").Pool(1) as pool:
-        assert pool.apply_async(_composes, (batch, parameters, expected)).get(timeout=60)
-
-
-def _composes(batch: RaggedBatch, parameters: Parameters, expected: Composed) -> bool:
-    ours = compose(batch, parameters, 50)
-    return all(torch.equal(x, y) for x, y in zip(ours, expected, strict=True))
+    child = os.fork()
+    if child == 0:
+        ours = compose(batch, parameters, 50)
+        # In numpy: torch's own threads do not survive a fork.
+        same = all((x.numpy() == y.numpy()).all() for x, y in zip(ours, expected, strict=True))
+        os._exit(0 if same else 1)
+    assert os.waitpid(child, 0) == (child, 0)

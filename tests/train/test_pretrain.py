@@ -246,6 +246,7 @@ def test_weights_of_the_same_architecture_are_taken_and_counted(
         (["model.size=40"], "model.size=40"),
         (["model.backbone=resnet81"], "model.backbone=resnet81"),
         (["--resume"], "holds no run"),
+        (["data.source=ffcv"], "data.source=ffcv"),
     ],
 )
 def test_bad_input_is_refused_in_one_line_and_nothing_is_left(
