@@ -165,14 +165,13 @@ def build_cp2(settings: ModelSettings, seed: int) -> CP2:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         encoder = build_segmenter(settings)
-        cp2 = CP2(encoder, settings)
-    if settings.size % encoder.stride:
-        fits = max(1, round(settings.size / encoder.stride)) * encoder.stride
-        raise UserError(
-            f"model.size={settings.size} with model.backbone={settings.backbone}: must be a "
-            f"multiple of {encoder.stride}; use model.size={fits}"
-        )
-    return cp2
+        if settings.size % encoder.stride:
+            fits = max(1, round(settings.size / encoder.stride)) * encoder.stride
+            raise UserError(
+                f"model.size={settings.size} with model.backbone={settings.backbone}: must be a "
+                f"multiple of {encoder.stride}; use model.size={fits}"
+            )
+        return CP2(encoder, settings)
 
 
 def _unit(embedding_BCHW: Tensor) -> Tensor:

@@ -21,7 +21,13 @@ from cp2fast.config import ModelSettings
 from cp2fast.model.backbone import build_backbone, channels
 from cp2fast.model.cp2 import CP2
 from cp2fast.model.head import AsppHead, FcnHead
-from cp2fast.model.loss import instance_loss, pool_instances, similarities
+from cp2fast.model.loss import (
+    dense_loss,
+    instance_loss,
+    pool_instances,
+    positive_pairs,
+    similarities,
+)
 from cp2fast.model.segmenter import Segmenter
 from tests.golden import rule
 
@@ -38,12 +44,23 @@ CASES: dict[str, tuple[str, type[AsppHead] | type[FcnHead], dict[str, int]]] = {
 }
 PRECISIONS = {"f32": torch.float32, "f64": torch.float64}
 
-# float32: the table in tests/golden/README.md, by step where rounding grows with training.
+# float32, by step: rounding grows with training. The first step is the table's in
+# tests/golden/README.md; after that, float32 and float64 differ by a third of these there too.
 LOSS_F32 = {1: 5e-6, 2: 2e-4, 3: 1e-3}
+LOGITS_F32 = {1: 1e-4, 2: 4e-3, 3: 2e-2}
+GRADIENT_F32 = {1: 1e-2, 2: 4e-2, 3: 8e-2}
+GROUP_F32 = {1: 3e-3, 2: 2e-2, 3: 3e-2}
+PARAMETERS_F32 = {1: 1e-5, 2: 1e-4, 3: 5e-4}
 MAP_F32 = 2e-4
-GRADIENT_F32 = 1e-2
-GROUP_F32 = 3e-3
 F64 = 1e-9
+
+DENSE_LOSS_OVER_KEYS = {
+    "r50_aspp": 5.2830295,
+    "r50_aspp_kcopy": 5.2755098,
+    "vits_aspp": 5.2813095,
+    "vits_h12_aspp": 5.2801147,
+    "r50_fcn": 5.2797242,
+}
 
 LARGEST_TENSOR = 512 * 2560 * 9
 
@@ -52,6 +69,7 @@ LARGEST_TENSOR = 512 * 2560 * 9
 class Run:
     """What one case gave in one precision, and what the original gave, by the same names."""
 
+    case: str
     ours: Arrays
     original: Arrays
     exact: bool
@@ -66,9 +84,9 @@ class Run:
     def check_checksums(self, name: str, f32: float) -> None:
         """Compare rows of (sum, L2 norm, dot product), to a fraction of each tensor's norm."""
         error = np.abs(self.ours[name] - self.original[name])
-        # A sum over n values may differ by sqrt(n) times as much as the norm; 1e3 covers them.
         allowed = (F64 if self.exact else f32) * (1 + self.original[name][:, 1:2])
-        assert (error <= allowed * np.array([1e3, 1, 1e3 if self.exact else 1])).all(), name
+        # Rounding errors add up in a sum over a whole tensor, and cancel in its norm.
+        assert (error <= allowed * np.array([10, 1, 10])).all(), name
 
     @property
     def steps(self) -> range:
@@ -82,13 +100,19 @@ def run(request: pytest.FixtureRequest, golden: Path) -> Run:
     cp2 = copy.deepcopy(network(case, golden)).to(PRECISIONS[precision])
     prefix = f"{precision}_"
     original = {n.removeprefix(prefix): a for n, a in stored.items() if n.startswith(prefix)}
-    return Run(train(cp2, stored), original, exact=precision == "f64")
+    return Run(case, train(cp2, stored), original, exact=precision == "f64")
 
 
 def test_losses(run: Run) -> None:
     for step in run.steps:
         for loss in ("loss_instance", "loss_dense", "loss"):
             run.check(f"step{step}_{loss}", f32_atol=LOSS_F32[step])
+
+
+def test_the_softmax_over_key_positions_is_told_apart(run: Run) -> None:
+    loss = run.ours["step1_loss_dense_over_keys"]
+    assert loss == pytest.approx(DENSE_LOSS_OVER_KEYS[run.case], abs=2e-6)
+    assert abs(loss - run.ours["step1_loss_dense"]) > 1e-3
 
 
 def test_accuracies(run: Run) -> None:
@@ -111,7 +135,7 @@ def test_dense_embeddings(run: Run) -> None:
 def test_logits(run: Run) -> None:
     run.check("step1_logits_dense_slice", f32_atol=MAP_F32)
     for step in run.steps:
-        run.check(f"step{step}_logits_moco", f32_atol=20 * LOSS_F32[step])
+        run.check(f"step{step}_logits_moco", f32_atol=LOGITS_F32[step])
         run.check(f"step{step}_logits_dense_stats", f32_rtol=1e-2, f32_atol=MAP_F32)
 
 
@@ -123,17 +147,17 @@ def test_queue(run: Run) -> None:
 
 def test_gradients(run: Run) -> None:
     for step in run.steps:
-        run.check(f"step{step}_grad_norm", f32_rtol=GRADIENT_F32)
-        run.check(f"step{step}_grad_group_norm", f32_rtol=GROUP_F32)
-    run.check_checksums("step1_grad_checksum", GRADIENT_F32)
+        run.check(f"step{step}_grad_norm", f32_rtol=GRADIENT_F32[step])
+        run.check(f"step{step}_grad_group_norm", f32_rtol=GROUP_F32[step])
+    run.check_checksums("step1_grad_checksum", GRADIENT_F32[1])
     for name in run.original:
         if "_gradslice:" in name:
-            run.check(name, f32_atol=GRADIENT_F32 * float(np.abs(run.original[name]).max()))
+            run.check(name, f32_atol=GRADIENT_F32[1] * float(np.abs(run.original[name]).max()))
 
 
 def test_parameters_after_the_update(run: Run) -> None:
     for step in run.steps:
-        run.check_checksums(f"step{step}_qparam_checksum", 1e-4)
+        run.check_checksums(f"step{step}_qparam_checksum", PARAMETERS_F32[step])
     for name in run.original:
         if "_qslice:" in name:
             run.check(name, f32_atol=1e-4)
@@ -224,6 +248,8 @@ def record_logits(
     vectors = pool_instances(query, masks[0]), pool_instances(key, masks[1])
     recorded[prefix + "logits_moco"] = instance_loss(*vectors, queue_CK, 0.2)[1].numpy()
     similarity = similarities(query, key)
+    over_keys = dense_loss(similarity, positive_pairs(*masks), "key")
+    recorded[prefix + "loss_dense_over_keys"] = over_keys.numpy()
     recorded[prefix + "logits_dense_stats"] = rule.stats(similarity)
     recorded[prefix + "logits_dense_slice"] = similarity[:, ::7, ::7].numpy()
 

@@ -92,10 +92,11 @@ def test_a_bare_backbone_is_loaded(tmp_path: Path, network: Segmenter, layout: s
     report = load_weights(network, path)
     assert sorted(report.matched) == sorted(prefixed("backbone.", expected))
     assert sorted(report.missing) == sorted(prefixed("decode_head.", head))
-    assert report.unexpected == (["fc.0.weight"] if layout == "moco" else ["fc.weight", "fc.bias"])
+    unexpected = ["fc.0.weight"] if layout == "moco" else ["fc.bias", "fc.weight"]
+    assert sorted(report.unexpected) == unexpected
     torch.testing.assert_close(snapshot(network.backbone), expected, rtol=0, atol=0)
     torch.testing.assert_close(snapshot(network.decode_head), head, rtol=0, atol=0)
-    assert str(report).startswith(f"loaded {len(expected)} tensors, missing {len(head)} (")
+    assert str(report).startswith(f"matched {len(expected)} tensors, missing {len(head)} (")
 
 
 def test_the_newest_checkpoint_of_a_run_is_taken(tmp_path: Path, network: Segmenter) -> None:
@@ -160,7 +161,7 @@ def test_part_of_a_backbone_is_refused(tmp_path: Path, network: Segmenter) -> No
     state = timm.create_model("resnet18").state_dict()
     del state["layer4.1.conv2.weight"]
     torch.save(state, tmp_path / "w.pth")
-    with pytest.raises(UserError, match="1 tensors differ: backbone.layer4.1.conv2.weight not in"):
+    with pytest.raises(UserError, match=r"1 tensors differ: .*layer4\.1\.conv2\.weight not in"):
         load_weights(network, tmp_path / "w.pth")
 
 
@@ -194,7 +195,7 @@ def test_a_damaged_file_is_refused(tmp_path: Path, network: Segmenter, name: str
 
 
 def test_a_path_without_weights_is_refused(tmp_path: Path, network: Segmenter) -> None:
-    with pytest.raises(UserError, match="no weights at .*nowhere.pt"):
+    with pytest.raises(UserError, match=r"no weights at .*nowhere\.pt"):
         load_weights(network, tmp_path / "nowhere.pt")
     with pytest.raises(UserError, match="not a run folder with a checkpoint"):
         load_weights(network, tmp_path)
