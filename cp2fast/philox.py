@@ -36,8 +36,6 @@ class Stream(IntEnum):
     """The two independent background images of a sample."""
     SCENE = 6
     """The generated demo scenes."""
-    SHUFFLE = 7
-    """The permutation of the key batch across ranks (shuffled batch normalisation)."""
 
 
 def philox(key: tuple[int, int], counter: NDArray[np.uint32]) -> NDArray[np.uint32]:
