@@ -1,0 +1,31 @@
+import time
+
+import pytest
+
+from cp2fast.bench.timing import Rate, measure, ratios
+
+
+def test_systems_take_turns_and_all_their_work_is_counted() -> None:
+    calls: list[str] = []
+
+    def work(name: str, samples: int):
+        def unit() -> int:
+            calls.append(name)
+            time.sleep(0.001)
+            return samples
+
+        return unit
+
+    rates = measure({"a": work("a", 1), "b": work("b", 10)}, rounds=3, seconds=0.01)
+    turns = [name for i, name in enumerate(calls) if i == 0 or calls[i - 1] != name]
+    assert turns == ["a", "b"] * 4  # a warm-up, then three rounds
+    assert [len(rate.samples_per_second) for rate in rates.values()] == [3, 3]
+    assert rates["b"].median > rates["a"].median
+
+
+def test_median_spread_and_ratio() -> None:
+    fast, slow = Rate((20.0, 30.0, 10.0)), Rate((10.0, 10.0, 10.0))
+    assert fast.median == 20
+    assert fast.spread == 1
+    assert slow.spread == 0
+    assert ratios(fast, slow) == pytest.approx([2, 3, 1])
