@@ -1,1 +1,0 @@
-"""The recipes, one YAML file each, found by name from the command line."""
