@@ -1,9 +1,11 @@
 """FFCV, where it is installed, works with the rest of the environment."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from cp2fast.data.source import available_sources
 
@@ -12,6 +14,14 @@ pytest.importorskip(
     reason="FFCV is not installed: apt-get install libopencv-dev libturbojpeg0-dev pkg-config "
     "&& pip install ffcv",
 )
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    """FFCV sets torch's thread count for the whole process; other tests depend on it."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
 class Pictures:

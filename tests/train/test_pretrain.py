@@ -79,6 +79,11 @@ def run(out: Path, photos: Path, *words: str) -> Done:
     return Done(code, stdout.getvalue(), stderr.getvalue())
 
 
+def run_apart(out: Path, photos: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own, with that process's number of threads."""
+    return subprocess.run(command(out, photos, *words), capture_output=True, text=True, check=False)
+
+
 def refusal(done: Done) -> str:
     assert done.returncode == 2, done.stdout + done.stderr
     lines = done.stderr.strip().splitlines()
@@ -111,7 +116,7 @@ def metrics_lines(out: Path) -> Sequence[str]:
 def undisturbed(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve steps, five an epoch, never stopped."""
     out = tmp_path_factory.mktemp("runs") / "undisturbed"
-    done = run(out, photos, "train.steps=12")
+    done = run_apart(out, photos, "train.steps=12")
     assert done.returncode == 0, done.stderr
     return out
 
@@ -138,7 +143,7 @@ def test_a_run_leaves_what_the_design_promises(undisturbed: Path) -> None:
 def test_the_same_command_gives_the_same_losses(
     undisturbed: Path, photos: Path, tmp_path: Path
 ) -> None:
-    assert run(tmp_path / "again", photos, "train.steps=12").returncode == 0
+    assert run_apart(tmp_path / "again", photos, "train.steps=12").returncode == 0
     assert losses(tmp_path / "again") == losses(undisturbed)
 
 
@@ -156,7 +161,7 @@ def test_a_killed_run_resumes_mid_epoch_and_repeats_the_undisturbed_one_bit_for_
     process.wait()
     step = int(sorted((out / "checkpoints").glob("*.pt"))[-1].stem.removeprefix("step_"))
     assert 6 <= step < 12
-    done = run(out, photos, *words, "--resume")
+    done = run_apart(out, photos, *words, "--resume")
     assert done.returncode == 0, done.stderr
     assert f"steps {step + 1} to 12" in done.stdout
     assert losses(out) == losses(undisturbed)
