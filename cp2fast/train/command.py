@@ -21,7 +21,7 @@ def run_pretrain(settings: PretrainSettings, path: Path, resuming: bool) -> None
     """
     console = Console(soft_wrap=True, highlight=False)
     folder = RunFolder(path)
-    run = resume(settings, folder) if resuming else begin(settings, folder, console)
+    run = resume(settings, folder, console) if resuming else begin(settings, folder, console)
     if run.step >= run.total_steps:
         console.print(f"{path} is complete: all {run.step} steps were run before")
     else:

@@ -42,14 +42,14 @@ def pretrain(run: Run, console: Console) -> bool:
         UserError: too many images cannot be read.
     """
     train = run.settings.train
-    if run.step == 0 and run.settings.model.queue_start == "keys":
-        _fill_queue(run)
     stopwatch, saved = Stopwatch(run.step), time.monotonic()
     with (
         stop_requests() as stop_requested,
         metrics_log(run.folder, run.step, run.total_steps, console) as log,
         closing(_batches(run, train.seed, run.step, run.total_steps)) as batches,
     ):
+        if run.step == 0 and run.settings.model.queue_start == "keys":
+            _fill_queue(run)
         while run.step < run.total_steps and not stop_requested():
             with stopwatch.waiting():
                 batch = next(batches)
@@ -73,6 +73,8 @@ def pretrain(run: Run, console: Console) -> bool:
 def summary(run: Run) -> str:
     """How the loss went: the mean of the first and of the last tenth of the logged steps."""
     losses = [row["loss"] for row in read_metrics(run.folder.metrics)]
+    if not losses:
+        return "no step was logged yet"
     tenth = max(1, len(losses) // 10)
     return (
         f"loss {fmean(losses[:tenth]):.3f} in the first tenth of the run, "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -55,41 +56,48 @@ def begin(settings: PretrainSettings, folder: RunFolder, console: Console) -> Ru
         UserError: bad input; nothing was written but the demo data.
     """
     run = _build(settings, folder)
-    if run.settings.model.init is not None:
-        console.print(str(load_weights(run.network.encoder_q, run.settings.model.init)))
-        run.network.encoder_k.load_state_dict(run.network.encoder_q.state_dict())
+    _load_initial_weights(run, console)
     folder.create(config.to_yaml(run.settings))
     return run
 
 
-def resume(settings: PretrainSettings, folder: RunFolder) -> Run:
-    """Build the run that ``folder`` holds, as it was at its newest checkpoint.
+def resume(settings: PretrainSettings, folder: RunFolder, console: Console) -> Run:
+    """Build the run that ``folder`` holds, as it was at its newest checkpoint, or at its start.
 
     Raises:
         UserError: there is none, or ``settings`` belong to another run.
     """
     _check_same_run(settings, folder)
     found = list_checkpoints(folder.checkpoints)
-    if not found:
-        raise UserError(
-            f"{folder.path} holds no checkpoint yet: delete it, or start another with --out DIR"
-        )
-    checkpoint = load_checkpoint(found[-1])
+    checkpoint = load_checkpoint(found[-1]) if found else None
     run = _build(settings, folder)
+    if checkpoint is None:
+        _load_initial_weights(run, console)
+    else:
+        _restore(run, checkpoint)
+    folder.truncate_metrics(run.step)
+    with atomic_write(folder.config) as file:
+        file.write(config.to_yaml(run.settings).encode())
+    return run
+
+
+def _load_initial_weights(run: Run, console: Console) -> None:
+    if run.settings.model.init is not None:
+        console.print(str(load_weights(run.network.encoder_q, run.settings.model.init)))
+        run.network.encoder_k.load_state_dict(run.network.encoder_q.state_dict())
+
+
+def _restore(run: Run, checkpoint: dict[str, Any]) -> None:
     if checkpoint["images"] != len(run.images):
         raise UserError(
             f"data.root={run.settings.data.root} holds {len(run.images)} images, but the run in "
-            f"{folder.path} was begun with {checkpoint['images']}: restore them, or start another "
-            "with --out DIR"
+            f"{run.folder.path} was begun with {checkpoint['images']}: restore them, or start "
+            "another with --out DIR"
         )
     run.network.load_state_dict(checkpoint["model"])
     run.optimizer.load_state_dict(checkpoint["optimizer"])
     run.bad.load_state_dict(checkpoint["bad_images"])
     run.step = checkpoint["step"]
-    folder.truncate_metrics(run.step)
-    with atomic_write(folder.config) as file:
-        file.write(config.to_yaml(run.settings).encode())
-    return run
 
 
 def save(run: Run) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -165,6 +166,33 @@ def test_a_killed_run_resumes_mid_epoch_and_repeats_the_undisturbed_one_bit_for_
     assert done.returncode == 0, done.stderr
     assert f"steps {step + 1} to 12" in done.stdout
     assert losses(out) == losses(undisturbed)
+
+
+def test_a_run_killed_before_its_first_checkpoint_resumes_from_its_start(
+    undisturbed: Path, photos: Path, tmp_path: Path
+) -> None:
+    out = shutil.copytree(undisturbed, tmp_path / "killed")
+    shutil.rmtree(out / "checkpoints")
+    (out / "checkpoints").mkdir()
+    done = run_apart(out, photos, "train.steps=12", "--resume")
+    assert done.returncode == 0, done.stderr
+    assert losses(out) == losses(undisturbed)
+
+
+def test_a_run_stopped_before_anything_was_logged_says_so(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    words = ("train.steps=5000", "train.log_every=5000")
+    process = subprocess.Popen(
+        command(out, photos, *words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    while not (out / "preview.png").exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert "no step was logged yet" in output
+    assert list((out / "checkpoints").glob("*.pt"))
 
 
 def test_ctrl_c_saves_says_how_to_go_on_and_exits_cleanly(
