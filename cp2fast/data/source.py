@@ -121,10 +121,13 @@ def open_source(
 
 def _problem(name: str) -> str | None:
     module = _MODULES[name]
+    threads = torch.get_num_threads()
     try:
         importlib.import_module(module)
     except ModuleNotFoundError:
         return f"{module} is not installed: {_INSTALL[name]}"
     except Exception as error:  # A broken library can raise anything while it is imported.
         return f"{module} is installed but broken ({error}): {_INSTALL[name]}"
+    finally:
+        torch.set_num_threads(threads)  # FFCV sets it to 1 for the whole process.
     return None

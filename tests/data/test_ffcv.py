@@ -1,5 +1,7 @@
 """FFCV, where it is installed, works with the rest of the environment."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,11 +11,9 @@ import torch
 
 from cp2fast.data.source import available_sources
 
-pytest.importorskip(
-    "ffcv",
-    reason="FFCV is not installed: apt-get install libopencv-dev libturbojpeg0-dev pkg-config "
-    "&& pip install ffcv",
-)
+problem = available_sources()["ffcv"]
+if problem:
+    pytest.skip(problem, allow_module_level=True)
 
 
 @pytest.fixture(autouse=True)
@@ -36,8 +36,18 @@ class Pictures:
         return (self.pictures[number],)
 
 
-def test_it_is_reported_as_available() -> None:
-    assert available_sources()["ffcv"] is None
+def test_looking_for_it_leaves_torchs_threads_alone() -> None:
+    script = """
+import torch
+from cp2fast.data.source import available_sources
+torch.set_num_threads(2)
+assert available_sources()["ffcv"] is None
+print(torch.get_num_threads())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == "2", done.stderr
 
 
 def test_what_it_writes_it_reads_back(tmp_path: Path) -> None:
