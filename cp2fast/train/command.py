@@ -42,4 +42,7 @@ def run_pretrain(settings: PretrainSettings, path: Path, resuming: bool) -> None
     console.print(
         f"checkpoint in {folder.checkpoints}, pictures {folder.preview} and {folder.curves}"
     )
-    console.print("next, on your own photos: cp2fast pretrain r50 data.root=DIR")
+    if run.settings.data.scenes:
+        console.print("next, on your own photos: cp2fast pretrain r50 data.root=DIR")
+    else:
+        console.print(f"next, to start another run from these weights: model.init={path}")
