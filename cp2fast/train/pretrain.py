@@ -42,7 +42,7 @@ def pretrain(run: Run, console: Console) -> bool:
         UserError: too many images cannot be read.
     """
     train = run.settings.train
-    stopwatch, saved = Stopwatch(run.step), time.monotonic()
+    stopwatch, saved, saved_step = Stopwatch(run.step), time.monotonic(), -1
     with (
         stop_requests() as stop_requested,
         metrics_log(run.folder, run.step, run.total_steps, console) as log,
@@ -64,8 +64,9 @@ def pretrain(run: Run, console: Console) -> bool:
             minutes = (time.monotonic() - saved) / 60
             if run.step % run.steps_per_epoch == 0 or minutes >= train.checkpoint_minutes:
                 save(run)
-                saved = time.monotonic()
-        save(run)
+                saved, saved_step = time.monotonic(), run.step
+        if saved_step != run.step:
+            save(run)
     draw_curves(read_metrics(run.folder.metrics), run.folder.curves)
     return run.step >= run.total_steps
 
