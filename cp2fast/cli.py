@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from cp2fast import __version__, config
-from cp2fast.config import PretrainSettings
+from cp2fast import __version__, recipes
+from cp2fast.config import PretrainSettings, Section, check_pretrain
 from cp2fast.errors import UserError
 
 app = typer.Typer(
@@ -45,10 +45,10 @@ def _refuse(message: str) -> int:
     return 2
 
 
-def _settings_help(kind: type[config.Section]) -> str:
+def _settings_help(kind: type[Section]) -> str:
     """All settings as an unwrapped block of the help text."""
     lines = ["\b", "Settings, as KEY=VALUE:"]
-    for setting in config.describe(kind):
+    for setting in recipes.describe(kind):
         lines += [
             f"  {setting.key}  ({setting.values}; default {setting.default})",
             f"      {setting.help}",
@@ -69,7 +69,7 @@ def _top(
 
 @app.command(
     help="Pretrain a network. Without arguments: the demo, a few minutes on two CPU cores.\n\n"
-    f"CONFIG is a recipe ({', '.join(config.recipes())}) or a YAML file.\n\n"
+    f"CONFIG is a recipe ({', '.join(recipes.names())}) or a YAML file.\n\n"
     "\b\nExamples:\n"
     "  cp2fast pretrain\n"
     "  cp2fast pretrain r50 data.root=DIR\n"
@@ -94,8 +94,8 @@ def pretrain(
     folder = out or Path("runs") / Path(recipe or "demo").stem
     stored = folder / "config.yaml"
     base = str(stored) if resume and recipe is None and stored.is_file() else recipe or "demo"
-    settings = config.load(PretrainSettings, base, words)
-    config.check_pretrain(settings)
+    settings = recipes.load(PretrainSettings, base, words)
+    check_pretrain(settings)
 
     # Imported here: torch takes seconds, which --help and a mistyped key need not wait for.
     from cp2fast.train.command import run_pretrain

@@ -10,8 +10,8 @@ import torch
 from rich.console import Console
 from torch.optim import SGD, AdamW, Optimizer
 
-from cp2fast import __version__, config
-from cp2fast.config import PretrainSettings, TrainSettings
+from cp2fast import __version__, recipes
+from cp2fast.config import PretrainSettings, TrainSettings, check_pretrain
 from cp2fast.data.bad_images import BadImages
 from cp2fast.data.images import list_images
 from cp2fast.data.order import steps_per_epoch
@@ -57,7 +57,7 @@ def begin(settings: PretrainSettings, folder: RunFolder, console: Console) -> Ru
     """
     run = _build(settings, folder)
     _load_initial_weights(run, console)
-    folder.create(config.to_yaml(run.settings))
+    folder.create(recipes.to_yaml(run.settings))
     return run
 
 
@@ -77,7 +77,7 @@ def resume(settings: PretrainSettings, folder: RunFolder, console: Console) -> R
         _restore(run, checkpoint)
     folder.truncate_metrics(run.step)
     with atomic_write(folder.config) as file:
-        file.write(config.to_yaml(run.settings).encode())
+        file.write(recipes.to_yaml(run.settings).encode())
     return run
 
 
@@ -116,7 +116,7 @@ def save(run: Run) -> None:
 
 
 def _build(settings: PretrainSettings, folder: RunFolder) -> Run:
-    config.check_pretrain(settings)
+    check_pretrain(settings)
     device = _device(settings.train)
     root = data_root(settings.data)
     settings = settings.model_copy(update={"data": settings.data.model_copy(update={"root": root})})
@@ -139,8 +139,8 @@ def _build(settings: PretrainSettings, folder: RunFolder) -> Run:
 def _check_same_run(settings: PretrainSettings, folder: RunFolder) -> None:
     if not folder.holds_run:
         raise UserError(f"{folder.path} holds no run to resume: leave out --resume to start one")
-    before = config.load(PretrainSettings, str(folder.config), [])
-    for key, old, new in config.differences(before, settings):
+    before = recipes.load(PretrainSettings, str(folder.config), [])
+    for key, old, new in recipes.differences(before, settings):
         if key.startswith(_FIXED) and key != "model.init":
             raise UserError(
                 f"{key}={new}, but the run in {folder.path} was begun with {old}: "

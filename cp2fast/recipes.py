@@ -1,0 +1,183 @@
+"""Recipes: settings read from YAML files and ``KEY=VALUE``, with errors that name key and fix."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from cp2fast.config import Section
+from cp2fast.errors import UserError
+
+Settings = TypeVar("Settings", bound=Section)
+
+
+class Setting(NamedTuple):
+    """One line of the documentation of the settings."""
+
+    key: str
+    values: str
+    default: str
+    help: str
+
+
+def describe(kind: type[Section], prefix: str = "") -> Iterator[Setting]:
+    """Every setting of ``kind``, in order, with what it takes and its default."""
+    for name, field in kind.model_fields.items():
+        section = _section_type(field.annotation)
+        if section is not None:
+            yield from describe(section, f"{prefix}{name}.")
+        else:
+            yield Setting(
+                f"{prefix}{name}",
+                _values(field.annotation),
+                "none" if field.default is None else str(field.default),
+                field.description or "",
+            )
+
+
+def names() -> list[str]:
+    """The names of the recipes that come with the package."""
+    folder = _recipe_folder()
+    return sorted(p.relative_to(folder).with_suffix("").as_posix() for p in folder.rglob("*.yaml"))
+
+
+def load(kind: type[Settings], recipe: str | None, overrides: Sequence[str]) -> Settings:
+    """The settings of a recipe, with overrides.
+
+    Args:
+        kind: which settings.
+        recipe: a recipe's name, or the path of a YAML file; None is the defaults.
+        overrides: ``KEY=VALUE``; the value is read as YAML.
+
+    Raises:
+        UserError: a recipe that is not there, an unknown key, a value of the wrong type or out of
+            bounds, or a combination that cannot work.
+    """
+    tree = {} if recipe is None else _read_yaml(_recipe_path(recipe))
+    for override in overrides:
+        _set(tree, kind, override)
+    return _build(kind, tree)
+
+
+def to_yaml(settings: BaseModel) -> str:
+    """The settings as a YAML file that ``load`` reads back."""
+    return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
+
+
+def differences(old: BaseModel, new: BaseModel) -> list[tuple[str, Any, Any]]:
+    """The settings in which two objects of one kind differ: (key, old value, new value)."""
+    before, after = dict(_leaves(old.model_dump())), dict(_leaves(new.model_dump()))
+    return [(key, before[key], after[key]) for key in after if before[key] != after[key]]
+
+
+def _recipe_folder() -> Path:
+    packaged = Path(__file__).with_name("configs")
+    return packaged if packaged.is_dir() else Path(__file__).parents[1] / "configs"
+
+
+def _recipe_path(recipe: str) -> Path:
+    named = _recipe_folder() / f"{recipe}.yaml"
+    if named.is_file():
+        return named
+    path = Path(recipe).expanduser()
+    if path.is_file():
+        return path
+    nearest = _nearest(recipe, names())
+    raise UserError(
+        f"no recipe or file '{recipe}'; the nearest recipe is '{nearest}' "
+        f"(there are {', '.join(names())})"
+    )
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise UserError(f"{path} must hold sections such as 'data:' and 'train:'")
+    return tree
+
+
+def _set(tree: dict[str, Any], kind: type[Section], override: str) -> None:
+    """Put one ``KEY=VALUE`` into the tree."""
+    key, equals, text = override.partition("=")
+    known = [setting.key for setting in describe(kind)]
+    if not equals:
+        raise UserError(f"'{override}' is not KEY=VALUE, as in {_nearest(key, known)}=...")
+    if key not in known:
+        raise UserError(_unknown(key, text, known))
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"{override}: the value cannot be read as YAML; quote it") from error
+    *sections, name = key.split(".")
+    for section in sections:
+        child = tree.setdefault(section, {})
+        if not isinstance(child, dict):
+            raise UserError(f"'{section}' in the recipe must be a section, not {child!r}")
+        tree = child
+    tree[name] = value
+
+
+def _build(kind: type[Settings], tree: Mapping[str, Any]) -> Settings:
+    try:
+        return kind.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    known = [setting.key for setting in describe(kind)]
+    if first["type"] == "extra_forbidden":
+        raise UserError(_unknown(key, first["input"], known))
+    wanted = first["msg"].removeprefix("Value error, ")
+    wanted = wanted[0].lower() + wanted[1:]
+    if key not in known:
+        raise UserError(f"{key}={first['input']}: {wanted}")
+    setting = next(setting for setting in describe(kind) if setting.key == key)
+    raise UserError(
+        f"{key}={first['input']}: {wanted} ({setting.help}; takes {setting.values}, "
+        f"default {setting.default})"
+    )
+
+
+def _unknown(key: str, value: object, known: Sequence[str]) -> str:
+    return f"unknown setting {key}={value}: the nearest is {_nearest(key, known)}"
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    """The known name most like ``name``; a key's last part counts when its section is missing."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    if close:
+        return close[0]
+    last_parts = {key.rpartition(".")[2]: key for key in reversed(known)}
+    close = difflib.get_close_matches(name.rpartition(".")[2], last_parts, n=1, cutoff=0.0)
+    return last_parts[close[0]] if close else ""
+
+
+def _section_type(annotation: Any) -> type[Section] | None:
+    is_section = isinstance(annotation, type) and issubclass(annotation, Section)
+    return annotation if is_section else None
+
+
+def _values(annotation: Any) -> str:
+    """What a setting takes, in words."""
+    text = str(getattr(annotation, "__name__", annotation))
+    if "Literal" in str(annotation):
+        return "|".join(str(value) for value in annotation.__args__)
+    names = {"int": "whole number", "float": "number", "str": "text", "Path": "path"}
+    return next((word for name, word in names.items() if name in str(annotation)), text)
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

@@ -1,0 +1,122 @@
+"""Recipes: YAML files, overrides, and what is refused and how."""
+
+from pathlib import Path
+
+import pytest
+
+from cp2fast import recipes
+from cp2fast.config import PretrainSettings, check_pretrain
+from cp2fast.errors import UserError
+
+
+def refusal(*overrides: str, recipe: str | None = None) -> str:
+    with pytest.raises(UserError) as caught:
+        recipes.load(PretrainSettings, recipe, overrides)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("recipe", recipes.names())
+def test_every_recipe_loads_and_can_be_run(recipe: str) -> None:
+    check_pretrain(recipes.load(PretrainSettings, recipe, ["data.root=photos"]))
+
+
+def test_the_paper_recipe_is_the_papers() -> None:
+    settings = recipes.load(PretrainSettings, "r50", [])
+    assert settings.model.backbone == "resnet50"
+    assert (settings.model.queue, settings.model.momentum) == (65_536, 0.999)
+    assert (settings.model.temperature, settings.model.dense_weight) == (0.2, 0.2)
+    assert (settings.train.lr, settings.train.weight_decay) == (0.015, 1e-4)
+    assert (settings.train.epochs, settings.data.batch_size) == (200, 256)
+
+
+def test_an_override_beats_the_recipe_and_the_recipe_beats_the_default(tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("train: {epochs: 7, seed: 3}")
+    settings = recipes.load(PretrainSettings, str(recipe), ["train.seed=4"])
+    assert (settings.train.epochs, settings.train.seed, settings.train.log_every) == (7, 4, 10)
+
+
+def test_numbers_are_read_as_people_write_them() -> None:
+    assert recipes.load(PretrainSettings, None, ["train.lr=1e-3"]).train.lr == 1e-3
+    assert recipes.load(PretrainSettings, None, ["train.steps=null"]).train.steps is None
+
+
+def test_settings_survive_a_round_trip_through_yaml(tmp_path: Path) -> None:
+    settings = recipes.load(PretrainSettings, "vits16", ["data.root=a b/c", "train.steps=3"])
+    saved = tmp_path / "config.yaml"
+    saved.write_text(recipes.to_yaml(settings))
+    assert recipes.load(PretrainSettings, str(saved), []) == settings
+
+
+@pytest.mark.parametrize(
+    ("override", "nearest"),
+    [
+        ("data.rot=x", "data.root"),
+        ("root=x", "data.root"),
+        ("train.batch_size=8", "data.batch_size"),
+        ("lr=1", "train.lr"),
+        ("model.tempreature=1", "model.temperature"),
+    ],
+)
+def test_an_unknown_key_is_refused_with_the_nearest_one(override: str, nearest: str) -> None:
+    message = refusal(override)
+    assert override in message
+    assert nearest in message
+
+
+def test_an_unknown_key_in_a_file_is_refused_like_one_on_the_command_line(tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("train: {epoch: 7}")
+    message = refusal(recipe=str(recipe))
+    assert "train.epoch=7" in message
+    assert "train.epochs" in message
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "train.epochs=many",
+        "train.epochs=0",
+        "train.epochs=1.5",
+        "train.epochs=yes",
+        "train.lr=.nan",
+        "train.lr=-1",
+        "data.source=dail",
+        "data.root=[1, 2]",
+        "model.momentum=1",
+        "data.max_bad_fraction=2",
+    ],
+)
+def test_a_wrong_value_is_refused_naming_key_value_and_what_it_takes(override: str) -> None:
+    message = refusal(override)
+    key, _, value = override.partition("=")
+    assert message.startswith(f"{key}=")
+    assert value.lower().strip(".") in message.lower() or value == "yes"
+    assert "default" in message
+
+
+def test_what_is_no_setting_at_all_is_refused() -> None:
+    assert "KEY=VALUE" in refusal("photos")
+    assert "'r50'" in refusal(recipe="r5")
+    assert "quote" in refusal("data.root=[")
+
+
+@pytest.mark.parametrize("text", ["- 1", "train: [", "data: photos", "\xff"])
+def test_a_broken_recipe_is_refused_in_one_line(tmp_path: Path, text: str) -> None:
+    recipe = tmp_path / "broken.yaml"
+    recipe.write_bytes(text.encode("latin-1"))
+    assert refusal(recipe=str(recipe))
+
+
+def test_every_setting_is_described() -> None:
+    settings = list(recipes.describe(PretrainSettings))
+    assert all(setting.help and setting.values for setting in settings)
+    assert {"data.root", "data.source", "model.init", "train.seed"} <= {s.key for s in settings}
+
+
+def test_differences_name_the_keys() -> None:
+    old = recipes.load(PretrainSettings, None, [])
+    new = recipes.load(PretrainSettings, None, ["train.seed=1", "model.size=96"])
+    assert recipes.differences(old, new) == [("model.size", 224, 96), ("train.seed", 0, 1)]
