@@ -152,7 +152,7 @@ def compose(
         v = pair if foreground else pair + 2
         seen = inside(tile, paste) if foreground else outside(tile, paste)
         if seen.top < seen.bottom and seen.left < seen.right:
-            radius = math.ceil(3.0 * inputs.sigma[b, v])
+            radius = int(math.ceil(3.0 * inputs.sigma[b, v]))  # noqa: RUF046 - on a GPU it is a float
             area = widen(seen, radius, size)
             rows, columns = area.bottom - area.top, area.right - area.left
             resize(_crop_of(inputs, b, v), size, area, scratch)
