@@ -74,10 +74,17 @@ def list_samples(path: Path) -> NDArray[np.void]:
     return samples
 
 
+def is_beton(name: str) -> bool:
+    """Whether a file of this name is taken for a ``.beton``."""
+    return name.lower().endswith(SUFFIX)
+
+
 def encoded_image(data: bytes, height: int, width: int, mode: int) -> bytes:
-    """A sample's data as an image file: JPEG as it is, raw pixels as PNG."""
+    """A sample's data as an image file: JPEG as it is, raw pixels as PNG; nothing if incomplete."""
     if mode == JPEG:
         return data
+    if len(data) != height * width * 3:
+        return b""
     buffer = io.BytesIO()
     Image.frombytes("RGB", (width, height), data).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
@@ -111,11 +118,14 @@ def _list_samples(path: Path, file: BinaryIO) -> NDArray[np.void]:
     if begin == 0:  # Written last.
         raise _incomplete(path)
     table = read(ALLOCATION, (length - begin) // ALLOCATION.itemsize, begin)
-    return _join(images, table[np.lexsort((table["size"], table["ptr"]))])
+    samples = _join(images, table[np.lexsort((table["size"], table["ptr"]))])
+    inside = (samples["offset"] >= 0) & (samples["size"] <= length - samples["offset"])
+    samples["size"][~inside] = 0
+    return samples
 
 
 def _join(images: NDArray[np.void], table: NDArray[np.void]) -> NDArray[np.void]:
-    """The rows with their sizes; one that the table does not know gets size 0."""
+    """The rows with the sizes that ``table`` tells, in order of its places; 0 if it does not."""
     samples = np.zeros(len(images), SAMPLE)
     for theirs, ours in (("data_ptr", "offset"), ("height",) * 2, ("width",) * 2, ("mode",) * 2):
         samples[ours] = images[theirs]

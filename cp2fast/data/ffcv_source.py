@@ -104,8 +104,8 @@ class _Samples:
         image = torch.empty(height, width, 3, dtype=torch.uint8) if place is None else place
         try:
             if mode == RAW:
-                if os.preadv(self._descriptor, [image.numpy()], offset) < image.numel():
-                    raise BadImage("the file ends before its pixels do")
+                if size != image.numel() or os.preadv(self._descriptor, [image.numpy()], offset) < size:
+                    raise BadImage("incomplete pixels")
                 return image
             data = os.pread(self._descriptor, size, offset)
         except OSError as error:

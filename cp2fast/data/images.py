@@ -1,4 +1,4 @@
-"""The images of a data set, in an order that never changes: a folder's, or those in tar shards."""
+"""The images of a data set, in an order that never changes: of a folder, shards or a ``.beton``."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import errno
 import os
 import stat
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cp2fast.data.beton import encoded_image, is_beton, list_samples
 from cp2fast.data.shards import (
     COMPRESSED_SUFFIXES,
     Member,
@@ -35,15 +36,18 @@ class ImageSet:
 
     Attributes:
         kind: what holds the images.
-        names: bytes ``[N]``: paths of files, or of members inside their shard.
-        shards: paths of the shards; none in a folder.
+        names: bytes ``[N]``: paths of files, or of members inside their shard; numbers in a
+            ``.beton``, which knows no names.
+        shards: paths of the shards, or of the ``.beton``; none in a folder.
         places: int64 ``[N, 3]``: shard, offset and size of each image; ``[0, 3]`` in a folder.
+        pixels: int64 ``[N, 3]``: height, width and mode in a ``.beton``; else ``[0, 3]``.
     """
 
     kind: Literal["folder", "shards", "beton"]
     names: NDArray[np.bytes_]
     shards: tuple[str, ...]
     places: NDArray[np.int64]
+    pixels: NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 3), np.int64))
 
     @staticmethod
     def of_files(paths: Iterable[str | Path]) -> ImageSet:
@@ -62,11 +66,23 @@ class ImageSet:
             np.array([(number[m.shard], m.offset, m.size) for m in members], np.int64),
         )
 
+    @staticmethod
+    def of_beton(path: Path) -> ImageSet:
+        """The images of a file in FFCV's format."""
+        samples = list_samples(path)
+        return ImageSet(
+            "beton",
+            np.arange(len(samples)).astype(np.bytes_),
+            (str(path),),
+            np.stack([np.zeros(len(samples), np.int64), samples["offset"], samples["size"]], 1),
+            np.stack([samples["height"], samples["width"], samples["mode"]], 1),
+        )
+
     def __len__(self) -> int:
         return len(self.names)
 
     def name(self, index: int) -> str:
-        """What messages and ``bad_images.txt`` call the image: its path, or SHARD/MEMBER."""
+        """What messages and ``bad_images.txt`` call the image: its path, SHARD/MEMBER, or BETON/NUMBER."""
         name = os.fsdecode(self.names[index])
         if self.kind == "folder":
             return name
@@ -81,7 +97,8 @@ class ImageSet:
         if self.kind == "folder":
             return _read_file(self.names[index])
         shard, offset, size = self.places[index].tolist()
-        return read_member(self.shards[shard], offset, size)
+        data = read_member(self.shards[shard], offset, size)
+        return encoded_image(data, *self.pixels[index].tolist()) if self.kind == "beton" else data
 
 
 def list_images(root: Path) -> ImageSet:
@@ -93,19 +110,22 @@ def list_images(root: Path) -> ImageSet:
     ``JPEGImages`` is taken: the masks beside it are not photos.
 
     Of a ``.tar`` file, or of a folder with such files in it, the images inside (``shards.py``).
+    Of a ``.beton``, its samples (``beton.py``).
 
     Raises:
         UserError: ``root`` is missing, is neither a folder nor a shard, holds no image or both
-            images and shards, a folder below it cannot be read, or a shard is damaged.
+            images and shards, a folder below it cannot be read, or a shard or ``.beton`` is damaged.
     """
     if not root.exists():
         raise UserError(f"there is no folder {root}: set data.root to your folder of images")
     if root.is_dir():
         photos = root / _VOC_PHOTOS
         return _list_folder(photos if photos.is_dir() else root)
+    if is_beton(root.name):
+        return ImageSet.of_beton(root)
     if not is_shard(root.name) and not root.name.lower().endswith(COMPRESSED_SUFFIXES):
         raise UserError(
-            f"{root} is neither a folder nor a .tar shard: set data.root to what holds the images"
+            f"{root} is no folder, .tar shard or .beton: set data.root to what holds the images"
         )
     return _list_shards(root)
 
