@@ -78,6 +78,7 @@ def choose_source(settings: DataSettings, images: ImageSet, device: torch.device
 
 
 def open_source(
+    choice: Choice,
     settings: DataSettings,
     images: ImageSet,
     plan: Iterator[NDArray[np.int64]],
@@ -85,9 +86,10 @@ def open_source(
     device: torch.device,
     bad: BadImages,
 ) -> Iterator[RaggedBatch]:
-    """The batches of ``plan``, decoded by the source that ``choose_source`` names.
+    """The batches of ``plan``, decoded by the source that was chosen.
 
     Args:
+        choice: of ``choose_source``, for the same data set and device.
         settings: of the data.
         images: the data set, as ``list_images`` gives it.
         plan: image numbers of each batch.
@@ -96,9 +98,8 @@ def open_source(
         bad: where bad images are counted and listed.
 
     Raises:
-        UserError: as ``choose_source``; while iterating, too many bad images or a dead decoder.
+        UserError: while iterating, too many bad images or a dead decoder.
     """
-    choice = choose_source(settings, images, device)
     if choice.name == "dali":
         return open_dali(
             images,

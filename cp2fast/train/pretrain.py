@@ -102,7 +102,7 @@ def _batches(run: Run, seed: int, start: int, stop: int) -> Generator[CopyPasteB
         stop=stop,
         independent=data.background == "independent",
     )
-    decoded = open_source(data, run.images, steps, seed, run.device, run.bad)
+    decoded = open_source(run.source, data, run.images, steps, seed, run.device, run.bad)
     composed = compose(decoded, run.settings, seed, start, run.steps_per_epoch, run.device)
     return prefetch(composed, _BATCHES_AHEAD)
 

@@ -50,7 +50,8 @@ def batches(root, source, bad, *, steps=None, decode="cpu", device=CPU):
     settings = DataSettings(source=source, decode=decode, workers=2, max_pixels=LIMIT)
     steps = steps or 2 * (len(images) // BATCH)
     order = plan(seed=SEED, count=len(images), batch_size=BATCH, start=0, stop=steps)
-    return list(open_source(settings, images, order, SEED, device, bad))
+    choice = choose_source(settings, images, device)
+    return list(open_source(choice, settings, images, order, SEED, device, bad))
 
 
 def planned(count, steps):
