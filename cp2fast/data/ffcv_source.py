@@ -26,8 +26,8 @@ from torch import Tensor
 from cp2fast.batch import RaggedBatch
 from cp2fast.data import turbojpeg
 from cp2fast.data.bad_images import BadImages
-from cp2fast.data.buffers import Buffers
 from cp2fast.data.beton import RAW
+from cp2fast.data.buffers import Buffers
 from cp2fast.data.decode import BadImage, check_size, decode_image
 from cp2fast.data.images import ImageSet
 from cp2fast.data.loading import Decoded, Loaded, deliver, load
@@ -104,14 +104,19 @@ class _Samples:
         image = torch.empty(height, width, 3, dtype=torch.uint8) if place is None else place
         try:
             if mode == RAW:
-                if size != image.numel() or os.preadv(self._descriptor, [image.numpy()], offset) < size:
-                    raise BadImage("incomplete pixels")
-                return image
+                whole = size == image.numel()
+                if (
+                    whole
+                    and os.preadv(self._descriptor, [memoryview(image.numpy())], offset) == size
+                ):
+                    return image
+                raise BadImage("incomplete pixels")
             data = os.pread(self._descriptor, size, offset)
         except OSError as error:
             raise BadImage(f"cannot be read: {error.strerror}") from error
-        whole = turbojpeg.decode_into(data, image)
-        return image if whole else decode_image(data, self._max_pixels)
+        if turbojpeg.decode_into(data, image):
+            return image
+        return decode_image(data, self._max_pixels)
 
 
 class _Started(NamedTuple):
@@ -123,7 +128,11 @@ class _Started(NamedTuple):
 
 
 def _start(
-    numbers: NDArray[np.int64], samples: _Samples, buffers: Buffers, seed: int, pool: ThreadPoolExecutor
+    numbers: NDArray[np.int64],
+    samples: _Samples,
+    buffers: Buffers,
+    seed: int,
+    pool: ThreadPoolExecutor,
 ) -> _Started:
     shapes = torch.from_numpy(samples.shapes(numbers))
     sizes = shapes.prod(dim=1) * 3

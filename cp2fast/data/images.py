@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cp2fast.data.beton import encoded_image, is_beton, list_samples
+from cp2fast.data.beton import JPEG, encoded_image, is_beton, list_samples
 from cp2fast.data.shards import (
     COMPRESSED_SUFFIXES,
     Member,
@@ -36,8 +36,8 @@ class ImageSet:
 
     Attributes:
         kind: what holds the images.
-        names: bytes ``[N]``: paths of files, or of members inside their shard; numbers in a
-            ``.beton``, which knows no names.
+        names: bytes ``[N]``: paths of files, or of members inside their shard; a
+            ``.beton`` knows no names, so numbers.
         shards: paths of the shards, or of the ``.beton``; none in a folder.
         places: int64 ``[N, 3]``: shard, offset and size of each image; ``[0, 3]`` in a folder.
         pixels: int64 ``[N, 3]``: height, width and mode in a ``.beton``; else ``[0, 3]``.
@@ -70,9 +70,10 @@ class ImageSet:
     def of_beton(path: Path) -> ImageSet:
         """The images of a file in FFCV's format."""
         samples = list_samples(path)
+        suffixes = np.where(samples["mode"] == JPEG, b".jpg", b".png").astype(np.bytes_)
         return ImageSet(
             "beton",
-            np.arange(len(samples)).astype(np.bytes_),
+            np.char.add(np.arange(len(samples)).astype(np.bytes_), suffixes),
             (str(path),),
             np.stack([np.zeros(len(samples), np.int64), samples["offset"], samples["size"]], 1),
             np.stack([samples["height"], samples["width"], samples["mode"]], 1),
@@ -82,7 +83,7 @@ class ImageSet:
         return len(self.names)
 
     def name(self, index: int) -> str:
-        """What messages and ``bad_images.txt`` call the image: its path, SHARD/MEMBER, or BETON/NUMBER."""
+        """What messages and ``bad_images.txt`` call the image: its path, or SHARD/MEMBER."""
         name = os.fsdecode(self.names[index])
         if self.kind == "folder":
             return name
@@ -114,7 +115,7 @@ def list_images(root: Path) -> ImageSet:
 
     Raises:
         UserError: ``root`` is missing, is neither a folder nor a shard, holds no image or both
-            images and shards, a folder below it cannot be read, or a shard or ``.beton`` is damaged.
+            images and shards, a folder below it cannot be read, or a shard is damaged.
     """
     if not root.exists():
         raise UserError(f"there is no folder {root}: set data.root to your folder of images")

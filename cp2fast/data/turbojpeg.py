@@ -40,7 +40,7 @@ def decode_into(encoded: bytes, pixels: Tensor) -> bool:
         Whether this was a JPEG of exactly that size, of RGB, YCbCr or grey, and without a fault;
         if not, ``pixels`` holds anything.
     """
-    library, handle = _library(), _decompressor().handle
+    library, handle = _library(), _of_thread().decompressor.handle
     width, height, subsampling, colours = c_int(), c_int(), c_int(), c_int()
     header = (byref(width), byref(height), byref(subsampling), byref(colours))
     if library.tjDecompressHeader3(handle, encoded, len(encoded), *header) != 0:
@@ -75,12 +75,13 @@ class _Decompressor:
         _library().tjDestroy(self.handle)
 
 
-_of_thread = threading.local()
+class _OfThread(threading.local):
+    """Made anew in each thread that looks at it."""
+
+    def __init__(self) -> None:
+        self.decompressor = _Decompressor()
 
 
-def _decompressor() -> _Decompressor:
-    try:
-        return _of_thread.decompressor  # type: ignore[no-any-return]
-    except AttributeError:
-        _of_thread.decompressor = _Decompressor()
-        return _of_thread.decompressor
+@cache
+def _of_thread() -> _OfThread:
+    return _OfThread()
