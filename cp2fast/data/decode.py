@@ -78,11 +78,16 @@ def check_jpeg(encoded: bytes, max_pixels: int) -> jpeg.Header:
     header = jpeg.read_header(encoded)
     if header is None:
         raise BadImage("broken JPEG header")
-    _check_size(header.height, header.width, max_pixels)
+    check_size(header.height, header.width, max_pixels)
     return header
 
 
-def _check_size(height: int, width: int, max_pixels: int) -> None:
+def check_size(height: int, width: int, max_pixels: int) -> None:
+    """Refuse an image of too many pixels.
+
+    Raises:
+        BadImage: it is one.
+    """
     if height * width > max_pixels:
         raise BadImage(f"{width} x {height} pixels are more than data.max_pixels={max_pixels}")
 
@@ -101,7 +106,7 @@ def _decode_common_jpeg(encoded: bytes) -> Tensor:
 def _decode_with_pillow(encoded: bytes, max_pixels: int) -> Tensor:
     try:
         with Image.open(io.BytesIO(encoded), formats=_PILLOW_FORMATS) as image:
-            _check_size(image.height, image.width, max_pixels)
+            check_size(image.height, image.width, max_pixels)
             image.load()
             return torch.from_numpy(np.array(_to_rgb(ImageOps.exif_transpose(image))))
     except BadImage:

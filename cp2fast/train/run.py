@@ -22,7 +22,14 @@ from cp2fast.train.batches import data_root
 from cp2fast.train.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
 from cp2fast.train.run_folder import RunFolder, atomic_write
 
-_FIXED = ("model.", "data.background", "data.batch_size", "train.seed", "train.optimizer")
+_FIXED = (
+    "model.",
+    "data.background",
+    "data.batch_size",
+    "data.order",
+    "train.seed",
+    "train.optimizer",
+)
 """A run cannot be continued with other values of these."""
 
 
