@@ -31,7 +31,9 @@ class Section(BaseModel):
 class DataSettings(Section):
     """Where the images come from and how they become a batch."""
 
-    root: Path | None = Field(None, description="folder of images; no labels needed")
+    root: Path | None = Field(
+        None, description="folder of images, tar shards or .beton; no labels needed"
+    )
     scenes: int = Field(
         0, ge=0, description="with no data.root: generate this many scenes in ./demo-data"
     )
@@ -45,8 +47,12 @@ class DataSettings(Section):
         "batch",
         description="from the same batch (one decode a sample) or two more images (three decodes)",
     )
+    order: Literal["random", "quasi_random", "sequential"] = Field(
+        "random",
+        description="of an epoch; quasi_random reads close to what it read before, for slow disks",
+    )
     batch_size: PositiveInt = Field(256, description="samples a step and process")
-    workers: int = Field(2, ge=0, description="decoding threads (dali) or processes (torch)")
+    workers: int = Field(2, ge=0, description="decoding threads (dali, ffcv) or processes (torch)")
     max_pixels: PositiveInt = Field(
         100_000_000, description="an image of more pixels is refused as a bad file"
     )

@@ -7,7 +7,7 @@ else: CMYK and other rare JPEG, PNG of every kind, WebP, and what only has the n
 from __future__ import annotations
 
 import io
-from pathlib import Path
+import warnings
 
 import numpy as np
 import torch
@@ -15,11 +15,15 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from cp2fast.data import jpeg
+from cp2fast.data.images import ImageSet
 
 try:
     from torchvision.io import ImageReadMode, decode_jpeg
 except ImportError:  # torchvision 0.29 announces that a later one will be without its decoders.
     decode_jpeg = None
+
+# The limit is data.max_pixels; Pillow would warn of less and refuse more on its own account.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 _PILLOW_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 
@@ -28,14 +32,14 @@ class BadImage(Exception):  # noqa: N818
     """An image that cannot be used; the message is one line that says why."""
 
 
-def read_image(path: Path) -> bytes:
-    """The bytes of a file.
+def read_image(images: ImageSet, index: int) -> bytes:
+    """The bytes of an encoded image.
 
     Raises:
         BadImage: it cannot be read.
     """
     try:
-        return path.read_bytes()
+        return images.read(index)
     except OSError as error:
         raise BadImage(f"cannot be read: {error.strerror}") from error
 
@@ -74,11 +78,16 @@ def check_jpeg(encoded: bytes, max_pixels: int) -> jpeg.Header:
     header = jpeg.read_header(encoded)
     if header is None:
         raise BadImage("broken JPEG header")
-    _check_size(header.height, header.width, max_pixels)
+    check_size(header.height, header.width, max_pixels)
     return header
 
 
-def _check_size(height: int, width: int, max_pixels: int) -> None:
+def check_size(height: int, width: int, max_pixels: int) -> None:
+    """Refuse an image of too many pixels.
+
+    Raises:
+        BadImage: it is one.
+    """
     if height * width > max_pixels:
         raise BadImage(f"{width} x {height} pixels are more than data.max_pixels={max_pixels}")
 
@@ -97,11 +106,13 @@ def _decode_common_jpeg(encoded: bytes) -> Tensor:
 def _decode_with_pillow(encoded: bytes, max_pixels: int) -> Tensor:
     try:
         with Image.open(io.BytesIO(encoded), formats=_PILLOW_FORMATS) as image:
-            _check_size(image.height, image.width, max_pixels)
+            check_size(image.height, image.width, max_pixels)
             image.load()
             return torch.from_numpy(np.array(_to_rgb(ImageOps.exif_transpose(image))))
     except BadImage:
         raise
+    except Image.DecompressionBombError as error:
+        raise BadImage("more pixels than Pillow decodes") from error
     except UnidentifiedImageError as error:
         raise BadImage("not an image of a known format") from error
     except Exception as error:  # Pillow raises almost anything on a damaged file.

@@ -101,8 +101,9 @@ def _batches(run: Run, seed: int, start: int, stop: int) -> Generator[CopyPasteB
         start=start,
         stop=stop,
         independent=data.background == "independent",
+        order=data.order,
     )
-    decoded = open_source(data, run.images, steps, seed, run.device, run.bad)
+    decoded = open_source(run.source, data, run.images, steps, seed, run.device, run.bad)
     composed = compose(decoded, run.settings, seed, start, run.steps_per_epoch, run.device)
     return prefetch(composed, _BATCHES_AHEAD)
 
