@@ -54,6 +54,13 @@ SAMPLE = np.dtype(
     [("offset", "<i8"), ("size", "<i8"), ("height", "<i8"), ("width", "<i8"), ("mode", "<i8")]
 )
 """An image in the file: where its bytes are, its pixels, and JPEG or RAW."""
+ROW_COLUMNS = (
+    ("data_ptr", "offset"),
+    ("height", "height"),
+    ("width", "width"),
+    ("mode", "mode"),
+)
+"""What IMAGE_ROW and SAMPLE share: the column's name in each."""
 
 
 def list_samples(path: Path) -> NDArray[np.void]:
@@ -127,7 +134,7 @@ def _list_samples(path: Path, file: BinaryIO) -> NDArray[np.void]:
 def _join(images: NDArray[np.void], table: NDArray[np.void]) -> NDArray[np.void]:
     """The rows with the sizes that ``table`` tells, in order of its places; 0 if it does not."""
     samples = np.zeros(len(images), SAMPLE)
-    for theirs, ours in (("data_ptr", "offset"), ("height",) * 2, ("width",) * 2, ("mode",) * 2):
+    for theirs, ours in ROW_COLUMNS:
         samples[ours] = images[theirs]
     if len(table):
         # The last of several that begin at one place: those before it are empty.
