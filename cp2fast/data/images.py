@@ -132,7 +132,8 @@ def list_images(root: Path) -> ImageSet:
         return ImageSet.of_beton(root)
     if not is_shard(root.name) and not root.name.lower().endswith(COMPRESSED_SUFFIXES):
         raise UserError(
-            f"{root} is no folder, .tar shard or .beton: set data.root to what holds the images"
+            f"{root} is neither a folder nor a .tar shard nor a .beton: set data.root to what "
+            "holds the images"
         )
     return _list_shards(root)
 

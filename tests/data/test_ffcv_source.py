@@ -187,5 +187,5 @@ def test_it_is_the_choice_for_a_beton_and_only_for_it(path, tmp_path) -> None:
     gpu = choose_source(DataSettings(decode="gpu"), images, torch.device("cuda"))
     assert (gpu.name, gpu.decode) == ("dali", "gpu")
     image_files.photo(9, 9).save(tmp_path / "one.jpg")
-    with pytest.raises(UserError, match=r"data.source=ffcv reads a .beton.*cp2fast pack DIR"):
+    with pytest.raises(UserError, match=r"data.source=ffcv reads .beton files.*cp2fast pack DIR"):
         choose_source(DataSettings(source="ffcv"), list_images(tmp_path), cpu)
