@@ -54,6 +54,13 @@ SAMPLE = np.dtype(
     [("offset", "<i8"), ("size", "<i8"), ("height", "<i8"), ("width", "<i8"), ("mode", "<i8")]
 )
 """An image in the file: where its bytes are, its pixels, and JPEG or RAW."""
+ROW_COLUMNS = (
+    ("data_ptr", "offset"),
+    ("height", "height"),
+    ("width", "width"),
+    ("mode", "mode"),
+)
+"""What IMAGE_ROW and SAMPLE share: the column's name in each."""
 
 
 def list_samples(path: Path) -> NDArray[np.void]:
@@ -95,7 +102,7 @@ def _list_samples(path: Path, file: BinaryIO) -> NDArray[np.void]:
 
     def read(dtype: np.dtype[Any], count: int, offset: int) -> NDArray[Any]:
         """Numbers from the file, which may say anything about itself."""
-        if offset + count * dtype.itemsize > length:
+        if offset > length or offset + count * dtype.itemsize > length:
             raise _incomplete(path)
         file.seek(offset)
         return np.frombuffer(file.read(count * dtype.itemsize), dtype)
@@ -118,22 +125,17 @@ def _list_samples(path: Path, file: BinaryIO) -> NDArray[np.void]:
     if begin == 0:  # Written last.
         raise _incomplete(path)
     table = read(ALLOCATION, (length - begin) // ALLOCATION.itemsize, begin)
-    samples = _join(images, table[np.lexsort((table["size"], table["ptr"]))])
-    inside = (samples["offset"] >= 0) & (samples["size"] <= length - samples["offset"])
-    samples["size"][~inside] = 0
-    return samples
-
-
-def _join(images: NDArray[np.void], table: NDArray[np.void]) -> NDArray[np.void]:
-    """The rows with the sizes that ``table`` tells, in order of its places; 0 if it does not."""
     samples = np.zeros(len(images), SAMPLE)
-    for theirs, ours in (("data_ptr", "offset"), ("height",) * 2, ("width",) * 2, ("mode",) * 2):
+    for theirs, ours in ROW_COLUMNS:
         samples[ours] = images[theirs]
-    if len(table):
-        # The last of several that begin at one place: those before it are empty.
-        place = np.searchsorted(table["ptr"], images["data_ptr"], "right") - 1
-        known = table["ptr"][place] == images["data_ptr"]
-        samples["size"] = np.where(known, table["size"][place], 0)
+    # Of several entries for one place the last is the longest: the others are empty fields.
+    table = table[np.lexsort((table["size"], table["ptr"]))]
+    entry = np.searchsorted(table["ptr"], images["data_ptr"], "right") - 1
+    if len(samples) and (len(table) == 0 or (table["ptr"][entry] != images["data_ptr"]).any()):
+        raise _incomplete(path)
+    samples["size"] = table["size"][entry]
+    if (samples["size"] > begin - samples["offset"]).any():
+        raise _incomplete(path)
     return samples
 
 

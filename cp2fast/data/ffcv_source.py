@@ -104,13 +104,11 @@ class _Samples:
         image = torch.empty(height, width, 3, dtype=torch.uint8) if place is None else place
         try:
             if mode == RAW:
-                whole = size == image.numel()
-                if (
-                    whole
-                    and os.preadv(self._descriptor, [memoryview(image.numpy())], offset) == size
-                ):
-                    return image
-                raise BadImage("incomplete pixels")
+                if size != image.numel():
+                    raise BadImage("incomplete pixels")
+                if os.preadv(self._descriptor, [image.numpy().data], offset) < size:
+                    raise BadImage("the file ends before its pixels do")
+                return image
             data = os.pread(self._descriptor, size, offset)
         except OSError as error:
             raise BadImage(f"cannot be read: {error.strerror}") from error

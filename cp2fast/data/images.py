@@ -101,6 +101,12 @@ class ImageSet:
         data = read_member(self.shards[shard], offset, size)
         return encoded_image(data, *self.pixels[index].tolist()) if self.kind == "beton" else data
 
+    def largest(self) -> int:
+        """Bytes of the largest encoded image; an unreadable one counts as empty."""
+        if self.kind == "folder":
+            return max(map(_file_size, self.names))
+        return int(self.places[:, 2].max())
+
 
 def list_images(root: Path) -> ImageSet:
     """The images that ``root`` holds; an image's number is its place among them.
@@ -126,7 +132,8 @@ def list_images(root: Path) -> ImageSet:
         return ImageSet.of_beton(root)
     if not is_shard(root.name) and not root.name.lower().endswith(COMPRESSED_SUFFIXES):
         raise UserError(
-            f"{root} is no folder, .tar shard or .beton: set data.root to what holds the images"
+            f"{root} is neither a folder nor a .tar shard nor a .beton: set data.root to what "
+            "holds the images"
         )
     return _list_shards(root)
 
@@ -203,3 +210,10 @@ def _read_file(path: bytes) -> bytes:
 
 def _open_without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _file_size(path: bytes) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0

@@ -51,8 +51,8 @@ def plan(
 ) -> Iterator[NDArray[np.int64]]:
     """The image numbers that one process decodes, step by step.
 
-    Each epoch is a permutation of the data set (``epoch_order``), each step a slice of ``batch_size * world`` of
-    it, and each rank's share a slice of that.
+    Each epoch is a permutation of the data set (``epoch_order``), each step a slice of
+    ``batch_size * world`` of it, and each rank's share a slice of that.
 
     Args:
         seed: of the run.

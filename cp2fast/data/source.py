@@ -55,8 +55,8 @@ def choose_source(settings: DataSettings, images: ImageSet, device: torch.device
         raise UserError("data.decode=gpu needs a GPU to train on: set data.decode=cpu")
     if settings.source == "ffcv" and images.kind != "beton":
         raise UserError(
-            "data.source=ffcv reads a .beton: make one with cp2fast pack DIR FILE.beton and set "
-            "data.root=FILE.beton, or set data.source=dali or data.source=torch"
+            "data.source=ffcv reads .beton files: make one with cp2fast pack DIR FILE.beton and "
+            "set data.root=FILE.beton, or set data.source=dali or data.source=torch"
         )
     if settings.source in ("auto", "ffcv") and images.kind == "beton" and not on_gpu:
         problem = turbojpeg.problem()

@@ -70,9 +70,10 @@ class _Decompressor:
 
     def __init__(self) -> None:
         self.handle: int = _library().tjInitDecompress()
+        self._destroy = _library().tjDestroy
 
     def __del__(self) -> None:
-        _library().tjDestroy(self.handle)
+        self._destroy(self.handle)
 
 
 class _OfThread(threading.local):
