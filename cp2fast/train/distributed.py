@@ -7,11 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 
 from cp2fast.errors import UserError
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,8 @@ def process_group(ranks: Ranks, device: torch.device, timeout_minutes: float) ->
     Args:
         ranks: of ``ranks_from_environment``.
         device: of ``device_of``; made this process's current GPU.
-        timeout_minutes: a collective that takes longer fails.
+        timeout_minutes: a collective that takes longer than twice this fails. Twice, because the
+            watchdog, which knows more about the reason, should be the first to speak.
     """
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -93,10 +97,48 @@ def process_group(ranks: Ranks, device: torch.device, timeout_minutes: float) ->
         "nccl" if device.type == "cuda" else "gloo",
         rank=ranks.rank,
         world_size=ranks.world,
-        timeout=timedelta(minutes=timeout_minutes),
+        timeout=timedelta(minutes=2 * timeout_minutes),
         device_id=device if device.type == "cuda" else None,
     )
     try:
         yield
     finally:
         dist.destroy_process_group()
+
+
+class Agreement:
+    """What the processes settle among themselves on the host, without waiting for a GPU.
+
+    All processes must call the same methods in the same order. A single process agrees with
+    itself.
+    """
+
+    def __init__(self, ranks: Ranks) -> None:
+        """Needs the process group of ``process_group`` where there is more than one process."""
+        self.ranks = ranks
+        self._group: Any = dist.new_group(backend="gloo") if ranks.world > 1 else None
+
+    def any(self, *flags: bool) -> tuple[bool, ...]:
+        """For each flag, whether it is set on any process."""
+        if self._group is None:
+            return flags
+        counts = torch.tensor(flags, dtype=torch.uint8)
+        dist.all_reduce(counts, dist.ReduceOp.MAX, group=self._group)
+        return tuple(bool(count) for count in counts.tolist())
+
+    def gather(self, value: Value) -> list[Value]:
+        """The value of each process, in the order of the ranks."""
+        if self._group is None:
+            return [value]
+        values: list[Value] = [value] * self.ranks.world
+        dist.all_gather_object(values, value, group=self._group)
+        return values
+
+    @contextmanager
+    def main_first(self) -> Iterator[None]:
+        """The others enter when the main process has left."""
+        if not self.ranks.is_main:
+            self.any(True)
+        yield
+        if self.ranks.is_main:
+            self.any(True)
