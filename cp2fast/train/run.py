@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -210,12 +211,15 @@ def _build(settings: PretrainSettings, folder: RunFolder, processes: Processes) 
 def _distributed(run: Run) -> Run:
     """Wrap the network for several processes; its weights must be the right ones by now."""
     if run.ranks.world > 1:
-        run.trained = DistributedDataParallel(
-            run.network,
-            device_ids=[run.device] if run.device.type == "cuda" else None,
-            broadcast_buffers=False,
-            gradient_as_bucket_view=True,
-        )
+        with warnings.catch_warnings():
+            # Newer versions call it forward_sync_buffers, which older ones do not know.
+            warnings.filterwarnings("ignore", "`broadcast_buffers`", FutureWarning)
+            run.trained = DistributedDataParallel(
+                run.network,
+                device_ids=[run.device] if run.device.type == "cuda" else None,
+                broadcast_buffers=False,
+                gradient_as_bucket_view=True,
+            )
     return run
 
 
