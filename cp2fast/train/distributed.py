@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch.distributed import PrefixStore, Store, rendezvous  # type: ignore[attr-defined]
 
 from cp2fast.errors import UserError
 
@@ -47,7 +48,11 @@ def ranks_from_environment() -> Ranks:
 
 def was_restarted() -> bool:
     """Whether torchrun started this process again after a failure of one of them."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+    return _restarts() > 0
+
+
+def _restarts() -> int:
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
 
 
 def device_of(setting: str, ranks: Ranks) -> torch.device:
@@ -93,17 +98,29 @@ def process_group(ranks: Ranks, device: torch.device, timeout_minutes: float) ->
     if ranks.world == 1:
         yield
         return
+    timeout = timedelta(minutes=2 * timeout_minutes)
     dist.init_process_group(
         "nccl" if device.type == "cuda" else "gloo",
+        store=shared_store("collectives", ranks, timeout),
         rank=ranks.rank,
         world_size=ranks.world,
-        timeout=timedelta(minutes=2 * timeout_minutes),
+        timeout=timeout,
         device_id=device if device.type == "cuda" else None,
     )
     try:
         yield
     finally:
         dist.destroy_process_group()
+
+
+def shared_store(name: str, ranks: Ranks, timeout: timedelta) -> Store:
+    """A new connection to the key-value store that torchrun gives the processes.
+
+    The store outlives processes that torchrun restarts. So that these do not find what the dead
+    ones left there, such as their addresses, each attempt has keys of its own.
+    """
+    store, _, _ = next(rendezvous("env://", ranks.rank, ranks.world, timeout=timeout))
+    return PrefixStore(f"cp2fast/{_restarts()}/{name}", store)
 
 
 class Agreement:

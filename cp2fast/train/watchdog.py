@@ -15,13 +15,9 @@ from datetime import timedelta
 from enum import IntEnum
 from typing import NamedTuple
 
-from torch.distributed import (  # type: ignore[attr-defined]
-    PrefixStore,
-    Store,
-    TCPStore,
-)
+from torch.distributed import Store  # type: ignore[attr-defined]
 
-from cp2fast.train.distributed import Ranks
+from cp2fast.train.distributed import Ranks, shared_store
 
 _LONGEST_BEAT_SECONDS = 10.0
 
@@ -71,7 +67,7 @@ class Watchdog:
         self._closed.set()
 
     def _watch(self) -> None:
-        store = _connect(self._interval)
+        store = shared_store("watchdog", self._ranks, timedelta(seconds=30))
         while not self._closed.wait(self._interval):
             self._publish(store)
             if time.monotonic() - self._since > 60 * self._minutes:
@@ -134,15 +130,3 @@ def diagnosis(beats: dict[int, Beat], answering: list[int], minutes: float) -> s
         f"{min(beats[rank].step for rank in who)}; nothing moved for {minutes:g} minutes "
         "(train.timeout_minutes), so the run ends here: look at that machine, then --resume"
     )
-
-
-def _connect(seconds: float) -> Store:
-    """A connection of our own to torchrun's store: the collectives' may be busy waiting."""
-    store = TCPStore(
-        os.environ["MASTER_ADDR"],
-        int(os.environ["MASTER_PORT"]),
-        is_master=False,
-        timeout=timedelta(seconds=max(1.0, seconds)),
-    )
-    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    return PrefixStore(f"cp2fast-watchdog-{attempt}", store)
