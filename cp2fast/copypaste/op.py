@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import fields
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from cp2fast.batch import CopyPasteBatch, RaggedBatch
+from cp2fast.copypaste.backends import Backend, implementation
 from cp2fast.copypaste.parameters import Parameters
 from cp2fast.copypaste.validate import validate
-
-Backend = Literal["auto", "reference", "cpu", "cuda"]
 
 
 def copy_paste(
@@ -31,7 +28,7 @@ def copy_paste(
         size: side S of the output in pixels.
         dtype: of the composed images: float32, bfloat16 or float16.
         backend: ``reference`` is kornia and torch, slow, anywhere; ``cpu`` is numba on all cores;
-            ``auto`` takes the fastest for the device.
+            ``cuda`` is numba-cuda; ``auto`` takes the fastest that works on the device.
 
     Returns:
         query and key ``[B, 3, S, S]``, channels-last and ImageNet-normalised, and their masks.
@@ -82,27 +79,7 @@ def _copy_paste(
             *(source, box, flip, jitter, factor, order, grey, sigma, paste),
         )
     ]
-    return _implementation(backend, pixels.device)(*tensors, size, dtype)
-
-
-def _implementation(
-    backend: str, device: torch.device
-) -> Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]]:
-    if backend == "auto":
-        backend = "cpu" if device.type == "cpu" else "reference"
-    if backend == "cpu":
-        if device.type != "cpu":
-            raise ValueError(f"backend 'cpu' takes tensors on the CPU, not on {device}")
-        from cp2fast.copypaste.cpu import copy_paste_cpu
-
-        return copy_paste_cpu
-    if backend == "reference":
-        from cp2fast.copypaste.reference import copy_paste_reference
-
-        return copy_paste_reference
-    if backend == "cuda":
-        raise ValueError("backend 'cuda' is not there yet; use 'auto' or 'reference' on a GPU")
-    raise ValueError(f"backend must be auto, reference, cpu or cuda: '{backend}'")
+    return implementation(backend, pixels.device)(*tensors, size, dtype)
 
 
 @_copy_paste.register_fake
