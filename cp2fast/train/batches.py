@@ -107,6 +107,6 @@ def compose(
         size = image_size(settings, step, total_steps)
         with torch.cuda.stream(stream):  # nothing for None
             parameters = draw(seed, step // steps_per_epoch, batch, size, settings.data.background)
-            pairs = copy_paste(batch, parameters, size, dtype).to(device)
+            pairs = copy_paste(batch, parameters, size, dtype, device=device)
             images = batch.index[: len(pairs)].tolist()
         yield Composed(pairs, images, stream.record_event() if stream else None)
