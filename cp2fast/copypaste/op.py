@@ -19,16 +19,19 @@ def copy_paste(
     size: int,
     dtype: torch.dtype = torch.float32,
     backend: Backend = "auto",
+    device: torch.device | None = None,
 ) -> CopyPasteBatch:
     """Cut, augment and paste: the composed query and key of every sample.
 
     Args:
-        batch: the images, on the device where the work is to be done.
-        parameters: of B samples; they are moved to the batch's device.
+        batch: the images.
+        parameters: of B samples.
         size: side S of the output in pixels.
         dtype: of the composed images: float32, bfloat16 or float16.
         backend: ``reference`` is kornia and torch, slow, anywhere; ``cpu`` is numba on all cores;
             ``cuda`` is numba-cuda; ``auto`` takes the fastest that works on the device.
+        device: where the work is done; by default where the batch is. What comes from the CPU is
+            checked there, before it is moved.
 
     Returns:
         query and key ``[B, 3, S, S]``, channels-last and ImageNet-normalised, and their masks.
@@ -38,6 +41,8 @@ def copy_paste(
     """
     if not torch.compiler.is_compiling():
         validate(batch, parameters, size, dtype)
+    if device is not None:
+        batch = batch.to(device)
     parameters = parameters.to(batch.pixels.device)
     return CopyPasteBatch(
         *torch.ops.cp2fast.copy_paste(

@@ -25,7 +25,7 @@ from cp2fast.data.packed_jpeg import JpegSettings
 from cp2fast.train.metrics import Metrics
 
 TINY = [
-    "model.backbone=resnet18",
+    "model.backbone=test_resnet",
     "model.head_channels=16",
     "model.size=32",
     "model.queue=64",
@@ -67,6 +67,10 @@ class Done(NamedTuple):
 
 
 def run(out: Path, photos: Path, *words: str) -> Done:
+    return run_here(command(out, photos, *words)[3:])
+
+
+def run_here(arguments: list[str]) -> Done:
     """The command in this process, which saves the seconds that importing torch takes."""
     stdout, stderr, code = io.StringIO(), io.StringIO(), 0
     with (
@@ -74,7 +78,7 @@ def run(out: Path, photos: Path, *words: str) -> Done:
         contextlib.redirect_stdout(stdout),
         contextlib.redirect_stderr(stderr),
     ):
-        patch.setattr(sys, "argv", ["cp2fast", *command(out, photos, *words)[3:]])
+        patch.setattr(sys, "argv", ["cp2fast", *arguments])
         try:
             main()
         except SystemExit as exit_:
