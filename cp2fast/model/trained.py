@@ -46,6 +46,12 @@ class Trained:
         """Whether the class logits were trained, rather than the embedding."""
         return bool(self.facts["kind"] == "finetune")
 
+    @property
+    def run_folder(self) -> Path | None:
+        """The run that the file is a checkpoint of."""
+        folder = self.path.parent
+        return folder.parent if folder.name == "checkpoints" else None
+
 
 def open_trained(path: str | Path) -> Trained:
     """Read the network of a run folder, a checkpoint or an exported .safetensors file.

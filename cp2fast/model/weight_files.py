@@ -46,18 +46,20 @@ def read_content(path: Path) -> dict[str, Any]:
         UserError: damaged, of another format, or not to be read without running its code.
     """
     try:
-        if path.suffix == ".safetensors":
+        if _is_safetensors(path):
             return _read_safetensors(path)
         # Released checkpoints hold the words of the command line that made them.
         with torch.serialization.safe_globals([argparse.Namespace]):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         code = re.search(r"GLOBAL ([\w.]+)", str(error))
-        if code is None:
-            raise _unreadable(path, error) from error
-        raise UserError(_needs_code(path, code[1])) from error
+        reason = "it is damaged, or neither PyTorch's nor safetensors"
+        raise UserError(
+            _needs_code(path, code[1]) if code else f"{path} cannot be read as weights: {reason}"
+        ) from error
     except (RuntimeError, EOFError, OSError, ValueError, SafetensorError) as error:
-        raise _unreadable(path, error) from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path} cannot be read as weights: {reason}") from error
     return content if isinstance(content, dict) else {}
 
 
@@ -69,15 +71,16 @@ def tensors_of(content: Mapping[str, Any]) -> dict[str, Tensor]:
     return {name: value for name, value in content.items() if isinstance(value, Tensor)}
 
 
+def _is_safetensors(path: Path) -> bool:
+    """By its beginning: the length of a header in JSON, and the header."""
+    with path.open("rb") as file:
+        return file.read(9)[8:] == b"{"
+
+
 def _read_safetensors(path: Path) -> dict[str, Any]:
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         return tensors | {METADATA: file.metadata() or {}}
-
-
-def _unreadable(path: Path, error: Exception) -> UserError:
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
-    return UserError(f"{path} cannot be read as weights: {reason}")
 
 
 def _needs_code(path: Path, code: str) -> str:
