@@ -33,7 +33,7 @@ def download(name: str) -> dict[str, Tensor]:
     if not timm.models.is_model_pretrained(model):
         known = timm.list_pretrained()
         nearest = difflib.get_close_matches(model, known, n=1, cutoff=0)[0]
-        raise UserError(f"timm has no pretrained weights '{model}': the nearest are timm/{nearest}")
+        raise UserError(f"timm has no pretrained weights '{model}': the nearest is timm/{nearest}")
     try:
         with _quiet_retries():
             return timm.create_model(model, pretrained=True).state_dict()  # type: ignore[no-any-return]
