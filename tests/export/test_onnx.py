@@ -1,0 +1,59 @@
+"""Exports to ONNX, run by onnxruntime on images of other sizes than the traced ones."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from cp2fast.errors import UserError
+from cp2fast.export.onnx import export_onnx
+from cp2fast.model.backbone import build_backbone, channels
+from cp2fast.model.head import AsppHead, FcnHead
+from cp2fast.model.segmenter import Segmenter
+from tests.export.trained_networks import around, pretrained
+
+
+def shallow_resnet() -> Segmenter:
+    backbone = build_backbone("resnet18", 64, layers=[1, 1, 1, 1])
+    return Segmenter(backbone, AsppHead(channels(backbone), 8, 4, 3))
+
+
+def shallow_transformer() -> Segmenter:
+    backbone = build_backbone("vit_tiny_patch16_224", 64, depth=1)
+    return Segmenter(backbone, FcnHead(channels(backbone), 8, 4, 3))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("build", "output"), [(shallow_resnet, "embedding"), (shallow_transformer, "logits")]
+)
+def test_onnxruntime_gives_the_same_outputs(tmp_path: Path, build: type, output: str) -> None:
+    trained = around(build())
+    trained.facts["kind"] = "finetune" if output == "logits" else "pretrain"
+    exported = export_onnx(trained, "w.onnx")
+    path = tmp_path / "w.onnx"
+    path.write_bytes(exported.content)
+    assert exported.check(path) <= exported.tolerance
+
+    session = onnxruntime.InferenceSession(path)
+    network = trained.network if output == "logits" else trained.network.embed
+    for shape in ((1, 3, 64, 64), (3, 3, 32, 80), (2, 3, 70, 81)):
+        images = torch.randn(shape)
+        [theirs] = session.run([output], {"images": images.numpy()})
+        with torch.no_grad():
+            np.testing.assert_allclose(theirs, network(images), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["onnx", "onnxscript", "onnxruntime"])
+def test_a_missing_library_is_named_with_the_way_to_install_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setitem(sys.modules, name, None)
+    needs = rf"--to onnx needs {name}: pip install onnx onnxscript onnxruntime"
+    with pytest.raises(UserError, match=needs):
+        export_onnx(pretrained(tmp_path), "w.onnx")
