@@ -61,10 +61,10 @@ def read_tensors(path: Path, suffix: str) -> dict[str, Tensor]:
 
 
 def reading_code(file: str) -> tuple[str, str]:
-    """Python for the user: an import line, and the expression that reads the state dict."""
+    """Python for the user: what to import beside torch, and the expression that reads ``file``."""
     if file.endswith(SAFETENSORS):
-        return "from safetensors.torch import load_file", f'load_file("{file}")'
-    return "import torch", f'torch.load("{file}", weights_only=True)'
+        return "from safetensors.torch import load_file\n", f'load_file("{file}")'
+    return "", f'torch.load("{file}", weights_only=True)'
 
 
 def random_images(count: int, height: int, width: int) -> Tensor:

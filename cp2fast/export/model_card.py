@@ -36,8 +36,7 @@ def model_card(trained: Trained, exported: Exported, file: str, difference: floa
         "Images are RGB, scaled to 0 to 1, then normalised with ImageNet's mean "
         f"{IMAGENET_MEAN} and standard deviation {IMAGENET_STD}.",
         "",
-        *exported.notes,
-        "",
+        *([*exported.notes, ""] if exported.notes else []),
         f"Before it was put in place, the file was loaded by {exported.library} and its outputs "
         f"on random images compared with the trained network's: they differ by {difference:.1e} "
         "of the largest output at most.",

@@ -41,12 +41,11 @@ def export_timm(trained: Trained, file: str) -> Exported:
         features = theirs.forward_features(images)
         return largest_difference(ours, _as_map(theirs, features) if is_transformer else features)
 
-    import_line, read = reading_code(file)
+    imports, read = reading_code(file)
     arguments = "".join(f", {key}={value!r}" for key, value in options.items())
     usage = f"""import timm
 import torch
-{import_line}
-
+{imports}
 backbone = timm.create_model("{name}", pretrained=False, num_classes=0{arguments})
 backbone.load_state_dict({read}, strict=True)
 backbone.eval()

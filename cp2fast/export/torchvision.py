@@ -128,12 +128,11 @@ def _features(trained: Trained, images_B3HW: Tensor, dilated: bool) -> Tensor:
 def _usage(
     name: str, options: dict[str, Any], file: str, classifier: str, layer: str, size: int
 ) -> str:
-    import_line, read = reading_code(file)
-    imports = "\n".join(sorted({"import torch", "import torchvision"}))
-    imports += "" if import_line == "import torch" else f"\n{import_line}"
+    imports, read = reading_code(file)
     arguments = "".join(f", {key}={value!r}" for key, value in options.items())
-    return f"""{imports}
-from torchvision.models.feature_extraction import create_feature_extractor
+    return f"""import torch
+import torchvision
+{imports}from torchvision.models.feature_extraction import create_feature_extractor
 
 backbone = torchvision.models.get_model("{name}", weights=None{arguments})
 backbone.{classifier} = torch.nn.Identity()

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from cp2fast.config import ModelSettings
-from cp2fast.model.cp2 import build_cp2
 from cp2fast.model.segmenter import Segmenter, build_segmenter
 from cp2fast.model.trained import Trained, open_trained
 from cp2fast.train.checkpoint import save_checkpoint
@@ -39,9 +38,14 @@ def trained_state(network: nn.Module, seed: int = 0) -> dict[str, Tensor]:
 
 
 def save_pretraining(run: Path, **settings: Any) -> Path:
+    """A run as ``cp2fast pretrain`` leaves it; no value of its key encoder is the query's."""
     model = ModelSettings(**SETTINGS | settings)
+    query = trained_state(build_segmenter(model))
+    other = {name: torch.tensor(7.0).expand(tensor.shape) for name, tensor in query.items()}
+    both = {"encoder_q.": query, "encoder_k.": other}
     state = {
-        "model": trained_state(build_cp2(model, seed=0)),
+        "model": {"queue": torch.zeros(4, 8), "queue_ptr": torch.zeros(1)}
+        | {prefix + name: t for prefix, state in both.items() for name, t in state.items()},
         "step": 7,
         "images": 20,
         "settings": {"data": {"root": "photos", "batch_size": 4}, "model": model.model_dump()},
@@ -81,5 +85,4 @@ def around(network: Segmenter, **settings: Any) -> Trained:
     """As if ``network`` had been read from a run."""
     model = ModelSettings(**SETTINGS | settings)
     facts = {"kind": "pretrain", "settings": {"model": model.model_dump()}}
-    network.load_state_dict(trained_state(network))
     return Trained(network.eval(), model, facts, Path("run/checkpoints/step_000000001.pt"))
