@@ -36,6 +36,8 @@ class Stream(IntEnum):
     """The two independent background images of a sample."""
     SCENE = 6
     """The generated demo scenes."""
+    EXPORT_CHECK = 15
+    """The images on which an exported file is compared with its network."""
 
 
 def philox(key: tuple[int, int], counter: NDArray[np.uint32]) -> NDArray[np.uint32]:

@@ -54,10 +54,10 @@ def test_it_finds_its_recipes_outside_the_checkout(unpacked: Path, tmp_path: Pat
 
 
 def test_no_module_needs_an_optional_library_to_be_imported(unpacked: Path, tmp_path: Path) -> None:
-    """With DALI, FFCV and kornia hidden, everything imports and says how to install them."""
+    """With DALI, FFCV, kornia and ONNX hidden, everything imports and says how to install them."""
     script = """
 import importlib, pkgutil, sys
-for name in ("nvidia.dali", "ffcv", "kornia"):
+for name in ("nvidia.dali", "ffcv", "kornia", "onnx", "onnxscript", "onnxruntime"):
     sys.modules[name] = None
 import cp2fast
 for module in pkgutil.walk_packages(cp2fast.__path__, "cp2fast."):
