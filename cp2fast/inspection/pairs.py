@@ -1,0 +1,114 @@
+"""The first pairs of a run, with everything that they were made of."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from cp2fast.batch import CopyPasteBatch, RaggedBatch
+from cp2fast.config import PretrainSettings
+from cp2fast.copypaste.draw import draw
+from cp2fast.copypaste.op import copy_paste
+from cp2fast.copypaste.parameters import Parameters
+from cp2fast.copypaste.pixel import IMAGENET_MEAN, IMAGENET_STD
+from cp2fast.data.bad_images import BadImages
+from cp2fast.data.images import list_images
+from cp2fast.data.order import plan
+from cp2fast.data.source import Choice, choose_source, open_source
+from cp2fast.train.batches import data_root
+
+_FEWEST_PAIRS = 8
+"""So that backgrounds of the same batch differ from pair to pair."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Composed pairs on the CPU.
+
+    Attributes:
+        root: the data set.
+        images: how many images it holds.
+        names: the file of each decoded image, relative to ``root``.
+        source: what decoded them.
+        bad: images that could not be read and were replaced, with the reason, one a line.
+        decoded: the photos.
+        parameters: what was drawn for each pair.
+        composed: what the network gets.
+    """
+
+    root: Path
+    images: int
+    names: list[str]
+    source: Choice
+    bad: list[str]
+    decoded: RaggedBatch
+    parameters: Parameters
+    composed: CopyPasteBatch
+
+    def __len__(self) -> int:
+        return len(self.composed)
+
+
+def first_pairs(settings: PretrainSettings, count: int) -> Pairs:
+    """The pairs with which epoch 0 of a run with these settings begins, ``count`` at least.
+
+    Foregrounds, crops and colours are those of the run. Backgrounds of the same batch come from
+    among these pairs instead of the run's whole batch, so that no more need be decoded.
+
+    Args:
+        settings: as for a run; decoding uses one thread of this process.
+        count: of pairs; a few more are made where they are to lend each other backgrounds.
+
+    Raises:
+        UserError: bad input; nothing was written but the demo data.
+    """
+    data, seed, size = settings.data, settings.train.seed, settings.model.size
+    data = data.model_copy(update={"workers": 0})
+    root = data_root(data)
+    images = list_images(root)
+    on_gpu = data.decode == "gpu" and torch.cuda.is_available()
+    device = torch.device("cuda" if on_gpu else "cpu")
+    independent = data.background == "independent"
+    steps = plan(
+        seed=seed,
+        count=len(images),
+        batch_size=count if independent else max(count, min(_FEWEST_PAIRS, len(images))),
+        start=0,
+        stop=1,
+        independent=independent,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        bad = BadImages(Path(folder), max_fraction=1)
+        decoded = _only(open_source(data, images, steps, seed, device, bad))
+        listed = bad.path.read_text(encoding="utf-8").splitlines() if bad.path.exists() else []
+    parameters = draw(seed, 0, decoded, size, data.background)
+    composed = copy_paste(decoded, parameters, size)
+    return Pairs(
+        root=root,
+        images=len(images),
+        names=[str(images[i].relative_to(root)) for i in decoded.index.tolist()],
+        source=choose_source(data, images, device),
+        bad=listed,
+        decoded=decoded.to(torch.device("cpu")),
+        parameters=parameters,
+        composed=composed.to(torch.device("cpu")),
+    )
+
+
+def displayable(image_3SS: Tensor) -> Tensor:
+    """A composed image as it looks: float32 ``[S, S, 3]`` in [0, 1]."""
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    return (image_3SS.float().cpu() * std + mean).clamp(0, 1).permute(1, 2, 0)
+
+
+def _only(batches: Iterator[RaggedBatch]) -> RaggedBatch:
+    """The one batch of an iterator, which is then closed: its workers end."""
+    with closing(cast("Iterator[RaggedBatch]", batches)) as only:  # type: ignore[type-var]
+        return next(only)
