@@ -139,3 +139,31 @@ def preview(
         run_preview(settings, n, out or Path("preview.png"))
     else:
         run_similarity(settings, model, n, out or Path("similarity.png"))
+
+
+@app.command(
+    help="Test what works here, and how healthy a folder of images is.\n\n"
+    "Decodes, composes and trains a few tiny pictures with everything that is installed; names "
+    "what is missing and the line that installs it. Exit code 1: pretraining does not work.\n\n"
+    "\b\nExamples:\n"
+    "  cp2fast doctor\n"
+    "  cp2fast doctor r50 data.root=DIR --json doctor.json",
+)
+def doctor(
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[CONFIG] [KEY=VALUE]", help="Recipe and settings."),
+    ] = None,
+    json: Annotated[
+        Path | None, typer.Option(help="Write everything found as JSON.", metavar="FILE")
+    ] = None,
+) -> None:
+    """Parse, then test."""
+    words = arguments or []
+    recipe = words.pop(0) if words and "=" not in words[0] else None
+    settings = recipes.load(PretrainSettings, recipe, words)
+
+    from cp2fast.inspection.doctor import run_doctor
+
+    if not run_doctor(settings, json):
+        sys.exit(1)

@@ -65,7 +65,7 @@ def load(kind: type[Settings], recipe: str | None, overrides: Sequence[str]) -> 
 
 
 def stored_beside(weights: Path) -> str | None:
-    """The settings that a run left beside its weights, to be given to ``load``; None if there are none.
+    """The settings that a run left beside its weights, for ``load``; None if there are none.
 
     Args:
         weights: a run folder, or a checkpoint in it.

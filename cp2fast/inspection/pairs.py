@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -18,10 +14,10 @@ from cp2fast.copypaste.draw import draw
 from cp2fast.copypaste.op import copy_paste
 from cp2fast.copypaste.parameters import Parameters
 from cp2fast.copypaste.pixel import IMAGENET_MEAN, IMAGENET_STD
-from cp2fast.data.bad_images import BadImages
 from cp2fast.data.images import list_images
 from cp2fast.data.order import plan
-from cp2fast.data.source import Choice, choose_source, open_source
+from cp2fast.data.source import Choice, choose_source
+from cp2fast.inspection.decoding import opened, read_bad
 from cp2fast.train.batches import data_root
 
 _FEWEST_PAIRS = 8
@@ -84,10 +80,9 @@ def first_pairs(settings: PretrainSettings, count: int) -> Pairs:
         stop=1,
         independent=independent,
     )
-    with tempfile.TemporaryDirectory() as folder:
-        bad = BadImages(Path(folder), max_fraction=1)
-        decoded = _only(open_source(data, images, steps, seed, device, bad))
-        listed = bad.path.read_text(encoding="utf-8").splitlines() if bad.path.exists() else []
+    with opened(data, images, steps, seed, device) as (batches, bad):
+        decoded = next(batches)
+        listed = read_bad(bad)
     parameters = draw(seed, 0, decoded, size, data.background)
     composed = copy_paste(decoded, parameters, size)
     return Pairs(
@@ -106,9 +101,3 @@ def displayable(image_3SS: Tensor) -> Tensor:
     """A composed image as it looks: float32 ``[S, S, 3]`` in [0, 1]."""
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
     return (image_3SS.float().cpu() * std + mean).clamp(0, 1).permute(1, 2, 0)
-
-
-def _only(batches: Iterator[RaggedBatch]) -> RaggedBatch:
-    """The one batch of an iterator, which is then closed: its workers end."""
-    with closing(cast("Iterator[RaggedBatch]", batches)) as only:  # type: ignore[type-var]
-        return next(only)

@@ -89,10 +89,15 @@ def _draw_pair(
         show(axis, displayable(images[row]))
         axis.set_autoscale_on(False)
         cells = sample_mask(masks[row : row + 1], stride)[0]
-        axis.scatter(*cell_centres(cells, stride), s=5, c="white", edgecolors=colour, linewidths=0.6)
+        axis.scatter(
+            *cell_centres(cells, stride), s=5, c="white", edgecolors=colour, linewidths=0.6
+        )
         outline(axis, *pairs.parameters.paste[row, view].tolist(), colour=colour)
         _write_parameters(sheet, pairs, row, view, left, top + _SIDE)
-    backgrounds = ((query_background, QUERY_BACKGROUND, QUERY), (key_background, KEY_BACKGROUND, KEY))
+    backgrounds = (
+        (query_background, QUERY_BACKGROUND, QUERY),
+        (key_background, KEY_BACKGROUND, KEY),
+    )
     for left, view, colour in backgrounds:
         _draw_photo(sheet, pairs, row, ((view, colour),), left, top)
         _write_parameters(sheet, pairs, row, view, left, top + _SIDE)

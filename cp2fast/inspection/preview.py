@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,8 +17,10 @@ from cp2fast.inspection.pairs_picture import draw_pairs_picture
 from cp2fast.inspection.similarity import (
     Cell,
     SimilarityMap,
-    chosen_cell,
+    chosen,
     embed,
+    figures,
+    foreground_cells,
     similarity_map,
     take_statistics,
 )
@@ -62,15 +65,23 @@ def run_similarity(settings: PretrainSettings, weights: Path, count: int, path: 
         )
     pairs = first_pairs(settings, 2 * count)
     take_statistics(random, pairs)
-    cells = [chosen_cell(pairs, sample, trained.stride) for sample in range(len(pairs))]
-    shown = sorted(cells, key=lambda cell: cell.match is None)[:count]
+    cells = [foreground_cells(pairs, sample, trained.stride) for sample in range(len(pairs))]
+    shown = sorted(map(chosen, filter(None, cells)), key=lambda cell: cell.match is None)[:count]
+    every = list(itertools.chain.from_iterable(cells))
     before, after = (_maps(network, pairs, shown) for network in (random, trained))
-    all_before, all_after = (_maps(network, pairs, cells) for network in (random, trained))
+    figures_before, figures_after = (
+        figures(_maps(network, pairs, every)) for network in (random, trained)
+    )
     about = [
-        describe(pairs, settings),
-        f"{weights}: {loaded}",
+        f"{weights} on {describe(pairs, settings)}",
+        "Colours: cosine of the marked query cell with every cell of the key, by the query "
+        "encoder. Ring: the true place.",
+        f"All {len(every)} foreground cells of {len(pairs)} pairs: foreground less background "
+        f"{figures_before.gap:+.2f} at random, {figures_after.gap:+.2f} trained; the true place "
+        f"beats {figures_before.below_match:.0%} and {figures_after.below_match:.0%} of the cells.",
     ]
     draw_similarity_picture(pairs, shown, before, after, about, path)
+    Console(soft_wrap=True, highlight=False).print(f"{weights}: {loaded}", *about[2:], sep="\n")
     report(pairs, path)
 
 

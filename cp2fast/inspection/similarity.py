@@ -6,7 +6,10 @@ contrasts, the key encoder's embedding, follows it within a few hundred steps.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import torch
 import torch.nn.functional as F
@@ -54,6 +57,27 @@ class SimilarityMap:
     background: float
     at_match: float | None
 
+    @property
+    def below_match(self) -> float | None:
+        """Share of the key's cells that are less similar than the true place; half is chance."""
+        if self.at_match is None:
+            return None
+        return float((self.cosine_hw < self.at_match).float().mean())
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What the maps of many cells show together.
+
+    Attributes:
+        gap: mean of foreground minus background.
+        below_match: mean share of cells less similar than the true place; NaN where no map has
+            one.
+    """
+
+    gap: float
+    below_match: float
+
 
 def foreground_cells(pairs: Pairs, sample: int, stride: int) -> list[Cell]:
     """The query's foreground cells, nearest to the middle of the foreground first."""
@@ -72,15 +96,8 @@ def foreground_cells(pairs: Pairs, sample: int, stride: int) -> list[Cell]:
     return sorted(found, key=lambda cell: _distance(cell.place, middle))
 
 
-def chosen_cell(pairs: Pairs, sample: int, stride: int) -> Cell:
-    """The foreground cell nearest to the foreground's middle, of those that the key shows if any.
-
-    Raises:
-        ValueError: the query has no foreground cell.
-    """
-    cells = foreground_cells(pairs, sample, stride)
-    if not cells:
-        raise ValueError(f"sample {sample} has no foreground cell at stride {stride}")
+def chosen(cells: Sequence[Cell]) -> Cell:
+    """Of a query's cells the first that the key shows, or the first where it shows none."""
     return next((cell for cell in cells if cell.match is not None), cells[0])
 
 
@@ -98,6 +115,15 @@ def similarity_map(query_Chw: Tensor, pairs: Pairs, key_Chw: Tensor, cell: Cell)
         foreground=float(cosine[foreground].mean()),
         background=float(cosine[~foreground].mean()),
         at_match=at_match,
+    )
+
+
+def figures(maps: Sequence[SimilarityMap]) -> Figures:
+    """The means over the maps of many cells."""
+    shares = [share for one in maps if (share := one.below_match) is not None]
+    return Figures(
+        gap=fmean(one.foreground - one.background for one in maps),
+        below_match=fmean(shares) if shares else math.nan,
     )
 
 

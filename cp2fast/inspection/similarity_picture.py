@@ -24,7 +24,7 @@ from cp2fast.inspection.style import (
 )
 
 _SIDE, _GAP, _MARGIN, _LEGEND = 2.6, 0.3, 0.45, 0.75
-_HEAD, _HEADING = 1.15, 0.26
+_HEAD, _HEADING = 1.36, 0.26
 _COLOURS = "inferno"
 _OPACITY = 0.72
 
@@ -106,7 +106,7 @@ def _draw_map(
         f"foreground {_number(similarity.foreground)} · "
         f"background {_number(similarity.background)}{at}"
     )
-    sheet.write(left, top + _SIDE + 0.32, text, size=LABEL + 0.8)
+    sheet.write(left, top + _SIDE + 0.32, text, size=LABEL + 0.4)
 
 
 def _draw_scale(sheet: Sheet, low: float, high: float, left: float, top: float) -> None:

@@ -10,17 +10,17 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.patheffects import Normal, Stroke
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import Normal, Stroke
 from numpy.typing import NDArray
 from torch import Tensor
 
 from cp2fast.errors import UserError
 from cp2fast.train.run_folder import atomic_write
 
-QUERY, KEY, TRUTH = "#1769e0", "#e8590c", "#12b76a"
+QUERY, KEY = "#1769e0", "#e8590c"
 """Colours that are told apart with every kind of colour vision."""
-INK, FAINT, RULE = "#1b1f24", "#7a828c", "#d9dde2"
+INK, FAINT = "#1b1f24", "#7a828c"
 TITLE, HEADING, BODY, LABEL = 15, 9.5, 8, 6.4
 """Font sizes in points."""
 _DPI = 110
@@ -102,9 +102,7 @@ def show(axis: Axes, image_HW3: Tensor) -> None:
     axis.set_anchor("NW")
 
 
-def outline(
-    axis: Axes, top: float, left: float, height: float, width: float, colour: str
-) -> None:
+def outline(axis: Axes, top: float, left: float, height: float, width: float, colour: str) -> None:
     """A rectangle that is seen on any picture."""
     axis.add_patch(
         Rectangle(
@@ -121,7 +119,7 @@ def outline(
 
 
 def cell_centres(cells_hw: Tensor, stride: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """x and y of the pixel at which each True cell samples the mask."""
+    """Where each True cell samples the mask: x and y of the pixels' centres."""
     rows, columns = cells_hw.nonzero(as_tuple=True)
     x, y = (stride // 2 + stride * place.numpy() + 0.5 for place in (columns, rows))
     return x, y
