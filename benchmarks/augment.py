@@ -24,8 +24,8 @@ IMAGES, SIZE, BATCH_SIZE, ROUNDS, SECONDS = 256, 224, 32, 5, 4.0
 
 
 def main() -> None:
-    paths = list_images(Path(sys.argv[1]))[:IMAGES]
-    images = [decode_image(path.read_bytes(), 10**9) for path in paths]
+    photos = list_images(Path(sys.argv[1]))
+    images = [decode_image(photos.read(i), 10**9) for i in range(min(IMAGES, len(photos)))]
     report = bench_augment(images, SIZE, BATCH_SIZE, ROUNDS, SECONDS)
     table = Table("system", "composed pairs/s", "spread", "times the original")
     for row in report.results:

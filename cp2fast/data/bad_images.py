@@ -14,7 +14,7 @@ class BadImages:
     """How many images were tried, and which of them could not be read.
 
     Attributes:
-        path: the list in the run folder, one image a line: its path, a tab, the reason. It is
+        path: the list in the run folder, one image a line: its name, a tab, the reason. It is
             there from the first bad image on.
         tried: images tried so far, each time counted.
         bad: how many of them could not be read, each time counted.
@@ -31,8 +31,8 @@ class BadImages:
             lines = self.path.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
             self._listed = {line.partition("\t")[0] for line in lines}
 
-    def record(self, tried: int, failed: Iterable[tuple[Path, str]]) -> None:
-        """Count ``tried`` images, of which those in ``failed`` (path, reason) are bad.
+    def record(self, tried: int, failed: Iterable[tuple[str, str]]) -> None:
+        """Count ``tried`` images, of which those in ``failed`` (name, reason) are bad.
 
         Raises:
             UserError: of at least 100 tried, more than the allowed fraction is bad.
@@ -55,12 +55,12 @@ class BadImages:
         """Go on from the counts of a checkpoint."""
         self.tried, self.bad = state["tried"], state["bad"]
 
-    def _list(self, failed: Iterable[tuple[Path, str]]) -> None:
-        reasons = {str(path): reason for path, reason in failed}
-        new = {path: reason for path, reason in reasons.items() if path not in self._listed}
+    def _list(self, failed: Iterable[tuple[str, str]]) -> None:
+        reasons = dict(failed)
+        new = {name: reason for name, reason in reasons.items() if name not in self._listed}
         if not new:
             return
         self._listed |= new.keys()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8", errors="surrogateescape") as file:
-            file.writelines(f"{path}\t{reason}\n" for path, reason in new.items())
+            file.writelines(f"{name}\t{reason}\n" for name, reason in new.items())

@@ -15,7 +15,6 @@ import io
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,6 +28,7 @@ from cp2fast.batch import RaggedBatch
 from cp2fast.data import jpeg
 from cp2fast.data.bad_images import BadImages
 from cp2fast.data.decode import BadImage, check_jpeg, decode_image, read_image
+from cp2fast.data.images import ImageSet
 from cp2fast.data.loading import Decoded, Loaded, deliver, load
 from cp2fast.errors import UserError
 
@@ -44,7 +44,7 @@ _Batch = list[_Place]
 
 
 def open_dali(
-    images: list[Path],
+    images: ImageSet,
     plan: Iterator[NDArray[np.int64]],
     *,
     seed: int,
@@ -93,7 +93,7 @@ def open_dali(
 class _Files:
     """Images by their number; a bad one is remembered and not read again."""
 
-    def __init__(self, images: list[Path], max_pixels: int) -> None:
+    def __init__(self, images: ImageSet, max_pixels: int) -> None:
         self._images = images
         self._max_pixels = max_pixels
         self._bad: dict[int, str] = {}
@@ -110,7 +110,7 @@ class _Files:
         if index in self._bad:
             raise BadImage(self._bad[index])
         try:
-            return make(read_image(self._images[index]))
+            return make(read_image(self._images, index))
         except BadImage as bad:
             self._bad[index] = str(bad)
             raise

@@ -7,7 +7,6 @@ else: CMYK and other rare JPEG, PNG of every kind, WebP, and what only has the n
 from __future__ import annotations
 
 import io
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from cp2fast.data import jpeg
+from cp2fast.data.images import ImageSet
 
 try:
     from torchvision.io import ImageReadMode, decode_jpeg
@@ -28,14 +28,14 @@ class BadImage(Exception):  # noqa: N818
     """An image that cannot be used; the message is one line that says why."""
 
 
-def read_image(path: Path) -> bytes:
-    """The bytes of a file.
+def read_image(images: ImageSet, index: int) -> bytes:
+    """The bytes of an encoded image.
 
     Raises:
         BadImage: it cannot be read.
     """
     try:
-        return path.read_bytes()
+        return images.read(index)
     except OSError as error:
         raise BadImage(f"cannot be read: {error.strerror}") from error
 

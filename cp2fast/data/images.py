@@ -1,42 +1,141 @@
-"""The images of a data set: every image file below a folder, in an order that never changes."""
+"""The images of a data set, in an order that never changes: a folder's, or those in tar shards."""
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
+from cp2fast.data.shards import (
+    COMPRESSED_SUFFIXES,
+    Member,
+    is_image,
+    is_shard,
+    list_members,
+    read_member,
+)
 from cp2fast.errors import UserError
 
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 _VOC_PHOTOS = "JPEGImages"
 
 
-def list_images(root: Path) -> list[Path]:
-    """Every JPEG, PNG and WebP file below ``root``, sorted by its relative path.
+@dataclass(frozen=True)
+class ImageSet:
+    """Encoded images by their number; reading is safe from any thread or process.
 
-    An image's number in the data set is its place in this list. Folders may be nested and may be
-    symbolic links; each real folder is read once, so a link to a folder above is harmless.
-    Hidden files and folders are skipped. Of a folder in PASCAL VOC layout only ``JPEGImages`` is
-    taken: the masks beside it are not photos.
+    A few arrays rather than a million objects: it travels to a worker process at once, and there
+    are no reference counts whose change would make a forked worker copy the memory it shares.
+
+    Attributes:
+        kind: what holds the images.
+        names: bytes ``[N]``: paths of files, or of members inside their shard.
+        shards: paths of the shards; none in a folder.
+        places: int64 ``[N, 3]``: shard, offset and size of each image; ``[0, 3]`` in a folder.
+    """
+
+    kind: Literal["folder", "shards", "beton"]
+    names: NDArray[np.bytes_]
+    shards: tuple[str, ...]
+    places: NDArray[np.int64]
+
+    @staticmethod
+    def of_files(paths: Iterable[str | Path]) -> ImageSet:
+        """Images that are files of their own."""
+        return ImageSet("folder", _encode(paths), (), np.empty((0, 3), np.int64))
+
+    @staticmethod
+    def of_members(members: Sequence[Member]) -> ImageSet:
+        """Images inside shards."""
+        shards = {member.shard: None for member in members}
+        number = {shard: number for number, shard in enumerate(shards)}
+        return ImageSet(
+            "shards",
+            _encode(member.name for member in members),
+            tuple(map(str, shards)),
+            np.array([(number[m.shard], m.offset, m.size) for m in members], np.int64),
+        )
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def name(self, index: int) -> str:
+        """What messages and ``bad_images.txt`` call the image: its path, or SHARD/MEMBER."""
+        name = os.fsdecode(self.names[index])
+        if self.kind == "folder":
+            return name
+        return f"{self.shards[self.places[index, 0]]}/{name}"
+
+    def read(self, index: int) -> bytes:
+        """The encoded image.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        if self.kind == "folder":
+            return _read_file(self.names[index])
+        shard, offset, size = self.places[index].tolist()
+        return read_member(self.shards[shard], offset, size)
+
+
+def list_images(root: Path) -> ImageSet:
+    """The images that ``root`` holds; an image's number is its place among them.
+
+    Of a folder, every JPEG, PNG and WebP file below it, sorted by its relative path. Folders may
+    be nested and may be symbolic links; each real folder is read once, so a link to a folder
+    above is harmless. Hidden files and folders are skipped. Of a folder in PASCAL VOC layout only
+    ``JPEGImages`` is taken: the masks beside it are not photos.
+
+    Of a ``.tar`` file, or of a folder with such files in it, the images inside (``shards.py``).
 
     Raises:
-        UserError: ``root`` is missing, is not a folder, holds no image, or a folder below it
-            cannot be read.
+        UserError: ``root`` is missing, is neither a folder nor a shard, holds no image or both
+            images and shards, a folder below it cannot be read, or a shard is damaged.
     """
     if not root.exists():
         raise UserError(f"there is no folder {root}: set data.root to your folder of images")
-    if not root.is_dir():
+    if root.is_dir():
+        photos = root / _VOC_PHOTOS
+        return _list_folder(photos if photos.is_dir() else root)
+    if not is_shard(root.name) and not root.name.lower().endswith(COMPRESSED_SUFFIXES):
         raise UserError(
-            f"{root} is not a folder: set data.root to the folder that holds the images"
+            f"{root} is neither a folder nor a .tar shard: set data.root to what holds the images"
         )
-    photos = root / _VOC_PHOTOS
-    found = _walk(str(photos if photos.is_dir() else root))
-    if not found:
+    return _list_shards(root)
+
+
+def _list_folder(root: Path) -> ImageSet:
+    found = _walk(str(root))
+    inside = sorted(entry.name for entry in root.iterdir() if entry.is_file())
+    shards = [name for name in inside if is_shard(name)]
+    if found and shards:
         raise UserError(
-            f"no images in {root}: it needs .jpg, .jpeg, .png or .webp files, at any depth"
+            f"{root} holds both images ({min(found)}) and shards ({shards[0]}): keep one kind "
+            "there, or name a single shard with data.root"
+        )
+    if shards:
+        return _list_shards(root)
+    if not found:
+        compressed = [name for name in inside if name.lower().endswith(COMPRESSED_SUFFIXES)]
+        raise UserError(
+            f"no images in {root}: it needs .jpg, .jpeg, .png or .webp files, at any depth, or "
+            f".tar shards{f' (unpack {compressed[0]})' if compressed else ''}"
         )
     found.sort()  # All begin with the same root, so this is the order of the relative paths.
-    return [Path(path) for path in found]
+    return ImageSet.of_files(found)
+
+
+def _list_shards(root: Path) -> ImageSet:
+    members = list_members(root)
+    if not members:
+        raise UserError(f"no images in {root}: its members end in none of .jpg, .jpeg, .png, .webp")
+    return ImageSet.of_members(members)
 
 
 def _walk(root: str) -> list[str]:
@@ -63,7 +162,23 @@ def _walk(root: str) -> list[str]:
         for entry in inside:
             if entry.is_dir():
                 (links if entry.is_symlink() else folders).append(entry.path)
-            elif entry.name.lower().endswith(_SUFFIXES):
+            elif is_image(entry.name):
                 found.append(entry.path)
         links.sort(reverse=True)
     return found
+
+
+def _encode(names: Iterable[str | Path]) -> NDArray[np.bytes_]:
+    return np.array([os.fsencode(name) for name in names], np.bytes_)
+
+
+def _read_file(path: bytes) -> bytes:
+    """The bytes of a plain file; of anything else reading might never end."""
+    with open(path, "rb", buffering=0, opener=_open_without_waiting) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "not a plain file")
+        return file.read()
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Generic, TypeVar
 
 from cp2fast.batch import RaggedBatch
 from cp2fast.data.bad_images import BadImages
 from cp2fast.data.decode import BadImage
+from cp2fast.data.images import ImageSet
 from cp2fast.data.order import substitute
 from cp2fast.errors import UserError
 
@@ -88,17 +88,17 @@ def load(planned: int, read: Callable[[int], Content], seed: int, count: int) ->
     return Loaded(planned, planned, None, failures)
 
 
-def deliver(decoded: Decoded, images: Sequence[Path], bad: BadImages) -> RaggedBatch:
+def deliver(decoded: Decoded, images: ImageSet, bad: BadImages) -> RaggedBatch:
     """The batch, once its bad images are accounted for.
 
     Raises:
         UserError: too many bad images, or a place of the batch that could not be filled.
     """
-    bad.record(decoded.tried, [(images[f.index], f.reason) for f in decoded.failures])
+    bad.record(decoded.tried, [(images.name(f.index), f.reason) for f in decoded.failures])
     if decoded.batch is None:
         last = decoded.failures[-1]
         raise UserError(
             f"found no readable image after {MAX_SUBSTITUTES} substitutes (the last was "
-            f"{images[last.index]}: {last.reason}): mend the images listed in {bad.path}"
+            f"{images.name(last.index)}: {last.reason}): mend the images listed in {bad.path}"
         )
     return decoded.batch

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -15,6 +14,7 @@ from cp2fast.batch import RaggedBatch
 from cp2fast.config import DataSettings
 from cp2fast.data.bad_images import BadImages
 from cp2fast.data.dali_source import open_dali
+from cp2fast.data.images import ImageSet
 from cp2fast.data.torch_source import open_torch
 from cp2fast.errors import UserError
 
@@ -41,7 +41,7 @@ def available_sources() -> dict[str, str | None]:
     return {"torch": None} | {name: _problem(name) for name in _MODULES}
 
 
-def choose_source(settings: DataSettings, images: list[Path], device: torch.device) -> Choice:
+def choose_source(settings: DataSettings, images: ImageSet, device: torch.device) -> Choice:
     """The source for these settings.
 
     Args:
@@ -72,14 +72,14 @@ def choose_source(settings: DataSettings, images: list[Path], device: torch.devi
         return Choice("torch", "cpu", "data.source=torch")
     if problem:
         return Choice("torch", "cpu", problem)
-    if not any(image.suffix.lower() in (".jpg", ".jpeg") for image in images):
+    if not any(name.lower().endswith((b".jpg", b".jpeg")) for name in images.names):
         return Choice("torch", "cpu", "no JPEG among the images, and DALI is for JPEG")
     return Choice("dali", "cpu", "DALI is installed, and is the fastest for JPEG")
 
 
 def open_source(
     settings: DataSettings,
-    images: list[Path],
+    images: ImageSet,
     plan: Iterator[NDArray[np.int64]],
     seed: int,
     device: torch.device,

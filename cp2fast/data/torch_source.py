@@ -8,10 +8,8 @@ the iterator: the plan crosses epochs, so an epoch's end costs nothing.
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,12 +20,13 @@ from torch.utils.data import DataLoader, Dataset
 from cp2fast.batch import RaggedBatch
 from cp2fast.data.bad_images import BadImages
 from cp2fast.data.decode import decode_image, read_image
+from cp2fast.data.images import ImageSet
 from cp2fast.data.loading import Decoded, deliver, load
 from cp2fast.errors import UserError
 
 
 def open_torch(
-    images: list[Path],
+    images: ImageSet,
     plan: Iterator[NDArray[np.int64]],
     *,
     seed: int,
@@ -75,15 +74,13 @@ def open_torch(
 class _Batches(Dataset[Decoded]):
     """One item is one batch, by its image numbers."""
 
-    def __init__(self, images: list[Path], seed: int, max_pixels: int) -> None:
-        # One array rather than a million objects, whose reference counts would make every
-        # worker copy the memory that it shares with its parent.
-        self._paths = np.array([os.fsencode(path) for path in images])
+    def __init__(self, images: ImageSet, seed: int, max_pixels: int) -> None:
+        self._images = images
         self._seed = seed
         self._max_pixels = max_pixels
 
     def __getitem__(self, numbers: NDArray[np.int64]) -> Decoded:
-        count = len(self._paths)
+        count = len(self._images)
         loaded = [load(number, self._read, self._seed, count) for number in numbers.tolist()]
         pixels = [place.content for place in loaded if place.content is not None]
         if len(pixels) < len(loaded):
@@ -91,8 +88,7 @@ class _Batches(Dataset[Decoded]):
         return Decoded.of(loaded, RaggedBatch.pack(pixels, [place.index for place in loaded]))
 
     def _read(self, index: int) -> Tensor:
-        path = Path(os.fsdecode(self._paths[index]))
-        return decode_image(read_image(path), self._max_pixels)
+        return decode_image(read_image(self._images, index), self._max_pixels)
 
 
 def _ignore_interrupt(_: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ from torch.optim import SGD, AdamW, Optimizer
 from cp2fast import __version__, recipes
 from cp2fast.config import PretrainSettings, TrainSettings, check_pretrain
 from cp2fast.data.bad_images import BadImages
-from cp2fast.data.images import list_images
+from cp2fast.data.images import ImageSet, list_images
 from cp2fast.data.order import steps_per_epoch
 from cp2fast.data.source import Choice, choose_source
 from cp2fast.errors import UserError
@@ -33,7 +32,7 @@ class Run:
 
     settings: PretrainSettings
     folder: RunFolder
-    images: list[Path]
+    images: ImageSet
     source: Choice
     device: torch.device
     network: CP2

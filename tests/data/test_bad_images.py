@@ -1,11 +1,9 @@
-from pathlib import Path
-
 import pytest
 
 from cp2fast.data.bad_images import BadImages
 from cp2fast.errors import UserError
 
-A, B = (Path("a.jpg"), "empty file"), (Path("b.jpg"), "cannot be read: Permission denied")
+A, B = ("a.jpg", "empty file"), ("b.jpg", "cannot be read: Permission denied")
 
 
 def test_each_bad_image_is_listed_once_with_its_reason(tmp_path):

@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from cp2fast.data.decode import BadImage, decode_image, read_image
+from cp2fast.data.images import ImageSet
 from tests.data import image_files
 
 LIMIT = 1_000_000
@@ -63,6 +64,6 @@ def test_a_file_that_cannot_be_read_is_bad(tmp_path):
     (tmp_path / "folder.jpg").mkdir()
     (tmp_path / "dangling.jpg").symlink_to(tmp_path / "nowhere")
     with pytest.raises(BadImage, match="cannot be read: Is a directory"):
-        read_image(tmp_path / "folder.jpg")
+        read_image(ImageSet.of_files([tmp_path / "folder.jpg"]), 0)
     with pytest.raises(BadImage, match="cannot be read: No such file"):
-        read_image(tmp_path / "dangling.jpg")
+        read_image(ImageSet.of_files([tmp_path / "dangling.jpg"]), 0)

@@ -1,11 +1,10 @@
-from pathlib import Path
-
 import pytest
 import torch
 
 from cp2fast.batch import RaggedBatch
 from cp2fast.data.bad_images import BadImages
 from cp2fast.data.decode import BadImage
+from cp2fast.data.images import ImageSet
 from cp2fast.data.loading import MAX_SUBSTITUTES, Decoded, Failure, deliver, load
 from cp2fast.data.order import substitute
 from cp2fast.errors import UserError
@@ -39,7 +38,7 @@ def test_giving_up_names_an_image_and_the_list(tmp_path, count, tried):
     assert loaded.content is None
     decoded = Decoded.of([loaded], None)
     assert decoded.tried == tried
-    images = [Path(f"{number}.jpg") for number in range(count)]
+    images = ImageSet.of_files(f"{number}.jpg" for number in range(count))
     with pytest.raises(UserError, match=r"\d.jpg: bad \d.*bad_images.txt"):
         deliver(decoded, images, BadImages(tmp_path, max_fraction=1))
 
@@ -48,7 +47,9 @@ def test_delivery_counts_what_was_tried(tmp_path):
     places = [load(index, reader(1, 2), seed=0, count=3) for index in (0, 1)]
     batch = RaggedBatch.pack([torch.zeros(1, 1, 3, dtype=torch.uint8)] * 2, [1, 1])
     bad = BadImages(tmp_path, max_fraction=1)
-    delivered = deliver(Decoded.of(places, batch), [Path(f"{n}.jpg") for n in range(3)], bad)
+    delivered = deliver(
+        Decoded.of(places, batch), ImageSet.of_files(f"{n}.jpg" for n in range(3)), bad
+    )
     assert delivered is batch
     assert bad.state_dict() == {"tried": 3, "bad": 1}
     assert bad.path.read_text() == "0.jpg\tbad 0\n"

@@ -1,4 +1,6 @@
 import hashlib
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -42,7 +44,7 @@ def test_the_layout_is_that_of_voc(root):
     val = (splits / "val.txt").read_text().split()
     assert (len(train), len(val)) == (12, 3)
     assert not set(train) & set(val)
-    names = {path.stem for path in list_images(root)}
+    names = {Path(os.fsdecode(name)).stem for name in list_images(root).names}
     assert names == set(train) | set(val)
     assert names == {path.stem for path in (root / "SegmentationClass").iterdir()}
     classes = (root / "classes.txt").read_text().splitlines()
@@ -62,7 +64,7 @@ def test_masks_are_palette_images_in_vocs_colours(root):
 
 def test_each_image_has_its_mask_with_objects_and_a_thin_void_border(root):
     seen = set()
-    for path in list_images(root):
+    for path in map(Path, map(os.fsdecode, list_images(root).names)):
         label = label_of(root, path.stem)
         with Image.open(path) as image:
             assert (image.height, image.width) == label.shape

@@ -8,7 +8,7 @@ import torch
 
 from cp2fast.config import DataSettings
 from cp2fast.data.bad_images import BadImages
-from cp2fast.data.images import list_images
+from cp2fast.data.images import ImageSet, list_images
 from cp2fast.data.order import plan, substitute
 from cp2fast.data.source import available_sources, choose_source, open_source
 from cp2fast.errors import UserError
@@ -68,10 +68,10 @@ def test_batches_hold_the_planned_images_as_pillow_reads_them(source, photos, tm
         assert (batch.offset.dtype, batch.index.dtype) == (torch.int64, torch.int64)
         assert (batch.height.dtype, batch.width.dtype) == (torch.int32, torch.int32)
         for position, index in enumerate(batch.index.tolist()):
-            expected = image_files.as_pillow_reads(images[index].read_bytes())
+            expected = image_files.as_pillow_reads(images.read(index))
             image = batch.image(position).numpy()
-            assert image.shape == expected.shape, images[index]
-            assert np.abs(image.astype(int) - expected).max() <= 1, images[index]
+            assert image.shape == expected.shape, images.name(index)
+            assert np.abs(image.astype(int) - expected).max() <= 1, images.name(index)
 
 
 @sources
@@ -79,7 +79,7 @@ def test_bad_images_give_way_to_their_substitutes_and_are_listed(source, mixed, 
     images = list_images(mixed)
     bad = BadImages(tmp_path, max_fraction=1)
     result = batches(mixed, source, bad)
-    good = {number for number, path in enumerate(images) if path.stem.isdecimal()}
+    good = {n for n in range(len(images)) if Path(images.name(n)).stem.isdecimal()}
     failed = []
 
     def readable(number):
@@ -92,11 +92,11 @@ def test_bad_images_give_way_to_their_substitutes_and_are_listed(source, mixed, 
     assert [batch.index.tolist() for batch in result] == expected
     for batch in result:
         for position, index in enumerate(batch.index.tolist()):
-            reference = image_files.as_pillow_reads(images[index].read_bytes())
+            reference = image_files.as_pillow_reads(images.read(index))
             difference = np.abs(batch.image(position).numpy().astype(int) - reference)
             assert difference.max() <= 1
     listed = [line.split("\t")[0] for line in bad.path.read_text().splitlines()]
-    assert listed == list(dict.fromkeys(str(images[index]) for index in failed))
+    assert listed == list(dict.fromkeys(images.name(index) for index in failed))
     assert bad.state_dict() == {"tried": BATCH * len(result) + len(failed), "bad": len(failed)}
     assert len(listed) >= 15
 
@@ -128,8 +128,8 @@ def test_a_folder_of_only_bad_images_ends_the_run(source, tmp_path):
 
 def test_auto_takes_dali_for_jpeg_and_torch_for_the_rest():
     settings = DataSettings()
-    assert choose_source(settings, [Path("a.png"), Path("b.JPG")], CPU).name == "dali"
-    choice = choose_source(settings, [Path("a.png"), Path("b.webp")], CPU)
+    assert choose_source(settings, ImageSet.of_files(["a.png", "b.JPG"]), CPU).name == "dali"
+    choice = choose_source(settings, ImageSet.of_files(["a.png", "b.webp"]), CPU)
     assert (choice.name, choice.decode) == ("torch", "cpu")
     assert "no JPEG" in choice.reason
 
@@ -144,10 +144,12 @@ def test_what_works_here_has_no_problem_and_the_rest_says_how_to_get_it():
 
 def test_the_source_asked_for_is_taken():
     for source in ("dali", "torch"):
-        choice = choose_source(DataSettings(source=source), [Path("a.png")], CPU)
+        choice = choose_source(DataSettings(source=source), ImageSet.of_files(["a.png"]), CPU)
         assert (choice.name, choice.decode) == (source, "cpu")
     gpu = choose_source(
-        DataSettings(source="auto", decode="gpu"), [Path("a.jpg")], torch.device("cuda")
+        DataSettings(source="auto", decode="gpu"),
+        ImageSet.of_files(["a.jpg"]),
+        torch.device("cuda"),
     )
     assert (gpu.name, gpu.decode) == ("dali", "gpu")
 
@@ -162,7 +164,7 @@ def test_the_source_asked_for_is_taken():
 )
 def test_what_cannot_work_is_refused(settings, device, message):
     with pytest.raises(UserError, match=message):
-        choose_source(DataSettings(**settings), [Path("a.jpg")], torch.device(device))
+        choose_source(DataSettings(**settings), ImageSet.of_files(["a.jpg"]), torch.device(device))
 
 
 @pytest.mark.parametrize(
@@ -178,12 +180,12 @@ def test_without_a_working_dali_auto_goes_on_and_asking_for_it_does_not(tmp_path
     (tmp_path / "nvidia" / "dali" / "__init__.py").write_text(init)
     script = """
 import re, sys, torch
-from pathlib import Path
 from cp2fast.config import DataSettings
+from cp2fast.data.images import ImageSet
 from cp2fast.data.source import choose_source
 from cp2fast.errors import UserError
 
-cpu, images = torch.device("cpu"), [Path("a.jpg")]
+cpu, images = torch.device("cpu"), ImageSet.of_files(["a.jpg"])
 choice = choose_source(DataSettings(), images, cpu)
 assert choice.name == "torch" and re.search(sys.argv[1], choice.reason), choice
 try:

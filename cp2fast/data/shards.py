@@ -1,0 +1,119 @@
+"""Images inside tar files, as WebDataset writes them: where each lies, and its bytes.
+
+Only uncompressed tars: of these any image can be read by itself, in any order, so shards are
+shuffled as thoroughly as a folder. A listing reads the headers and skips the contents.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+from cp2fast.data.tar import TarError, read_entries
+from cp2fast.errors import UserError
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+COMPRESSED_SUFFIXES = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+_COMPRESSED_SIGNATURES = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
+_OPEN_SHARDS = 64
+"""Shards kept open by a process; far below the usual limit of 1,024 open files."""
+
+
+class Member(NamedTuple):
+    """An image inside a shard."""
+
+    name: str
+    """Its path inside the shard."""
+    shard: Path
+    offset: int
+    """Where its bytes begin in the shard."""
+    size: int
+    """Of the encoded image, in bytes."""
+
+
+def list_members(path: Path) -> list[Member]:
+    """Every image in a tar file, or in the tar files of a folder.
+
+    Images are members named as JPEG, PNG or WebP; hidden ones and all else (``.json``, ``.cls``,
+    links) are left out. They are sorted by the shard's name, then by their position in it.
+
+    A damaged shard is refused as a whole, before a run begins: it is most often an incomplete
+    download, and a run on the part that can be read would see fewer images than it was given.
+
+    Args:
+        path: a ``.tar`` file, or a folder with such files directly in it.
+
+    Raises:
+        UserError: a shard that is compressed, truncated, damaged or cannot be read.
+    """
+    if path.is_dir():
+        shards = sorted(shard for shard in path.iterdir() if is_shard(shard.name))
+    else:
+        shards = [path]
+    return [member for shard in shards for member in _members(shard)]
+
+
+def is_image(name: str) -> bool:
+    """Whether a file of this name, without its folder, is taken for an image."""
+    return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
+
+
+def is_shard(name: str) -> bool:
+    """Whether a file of this name is taken for a shard."""
+    return name.lower().endswith(".tar") and not name.startswith(".")
+
+
+def read_member(shard: str, offset: int, size: int) -> bytes:
+    """The bytes of an image in a shard; any number of threads may read at once.
+
+    Raises:
+        OSError: the shard is gone, or has become shorter.
+    """
+    file = _open(shard)
+    data = os.pread(file.descriptor, size, offset)
+    while len(data) < size:
+        more = os.pread(file.descriptor, size - len(data), offset + len(data))
+        if not more:
+            raise OSError(0, "the shard ends before the image does")
+        data += more
+    return data
+
+
+class _OpenFile:
+    """A descriptor that is closed when nobody reads from it any more."""
+
+    def __init__(self, path: str) -> None:
+        self.descriptor = os.open(path, os.O_RDONLY)
+
+    def __del__(self) -> None:
+        if hasattr(self, "descriptor"):
+            os.close(self.descriptor)
+
+
+@lru_cache(_OPEN_SHARDS)
+def _open(path: str) -> _OpenFile:
+    return _OpenFile(path)
+
+
+def _members(shard: Path) -> Iterator[Member]:
+    try:
+        with shard.open("rb", buffering=0) as file:
+            if os.pread(file.fileno(), 6, 0).startswith(_COMPRESSED_SIGNATURES):
+                raise UserError(
+                    f"{shard} is compressed: unpack it to a plain .tar (the images in it are "
+                    "compressed already)"
+                )
+            for name, offset, size in read_entries(file.fileno()):
+                if is_image(name.rpartition("/")[2]):
+                    yield Member(name, shard, offset, size)
+    except TarError as error:
+        raise UserError(
+            f"{shard} is damaged or incomplete ({error}): fetch or write it again, or move it out"
+        ) from error
+    except OSError as error:
+        raise UserError(
+            f"{shard} cannot be read ({error.strerror}): allow it, or move it out"
+        ) from error

@@ -1,0 +1,111 @@
+"""Where the files in an uncompressed tar lie: its headers, and nothing else, are read.
+
+The formats are POSIX ustar and pax (IEEE Std 1003.1, "pax"), and GNU tar's. ``tarfile`` of the
+standard library takes twenty times as long for the same, minutes on a data set of a million
+images, and takes a damaged header for the end.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+BLOCK = 512
+_PLAIN = b"0\07"  # a file; the same in old archives; contiguous, which is the same
+_GNU_LONG_NAME, _PAX, _PAX_GLOBAL, _GNU_LONG_LINK = b"L", b"x", b"g", b"K"
+_WITHOUT_DATA = b"123456"  # links, devices, folders, pipes: their size means nothing
+
+
+class TarError(Exception):
+    """The archive is truncated or damaged; the message says where."""
+
+
+class Entry(NamedTuple):
+    """A plain file in the archive."""
+
+    name: str
+    offset: int
+    """Where its bytes begin."""
+    size: int
+
+
+def read_entries(descriptor: int) -> Iterator[Entry]:
+    """The plain files of the archive open as ``descriptor``, in their order.
+
+    Raises:
+        TarError: it ends before its end mark, or a header is none.
+    """
+    length = os.fstat(descriptor).st_size
+    position, long_name, pax = 0, b"", dict[bytes, bytes]()
+    while True:
+        header = os.pread(descriptor, BLOCK, position)
+        if len(header) < BLOCK:
+            raise TarError(f"it ends at byte {length} without an end mark")
+        kind, data = header[156:157], position + BLOCK
+        if kind == b"\0" and not any(header):
+            return
+        if not _checksum_holds(header):
+            raise TarError(f"no header where one belongs, at byte {position}")
+        size = int(pax[b"size"]) if b"size" in pax else _number(header[124:136])
+        if kind in _WITHOUT_DATA:
+            size = 0
+        position = data + -(-size // BLOCK) * BLOCK
+        if data + size > length:
+            raise TarError(f"it ends at byte {length}, inside a file that ends at {data + size}")
+        if kind == _PAX:
+            pax = _pax_records(os.pread(descriptor, size, data))
+        elif kind == _GNU_LONG_NAME:
+            long_name = os.pread(descriptor, size, data).rstrip(b"\0")
+        elif kind not in (_PAX_GLOBAL, _GNU_LONG_LINK):
+            if kind in _PLAIN and not any(key.startswith(b"GNU.sparse") for key in pax):
+                name = pax.get(b"path") or long_name or _short_name(header)
+                yield Entry(os.fsdecode(name), data, size)
+            long_name, pax = b"", {}
+
+
+def _checksum_holds(header: bytes) -> bool:
+    """The sum of all bytes, with the sum's own field as blanks.
+
+    Adler-32's low half is one more than that sum, modulo 65521, and takes a tenth of the time.
+    """
+    field = header[148:156]
+    try:
+        stored = int(field.strip(b"\0 ") or b"0", 8)
+    except ValueError:
+        return False
+    return (stored + sum(field) - 8 * ord(" ") + 1 - zlib.adler32(header) % 65536) % 65521 == 0
+
+
+def _number(field: bytes) -> int:
+    """Octal digits, or GNU's binary form, which sets the highest bit."""
+    if field[0] & 0x80:
+        return int.from_bytes(field) & ((1 << (8 * len(field) - 1)) - 1)
+    try:
+        return int(field.strip(b"\0 ") or b"0", 8)
+    except ValueError:
+        raise TarError(f"a header says a size of {field!r}") from None
+
+
+def _short_name(header: bytes) -> bytes:
+    name = header[:100].rstrip(b"\0")
+    prefix = header[345:500].rstrip(b"\0")
+    if prefix and header[257:263] == b"ustar\0":  # GNU keeps other things in this place.
+        return prefix + b"/" + name
+    return name
+
+
+def _pax_records(data: bytes) -> dict[bytes, bytes]:
+    """Records of a length (of the whole record), a blank, KEY=VALUE and a newline."""
+    records: dict[bytes, bytes] = {}
+    position = 0
+    while position < len(data) and data[position] != 0:
+        digits, _, _ = data[position : position + 20].partition(b" ")
+        if not digits.isdigit() or int(digits) <= len(digits):
+            raise TarError("a header has a damaged record")
+        record = data[position + len(digits) + 1 : position + int(digits) - 1]
+        key, _, value = record.partition(b"=")
+        records[key] = value
+        position += int(digits)
+    return records
