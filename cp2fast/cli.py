@@ -111,6 +111,7 @@ def pretrain(
     "  cp2fast preview\n"
     "  cp2fast preview r50 data.root=DIR --n 6 --out pairs.png\n"
     "  cp2fast preview --model runs/r50",
+    epilog=_settings_help(PretrainSettings),
 )
 def preview(
     arguments: Annotated[
@@ -148,6 +149,7 @@ def preview(
     "\b\nExamples:\n"
     "  cp2fast doctor\n"
     "  cp2fast doctor r50 data.root=DIR --json doctor.json",
+    epilog=_settings_help(PretrainSettings),
 )
 def doctor(
     arguments: Annotated[

@@ -17,7 +17,7 @@ from PIL import Image
 from cp2fast import philox
 from cp2fast.config import PretrainSettings
 from cp2fast.data.decode import BadImage, decode_image, read_image
-from cp2fast.data.images import list_images
+from cp2fast.data.images import ImageSet, list_images
 from cp2fast.data.order import plan
 from cp2fast.data.source import choose_source
 from cp2fast.inspection.decoding import opened
@@ -139,30 +139,31 @@ def examine(settings: PretrainSettings, root: Path) -> Health:
     )
 
 
-def _sample(images: list[Path], max_pixels: int) -> list[Sampled]:
+def _sample(images: ImageSet, max_pixels: int) -> list[Sampled]:
     """Images at random, as many as a few seconds allow."""
     order = philox.permutation(0, philox.Stream.ORDER, 0, len(images))[:_MOST_SAMPLED]
     deadline = time.perf_counter() + _SAMPLE_SECONDS
     sampled: list[Sampled] = []
     for number in order.tolist():
-        sampled.append(_look_at(images[number], max_pixels))
+        sampled.append(_look_at(images, number, max_pixels))
         if time.perf_counter() > deadline:
             break
     return sampled
 
 
-def _look_at(path: Path, max_pixels: int) -> Sampled:
-    _forget_cached(path)
+def _look_at(images: ImageSet, number: int, max_pixels: int) -> Sampled:
+    if images.kind == "folder":
+        _forget_cached(images.name(number))
     began = time.perf_counter()
     encoded, height, width, problem = b"", 0, 0, None
     try:
-        encoded = read_image(path)
+        encoded = read_image(images, number)
         read = time.perf_counter()
         height, width = decode_image(encoded, max_pixels).shape[:2]
     except BadImage as bad:
         read, problem = time.perf_counter(), str(bad)
     return Sampled(
-        name=str(path),
+        name=images.name(number),
         size=len(encoded),
         format=_format(encoded),
         height=height,
@@ -181,7 +182,7 @@ def _format(encoded: bytes) -> str:
         return "unknown"
 
 
-def _forget_cached(path: Path) -> None:
+def _forget_cached(path: str) -> None:
     """Let the system drop the file from its cache, so that reading it shows the disk's speed."""
     if not hasattr(os, "posix_fadvise"):
         return
@@ -196,7 +197,7 @@ def _forget_cached(path: Path) -> None:
 
 
 def _source_rate(
-    settings: PretrainSettings, images: list[Path], device: torch.device
+    settings: PretrainSettings, images: ImageSet, device: torch.device
 ) -> float | None:
     """Images a second that the source yields, its start left out."""
     data = settings.data

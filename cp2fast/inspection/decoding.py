@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from cp2fast.batch import RaggedBatch
 from cp2fast.config import DataSettings
 from cp2fast.data.bad_images import BadImages
+from cp2fast.data.images import ImageSet
 from cp2fast.data.source import open_source
 
 
 @contextmanager
 def opened(
     data: DataSettings,
-    images: list[Path],
+    images: ImageSet,
     plan: Iterator[NDArray[np.int64]],
     seed: int,
     device: torch.device,

@@ -42,8 +42,8 @@ class View:
     @staticmethod
     def of(parameters: Parameters, sample: int, view: int, size: int) -> View:
         """One view of one sample of a batch."""
-        box = (int(side) for side in parameters.box[sample, view])
-        return View(*box, mirrored=bool(parameters.flip[sample, view]), size=size)
+        top, left, height, width = parameters.box[sample, view].tolist()
+        return View(top, left, height, width, bool(parameters.flip[sample, view]), size)
 
     def to_photo(self, place: Point) -> Point:
         """The place of the photo that is seen at ``place`` of the view."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import tempfile
@@ -20,7 +21,7 @@ from cp2fast.batch import CopyPasteBatch, RaggedBatch
 from cp2fast.config import DataSettings, ModelSettings
 from cp2fast.copypaste.draw import draw
 from cp2fast.copypaste.op import Backend, copy_paste
-from cp2fast.data.images import list_images
+from cp2fast.data.images import ImageSet, list_images
 from cp2fast.data.order import plan
 from cp2fast.data.scenes import generate_scenes
 from cp2fast.data.source import available_sources
@@ -95,9 +96,10 @@ def _decode(name: str, problem: str | None) -> str:
     return f"decoded {_PHOTOS} photos, each within {apart:.2f} levels of Pillow's"
 
 
-def _apart(batch: RaggedBatch, place: int, images: list[Path]) -> float:
+def _apart(batch: RaggedBatch, place: int, images: ImageSet) -> float:
     """Mean difference between one image of a batch and what Pillow makes of its file."""
-    with Image.open(images[int(batch.index[place])]) as image:
+    encoded = images.read(int(batch.index[place]))
+    with Image.open(io.BytesIO(encoded)) as image:
         expected = np.array(image.convert("RGB"), np.int16)
     return float(np.abs(batch.image(place).numpy().astype(np.int16) - expected).mean())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,7 +89,7 @@ def first_pairs(settings: PretrainSettings, count: int) -> Pairs:
     return Pairs(
         root=root,
         images=len(images),
-        names=[str(images[i].relative_to(root)) for i in decoded.index.tolist()],
+        names=[os.path.relpath(images.name(i), root) for i in decoded.index.tolist()],
         source=choose_source(data, images, device),
         bad=listed,
         decoded=decoded.to(torch.device("cpu")),

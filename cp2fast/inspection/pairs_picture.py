@@ -92,7 +92,7 @@ def _draw_pair(
         axis.scatter(
             *cell_centres(cells, stride), s=5, c="white", edgecolors=colour, linewidths=0.6
         )
-        outline(axis, *pairs.parameters.paste[row, view].tolist(), colour=colour)
+        outline(axis, pairs.parameters.paste[row, view], colour)
         _write_parameters(sheet, pairs, row, view, left, top + _SIDE)
     backgrounds = (
         (query_background, QUERY_BACKGROUND, QUERY),
@@ -118,7 +118,7 @@ def _draw_photo(
     show(axis, image)
     axis.set_autoscale_on(False)
     for view, colour in views:
-        outline(axis, *pairs.parameters.box[row, view].tolist(), colour=colour)
+        outline(axis, pairs.parameters.box[row, view], colour)
     if len(views) > 1:
         height, width = image.shape[:2]
         below = top + _SIDE * min(1, height / width) + 0.08

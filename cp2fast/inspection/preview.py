@@ -92,10 +92,11 @@ def _maps(network: Segmenter, pairs: Pairs, cells: Sequence[Cell]) -> list[Simil
 
 def describe(pairs: Pairs, settings: PretrainSettings) -> str:
     """A line on the data and the settings that shape the pairs."""
-    backgrounds = {"batch": "of the same batch", "independent": "from two more images"}
+    backgrounds = {"batch": "backgrounds of the same batch", "none": "no backgrounds"}
+    background = backgrounds.get(settings.data.background, "backgrounds from two more images")
     return (
         f"{pairs.images:,} images of {pairs.root}, decoded by {pairs.source.name}; "
-        f"{settings.model.size} px, backgrounds {backgrounds[settings.data.background]}, "
+        f"{settings.model.size} px, {background}, "
         f"seed {settings.train.seed}"
     )
 

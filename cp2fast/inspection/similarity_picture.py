@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -97,7 +98,7 @@ def _draw_map(
         alpha=_OPACITY,
     )
     axis.set_autoscale_on(False)
-    outline(axis, *pairs.parameters.paste[cell.sample, 1].tolist(), colour=KEY)
+    outline(axis, pairs.parameters.paste[cell.sample, 1], KEY)
     if cell.match is not None:
         _mark(axis, cell.match)
     _draw_scale(sheet, cosine.min(), cosine.max(), left, top + _SIDE + 0.1)
@@ -119,7 +120,7 @@ def _draw_scale(sheet: Sheet, low: float, high: float, left: float, top: float) 
 def _show_view(axis: Axes, image: Tensor, paste: Tensor, colour: str) -> None:
     show(axis, displayable(image))
     axis.set_autoscale_on(False)
-    outline(axis, *paste.tolist(), colour=colour)
+    outline(axis, paste, colour)
 
 
 def _mark(axis: Axes, place: Point) -> None:
@@ -137,4 +138,4 @@ def _mark(axis: Axes, place: Point) -> None:
 
 
 def _number(cosine: float) -> str:
-    return f"{cosine:.2f}".replace("-", "−")
+    return "–" if math.isnan(cosine) else f"{cosine:.2f}".replace("-", "−")

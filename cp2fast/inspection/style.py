@@ -102,8 +102,9 @@ def show(axis: Axes, image_HW3: Tensor) -> None:
     axis.set_anchor("NW")
 
 
-def outline(axis: Axes, top: float, left: float, height: float, width: float, colour: str) -> None:
-    """A rectangle that is seen on any picture."""
+def outline(axis: Axes, box_4: Tensor, colour: str) -> None:
+    """A rectangle (top, left, height, width) that is seen on any picture."""
+    top, left, height, width = box_4.tolist()
     axis.add_patch(
         Rectangle(
             (left, top),
