@@ -24,7 +24,7 @@ INK, FAINT = "#1b1f24", "#7a828c"
 TITLE, HEADING, BODY, LABEL = 15, 9.5, 8, 6.4
 """Font sizes in points."""
 _DPI = 110
-_FORMATS = {"png": {"optimize": True}, "webp": {"quality": 85, "method": 6}}
+_FORMATS = {"png": {}, "webp": {"quality": 85, "method": 6}}
 """What Pillow is told; WebP is a tenth of the size of PNG."""
 _CASING = [Stroke(linewidth=3.4, foreground="white", alpha=0.9), Normal()]
 

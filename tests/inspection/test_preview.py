@@ -1,7 +1,5 @@
 """cp2fast preview: pictures on disk, and what is refused."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,38 +8,27 @@ from PIL import Image
 from cp2fast.config import PretrainSettings
 from cp2fast.errors import UserError
 from cp2fast.inspection.preview import run_preview, run_similarity
-from tests.inspection.tiny import TINY
+from tests.inspection.tiny import TINY, cp2fast
 
 
 @pytest.fixture(scope="module")
 def run_folder(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of one step, made by the command line."""
+    """A run of one step."""
     out = tmp_path_factory.mktemp("runs") / "tiny"
     words = [*TINY, f"data.root={scenes}", "train.steps=1", "--out", str(out)]
-    subprocess.run([sys.executable, "-m", "cp2fast", "pretrain", *words], check=True)
+    assert cp2fast("pretrain", *words).returncode == 0
     return out
-
-
-def cp2fast(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "cp2fast", *words],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 def test_each_pair_is_a_row_of_the_picture(settings: PretrainSettings, tmp_path: Path) -> None:
     heights = []
-    for count in (1, 2, 3):
+    for count in (1, 2):
         path = tmp_path / f"{count}.png"
         run_preview(settings, count, path)
         with Image.open(path) as picture:
             heights.append(picture.height)
             assert picture.width > 1000
-    assert heights[2] - heights[1] == pytest.approx(heights[1] - heights[0], abs=1)
-    assert heights[1] > heights[0]
+    assert heights[1] > heights[0] + 300
 
 
 def test_the_same_settings_draw_the_same_picture_and_another_seed_another(
@@ -61,8 +48,11 @@ def test_webp_is_written_where_the_name_says_so(settings: PretrainSettings, tmp_
         assert picture.format == "WEBP"
 
 
-def test_similarity_maps_of_a_run_need_no_other_settings(run_folder: Path, tmp_path: Path) -> None:
-    done = cp2fast(tmp_path, "preview", "--model", str(run_folder), "--n", "2")
+def test_similarity_maps_of_a_run_need_no_other_settings(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = cp2fast("preview", "--model", str(run_folder), "--n", "2")
     assert done.returncode == 0, done.stderr
     assert "missing 0" in done.stdout
     assert "foreground less background" in done.stdout
@@ -72,8 +62,8 @@ def test_similarity_maps_of_a_run_need_no_other_settings(run_folder: Path, tmp_p
 
 def test_a_checkpoint_is_taken_as_its_run(run_folder: Path, tmp_path: Path) -> None:
     [checkpoint] = (run_folder / "checkpoints").iterdir()
-    words = ("--model", str(checkpoint), "--n", "1", "--out", "maps.png")
-    done = cp2fast(tmp_path, "preview", *words)
+    words = ("--model", str(checkpoint), "--n", "1", "--out", str(tmp_path / "maps.png"))
+    done = cp2fast("preview", *words)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "maps.png").is_file()
 
@@ -116,8 +106,8 @@ def test_weights_without_a_head_are_refused(settings: PretrainSettings, tmp_path
     assert not (tmp_path / "maps.png").exists()
 
 
-def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
-    done = cp2fast(tmp_path, "preview", "r50", "data.root=nowhere")
+def test_bad_input_is_one_line_and_exit_code_2() -> None:
+    done = cp2fast("preview", "r50", "data.root=nowhere")
     assert done.returncode == 2
     [line] = done.stderr.splitlines()
     assert "nowhere" in line
