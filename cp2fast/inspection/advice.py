@@ -80,7 +80,7 @@ def _size(health: Health, settings: PretrainSettings, short: float, long: float)
             "large images",
             "advice",
             f"half have a short side above {short:,.0f} px; for views of {size} px {needed} px do",
-            f"cp2fast pack {health.root} PACKED --max-side {side}, then data.root=PACKED",
+            f"cp2fast pack {health.root} packed.tar --max-side {side}, then data.root=packed.tar",
         )
     elif short < size / 2:
         yield Check(
@@ -99,7 +99,7 @@ def _format(health: Health) -> Iterator[Check]:
             "format",
             "advice",
             f"{1 - jpeg:.0%} are not JPEG but mostly {kind}, which decodes several times slower",
-            f"cp2fast pack {health.root} PACKED, then data.root=PACKED",
+            f"cp2fast pack {health.root} packed.tar, then data.root=packed.tar",
         )
 
 
@@ -111,7 +111,7 @@ def _disk(health: Health) -> Iterator[Check]:
             "slow disk",
             "advice",
             f"{kind} takes {health.read_milliseconds:.1f} ms a file",
-            f"cp2fast pack {health.root} PACKED onto a local disk, then data.root=PACKED",
+            f"cp2fast pack {health.root} packed.tar on a local disk, then data.root=packed.tar",
         )
 
 

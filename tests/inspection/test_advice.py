@@ -55,7 +55,7 @@ def test_a_healthy_folder_needs_none() -> None:
          {"short_side": Quantiles(2000, 3024, 3024), "long_side": Quantiles(3000, 4536, 4600)}, []),
         ("small images", "model.size=96",
          {"short_side": Quantiles(60, 90, 100), "long_side": Quantiles(60, 90, 100)}, []),
-        ("format", "cp2fast pack photos PACKED", {"formats": {"PNG": 400, "JPEG": 100}}, []),
+        ("format", "cp2fast pack photos packed.tar", {"formats": {"PNG": 400, "JPEG": 100}}, []),
         ("slow disk", "local disk", {"read_milliseconds": 40.0, "file_system": "nfs4"}, []),
         ("few images", "model.init=FILE", {"images": 900}, []),
         ("few images", "data.batch_size=25", {"images": 100}, []),
