@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cp2fast.batch import CopyPasteBatch, RaggedBatch
-from cp2fast.config import PretrainSettings
+from cp2fast.config import MIN_IMAGES_FOR_BATCH_BACKGROUNDS, PretrainSettings
 from cp2fast.copypaste.draw import draw
 from cp2fast.copypaste.op import copy_paste
 from cp2fast.copypaste.parameters import Parameters
@@ -18,6 +18,7 @@ from cp2fast.copypaste.pixel import IMAGENET_MEAN, IMAGENET_STD
 from cp2fast.data.images import list_images
 from cp2fast.data.order import plan
 from cp2fast.data.source import Choice, choose_source
+from cp2fast.errors import UserError
 from cp2fast.inspection.decoding import opened, read_bad
 from cp2fast.train.batches import data_root
 
@@ -54,14 +55,15 @@ class Pairs:
 
 
 def first_pairs(settings: PretrainSettings, count: int) -> Pairs:
-    """The pairs with which epoch 0 of a run with these settings begins, ``count`` at least.
+    """The pairs with which epoch 0 of a run with these settings begins.
 
     Foregrounds, crops and colours are those of the run. Backgrounds of the same batch come from
     among these pairs instead of the run's whole batch, so that no more need be decoded.
 
     Args:
         settings: as for a run; decoding uses one thread of this process.
-        count: of pairs; a few more are made where they are to lend each other backgrounds.
+        count: of pairs; more where they are to lend each other backgrounds, and fewer where there
+            are fewer images.
 
     Raises:
         UserError: bad input; nothing was written but the demo data.
@@ -73,10 +75,15 @@ def first_pairs(settings: PretrainSettings, count: int) -> Pairs:
     on_gpu = data.decode == "gpu" and torch.cuda.is_available()
     device = torch.device("cuda" if on_gpu else "cpu")
     independent = data.background == "independent"
+    if len(images) < MIN_IMAGES_FOR_BATCH_BACKGROUNDS:
+        raise UserError(
+            f"{root} holds {len(images)} images, and a pair is made of "
+            f"{MIN_IMAGES_FOR_BATCH_BACKGROUNDS}: add more"
+        )
     steps = plan(
         seed=seed,
         count=len(images),
-        batch_size=count if independent else max(count, min(_FEWEST_PAIRS, len(images))),
+        batch_size=min(count if independent else max(count, _FEWEST_PAIRS), len(images)),
         start=0,
         stop=1,
         independent=independent,

@@ -42,6 +42,7 @@ def run_preview(settings: PretrainSettings, count: int, path: Path) -> None:
     check_target(path)
     check_pretrain(settings)
     pairs = first_pairs(settings, count)
+    count = min(count, len(pairs))
     draw_pairs_picture(pairs, count, _stride(settings.model), describe(pairs, settings), path)
     report(pairs, path)
 

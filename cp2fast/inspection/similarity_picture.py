@@ -16,6 +16,7 @@ from cp2fast.inspection.similarity import Cell, SimilarityMap
 from cp2fast.inspection.style import (
     FAINT,
     HEADING,
+    INK,
     KEY,
     LABEL,
     QUERY,
@@ -54,7 +55,7 @@ def draw_similarity_picture(
     sheet = Sheet(columns[-1] + _SIDE + _MARGIN, height)
     sheet.title(columns[0], "Where the network finds a place of the query in the key", about)
     headings = ("query, one cell marked", "key, the same spot", "random weights", "trained")
-    colours = (QUERY, KEY, FAINT, KEY)
+    colours = (QUERY, KEY, FAINT, INK)
     for left, heading, colour in zip(columns, headings, colours, strict=True):
         sheet.write(left, _HEAD, heading, size=HEADING, colour=colour, weight="bold")
     for row, cell in enumerate(cells):
@@ -98,7 +99,7 @@ def _draw_map(
         alpha=_OPACITY,
     )
     axis.set_autoscale_on(False)
-    outline(axis, pairs.parameters.paste[cell.sample, 1], KEY)
+    outline(axis, pairs.parameters.paste[cell.sample, 1], INK)
     if cell.match is not None:
         _mark(axis, cell.match)
     _draw_scale(sheet, cosine.min(), cosine.max(), left, top + _SIDE + 0.1)

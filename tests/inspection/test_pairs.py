@@ -57,9 +57,17 @@ def test_a_broken_photo_is_replaced_and_named(settings: PretrainSettings, tmp_pa
     assert "empty file" in line
 
 
-def test_too_few_photos_are_refused(settings: PretrainSettings) -> None:
-    with pytest.raises(UserError, match="12 images"):
-        first_pairs(settings, 13)
+def test_there_are_no_more_pairs_than_photos(settings: PretrainSettings) -> None:
+    assert len(first_pairs(settings, 13)) == 12
+
+
+def test_too_few_photos_for_one_pair_are_refused(
+    settings: PretrainSettings, tmp_path: Path
+) -> None:
+    for photo in sorted((settings.data.root / "JPEGImages").iterdir())[:2]:
+        (tmp_path / photo.name).write_bytes(photo.read_bytes())
+    with pytest.raises(UserError, match="2 images"):
+        first_pairs(with_data(settings, root=tmp_path), 1)
 
 
 def test_a_displayed_image_has_the_colours_of_its_photo(settings: PretrainSettings) -> None:
