@@ -163,7 +163,8 @@ def _no_gpu() -> str:
 
 
 def _join(backend: str, device: str) -> str:
-    dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1, timeout=_TIMEOUT)
+    store = dist.HashStore()  # type: ignore[attr-defined]  # documented, though not exported
+    dist.init_process_group(backend, store=store, rank=0, world_size=1, timeout=_TIMEOUT)
     try:
         total = torch.ones(1, device=device)
         dist.all_reduce(total)
