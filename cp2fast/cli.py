@@ -156,3 +156,71 @@ def export(
     from cp2fast.export.command import run_export
 
     run_export(run, to, out)
+
+
+@app.command(
+    help="Draw what the network gets: photos, crops, composed pairs, and all that was drawn.\n\n"
+    "Takes the settings of pretrain; without arguments: the demo data. With --model, draw what a "
+    "network has learned instead: where in the key it finds a place of the query.\n\n"
+    "\b\nExamples:\n"
+    "  cp2fast preview\n"
+    "  cp2fast preview r50 data.root=DIR --n 6 --out pairs.png\n"
+    "  cp2fast preview --model runs/r50",
+    epilog=_settings_help(PretrainSettings),
+)
+def preview(
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[CONFIG] [KEY=VALUE]", help="Recipe and settings."),
+    ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(help="Run folder, checkpoint or weights to look into.", metavar="PATH"),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="PNG or WebP (default preview.png or similarity.png).", metavar="FILE"),
+    ] = None,
+    n: Annotated[int, typer.Option(min=1, max=32, help="Pairs to draw.")] = 4,
+) -> None:
+    """Parse, then draw."""
+    words = arguments or []
+    recipe = words.pop(0) if words and "=" not in words[0] else None
+    stored = None if model is None else recipes.stored_beside(model)
+    settings = recipes.load(PretrainSettings, recipe or stored or "demo", words)
+
+    from cp2fast.inspection.preview import run_preview, run_similarity
+
+    if model is None:
+        run_preview(settings, n, out or Path("preview.png"))
+    else:
+        run_similarity(settings, model, n, out or Path("similarity.png"))
+
+
+@app.command(
+    help="Test what works here, and how healthy a folder of images is.\n\n"
+    "Decodes, composes and trains a few tiny pictures with everything that is installed; names "
+    "what is missing and the line that installs it. Exit code 1: pretraining does not work.\n\n"
+    "\b\nExamples:\n"
+    "  cp2fast doctor\n"
+    "  cp2fast doctor r50 data.root=DIR --json doctor.json",
+    epilog=_settings_help(PretrainSettings),
+)
+def doctor(
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[CONFIG] [KEY=VALUE]", help="Recipe and settings."),
+    ] = None,
+    json: Annotated[
+        Path | None, typer.Option(help="Write everything found as JSON.", metavar="FILE")
+    ] = None,
+) -> None:
+    """Parse, then test."""
+    words = arguments or []
+    recipe = words.pop(0) if words and "=" not in words[0] else None
+    settings = recipes.load(PretrainSettings, recipe, words)
+
+    from cp2fast.inspection.doctor import run_doctor
+
+    if not run_doctor(settings, json):
+        sys.exit(1)

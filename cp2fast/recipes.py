@@ -64,6 +64,17 @@ def load(kind: type[Settings], recipe: str | None, overrides: Sequence[str]) -> 
     return _build(kind, tree)
 
 
+def stored_beside(weights: Path) -> str | None:
+    """The settings that a run left beside its weights, for ``load``; None if there are none.
+
+    Args:
+        weights: a run folder, or a checkpoint in it.
+    """
+    folder = weights if weights.is_dir() else weights.parent.parent
+    stored = folder / "config.yaml"
+    return str(stored) if stored.is_file() else None
+
+
 def to_yaml(settings: BaseModel) -> str:
     """The settings as a YAML file that ``load`` reads back."""
     return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)

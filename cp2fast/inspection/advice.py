@@ -1,0 +1,134 @@
+"""What a user might change, told from how the data set is: symptom, and the setting that helps."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+
+from cp2fast.config import PretrainSettings
+from cp2fast.copypaste.draw import CROP_AREA
+from cp2fast.inspection.check import Check
+from cp2fast.inspection.data_health import Health
+
+_FEW_IMAGES = 2_000
+_SLOW_READ = 5.0
+"""Milliseconds; a local solid-state disk takes a tenth of it."""
+_MUCH_LARGER = 1.5
+_NETWORK = ("nfs", "cifs", "smb", "9p", "fuse", "lustre", "gpfs", "beegfs", "ceph")
+_ROUND_TO = 32
+
+
+def advise(health: Health, settings: PretrainSettings) -> Iterator[Check]:
+    """The checks of a data set that are not plainly well."""
+    yield from _broken(health, settings)
+    if health.short_side is None or health.long_side is None:
+        return
+    yield from _count(health, settings)
+    yield from _size(health, settings, health.short_side.median, health.long_side.median)
+    yield from _format(health)
+    yield from _disk(health)
+    yield from _workers(settings)
+
+
+def side_needed(size: int) -> int:
+    """The short side beyond which pixels are lost on every crop: the smallest still fills a view.
+
+    A photo's smallest crop has a fifth of its area, so sides of its square root.
+    """
+    return math.ceil(size / math.sqrt(CROP_AREA[0]))
+
+
+def _broken(health: Health, settings: PretrainSettings) -> Iterator[Check]:
+    if not health.bad:
+        return
+    share, allowed = len(health.bad) / health.sampled, settings.data.max_bad_fraction
+    yield Check(
+        "broken files",
+        "broken" if share > allowed else "advice",
+        f"{len(health.bad)} of {health.sampled} sampled cannot be used ({share:.1%}; a run stops "
+        f"above data.max_bad_fraction={allowed:g})",
+        "mend or remove the files below; others take their place in a run",
+        needed=share > allowed,
+    )
+
+
+def _count(health: Health, settings: PretrainSettings) -> Iterator[Check]:
+    if health.images < settings.data.batch_size:
+        yield Check(
+            "few images",
+            "broken",
+            f"{health.images} images do not fill one batch of {settings.data.batch_size}",
+            f"data.batch_size={max(2, health.images // 4)}",
+            needed=True,
+        )
+    elif health.images < _FEW_IMAGES:
+        yield Check(
+            "few images",
+            "advice",
+            f"{health.images:,} images are little to learn from",
+            "model.init=FILE starts from pretrained weights (Quick Tuning)",
+        )
+
+
+def _size(health: Health, settings: PretrainSettings, short: float, long: float) -> Iterator[Check]:
+    size = settings.model.size
+    needed = side_needed(size)
+    if short > _MUCH_LARGER * needed:
+        side = _ROUND_TO * math.ceil(needed * long / short / _ROUND_TO)
+        yield Check(
+            "large images",
+            "advice",
+            f"half have a short side above {short:,.0f} px; for views of {size} px {needed} px do",
+            f"cp2fast pack {health.root} packed.tar --max-side {side}, then data.root=packed.tar",
+        )
+    elif short < size / 2:
+        yield Check(
+            "small images",
+            "advice",
+            f"half have a short side below {short:,.0f} px, enlarged to views of {size} px",
+            f"model.size={max(64, _ROUND_TO * round(short / _ROUND_TO))}",
+        )
+
+
+def _format(health: Health) -> Iterator[Check]:
+    jpeg = health.share("JPEG")
+    if jpeg < 0.5:
+        kind = next(name for name in health.formats if name != "JPEG")
+        yield Check(
+            "format",
+            "advice",
+            f"{1 - jpeg:.0%} are not JPEG but mostly {kind}, which decodes several times slower",
+            f"cp2fast pack {health.root} packed.tar, then data.root=packed.tar",
+        )
+
+
+def _disk(health: Health) -> Iterator[Check]:
+    network = health.file_system.startswith(_NETWORK)
+    if health.read_milliseconds > _SLOW_READ:
+        kind = f"a network disk ({health.file_system})" if network else "this disk"
+        yield Check(
+            "slow disk",
+            "advice",
+            f"{kind} takes {health.read_milliseconds:.1f} ms a file",
+            f"cp2fast pack {health.root} packed.tar on a local disk, then data.root=packed.tar",
+        )
+
+
+def _workers(settings: PretrainSettings) -> Iterator[Check]:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    workers = settings.data.workers
+    if cores and cores >= 2 * max(1, workers):
+        yield Check(
+            "workers",
+            "advice",
+            f"data.workers={workers} decode, of {cores} cores",
+            f"data.workers={cores}",
+        )
+    elif cores and workers > 2 * cores:
+        yield Check(
+            "workers",
+            "advice",
+            f"data.workers={workers} share {cores} cores",
+            f"data.workers={cores}",
+        )

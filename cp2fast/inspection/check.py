@@ -1,0 +1,77 @@
+"""One thing that was looked at, and what came of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from cp2fast.errors import UserError
+
+Status = Literal["ok", "missing", "broken", "advice"]
+"""Works; is not there; is there and fails; works, and a setting would help."""
+
+
+class Missing(Exception):  # noqa: N818
+    """What is tested is not there; the message is one line that says what.
+
+    Attributes:
+        fix: the line that installs it.
+    """
+
+    def __init__(self, detail: str, fix: str | None = None) -> None:
+        super().__init__(detail)
+        self.fix = fix
+
+
+@dataclass(frozen=True)
+class Check:
+    """The outcome of one test.
+
+    Attributes:
+        name: what was tested.
+        status: what came of it.
+        detail: one line.
+        fix: the exact line to run or setting to change, where one helps.
+        needed: whether pretraining with default settings depends on it.
+        seconds: that the test took.
+    """
+
+    name: str
+    status: Status
+    detail: str
+    fix: str | None = None
+    needed: bool = False
+    seconds: float = 0.0
+
+    @property
+    def fails(self) -> bool:
+        """Whether pretraining with default settings cannot work."""
+        return self.needed and self.status in ("missing", "broken")
+
+
+def perform(
+    name: str, test: Callable[[], str], *, needed: bool = False, fix: str | None = None
+) -> Check:
+    """Run one test.
+
+    Args:
+        name: what is tested.
+        test: gives one line on success; raises Missing where the thing is not there, and anything
+            at all where it fails.
+        needed: see ``Check``.
+        fix: what helps when it fails.
+    """
+    began = time.perf_counter()
+    status: Status = "ok"
+    try:
+        detail, remedy = test(), None
+    except Missing as missing:
+        status, detail, remedy = "missing", str(missing), missing.fix
+    except UserError as error:
+        status, detail, remedy = "broken", str(error), fix
+    except Exception as error:  # What is tested may be broken in any way.
+        lines = str(error).strip().splitlines() or [""]
+        status, detail, remedy = "broken", f"{type(error).__name__}: {lines[0]}", fix
+    return Check(name, status, detail, remedy, needed, time.perf_counter() - began)

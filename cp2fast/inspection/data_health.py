@@ -1,0 +1,234 @@
+"""How a folder of images is: formats, sizes, broken files, and how fast it is read and decoded."""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from cp2fast import philox
+from cp2fast.config import PretrainSettings
+from cp2fast.data.decode import BadImage, decode_image, read_image
+from cp2fast.data.images import ImageSet, list_images
+from cp2fast.data.order import plan
+from cp2fast.data.source import choose_source
+from cp2fast.inspection.decoding import opened
+
+_MOST_SAMPLED = 512
+_SAMPLE_SECONDS, _SOURCE_SECONDS = 4.0, 4.0
+_BATCH = 32
+_WITHOUT_END = 1_000_000
+
+
+@dataclass(frozen=True)
+class Quantiles:
+    """The spread of a quantity over the sampled images: the 5th, 50th and 95th percentile."""
+
+    low: float
+    median: float
+    high: float
+
+    @staticmethod
+    def of(values: Sequence[float]) -> Quantiles:
+        """Of at least one value."""
+        return Quantiles(*(float(value) for value in np.percentile(values, (5, 50, 95))))
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """One image that was looked at.
+
+    Attributes:
+        name: its file.
+        size: of the file, bytes.
+        format: as Pillow names it, or ``unknown``.
+        height: 0 if it could not be decoded; as ``width``.
+        width: see ``height``.
+        read_seconds: to read the file.
+        decode_seconds: to decode it on one thread.
+        problem: why it cannot be used; None if it can.
+    """
+
+    name: str
+    size: int
+    format: str
+    height: int
+    width: int
+    read_seconds: float
+    decode_seconds: float
+    problem: str | None
+
+
+@dataclass(frozen=True)
+class Health:
+    """What a sample of a data set shows; rates are of this machine.
+
+    Attributes:
+        root: the folder.
+        images: how many it holds.
+        sampled: how many were looked at, taken at random.
+        formats: how many of each format.
+        short_side: pixels.
+        long_side: pixels.
+        file_bytes: size of the files.
+        bad: file and reason of each that cannot be used.
+        read_milliseconds: a file, from the disk where the system lets go of what it has cached.
+        file_system: type, as the system names it; empty where it does not say.
+        decode_per_second: images decoded by one thread.
+        source: what decodes in a run with these settings.
+        images_per_second: what it yields with ``data.workers`` workers; None where the data set
+            fills no two batches.
+        epoch_seconds: at that rate.
+    """
+
+    root: str
+    images: int
+    sampled: int
+    formats: dict[str, int]
+    short_side: Quantiles | None
+    long_side: Quantiles | None
+    file_bytes: Quantiles | None
+    bad: list[tuple[str, str]]
+    read_milliseconds: float
+    file_system: str
+    decode_per_second: float | None
+    source: str
+    images_per_second: float | None
+    epoch_seconds: float | None
+
+    def share(self, kind: str) -> float:
+        """The share of a format among the sampled images."""
+        return self.formats.get(kind, 0) / self.sampled
+
+
+def examine(settings: PretrainSettings, root: Path) -> Health:
+    """Look at up to 512 images of ``root`` for a few seconds, then time the source.
+
+    Raises:
+        UserError: ``root`` holds no images, or the source asked for does not work here.
+    """
+    images = list_images(root)
+    sampled = _sample(images, settings.data.max_pixels)
+    good = [one for one in sampled if one.problem is None]
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    rate = _source_rate(settings, images, device) if good else None
+    sides = [sorted((one.height, one.width)) for one in good]
+    return Health(
+        root=str(root),
+        images=len(images),
+        sampled=len(sampled),
+        formats=dict(Counter(one.format for one in sampled).most_common()),
+        short_side=Quantiles.of([short for short, _ in sides]) if good else None,
+        long_side=Quantiles.of([long for _, long in sides]) if good else None,
+        file_bytes=Quantiles.of([one.size for one in good]) if good else None,
+        bad=[(one.name, one.problem) for one in sampled if one.problem is not None],
+        read_milliseconds=1000 * float(np.median([one.read_seconds for one in sampled])),
+        file_system=_file_system(root),
+        decode_per_second=len(good) / sum(one.decode_seconds for one in good) if good else None,
+        source=choose_source(settings.data, images, device).name,
+        images_per_second=rate,
+        epoch_seconds=len(images) / rate if rate else None,
+    )
+
+
+def _sample(images: ImageSet, max_pixels: int) -> list[Sampled]:
+    """Images at random, as many as a few seconds allow."""
+    order = philox.permutation(0, philox.Stream.ORDER, 0, len(images))[:_MOST_SAMPLED]
+    deadline = time.perf_counter() + _SAMPLE_SECONDS
+    sampled: list[Sampled] = []
+    for number in order.tolist():
+        sampled.append(_look_at(images, number, max_pixels))
+        if time.perf_counter() > deadline:
+            break
+    return sampled
+
+
+def _look_at(images: ImageSet, number: int, max_pixels: int) -> Sampled:
+    if images.kind == "folder":
+        _forget_cached(images.name(number))
+    began = time.perf_counter()
+    encoded, height, width, problem = b"", 0, 0, None
+    try:
+        encoded = read_image(images, number)
+        read = time.perf_counter()
+        height, width = decode_image(encoded, max_pixels).shape[:2]
+    except BadImage as bad:
+        read, problem = time.perf_counter(), str(bad)
+    return Sampled(
+        name=images.name(number),
+        size=len(encoded),
+        format=_format(encoded),
+        height=height,
+        width=width,
+        read_seconds=read - began,
+        decode_seconds=time.perf_counter() - read,
+        problem=problem,
+    )
+
+
+def _format(encoded: bytes) -> str:
+    try:
+        with Image.open(io.BytesIO(encoded)) as image:
+            return image.format or "unknown"
+    except Exception:  # Pillow raises almost anything on a damaged file.
+        return "unknown"
+
+
+def _forget_cached(path: str) -> None:
+    """Let the system drop the file from its cache, so that reading it shows the disk's speed."""
+    if not hasattr(os, "posix_fadvise"):
+        return
+    try:
+        file = os.open(path, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(file)
+
+
+def _source_rate(
+    settings: PretrainSettings, images: ImageSet, device: torch.device
+) -> float | None:
+    """Images a second that the source yields, its start left out."""
+    data = settings.data
+    size = min(_BATCH, data.batch_size, len(images))
+    on_device = device if data.decode == "gpu" else torch.device("cpu")
+    steps = plan(
+        seed=settings.train.seed,
+        count=len(images),
+        batch_size=size,
+        start=0,
+        stop=_WITHOUT_END,
+        independent=False,
+    )
+    with opened(data, images, steps, settings.train.seed, on_device) as (batches, _):
+        next(batches)
+        began, seconds, count = time.perf_counter(), 0.0, 0
+        while seconds < _SOURCE_SECONDS:
+            count += len(next(batches))
+            seconds = time.perf_counter() - began
+    return count / seconds
+
+
+def _file_system(root: Path) -> str:
+    """The type of the file system that holds ``root``: that of the longest mount point above."""
+    mounts = Path("/proc/mounts")
+    if not mounts.exists():
+        return ""
+    place, found = root.resolve(), (0, "")
+    for line in mounts.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
+        _, mount, kind, *_ = line.split()
+        mount = mount.replace("\\040", " ")
+        if place.is_relative_to(mount):
+            found = max(found, (len(mount), kind))
+    return found[1]

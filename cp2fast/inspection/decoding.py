@@ -1,0 +1,50 @@
+"""A source opened for a look at some images, without a run folder."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cp2fast.batch import RaggedBatch
+from cp2fast.config import DataSettings
+from cp2fast.data.bad_images import BadImages
+from cp2fast.data.images import ImageSet
+from cp2fast.data.source import open_source
+
+
+@contextmanager
+def opened(
+    data: DataSettings,
+    images: ImageSet,
+    plan: Iterator[NDArray[np.int64]],
+    seed: int,
+    device: torch.device,
+) -> Generator[tuple[Iterator[RaggedBatch], BadImages]]:
+    """Batches of ``plan``, however many images are bad; the source's workers end with the block.
+
+    The arguments are those of ``open_source``.
+
+    Yields:
+        The batches, and the account of the bad images, whose file is gone after the block.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        bad = BadImages(Path(folder), max_fraction=1)
+        batches = open_source(data, images, plan, seed, device, bad)
+        try:
+            yield batches, bad
+        finally:
+            if isinstance(batches, Generator):
+                batches.close()
+
+
+def read_bad(bad: BadImages) -> list[str]:
+    """The bad images so far: path, a tab, the reason."""
+    if not bad.path.exists():
+        return []
+    return bad.path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()

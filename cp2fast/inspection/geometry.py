@@ -1,0 +1,69 @@
+"""Where a place of one view lies in its photo, and in the other view of the same photo.
+
+Coordinates are continuous, x to the right and y down, from the image's top left corner: a pixel's
+centre is at its number plus one half.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from cp2fast.copypaste.parameters import KEY_FOREGROUND, QUERY_FOREGROUND, Parameters
+
+
+class Point(NamedTuple):
+    """A place, in pixels."""
+
+    x: float
+    y: float
+
+
+@dataclass(frozen=True)
+class View:
+    """How a view was cut from its photo.
+
+    Attributes:
+        top: of the crop, in photo pixels, as are ``left``, ``height`` and ``width``.
+        left: see ``top``.
+        height: see ``top``.
+        width: see ``top``.
+        mirrored: left to right, after the resize.
+        size: side of the view, in pixels.
+    """
+
+    top: int
+    left: int
+    height: int
+    width: int
+    mirrored: bool
+    size: int
+
+    @staticmethod
+    def of(parameters: Parameters, sample: int, view: int, size: int) -> View:
+        """One view of one sample of a batch."""
+        top, left, height, width = parameters.box[sample, view].tolist()
+        return View(top, left, height, width, bool(parameters.flip[sample, view]), size)
+
+    def to_photo(self, place: Point) -> Point:
+        """The place of the photo that is seen at ``place`` of the view."""
+        x = self.size - place.x if self.mirrored else place.x
+        return Point(
+            self.left + x * self.width / self.size, self.top + place.y * self.height / self.size
+        )
+
+    def from_photo(self, place: Point) -> Point | None:
+        """Where the view shows ``place`` of the photo; None if it lies outside the crop."""
+        x = (place.x - self.left) * self.size / self.width
+        y = (place.y - self.top) * self.size / self.height
+        if not (0 <= x < self.size and 0 <= y < self.size):
+            return None
+        return Point(self.size - x if self.mirrored else x, y)
+
+
+def in_key(parameters: Parameters, sample: int, size: int, place: Point) -> Point | None:
+    """Where the key's crop shows what the query's crop shows at ``place``; None if it does not."""
+    query, key = (
+        View.of(parameters, sample, view, size) for view in (QUERY_FOREGROUND, KEY_FOREGROUND)
+    )
+    return key.from_photo(query.to_photo(place))

@@ -1,0 +1,196 @@
+"""Short tests of what pretraining is made of: sources, backends of the op, devices, torch."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from PIL import Image
+
+from cp2fast import philox
+from cp2fast.batch import CopyPasteBatch, RaggedBatch
+from cp2fast.config import DataSettings, ModelSettings
+from cp2fast.copypaste.draw import draw
+from cp2fast.copypaste.op import Backend, copy_paste
+from cp2fast.data.images import ImageSet, list_images
+from cp2fast.data.order import plan
+from cp2fast.data.scenes import generate_scenes
+from cp2fast.data.source import available_sources
+from cp2fast.inspection.check import Check, Missing, perform
+from cp2fast.inspection.decoding import opened
+from cp2fast.model.cp2 import build_cp2
+
+_PHOTOS = 6
+_SIZE = 64
+_TINY = ModelSettings(backbone="resnet18", head_channels=16, size=_SIZE, queue=64)
+_MEAN_TOLERANCE, _MAX_TOLERANCE = 1.0, 4.0
+"""Between two backends, in 8-bit levels."""
+_LEVELS = 255 * 0.229
+"""8-bit levels in one unit of a normalised image, in the channel where they are most."""
+_TIMEOUT = timedelta(seconds=10)
+
+
+def check_sources() -> Iterator[Check]:
+    """Each source decodes a few generated photos; Pillow decodes them too."""
+    for name, problem in available_sources().items():
+        # DALI is what data.source=auto takes where it is installed; torch is what is left.
+        needed = name == "torch" or (name == "dali" and problem is None)
+        fix = "set data.source=torch" if name == "dali" else None
+        yield perform(name, partial(_decode, name, problem), needed=needed, fix=fix)
+
+
+def check_backends() -> Iterator[Check]:
+    """Each backend of the copy-paste op composes three pairs; all must agree."""
+    kornia = "pip install kornia"
+    yield perform("reference", partial(_compose, "reference", "cpu"), fix=kornia)
+    yield perform("cpu", partial(_compose, "cpu", "cpu"), needed=True)
+    yield perform("cuda", partial(_compose, "cuda", "cuda"))
+
+
+def check_devices() -> Iterator[Check]:
+    """A training step of a tiny network on the CPU and on each GPU."""
+    gpus = torch.cuda.device_count()
+    yield perform("cpu", partial(_train, torch.device("cpu")), needed=gpus == 0)
+    for number in range(gpus):
+        device = torch.device("cuda", number)
+        yield perform(f"cuda:{number}", partial(_train, device), needed=number == 0)
+    if gpus == 0:
+        yield perform("cuda", _no_gpu)
+
+
+def check_torch() -> Iterator[Check]:
+    """What several processes and compiled networks need; a default run on one device does not."""
+    yield perform("gloo", partial(_join, "gloo", "cpu"), fix="export GLOO_SOCKET_IFNAME=lo")
+    if torch.cuda.is_available():
+        yield perform("nccl", partial(_join, "nccl", "cuda"), fix="export NCCL_SOCKET_IFNAME=lo")
+    yield perform("torch.compile", _compile, fix="apt-get install g++ python3-dev")
+    yield perform("shared memory", _shared_memory)
+
+
+def _decode(name: str, problem: str | None) -> str:
+    if problem is not None:
+        what, _, install = problem.rpartition(": ")
+        raise Missing(what, install)
+    if name == "ffcv":
+        return "can be imported; reads .beton files"
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "scenes"
+        generate_scenes(root, _PHOTOS, seed=0)
+        images = list_images(root)
+        data = DataSettings.model_validate({"root": root, "source": name, "workers": 1})
+        steps = plan(seed=0, count=_PHOTOS, batch_size=_PHOTOS, start=0, stop=1)
+        with opened(data, images, steps, 0, torch.device("cpu")) as (batches, _):
+            batch = next(batches)
+        apart = max(_apart(batch, place, images) for place in range(len(batch)))
+    if apart > _MEAN_TOLERANCE:
+        raise ArithmeticError(f"a photo differs from Pillow's by {apart:.1f} levels on average")
+    return f"decoded {_PHOTOS} photos, each within {apart:.2f} levels of Pillow's"
+
+
+def _apart(batch: RaggedBatch, place: int, images: ImageSet) -> float:
+    """Mean difference between one image of a batch and what Pillow makes of its file."""
+    encoded = images.read(int(batch.index[place]))
+    with Image.open(io.BytesIO(encoded)) as image:
+        expected = np.array(image.convert("RGB"), np.int16)
+    return float(np.abs(batch.image(place).numpy().astype(np.int16) - expected).mean())
+
+
+def _compose(backend: Backend, device: str) -> str:
+    if device == "cuda" and not torch.cuda.is_available():
+        raise Missing("no CUDA GPU here")
+    batch = _noise()
+    parameters = draw(0, 0, batch, _SIZE, "batch")
+    composed = copy_paste(batch.to(torch.device(device)), parameters, _SIZE, backend=backend)
+    if backend == "reference":
+        return f"composed {len(composed)} pairs; the specification"
+    expected = copy_paste(batch, parameters, _SIZE, backend="reference")
+    mean, most = _differences(composed.to(torch.device("cpu")), expected)
+    if mean > _MEAN_TOLERANCE or most > _MAX_TOLERANCE:
+        raise ArithmeticError(
+            f"differs from the reference by {mean:.2f} levels on average, {most:.1f} at most"
+        )
+    return f"composed {len(composed)} pairs, within {most:.2f} levels of the reference"
+
+
+def _differences(composed: CopyPasteBatch, expected: CopyPasteBatch) -> tuple[float, float]:
+    """Mean and largest difference in 8-bit levels."""
+    pairs = ((composed.query, expected.query), (composed.key, expected.key))
+    apart = torch.stack([(ours - theirs).abs() * _LEVELS for ours, theirs in pairs])
+    return float(apart.mean()), float(apart.max())
+
+
+def _noise() -> RaggedBatch:
+    """Three small images of different sizes."""
+    images = []
+    for number, (height, width) in enumerate(((40, 60), (72, 48), (55, 55))):
+        words = philox.words(0, philox.Stream.SCENE, 0, number, np.arange(height * width))
+        images.append(
+            torch.from_numpy((words[:, :3] >> 24).astype(np.uint8)).view(height, width, 3)
+        )
+    return RaggedBatch.pack(images, range(3))
+
+
+def _train(device: torch.device) -> str:
+    batch = _noise()
+    composed = copy_paste(batch.to(device), draw(0, 0, batch, _SIZE, "batch"), _SIZE)
+    network = build_cp2(_TINY, seed=0).to(device)
+    optimizer = torch.optim.SGD(network.encoder_q.parameters(), lr=0.01)
+    output = network(composed.query, composed.key, composed.query_mask, composed.key_mask)
+    output.loss.backward()
+    optimizer.step()
+    loss = output.loss.item()
+    if not np.isfinite(loss):
+        raise ArithmeticError(f"the loss of a training step is {loss}")
+    if device.type == "cpu":
+        return f"a training step on {torch.get_num_threads()} threads"
+    memory = torch.cuda.get_device_properties(device).total_memory / 2**30
+    return f"a training step on {torch.cuda.get_device_name(device)}, {memory:.0f} GiB"
+
+
+def _no_gpu() -> str:
+    if torch.version.cuda is None:
+        raise Missing("this torch was built without CUDA", "pip install --force-reinstall torch")
+    raise Missing("torch sees no GPU; nvidia-smi says whether the driver does")
+
+
+def _join(backend: str, device: str) -> str:
+    store = dist.HashStore()  # type: ignore[attr-defined]  # documented, though not exported
+    dist.init_process_group(backend, store=store, rank=0, world_size=1, timeout=_TIMEOUT)
+    try:
+        total = torch.ones(1, device=device)
+        dist.all_reduce(total)
+    finally:
+        dist.destroy_process_group()
+    return "a process group of one"
+
+
+def _compile() -> str:
+    def wave(values: torch.Tensor) -> torch.Tensor:
+        return torch.sin(values) * 2 + values
+
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # "No CUDA runtime"
+    values = torch.arange(64, dtype=torch.float32)
+    torch.testing.assert_close(torch.compile(wave)(values), wave(values))
+    return "compiled a small function"
+
+
+def _shared_memory() -> str:
+    if not Path("/dev/shm").is_dir():  # noqa: S108
+        return "no /dev/shm on this system"
+    status = os.statvfs("/dev/shm")  # noqa: S108
+    free = status.f_bavail * status.f_frsize / 2**30
+    if free < 1:
+        raise Missing(
+            f"{free:.2f} GiB free in /dev/shm; decoding processes need about 1 GiB",
+            "docker run --shm-size=8g, or set data.source=dali",
+        )
+    return f"{free:.1f} GiB free in /dev/shm for decoding processes"

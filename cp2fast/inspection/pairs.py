@@ -1,0 +1,111 @@
+"""The first pairs of a run, with everything that they were made of."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from cp2fast.batch import CopyPasteBatch, RaggedBatch
+from cp2fast.config import MIN_IMAGES_FOR_BATCH_BACKGROUNDS, PretrainSettings
+from cp2fast.copypaste.draw import draw
+from cp2fast.copypaste.op import copy_paste
+from cp2fast.copypaste.parameters import Parameters
+from cp2fast.copypaste.pixel import IMAGENET_MEAN, IMAGENET_STD
+from cp2fast.data.images import list_images
+from cp2fast.data.order import plan
+from cp2fast.data.source import Choice, choose_source
+from cp2fast.errors import UserError
+from cp2fast.inspection.decoding import opened, read_bad
+from cp2fast.train.batches import data_root
+
+_FEWEST_PAIRS = 8
+"""So that backgrounds of the same batch differ from pair to pair."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Composed pairs on the CPU.
+
+    Attributes:
+        root: the data set.
+        images: how many images it holds.
+        names: the file of each decoded image, relative to ``root``.
+        source: what decoded them.
+        bad: images that could not be read and were replaced, with the reason, one a line.
+        decoded: the photos.
+        parameters: what was drawn for each pair.
+        composed: what the network gets.
+    """
+
+    root: Path
+    images: int
+    names: list[str]
+    source: Choice
+    bad: list[str]
+    decoded: RaggedBatch
+    parameters: Parameters
+    composed: CopyPasteBatch
+
+    def __len__(self) -> int:
+        return len(self.composed)
+
+
+def first_pairs(settings: PretrainSettings, count: int) -> Pairs:
+    """The pairs with which epoch 0 of a run with these settings begins.
+
+    Foregrounds, crops and colours are those of the run. Backgrounds of the same batch come from
+    among these pairs instead of the run's whole batch, so that no more need be decoded.
+
+    Args:
+        settings: as for a run; decoding uses one thread of this process.
+        count: of pairs; more where they are to lend each other backgrounds, and fewer where there
+            are fewer images.
+
+    Raises:
+        UserError: bad input; nothing was written but the demo data.
+    """
+    data, seed, size = settings.data, settings.train.seed, settings.model.size
+    data = data.model_copy(update={"workers": 0})
+    root = data_root(data)
+    images = list_images(root)
+    on_gpu = data.decode == "gpu" and torch.cuda.is_available()
+    device = torch.device("cuda" if on_gpu else "cpu")
+    independent = data.background == "independent"
+    if len(images) < MIN_IMAGES_FOR_BATCH_BACKGROUNDS:
+        raise UserError(
+            f"{root} holds {len(images)} images, and a pair is made of "
+            f"{MIN_IMAGES_FOR_BATCH_BACKGROUNDS}: add more"
+        )
+    steps = plan(
+        seed=seed,
+        count=len(images),
+        batch_size=min(count if independent else max(count, _FEWEST_PAIRS), len(images)),
+        start=0,
+        stop=1,
+        independent=independent,
+    )
+    with opened(data, images, steps, seed, device) as (batches, bad):
+        decoded = next(batches)
+        listed = read_bad(bad)
+    parameters = draw(seed, 0, decoded, size, data.background)
+    composed = copy_paste(decoded, parameters, size)
+    return Pairs(
+        root=root,
+        images=len(images),
+        names=[os.path.relpath(images.name(i), root) for i in decoded.index.tolist()],
+        source=choose_source(data, images, device),
+        bad=listed,
+        decoded=decoded.to(torch.device("cpu")),
+        parameters=parameters,
+        composed=composed.to(torch.device("cpu")),
+    )
+
+
+def displayable(image_3SS: Tensor) -> Tensor:
+    """A composed image as it looks: float32 ``[S, S, 3]`` in [0, 1]."""
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    return (image_3SS.float().cpu() * std + mean).clamp(0, 1).permute(1, 2, 0)

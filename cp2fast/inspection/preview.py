@@ -1,0 +1,116 @@
+"""What ``cp2fast preview`` does: a picture of what the network gets, or of what it has learned."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from cp2fast.config import ModelSettings, PretrainSettings, check_pretrain
+from cp2fast.errors import UserError
+from cp2fast.inspection.pairs import Pairs, first_pairs
+from cp2fast.inspection.pairs_picture import draw_pairs_picture
+from cp2fast.inspection.similarity import (
+    Cell,
+    SimilarityMap,
+    chosen,
+    embed,
+    figures,
+    foreground_cells,
+    similarity_map,
+    take_statistics,
+)
+from cp2fast.inspection.similarity_picture import draw_similarity_picture
+from cp2fast.inspection.style import check_target
+from cp2fast.model.cp2 import build_cp2
+from cp2fast.model.segmenter import Segmenter, build_segmenter
+from cp2fast.model.weights import load_weights
+
+_EMBEDDING = "decode_head.contrast_conv."
+
+
+def run_preview(settings: PretrainSettings, count: int, path: Path) -> None:
+    """Draw the first ``count`` pairs of a run with these settings into ``path``.
+
+    Raises:
+        UserError: bad input, or ``path`` exists already; nothing was overwritten.
+    """
+    check_target(path)
+    check_pretrain(settings)
+    pairs = first_pairs(settings, count)
+    count = min(count, len(pairs))
+    draw_pairs_picture(pairs, count, _stride(settings.model), describe(pairs, settings), path)
+    report(pairs, path)
+
+
+def run_similarity(settings: PretrainSettings, weights: Path, count: int, path: Path) -> None:
+    """Draw ``count`` similarity maps of the network in ``weights``, beside those of random ones.
+
+    Raises:
+        UserError: bad input, weights of another network or without a head, or ``path`` exists
+            already; nothing was overwritten.
+    """
+    check_target(path)
+    check_pretrain(settings)
+    random = build_cp2(settings.model, settings.train.seed).encoder_q
+    trained = copy.deepcopy(random)
+    loaded = load_weights(trained, weights)
+    if any(name.startswith(_EMBEDDING) for name in loaded.missing):
+        raise UserError(
+            f"{weights} holds no dense embedding (decode_head.contrast_conv): name a run folder or "
+            "a checkpoint of cp2fast pretrain"
+        )
+    pairs = first_pairs(settings, 2 * count)
+    take_statistics(random, pairs)
+    cells = [foreground_cells(pairs, sample, trained.stride) for sample in range(len(pairs))]
+    shown = sorted(map(chosen, filter(None, cells)), key=lambda cell: cell.match is None)[:count]
+    every = list(itertools.chain.from_iterable(cells))
+    before, after = (_maps(network, pairs, shown) for network in (random, trained))
+    figures_before, figures_after = (
+        figures(_maps(network, pairs, every)) for network in (random, trained)
+    )
+    about = [
+        f"{weights} on {describe(pairs, settings)}",
+        "Colours: cosine of the marked query cell with every cell of the key, by the query "
+        "encoder. Ring: the true place.",
+        f"All {len(every)} foreground cells of {len(pairs)} pairs: foreground less background "
+        f"{figures_before.gap:+.2f} at random, {figures_after.gap:+.2f} trained; the true place "
+        f"beats {figures_before.below_match:.0%} and {figures_after.below_match:.0%} of the cells.",
+    ]
+    draw_similarity_picture(pairs, shown, before, after, about, path)
+    Console(soft_wrap=True, highlight=False).print(f"{weights}: {loaded}", *about[2:], sep="\n")
+    report(pairs, path)
+
+
+def _maps(network: Segmenter, pairs: Pairs, cells: Sequence[Cell]) -> list[SimilarityMap]:
+    query, key = embed(network, pairs.composed.query), embed(network, pairs.composed.key)
+    return [similarity_map(query[c.sample], pairs, key[c.sample], c) for c in cells]
+
+
+def describe(pairs: Pairs, settings: PretrainSettings) -> str:
+    """A line on the data and the settings that shape the pairs."""
+    backgrounds = {"batch": "backgrounds of the same batch", "none": "no backgrounds"}
+    background = backgrounds.get(settings.data.background, "backgrounds from two more images")
+    return (
+        f"{pairs.images:,} images of {pairs.root}, decoded by {pairs.source.name}; "
+        f"{settings.model.size} px, {background}, "
+        f"seed {settings.train.seed}"
+    )
+
+
+def report(pairs: Pairs, path: Path) -> None:
+    """Say on the console what was written, and which images could not be read."""
+    console = Console(soft_wrap=True, highlight=False)
+    for line in pairs.bad:
+        console.print(f"replaced an unreadable image: {line.replace(chr(9), ': ')}", markup=False)
+    console.print(f"wrote {path}", markup=False)
+
+
+def _stride(model: ModelSettings) -> int:
+    """Pixels from one cell of the feature grid to the next; no weights are made for it."""
+    with torch.device("meta"):
+        return build_segmenter(model).stride

@@ -1,0 +1,146 @@
+"""Where in the key a network finds a place of the query: cosines of dense embeddings.
+
+The query encoder embeds both views, as it is the one that is kept and fine-tuned; what training
+contrasts, the key encoder's embedding, follows it within a few hundred steps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.optim.swa_utils import update_bn
+
+from cp2fast.inspection.geometry import Point, in_key
+from cp2fast.inspection.pairs import Pairs
+from cp2fast.model.loss import sample_mask
+from cp2fast.model.segmenter import Segmenter
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A foreground cell of a query.
+
+    Attributes:
+        sample: of the batch.
+        row: of the feature grid.
+        column: of the feature grid.
+        place: its centre in the query, pixels.
+        match: where the key shows the same spot of the photo as foreground; None if it does not.
+    """
+
+    sample: int
+    row: int
+    column: int
+    place: Point
+    match: Point | None
+
+
+@dataclass(frozen=True)
+class SimilarityMap:
+    """The cosines between one query cell and all cells of its key.
+
+    Attributes:
+        cosine_hw: ``[h, w]``, the feature grid of the key.
+        foreground: mean over the key's foreground cells.
+        background: mean over the others.
+        at_match: at the cell that holds the true place; None if the key does not show it.
+    """
+
+    cosine_hw: Tensor
+    foreground: float
+    background: float
+    at_match: float | None
+
+    @property
+    def below_match(self) -> float | None:
+        """Share of the key's cells that are less similar than the true place; half is chance."""
+        if self.at_match is None:
+            return None
+        return float((self.cosine_hw < self.at_match).float().mean())
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What the maps of many cells show together.
+
+    Attributes:
+        gap: mean of foreground minus background.
+        below_match: mean share of cells less similar than the true place; NaN where no map has
+            one.
+    """
+
+    gap: float
+    below_match: float
+
+
+def foreground_cells(pairs: Pairs, sample: int, stride: int) -> list[Cell]:
+    """The query's foreground cells, nearest to the middle of the foreground first."""
+    size = pairs.composed.query.shape[-1]
+    cells = sample_mask(pairs.composed.query_mask[sample : sample + 1], stride)[0]
+    key_mask = pairs.composed.key_mask[sample]
+    top, left, height, width = pairs.parameters.paste[sample, 0].tolist()
+    found = []
+    for row, column in cells.nonzero().tolist():
+        place = Point((column + 0.5) * stride, (row + 0.5) * stride)
+        match = in_key(pairs.parameters, sample, size, place)
+        if match is not None and not key_mask[int(match.y), int(match.x)]:
+            match = None
+        found.append(Cell(sample, row, column, place, match))
+    middle = Point(left + width / 2, top + height / 2)
+    return sorted(found, key=lambda cell: _distance(cell.place, middle))
+
+
+def chosen(cells: Sequence[Cell]) -> Cell:
+    """Of a query's cells the first that the key shows, or the first where it shows none."""
+    return next((cell for cell in cells if cell.match is not None), cells[0])
+
+
+def similarity_map(query_Chw: Tensor, pairs: Pairs, key_Chw: Tensor, cell: Cell) -> SimilarityMap:
+    """The map of one cell, from the normalised embeddings of its query and key."""
+    size, stride = pairs.composed.key.shape[-1], pairs.composed.key.shape[-1] // key_Chw.shape[-1]
+    cosine = torch.einsum("c,chw->hw", query_Chw[:, cell.row, cell.column], key_Chw)
+    foreground = sample_mask(pairs.composed.key_mask[cell.sample : cell.sample + 1], stride)[0]
+    at_match = None
+    if cell.match is not None:
+        row, column = (min(int(side), size - 1) // stride for side in (cell.match.y, cell.match.x))
+        at_match = float(cosine[row, column])
+    return SimilarityMap(
+        cosine_hw=cosine,
+        foreground=float(cosine[foreground].mean()),
+        background=float(cosine[~foreground].mean()),
+        at_match=at_match,
+    )
+
+
+def figures(maps: Sequence[SimilarityMap]) -> Figures:
+    """The means over the maps of many cells."""
+    shares = [share for one in maps if (share := one.below_match) is not None]
+    return Figures(
+        gap=fmean(one.foreground - one.background for one in maps),
+        below_match=fmean(shares) if shares else math.nan,
+    )
+
+
+@torch.no_grad()
+def embed(network: Segmenter, images_B3SS: Tensor) -> Tensor:
+    """Dense embeddings in inference mode, each position a unit vector: ``[B, C, h, w]``."""
+    network.eval()
+    return F.normalize(network.embed(images_B3SS).float(), dim=1)
+
+
+def take_statistics(network: Segmenter, pairs: Pairs) -> None:
+    """Set the statistics of batch norm to those of ``pairs``, for a network that saw no image.
+
+    Without it random weights would be compared with a normalisation that does nothing.
+    """
+    update_bn([torch.cat([pairs.composed.query, pairs.composed.key])], network)
+
+
+def _distance(first: Point, second: Point) -> float:
+    return (first.x - second.x) ** 2 + (first.y - second.y) ** 2

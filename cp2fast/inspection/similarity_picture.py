@@ -1,0 +1,142 @@
+"""The picture of similarity maps: where a place of the query is found, before and after."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.patheffects import Normal, Stroke
+from torch import Tensor
+
+from cp2fast.inspection.geometry import Point
+from cp2fast.inspection.pairs import Pairs, displayable
+from cp2fast.inspection.similarity import Cell, SimilarityMap
+from cp2fast.inspection.style import (
+    FAINT,
+    HEADING,
+    INK,
+    KEY,
+    LABEL,
+    QUERY,
+    Sheet,
+    outline,
+    show,
+)
+
+_SIDE, _GAP, _MARGIN, _LEGEND = 2.6, 0.3, 0.45, 0.75
+_HEAD, _HEADING = 1.36, 0.26
+_COLOURS = "inferno"
+_OPACITY = 0.72
+
+
+def draw_similarity_picture(
+    pairs: Pairs,
+    cells: Sequence[Cell],
+    before: Sequence[SimilarityMap],
+    after: Sequence[SimilarityMap],
+    about: Sequence[str],
+    path: Path,
+) -> None:
+    """Draw one pair a row: query, key, and the key's map before and after training.
+
+    Args:
+        pairs: composed pairs.
+        cells: the marked cell of each row.
+        before: the maps of random weights.
+        after: the maps of the trained weights.
+        about: lines below the title.
+        path: a PNG or WebP file.
+    """
+    columns = [_MARGIN + column * (_SIDE + _GAP) for column in range(4)]
+    rows = len(cells)
+    height = _HEAD + _HEADING + rows * (_SIDE + _LEGEND) + 0.1
+    sheet = Sheet(columns[-1] + _SIDE + _MARGIN, height)
+    sheet.title(columns[0], "Where the network finds a place of the query in the key", about)
+    headings = ("query, one cell marked", "key, the same spot", "random weights", "trained")
+    colours = (QUERY, KEY, FAINT, INK)
+    for left, heading, colour in zip(columns, headings, colours, strict=True):
+        sheet.write(left, _HEAD, heading, size=HEADING, colour=colour, weight="bold")
+    for row, cell in enumerate(cells):
+        top = _HEAD + _HEADING + row * (_SIDE + _LEGEND)
+        _draw_views(sheet, pairs, cell, columns[0], columns[1], top)
+        for left, similarity in ((columns[2], before[row]), (columns[3], after[row])):
+            _draw_map(sheet, pairs, cell, similarity, left, top)
+    sheet.save(path)
+
+
+def _draw_views(
+    sheet: Sheet, pairs: Pairs, cell: Cell, query_left: float, key_left: float, top: float
+) -> None:
+    query, key = pairs.composed.query[cell.sample], pairs.composed.key[cell.sample]
+    axis = sheet.panel(query_left, top, _SIDE, _SIDE)
+    _show_view(axis, query, pairs.parameters.paste[cell.sample, 0], QUERY)
+    _mark(axis, cell.place)
+    sheet.write(query_left, top + _SIDE + 0.08, pairs.names[cell.sample], size=LABEL, colour=FAINT)
+    axis = sheet.panel(key_left, top, _SIDE, _SIDE)
+    _show_view(axis, key, pairs.parameters.paste[cell.sample, 1], KEY)
+    if cell.match is None:
+        note = "no foreground cell of the query is in the key's foreground"
+        sheet.write(key_left, top + _SIDE + 0.08, note, size=LABEL, colour=FAINT)
+    else:
+        _mark(axis, cell.match)
+
+
+def _draw_map(
+    sheet: Sheet, pairs: Pairs, cell: Cell, similarity: SimilarityMap, left: float, top: float
+) -> None:
+    """The key in grey under its map, and the scale of the colours below."""
+    axis = sheet.panel(left, top, _SIDE, _SIDE)
+    key, size = displayable(pairs.composed.key[cell.sample]), pairs.composed.key.shape[-1]
+    show(axis, key.mean(dim=2, keepdim=True).expand(-1, -1, 3))
+    cosine = similarity.cosine_hw.numpy()
+    axis.imshow(
+        cosine,
+        extent=(0, size, size, 0),
+        interpolation="bicubic",
+        cmap=_COLOURS,
+        alpha=_OPACITY,
+    )
+    axis.set_autoscale_on(False)
+    outline(axis, pairs.parameters.paste[cell.sample, 1], INK)
+    if cell.match is not None:
+        _mark(axis, cell.match)
+    _draw_scale(sheet, cosine.min(), cosine.max(), left, top + _SIDE + 0.1)
+    at = "" if similarity.at_match is None else f" · at the mark {_number(similarity.at_match)}"
+    text = (
+        f"foreground {_number(similarity.foreground)} · "
+        f"background {_number(similarity.background)}{at}"
+    )
+    sheet.write(left, top + _SIDE + 0.32, text, size=LABEL + 0.4)
+
+
+def _draw_scale(sheet: Sheet, low: float, high: float, left: float, top: float) -> None:
+    bar = sheet.panel(left + 0.42, top, _SIDE - 0.84, 0.1)
+    bar.imshow([[step / 255 for step in range(256)]], aspect="auto", cmap=_COLOURS)
+    sheet.write(left, top - 0.01, _number(low), size=LABEL, colour=FAINT)
+    sheet.write(left + _SIDE - 0.32, top - 0.01, _number(high), size=LABEL, colour=FAINT)
+
+
+def _show_view(axis: Axes, image: Tensor, paste: Tensor, colour: str) -> None:
+    show(axis, displayable(image))
+    axis.set_autoscale_on(False)
+    outline(axis, paste, colour)
+
+
+def _mark(axis: Axes, place: Point) -> None:
+    """A ring that is seen on anything."""
+    [ring] = axis.plot(
+        [place.x],
+        [place.y],
+        marker="o",
+        markersize=11,
+        markerfacecolor="none",
+        markeredgecolor="white",
+        markeredgewidth=2,
+    )
+    ring.set_path_effects([Stroke(linewidth=4, foreground="black"), Normal()])
+
+
+def _number(cosine: float) -> str:
+    return "–" if math.isnan(cosine) else f"{cosine:.2f}".replace("-", "−")

@@ -1,0 +1,126 @@
+"""How the pictures look: one hand for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.patheffects import Normal, Stroke
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cp2fast.errors import UserError
+from cp2fast.train.run_folder import atomic_write
+
+QUERY, KEY = "#1769e0", "#e8590c"
+"""Colours that are told apart with every kind of colour vision."""
+INK, FAINT = "#1b1f24", "#7a828c"
+TITLE, HEADING, BODY, LABEL = 15, 9.5, 8, 6.4
+"""Font sizes in points."""
+_DPI = 110
+_FORMATS = {"png": {}, "webp": {"quality": 85, "method": 6}}
+"""What Pillow is told; WebP is a tenth of the size of PNG."""
+_CASING = [Stroke(linewidth=3.4, foreground="white", alpha=0.9), Normal()]
+
+
+class Sheet:
+    """A page on which everything is placed in inches from its top left corner."""
+
+    def __init__(self, width: float, height: float) -> None:
+        self.width, self.height = width, height
+        self._figure = Figure(figsize=(width, height), facecolor="white")
+        FigureCanvasAgg(self._figure)
+
+    def panel(self, left: float, top: float, width: float, height: float) -> Axes:
+        """An empty panel without axes."""
+        bottom = self.height - top - height
+        axis = self._figure.add_axes(
+            (left / self.width, bottom / self.height, width / self.width, height / self.height)
+        )
+        axis.set_axis_off()
+        return axis
+
+    def write(
+        self,
+        left: float,
+        top: float,
+        text: str,
+        *,
+        size: float = BODY,
+        colour: str = INK,
+        weight: Literal["normal", "bold"] = "normal",
+    ) -> None:
+        """A line of text that begins at ``left`` and hangs from ``top``."""
+        self._figure.text(
+            left / self.width,
+            1 - top / self.height,
+            text,
+            size=size,
+            color=colour,
+            weight=weight,
+            va="top",
+            parse_math=False,
+        )
+
+    def title(self, left: float, title: str, lines: Sequence[str]) -> None:
+        """The head of the page."""
+        self.write(left, 0.28, title, size=TITLE, weight="bold")
+        for row, line in enumerate(lines):
+            self.write(left, 0.62 + 0.19 * row, line, size=BODY + 0.5, colour=FAINT)
+
+    def save(self, path: Path) -> None:
+        """Write the page in the format that the name says, whole or not at all."""
+        kind = path.suffix.lower().removeprefix(".")
+        with atomic_write(path) as file:
+            self._figure.savefig(file, format=kind, dpi=_DPI, pil_kwargs=_FORMATS[kind])
+
+
+def check_target(path: Path) -> None:
+    """Refuse a file that cannot be written, before anything is computed for it.
+
+    Raises:
+        UserError: it exists already, is of no format that is written, or has no folder.
+    """
+    if path.suffix.lower().removeprefix(".") not in _FORMATS:
+        raise UserError(f"{path}: the picture is PNG or WebP; name it --out FILE.png")
+    if path.exists():
+        raise UserError(f"{path} exists already: remove it, or name another file with --out")
+    if not path.absolute().parent.is_dir():
+        raise UserError(f"there is no folder {path.parent} for {path.name}: make it first")
+
+
+def show(axis: Axes, image_HW3: Tensor) -> None:
+    """A picture, its pixels in continuous coordinates; it hangs from the top of its panel."""
+    height, width = image_HW3.shape[:2]
+    axis.imshow(image_HW3.numpy(), extent=(0, width, height, 0), interpolation="antialiased")
+    axis.set_anchor("NW")
+
+
+def outline(axis: Axes, box_4: Tensor, colour: str) -> None:
+    """A rectangle (top, left, height, width) that is seen on any picture."""
+    top, left, height, width = box_4.tolist()
+    axis.add_patch(
+        Rectangle(
+            (left, top),
+            width,
+            height,
+            fill=False,
+            edgecolor=colour,
+            linewidth=1.8,
+            path_effects=_CASING,
+            clip_on=False,
+        )
+    )
+
+
+def cell_centres(cells_hw: Tensor, stride: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Where each True cell samples the mask: x and y of the pixels' centres."""
+    rows, columns = cells_hw.nonzero(as_tuple=True)
+    x, y = (stride // 2 + stride * place.numpy() + 0.5 for place in (columns, rows))
+    return x, y

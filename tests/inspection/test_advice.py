@@ -1,0 +1,99 @@
+"""Each symptom brings the setting that helps, and a healthy folder brings none."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+
+from cp2fast import recipes
+from cp2fast.batch import RaggedBatch
+from cp2fast.config import PretrainSettings
+from cp2fast.copypaste.draw import draw
+from cp2fast.inspection.advice import advise, side_needed
+from cp2fast.inspection.check import Check
+from cp2fast.inspection.data_health import Health, Quantiles
+
+CORES = 4
+HEALTHY = Health(
+    root="photos",
+    images=100_000,
+    sampled=500,
+    formats={"JPEG": 500},
+    short_side=Quantiles(300, 480, 600),
+    long_side=Quantiles(400, 640, 800),
+    file_bytes=Quantiles(2e4, 1e5, 2e5),
+    bad=[],
+    read_milliseconds=0.2,
+    file_system="ext4",
+    decode_per_second=600.0,
+    source="dali",
+    images_per_second=1200.0,
+    epoch_seconds=83.0,
+)
+
+
+@pytest.fixture(autouse=True)
+def cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(CORES)))
+
+
+def advice(*overrides: str, **changes: object) -> dict[str, Check]:
+    settings = recipes.load(PretrainSettings, None, [f"data.workers={CORES}", *overrides])
+    found = advise(dataclasses.replace(HEALTHY, **changes), settings)  # type: ignore[arg-type]
+    return {check.name: check for check in found}
+
+
+def test_a_healthy_folder_needs_none() -> None:
+    assert advice() == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "fix", "changes", "overrides"),
+    [
+        ("large images", "--max-side 768",
+         {"short_side": Quantiles(2000, 3024, 3024), "long_side": Quantiles(3000, 4536, 4600)}, []),
+        ("small images", "model.size=96",
+         {"short_side": Quantiles(60, 90, 100), "long_side": Quantiles(60, 90, 100)}, []),
+        ("format", "cp2fast pack photos packed.tar", {"formats": {"PNG": 400, "JPEG": 100}}, []),
+        ("slow disk", "local disk", {"read_milliseconds": 40.0, "file_system": "nfs4"}, []),
+        ("few images", "model.init=FILE", {"images": 900}, []),
+        ("few images", "data.batch_size=25", {"images": 100}, []),
+        ("workers", f"data.workers={CORES}", {}, ["data.workers=1"]),
+        ("workers", f"data.workers={CORES}", {}, ["data.workers=16"]),
+        ("broken files", "mend", {"bad": [("a.jpg", "empty file")]}, []),
+    ],
+)  # fmt: skip
+def test_a_symptom_brings_what_helps(
+    name: str, fix: str, changes: dict[str, object], overrides: list[str]
+) -> None:
+    found = advice(*overrides, **changes)
+    assert found.keys() == {name}
+    assert found[name].fix is not None
+    assert fix in found[name].fix
+
+
+def test_a_disk_of_the_network_is_named() -> None:
+    assert "nfs4" in advice(read_milliseconds=40.0, file_system="nfs4")["slow disk"].detail
+
+
+def test_more_broken_files_than_a_run_accepts_fail() -> None:
+    bad = [(f"{number}.jpg", "empty file") for number in range(6)]
+    assert advice(bad=bad)["broken files"].fails
+    assert not advice("data.max_bad_fraction=0.1", bad=bad)["broken files"].fails
+
+
+def test_too_few_images_for_a_batch_fail() -> None:
+    assert advice(images=100)["few images"].fails
+    assert not advice(images=900)["few images"].fails
+
+
+def test_in_a_photo_of_the_side_needed_the_smallest_crops_still_fill_a_view() -> None:
+    """Against the crops that are really drawn."""
+    side = side_needed(224)
+    photo = torch.zeros((side, side, 3), dtype=torch.uint8)
+    batch = RaggedBatch.pack([photo] * 64, range(64))
+    boxes = draw(0, 0, batch, 224, "batch").box[..., 2:].double()
+    smallest = boxes.prod(-1).sqrt().min()
+    assert smallest == pytest.approx(224, rel=0.02)
+    assert side == math.ceil(224 / math.sqrt(0.2))

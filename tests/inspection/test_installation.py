@@ -1,0 +1,98 @@
+"""The short tests of what is installed, on this machine and on broken ones."""
+
+import sys
+
+import pytest
+import torch
+
+from cp2fast.copypaste import op
+from cp2fast.inspection.check import Check
+from cp2fast.inspection.installation import (
+    check_backends,
+    check_devices,
+    check_sources,
+    check_torch,
+)
+
+
+def by_name(checks: list[Check]) -> dict[str, Check]:
+    return {check.name: check for check in checks}
+
+
+def test_every_source_is_told_of_and_the_default_ones_decode() -> None:
+    threads = torch.get_num_threads()
+    checks = by_name(list(check_sources()))
+    assert checks.keys() == {"torch", "dali", "ffcv"}
+    assert checks["torch"].status == "ok"
+    assert checks["torch"].needed
+    assert checks["dali"].status in ("ok", "missing")
+    assert torch.get_num_threads() == threads
+
+
+def test_a_source_that_is_not_installed_is_missing_with_the_line_that_installs_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "nvidia.dali", None)
+    dali = by_name(list(check_sources()))["dali"]
+    assert dali.status == "missing"
+    assert dali.fix == "pip install nvidia-dali-cuda130"
+    assert not dali.fails
+
+
+def test_the_backends_agree_here() -> None:
+    checks = by_name(list(check_backends()))
+    assert checks["reference"].status == "ok"
+    assert checks["cpu"].status == "ok"
+    assert checks["cpu"].needed
+    if not torch.cuda.is_available():
+        assert checks["cuda"].status == "missing"
+        assert not checks["cuda"].fails
+
+
+def test_a_backend_that_composes_something_else_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = op._implementation
+
+    def wrong(backend: str, device: torch.device):
+        def compose(*arguments: object):
+            query, key, *masks = right(backend, device)(*arguments)
+            return (query + (0.2 if backend == "cpu" else 0), key, *masks)
+
+        return compose
+
+    monkeypatch.setattr(op, "_implementation", wrong)
+    cpu = by_name(list(check_backends()))["cpu"]
+    assert cpu.fails
+    assert "differs from the reference" in cpu.detail
+
+
+def test_the_reference_without_kornia_is_broken_with_the_line_that_installs_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "kornia", None)
+    for name in [
+        name for name in sys.modules if name.startswith(("kornia.", "cp2fast.copypaste.reference"))
+    ]:
+        monkeypatch.delitem(sys.modules, name)
+    reference = by_name(list(check_backends()))["reference"]
+    assert reference.status == "broken"
+    assert reference.fix == "pip install kornia"
+
+
+def test_the_cpu_trains_a_step() -> None:
+    checks = by_name(list(check_devices()))
+    assert checks["cpu"].status == "ok"
+    if not torch.cuda.is_available():
+        assert checks["cpu"].needed
+        assert checks["cuda"].status == "missing"
+
+
+@pytest.mark.gpu
+def test_the_gpu_trains_a_step() -> None:
+    checks = by_name(list(check_devices()))
+    assert checks["cuda:0"].status == "ok"
+    assert checks["cuda:0"].needed
+
+
+def test_a_process_group_of_one_is_made_and_ended() -> None:
+    assert next(check_torch()).status == "ok"
+    assert not torch.distributed.is_initialized()

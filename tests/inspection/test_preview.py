@@ -1,0 +1,113 @@
+"""cp2fast preview: pictures on disk, and what is refused."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from cp2fast.config import PretrainSettings
+from cp2fast.errors import UserError
+from cp2fast.inspection.preview import run_preview, run_similarity
+from tests.inspection.tiny import TINY, cp2fast
+
+
+@pytest.fixture(scope="module")
+def run_folder(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one step."""
+    out = tmp_path_factory.mktemp("runs") / "tiny"
+    words = [*TINY, f"data.root={scenes}", "train.steps=1", "--out", str(out)]
+    assert cp2fast("pretrain", *words).returncode == 0
+    return out
+
+
+def test_each_pair_is_a_row_of_the_picture(settings: PretrainSettings, tmp_path: Path) -> None:
+    heights = []
+    for count in (1, 2):
+        path = tmp_path / f"{count}.png"
+        run_preview(settings, count, path)
+        with Image.open(path) as picture:
+            heights.append(picture.height)
+            assert picture.width > 1000
+    assert heights[1] > heights[0] + 300
+
+
+def test_the_same_settings_draw_the_same_picture_and_another_seed_another(
+    settings: PretrainSettings, tmp_path: Path
+) -> None:
+    other = settings.model_copy(update={"train": settings.train.model_copy(update={"seed": 1})})
+    for name, of in (("a", settings), ("b", settings), ("c", other)):
+        run_preview(of, 1, tmp_path / f"{name}.png")
+    first, again, different = ((tmp_path / f"{name}.png").read_bytes() for name in "abc")
+    assert first == again
+    assert first != different
+
+
+def test_webp_is_written_where_the_name_says_so(settings: PretrainSettings, tmp_path: Path) -> None:
+    run_preview(settings, 1, tmp_path / "pairs.webp")
+    with Image.open(tmp_path / "pairs.webp") as picture:
+        assert picture.format == "WEBP"
+
+
+def test_similarity_maps_of_a_run_need_no_other_settings(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = cp2fast("preview", "--model", str(run_folder), "--n", "2")
+    assert done.returncode == 0, done.stderr
+    assert "missing 0" in done.stdout
+    assert "foreground less background" in done.stdout
+    with Image.open(tmp_path / "similarity.png") as picture:
+        assert picture.format == "PNG"
+
+
+def test_a_checkpoint_is_taken_as_its_run(run_folder: Path, tmp_path: Path) -> None:
+    [checkpoint] = (run_folder / "checkpoints").iterdir()
+    words = ("--model", str(checkpoint), "--n", "1", "--out", str(tmp_path / "maps.png"))
+    done = cp2fast("preview", *words)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "maps.png").is_file()
+
+
+def test_a_picture_is_never_overwritten(
+    settings: PretrainSettings, run_folder: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.png"
+    path.write_text("precious")
+    for draw in (
+        lambda: run_preview(settings, 1, path),
+        lambda: run_similarity(settings, run_folder, 1, path),
+    ):
+        with pytest.raises(UserError, match=r"mine.png exists already.*--out"):
+            draw()
+    assert path.read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("pairs.gif", "PNG or WebP"), ("pairs", "PNG or WebP"), ("nowhere/pairs.png", "nowhere")],
+)
+def test_a_picture_that_cannot_be_written_is_refused_before_the_work(
+    settings: PretrainSettings, tmp_path: Path, name: str, message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        run_preview(settings, 1, tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_without_a_head_are_refused(settings: PretrainSettings, tmp_path: Path) -> None:
+    import torch
+
+    from cp2fast.model.cp2 import build_cp2
+
+    encoder = build_cp2(settings.model, 0).encoder_q
+    torch.save(encoder.backbone.state_dict(), tmp_path / "backbone.pt")
+    with pytest.raises(UserError, match="no dense embedding"):
+        run_similarity(settings, tmp_path / "backbone.pt", 1, tmp_path / "maps.png")
+    assert not (tmp_path / "maps.png").exists()
+
+
+def test_bad_input_is_one_line_and_exit_code_2() -> None:
+    done = cp2fast("preview", "r50", "data.root=nowhere")
+    assert done.returncode == 2
+    [line] = done.stderr.splitlines()
+    assert "nowhere" in line
