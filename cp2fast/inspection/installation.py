@@ -19,8 +19,9 @@ from PIL import Image
 from cp2fast import philox
 from cp2fast.batch import CopyPasteBatch, RaggedBatch
 from cp2fast.config import DataSettings, ModelSettings
+from cp2fast.copypaste.backends import Backend, available_backends
 from cp2fast.copypaste.draw import draw
-from cp2fast.copypaste.op import Backend, copy_paste
+from cp2fast.copypaste.op import copy_paste
 from cp2fast.data.images import ImageSet, list_images
 from cp2fast.data.order import plan
 from cp2fast.data.scenes import generate_scenes
@@ -105,8 +106,10 @@ def _apart(batch: RaggedBatch, place: int, images: ImageSet) -> float:
 
 
 def _compose(backend: Backend, device: str) -> str:
-    if device == "cuda" and not torch.cuda.is_available():
-        raise Missing("no CUDA GPU here")
+    problem = available_backends()[backend]
+    if problem is not None:
+        what, _, fix = problem.rpartition(": ")
+        raise Missing(what, fix)
     batch = _noise()
     parameters = draw(0, 0, batch, _SIZE, "batch")
     composed = copy_paste(batch.to(torch.device(device)), parameters, _SIZE, backend=backend)
