@@ -3,45 +3,26 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from statistics import median
-from typing import Any
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from cp2fast.batch import RaggedBatch
-from cp2fast.bench.machine import machine, versions
-from cp2fast.bench.peers import kornia_aug, original, torchvision_v2
-from cp2fast.bench.timing import Rate, measure, ratios
+from cp2fast.bench.augment_gpu import bytes_a_sample, finish, pack, time_op
+from cp2fast.bench.peers import dali_all, kornia_aug, original, torchvision_v2
+from cp2fast.bench.report import Report, build_report
+from cp2fast.bench.timing import Rate, measure
+from cp2fast.copypaste.backends import available_backends
 from cp2fast.copypaste.draw import draw
 from cp2fast.copypaste.op import copy_paste
 from cp2fast.philox import Stream, permutation
 
 
-@dataclass(frozen=True)
-class Report:
-    """What was measured, on what, and how.
-
-    Attributes:
-        machine: of ``machine()``.
-        versions: of ``versions()``.
-        settings: images, size, batch size, rounds, seconds.
-        results: one row a system: ``system``, ``images_per_second`` (median), ``spread`` (slowest
-            to fastest round, as a share of the median), ``ratio_to_original`` (median of the
-            rounds).
-    """
-
-    machine: dict[str, str | int]
-    versions: dict[str, str]
-    settings: dict[str, float]
-    results: list[dict[str, Any]]
-
-
 def bench_augment(
-    images: Sequence[Tensor], size: int, batch_size: int, rounds: int, seconds: float
+    images: Sequence[Tensor], *, size: int, batch_size: int, rounds: int, seconds: float
 ) -> Report:
     """Measure every system that is installed on the same decoded images, interleaved.
 
@@ -52,37 +33,94 @@ def bench_augment(
         rounds: rounds counted.
         seconds: at least this long for each system in each round.
     """
-    peers = {"original": original, "torchvision": torchvision_v2}
-    if importlib.util.find_spec("kornia"):
-        peers["kornia"] = kornia_aug
-    systems: dict[str, Callable[[], int]] = {
-        name: _peer_work(peer.composer(images, size), len(images), batch_size)
-        for name, peer in peers.items()
-    }
-    systems["cp2fast-cpu"] = _cp2fast_work(images, size, batch_size)
+    missing: dict[str, str] = {}
+    systems = _peers(images, size, batch_size, missing)
+    systems["cp2fast-cpu"] = _cp2fast_work(images, size, batch_size, torch.device("cpu"))
+    problem = available_backends()["cuda"]
+    if problem:
+        missing["cp2fast-cuda"] = problem
+    else:
+        systems["cp2fast-cuda"] = _cp2fast_work(images, size, batch_size, torch.device("cuda"))
     rates = measure(systems, rounds, seconds)
-    return Report(
-        machine=machine(),
-        versions=versions(),
-        settings={
+    limits = {
+        f"memory of the {device.upper()}": _memory_rate(images, size, torch.device(device))
+        for device in (("cpu",) if problem else ("cpu", "cuda"))
+    }
+    return build_report(
+        "augment",
+        {
             "images": len(images),
             "size": size,
             "batch_size": batch_size,
             "rounds": rounds,
             "seconds": seconds,
+            "seed": 0,
             "threads": torch.get_num_threads(),
         },
-        results=[_row(name, rate, rates["original"]) for name, rate in rates.items()],
+        rates,
+        ceilings=limits,
+        limited_by={
+            name: f"memory of the {name.removeprefix('cp2fast-').upper()}"
+            for name in systems
+            if name.startswith("cp2fast-")
+        },
+        bottleneck=_bottleneck(rates, limits),
+        missing=missing,
+        extra={} if problem else {"op_on_the_gpu": time_op(images, size)},
     )
 
 
-def _row(name: str, rate: Rate, original_rate: Rate) -> dict[str, Any]:
-    return {
-        "system": name,
-        "images_per_second": rate.median,
-        "spread": rate.spread,
-        "ratio_to_original": median(ratios(rate, original_rate)),
+def _peers(
+    images: Sequence[Tensor], size: int, batch_size: int, missing: dict[str, str]
+) -> dict[str, Callable[[], int]]:
+    count = len(images)
+    systems = {
+        "original": _peer_work(original.composer(images, size), count, batch_size),
+        "torchvision": _peer_work(torchvision_v2.composer(images, size), count, batch_size),
     }
+    gpu = torch.cuda.is_available()
+    if not importlib.util.find_spec("kornia"):
+        missing["kornia"] = "kornia is not installed: pip install kornia"
+    else:
+        systems["kornia"] = _peer_work(kornia_aug.composer(images, size), count, batch_size)
+        if gpu:
+            there = [image.cuda() for image in images]
+            systems["kornia-cuda"] = _peer_work(kornia_aug.composer(there, size), count, batch_size)
+    if not importlib.util.find_spec("nvidia.dali"):
+        missing["dali-all"] = "DALI is not installed: pip install nvidia-dali-cuda130"
+    else:
+        devices = {"dali-all": None, "dali-all-cuda": 0} if gpu else {"dali-all": None}
+        for name, device in devices.items():
+            composed = dali_all.composed_of_decoded(
+                images,
+                _numbers(count, batch_size),
+                batch_size,
+                size,
+                torch.get_num_threads(),
+                device,
+            )
+            systems[name] = partial(_next_length, composed)
+    return systems
+
+
+def _next_length(composed: Iterator[tuple[Tensor, ...]]) -> int:
+    return len(next(composed)[0])
+
+
+def _bottleneck(rates: Mapping[str, Rate], limits: Mapping[str, float]) -> str:
+    """The fastest backend, how far it is from memory's limit, and what to change."""
+    ours = {name: rate.median for name, rate in rates.items() if name.startswith("cp2fast-")}
+    best = max(ours, key=ours.__getitem__)
+    limit = limits[f"memory of the {best.removeprefix('cp2fast-').upper()}"]
+    change = (
+        "compose on a GPU with train.device=cuda, or take smaller images with model.size"
+        if best == "cp2fast-cpu"
+        else "a GPU composes faster than it trains: nothing to change"
+    )
+    return (
+        f"arithmetic limits: {best} composes {ours[best]:.0f} pairs/s, {ours[best] / limit:.0%} of "
+        f"what memory could move; {change}"
+    )
 
 
 def _numbers(count: int, batch_size: int) -> Iterator[list[int]]:
@@ -104,19 +142,22 @@ def _peer_work(
 
     def work() -> int:
         query, *_ = compose(next(batches))
+        finish(query.device)
         return len(query)
 
     return work
 
 
-def _cp2fast_work(images: Sequence[Tensor], size: int, batch_size: int) -> Callable[[], int]:
+def _cp2fast_work(
+    images: Sequence[Tensor], size: int, batch_size: int, device: torch.device
+) -> Callable[[], int]:
     """Drawing and checking included; packing is the decoder's work and done before."""
     order = _numbers(len(images), batch_size)
     per_epoch = len(images) // batch_size
-    packed = [
-        RaggedBatch.pack([images[i] for i in numbers], np.array(numbers).tolist())
-        for numbers in (next(order) for _ in range(per_epoch))
-    ]
+    packed = [pack(images, next(order)) for _ in range(per_epoch)]
+    if device.type == "cuda":
+        packed = [batch.to(device) for batch in packed]
+    dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
     step = 0
 
     def work() -> int:
@@ -124,6 +165,22 @@ def _cp2fast_work(images: Sequence[Tensor], size: int, batch_size: int) -> Calla
         batch = packed[step % per_epoch]
         parameters = draw(0, step // per_epoch, batch, size, "batch")
         step += 1
-        return len(copy_paste(batch, parameters, size))
+        pairs = copy_paste(batch, parameters, size, dtype)
+        finish(device)
+        return len(pairs)
 
     return work
+
+
+def _memory_rate(images: Sequence[Tensor], size: int, device: torch.device) -> float:
+    """Samples a second if only memory moved: each image read once, each output written once."""
+    sample = bytes_a_sample(images, size, torch.float32 if device.type == "cpu" else torch.bfloat16)
+    source = torch.zeros(1 << 27, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    best = math.inf
+    for _ in range(10):
+        begin = time.perf_counter()
+        target.copy_(source)
+        finish(device)
+        best = min(best, time.perf_counter() - begin)
+    return 2 * len(source) / best / sample

@@ -1,13 +1,12 @@
 """The peers do the work they are measured on, and a report says what it measured."""
 
 import json
-from dataclasses import asdict
 
 import pytest
 import torch
 
 from cp2fast.bench.augment import bench_augment
-from cp2fast.bench.peers import kornia_aug, original, torchvision_v2
+from cp2fast.bench.peers import dali_all, kornia_aug, original, torchvision_v2
 
 SIZE = 48
 
@@ -36,11 +35,24 @@ def test_a_peer_composes_normalised_pairs_with_rectangular_foregrounds(peer, ima
     assert not torch.equal(query, key)
 
 
+def test_dalis_peer_composes_decoded_images(images) -> None:
+    batches = dali_all.composed_of_decoded(images, iter([range(6)] * 9), 6, SIZE, 1, None)
+    query, key, query_mask, _ = next(batches)
+    assert query.shape == key.shape == (6, 3, SIZE, SIZE)
+    assert -2.2 < query.min() < -0.5 < 0.5 < query.max() < 2.7
+    assert 0.4 < query_mask.float().mean() < 0.9
+
+
 def test_a_report_holds_every_system_and_can_be_kept(images) -> None:
-    report = json.loads(json.dumps(asdict(bench_augment(images, SIZE, 4, rounds=2, seconds=0.01))))
+    measured = bench_augment(images, size=SIZE, batch_size=4, rounds=2, seconds=0.01)
+    report = json.loads(json.dumps(measured.to_json()))
     rows = {row["system"]: row for row in report["results"]}
-    assert set(rows) == {"original", "torchvision", "kornia", "cp2fast-cpu"}
+    assert {"original", "torchvision", "kornia", "dali-all", "cp2fast-cpu"} <= set(rows)
+    assert ("cp2fast-cuda" in rows) == torch.cuda.is_available()
+    assert ("cp2fast-cuda" in report["missing"]) != torch.cuda.is_available()
     assert rows["original"]["ratio_to_original"] == 1
     assert all(row["images_per_second"] > 0 for row in rows.values())
+    assert 0 < rows["cp2fast-cpu"]["share_of_ceiling"] < 1
+    assert "cp2fast-" in report["bottleneck"]
     assert report["machine"]["cores"] >= 1
     assert torch.__version__.startswith(report["versions"]["torch"])

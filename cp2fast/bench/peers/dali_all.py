@@ -1,4 +1,4 @@
-"""The same steps with nothing but DALI's operators, on the CPU: one decode a sample.
+"""The same steps with nothing but DALI's operators: one decode a sample, or none.
 
 As near as the operators come: colours are changed in a fixed order, the blur's window has a fixed
 side, the foreground's place is drawn by side lengths rather than by area and ratio, and the
@@ -7,7 +7,7 @@ backgrounds are of the batch's neighbours.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,13 +34,45 @@ def composed(
     def read() -> list[Any]:
         return [np.frombuffer(images.read(number), np.uint8) for number in next(numbers)]
 
-    pipeline = _pipeline(read, batch_size, size, threads)
+    def source(fn: Any, types: Any) -> Any:
+        encoded = fn.external_source(source=read, batch=True, dtype=types.UINT8, ndim=1)
+        return fn.decoders.image(encoded, output_type=types.RGB)
+
+    return _run(_pipeline(source, batch_size, size, threads, None))
+
+
+def composed_of_decoded(
+    images: Sequence[Tensor],
+    numbers: Iterator[Sequence[int]],
+    batch_size: int,
+    size: int,
+    threads: int,
+    gpu: int | None,
+) -> Iterator[tuple[Tensor, ...]]:
+    """As ``composed``, of decoded images uint8 ``[H, W, 3]``, on a GPU where one is numbered."""
+    arrays = [image.numpy() for image in images]
+
+    def read() -> list[Any]:
+        return [arrays[number] for number in next(numbers)]
+
+    def source(fn: Any, types: Any) -> Any:
+        pixels = fn.external_source(
+            source=read, batch=True, dtype=types.UINT8, ndim=3, layout="HWC"
+        )
+        return pixels if gpu is None else pixels.gpu()
+
+    return _run(_pipeline(source, batch_size, size, threads, gpu))
+
+
+def _run(pipeline: Any) -> Iterator[tuple[Tensor, ...]]:
     pipeline.build()
     while True:
         yield tuple(from_dlpack(output.as_tensor()) for output in pipeline.run())
 
 
-def _pipeline(read: Any, batch_size: int, size: int, threads: int) -> Any:
+def _pipeline(
+    source: Callable[[Any, Any], Any], batch_size: int, size: int, threads: int, gpu: int | None
+) -> Any:
     from nvidia.dali import fn, pipeline_def, types
 
     def view(image: Any) -> Any:
@@ -86,8 +118,7 @@ def _pipeline(read: Any, batch_size: int, size: int, threads: int) -> Any:
 
     @pipeline_def(enable_conditionals=True)  # type: ignore[untyped-decorator]
     def pipeline() -> tuple[Any, ...]:
-        encoded = fn.external_source(source=read, batch=True, dtype=types.UINT8, ndim=1)
-        image = fn.decoders.image(encoded, output_type=types.RGB)
+        image = source(fn, types)
         query_behind, key_behind = (
             fn.permute_batch(view(image), indices=_neighbours(fn, types, batch_size, distance))
             for distance in (1, 2)
@@ -97,7 +128,7 @@ def _pipeline(read: Any, batch_size: int, size: int, threads: int) -> Any:
         return query, key, query_mask, key_mask
 
     return pipeline(
-        batch_size=batch_size, num_threads=threads, device_id=None, prefetch_queue_depth=2
+        batch_size=batch_size, num_threads=threads, device_id=gpu, prefetch_queue_depth=2
     )
 
 
