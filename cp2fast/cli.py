@@ -159,6 +159,49 @@ def export(
 
 
 @app.command(
+    help="Measure on this machine, beside other ways to do the same, and name the bottleneck.\n\n"
+    "\b\nWHAT:\n"
+    "  loader   photos on disk to composed pairs\n"
+    "  augment  decoded photos to composed pairs\n"
+    "  train    composed pairs to updated weights\n"
+    "  all      one after the other, and which of them limits\n\n"
+    "Takes the settings of pretrain; without data.root: the demo's images. Here data.workers is "
+    "by default the number of cores, data.batch_size 32, and for train 8 or, on a GPU, 256.\n\n"
+    "\b\nExamples:\n"
+    "  cp2fast bench all data.root=DIR --plot bench.png\n"
+    "  cp2fast bench loader data.root=DIR --json now.json --against before.json\n"
+    "  cp2fast bench train model.backbone=resnet18",
+    epilog=_settings_help(PretrainSettings),
+)
+def bench(
+    what: Annotated[str, typer.Argument(metavar="[WHAT]", help="What to measure.")] = "all",
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]", help="Settings.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds in which all take turns.")] = 5,
+    seconds: Annotated[float, typer.Option(min=0, help="Of each system in each round.")] = 4.0,
+    beton: Annotated[
+        Path | None,
+        typer.Option(help="The same photos packed, to measure FFCV too.", metavar="FILE"),
+    ] = None,
+    json: Annotated[Path | None, typer.Option(help="Keep the result.", metavar="FILE")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the chart.", metavar="FILE")] = None,
+    against: Annotated[
+        Path | None, typer.Option(help="Compare with a kept result.", metavar="FILE")
+    ] = None,
+) -> None:
+    """Parse, then measure."""
+    words = arguments or []
+    if "=" in what:
+        what, words = "all", [what, *words]
+    recipes.load(PretrainSettings, None, words)
+
+    from cp2fast.bench.command import Options, run_bench
+
+    run_bench(what, words, Options(rounds, seconds, beton, json, plot, against))
+
+
+@app.command(
     help="Draw what the network gets: photos, crops, composed pairs, and all that was drawn.\n\n"
     "Takes the settings of pretrain; without arguments: the demo data. With --model, draw what a "
     "network has learned instead: where in the key it finds a place of the query.\n\n"

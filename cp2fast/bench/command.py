@@ -1,0 +1,184 @@
+"""``cp2fast bench``: run benchmarks, show them, keep them, compare them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from cp2fast import recipes
+from cp2fast.bench.augment import bench_augment
+from cp2fast.bench.loader import bench_loader
+from cp2fast.bench.report import Report, Result
+from cp2fast.bench.show import plot, read_kept, show, show_against
+from cp2fast.bench.train import bench_train
+from cp2fast.config import PretrainSettings, check_pretrain
+from cp2fast.data.decode import BadImage, decode_image
+from cp2fast.data.images import ImageSet, list_images
+from cp2fast.errors import UserError
+from cp2fast.train.batches import data_root
+from cp2fast.train.distributed import Ranks, device_of
+from cp2fast.train.run_folder import atomic_write
+
+BENCHMARKS = ("loader", "augment", "train")
+_DECODED_IMAGES = 256
+_SCENES = 320
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to measure, and what to do with the result.
+
+    Attributes:
+        rounds: rounds counted.
+        seconds: each system is measured for at least this long in each round.
+        beton: the photos of ``data.root`` packed, for the FFCV source; None leaves it out.
+        json: file for the result.
+        plot: file for the chart, PNG, WebP, SVG or PDF.
+        against: a kept result to compare with.
+    """
+
+    rounds: int
+    seconds: float
+    beton: Path | None
+    json: Path | None
+    plot: Path | None
+    against: Path | None
+
+
+def run_bench(what: str, overrides: Sequence[str], options: Options) -> None:
+    """Measure, show, keep and compare.
+
+    Args:
+        what: ``loader``, ``augment``, ``train`` or ``all``.
+        overrides: ``KEY=VALUE`` over the defaults, which take all cores and small batches.
+        options: see there.
+
+    Raises:
+        UserError: bad input, found before anything is measured.
+    """
+    if what not in (*BENCHMARKS, "all"):
+        raise UserError(f"no benchmark '{what}': there are {', '.join(BENCHMARKS)} and all")
+    chosen = BENCHMARKS if what == "all" else (what,)
+    settings = {name: _settings(name, overrides) for name in chosen}
+    for file in (options.json, options.plot):
+        _check_writable(file)
+    kept = None if options.against is None else read_kept(options.against)
+
+    console = Console(soft_wrap=True, highlight=False)
+    reports = []
+    for name in chosen:
+        report = _measure(name, settings[name], options, console)
+        show(report, console)
+        if kept is not None:
+            show_against(report, kept, console)
+        reports.append(report)
+    result = reports[0].to_json() if len(reports) == 1 else combine(reports)
+    if len(reports) > 1:
+        console.print(result["bottleneck"])
+    if options.json is not None:
+        with atomic_write(options.json) as file:
+            file.write(json.dumps(result, indent=1).encode() + b"\n")
+    if options.plot is not None:
+        plot(reports, options.plot)
+
+
+def combine(reports: Sequence[Report]) -> dict[str, Any]:
+    """One result of several: rows and ceilings carry the name of their benchmark."""
+    rows = [
+        {"benchmark": report.benchmark, **row}
+        for report in reports
+        for row in report.to_json()["results"]
+    ]
+    return {
+        "benchmark": "all",
+        "machine": reports[0].machine,
+        "versions": reports[0].versions,
+        "ceilings": {
+            f"{report.benchmark}: {stage}": rate
+            for report in reports
+            for stage, rate in report.ceilings.items()
+        },
+        "bottleneck": overall_bottleneck(reports),
+        "results": rows,
+        "reports": [report.to_json() for report in reports],
+    }
+
+
+def overall_bottleneck(reports: Sequence[Report]) -> str:
+    """Whether loading or training limits a run, by their measured rates; then that one's own."""
+    loader, train = (next(r for r in reports if r.benchmark == n) for n in ("loader", "train"))
+    loads, trains = _fastest(loader), _fastest(train)
+    both = (
+        f"{loads.system} loads {loads.images_per_second:.0f} samples/s and the network trains on "
+        f"{trains.images_per_second:.0f}"
+    )
+    if loads.images_per_second < trains.images_per_second:
+        return f"the loader limits: {both}; {loader.bottleneck}"
+    return f"the model limits: {both}; {train.bottleneck}"
+
+
+def _fastest(report: Report) -> Result:
+    ours = [result for result in report.results if result.system.startswith("cp2fast")]
+    return max(ours, key=lambda result: result.images_per_second)
+
+
+def _settings(name: str, overrides: Sequence[str]) -> PretrainSettings:
+    """What is said beats the defaults: all cores, and batches that a laptop can take."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    gpu = torch.cuda.is_available()
+    batch = {"loader": 32, "augment": 32, "train": 256 if gpu else 8}[name]
+    defaults = [f"data.workers={cores}", f"data.batch_size={batch}", f"data.scenes={_SCENES}"]
+    settings = recipes.load(PretrainSettings, None, [*defaults, *overrides])
+    check_pretrain(settings)
+    return settings
+
+
+def _measure(name: str, settings: PretrainSettings, options: Options, console: Console) -> Report:
+    rounds, seconds = options.rounds, options.seconds
+    if name == "train":
+        device = device_of(settings.train.device, Ranks(0, 1, 0))
+        return bench_train(settings, device, rounds, seconds, console.print)
+    images = list_images(data_root(settings.data))
+    common = {"size": settings.model.size, "batch_size": settings.data.batch_size}
+    if name == "augment":
+        decoded = _decode(images, settings.data.max_pixels)
+        if len(decoded) < settings.data.batch_size:
+            raise UserError(
+                f"data.batch_size={settings.data.batch_size}, but {settings.data.root} gives "
+                f"{len(decoded)} images: set data.batch_size to that or less"
+            )
+        return bench_augment(decoded, **common, rounds=rounds, seconds=seconds)
+    packed = images if images.kind == "beton" else None
+    if options.beton is not None:
+        packed = list_images(options.beton)
+    return bench_loader(
+        images, packed, **common, workers=settings.data.workers, rounds=rounds, seconds=seconds
+    )
+
+
+def _decode(images: ImageSet, max_pixels: int) -> list[Tensor]:
+    """Some of the images, without the bad ones."""
+    decoded = []
+    for number in range(min(_DECODED_IMAGES, len(images))):
+        try:
+            decoded.append(decode_image(images.read(number), max_pixels))
+        except (BadImage, OSError):
+            continue
+    return decoded
+
+
+def _check_writable(file: Path | None) -> None:
+    if file is None:
+        return
+    if file.exists():
+        raise UserError(f"{file} exists already: remove it, or name another file")
+    if not file.parent.is_dir():
+        raise UserError(f"{file}: there is no folder {file.parent}; make it, or name another file")

@@ -1,0 +1,83 @@
+"""``cp2fast bench`` as a user runs it."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+from PIL import Image
+
+from cp2fast.bench.command import overall_bottleneck
+from tests.bench.test_report import report
+from tests.data import image_files
+
+TINY = ["model.size=32", "model.backbone=resnet18", "model.head_channels=16", "model.queue=64"]
+QUICK = ["--rounds", "1", "--seconds", "0.01"]
+
+
+def bench(folder, *arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "cp2fast", "bench", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture
+def photos(tmp_path):
+    for number in range(8):
+        image_files.photo(60 + 7 * number, 90 - 5 * number, number).save(tmp_path / f"{number}.jpg")
+    return tmp_path
+
+
+def test_everything_is_measured_shown_kept_drawn_and_compared(photos, tmp_path) -> None:
+    common = [*QUICK, f"data.root={photos}", "data.batch_size=4", "data.workers=1", *TINY]
+    kept, chart = tmp_path / "all.json", tmp_path / "all.png"
+    done = bench(photos, "all", *common, "--json", str(kept), "--plot", str(chart))
+    assert done.returncode == 0, done.stderr
+    result = json.loads(kept.read_text())
+    assert {row["benchmark"] for row in result["results"]} == {"loader", "augment", "train"}
+    assert {"original", "cp2fast-dali", "cp2fast-cpu", "cp2fast"} <= {
+        row["system"] for row in result["results"]
+    }
+    assert result["bottleneck"] == done.stdout.splitlines()[-1]
+    assert all(row["images_per_second"] > 0 for row in result["results"])
+    assert result["versions"]["commit"]
+    with Image.open(chart) as image:
+        assert image.format == "PNG"
+
+    again = bench(photos, "augment", *common, "--against", str(kept))
+    assert again.returncode == 0, again.stderr
+    assert "now / then" in again.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["loading"], "no benchmark 'loading'"),
+        (["augment", "data.root=nowhere"], "nowhere"),
+        (["augment", "data.rot=x"], "data.root"),
+        (["augment", "--json", "there.json"], "there.json exists already"),
+        (["augment", "--plot", "no/chart.png"], "no/chart.png"),
+        (["augment", "--against", "absent.json"], "absent.json"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_measured(tmp_path, arguments, named) -> None:
+    (tmp_path / "there.json").write_text("mine")
+    done = bench(tmp_path, *arguments)
+    assert done.returncode == 2
+    assert named in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert (tmp_path / "there.json").read_text() == "mine"
+
+
+def test_the_slower_of_loader_and_network_is_the_bottleneck() -> None:
+    loader = replace(report(), benchmark="loader", bottleneck="decoding limits")
+    train = replace(report(), benchmark="train", bottleneck="arithmetic")
+    slower = replace(train, results=[replace(train.results[1], images_per_second=1.0)])
+    faster = replace(train, results=[replace(train.results[1], images_per_second=99.0)])
+    assert overall_bottleneck([loader, slower]).startswith("the model limits")
+    assert overall_bottleneck([loader, faster]).endswith("decoding limits")
