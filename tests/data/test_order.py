@@ -2,11 +2,19 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from cp2fast import philox
-from cp2fast.data.order import backgrounds, plan, steps_per_epoch, substitute
+from cp2fast.data.order import (
+    CHUNK,
+    CHUNKS_MIXED,
+    backgrounds,
+    epoch_order,
+    plan,
+    steps_per_epoch,
+    substitute,
+)
 from cp2fast.errors import UserError
 from cp2fast.philox import Stream
 
@@ -87,6 +95,37 @@ def test_independent_backgrounds_follow_the_foregrounds():
     for foreground, numbers in zip(alone, with_backgrounds, strict=True):
         assert numbers.shape == (12,)
         assert numbers[:4].tolist() == foreground.tolist()
+
+
+@given(seed=seeds, epoch=st.integers(0, 1000), count=st.integers(1, 30_000))
+@settings(max_examples=20, deadline=None)
+def test_every_order_of_an_epoch_has_each_image_once(seed, epoch, count):
+    for order in ("random", "quasi_random", "sequential"):
+        assert np.array_equal(np.sort(epoch_order(order, seed, epoch, count)), np.arange(count))
+    assert np.array_equal(epoch_order("sequential", seed, epoch, count), np.arange(count))
+
+
+def test_a_quasi_random_order_mixes_the_images_of_a_few_chunks_at_a_time():
+    mixed = CHUNK * CHUNKS_MIXED
+    order = epoch_order("quasi_random", 5, 2, 4 * mixed)
+    for part in order.reshape(4, mixed):
+        chunks, images = np.unique(part // CHUNK, return_counts=True)
+        assert len(chunks) == CHUNKS_MIXED
+        assert (images == CHUNK).all()
+        assert np.abs(np.diff(chunks)).max() > 1  # Not neighbouring ones,
+        assert len(np.unique(part[:1000] // CHUNK)) == CHUNKS_MIXED  # and from all of them at once.
+    others = [epoch_order("quasi_random", *key, 4 * mixed) for key in ((5, 3), (6, 2))]
+    assert all((order == other).mean() < 0.01 for other in others)
+
+
+def test_a_plan_follows_the_order_asked_for_whatever_its_start():
+    arguments = {"seed": 1, "count": 2000, "batch_size": 100, "world": 2, "rank": 1}
+    for order in ("random", "quasi_random", "sequential"):
+        whole = np.stack(list(plan(start=0, stop=20, order=order, **arguments)))
+        rest = np.stack(list(plan(start=13, stop=20, order=order, **arguments)))
+        assert np.array_equal(whole[13:], rest)
+        epochs = [epoch_order(order, 1, epoch, 2000).reshape(10, 2, 100)[:, 1] for epoch in (0, 1)]
+        assert np.array_equal(whole, np.concatenate(epochs))
 
 
 def test_epochs_and_seeds_differ():
