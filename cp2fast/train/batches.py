@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -102,11 +103,14 @@ def compose(
         dtype: of the images: the network's arithmetic would round them to it anyway.
     """
     stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
-    for number, batch in enumerate(batches):
-        step = start + number // settings.train.accumulate
-        size = image_size(settings, step, total_steps)
-        with torch.cuda.stream(stream):  # nothing for None
-            parameters = draw(seed, step // steps_per_epoch, batch, size, settings.data.background)
+    for number in itertools.count():
+        with torch.cuda.stream(stream):  # decoding on the GPU too; nothing for None
+            batch = next(batches, None)
+            if batch is None:
+                return
+            step = start + number // settings.train.accumulate
+            epoch, size = step // steps_per_epoch, image_size(settings, step, total_steps)
+            parameters = draw(seed, epoch, batch, size, settings.data.background)
             pairs = copy_paste(batch, parameters, size, dtype, device=device)
             images = batch.index[: len(pairs)].tolist()
         yield Composed(pairs, images, stream.record_event() if stream else None)

@@ -33,7 +33,6 @@ from cp2fast.train.prefetch import prefetch
 from cp2fast.train.run import Run, save
 from cp2fast.train.run_folder import read_metrics
 from cp2fast.train.schedule import cosine_by_epoch
-from cp2fast.train.step import train_step
 from cp2fast.train.watchdog import Doing, Watchdog
 
 _BATCHES_AHEAD = 2
@@ -90,7 +89,7 @@ def _train(run: Run, console: Console, watchdog: Watchdog) -> None:
         while run.step < run.total_steps and not stopping:
             lr = _set_learning_rate(run)
             images: list[int] = []
-            output = train_step(run, _step_batches(run, batches, stopwatch, watchdog, images))
+            output = run.learner.step(_step_batches(run, batches, stopwatch, watchdog, images))
             run.step += 1
             record.note(run.step, output.loss, images)
 
@@ -139,7 +138,7 @@ def _batches(run: Run, seed: int, start: int, stop: int) -> Generator[Composed, 
         steps_per_epoch=run.steps_per_epoch,
         total_steps=run.total_steps,
         device=run.device,
-        dtype=run.dtype,
+        dtype=run.learner.dtype,
     )
     return prefetch(composed, _BATCHES_AHEAD)
 
@@ -167,10 +166,10 @@ def _step_batches(
 def _compile(run: Run, console: Console) -> None:
     size = image_size(run.settings, run.step, run.total_steps)
     images_B3SS = torch.zeros(
-        (run.settings.data.batch_size, 3, size, size), dtype=run.dtype, device=run.device
+        (run.settings.data.batch_size, 3, size, size), dtype=run.learner.dtype, device=run.device
     ).contiguous(memory_format=torch.channels_last)
     setting = run.settings.train.compile
-    compile_encoders(run.network, setting, images_B3SS, run.dtype, console.print)
+    compile_encoders(run.network, setting, images_B3SS, run.learner.dtype, console.print)
 
 
 def _fill_queue(run: Run, watchdog: Watchdog) -> None:
@@ -180,13 +179,13 @@ def _fill_queue(run: Run, watchdog: Watchdog) -> None:
         for batch in filling:
             watchdog.note(0, Doing.READING)
             pairs = batch.ready_pairs()
-            with autocast(run.dtype, run.device):
+            with autocast(run.learner.dtype, run.device):
                 run.network.take_keys(pairs.key, pairs.key_mask)
 
 
 def _set_learning_rate(run: Run) -> float:
     lr = cosine_by_epoch(run.lr, run.step, run.steps_per_epoch, run.total_steps)
-    for group in run.optimizer.param_groups:
+    for group in run.learner.optimizer.param_groups:
         group["lr"] = lr
     return lr
 
@@ -248,7 +247,7 @@ _LOGGED = {
 def _out_of_memory(run: Run) -> str:
     data, train = run.settings.data, run.settings.train
     half = max(1, data.batch_size // 2)
-    precision = ", or train.precision=bf16" if run.dtype == torch.float32 else ""
+    precision = ", or train.precision=bf16" if run.learner.dtype == torch.float32 else ""
     return (
         f"the memory of {run.device} does not hold data.batch_size={data.batch_size}: use "
         f"data.batch_size={half} train.accumulate={2 * train.accumulate}{precision}"

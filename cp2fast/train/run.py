@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from rich.console import Console
-from torch import nn
-from torch.amp.grad_scaler import GradScaler
-from torch.nn.parallel import DistributedDataParallel
-from torch.optim import SGD, AdamW, Optimizer
 
 from cp2fast import __version__, recipes
-from cp2fast.config import PretrainSettings, TrainSettings, check_pretrain
+from cp2fast.config import PretrainSettings, check_pretrain
 from cp2fast.data.bad_images import BadImages
 from cp2fast.data.images import ImageSet, list_images
 from cp2fast.data.order import steps_per_epoch
 from cp2fast.data.source import Choice, choose_source
 from cp2fast.errors import UserError
-from cp2fast.model.cp2 import CP2, build_cp2
+from cp2fast.model.cp2 import CP2
 from cp2fast.model.weights import load_weights
 from cp2fast.train.batches import data_root
 from cp2fast.train.checkpoint import load_checkpoint, newest_intact, save_checkpoint
 from cp2fast.train.distributed import Agreement, Ranks
-from cp2fast.train.precision import dtype_of, grad_scaler
+from cp2fast.train.learner import Learner, build_learner
 from cp2fast.train.run_folder import RunFolder, atomic_write
 from cp2fast.train.schedule import scaled_by_batch
 
@@ -47,8 +42,7 @@ class Run:
     """Everything a step touches; ``step`` counts the steps done.
 
     Attributes:
-        network: the encoders and the queue.
-        trained: the network as the loop calls it: itself, or wrapped for several processes.
+        learner: network and optimiser.
         lr: peak learning rate, after scaling.
     """
 
@@ -57,15 +51,16 @@ class Run:
     processes: Processes
     images: ImageSet
     source: Choice
-    network: CP2
-    trained: nn.Module
-    optimizer: Optimizer
-    scaler: GradScaler
-    dtype: torch.dtype
+    learner: Learner
     lr: float
     bad: BadImages
     steps_per_epoch: int
     step: int = field(default=0)
+
+    @property
+    def network(self) -> CP2:
+        """The encoders and the queue."""
+        return self.learner.network
 
     @property
     def device(self) -> torch.device:
@@ -139,8 +134,8 @@ def save(run: Run) -> None:
     state = {
         "kind": "pretrain",
         "model": run.network.state_dict(),
-        "optimizer": run.optimizer.state_dict(),
-        "scaler": run.scaler.state_dict(),
+        "optimizer": run.learner.optimizer.state_dict(),
+        "scaler": run.learner.scaler.state_dict(),
         "step": run.step,
         "images": len(run.images),
         "samples_per_step": run.samples_per_step,
@@ -173,8 +168,8 @@ def _restore(run: Run, checkpoint: dict[str, Any]) -> None:
             f"with {checkpoint['samples_per_step']}: keep that, or start another run with --out DIR"
         )
     run.network.load_state_dict(checkpoint["model"])
-    run.optimizer.load_state_dict(checkpoint["optimizer"])
-    run.scaler.load_state_dict(checkpoint["scaler"])
+    run.learner.optimizer.load_state_dict(checkpoint["optimizer"])
+    run.learner.scaler.load_state_dict(checkpoint["scaler"])
     run.bad.load_state_dict(checkpoint["bad_images"])
     run.step = checkpoint["step"]
 
@@ -182,25 +177,19 @@ def _restore(run: Run, checkpoint: dict[str, Any]) -> None:
 def _build(settings: PretrainSettings, folder: RunFolder, processes: Processes) -> Run:
     check_pretrain(settings)
     device, train = processes.device, settings.train
-    dtype = dtype_of(train.precision, device)
     with processes.agreement.main_first():  # the demo's images are generated once
         root = data_root(settings.data)
     settings = settings.model_copy(update={"data": settings.data.model_copy(update={"root": root})})
     images = list_images(root)
     samples = _samples_per_step(settings, processes.ranks)
-    network = build_cp2(settings.model, train.seed)
-    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    learner = build_learner(settings, device)
     return Run(
         settings=settings,
         folder=folder,
         processes=processes,
         images=images,
         source=choose_source(settings.data, images, device),
-        network=network,
-        trained=network,
-        optimizer=_optimizer(network, train),
-        scaler=grad_scaler(dtype, device),
-        dtype=dtype,
+        learner=learner,
         lr=train.lr if train.lr_scaling == "none" else scaled_by_batch(train.lr, samples),
         bad=BadImages(folder.path, settings.data.max_bad_fraction),
         steps_per_epoch=steps_per_epoch(len(images), samples),
@@ -208,17 +197,9 @@ def _build(settings: PretrainSettings, folder: RunFolder, processes: Processes) 
 
 
 def _distributed(run: Run) -> Run:
-    """Wrap the network for several processes; its weights must be the right ones by now."""
+    """Join the processes; the weights must be the right ones by now."""
     if run.ranks.world > 1:
-        with warnings.catch_warnings():
-            # Newer versions call it forward_sync_buffers, which older ones do not know.
-            warnings.filterwarnings("ignore", "`broadcast_buffers`", FutureWarning)
-            run.trained = DistributedDataParallel(
-                run.network,
-                device_ids=[run.device] if run.device.type == "cuda" else None,
-                broadcast_buffers=False,
-                gradient_as_bucket_view=True,
-            )
+        run.learner.distribute()
     return run
 
 
@@ -236,17 +217,3 @@ def _check_same_run(settings: PretrainSettings, folder: RunFolder) -> None:
                 f"{key}={new}, but the run in {folder.path} was begun with {old}: "
                 "keep it, or start another run with --out DIR"
             )
-
-
-def _optimizer(network: CP2, train: TrainSettings) -> Optimizer:
-    """With torch's fused kernels: one for all parameters instead of several for each."""
-    parameters = list(network.encoder_q.parameters())
-    if train.optimizer == "adamw":
-        return AdamW(parameters, lr=train.lr, weight_decay=train.weight_decay, fused=True)
-    return SGD(
-        parameters,
-        lr=train.lr,
-        momentum=train.momentum,
-        weight_decay=train.weight_decay,
-        fused=True,
-    )

@@ -1,0 +1,244 @@
+"""Composed pairs to updated weights: cp2fast's training step beside the original's."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from cp2fast.batch import CopyPasteBatch
+from cp2fast.bench.peers import original_step
+from cp2fast.bench.report import Report, build_report
+from cp2fast.bench.timing import measure
+from cp2fast.config import PretrainSettings
+from cp2fast.model.cp2 import build_cp2
+from cp2fast.model.dilated import DilatedConv2d, share_in_range
+from cp2fast.model.segmenter import build_segmenter
+from cp2fast.train.compile import compile_encoders
+from cp2fast.train.learner import build_learner
+
+_PEAK_SIDE = {"cpu": 1024, "cuda": 8192}
+_PEAK_SECONDS = 1.0
+_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 3e-2, torch.float16: 1e-2}
+"""Largest relative difference of the two systems' first losses."""
+
+Step = Callable[[], Tensor]
+
+
+def bench_train(
+    settings: PretrainSettings,
+    device: torch.device,
+    rounds: int,
+    seconds: float,
+    say: Callable[[str], None] = print,
+) -> Report:
+    """Measure both systems on random pairs that lie composed on the device, in turn.
+
+    Args:
+        settings: the model, ``data.batch_size``, ``train.precision`` and ``train.compile``; the
+            original is always float32 and not compiled.
+        device: where both run.
+        rounds: rounds counted.
+        seconds: at least this long for each system in each round.
+        say: tells of a compilation that failed.
+
+    Raises:
+        UserError: no such backbone, size or precision.
+        RuntimeError: the systems' losses differ, so they do not do the same work.
+    """
+    batch_size = settings.data.batch_size
+    first_losses: dict[str, float] = {}
+    static: dict[str, int] = {}
+    steps: dict[str, Step] = {}
+    learner_dtype = torch.float32
+    for name, build in (("original", _original), ("cp2fast", _cp2fast)):
+        before = _allocated(device)
+        steps[name], dtype = build(settings, device, say)
+        first_losses[name] = steps[name]().item()
+        static[name] = _allocated(device) - before
+        learner_dtype = dtype
+    _check_equal(first_losses, _TOLERANCE[learner_dtype])
+    memory = {name: _peak_memory(step, static[name], device) for name, step in steps.items()}
+
+    dtypes = {"original": torch.float32, "cp2fast": learner_dtype}
+    flops = {name: flops_per_sample(settings, plain=name == "original") for name in steps}
+    peaks = {str(dtype): matrix_peak(dtype, device) for dtype in set(dtypes.values())}
+    rates = measure(
+        {name: _unit(step, batch_size, device) for name, step in steps.items()}, rounds, seconds
+    )
+    ceilings = {f"matrix products, {n}": peaks[str(dtypes[n])] / flops[n] for n in steps}
+    share = rates["cp2fast"].median / ceilings["matrix products, cp2fast"]
+    return build_report(
+        "train",
+        _settings(settings, device, learner_dtype, rounds, seconds),
+        rates,
+        ceilings=ceilings,
+        limited_by={name: f"matrix products, {name}" for name in steps},
+        bottleneck=(
+            f"arithmetic: cp2fast reaches {share:.0%} of what matrix products alone reach here in "
+            f"{learner_dtype}; a larger data.batch_size brings it nearer, as far as memory goes"
+        ),
+        missing={},
+        extra={
+            "first_loss": first_losses,
+            "gflop_per_sample": {name: count / 1e9 for name, count in flops.items()},
+            "tflop_per_second": {n: rates[n].median * flops[n] / 1e12 for n in steps},
+            "matrix_peak_tflop_per_second": {n: peak / 1e12 for n, peak in peaks.items()},
+            "peak_memory_gib": {name: bytes_ / 2**30 for name, bytes_ in memory.items()},
+        },
+    )
+
+
+def flops_per_sample(settings: PretrainSettings, plain: bool) -> float:
+    """Floating-point operations of one sample's step, a multiplication and its addition as two.
+
+    Of the two encoders, counted on tensors without storage; the losses add less than a thousandth.
+    Of the dilated convolutions, those on padding count only where they are computed.
+
+    Args:
+        settings: the model.
+        plain: whether dilated convolutions compute the taps on padding.
+    """
+    size = settings.model.size
+    with torch.device("meta"):
+        encoder = build_segmenter(settings.model)
+        image = torch.empty(2, 3, size, size)
+    on_padding = 0.0
+    for module in encoder.modules():
+        if isinstance(module, DilatedConv2d):
+            on_padding += _flops_on_padding(module, size // encoder.stride)
+            module.eval()  # counted as the plain convolution
+    with FlopCounterMode(display=False) as counter:
+        encoder.embed(image).sum().backward()  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            encoder.embed(image)
+    # The query's pass forward, its two gradients, and the key's pass forward.
+    skipped = 0.0 if plain else 4 * on_padding
+    return float(counter.get_total_flops()) / len(image) - skipped
+
+
+def _flops_on_padding(layer: DilatedConv2d, side: int) -> float:
+    """Of one image's forward pass, on a map of ``side`` x ``side`` cells."""
+    on_padding = 1 - share_in_range(layer.dilation[0], side, side)
+    return 2 * side**2 * layer.in_channels * layer.out_channels * 9 * on_padding
+
+
+def matrix_peak(dtype: torch.dtype, device: torch.device) -> float:
+    """Floating-point operations a second of one large matrix product."""
+    side = _PEAK_SIDE[device.type]
+    left, right = torch.randn(2, side, side, device=device).to(dtype)
+    count, best = 0, 0.0
+    begin = time.perf_counter()
+    while time.perf_counter() - begin < _PEAK_SECONDS or count < 3:
+        _synchronize(device)
+        start = time.perf_counter()
+        left @ right
+        _synchronize(device)
+        best = max(best, 2 * side**3 / (time.perf_counter() - start))
+        count += 1
+    return best
+
+
+def random_pairs(
+    samples: int, size: int, device: torch.device, dtype: torch.dtype
+) -> CopyPasteBatch:
+    """Pairs of noise, each foreground a rectangle of two thirds of the image."""
+    generator = torch.Generator().manual_seed(0)
+    query, key = (
+        torch.randn(samples, 3, size, size, generator=generator, device="cpu")
+        .to(device, dtype)
+        .contiguous(memory_format=torch.channels_last)
+        for _ in range(2)
+    )
+    query_mask = torch.zeros(samples, size, size, dtype=torch.bool, device=device)
+    key_mask = torch.zeros_like(query_mask)
+    long, short = size * 5 // 6, size // 6
+    query_mask[:, :long, :long] = True
+    key_mask[:, short:, short:] = True
+    return CopyPasteBatch(query, key, query_mask, key_mask)
+
+
+def _original(
+    settings: PretrainSettings, device: torch.device, say: Callable[[str], None]
+) -> tuple[Step, torch.dtype]:
+    network = build_cp2(settings.model, settings.train.seed).to(device)
+    step = original_step.trainer(network, settings.train.lr)
+    batch = random_pairs(settings.data.batch_size, settings.model.size, device, torch.float32)
+    return lambda: step(batch), torch.float32
+
+
+def _cp2fast(
+    settings: PretrainSettings, device: torch.device, say: Callable[[str], None]
+) -> tuple[Step, torch.dtype]:
+    learner = build_learner(settings, device)
+    batch = random_pairs(settings.data.batch_size, settings.model.size, device, learner.dtype)
+    compile_encoders(learner.network, settings.train.compile, batch.query, learner.dtype, say)
+
+    def batches() -> Iterator[CopyPasteBatch]:
+        for _ in range(learner.accumulate):
+            yield batch
+
+    return lambda: learner.step(batches()).loss, learner.dtype
+
+
+def _check_equal(losses: dict[str, float], tolerance: float) -> None:
+    difference = abs(losses["cp2fast"] / losses["original"] - 1)
+    if not difference <= tolerance:
+        raise RuntimeError(f"the systems do not do the same: their first losses are {losses}")
+
+
+def _unit(step: Step, batch_size: int, device: torch.device) -> Callable[[], int]:
+    count = 1 if device.type == "cpu" else 10  # enough to keep a GPU busy between two waits
+
+    def work() -> int:
+        for _ in range(count):
+            step()
+        _synchronize(device)
+        return count * batch_size
+
+    return work
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _allocated(device: torch.device) -> int:
+    return torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
+
+
+def _peak_memory(step: Step, static: int, device: torch.device) -> float:
+    """Bytes of a system's own: weights, and the most that a step adds; 0 on the CPU."""
+    if device.type != "cuda":
+        return 0.0
+    torch.cuda.reset_peak_memory_stats(device)
+    before = _allocated(device)
+    step()
+    return static + torch.cuda.max_memory_allocated(device) - before
+
+
+def _settings(
+    settings: PretrainSettings,
+    device: torch.device,
+    dtype: torch.dtype,
+    rounds: int,
+    seconds: float,
+) -> dict[str, Any]:
+    return {
+        "backbone": settings.model.backbone,
+        "head": settings.model.head,
+        "size": settings.model.size,
+        "queue": settings.model.queue,
+        "batch_size": settings.data.batch_size,
+        "precision": str(dtype),
+        "compile": settings.train.compile,
+        "device": str(device),
+        "threads": torch.get_num_threads(),
+        "rounds": rounds,
+        "seconds": seconds,
+    }
