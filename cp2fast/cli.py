@@ -169,3 +169,32 @@ def doctor(
 
     if not run_doctor(settings, json):
         sys.exit(1)
+
+
+@app.command(
+    help="Pack a folder of images or tar shards: smaller images, in few files.\n\n"
+    "OUT ends in .beton (FFCV's format) or .tar, or is a folder for tar shards. A pack that was "
+    "stopped goes on when the same command is given again.\n\n"
+    "\b\nExamples:\n"
+    "  cp2fast pack photos photos.beton --max-side 512\n"
+    "  cp2fast pack photos shards/ --keep-bytes"
+)
+def pack(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder, .tar, or .beton.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="FILE.beton, FILE.tar, or a folder.")],
+    max_side: Annotated[
+        int | None, typer.Option(min=1, help="Reduce images whose longer side is more than this.")
+    ] = None,
+    quality: Annotated[int, typer.Option(min=1, max=100, help="Of JPEG encoded anew.")] = 90,
+    keep_bytes: Annotated[
+        bool, typer.Option("--keep-bytes", help="Leave JPEG as it is where it fits.")
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Threads (default: all cores).")
+    ] = None,
+    shard_size: Annotated[int, typer.Option(min=1, help="Images a shard.")] = 1000,
+) -> None:
+    """Parse, then pack."""
+    from cp2fast.data.pack_command import run_pack
+
+    run_pack(source, out, max_side, quality, keep_bytes, workers, shard_size)

@@ -7,9 +7,17 @@ declarations; ``recipes.py`` reads them from files and ``KEY=VALUE``.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationInfo,
+    field_validator,
+)
 
 from cp2fast.errors import UserError
 
@@ -21,17 +29,21 @@ class Section(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _no_switches(cls, value: object) -> object:
+    def _no_switches(cls, value: object, info: ValidationInfo) -> object:
         """YAML reads yes, no, on and off as booleans, which Python would take for 1 and 0."""
-        if isinstance(value, bool):
-            raise ValueError("input should not be yes, no, true or false")
-        return value
+        if not isinstance(value, bool):
+            return value
+        if "on" in get_args(cls.model_fields[str(info.field_name)].annotation):
+            return "on" if value else "off"
+        raise ValueError("input should not be yes, no, true or false")
 
 
 class DataSettings(Section):
     """Where the images come from and how they become a batch."""
 
-    root: Path | None = Field(None, description="folder of images; no labels needed")
+    root: Path | None = Field(
+        None, description="folder of images, tar shards or .beton; no labels needed"
+    )
     scenes: int = Field(
         0, ge=0, description="with no data.root: generate this many scenes in ./demo-data"
     )
@@ -45,8 +57,12 @@ class DataSettings(Section):
         "batch",
         description="from the same batch (one decode a sample) or two more images (three decodes)",
     )
-    batch_size: PositiveInt = Field(256, description="samples a step and process")
-    workers: int = Field(2, ge=0, description="decoding threads (dali) or processes (torch)")
+    order: Literal["random", "quasi_random", "sequential"] = Field(
+        "random",
+        description="of an epoch; quasi_random reads close to what it read before, for slow disks",
+    )
+    batch_size: PositiveInt = Field(256, description="samples a forward pass and process")
+    workers: int = Field(2, ge=0, description="decoding threads (dali, ffcv) or processes (torch)")
     max_pixels: PositiveInt = Field(
         100_000_000, description="an image of more pixels is refused as a bad file"
     )
@@ -86,8 +102,26 @@ class TrainSettings(Section):
     steps: PositiveInt | None = Field(None, description="total steps; overrides train.epochs")
     seed: int = Field(0, ge=0, description="of the weights, the order and the augmentation")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto is the GPU if any")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="of the arithmetic; auto is bf16 on GPUs that have it, else fp32"
+    )
+    compile: Literal["auto", "on", "off"] = Field(
+        "auto", description="torch.compile the encoders; auto does so for a GPU"
+    )
+    accumulate: PositiveInt = Field(
+        1, description="batches a step: gradients are averaged over them before the optimiser's"
+    )
+    start_size: PositiveInt | None = Field(
+        None, description="side of the first images, growing to model.size in steps of 32"
+    )
+    timeout_minutes: float = Field(
+        10.0, gt=0, description="a process that is silent for so long ends the run"
+    )
     optimizer: Literal["sgd", "adamw"] = Field("sgd", description="optimiser")
     lr: PositiveFloat = Field(0.015, description="peak learning rate; the paper's is for batch 256")
+    lr_scaling: Literal["none", "linear"] = Field(
+        "none", description="linear multiplies train.lr by the samples a step / 256"
+    )
     momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
     weight_decay: float = Field(1e-4, ge=0, description="of every trained parameter")
     log_every: PositiveInt = Field(10, description="steps between two logged ones")
@@ -108,6 +142,9 @@ class PretrainSettings(Section):
 MIN_IMAGES_FOR_BATCH_BACKGROUNDS = 3
 """A foreground and two different backgrounds."""
 
+SIZE_STEP = 32
+"""Pixels by which images grow from ``train.start_size``."""
+
 
 def check_pretrain(settings: PretrainSettings) -> None:
     """Refuse combinations that cannot work, naming the key to change.
@@ -127,6 +164,17 @@ def check_pretrain(settings: PretrainSettings) -> None:
     if data.batch_size == 1:
         raise UserError(
             "data.batch_size=1: batch normalisation needs at least 2 samples; use data.batch_size=2"
+        )
+    start = train.start_size
+    if start is not None and (start % SIZE_STEP or settings.model.size % SIZE_STEP):
+        raise UserError(
+            f"train.start_size={start} with model.size={settings.model.size}: both must be "
+            f"multiples of {SIZE_STEP}"
+        )
+    if start is not None and start > settings.model.size:
+        raise UserError(
+            f"train.start_size={start} is above model.size={settings.model.size}: images grow, "
+            "they do not shrink; choose a smaller start"
         )
     if data.decode == "gpu" and train.device == "cpu":
         raise UserError(

@@ -106,7 +106,9 @@ def integers(
     return (uniform(seed, stream, epoch, index, block) * count).astype(np.int64)
 
 
-def permutation(seed: int, stream: Stream, epoch: int, count: int) -> NDArray[np.int64]:
+def permutation(
+    seed: int, stream: Stream, epoch: int, count: int, block: int = 0
+) -> NDArray[np.int64]:
     """A uniform permutation of ``range(count)``: the numbers sorted by their random keys."""
-    random = words(seed, stream, epoch, np.arange(count)).astype(np.uint64)
+    random = words(seed, stream, epoch, np.arange(count), block).astype(np.uint64)
     return np.argsort((random[:, 0] << _WORD) | random[:, 1], kind="stable")

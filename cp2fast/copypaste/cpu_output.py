@@ -15,12 +15,11 @@ FLOAT32, BFLOAT16, FLOAT16 = range(3)
 _Floats = NDArray[np.float32]
 
 _ZERO = np.float32(0)
-_FLOAT16_STEPS = np.float32(2**24)
-"""The smallest float16 is one over this."""
 _MEAN_RED, _MEAN_GREEN, _MEAN_BLUE = IMAGENET_MEAN
 _STD_RED, _STD_GREEN, _STD_BLUE = IMAGENET_STD
 
 _gaussian, _normalise = jit(pixel.gaussian), jit(pixel.normalise)
+_bfloat16_bits, _float16_bits = jit(pixel.bfloat16_bits), jit(pixel.float16_bits)
 
 
 @jit
@@ -85,18 +84,3 @@ def store(
     elif kind == FLOAT16:
         for i in range(len(row)):
             half[i] = _float16_bits(row[i], bits[i])
-
-
-@jit
-def _bfloat16_bits(bits: np.uint32) -> np.uint32:
-    """A float32 rounded to bfloat16, ties to even."""
-    return (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
-
-
-@jit
-def _float16_bits(value: np.float32, bits: np.uint32) -> np.uint32:
-    """A float32 below 65,504 rounded to float16, ties to even; ``bits`` are its own."""
-    magnitude = bits & 0x7FFFFFFF
-    normal = (magnitude - (112 << 23) + 0xFFF + ((magnitude >> 13) & 1)) >> 13
-    subnormal = np.uint32(np.rint(abs(value) * _FLOAT16_STEPS))
-    return ((bits >> 16) & 0x8000) | (normal if magnitude >= 113 << 23 else subnormal)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import fields
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from cp2fast.batch import CopyPasteBatch, RaggedBatch
+from cp2fast.copypaste.backends import Backend, implementation
 from cp2fast.copypaste.parameters import Parameters
 from cp2fast.copypaste.validate import validate
-
-Backend = Literal["auto", "reference", "cpu", "cuda"]
 
 
 def copy_paste(
@@ -22,16 +19,19 @@ def copy_paste(
     size: int,
     dtype: torch.dtype = torch.float32,
     backend: Backend = "auto",
+    device: torch.device | None = None,
 ) -> CopyPasteBatch:
     """Cut, augment and paste: the composed query and key of every sample.
 
     Args:
-        batch: the images, on the device where the work is to be done.
-        parameters: of B samples; they are moved to the batch's device.
+        batch: the images.
+        parameters: of B samples.
         size: side S of the output in pixels.
         dtype: of the composed images: float32, bfloat16 or float16.
         backend: ``reference`` is kornia and torch, slow, anywhere; ``cpu`` is numba on all cores;
-            ``auto`` takes the fastest for the device.
+            ``cuda`` is numba-cuda; ``auto`` takes the fastest that works on the device.
+        device: where the work is done; by default where the batch is. What comes from the CPU is
+            checked there, before it is moved.
 
     Returns:
         query and key ``[B, 3, S, S]``, channels-last and ImageNet-normalised, and their masks.
@@ -41,6 +41,8 @@ def copy_paste(
     """
     if not torch.compiler.is_compiling():
         validate(batch, parameters, size, dtype)
+    if device is not None:
+        batch = batch.to(device)
     parameters = parameters.to(batch.pixels.device)
     return CopyPasteBatch(
         *torch.ops.cp2fast.copy_paste(
@@ -82,27 +84,7 @@ def _copy_paste(
             *(source, box, flip, jitter, factor, order, grey, sigma, paste),
         )
     ]
-    return _implementation(backend, pixels.device)(*tensors, size, dtype)
-
-
-def _implementation(
-    backend: str, device: torch.device
-) -> Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]]:
-    if backend == "auto":
-        backend = "cpu" if device.type == "cpu" else "reference"
-    if backend == "cpu":
-        if device.type != "cpu":
-            raise ValueError(f"backend 'cpu' takes tensors on the CPU, not on {device}")
-        from cp2fast.copypaste.cpu import copy_paste_cpu
-
-        return copy_paste_cpu
-    if backend == "reference":
-        from cp2fast.copypaste.reference import copy_paste_reference
-
-        return copy_paste_reference
-    if backend == "cuda":
-        raise ValueError("backend 'cuda' is not there yet; use 'auto' or 'reference' on a GPU")
-    raise ValueError(f"backend must be auto, reference, cpu or cuda: '{backend}'")
+    return implementation(backend, pixels.device)(*tensors, size, dtype)
 
 
 @_copy_paste.register_fake

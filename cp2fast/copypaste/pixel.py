@@ -17,6 +17,8 @@ IMAGENET_STD = (np.float32(0.229), np.float32(0.224), np.float32(0.225))
 _ZERO, _HALF, _ONE, _TWO, _FOUR, _SIX = (np.float32(x) for x in (0, 0.5, 1, 2, 4, 6))
 _LUMA_RED, _LUMA_GREEN, _LUMA_BLUE = (np.float32(x) for x in (0.299, 0.587, 0.114))
 _LEAST_CHROMA = np.float32(1e-12)
+_FLOAT16_STEPS = np.float32(2**24)  # the smallest float16 is one over this
+_WHOLE = np.float32(2**23)
 
 
 def triangle(distance: np.float32) -> np.float32:
@@ -78,3 +80,17 @@ def shift_hue(
 def normalise(value: np.float32, mean: np.float32, std: np.float32) -> np.float32:
     """Zero mean and unit deviation."""
     return (value - mean) * (_ONE / std)
+
+
+def bfloat16_bits(bits: int) -> int:
+    """The bits of a float32 rounded to bfloat16, ties to even."""
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16) & 0xFFFF
+
+
+def float16_bits(value: np.float32, bits: int) -> int:
+    """A float32 below 65,504 rounded to float16, ties to even; ``bits`` are its own."""
+    magnitude = bits & 0x7FFFFFFF
+    normal = (magnitude - (112 << 23) + 0xFFF + ((magnitude >> 13) & 1)) >> 13
+    # Adding and taking away 2^23 leaves a float32 rounded to a whole number, ties to even.
+    subnormal = int((abs(value) * _FLOAT16_STEPS + _WHOLE) - _WHOLE)
+    return ((bits >> 16) & 0x8000) | (normal if magnitude >= 113 << 23 else subnormal)

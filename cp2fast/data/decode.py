@@ -7,6 +7,7 @@ else: CMYK and other rare JPEG, PNG of every kind, WebP, and what only has the n
 from __future__ import annotations
 
 import io
+import warnings
 
 import numpy as np
 import torch
@@ -20,6 +21,9 @@ try:
     from torchvision.io import ImageReadMode, decode_jpeg
 except ImportError:  # torchvision 0.29 announces that a later one will be without its decoders.
     decode_jpeg = None
+
+# The limit is data.max_pixels; Pillow would warn of less and refuse more on its own account.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 _PILLOW_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 
@@ -74,11 +78,16 @@ def check_jpeg(encoded: bytes, max_pixels: int) -> jpeg.Header:
     header = jpeg.read_header(encoded)
     if header is None:
         raise BadImage("broken JPEG header")
-    _check_size(header.height, header.width, max_pixels)
+    check_size(header.height, header.width, max_pixels)
     return header
 
 
-def _check_size(height: int, width: int, max_pixels: int) -> None:
+def check_size(height: int, width: int, max_pixels: int) -> None:
+    """Refuse an image of too many pixels.
+
+    Raises:
+        BadImage: it is one.
+    """
     if height * width > max_pixels:
         raise BadImage(f"{width} x {height} pixels are more than data.max_pixels={max_pixels}")
 
@@ -97,11 +106,13 @@ def _decode_common_jpeg(encoded: bytes) -> Tensor:
 def _decode_with_pillow(encoded: bytes, max_pixels: int) -> Tensor:
     try:
         with Image.open(io.BytesIO(encoded), formats=_PILLOW_FORMATS) as image:
-            _check_size(image.height, image.width, max_pixels)
+            check_size(image.height, image.width, max_pixels)
             image.load()
             return torch.from_numpy(np.array(_to_rgb(ImageOps.exif_transpose(image))))
     except BadImage:
         raise
+    except Image.DecompressionBombError as error:
+        raise BadImage("more pixels than Pillow decodes") from error
     except UnidentifiedImageError as error:
         raise BadImage("not an image of a known format") from error
     except Exception as error:  # Pillow raises almost anything on a damaged file.

@@ -1,4 +1,4 @@
-"""The images of a data set, in an order that never changes: a folder's, or those in tar shards."""
+"""The images of a data set, in an order that never changes: of a folder, shards or a ``.beton``."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import errno
 import os
 import stat
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cp2fast.data.beton import JPEG, encoded_image, is_beton, list_samples
 from cp2fast.data.shards import (
     COMPRESSED_SUFFIXES,
     Member,
@@ -35,15 +36,18 @@ class ImageSet:
 
     Attributes:
         kind: what holds the images.
-        names: bytes ``[N]``: paths of files, or of members inside their shard.
-        shards: paths of the shards; none in a folder.
+        names: bytes ``[N]``: paths of files, or of members inside their shard; a
+            ``.beton`` knows no names, so numbers.
+        shards: paths of the shards, or of the ``.beton``; none in a folder.
         places: int64 ``[N, 3]``: shard, offset and size of each image; ``[0, 3]`` in a folder.
+        pixels: int64 ``[N, 3]``: height, width and mode in a ``.beton``; else ``[0, 3]``.
     """
 
     kind: Literal["folder", "shards", "beton"]
     names: NDArray[np.bytes_]
     shards: tuple[str, ...]
     places: NDArray[np.int64]
+    pixels: NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 3), np.int64))
 
     @staticmethod
     def of_files(paths: Iterable[str | Path]) -> ImageSet:
@@ -60,6 +64,19 @@ class ImageSet:
             _encode(member.name for member in members),
             tuple(map(str, shards)),
             np.array([(number[m.shard], m.offset, m.size) for m in members], np.int64),
+        )
+
+    @staticmethod
+    def of_beton(path: Path) -> ImageSet:
+        """The images of a file in FFCV's format."""
+        samples = list_samples(path)
+        suffixes = np.where(samples["mode"] == JPEG, b".jpg", b".png").astype(np.bytes_)
+        return ImageSet(
+            "beton",
+            np.char.add(np.arange(len(samples)).astype(np.bytes_), suffixes),
+            (str(path),),
+            np.stack([np.zeros(len(samples), np.int64), samples["offset"], samples["size"]], 1),
+            np.stack([samples["height"], samples["width"], samples["mode"]], 1),
         )
 
     def __len__(self) -> int:
@@ -81,7 +98,14 @@ class ImageSet:
         if self.kind == "folder":
             return _read_file(self.names[index])
         shard, offset, size = self.places[index].tolist()
-        return read_member(self.shards[shard], offset, size)
+        data = read_member(self.shards[shard], offset, size)
+        return encoded_image(data, *self.pixels[index].tolist()) if self.kind == "beton" else data
+
+    def largest(self) -> int:
+        """Bytes of the largest encoded image; an unreadable one counts as empty."""
+        if self.kind == "folder":
+            return max(map(_file_size, self.names))
+        return int(self.places[:, 2].max())
 
 
 def list_images(root: Path) -> ImageSet:
@@ -93,6 +117,7 @@ def list_images(root: Path) -> ImageSet:
     ``JPEGImages`` is taken: the masks beside it are not photos.
 
     Of a ``.tar`` file, or of a folder with such files in it, the images inside (``shards.py``).
+    Of a ``.beton``, its samples (``beton.py``).
 
     Raises:
         UserError: ``root`` is missing, is neither a folder nor a shard, holds no image or both
@@ -103,9 +128,12 @@ def list_images(root: Path) -> ImageSet:
     if root.is_dir():
         photos = root / _VOC_PHOTOS
         return _list_folder(photos if photos.is_dir() else root)
+    if is_beton(root.name):
+        return ImageSet.of_beton(root)
     if not is_shard(root.name) and not root.name.lower().endswith(COMPRESSED_SUFFIXES):
         raise UserError(
-            f"{root} is neither a folder nor a .tar shard: set data.root to what holds the images"
+            f"{root} is neither a folder nor a .tar shard nor a .beton: set data.root to what "
+            "holds the images"
         )
     return _list_shards(root)
 
@@ -182,3 +210,10 @@ def _read_file(path: bytes) -> bytes:
 
 def _open_without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _file_size(path: bytes) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0

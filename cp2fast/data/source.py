@@ -12,23 +12,21 @@ from numpy.typing import NDArray
 
 from cp2fast.batch import RaggedBatch
 from cp2fast.config import DataSettings
+from cp2fast.data import turbojpeg
 from cp2fast.data.bad_images import BadImages
 from cp2fast.data.dali_source import open_dali
+from cp2fast.data.ffcv_source import open_ffcv
 from cp2fast.data.images import ImageSet
 from cp2fast.data.torch_source import open_torch
 from cp2fast.errors import UserError
 
-_INSTALL = {
-    "dali": "pip install nvidia-dali-cuda130",
-    "ffcv": "apt-get install libopencv-dev libturbojpeg0-dev pkg-config && pip install ffcv",
-}
-_MODULES = {"dali": "nvidia.dali", "ffcv": "ffcv"}
+_INSTALL_DALI = "pip install nvidia-dali-cuda130"
 
 
 class Choice(NamedTuple):
     """A source, where it decodes JPEG, and why it was chosen, in one line."""
 
-    name: Literal["dali", "torch"]
+    name: Literal["dali", "ffcv", "torch"]
     decode: Literal["cpu", "gpu"]
     reason: str
 
@@ -38,7 +36,7 @@ def available_sources() -> dict[str, str | None]:
 
     A library that is missing or broken is reported, never raised.
     """
-    return {"torch": None} | {name: _problem(name) for name in _MODULES}
+    return {"torch": None, "dali": _dali_problem(), "ffcv": turbojpeg.problem()}
 
 
 def choose_source(settings: DataSettings, images: ImageSet, device: torch.device) -> Choice:
@@ -55,17 +53,23 @@ def choose_source(settings: DataSettings, images: ImageSet, device: torch.device
     on_gpu = settings.decode == "gpu"
     if on_gpu and device.type != "cuda":
         raise UserError("data.decode=gpu needs a GPU to train on: set data.decode=cpu")
-    if settings.source == "ffcv":
+    if settings.source == "ffcv" and images.kind != "beton":
         raise UserError(
-            "data.source=ffcv reads .beton files, not a folder of images: set data.source=dali or "
-            "data.source=torch"
+            "data.source=ffcv reads .beton files: make one with cp2fast pack DIR FILE.beton and "
+            "set data.root=FILE.beton, or set data.source=dali or data.source=torch"
         )
-    problem = None if settings.source == "torch" else _problem("dali")
+    if settings.source in ("auto", "ffcv") and images.kind == "beton" and not on_gpu:
+        problem = turbojpeg.problem()
+        if not problem:
+            return Choice("ffcv", "cpu", "the data set is a .beton")
+        if settings.source == "ffcv":
+            raise UserError(problem)
+    problem = None if settings.source == "torch" else _dali_problem()
     if settings.source == "dali" or on_gpu:
+        if settings.source not in ("auto", "dali"):
+            raise UserError("data.decode=gpu needs DALI: set data.source=dali or data.decode=cpu")
         if problem:
             raise UserError(problem)
-        if settings.source == "torch":
-            raise UserError("data.decode=gpu needs DALI: set data.source=dali or data.decode=cpu")
         asked = f"data.source={settings.source}, data.decode={settings.decode}"
         return Choice("dali", "gpu" if on_gpu else "cpu", asked)
     if settings.source == "torch":
@@ -78,6 +82,7 @@ def choose_source(settings: DataSettings, images: ImageSet, device: torch.device
 
 
 def open_source(
+    choice: Choice,
     settings: DataSettings,
     images: ImageSet,
     plan: Iterator[NDArray[np.int64]],
@@ -85,9 +90,10 @@ def open_source(
     device: torch.device,
     bad: BadImages,
 ) -> Iterator[RaggedBatch]:
-    """The batches of ``plan``, decoded by the source that ``choose_source`` names.
+    """The batches of ``plan``, decoded by the source that was chosen.
 
     Args:
+        choice: of ``choose_source``, for the same data set and device.
         settings: of the data.
         images: the data set, as ``list_images`` gives it.
         plan: image numbers of each batch.
@@ -96,9 +102,8 @@ def open_source(
         bad: where bad images are counted and listed.
 
     Raises:
-        UserError: as ``choose_source``; while iterating, too many bad images or a dead decoder.
+        UserError: while iterating, too many bad images or a dead decoder.
     """
-    choice = choose_source(settings, images, device)
     if choice.name == "dali":
         return open_dali(
             images,
@@ -106,6 +111,15 @@ def open_source(
             seed=seed,
             threads=settings.workers,
             gpu=device if choice.decode == "gpu" else None,
+            max_pixels=settings.max_pixels,
+            bad=bad,
+        )
+    if choice.name == "ffcv":
+        return open_ffcv(
+            images,
+            plan,
+            seed=seed,
+            threads=settings.workers,
             max_pixels=settings.max_pixels,
             bad=bad,
         )
@@ -119,15 +133,11 @@ def open_source(
     )
 
 
-def _problem(name: str) -> str | None:
-    module = _MODULES[name]
-    threads = torch.get_num_threads()
+def _dali_problem() -> str | None:
     try:
-        importlib.import_module(module)
+        importlib.import_module("nvidia.dali")
     except ModuleNotFoundError:
-        return f"{module} is not installed: {_INSTALL[name]}"
+        return f"nvidia.dali is not installed: {_INSTALL_DALI}"
     except Exception as error:  # A broken library can raise anything while it is imported.
-        return f"{module} is installed but broken ({error}): {_INSTALL[name]}"
-    finally:
-        torch.set_num_threads(threads)  # FFCV sets it to 1 for the whole process.
+        return f"nvidia.dali is installed but broken ({error}): {_INSTALL_DALI}"
     return None

@@ -15,11 +15,12 @@ from cp2fast.batch import RaggedBatch
 from cp2fast.config import DataSettings
 from cp2fast.data.bad_images import BadImages
 from cp2fast.data.images import ImageSet
-from cp2fast.data.source import open_source
+from cp2fast.data.source import Choice, open_source
 
 
 @contextmanager
 def opened(
+    choice: Choice,
     data: DataSettings,
     images: ImageSet,
     plan: Iterator[NDArray[np.int64]],
@@ -35,7 +36,7 @@ def opened(
     """
     with tempfile.TemporaryDirectory() as folder:
         bad = BadImages(Path(folder), max_fraction=1)
-        batches = open_source(data, images, plan, seed, device, bad)
+        batches = open_source(choice, data, images, plan, seed, device, bad)
         try:
             yield batches, bad
         finally:

@@ -79,7 +79,13 @@ class CP2(nn.Module):
         self.encoder_k = copy.deepcopy(encoder).requires_grad_(False)
 
     def forward(
-        self, query: Tensor, key: Tensor, query_mask: Tensor, key_mask: Tensor
+        self,
+        query: Tensor,
+        key: Tensor,
+        query_mask: Tensor,
+        key_mask: Tensor,
+        *,
+        move_key_encoder: bool = True,
     ) -> CP2Output:
         """Contrast one batch of composed pairs, and take its keys into the queue.
 
@@ -88,10 +94,12 @@ class CP2(nn.Module):
             key: as ``query``.
             query_mask: ``[B, S, S]``, True on the foreground.
             key_mask: as ``query_mask``.
+            move_key_encoder: False for all but the first batch of an optimiser's step.
         """
         query_BCX = _unit(self.encoder_q.embed(query))
         with torch.no_grad():
-            self._update_key_encoder()
+            if move_key_encoder:
+                self._update_key_encoder()
             key_BCY = self._embed_keys(key)
         return self._contrast(
             query_BCX, key_BCY, self._cells(query_mask, query_BCX), self._cells(key_mask, key_BCY)
@@ -132,9 +140,8 @@ class CP2(nn.Module):
         with torch.autocast(query_BCX.device.type, enabled=False):
             query_BC = pool_instances(query_BCX, query_mask_BX)
             key_BC = pool_instances(key_BCY, key_mask_BY)
-            # The backward pass reads the queue as it is now; enqueue then writes into it.
             loss_instance, logits = instance_loss(
-                query_BC, key_BC, self.queue.clone(), settings.temperature
+                query_BC, key_BC, self.queue, settings.temperature
             )
             similarity_BXY = similarities(query_BCX, key_BCY)
             positive_BXY = positive_pairs(query_mask_BX, key_mask_BY)
@@ -146,7 +153,7 @@ class CP2(nn.Module):
             loss=loss_instance + settings.dense_weight * loss_dense,
             loss_instance=loss_instance.detach(),
             loss_dense=loss_dense.detach(),
-            accuracy_instance=accuracy_instance(logits.detach()),
+            accuracy_instance=accuracy_instance(logits),
             accuracy_dense=accuracy_dense(similarity_BXY, positive_BXY),
             similarity_gap=similarity_gap(similarity_BXY, query_mask_BX, key_mask_BY),
             embedding_deviation=query_BC.detach().std(dim=0, correction=0).mean(),

@@ -25,7 +25,7 @@ def shuffle(batch: Tensor) -> Tensor:
     received = torch.empty_like(batch, memory_format=torch.contiguous_format)
     sent_to, from_ = _counts(len(batch))
     dist.all_to_all_single(received, batch[_deal(batch)].contiguous(), from_, sent_to)
-    return received
+    return torch.empty_like(batch).copy_(received)  # in the memory format that it came in
 
 
 def unshuffle(batch: Tensor) -> Tensor:

@@ -13,6 +13,8 @@ from collections import OrderedDict
 import torch
 from torch import Tensor, nn
 
+from cp2fast.model.dilated import DilatedConv2d
+
 ASPP_DILATIONS = (1, 6, 12, 18)
 DROPOUT = 0.1
 
@@ -66,10 +68,10 @@ def conv_bn_relu(
     in_channels: int, out_channels: int, kernel: int, dilation: int = 1
 ) -> nn.Sequential:
     """A convolution that keeps the map's size, batch norm and ReLU; He-initialised by fan-out."""
-    padding = dilation * (kernel // 2)
-    conv = nn.Conv2d(
-        in_channels, out_channels, kernel, padding=padding, dilation=dilation, bias=False
-    )
+    if dilation == 1:
+        conv = nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, bias=False)
+    else:
+        conv = DilatedConv2d(in_channels, out_channels, dilation)
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
     return nn.Sequential(
         OrderedDict(conv=conv, bn=nn.BatchNorm2d(out_channels), activate=nn.ReLU(inplace=True))

@@ -6,7 +6,7 @@ and of the features' dtype.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -28,15 +28,37 @@ def instance_loss(
 ) -> tuple[Tensor, Tensor]:
     """InfoNCE of each query against its key and the queue (He et al., MoCo, CVPR 2020).
 
-    All vectors are unit vectors.
+    All vectors are unit vectors. Only the query has a gradient. It is found together with the
+    loss, so the queue may be written to at once, before the backward pass: no copy of it is kept.
 
     Returns:
-        The mean loss, and the logits ``[B, 1 + K]`` with the positive first.
+        The mean loss, and the logits ``[B, 1 + K]`` with the positive first, without gradient.
     """
-    positive_B1 = (query_BC * key_BC).sum(dim=1, keepdim=True)
-    logits = torch.cat([positive_B1, query_BC @ queue_CK], dim=1) / temperature
-    target = torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
-    return F.cross_entropy(logits, target), logits
+    loss, logits = _InfoNCE.apply(query_BC, key_BC, queue_CK, temperature)
+    return loss, logits
+
+
+class _InfoNCE(torch.autograd.Function):
+    """``F.cross_entropy`` of the logits with target 0; keeps ``[B, C]`` for the backward pass."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, query_BC: Tensor, key_BC: Tensor, queue_CK: Tensor, temperature: float
+    ) -> tuple[Tensor, Tensor]:
+        positive_B1 = (query_BC * key_BC).sum(dim=1, keepdim=True)
+        logits = torch.cat([positive_B1, query_BC @ queue_CK], dim=1) / temperature
+        log_probability = logits.log_softmax(dim=1)
+        surplus = log_probability.exp()
+        surplus[:, 0] -= 1
+        grad_query_BC = surplus[:, :1] * key_BC + surplus[:, 1:] @ queue_CK.T
+        ctx.save_for_backward(grad_query_BC / (temperature * len(query_BC)))
+        ctx.mark_non_differentiable(logits)
+        return -log_probability[:, 0].mean(), logits
+
+    @staticmethod
+    def backward(ctx: Any, grad_loss: Tensor, _: Tensor) -> tuple[Tensor, None, None, None]:
+        (grad_query_BC,) = ctx.saved_tensors
+        return grad_loss * grad_query_BC, None, None, None
 
 
 def similarities(query_BCX: Tensor, key_BCY: Tensor) -> Tensor:

@@ -1,8 +1,11 @@
-"""Checkpoints: written whole or not at all, read without running code."""
+"""Checkpoints: written whole or not at all, checked when read, read without running code."""
 
 from __future__ import annotations
 
 import pickle
+import zipfile
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +25,22 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any], keep: int) -
         step: steps done.
         state: what ``load_checkpoint`` gives back.
         keep: how many of the newest checkpoints stay.
+
+    Raises:
+        UserError: the disk does not take it; the checkpoints before it are as they were.
     """
     path = folder / f"step_{step:09d}.pt"
-    with atomic_write(path) as file:
-        torch.save(state, file)
+    try:
+        with atomic_write(path) as file:
+            torch.save(state, file)
+    except (OSError, RuntimeError) as error:  # torch reports some failed writes as RuntimeError
+        cause = error if isinstance(error, OSError) else error.__context__
+        if not isinstance(cause, OSError):
+            raise
+        raise UserError(
+            f"cannot write {path}: {cause.strerror}; the checkpoints before it are intact: make "
+            "room, then go on with --resume"
+        ) from error
     for old in list_checkpoints(folder)[:-keep]:
         old.unlink(missing_ok=True)
     return path
@@ -34,6 +49,43 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any], keep: int) -
 def list_checkpoints(folder: Path) -> list[Path]:
     """The checkpoints, oldest first."""
     return sorted(folder.glob(_PATTERN))
+
+
+def newest_intact(folder: Path, say: Callable[[str], None]) -> Path | None:
+    """The newest checkpoint that is not damaged; None where there is no checkpoint at all.
+
+    Args:
+        folder: the run folder's ``checkpoints/``.
+        say: tells the user of each damaged one.
+
+    Raises:
+        UserError: all are damaged.
+    """
+    found = list_checkpoints(folder)
+    for path in reversed(found):
+        problem = damage(path)
+        if problem is None:
+            return path
+        say(f"{path} is damaged ({problem}): going back to the checkpoint before it")
+    if found:
+        raise UserError(
+            f"all {len(found)} checkpoints in {folder} are damaged: start another run with --out "
+            "DIR"
+        )
+    return None
+
+
+def damage(path: Path) -> str | None:
+    """What is wrong with a checkpoint file; None if its checksums are right.
+
+    The file is a zip archive, with a CRC-32 of each tensor, which ``torch.load`` does not check.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            member = archive.testzip()
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError) as error:
+        return str(error)
+    return None if member is None else f"the checksum of {member} is wrong"
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

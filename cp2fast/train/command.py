@@ -8,37 +8,48 @@ from pathlib import Path
 from rich.console import Console
 
 from cp2fast.config import PretrainSettings
+from cp2fast.train.distributed import (
+    Agreement,
+    device_of,
+    process_group,
+    ranks_from_environment,
+    was_restarted,
+)
 from cp2fast.train.pretrain import pretrain, summary
-from cp2fast.train.run import begin, resume
+from cp2fast.train.run import Processes, Run, begin, resume
 from cp2fast.train.run_folder import RunFolder
 
 
 def run_pretrain(settings: PretrainSettings, path: Path, resuming: bool) -> None:
     """Begin or resume a run, train it, and say what came of it and what to do next.
 
+    A process that torchrun started again goes on from the last checkpoint, asked to or not.
+
     Raises:
         UserError: bad input; nothing was overwritten.
     """
-    console = Console(soft_wrap=True, highlight=False)
+    ranks = ranks_from_environment()
+    device = device_of(settings.train.device, ranks)
     folder = RunFolder(path)
-    run = resume(settings, folder, console) if resuming else begin(settings, folder, console)
-    if run.step >= run.total_steps:
-        console.print(f"{path} is complete: all {run.step} steps were run before")
-    else:
-        name, decode, reason = run.source
-        console.print(f"decoding by {name} on the {decode.upper()}: {reason}")
-        console.print(
-            f"pretraining {run.settings.model.backbone} on {len(run.images)} images of "
-            f"{run.settings.data.root} ({run.device}): steps {run.step + 1} to {run.total_steps}, "
-            f"{run.steps_per_epoch} an epoch; run folder {path}"
-        )
-        began, first = time.perf_counter(), run.step
-        complete = pretrain(run, console)
-        minutes, seconds = divmod(round(time.perf_counter() - began), 60)
-        console.print(f"{run.step - first} steps in {minutes} min {seconds} s; {summary(run)}")
-        if not complete:
-            console.print(f"stopped and saved; go on with: cp2fast pretrain --resume --out {path}")
-            return
+    console = Console(soft_wrap=True, highlight=False, quiet=not ranks.is_main)
+    with process_group(ranks, device, settings.train.timeout_minutes):
+        processes = Processes(ranks, device, Agreement(ranks))
+        restarted = was_restarted() and folder.holds_run
+        (resuming,) = processes.agreement.any(resuming or restarted)
+        start = resume if resuming else begin
+        run = start(settings, folder, processes, console)
+        if run.step >= run.total_steps:
+            console.print(f"{path} is complete: all {run.step} steps were run before")
+        else:
+            _announce(run, console)
+            began, first = time.perf_counter(), run.step
+            complete = pretrain(run, console)
+            minutes, seconds = divmod(round(time.perf_counter() - began), 60)
+            console.print(f"{run.step - first} steps in {minutes} min {seconds} s; {summary(run)}")
+            if not complete:
+                again = f"cp2fast pretrain --resume --out {path}"
+                console.print(f"stopped and saved; go on with: {again}")
+                return
     console.print(
         f"checkpoint in {folder.checkpoints}, pictures {folder.preview} and {folder.curves}"
     )
@@ -46,3 +57,14 @@ def run_pretrain(settings: PretrainSettings, path: Path, resuming: bool) -> None
         console.print("next, on your own photos: cp2fast pretrain r50 data.root=DIR")
     else:
         console.print(f"next, to start another run from these weights: model.init={path}")
+
+
+def _announce(run: Run, console: Console) -> None:
+    name, decode, reason = run.source
+    console.print(f"decoding by {name} on the {decode.upper()}: {reason}")
+    processes = "" if run.ranks.world == 1 else f"{run.ranks.world} x "
+    console.print(
+        f"pretraining {run.settings.model.backbone} on {len(run.images)} images of "
+        f"{run.settings.data.root} ({processes}{run.device.type}): steps {run.step + 1} to "
+        f"{run.total_steps}, {run.steps_per_epoch} an epoch; run folder {run.folder.path}"
+    )

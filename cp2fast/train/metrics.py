@@ -30,6 +30,8 @@ class Metrics:
         accuracy_dense: share of images whose most similar pair of cells is foreground twice.
         similarity_gap: mean cosine of query foreground cells to key foreground cells minus to key
             background cells.
+        embedding_std: standard deviation of the query vectors over the batch, mean of the channels;
+            1 / sqrt(channels) where they are spread, 0 where all images look alike.
         queue_fill: share of the queue that holds keys rather than its random start.
         lr: learning rate of this step.
         images_per_second: samples over all processes since the last logged step.
@@ -44,6 +46,7 @@ class Metrics:
     accuracy_instance: float
     accuracy_dense: float
     similarity_gap: float
+    embedding_std: float
     queue_fill: float
     lr: float
     images_per_second: float
@@ -58,8 +61,21 @@ class Log(Protocol):
 
 
 @contextmanager
-def metrics_log(run: RunFolder, first_step: int, last_step: int, console: Console) -> Iterator[Log]:
-    """Log to ``metrics.jsonl``, TensorBoard and a progress bar; all are flushed at each row."""
+def metrics_log(
+    run: RunFolder, first_step: int, last_step: int, console: Console, is_main: bool
+) -> Iterator[Log]:
+    """Log to ``metrics.jsonl``, TensorBoard and a progress bar; all are flushed at each row.
+
+    Args:
+        run: where to.
+        first_step: steps done before.
+        last_step: of the whole run.
+        console: of the progress bar.
+        is_main: nothing is logged by a process that is not the main one.
+    """
+    if not is_main:
+        yield lambda metrics: None
+        return
     bar = Progress(
         TextColumn("{task.completed:.0f}/{task.total:.0f}"),
         BarColumn(bar_width=None),

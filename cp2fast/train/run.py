@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import warnings
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from rich.console import Console
+from torch import nn
+from torch.amp.grad_scaler import GradScaler
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import SGD, AdamW, Optimizer
 
 from cp2fast import __version__, recipes
@@ -19,27 +23,64 @@ from cp2fast.errors import UserError
 from cp2fast.model.cp2 import CP2, build_cp2
 from cp2fast.model.weights import load_weights
 from cp2fast.train.batches import data_root
-from cp2fast.train.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
+from cp2fast.train.checkpoint import load_checkpoint, newest_intact, save_checkpoint
+from cp2fast.train.distributed import Agreement, Ranks
+from cp2fast.train.precision import dtype_of, grad_scaler
 from cp2fast.train.run_folder import RunFolder, atomic_write
+from cp2fast.train.schedule import scaled_by_batch
 
-_FIXED = ("model.", "data.background", "data.batch_size", "train.seed", "train.optimizer")
-"""A run cannot be continued with other values of these."""
+_FIXED = ("model.", "data.background", "data.order", "train.seed", "train.optimizer")
+"""A run cannot be continued with other values of these, nor with other samples a step."""
+
+
+@dataclass
+class Processes:
+    """Where a run runs: its processes, this one's device, and how they talk on the host."""
+
+    ranks: Ranks
+    device: torch.device
+    agreement: Agreement
 
 
 @dataclass
 class Run:
-    """Everything a step touches; ``step`` counts the steps done."""
+    """Everything a step touches; ``step`` counts the steps done.
+
+    Attributes:
+        network: the encoders and the queue.
+        trained: the network as the loop calls it: itself, or wrapped for several processes.
+        lr: peak learning rate, after scaling.
+    """
 
     settings: PretrainSettings
     folder: RunFolder
+    processes: Processes
     images: ImageSet
     source: Choice
-    device: torch.device
     network: CP2
+    trained: nn.Module
     optimizer: Optimizer
+    scaler: GradScaler
+    dtype: torch.dtype
+    lr: float
     bad: BadImages
     steps_per_epoch: int
-    step: int = 0
+    step: int = field(default=0)
+
+    @property
+    def device(self) -> torch.device:
+        """Of this process."""
+        return self.processes.device
+
+    @property
+    def ranks(self) -> Ranks:
+        """This process among those of the run."""
+        return self.processes.ranks
+
+    @property
+    def samples_per_step(self) -> int:
+        """Over all batches and processes."""
+        return _samples_per_step(self.settings, self.ranks)
 
     @property
     def total_steps(self) -> int:
@@ -48,36 +89,67 @@ class Run:
         return train.steps or train.epochs * self.steps_per_epoch
 
 
-def begin(settings: PretrainSettings, folder: RunFolder, console: Console) -> Run:
+def begin(
+    settings: PretrainSettings, folder: RunFolder, processes: Processes, console: Console
+) -> Run:
     """Build a new run; its folder is made last, when nothing else can fail.
 
     Raises:
         UserError: bad input; nothing was written but the demo data.
     """
-    run = _build(settings, folder)
+    run = _build(settings, folder, processes)
     _load_initial_weights(run, console)
-    folder.create(recipes.to_yaml(run.settings))
-    return run
+    if run.ranks.is_main:
+        folder.create(recipes.to_yaml(run.settings))
+    return _distributed(run)
 
 
-def resume(settings: PretrainSettings, folder: RunFolder, console: Console) -> Run:
-    """Build the run that ``folder`` holds, as it was at its newest checkpoint, or at its start.
+def resume(
+    settings: PretrainSettings, folder: RunFolder, processes: Processes, console: Console
+) -> Run:
+    """Build the run that ``folder`` holds, as it was at its newest intact checkpoint or its start.
 
     Raises:
-        UserError: there is none, or ``settings`` belong to another run.
+        UserError: there is none, all checkpoints are damaged, or ``settings`` belong to another
+            run.
     """
     _check_same_run(settings, folder)
-    found = list_checkpoints(folder.checkpoints)
-    checkpoint = load_checkpoint(found[-1]) if found else None
-    run = _build(settings, folder)
+    is_main = processes.ranks.is_main
+    path = newest_intact(folder.checkpoints, console.print) if is_main else None
+    path = processes.agreement.gather(path)[0]
+    checkpoint = None if path is None else load_checkpoint(path)
+    run = _build(settings, folder, processes)
     if checkpoint is None:
         _load_initial_weights(run, console)
     else:
         _restore(run, checkpoint)
-    folder.truncate_metrics(run.step)
-    with atomic_write(folder.config) as file:
-        file.write(recipes.to_yaml(run.settings).encode())
-    return run
+    if is_main:
+        folder.truncate_metrics(run.step)
+        with atomic_write(folder.config) as file:
+            file.write(recipes.to_yaml(run.settings).encode())
+    return _distributed(run)
+
+
+def save(run: Run) -> None:
+    """Write a checkpoint from which the run goes on bit for bit; the main process's business.
+
+    Raises:
+        UserError: the disk does not take it.
+    """
+    state = {
+        "kind": "pretrain",
+        "model": run.network.state_dict(),
+        "optimizer": run.optimizer.state_dict(),
+        "scaler": run.scaler.state_dict(),
+        "step": run.step,
+        "images": len(run.images),
+        "samples_per_step": run.samples_per_step,
+        "bad_images": run.bad.state_dict(),
+        "settings": run.settings.model_dump(mode="json"),
+        "versions": {"cp2fast": __version__, "torch": str(torch.__version__)},
+    }
+    keep = run.settings.train.checkpoint_keep
+    save_checkpoint(run.folder.checkpoints, run.step, state, keep)
 
 
 def _load_initial_weights(run: Run, console: Console) -> None:
@@ -93,46 +165,65 @@ def _restore(run: Run, checkpoint: dict[str, Any]) -> None:
             f"{run.folder.path} was begun with {checkpoint['images']}: restore them, or start "
             "another with --out DIR"
         )
+    if checkpoint["samples_per_step"] != run.samples_per_step:
+        raise UserError(
+            f"data.batch_size={run.settings.data.batch_size} x train.accumulate="
+            f"{run.settings.train.accumulate} x {run.ranks.world} processes are "
+            f"{run.samples_per_step} samples a step, but the run in {run.folder.path} was begun "
+            f"with {checkpoint['samples_per_step']}: keep that, or start another run with --out DIR"
+        )
     run.network.load_state_dict(checkpoint["model"])
     run.optimizer.load_state_dict(checkpoint["optimizer"])
+    run.scaler.load_state_dict(checkpoint["scaler"])
     run.bad.load_state_dict(checkpoint["bad_images"])
     run.step = checkpoint["step"]
 
 
-def save(run: Run) -> None:
-    """Write a checkpoint from which the run goes on bit for bit."""
-    state = {
-        "model": run.network.state_dict(),
-        "optimizer": run.optimizer.state_dict(),
-        "step": run.step,
-        "images": len(run.images),
-        "bad_images": run.bad.state_dict(),
-        "settings": run.settings.model_dump(mode="json"),
-        "versions": {"cp2fast": __version__, "torch": str(torch.__version__)},
-    }
-    keep = run.settings.train.checkpoint_keep
-    save_checkpoint(run.folder.checkpoints, run.step, state, keep)
-
-
-def _build(settings: PretrainSettings, folder: RunFolder) -> Run:
+def _build(settings: PretrainSettings, folder: RunFolder, processes: Processes) -> Run:
     check_pretrain(settings)
-    device = _device(settings.train)
-    root = data_root(settings.data)
+    device, train = processes.device, settings.train
+    dtype = dtype_of(train.precision, device)
+    with processes.agreement.main_first():  # the demo's images are generated once
+        root = data_root(settings.data)
     settings = settings.model_copy(update={"data": settings.data.model_copy(update={"root": root})})
     images = list_images(root)
-    network = build_cp2(settings.model, settings.train.seed)
+    samples = _samples_per_step(settings, processes.ranks)
+    network = build_cp2(settings.model, train.seed)
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Run(
         settings=settings,
         folder=folder,
+        processes=processes,
         images=images,
         source=choose_source(settings.data, images, device),
-        device=device,
         network=network,
-        optimizer=_optimizer(network, settings.train),
+        trained=network,
+        optimizer=_optimizer(network, train),
+        scaler=grad_scaler(dtype, device),
+        dtype=dtype,
+        lr=train.lr if train.lr_scaling == "none" else scaled_by_batch(train.lr, samples),
         bad=BadImages(folder.path, settings.data.max_bad_fraction),
-        steps_per_epoch=steps_per_epoch(len(images), settings.data.batch_size),
+        steps_per_epoch=steps_per_epoch(len(images), samples),
     )
+
+
+def _distributed(run: Run) -> Run:
+    """Wrap the network for several processes; its weights must be the right ones by now."""
+    if run.ranks.world > 1:
+        with warnings.catch_warnings():
+            # Newer versions call it forward_sync_buffers, which older ones do not know.
+            warnings.filterwarnings("ignore", "`broadcast_buffers`", FutureWarning)
+            run.trained = DistributedDataParallel(
+                run.network,
+                device_ids=[run.device] if run.device.type == "cuda" else None,
+                broadcast_buffers=False,
+                gradient_as_bucket_view=True,
+            )
+    return run
+
+
+def _samples_per_step(settings: PretrainSettings, ranks: Ranks) -> int:
+    return settings.data.batch_size * settings.train.accumulate * ranks.world
 
 
 def _check_same_run(settings: PretrainSettings, folder: RunFolder) -> None:
@@ -147,19 +238,15 @@ def _check_same_run(settings: PretrainSettings, folder: RunFolder) -> None:
             )
 
 
-def _device(train: TrainSettings) -> torch.device:
-    if train.device == "cuda" and not torch.cuda.is_available():
-        raise UserError(
-            "train.device=cuda, but torch sees no CUDA GPU here: use train.device=cpu, "
-            "or check the driver with nvidia-smi"
-        )
-    if train.device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(train.device)
-
-
 def _optimizer(network: CP2, train: TrainSettings) -> Optimizer:
+    """With torch's fused kernels: one for all parameters instead of several for each."""
     parameters = list(network.encoder_q.parameters())
     if train.optimizer == "adamw":
-        return AdamW(parameters, lr=train.lr, weight_decay=train.weight_decay)
-    return SGD(parameters, lr=train.lr, momentum=train.momentum, weight_decay=train.weight_decay)
+        return AdamW(parameters, lr=train.lr, weight_decay=train.weight_decay, fused=True)
+    return SGD(
+        parameters,
+        lr=train.lr,
+        momentum=train.momentum,
+        weight_decay=train.weight_decay,
+        fused=True,
+    )

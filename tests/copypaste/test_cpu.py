@@ -4,37 +4,16 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
-from hypothesis import strategies as st
-from torch import Tensor
 
 from cp2fast.batch import RaggedBatch
 from cp2fast.copypaste.cpu import copy_paste_cpu
 from cp2fast.copypaste.draw import draw
 from cp2fast.copypaste.parameters import BRIGHTNESS, CONTRAST, HUE, SATURATION, Parameters
-from cp2fast.copypaste.reference import copy_paste_reference
-
-DEVIATION = 0.224
-"""Of a normalised channel, the least: an error over this is one in units of the pixel range."""
-
-Composed = tuple[Tensor, Tensor, Tensor, Tensor]
-
-
-def photo(height: int, width: int, seed: int = 0) -> Tensor:
-    """Waves of all colours under noise, saturated in places."""
-    random = np.random.default_rng(seed)
-    y, x = np.mgrid[0:height, 0:width][..., None]
-    waves = np.sin(y / random.uniform(3, 40, 3) + x / random.uniform(3, 40, 3))
-    noise = random.normal(0, 25, (height, width, 3))
-    return torch.from_numpy((128 + 140 * waves + noise).clip(0, 255).astype(np.uint8))
-
-
-def arguments(batch: RaggedBatch, parameters: Parameters) -> list[Tensor]:
-    images = [batch.pixels, batch.offset, batch.height, batch.width]
-    return images + [getattr(parameters, field.name) for field in fields(parameters)]
+from tests.copypaste import cases
+from tests.copypaste.cases import Composed, arguments, assert_same_bits, photo
 
 
 def compose(
@@ -44,19 +23,7 @@ def compose(
 
 
 def assert_agrees(batch: RaggedBatch, parameters: Parameters, size: int) -> None:
-    """As the reference, with a hundredth of the error that backends are allowed."""
-    ours = compose(batch, parameters, size)
-    expected = copy_paste_reference(*arguments(batch, parameters), size, torch.float32)
-    for mine, theirs in zip(ours[:2], expected[:2], strict=True):
-        error = (mine - theirs).abs() * DEVIATION
-        assert error.max() <= 0.04 / 255
-        assert error.mean() <= 0.01 / 255
-    assert torch.equal(ours[2], expected[2])
-    assert torch.equal(ours[3], expected[3])
-
-
-def assert_same_bits(one: Composed, other: Composed) -> None:
-    assert all(torch.equal(x, y) for x, y in zip(one, other, strict=True))
+    cases.assert_agrees(compose(batch, parameters, size), batch, parameters, size)
 
 
 @pytest.fixture(scope="module")
@@ -65,50 +32,8 @@ def batch() -> RaggedBatch:
     return RaggedBatch.pack([photo(*s, seed=i) for i, s in enumerate(sides)], range(len(sides)))
 
 
-def rectangle_in(height: int, width: int) -> st.SearchStrategy[list[int]]:
-    """(top, left, height, width)."""
-
-    def placed(sides: tuple[int, int]) -> st.SearchStrategy[list[int]]:
-        places = st.tuples(
-            *(st.integers(0, n - m) for n, m in zip((height, width), sides, strict=True))
-        )
-        return places.map(lambda place: [*place, *sides])
-
-    return st.tuples(st.integers(1, height), st.integers(1, width)).flatmap(placed)
-
-
-@st.composite
-def cases(draw_: st.DrawFn) -> tuple[RaggedBatch, Parameters, int]:
-    """One sample from one to four images, anything that the op allows."""
-    size = draw_(st.integers(1, 64))
-    sides = st.tuples(st.integers(1, 300), st.integers(1, 300))
-    shapes = draw_(st.lists(sides, min_size=1, max_size=4))
-    source = draw_(st.lists(st.integers(0, len(shapes) - 1), min_size=4, max_size=4))
-    factors = st.tuples(*[st.sampled_from([0.0, 0.6, 1.0, 1.4, 3.0])] * 3, st.floats(-2, 2))
-    four = {"min_size": 4, "max_size": 4}
-    flags = st.lists(st.booleans(), **four)
-    sigma = st.one_of(st.just(0.0), st.floats(0.05, 2))
-    parameters = Parameters(
-        source=torch.tensor([source], dtype=torch.int32),
-        box=torch.tensor([[draw_(rectangle_in(*shapes[i])) for i in source]], dtype=torch.int32),
-        flip=torch.tensor([draw_(flags)]),
-        jitter=torch.tensor([draw_(flags)]),
-        factor=torch.tensor([draw_(st.lists(factors, **four))], dtype=torch.float32),
-        order=torch.tensor(
-            [[draw_(st.permutations(range(4))) for _ in range(4)]], dtype=torch.int32
-        ),
-        grey=torch.tensor([draw_(flags)]),
-        sigma=torch.tensor([draw_(st.lists(sigma, **four))], dtype=torch.float32),
-        paste=torch.tensor(
-            [[draw_(rectangle_in(size, size)) for _ in range(2)]], dtype=torch.int32
-        ),
-    )
-    images = [photo(*shape, seed=i) for i, shape in enumerate(shapes)]
-    return RaggedBatch.pack(images, range(len(shapes))), parameters, size
-
-
 @settings(deadline=None, max_examples=100)
-@given(cases())
+@given(cases.cases())
 def test_agrees_with_the_reference(case: tuple[RaggedBatch, Parameters, int]) -> None:
     assert_agrees(*case)
 

@@ -86,7 +86,7 @@ def test_wrong_parameters_are_refused(batch, parameters):
 def test_unknown_and_missing_backends_are_refused(batch, parameters):
     with pytest.raises(ValueError, match=r"backend must be .*: 'gpu'"):
         copy_paste(batch, parameters, SIZE, backend="gpu")
-    with pytest.raises(ValueError, match="backend 'cuda' is not there yet"):
+    with pytest.raises(ValueError, match="backend 'cuda' takes tensors on cuda, not on cpu"):
         copy_paste(batch, parameters, SIZE, backend="cuda")
 
 
@@ -117,7 +117,7 @@ def test_the_function_compiles_into_one_graph(batch, parameters):
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("backend", ["auto", "reference"])
+@pytest.mark.parametrize("backend", ["auto", "reference", "cuda"])
 def test_the_gpu_gives_the_same(batch, parameters, backend):
     out = copy_paste(batch.to(torch.device("cuda")), parameters, SIZE, backend=backend)
     expected = copy_paste(batch, parameters, SIZE, backend="reference")
@@ -129,6 +129,16 @@ def test_the_gpu_gives_the_same(batch, parameters, backend):
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_torch_accepts_the_op_on_a_gpu(batch, parameters, dtype):
+    device = torch.device("cuda")
+    torch.library.opcheck(
+        torch.ops.cp2fast.copy_paste.default,
+        arguments(batch.to(device), parameters.to(device), "cuda", dtype),
+    )
+
+
+@pytest.mark.gpu
 def test_the_cpu_backend_refuses_a_gpu(batch, parameters):
-    with pytest.raises(ValueError, match="backend 'cpu' takes tensors on the CPU"):
+    with pytest.raises(ValueError, match="backend 'cpu' takes tensors on cpu, not on cuda"):
         copy_paste(batch.to(torch.device("cuda")), parameters, SIZE, backend="cpu")

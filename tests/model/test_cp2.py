@@ -96,6 +96,15 @@ def test_the_key_encoder_follows_by_a_thousandth_before_it_embeds(cp2: CP2) -> N
     torch.testing.assert_close(cp2.queue[:, :4].T, pooled)
 
 
+def test_the_key_encoder_stays_for_further_batches_of_one_step(cp2: CP2) -> None:
+    with torch.no_grad():
+        for parameter in cp2.encoder_q.parameters():
+            parameter.add_(1.0)
+    before = [parameter.clone() for parameter in cp2.encoder_k.parameters()]
+    cp2(*random_batch(4), move_key_encoder=False)
+    assert all(map(torch.equal, before, cp2.encoder_k.parameters()))
+
+
 def test_the_key_encoder_keeps_its_own_running_statistics(cp2: CP2) -> None:
     query, key, *masks = random_batch(4)
     momentum, start = 0.1, 1.0  # of the running variance

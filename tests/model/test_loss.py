@@ -149,3 +149,26 @@ def test_accuracies_count_images() -> None:
     similarity = torch.tensor([[[0.9, 0.1], [0.5, 0.5]], [[0.1, 0.9], [0.5, 0.5]]])
     positive = torch.tensor([[[1.0, 0.0], [0.0, 0.0]]]).expand(2, 2, 2)
     assert accuracy_dense(similarity, positive).item() == 0.5
+
+
+def test_the_gradient_of_the_instance_loss_is_autograds_of_cross_entropy() -> None:
+    generator = torch.Generator().manual_seed(0)
+    vectors = F.normalize(torch.randn(2, 6, 8, generator=generator, dtype=torch.float64), dim=2)
+    queue = F.normalize(torch.randn(8, 50, generator=generator, dtype=torch.float64), dim=0)
+    query, key = vectors[0].requires_grad_(), vectors[1]
+    logits = torch.cat([(query * key).sum(1, keepdim=True), query @ queue], dim=1) / 0.2
+    expected = F.cross_entropy(logits, torch.zeros(6, dtype=torch.int64))
+    loss, _ = instance_loss(query, key, queue, 0.2)
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(
+        torch.autograd.grad(3 * loss, query), torch.autograd.grad(3 * expected, query)
+    )
+
+
+def test_the_queue_may_be_overwritten_between_the_loss_and_its_backward_pass() -> None:
+    query, key = unit_maps(4, 1, seed=0)
+    query, key, queue = query[..., 0].requires_grad_(), key[..., 0], unit_maps(1, 30, seed=1)[0][0]
+    (expected,) = torch.autograd.grad(instance_loss(query, key, queue, 0.2)[0], query)
+    loss, _ = instance_loss(query, key, queue, 0.2)
+    queue.zero_()
+    torch.testing.assert_close(torch.autograd.grad(loss, query)[0], expected)

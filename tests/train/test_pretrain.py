@@ -20,10 +20,12 @@ import yaml
 from PIL import Image
 
 from cp2fast.cli import main
+from cp2fast.data.pack import pack
+from cp2fast.data.packed_jpeg import JpegSettings
 from cp2fast.train.metrics import Metrics
 
 TINY = [
-    "model.backbone=resnet18",
+    "model.backbone=test_resnet",
     "model.head_channels=16",
     "model.size=32",
     "model.queue=64",
@@ -65,6 +67,10 @@ class Done(NamedTuple):
 
 
 def run(out: Path, photos: Path, *words: str) -> Done:
+    return run_here(command(out, photos, *words)[3:])
+
+
+def run_here(arguments: list[str]) -> Done:
     """The command in this process, which saves the seconds that importing torch takes."""
     stdout, stderr, code = io.StringIO(), io.StringIO(), 0
     with (
@@ -72,7 +78,7 @@ def run(out: Path, photos: Path, *words: str) -> Done:
         contextlib.redirect_stdout(stdout),
         contextlib.redirect_stderr(stderr),
     ):
-        patch.setattr(sys, "argv", ["cp2fast", *command(out, photos, *words)[3:]])
+        patch.setattr(sys, "argv", ["cp2fast", *arguments])
         try:
             main()
         except SystemExit as exit_:
@@ -148,21 +154,31 @@ def test_the_same_command_gives_the_same_losses(
     assert losses(tmp_path / "again") == losses(undisturbed)
 
 
-@pytest.mark.parametrize("source", ["dali", "torch"])
+@pytest.fixture(scope="module")
+def beton(photos: Path) -> Path:
+    """The same files in FFCV's format."""
+    out = photos.with_name("photos.beton")
+    settings = JpegSettings(max_side=None, quality=90, keep_bytes=True, max_pixels=10_000)
+    pack(photos, out, settings, shard_size=1, workers=1, progress=lambda done, total: None)
+    return out
+
+
+@pytest.mark.parametrize("source", ["dali", "torch", "ffcv"])
 def test_a_killed_run_resumes_mid_epoch_and_repeats_the_undisturbed_one_bit_for_bit(
-    undisturbed: Path, photos: Path, tmp_path: Path, source: str
+    undisturbed: Path, photos: Path, beton: Path, tmp_path: Path, source: str
 ) -> None:
     out = tmp_path / "killed"
+    root = beton if source == "ffcv" else photos
     words = ("train.steps=12", "train.checkpoint_minutes=1e-9", f"data.source={source}")
     process = subprocess.Popen(
-        command(out, photos, *words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command(out, root, *words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     wait_for_step(out, 7, process)
     process.send_signal(signal.SIGKILL)
     process.wait()
     step = int(sorted((out / "checkpoints").glob("*.pt"))[-1].stem.removeprefix("step_"))
     assert 6 <= step < 12
-    done = run_apart(out, photos, *words, "--resume")
+    done = run_apart(out, root, *words, "--resume")
     assert done.returncode == 0, done.stderr
     assert f"steps {step + 1} to 12" in done.stdout
     assert losses(out) == losses(undisturbed)

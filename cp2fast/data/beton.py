@@ -1,0 +1,143 @@
+"""FFCV's file format, version 2: where each image of a ``.beton`` lies.
+
+    header | fields | a row a sample | pages with the data | a table of (sample, offset, size)
+
+The rows say where a sample's data begins, the table how long it is; no sample crosses the end of
+a page. Source: ffcv 1.0.2, ``ffcv/types.py``, ``writer.py`` and ``memory_allocator.py``.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cp2fast.errors import UserError
+
+SUFFIX = ".beton"
+VERSION = 2
+JPEG, RAW = 0, 1
+RGB_IMAGE = 2
+"""The image's type among the fields."""
+
+HEADER = np.dtype(
+    [
+        ("version", "<u2"),
+        ("num_fields", "<u2"),
+        ("page_size", "<u4"),
+        ("num_samples", "<u8"),
+        ("alloc_table_ptr", "<u8"),
+    ],
+    align=True,
+)
+FIELD = np.dtype([("type_id", "u1"), ("name", "S16"), ("arguments", "V1024")], align=True)
+IMAGE_ROW = np.dtype([("mode", "u1"), ("width", "<u2"), ("height", "<u2"), ("data_ptr", "<u8")])
+ALLOCATION = np.dtype([("sample_id", "<u8"), ("ptr", "<u8"), ("size", "<u8")])
+
+_BYTES_ROW = np.dtype([("ptr", "<u8"), ("size", "<u8")])
+_ROWS: dict[int, Any] = {
+    0: "<f8",  # float
+    1: "<i8",  # int
+    RGB_IMAGE: IMAGE_ROW,
+    3: _BYTES_ROW,  # bytes
+    4: "<u8",  # array
+    5: _BYTES_ROW,  # JSON
+    6: "<u8",  # tensor
+}
+
+SAMPLE = np.dtype(
+    [("offset", "<i8"), ("size", "<i8"), ("height", "<i8"), ("width", "<i8"), ("mode", "<i8")]
+)
+"""An image in the file: where its bytes are, its pixels, and JPEG or RAW."""
+ROW_COLUMNS = (
+    ("data_ptr", "offset"),
+    ("height", "height"),
+    ("width", "width"),
+    ("mode", "mode"),
+)
+"""What IMAGE_ROW and SAMPLE share: the column's name in each."""
+
+
+def list_samples(path: Path) -> NDArray[np.void]:
+    """Where the images of a ``.beton`` lie: SAMPLE ``[N]``, in the order of the file.
+
+    Of several image fields the first is taken; labels and other fields are ignored.
+
+    Raises:
+        UserError: it cannot be read, is no complete ``.beton``, or holds no images.
+    """
+    try:
+        with path.open("rb") as file:
+            samples = _list_samples(path, file)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): allow it") from error
+    if not len(samples):
+        raise UserError(f"no images in {path}: pack it again, with cp2fast pack SRC {path.name}")
+    return samples
+
+
+def is_beton(name: str) -> bool:
+    """Whether a file of this name is taken for a ``.beton``."""
+    return name.lower().endswith(SUFFIX)
+
+
+def encoded_image(data: bytes, height: int, width: int, mode: int) -> bytes:
+    """A sample's data as an image file: JPEG as it is, raw pixels as PNG; nothing if incomplete."""
+    if mode == JPEG:
+        return data
+    if len(data) != height * width * 3:
+        return b""
+    buffer = io.BytesIO()
+    Image.frombytes("RGB", (width, height), data).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def _list_samples(path: Path, file: BinaryIO) -> NDArray[np.void]:
+    length = os.fstat(file.fileno()).st_size
+
+    def read(dtype: np.dtype[Any], count: int, offset: int) -> NDArray[Any]:
+        """Numbers from the file, which may say anything about itself."""
+        if offset > length or offset + count * dtype.itemsize > length:
+            raise _incomplete(path)
+        file.seek(offset)
+        return np.frombuffer(file.read(count * dtype.itemsize), dtype)
+
+    (header,) = read(HEADER, 1, 0)
+    if header["version"] != VERSION:
+        raise UserError(
+            f"{path} is no .beton of FFCV's format {VERSION} (it says {header['version']}): "
+            "pack it again, with cp2fast pack"
+        )
+    fields = read(FIELD, int(header["num_fields"]), HEADER.itemsize)
+    types = fields["type_id"].tolist()
+    if RGB_IMAGE not in types or not set(types) <= _ROWS.keys():
+        what = "no image field" if RGB_IMAGE not in types else "a field of a type of its own"
+        raise UserError(f"{path} has {what}: write it with ffcv's RGBImageField and its own fields")
+    row = np.dtype([(str(i), _ROWS[type_]) for i, type_ in enumerate(types)], align=True)
+    rows = read(row, int(header["num_samples"]), HEADER.itemsize + fields.nbytes)
+    images = rows[str(types.index(RGB_IMAGE))]
+    begin = int(header["alloc_table_ptr"])
+    if begin == 0:  # Written last.
+        raise _incomplete(path)
+    table = read(ALLOCATION, (length - begin) // ALLOCATION.itemsize, begin)
+    samples = np.zeros(len(images), SAMPLE)
+    for theirs, ours in ROW_COLUMNS:
+        samples[ours] = images[theirs]
+    # Of several entries for one place the last is the longest: the others are empty fields.
+    table = table[np.lexsort((table["size"], table["ptr"]))]
+    entry = np.searchsorted(table["ptr"], images["data_ptr"], "right") - 1
+    if len(samples) and (len(table) == 0 or (table["ptr"][entry] != images["data_ptr"]).any()):
+        raise _incomplete(path)
+    samples["size"] = table["size"][entry]
+    if (samples["size"] > begin - samples["offset"]).any():
+        raise _incomplete(path)
+    return samples
+
+
+def _incomplete(path: Path) -> UserError:
+    return UserError(f"{path} is not complete: pack or fetch it again")

@@ -1,0 +1,258 @@
+"""``cp2fast pack``: a folder or shards to a ``.beton`` or shards of smaller images.
+
+    images -> threads: read, decode, reduce, encode -> in order -> writer
+                                                   `-> rejects
+
+Everything is written into ``OUT.partial``, with a journal beside the data, and becomes OUT when
+it is complete. A pack that was killed goes on from the journal's last line, and what comes out
+does not depend on that, nor on the number of threads.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections import deque
+from collections.abc import Callable, Generator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from cp2fast.data.beton import is_beton
+from cp2fast.data.decode import BadImage, read_image
+from cp2fast.data.images import ImageSet, list_images
+from cp2fast.data.pack_writers import BetonWriter, TarWriter, Writer, WriterState, page_size
+from cp2fast.data.packed_jpeg import JpegSettings, PackedJpeg, pack_jpeg
+from cp2fast.data.shards import is_shard
+from cp2fast.errors import UserError
+
+_COMMIT_EVERY = 256
+"""Images of the source; as many are done again at most after a kill."""
+_AHEAD_PER_WORKER = 4
+
+
+@dataclass
+class PackSummary:
+    """What became of the images so far.
+
+    Attributes:
+        done: images of the source that were looked at.
+        images: of these, how many were packed.
+        bytes_in: of the files of those.
+        rejects: the name of each image that was not, and why.
+        writer: where the writer stands.
+    """
+
+    done: int = 0
+    images: int = 0
+    bytes_in: int = 0
+    rejects: list[tuple[str, str]] = field(default_factory=list)
+    writer: WriterState = field(default_factory=lambda: WriterState(images=0, end=0))
+
+
+def pack(
+    source: Path,
+    out: Path,
+    settings: JpegSettings,
+    *,
+    shard_size: int,
+    workers: int,
+    progress: Callable[[int, int], None],
+) -> PackSummary:
+    """Pack the images of ``source`` into ``out``, or go on with that.
+
+    Args:
+        source: folder, tar shards or ``.beton``.
+        out: ends in ``.beton`` or ``.tar``, or is a folder of shards. ``out.rejects.txt``, beside
+            it, lists what could not be packed, if anything: name, tab, reason.
+        settings: of the images.
+        shard_size: images a shard, if ``out`` is a folder.
+        workers: threads.
+        progress: called with the images done and their number.
+
+    Raises:
+        UserError: bad input, ``out`` exists, was begun with other settings or is being written by
+            another process, no image could be packed, or the disk is full.
+    """
+    if out.exists():
+        raise UserError(f"{out} exists already: remove it, or name another")
+    images = list_images(source)
+    work = beside(out, "partial")
+    terms = {"images": _fingerprint(images), "settings": asdict(settings), "shard_size": shard_size}
+    try:
+        with closing(_Journal(work)) as journal:
+            summary = journal.restore(terms)
+            with closing(_open_writer(work, out, images, shard_size, summary.writer)) as writer:
+                _pack_rest(images, settings, workers, writer, journal, summary, progress)
+                if not summary.images:
+                    raise UserError(
+                        f"none of the {len(images)} images in {source} can be packed (the first: "
+                        f"{': '.join(summary.rejects[0])}): mend them"
+                    )
+                writer.finish()
+                _publish(writer.path, out, summary)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {work} ({error.strerror}): make room there or allow it, then run the "
+            "same command again to go on"
+        ) from error
+    shutil.rmtree(work, ignore_errors=True)
+    return summary
+
+
+def beside(out: Path, what: str) -> Path:
+    """A path next to ``out``, named after it."""
+    return out.with_name(f"{out.name}.{what}")
+
+
+def size_on_disk(path: Path) -> int:
+    """Bytes of a file, or of the files in a folder."""
+    files = path.iterdir() if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files)
+
+
+def _pack_rest(
+    images: ImageSet,
+    settings: JpegSettings,
+    workers: int,
+    writer: Writer,
+    journal: _Journal,
+    summary: PackSummary,
+    progress: Callable[[int, int], None],
+) -> None:
+    """Pack the images from ``summary.done`` on, and keep ``summary`` and ``journal`` up to date."""
+    new_rejects: list[tuple[str, str]] = []
+    with closing(_packed(images, settings, range(summary.done, len(images)), workers)) as packed:
+        for number, (size, image) in enumerate(packed, summary.done):
+            if isinstance(image, PackedJpeg) and not writer.fits(image):
+                image = f"{len(image.encoded)} bytes are more than a page: set --max-side"
+            if isinstance(image, PackedJpeg):
+                writer.add(_member_name(number, images.name(number)), image)
+                summary.images += 1
+                summary.bytes_in += size
+            else:
+                new_rejects.append((images.name(number), image))
+            summary.done = number + 1
+            if summary.done % _COMMIT_EVERY == 0 or summary.done == len(images):
+                summary.writer = writer.commit()
+                summary.rejects += new_rejects
+                journal.append(asdict(summary) | {"rejects": new_rejects})
+                new_rejects = []
+            progress(summary.done, len(images))
+
+
+def _packed(
+    images: ImageSet, settings: JpegSettings, numbers: range, workers: int
+) -> Generator[tuple[int, PackedJpeg | str], None, None]:
+    """Each image's size as a file, and the JPEG it became or why it could not, in order."""
+
+    def pack_one(number: int) -> tuple[int, PackedJpeg | str]:
+        try:
+            encoded = read_image(images, number)
+            return len(encoded), pack_jpeg(encoded, settings)
+        except BadImage as bad:
+            return 0, str(bad)
+
+    ahead: deque[Future[tuple[int, PackedJpeg | str]]] = deque()
+    pool = ThreadPoolExecutor(workers, "cp2fast-pack")
+    try:
+        for number in numbers:
+            ahead.append(pool.submit(pack_one, number))
+            if len(ahead) > workers * _AHEAD_PER_WORKER:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _open_writer(
+    work: Path, out: Path, images: ImageSet, shard_size: int, state: WriterState
+) -> Writer:
+    if is_beton(out.name):
+        return BetonWriter(work, len(images), page_size(images.largest()), state)
+    return TarWriter(work, None if is_shard(out.name) else shard_size, state)
+
+
+def _member_name(number: int, name: str) -> str:
+    """Unique in all shards; WebDataset takes what follows the first dot for the kind of file."""
+    stem = PurePosixPath(name).stem.replace(".", "_")
+    return f"{number:09d}_{stem}.jpg"
+
+
+def _publish(packed: Path, out: Path, summary: PackSummary) -> None:
+    if summary.rejects:
+        lines = (f"{name}\t{reason}\n" for name, reason in summary.rejects)
+        rejects = beside(out, "rejects.txt")
+        rejects.write_text("".join(lines), encoding="utf-8", errors="surrogateescape")
+    if out.exists():
+        raise UserError(f"{out} appeared meanwhile: remove it and run the same command again")
+    packed.rename(out)
+    folder = os.open(out.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+class _Journal:
+    """What a pack was begun with, then a line for each commit; locked while it is open."""
+
+    def __init__(self, work: Path) -> None:
+        """Open the journal in ``work``, or make both.
+
+        Raises:
+            UserError: another process has it.
+        """
+        work.mkdir(parents=True, exist_ok=True)
+        self._work = work
+        self._file = (work / "journal.jsonl").open("a+b", buffering=0)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._file.close()
+            raise UserError(f"another process is writing {work}: wait for it") from error
+
+    def restore(self, terms: dict[str, Any]) -> PackSummary:
+        """The summary as of the last commit; a line cut short by a kill is cut off.
+
+        Raises:
+            UserError: the pack was begun with other ``terms``.
+        """
+        self._file.seek(0)
+        *lines, incomplete = self._file.read().split(b"\n")
+        self._file.truncate(self._file.tell() - len(incomplete))
+        if not lines:
+            self.append(terms)
+            return PackSummary()
+        begun, *commits = map(json.loads, lines)
+        if begun != terms:
+            raise UserError(
+                f"{self._work} was begun with other images or options: repeat that command, or "
+                "remove the folder to begin anew"
+            )
+        if not commits:
+            return PackSummary()
+        rejects = [(name, reason) for commit in commits for name, reason in commit["rejects"]]
+        return PackSummary(**(commits[-1] | {"rejects": rejects}))
+
+    def append(self, entry: dict[str, Any]) -> None:
+        """Add a line, on disk when this returns."""
+        line = memoryview(json.dumps(entry).encode() + b"\n")
+        while line:
+            line = line[self._file.write(line) :]
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Let others have it."""
+        self._file.close()
+
+
+def _fingerprint(images: ImageSet) -> str:
+    """Changes with the names, the order and, in shards, the places of the images."""
+    return hashlib.sha256(images.names.tobytes() + images.places.tobytes()).hexdigest()

@@ -1,0 +1,71 @@
+"""One image file to the JPEG that a packed data set stores."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from PIL import ExifTags, Image
+
+from cp2fast.data import jpeg
+from cp2fast.data.decode import decode_image
+
+
+@dataclass(frozen=True)
+class JpegSettings:
+    """What may change between the file and the JPEG.
+
+    Attributes:
+        max_side: longer images are reduced to it; None leaves every size.
+        quality: of JPEG that is encoded anew.
+        keep_bytes: a JPEG that needs no change keeps its bytes.
+        max_pixels: larger images are refused before they are decoded.
+    """
+
+    max_side: int | None
+    quality: int
+    keep_bytes: bool
+    max_pixels: int
+
+
+class PackedJpeg(NamedTuple):
+    """An upright RGB JPEG."""
+
+    encoded: bytes
+    height: int
+    width: int
+
+
+def pack_jpeg(encoded: bytes, settings: JpegSettings) -> PackedJpeg:
+    """Decode an image of any kind, reduce it if it is too large, and encode it.
+
+    Kept bytes are decoded too: what comes out can be read.
+
+    Raises:
+        BadImage: it cannot be read.
+    """
+    pixels = decode_image(encoded, settings.max_pixels)
+    height, width, _ = pixels.shape
+    longest, limit = max(height, width), settings.max_side
+    if limit is not None and longest > limit:
+        height, width = (max(1, round(side * limit / longest)) for side in (height, width))
+    elif settings.keep_bytes and _is_upright_rgb(encoded):
+        return PackedJpeg(encoded, height, width)
+    image = Image.fromarray(pixels.numpy())
+    if image.size != (width, height):
+        image = image.resize((width, height), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=settings.quality)
+    return PackedJpeg(buffer.getvalue(), height, width)
+
+
+def _is_upright_rgb(encoded: bytes) -> bool:
+    """Whether every decoder, also one that ignores EXIF, makes the same RGB of these bytes."""
+    if not encoded.startswith(jpeg.SIGNATURE):
+        return False
+    header = jpeg.read_header(encoded)
+    if header is None or not header.is_common or header.components != 3:
+        return False
+    with Image.open(io.BytesIO(encoded), formats=["JPEG"]) as image:
+        return image.getexif().get(ExifTags.Base.Orientation, 1) in (0, 1)

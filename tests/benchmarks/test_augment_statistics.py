@@ -1,0 +1,39 @@
+"""Composed images look like the original pipeline's; the comparison would notice if not."""
+
+import random
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.augment_statistics import collect, of_cp2fast, of_original, z_scores
+from tests.copypaste.cases import photo
+
+EPOCHS = 4
+
+
+@pytest.fixture(scope="module")
+def images() -> list[torch.Tensor]:
+    return [photo(120 + 7 * i, 200 - 5 * i, seed=i) for i in range(20)]
+
+
+@pytest.fixture(scope="module")
+def of_the_original(images):
+    torch.manual_seed(0)
+    random.seed(0)
+    return collect(of_original(images), len(images), EPOCHS, 10)
+
+
+def test_composed_images_are_distributed_as_the_originals(images, of_the_original) -> None:
+    ours = collect(partial(of_cp2fast, images), len(images), EPOCHS, 10)
+    scores = z_scores(ours, of_the_original)
+    assert len(scores) == 11
+    assert all(abs(z) < 4 for z in scores.values()), scores
+
+
+@pytest.mark.parametrize(("name", "factor"), [("deviation", 0.97), ("red mean", 1.1)])
+def test_a_small_systematic_difference_is_noticed(of_the_original, name, factor) -> None:
+    """Of a few per cent, in contrast or in one colour."""
+    values = np.random.default_rng(0).permuted(of_the_original[name], axis=0)
+    assert abs(z_scores({name: values * factor + 0.02}, of_the_original)[name]) > 4

@@ -1,0 +1,94 @@
+"""What every backend of copy-paste is tested on."""
+
+from dataclasses import fields
+
+import numpy as np
+import torch
+from hypothesis import strategies as st
+from torch import Tensor
+
+from cp2fast.batch import RaggedBatch
+from cp2fast.copypaste.parameters import Parameters
+from cp2fast.copypaste.reference import copy_paste_reference
+
+DEVIATION = 0.224
+"""Of a normalised channel, the least: an error over this is one in units of the pixel range."""
+
+Composed = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+def photo(height: int, width: int, seed: int = 0) -> Tensor:
+    """Waves of all colours under noise, saturated in places; beyond 300 pixels they repeat."""
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[0 : min(height, 300), 0 : min(width, 300)][..., None]
+    waves = np.sin(y / random.uniform(3, 40, 3) + x / random.uniform(3, 40, 3))
+    noise = random.normal(0, 25, waves.shape)
+    pixels = (128 + 140 * waves + noise).clip(0, 255).astype(np.uint8)
+    times = -(-height // len(pixels)), -(-width // pixels.shape[1]), 1
+    return torch.from_numpy(np.tile(pixels, times)[:height, :width].copy())
+
+
+def arguments(batch: RaggedBatch, parameters: Parameters) -> list[Tensor]:
+    images = [batch.pixels, batch.offset, batch.height, batch.width]
+    return images + [getattr(parameters, field.name) for field in fields(parameters)]
+
+
+def assert_agrees(ours: Composed, batch: RaggedBatch, parameters: Parameters, size: int) -> None:
+    """As the reference, with a hundredth of the error that backends are allowed."""
+    expected = copy_paste_reference(*arguments(batch, parameters), size, torch.float32)
+    for mine, theirs in zip(ours[:2], expected[:2], strict=True):
+        error = (mine.cpu() - theirs).abs() * DEVIATION
+        assert error.max() <= 0.04 / 255
+        assert error.mean() <= 0.01 / 255
+    assert torch.equal(ours[2].cpu(), expected[2])
+    assert torch.equal(ours[3].cpu(), expected[3])
+
+
+def assert_same_bits(one: Composed, other: Composed) -> None:
+    assert all(torch.equal(x, y) for x, y in zip(one, other, strict=True))
+
+
+def rectangle_in(height: int, width: int) -> st.SearchStrategy[list[int]]:
+    """(top, left, height, width)."""
+
+    def placed(sides: tuple[int, int]) -> st.SearchStrategy[list[int]]:
+        places = st.tuples(
+            *(st.integers(0, n - m) for n, m in zip((height, width), sides, strict=True))
+        )
+        return places.map(lambda place: [*place, *sides])
+
+    return st.tuples(st.integers(1, height), st.integers(1, width)).flatmap(placed)
+
+
+@st.composite
+def cases(
+    draw_: st.DrawFn, max_size: int = 64, max_height: int = 2400, max_width: int = 1600
+) -> tuple[RaggedBatch, Parameters, int]:
+    """One sample from one to four images, anything that the op allows; one in four is large."""
+    size = draw_(st.integers(1, max_size))
+    small = st.tuples(st.integers(1, min(300, max_height)), st.integers(1, min(300, max_width)))
+    large = st.tuples(st.integers(1, max_height), st.integers(1, max_width))
+    sides = st.one_of(small, small, small, large)
+    shapes = draw_(st.lists(sides, min_size=1, max_size=4))
+    source = draw_(st.lists(st.integers(0, len(shapes) - 1), min_size=4, max_size=4))
+    factors = st.tuples(*[st.sampled_from([0.0, 0.6, 1.0, 1.4, 3.0])] * 3, st.floats(-2, 2))
+    four = {"min_size": 4, "max_size": 4}
+    flags = st.lists(st.booleans(), **four)
+    sigma = st.one_of(st.just(0.0), st.floats(0.05, 2))
+    parameters = Parameters(
+        source=torch.tensor([source], dtype=torch.int32),
+        box=torch.tensor([[draw_(rectangle_in(*shapes[i])) for i in source]], dtype=torch.int32),
+        flip=torch.tensor([draw_(flags)]),
+        jitter=torch.tensor([draw_(flags)]),
+        factor=torch.tensor([draw_(st.lists(factors, **four))], dtype=torch.float32),
+        order=torch.tensor(
+            [[draw_(st.permutations(range(4))) for _ in range(4)]], dtype=torch.int32
+        ),
+        grey=torch.tensor([draw_(flags)]),
+        sigma=torch.tensor([draw_(st.lists(sigma, **four))], dtype=torch.float32),
+        paste=torch.tensor(
+            [[draw_(rectangle_in(size, size)) for _ in range(2)]], dtype=torch.int32
+        ),
+    )
+    images = [photo(*shape, seed=i) for i, shape in enumerate(shapes)]
+    return RaggedBatch.pack(images, range(len(shapes))), parameters, size

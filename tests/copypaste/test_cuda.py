@@ -1,0 +1,139 @@
+"""The CUDA backend: in numba's simulator, compiled for a card that is not here, and on one."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+
+from cp2fast.batch import RaggedBatch
+from cp2fast.copypaste.draw import draw
+from cp2fast.copypaste.op import copy_paste
+from cp2fast.copypaste.parameters import Parameters
+from tests.copypaste import cases
+from tests.copypaste.cases import Composed, arguments, assert_same_bits, photo
+
+HERE = Path(__file__).parent
+SHARED_MEMORY = 48 * 1024
+"""Bytes that a block may have on any card without asking."""
+
+
+def run(script: str, **environment: str) -> str:
+    root = HERE.parents[1]
+    done = subprocess.run(
+        [sys.executable, HERE / script],
+        env={**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_kernels_agree_with_the_reference_in_the_simulator() -> None:
+    checks = run("cuda_in_simulator.py", NUMBA_ENABLE_CUDASIM="1").splitlines()
+    assert len(checks) == 3
+
+
+def test_the_kernels_compile_for_sm_90() -> None:
+    ptx = run("cuda_to_ptx.py")
+    assert ptx.count(".target sm_90") == 2
+    assert ".local" not in ptx, "an array or a spilled register in slow memory"
+    doubles = [line for line in ptx.splitlines() if ".f64" in line and ".reg" not in line]
+    assert len(doubles) <= 4, f"arithmetic but the radius of the blur is double: {doubles}"
+    for kernel in ptx.split(".version")[1:]:
+        sizes = re.findall(r"\.shared .*?\[(\d+)\]", kernel)
+        assert 0 < sum(map(int, sizes)) <= SHARED_MEMORY
+
+
+def on_gpu(batch: RaggedBatch, parameters: Parameters, size: int, dtype=torch.float32) -> Composed:
+    out = copy_paste(batch.to(torch.device("cuda")), parameters, size, dtype, backend="cuda")
+    return out.query, out.key, out.query_mask, out.key_mask
+
+
+@pytest.fixture
+def batch() -> RaggedBatch:
+    sides = [(97, 130), (240, 61), (33, 33), (150, 400), (12, 300), (260, 255), (1, 1), (64, 80)]
+    return RaggedBatch.pack([photo(*s, seed=i) for i, s in enumerate(sides)], range(len(sides)))
+
+
+@pytest.mark.gpu
+@settings(deadline=None, max_examples=100)
+@given(cases.cases(max_size=120))
+def test_agrees_with_the_reference(case: tuple[RaggedBatch, Parameters, int]) -> None:
+    batch, parameters, size = case
+    cases.assert_agrees(on_gpu(batch, parameters, size), batch, parameters, size)
+
+
+@pytest.mark.gpu
+def test_agrees_as_drawn_at_the_papers_size(batch: RaggedBatch) -> None:
+    parameters = draw(0, 0, batch, 224, "batch")
+    cases.assert_agrees(on_gpu(batch, parameters, 224), batch, parameters, 224)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_the_float32_result_rounded(batch, dtype) -> None:
+    parameters = draw(0, 0, batch, 61, "batch")
+    single, half = on_gpu(batch, parameters, 61), on_gpu(batch, parameters, 61, dtype)
+    assert_same_bits(half, (single[0].to(dtype), single[1].to(dtype), *single[2:]))
+
+
+@pytest.mark.gpu
+def test_the_rest_of_the_batch_and_its_order_change_no_bit(batch) -> None:
+    parameters = draw(0, 0, batch, 50, "batch")
+    whole = on_gpu(batch, parameters, 50)
+    for chosen in ([5], [3, 0, 6], list(reversed(range(len(batch))))):
+        some = Parameters(*(tensor[chosen] for tensor in vars(parameters).values()))
+        assert_same_bits(on_gpu(batch, some, 50), tuple(x[chosen] for x in whole))
+
+
+@pytest.mark.gpu
+def test_a_cuda_graph_captures_the_op_and_replays_it_on_new_pixels(batch) -> None:
+    device = torch.device("cuda")
+    fixed, drawn = batch.to(device), draw(0, 0, batch, 64, "batch")
+    tensors = [*arguments(fixed, drawn.to(device)), 64, torch.bfloat16, "cuda"]
+    torch.ops.cp2fast.copy_paste(*tensors)  # compiles
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = torch.ops.cp2fast.copy_paste(*tensors)
+    fixed.pixels.copy_(255 - fixed.pixels)
+    graph.replay()
+    assert_same_bits(captured, torch.ops.cp2fast.copy_paste(*tensors))
+
+
+@pytest.mark.gpu
+def test_works_on_the_current_stream(batch) -> None:
+    """Pixels that another stream's work delivers late are waited for, by stream order alone."""
+    device, stream = torch.device("cuda"), torch.cuda.Stream()
+    parameters = draw(0, 0, batch, 64, "batch").to(device)
+    expected = on_gpu(batch, parameters, 64)
+    late = batch.to(device)
+    pixels = late.pixels.clone()
+    late.pixels.zero_()
+    torch.cuda.synchronize()
+    with torch.cuda.stream(stream):
+        torch.cuda._sleep(50_000_000)
+        late.pixels.copy_(pixels)
+        tensors = [*arguments(late, parameters), 64, torch.float32, "cuda"]
+        ours = torch.ops.cp2fast.copy_paste(*tensors)
+    stream.synchronize()
+    assert_same_bits(ours, expected)
+
+
+@pytest.mark.gpu
+def test_nothing_is_allocated_from_the_card_after_the_first_call(batch) -> None:
+    device = torch.device("cuda")
+    tensors = [*arguments(batch.to(device), draw(0, 0, batch, 224, "batch").to(device))]
+    torch.ops.cp2fast.copy_paste(*tensors, 224, torch.bfloat16, "cuda")
+    torch.cuda.synchronize()
+    free = torch.cuda.mem_get_info()[0]
+    for _ in range(20):
+        torch.ops.cp2fast.copy_paste(*tensors, 224, torch.bfloat16, "cuda")
+    torch.cuda.synchronize()
+    assert torch.cuda.mem_get_info()[0] >= free

@@ -1,0 +1,300 @@
+"""Packing: what comes out, and that neither a kill nor a full disk spoils it."""
+
+import contextlib
+import io
+import resource
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cp2fast.cli import main
+from cp2fast.data.images import list_images
+from cp2fast.data.pack import PackSummary, pack
+from cp2fast.data.packed_jpeg import JpegSettings
+from cp2fast.errors import UserError
+from tests.data import image_files
+
+KEEP = JpegSettings(None, 90, keep_bytes=True, max_pixels=1_000_000)
+outs = pytest.mark.parametrize("out", ["photos.beton", "shards", "photos.tar"])
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixty images, nested, and five files that are none."""
+    root = tmp_path_factory.mktemp("photos")
+    for number in range(60):
+        folder = root / f"class.{number % 3}"
+        folder.mkdir(exist_ok=True)
+        photo = image_files.photo(40 + number, 100 - number, seed=number)
+        photo.save(folder / f"{number:02d}.v1.jpg")
+        if number % 12 == 5:
+            (folder / f"{number:02d}.bad.jpg").write_bytes(b"not an image")
+    return root
+
+
+def do(source: Path, out: Path, settings=KEEP, shard_size=25, workers=2) -> PackSummary:
+    return pack(
+        source,
+        out,
+        settings,
+        shard_size=shard_size,
+        workers=workers,
+        progress=lambda done, total: None,
+    )
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    files = sorted(out.iterdir()) if out.is_dir() else [out]
+    return {file.name if out.is_dir() else "": file.read_bytes() for file in files}
+
+
+def left_behind(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+@outs
+def test_the_images_come_out_in_their_order_and_unharmed(out, photos, tmp_path) -> None:
+    summary = do(photos, tmp_path / out)
+    before, after = list_images(photos), list_images(tmp_path / out)
+    rejected = {name for name, _ in summary.rejects}
+    good = [i for i in range(len(before)) if before.name(i) not in rejected]
+    assert (summary.done, summary.images, len(rejected)) == (65, 60, 5)
+    assert [after.read(i) for i in range(len(after))] == [before.read(i) for i in good]
+    assert summary.bytes_in == sum(len(before.read(i)) for i in good)
+    assert left_behind(tmp_path) == sorted([out, f"{out}.rejects.txt"])
+
+
+@outs
+def test_rejects_are_listed_with_the_reason(out, photos, tmp_path) -> None:
+    do(photos, tmp_path / out)
+    lines = (tmp_path / f"{out}.rejects.txt").read_text().splitlines()
+    bad = sorted(str(path) for path in photos.rglob("*.bad.jpg"))
+    assert lines == [f"{path}\tnot an image of a known format" for path in bad]
+
+
+@outs
+def test_the_number_of_threads_changes_nothing(out, photos, tmp_path) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "five").mkdir()
+    smaller = JpegSettings(50, 80, keep_bytes=False, max_pixels=1_000_000)
+    do(photos, tmp_path / "one" / out, smaller, workers=1)
+    do(photos, tmp_path / "five" / out, smaller, workers=5)
+    assert contents(tmp_path / "one" / out) == contents(tmp_path / "five" / out)
+
+
+def test_the_sides_are_bounded(photos, tmp_path) -> None:
+    do(photos, tmp_path / "small.beton", JpegSettings(50, 80, True, 1_000_000))
+    sizes = list_images(tmp_path / "small.beton").pixels[:, :2]
+    assert sizes.max() == 50
+    assert (sizes.max(axis=1) <= 50).all()
+
+
+def test_shards_are_named_and_filled_as_webdataset_does(photos, tmp_path) -> None:
+    do(photos, tmp_path / "shards", shard_size=25)
+    assert left_behind(tmp_path / "shards") == [f"shard-00000{i}.tar" for i in range(3)]
+    names = []
+    for shard in sorted((tmp_path / "shards").iterdir()):
+        with tarfile.open(shard) as tar:
+            names.append(tar.getnames())
+    assert [len(part) for part in names] == [25, 25, 10]
+    everything = [name for part in names for name in part]
+    assert everything[0] == "000000000_00_v1.jpg"
+    keys = [name.partition(".")[0] for name in everything]
+    assert len(set(keys)) == 60
+    assert {name.partition(".")[2] for name in everything} == {"jpg"}
+
+
+def test_shards_and_betons_are_sources_too(photos, tmp_path) -> None:
+    do(photos, tmp_path / "shards")
+    do(tmp_path / "shards", tmp_path / "photos.beton")
+    do(tmp_path / "photos.beton", tmp_path / "photos.tar")
+    first, last = list_images(tmp_path / "shards"), list_images(tmp_path / "photos.tar")
+    assert [first.read(i) for i in range(60)] == [last.read(i) for i in range(60)]
+
+
+class Stopped(Exception):  # noqa: N818
+    pass
+
+
+@outs
+@pytest.mark.parametrize("junk", [b"", b"what a kill left behind" * 1000])
+def test_a_pack_that_stops_anywhere_goes_on_to_the_same_result(
+    out, junk, photos, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr("cp2fast.data.pack._COMMIT_EVERY", 10)
+    (tmp_path / "whole").mkdir()
+    whole = do(photos, tmp_path / "whole" / out, shard_size=20)
+
+    def stop(at: int):
+        def progress(done: int, total: int) -> None:
+            if done == at:
+                raise Stopped
+
+        return progress
+
+    for at in (3, 9, 27, 30, 41, 65):
+        with contextlib.suppress(Stopped):
+            pack(photos, tmp_path / out, KEEP, shard_size=20, workers=2, progress=stop(at))
+        assert not (tmp_path / out).exists()
+        work = tmp_path / f"{out}.partial"
+        newest_shard = sorted(work.glob("shards/*"))[-1:]
+        for file in [*work.glob("packed.*"), work / "journal.jsonl", *newest_shard]:
+            with file.open("ab") as end:
+                end.write(junk)
+    again = do(photos, tmp_path / out, shard_size=20)
+    assert contents(tmp_path / out) == contents(tmp_path / "whole" / out)
+    assert again == whole
+    rejects = f"{out}.rejects.txt"
+    assert (tmp_path / rejects).read_text() == (tmp_path / "whole" / rejects).read_text()
+
+
+def command(*words: str) -> list[str]:
+    return [sys.executable, "-m", "cp2fast", "pack", *words]
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Enough for several commits."""
+    root = tmp_path_factory.mktemp("many")
+    encoded = [image_files.encode(image_files.photo(160, 120, i), "JPEG") for i in range(4)]
+    for number in range(1500):
+        (root / f"{number:04d}.jpg").write_bytes(encoded[number % 4])
+    return root
+
+
+def test_a_killed_command_goes_on_to_the_same_result(many, tmp_path) -> None:
+    out = "many.beton"
+    options = ("--max-side", "100", "--shard-size", "400", "--workers", "1")
+    process = subprocess.Popen(command(str(many), str(tmp_path / out), *options))
+    journal = tmp_path / f"{out}.partial" / "journal.jsonl"
+    while not journal.exists() or journal.read_bytes().count(b"\n") < 3:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / out).exists()
+    commits = journal.read_bytes().count(b"\n")
+    reported = []
+    settings = JpegSettings(100, 90, keep_bytes=False, max_pixels=100_000_000)
+    pack(
+        many,
+        tmp_path / out,
+        settings,
+        shard_size=400,
+        workers=2,
+        progress=lambda done, total: reported.append(done),
+    )
+    assert reported[0] == (commits - 1) * 256 + 1
+    (tmp_path / "whole").mkdir()
+    do(many, tmp_path / "whole" / out, settings, shard_size=400)
+    assert contents(tmp_path / out) == contents(tmp_path / "whole" / out)
+
+
+@outs
+def test_a_full_disk_is_said_and_the_pack_goes_on_when_there_is_room(out, photos, tmp_path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    (tmp_path / "whole").mkdir()
+    do(photos, tmp_path / "whole" / out, shard_size=1000)
+    size = list((tmp_path / "whole" / out).glob("*") or [tmp_path / "whole" / out])
+    limit = (size or [tmp_path / "whole" / out])[0].stat().st_size - 5000
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+        with pytest.raises(UserError, match=r"cannot write .*File too large.*same command again"):
+            do(photos, tmp_path / out, shard_size=1000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not (tmp_path / out).exists()
+    do(photos, tmp_path / out, shard_size=1000)
+    assert contents(tmp_path / out) == contents(tmp_path / "whole" / out)
+
+
+@outs
+def test_nothing_that_exists_is_overwritten(out, photos, tmp_path) -> None:
+    (tmp_path / out).write_bytes(b"precious")
+    with pytest.raises(UserError, match="exists already: remove it, or name another"):
+        do(photos, tmp_path / out)
+    assert (tmp_path / out).read_bytes() == b"precious"
+    assert left_behind(tmp_path) == [out]
+
+
+def test_a_pack_begun_with_other_options_is_not_mixed_with_these(photos, tmp_path) -> None:
+    def stop(done: int, total: int) -> None:
+        raise Stopped
+
+    out = tmp_path / "photos.beton"
+    with contextlib.suppress(Stopped):
+        pack(photos, out, KEEP, shard_size=20, workers=2, progress=stop)
+    other = JpegSettings(50, 90, keep_bytes=True, max_pixels=1_000_000)
+    with pytest.raises(UserError, match="was begun with other images or options"):
+        do(photos, out, other, shard_size=20)
+    assert do(photos, out, shard_size=20).images == 60
+
+
+def test_two_packs_of_one_name_do_not_meet(photos, tmp_path) -> None:
+    out, refusals = tmp_path / "photos.beton", []
+
+    def another(done: int, total: int) -> None:
+        if done == 1:
+            with pytest.raises(UserError, match="another process is writing") as error:
+                do(photos, out)
+            refusals.append(error)
+
+    pack(photos, out, KEEP, shard_size=25, workers=2, progress=another)
+    assert len(refusals) == 1
+    assert len(list_images(out)) == 60
+
+
+def test_only_bad_images_make_nothing(tmp_path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.jpg").write_bytes(b"")
+    with pytest.raises(UserError, match=r"none of the 1 images .*a.jpg: empty file.*mend them"):
+        do(tmp_path / "images", tmp_path / "out.beton")
+    assert not (tmp_path / "out.beton").exists()
+
+
+def run(*words: str) -> tuple[int, str, str]:
+    stdout, stderr, code = io.StringIO(), io.StringIO(), 0
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(stdout),
+        contextlib.redirect_stderr(stderr),
+    ):
+        patch.setattr(sys, "argv", ["cp2fast", "pack", *words])
+        try:
+            main()
+        except SystemExit as exit_:
+            code = int(exit_.code or 0)
+    return code, stdout.getvalue(), stderr.getvalue()
+
+
+def test_the_command_ends_with_a_summary(photos, tmp_path) -> None:
+    out = tmp_path / "photos.beton"
+    code, stdout, _ = run(str(photos), str(out), "--max-side", "64", "--quality", "70")
+    assert code == 0
+    assert f"{out}: 60 images, 0.1 MB in, " in stdout
+    assert " out, 5 rejected" in stdout
+    assert "05.bad.jpg: not an image of a known format" in stdout
+    assert f"{out}.rejects.txt" in stdout
+    assert np.max(list_images(out).pixels[:, :2]) == 64
+
+
+def test_the_command_refuses_in_one_line(photos, tmp_path) -> None:
+    for words, message in (
+        ((str(tmp_path / "none"), str(tmp_path / "out.beton")), "there is no folder"),
+        ((str(photos), str(photos)), "exists already"),
+        (
+            (str(photos), str(tmp_path / "out.beton"), "--quality", "101"),
+            "should be less than or equal to 100",
+        ),
+    ):
+        code, _, stderr = run(*words)
+        assert code == 2
+        assert message in stderr
+        assert len([line for line in stderr.splitlines() if "cp2fast:" in line]) == 1
+        assert "Traceback" not in stderr
