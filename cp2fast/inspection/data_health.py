@@ -68,7 +68,7 @@ class Sampled:
 
 
 @dataclass(frozen=True)
-class Health:
+class DataHealth:
     """What a sample of a data set shows; rates are of this machine.
 
     Attributes:
@@ -109,7 +109,7 @@ class Health:
         return self.formats.get(kind, 0) / self.sampled
 
 
-def examine(settings: PretrainSettings, root: Path) -> Health:
+def examine(settings: PretrainSettings, root: Path) -> DataHealth:
     """Look at up to 512 images of ``root`` for a few seconds, then time the source.
 
     Raises:
@@ -122,7 +122,7 @@ def examine(settings: PretrainSettings, root: Path) -> Health:
     source = choose_source(settings.data, images, device)
     rate = _source_rate(settings, images, source, device) if good else None
     sides = [sorted((one.height, one.width)) for one in good]
-    return Health(
+    return DataHealth(
         root=str(root),
         images=len(images),
         sampled=len(sampled),

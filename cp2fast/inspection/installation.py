@@ -74,12 +74,11 @@ def check_devices() -> Iterator[Check]:
 
 
 def check_torch() -> Iterator[Check]:
-    """What several processes need, and what compiled networks do, as a GPU's are by default."""
+    """What several processes need, and compiled networks; training goes on where these fail."""
     yield perform("gloo", partial(_join, "gloo", "cpu"), fix="export GLOO_SOCKET_IFNAME=lo")
     if torch.cuda.is_available():
         yield perform("nccl", partial(_join, "nccl", "cuda"), fix="export NCCL_SOCKET_IFNAME=lo")
-    compiler = "apt-get install g++ python3-dev, or set train.compile=off"
-    yield perform("torch.compile", _compile, needed=torch.cuda.is_available(), fix=compiler)
+    yield perform("torch.compile", _compile, fix="apt-get install g++ python3-dev")
     yield perform("shared memory", _shared_memory)
 
 
@@ -174,7 +173,8 @@ def _train(device: torch.device) -> str:
     if not np.isfinite(loss):
         raise ArithmeticError(f"the loss of a training step is {loss}")
     if device.type == "cpu":
-        return f"a training step on {torch.get_num_threads()} threads"
+        threads = torch.get_num_threads()
+        return f"a training step on {threads} thread{'s' if threads > 1 else ''}"
     memory = torch.cuda.get_device_properties(device).total_memory / 2**30
     return f"a training step on {torch.cuda.get_device_name(device)}, {memory:.0f} GiB"
 
