@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from cp2fast.config import PretrainSettings
 from cp2fast.copypaste.draw import CROP_AREA
 from cp2fast.inspection.check import Check
-from cp2fast.inspection.data_health import Health
+from cp2fast.inspection.data_health import DataHealth
 
 _FEW_IMAGES = 2_000
 _SLOW_READ = 5.0
@@ -19,7 +19,7 @@ _NETWORK = ("nfs", "cifs", "smb", "9p", "fuse", "lustre", "gpfs", "beegfs", "cep
 _ROUND_TO = 32
 
 
-def advise(health: Health, settings: PretrainSettings) -> Iterator[Check]:
+def advise(health: DataHealth, settings: PretrainSettings) -> Iterator[Check]:
     """The checks of a data set that are not plainly well."""
     yield from _broken(health, settings)
     if health.short_side is None or health.long_side is None:
@@ -39,7 +39,7 @@ def side_needed(size: int) -> int:
     return math.ceil(size / math.sqrt(CROP_AREA[0]))
 
 
-def _broken(health: Health, settings: PretrainSettings) -> Iterator[Check]:
+def _broken(health: DataHealth, settings: PretrainSettings) -> Iterator[Check]:
     if not health.bad:
         return
     share, allowed = len(health.bad) / health.sampled, settings.data.max_bad_fraction
@@ -53,7 +53,7 @@ def _broken(health: Health, settings: PretrainSettings) -> Iterator[Check]:
     )
 
 
-def _count(health: Health, settings: PretrainSettings) -> Iterator[Check]:
+def _count(health: DataHealth, settings: PretrainSettings) -> Iterator[Check]:
     if health.images < settings.data.batch_size:
         yield Check(
             "few images",
@@ -71,7 +71,9 @@ def _count(health: Health, settings: PretrainSettings) -> Iterator[Check]:
         )
 
 
-def _size(health: Health, settings: PretrainSettings, short: float, long: float) -> Iterator[Check]:
+def _size(
+    health: DataHealth, settings: PretrainSettings, short: float, long: float
+) -> Iterator[Check]:
     size = settings.model.size
     needed = side_needed(size)
     if short > _MUCH_LARGER * needed:
@@ -91,7 +93,7 @@ def _size(health: Health, settings: PretrainSettings, short: float, long: float)
         )
 
 
-def _format(health: Health) -> Iterator[Check]:
+def _format(health: DataHealth) -> Iterator[Check]:
     jpeg = health.share("JPEG")
     if jpeg < 0.5:
         kind = next(name for name in health.formats if name != "JPEG")
@@ -103,7 +105,7 @@ def _format(health: Health) -> Iterator[Check]:
         )
 
 
-def _disk(health: Health) -> Iterator[Check]:
+def _disk(health: DataHealth) -> Iterator[Check]:
     network = health.file_system.startswith(_NETWORK)
     if health.read_milliseconds > _SLOW_READ:
         kind = f"a network disk ({health.file_system})" if network else "this disk"

@@ -19,7 +19,7 @@ from cp2fast.config import PretrainSettings
 from cp2fast.data.decode import BadImage, decode_image, read_image
 from cp2fast.data.images import ImageSet, list_images
 from cp2fast.data.order import plan
-from cp2fast.data.source import choose_source
+from cp2fast.data.source import Choice, choose_source
 from cp2fast.inspection.decoding import opened
 
 _MOST_SAMPLED = 512
@@ -68,7 +68,7 @@ class Sampled:
 
 
 @dataclass(frozen=True)
-class Health:
+class DataHealth:
     """What a sample of a data set shows; rates are of this machine.
 
     Attributes:
@@ -109,7 +109,7 @@ class Health:
         return self.formats.get(kind, 0) / self.sampled
 
 
-def examine(settings: PretrainSettings, root: Path) -> Health:
+def examine(settings: PretrainSettings, root: Path) -> DataHealth:
     """Look at up to 512 images of ``root`` for a few seconds, then time the source.
 
     Raises:
@@ -119,9 +119,10 @@ def examine(settings: PretrainSettings, root: Path) -> Health:
     sampled = _sample(images, settings.data.max_pixels)
     good = [one for one in sampled if one.problem is None]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    rate = _source_rate(settings, images, device) if good else None
+    source = choose_source(settings.data, images, device)
+    rate = _source_rate(settings, images, source, device) if good else None
     sides = [sorted((one.height, one.width)) for one in good]
-    return Health(
+    return DataHealth(
         root=str(root),
         images=len(images),
         sampled=len(sampled),
@@ -133,7 +134,7 @@ def examine(settings: PretrainSettings, root: Path) -> Health:
         read_milliseconds=1000 * float(np.median([one.read_seconds for one in sampled])),
         file_system=_file_system(root),
         decode_per_second=len(good) / sum(one.decode_seconds for one in good) if good else None,
-        source=choose_source(settings.data, images, device).name,
+        source=source.name,
         images_per_second=rate,
         epoch_seconds=len(images) / rate if rate else None,
     )
@@ -197,21 +198,20 @@ def _forget_cached(path: str) -> None:
 
 
 def _source_rate(
-    settings: PretrainSettings, images: ImageSet, device: torch.device
-) -> float | None:
+    settings: PretrainSettings, images: ImageSet, source: Choice, device: torch.device
+) -> float:
     """Images a second that the source yields, its start left out."""
     data = settings.data
     size = min(_BATCH, data.batch_size, len(images))
-    on_device = device if data.decode == "gpu" else torch.device("cpu")
     steps = plan(
         seed=settings.train.seed,
         count=len(images),
         batch_size=size,
         start=0,
         stop=_WITHOUT_END,
-        independent=False,
+        order=data.order,
     )
-    with opened(data, images, steps, settings.train.seed, on_device) as (batches, _):
+    with opened(source, data, images, steps, settings.train.seed, device) as (batches, _):
         next(batches)
         began, seconds, count = time.perf_counter(), 0.0, 0
         while seconds < _SOURCE_SECONDS:

@@ -15,11 +15,12 @@ from cp2fast.batch import RaggedBatch
 from cp2fast.config import DataSettings
 from cp2fast.data.bad_images import BadImages
 from cp2fast.data.images import ImageSet
-from cp2fast.data.source import choose_source, open_source
+from cp2fast.data.source import Choice, open_source
 
 
 @contextmanager
 def opened(
+    choice: Choice,
     data: DataSettings,
     images: ImageSet,
     plan: Iterator[NDArray[np.int64]],
@@ -28,14 +29,13 @@ def opened(
 ) -> Generator[tuple[Iterator[RaggedBatch], BadImages]]:
     """Batches of ``plan``, however many images are bad; the source's workers end with the block.
 
-    The arguments are those of ``choose_source`` and ``open_source``.
+    The arguments are those of ``open_source``.
 
     Yields:
         The batches, and the account of the bad images, whose file is gone after the block.
     """
     with tempfile.TemporaryDirectory() as folder:
         bad = BadImages(Path(folder), max_fraction=1)
-        choice = choose_source(data, images, device)
         batches = open_source(choice, data, images, plan, seed, device, bad)
         try:
             yield batches, bad

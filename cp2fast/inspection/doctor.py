@@ -17,7 +17,7 @@ from cp2fast.config import PretrainSettings
 from cp2fast.errors import UserError
 from cp2fast.inspection.advice import advise
 from cp2fast.inspection.check import Check, Status
-from cp2fast.inspection.data_health import Health, Quantiles, examine
+from cp2fast.inspection.data_health import DataHealth, Quantiles, examine
 from cp2fast.inspection.installation import (
     check_backends,
     check_devices,
@@ -98,7 +98,7 @@ def _show_checks(console: Console, title: str | None, found: Iterable[Check]) ->
     return checks
 
 
-def _show_health(console: Console, health: Health) -> None:
+def _show_health(console: Console, health: DataHealth) -> None:
     console.print(f"\n[bold]data[/] {escape(health.root)}")
     rows = {
         "images": f"{health.images:,}, of which {health.sampled:,} were looked at",
@@ -123,14 +123,14 @@ def _show_health(console: Console, health: Health) -> None:
         console.print(f"  {name:<12} {value}", markup=False)
 
 
-def _show_bad(console: Console, health: Health) -> None:
+def _show_bad(console: Console, health: DataHealth) -> None:
     for name, reason in health.bad[:_SHOWN]:
         console.print(f"    {name}: {reason}", markup=False)
     if len(health.bad) > _SHOWN:
         console.print(f"    and {len(health.bad) - _SHOWN} more; --json FILE lists all")
 
 
-def _show_verdict(console: Console, failing: list[Check], health: Health | None) -> None:
+def _show_verdict(console: Console, failing: list[Check], health: DataHealth | None) -> None:
     if failing:
         names = ", ".join(check.name for check in failing)
         console.print(f"\n[bold red]pretraining does not work here:[/] {escape(names)}")
@@ -141,7 +141,7 @@ def _show_verdict(console: Console, failing: list[Check], health: Health | None)
 
 
 def _write(
-    path: Path, checks: dict[str, list[Check]], health: Health | None, seconds: float
+    path: Path, checks: dict[str, list[Check]], health: DataHealth | None, seconds: float
 ) -> None:
     content: dict[str, Any] = {
         "works": not any(check.fails for group in checks.values() for check in group),

@@ -87,8 +87,10 @@ def first_pairs(settings: PretrainSettings, count: int) -> Pairs:
         start=0,
         stop=1,
         independent=independent,
+        order=data.order,
     )
-    with opened(data, images, steps, seed, device) as (batches, bad):
+    source = choose_source(data, images, device)
+    with opened(source, data, images, steps, seed, device) as (batches, bad):
         decoded = next(batches)
         listed = read_bad(bad)
     parameters = draw(seed, 0, decoded, size, data.background)
@@ -97,7 +99,7 @@ def first_pairs(settings: PretrainSettings, count: int) -> Pairs:
         root=root,
         images=len(images),
         names=[os.path.relpath(images.name(i), root) for i in decoded.index.tolist()],
-        source=choose_source(data, images, device),
+        source=source,
         bad=listed,
         decoded=decoded.to(torch.device("cpu")),
         parameters=parameters,

@@ -12,10 +12,10 @@ from cp2fast.config import PretrainSettings
 from cp2fast.copypaste.draw import draw
 from cp2fast.inspection.advice import advise, side_needed
 from cp2fast.inspection.check import Check
-from cp2fast.inspection.data_health import Health, Quantiles
+from cp2fast.inspection.data_health import DataHealth, Quantiles
 
 CORES = 4
-HEALTHY = Health(
+HEALTHY = DataHealth(
     root="photos",
     images=100_000,
     sampled=500,

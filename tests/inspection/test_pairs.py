@@ -9,7 +9,7 @@ from cp2fast.config import PretrainSettings
 from cp2fast.data.bad_images import BadImages
 from cp2fast.data.images import list_images
 from cp2fast.data.order import plan
-from cp2fast.data.source import open_source
+from cp2fast.data.source import choose_source, open_source
 from cp2fast.errors import UserError
 from cp2fast.inspection.pairs import displayable, first_pairs
 from cp2fast.train.batches import compose
@@ -31,8 +31,19 @@ def test_they_are_those_of_the_first_step_of_a_run(
         seed=0, count=12, batch_size=8, start=0, stop=1, independent=background == "independent"
     )
     bad = BadImages(tmp_path, 1)
-    decoded = open_source(settings.data, images, steps, 0, CPU, bad)
-    [trained_on] = list(compose(decoded, settings, 0, 0, 1, CPU))
+    choice = choose_source(settings.data, images, CPU)
+    decoded = open_source(choice, settings.data, images, steps, 0, CPU, bad)
+    made = compose(
+        decoded,
+        settings,
+        seed=0,
+        start=0,
+        steps_per_epoch=1,
+        total_steps=1,
+        device=CPU,
+        dtype=torch.float32,
+    )
+    trained_on = next(made).ready_pairs()
     pairs = first_pairs(settings, 8)
     torch.testing.assert_close(pairs.composed.query, trained_on.query, rtol=0, atol=0)
     torch.testing.assert_close(pairs.composed.key, trained_on.key, rtol=0, atol=0)
