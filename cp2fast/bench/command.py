@@ -68,8 +68,8 @@ def run_bench(what: str, overrides: Sequence[str], options: Options) -> None:
         raise UserError(f"no benchmark '{what}': there are {', '.join(BENCHMARKS)} and all")
     chosen = BENCHMARKS if what == "all" else (what,)
     settings = {name: _settings(name, overrides) for name in chosen}
-    for file in (options.json, options.plot):
-        _check_writable(file)
+    for output in (options.json, options.plot):
+        _check_writable(output)
     kept = None if options.against is None else read_kept(options.against)
 
     console = Console(soft_wrap=True, highlight=False)
