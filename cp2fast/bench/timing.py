@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -51,6 +51,51 @@ def measure(
             while (elapsed := time.perf_counter() - begin) < seconds:
                 samples += work()
             rates[name].append(samples / elapsed)
+    return {name: Rate(tuple(values)) for name, values in rates.items()}
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A loader that goes on by itself between two of its batches.
+
+    Attributes:
+        samples: the number of samples of each batch, without end; the batch is asked for by
+            asking for its number.
+        ahead: batches that it has in the making or ready, at most, while none is asked for.
+    """
+
+    samples: Iterator[int]
+    ahead: int
+
+
+def measure_streams(streams: Mapping[str, Stream], rounds: int, seconds: float) -> dict[str, Rate]:
+    """Let every stream run ``rounds`` times in turn, and never two of them at once.
+
+    What a stream made ahead while it was not measured is taken first, uncounted. After its turn
+    it is given the time to make as much again, so that it is quiet in the turns of the others.
+
+    Args:
+        streams: by name.
+        rounds: rounds counted, after one batch of each to warm up.
+        seconds: a stream is measured for at least this long in each round.
+
+    Returns:
+        The rates, in the order of ``streams``.
+    """
+    for stream in streams.values():
+        next(stream.samples)
+    rates: dict[str, list[float]] = {name: [] for name in streams}
+    for _ in range(rounds):
+        for name, stream in streams.items():
+            for _ in range(stream.ahead):
+                next(stream.samples)
+            batches, samples, elapsed, begin = 0, 0, 0.0, time.perf_counter()
+            while batches == 0 or elapsed < seconds:
+                samples += next(stream.samples)
+                batches += 1
+                elapsed = time.perf_counter() - begin
+            rates[name].append(samples / elapsed)
+            time.sleep(stream.ahead * elapsed / batches)
     return {name: Rate(tuple(values)) for name, values in rates.items()}
 
 

@@ -146,7 +146,7 @@ def _decode(
     again.append(first)
     pipeline = _build(feed, len(first), threads, gpu)
     # A stream of its own: on the consumer's, decoding would queue behind the training.
-    stream = None if gpu is None else torch.cuda.Stream(gpu)
+    stream = None if gpu is None else torch.cuda.Stream(gpu)  # type: ignore[no-untyped-call]
     unexplained = 0
     while True:
         pipeline.schedule_run()

@@ -7,6 +7,7 @@ else: CMYK and other rare JPEG, PNG of every kind, WebP, and what only has the n
 from __future__ import annotations
 
 import io
+import warnings
 
 import numpy as np
 import torch
@@ -20,6 +21,9 @@ try:
     from torchvision.io import ImageReadMode, decode_jpeg
 except ImportError:  # torchvision 0.29 announces that a later one will be without its decoders.
     decode_jpeg = None
+
+# The limit is data.max_pixels; Pillow would warn of less and refuse more on its own account.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 _PILLOW_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 
@@ -107,6 +111,8 @@ def _decode_with_pillow(encoded: bytes, max_pixels: int) -> Tensor:
             return torch.from_numpy(np.array(_to_rgb(ImageOps.exif_transpose(image))))
     except BadImage:
         raise
+    except Image.DecompressionBombError as error:
+        raise BadImage("more pixels than Pillow decodes") from error
     except UnidentifiedImageError as error:
         raise BadImage("not an image of a known format") from error
     except Exception as error:  # Pillow raises almost anything on a damaged file.

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 BLOCK = 512
-_PLAIN = b"0\07"  # a file; the same in old archives; contiguous, which is the same
+_PLAIN = b"07\0"  # a file; contiguous, which is the same; a file in old archives
 _GNU_LONG_NAME, _PAX, _PAX_GLOBAL, _GNU_LONG_LINK = b"L", b"x", b"g", b"K"
 _WITHOUT_DATA = b"123456"  # links, devices, folders, pipes: their size means nothing
 

@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from cp2fast.bench.timing import Rate, measure, ratios
+from cp2fast.bench.timing import Rate, Stream, measure, measure_streams, ratios
 
 
 def test_systems_take_turns_and_all_their_work_is_counted() -> None:
@@ -29,3 +29,19 @@ def test_median_spread_and_ratio() -> None:
     assert fast.spread == 1
     assert slow.spread == 0
     assert ratios(fast, slow) == pytest.approx([2, 3, 1])
+
+
+def test_what_a_stream_made_ahead_is_not_counted() -> None:
+    taken: list[str] = []
+
+    def batches(name: str):
+        while True:
+            taken.append(name)
+            time.sleep(0.001)
+            yield 5
+
+    streams = {"a": Stream(batches("a"), ahead=3), "b": Stream(batches("b"), ahead=0)}
+    rates = measure_streams(streams, rounds=2, seconds=0.0)
+    # One to warm up, then in each round those made ahead and one that counts.
+    assert taken == ["a", "b", *2 * ["a", "a", "a", "a", "b"]]
+    assert max(rates["a"].samples_per_second) <= 5 / 0.001

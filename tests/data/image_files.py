@@ -79,7 +79,14 @@ def jpeg_files() -> dict[str, bytes]:
         "stored as RGB": encode(image, "JPEG", keep_rgb=True),
         "CMYK, inverted by Adobe": cmyk,
         "CMYK without Adobe marker": cmyk[: adobe - 4] + cmyk[adobe + 12 :],
+        "CMYK with a broken profile": encode(
+            image.convert("CMYK"), "JPEG", icc_profile=b"no profile" * 20
+        ),
+        "broken profile": encode(image, "JPEG", icc_profile=b"no profile" * 20),
         "YCCK": cmyk[: adobe + 11] + b"\x02" + cmyk[adobe + 12 :],
+        "arithmetic coding": encode(image, "JPEG").replace(b"\xff\xc0", b"\xff\xc9"),
+        # Decoders then take the standard's tables, as in motion JPEG.
+        "no Huffman tables": encode(image, "JPEG").replace(b"\xff\xc4", b"\xff\xec"),
         "1 x 1": encode(photo(1, 1), "JPEG"),
         "1 wide": encode(photo(1, 40), "JPEG"),
         "1 high": encode(photo(40, 1), "JPEG"),
@@ -111,6 +118,9 @@ def other_files() -> dict[str, bytes]:
         "WebP exif 6": encode(image, "WEBP", exif=exif),
         "WebP animated": encode(rgba, "WEBP", save_all=True, append_images=[flipped]),
         "GIF": encode(image, "GIF"),
+        "BMP": encode(image, "BMP"),
+        "PNG animated": encode(image, "PNG", save_all=True, append_images=[image.rotate(180)]),
+        "GIF animated": encode(image, "GIF", save_all=True, append_images=[image.rotate(180)]),
     }
 
 
@@ -137,6 +147,7 @@ def bad_files() -> dict[str, bytes]:
     image = photo(97, 71)
     sequential, progressive = encode(image, "JPEG"), encode(image, "JPEG", progressive=True)
     png, webp = encode(image, "PNG"), encode(image, "WEBP", lossless=True)
+    frame = sequential.index(b"\xff\xc0")
     scan = sequential.index(b"\xff\xda") + 14
     header_crc = 8 + 8 + 13
     return {
@@ -154,6 +165,11 @@ def bad_files() -> dict[str, bytes]:
         + b"\xff\x31"
         + sequential[scan + 402 :],
         "marker_in_the_middle_progressive.jpg": _break_second_scan(progressive),
+        "huffman_table.jpg": _with_broken_huffman_table(sequential),
+        "no_quantisation_table.jpg": sequential.replace(b"\xff\xdb", b"\xff\xec"),
+        "twelve_bits.jpg": sequential[: frame + 4] + b"\x0c" + sequential[frame + 5 :],
+        "lossless.jpg": sequential[: frame + 1] + b"\xc3" + sequential[frame + 2 :],
+        "page.webp": b"RIFF" + webp[4:12] + b"junk" * 40,
         "no_such_size.jpg": _with_size(sequential, 0, 0),
         "huge.jpg": _with_size(sequential, 60_000, 60_000),
         "huge.png": png[:16] + struct.pack(">II", 60_000, 60_000) + png[24:],
@@ -165,11 +181,24 @@ def bad_files() -> dict[str, bytes]:
     }
 
 
+def damaged_but_readable_files() -> dict[str, bytes]:
+    """Damage that libjpeg reads past, with wrong pixels from there on."""
+    jpeg = encode(photo(97, 71), "JPEG")
+    files = {"higher_than_its_data.jpg": _with_size(jpeg, 142, 97)}
+    scan = jpeg.index(b"\xff\xda") + 14
+    for place in (20, 300, 900):
+        flipped = bytes([jpeg[scan + place] ^ 0x10])
+        files[f"flipped_{place}.jpg"] = jpeg[: scan + place] + flipped + jpeg[scan + place + 1 :]
+    return files
+
+
 def write_bad_entries(folder: Path) -> None:
     """Bad files, and entries that are no readable files at all."""
     for name, encoded in bad_files().items():
         (folder / name).write_bytes(encoded)
     (folder / "dangling.jpg").symlink_to(folder / "nowhere.jpg")
+    (folder / "device.jpg").symlink_to("/dev/zero")
+    os.mkfifo(folder / "pipe.jpg")
     if os.geteuid() != 0:  # root may read everything
         (folder / "locked.jpg").write_bytes(encode(photo(20, 20), "JPEG"))
         (folder / "locked.jpg").chmod(0)
@@ -178,6 +207,12 @@ def write_bad_entries(folder: Path) -> None:
 def _break_second_scan(progressive: bytes) -> bytes:
     second = progressive.index(b"\xff\xda", progressive.index(b"\xff\xda") + 2)
     return progressive[: second + 20] + b"\xff\x31" + progressive[second + 22 :]
+
+
+def _with_broken_huffman_table(jpeg: bytes) -> bytes:
+    """More codes of one bit than there are."""
+    table = jpeg.index(b"\xff\xc4")
+    return jpeg[: table + 5] + b"\x07" + jpeg[table + 6 :]
 
 
 def _with_size(jpeg: bytes, height: int, width: int) -> bytes:

@@ -6,9 +6,13 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms import v2
 
 from cp2fast.bench.peers.original import MEAN, STD
+from cp2fast.data.decode import decode_image
+from cp2fast.data.images import ImageSet
 
 
 def composer(
@@ -16,24 +20,12 @@ def composer(
 ) -> Callable[[Sequence[int]], tuple[Tensor, Tensor, Tensor, Tensor]]:
     """See the package."""
     planar = [image.permute(2, 0, 1) for image in images]
-    view = v2.Compose(
-        [
-            v2.RandomResizedCrop(size, scale=(0.2, 1.0), antialias=True),
-            v2.RandomApply([v2.ColorJitter(0.4, 0.4, 0.4, 0.1)], p=0.8),
-            v2.RandomGrayscale(p=0.2),
-            v2.RandomApply([v2.GaussianBlur(13, sigma=(0.1, 2.0))], p=0.5),
-            v2.RandomHorizontalFlip(),
-            v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize(MEAN, STD),
-        ]
-    )
-    blank = torch.zeros(3, size, size)
-    erase = v2.RandomErasing(p=1.0, scale=(0.5, 0.8), ratio=(0.8, 1.25), value=1)
+    view, mask = _view(size), _mask(size)
 
     def composed(number: int) -> tuple[Tensor, Tensor]:
         behind = planar[int(torch.randint(len(planar), ()))]
-        mask = erase(blank)[0] == 1
-        return torch.where(mask, view(planar[number]), view(behind)), mask
+        inside = mask()
+        return torch.where(inside, view(planar[number]), view(behind)), inside
 
     def compose(numbers: Sequence[int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         query, query_mask = zip(*map(composed, numbers), strict=True)
@@ -46,3 +38,53 @@ def composer(
         )
 
     return compose
+
+
+class Views(Dataset[tuple[Tensor, Tensor]]):
+    """Of one decode: two views as foregrounds, two as backgrounds for others of the batch."""
+
+    def __init__(self, images: ImageSet, size: int) -> None:
+        self._images = images
+        self._view, self._mask = _view(size), _mask(size)
+
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
+        """The views ``[4, 3, S, S]`` and the masks of query and key ``[2, S, S]``."""
+        encoded = self._images.read(number)
+        try:
+            data = torch.frombuffer(bytearray(encoded), dtype=torch.uint8)
+            image = decode_jpeg(data, mode=ImageReadMode.RGB)
+        except RuntimeError:  # no common JPEG
+            image = decode_image(encoded, 10**9).permute(2, 0, 1)
+        return (
+            torch.stack([self._view(image) for _ in range(4)]),
+            torch.stack([self._mask() for _ in range(2)]),
+        )
+
+
+def paste(samples: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Query, key and masks of a batch; each sample's backgrounds are its next two neighbours'."""
+    views = torch.stack([views for views, _ in samples])
+    query_mask, key_mask = torch.stack([masks for _, masks in samples]).unbind(1)
+    query = torch.where(query_mask[:, None], views[:, 0], views[:, 2].roll(1, 0))
+    key = torch.where(key_mask[:, None], views[:, 1], views[:, 3].roll(2, 0))
+    return query, key, query_mask, key_mask
+
+
+def _view(size: int) -> v2.Compose:
+    return v2.Compose(
+        [
+            v2.RandomResizedCrop(size, scale=(0.2, 1.0), antialias=True),
+            v2.RandomApply([v2.ColorJitter(0.4, 0.4, 0.4, 0.1)], p=0.8),
+            v2.RandomGrayscale(p=0.2),
+            v2.RandomApply([v2.GaussianBlur(13, sigma=(0.1, 2.0))], p=0.5),
+            v2.RandomHorizontalFlip(),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize(MEAN, STD),
+        ]
+    )
+
+
+def _mask(size: int) -> Callable[[], Tensor]:
+    blank = torch.zeros(3, size, size)
+    erase = v2.RandomErasing(p=1.0, scale=(0.5, 0.8), ratio=(0.8, 1.25), value=1)
+    return lambda: erase(blank)[0] == 1

@@ -1,0 +1,92 @@
+"""What no loader can exceed: each stage alone, on all cores, from memory."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+from torch import Tensor
+
+from cp2fast.batch import RaggedBatch
+from cp2fast.bench.timing import Stream
+from cp2fast.copypaste.draw import draw
+from cp2fast.copypaste.op import copy_paste
+from cp2fast.data import jpeg, turbojpeg
+from cp2fast.data.decode import decode_image
+from cp2fast.data.images import ImageSet
+
+_CHUNK = 256
+"""Images between two looks at the clock: the threads wait for each other so seldom."""
+
+
+def decoders(images: ImageSet, count: int, threads: int) -> dict[str, Stream]:
+    """libjpeg-turbo in threads that share nothing but the work, by the library that calls it.
+
+    Args:
+        images: the data set; its first ``count`` images are held encoded.
+        count: how many are decoded, over and over.
+        threads: that decode.
+    """
+    encoded = [images.read(number) for number in range(min(count, len(images)))]
+    systems = {"torchvision": _by_torchvision(encoded)}
+    if turbojpeg.problem() is None:
+        systems["libturbojpeg"] = _by_turbojpeg(encoded)
+    return {
+        name: Stream(_in_threads(threads, decode, len(encoded)), ahead=0)
+        for name, decode in systems.items()
+    }
+
+
+def reading(images: ImageSet, threads: int) -> Stream:
+    """Reading the encoded images alone, from the disk or from what the system keeps of it."""
+    return Stream(_in_threads(threads, images.read, len(images)), ahead=0)
+
+
+def augmentation(batches: Sequence[RaggedBatch], size: int) -> Stream:
+    """The fused op alone on decoded batches, drawing included."""
+
+    def run() -> Iterator[int]:
+        for step, batch in enumerate(itertools.cycle(batches)):
+            parameters = draw(0, step, batch, size, "batch")
+            yield len(copy_paste(batch, parameters, size))
+
+    return Stream(run(), ahead=0)
+
+
+def _in_threads(threads: int, work: Callable[[int], object], count: int) -> Iterator[int]:
+    numbers = itertools.cycle(range(count))
+    with ThreadPoolExecutor(threads, "cp2fast-ceiling") as pool:
+        while True:
+            chunk = list(itertools.islice(numbers, _CHUNK))
+            for _ in pool.map(work, chunk):
+                pass
+            yield len(chunk)
+
+
+def _by_torchvision(encoded: Sequence[bytes]) -> Callable[[int], object]:
+    return lambda number: decode_image(encoded[number], 10**9)
+
+
+def _by_turbojpeg(encoded: Sequence[bytes]) -> Callable[[int], object]:
+    """Into one buffer a thread, so without the cost of fresh memory."""
+    shapes = [_shape(data) for data in encoded]
+    largest = max(height * width * 3 for height, width in shapes)
+    of_thread = threading.local()
+
+    def decode(number: int) -> None:
+        if not hasattr(of_thread, "buffer"):
+            of_thread.buffer = torch.empty(largest, dtype=torch.uint8)
+        height, width = shapes[number]
+        place: Tensor = of_thread.buffer[: height * width * 3].view(height, width, 3)
+        if not turbojpeg.decode_into(encoded[number], place):
+            decode_image(encoded[number], 10**9)
+
+    return decode
+
+
+def _shape(encoded: bytes) -> tuple[int, int]:
+    header = jpeg.read_header(encoded) if encoded.startswith(jpeg.SIGNATURE) else None
+    return (header.height, header.width) if header else (1, 1)

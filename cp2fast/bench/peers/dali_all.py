@@ -1,0 +1,107 @@
+"""The same steps with nothing but DALI's operators, on the CPU: one decode a sample.
+
+As near as the operators come: colours are changed in a fixed order, the blur's window has a fixed
+side, the foreground's place is drawn by side lengths rather than by area and ratio, and the
+backgrounds are of the batch's neighbours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from torch.utils.dlpack import from_dlpack
+
+from cp2fast.bench.peers.original import MEAN, STD
+from cp2fast.data.images import ImageSet
+
+
+def composed(
+    images: ImageSet, numbers: Iterator[Sequence[int]], batch_size: int, size: int, threads: int
+) -> Iterator[tuple[Tensor, ...]]:
+    """Query, key and their masks, batch after batch.
+
+    Args:
+        images: the data set, of JPEG.
+        numbers: of the images of each batch.
+        batch_size: B.
+        size: S.
+        threads: of DALI.
+    """
+
+    def read() -> list[Any]:
+        return [np.frombuffer(images.read(number), np.uint8) for number in next(numbers)]
+
+    pipeline = _pipeline(read, batch_size, size, threads)
+    pipeline.build()
+    while True:
+        yield tuple(from_dlpack(output.as_tensor()) for output in pipeline.run())
+
+
+def _pipeline(read: Any, batch_size: int, size: int, threads: int) -> Any:
+    from nvidia.dali import fn, pipeline_def, types
+
+    def view(image: Any) -> Any:
+        crop = fn.random_resized_crop(
+            image, size=(size, size), random_area=(0.2, 1.0), random_aspect_ratio=(3 / 4, 4 / 3)
+        )
+        jitter = fn.random.coin_flip(probability=0.8, dtype=types.BOOL)
+        if jitter:
+            crop = fn.color_twist(
+                crop,
+                brightness=fn.random.uniform(range=(0.6, 1.4)),
+                contrast=fn.random.uniform(range=(0.6, 1.4)),
+                saturation=fn.random.uniform(range=(0.6, 1.4)),
+                hue=fn.random.uniform(range=(-36.0, 36.0)),
+            )
+        grey = fn.random.coin_flip(probability=0.2, dtype=types.BOOL)
+        if grey:
+            crop = fn.saturation(crop, saturation=0)
+        blur = fn.random.coin_flip(probability=0.5, dtype=types.BOOL)
+        if blur:
+            crop = fn.gaussian_blur(crop, sigma=fn.random.uniform(range=(0.1, 2.0)), window_size=13)
+        return fn.flip(crop, horizontal=fn.random.coin_flip())
+
+    def paste(foreground: Any, background: Any) -> tuple[Any, Any]:
+        side = fn.random.uniform(range=(0.71, 0.89), shape=(2,))
+        place = {
+            "anchor": fn.random.uniform(range=(0.0, 1.0), shape=(2,)) * (1 - side),
+            "shape": side,
+            "normalized": True,
+            "axis_names": "HW",
+        }
+        outside = fn.erase(background, **place)
+        inside = foreground - fn.erase(foreground, **place)
+        ones = types.Constant(1, dtype=types.UINT8, shape=(size, size, 1), layout="HWC")
+        mask = ones - fn.erase(ones, **place)
+        image = fn.crop_mirror_normalize(
+            outside + inside,
+            mean=[255 * mean for mean in MEAN],
+            std=[255 * std for std in STD],
+            output_layout="CHW",
+        )
+        return image, mask
+
+    @pipeline_def(enable_conditionals=True)  # type: ignore[untyped-decorator]
+    def pipeline() -> tuple[Any, ...]:
+        encoded = fn.external_source(source=read, batch=True, dtype=types.UINT8, ndim=1)
+        image = fn.decoders.image(encoded, output_type=types.RGB)
+        query_behind, key_behind = (
+            fn.permute_batch(view(image), indices=_neighbours(fn, types, batch_size, distance))
+            for distance in (1, 2)
+        )
+        query, query_mask = paste(view(image), query_behind)
+        key, key_mask = paste(view(image), key_behind)
+        return query, key, query_mask, key_mask
+
+    return pipeline(
+        batch_size=batch_size, num_threads=threads, device_id=None, prefetch_queue_depth=2
+    )
+
+
+def _neighbours(fn: Any, types: Any, batch_size: int, distance: int) -> Any:
+    """For each place of the batch, the number of the place ``distance`` after it."""
+    places = [np.array((i + distance) % batch_size, np.int32) for i in range(batch_size)]
+    return fn.external_source(source=lambda: places, batch=True, dtype=types.INT32, ndim=0)

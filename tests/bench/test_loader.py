@@ -1,0 +1,111 @@
+"""The loader's benchmark runs every system on real files and says what limits."""
+
+import json
+import multiprocessing
+import re
+import threading
+
+import pytest
+import torch
+from torch.utils.data import default_collate
+
+from cp2fast.bench.loader import bench_loader, bottleneck
+from cp2fast.bench.peers import dali_all, original, torchvision_v2
+from cp2fast.bench.timing import Rate
+from cp2fast.data.images import list_images
+from tests.data import image_files
+
+SIZE = 32
+SYSTEMS = {
+    "original",
+    "torchvision",
+    "dali-all",
+    "cp2fast-torch",
+    "cp2fast-dali",
+    "decode-torch",
+    "decode-dali",
+}
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    root = tmp_path_factory.mktemp("photos")
+    for number in range(8):
+        image_files.photo(60 + 7 * number, 90 - 5 * number, number).save(root / f"{number}.jpg")
+    return list_images(root)
+
+
+def assert_pairs(query, key, *masks):
+    assert query.shape == key.shape == (6, 3, SIZE, SIZE)
+    for composed, mask in zip((query, key), masks, strict=True):
+        assert -2.2 < composed.min() < -0.5 < 0.5 < composed.max() < 2.7
+        for inside in mask.reshape(6, SIZE, SIZE).bool():
+            assert torch.equal(inside, inside.any(1)[:, None] & inside.any(0)[None])
+            assert 0.4 < inside.float().mean() < 0.9
+    assert not torch.equal(query, key)
+
+
+def test_the_peers_compose_pairs_from_files(photos):
+    torch.manual_seed(0)
+    numbers = range(6)
+    pairs = original.pairs_of_files(photos, SIZE)
+    assert_pairs(*default_collate([pairs[number] for number in numbers]))
+    views = torchvision_v2.Views(photos, SIZE)
+    assert_pairs(*torchvision_v2.paste([views[number] for number in numbers]))
+    assert_pairs(*next(dali_all.composed(photos, iter([list(numbers)] * 9), 6, SIZE, 1)))
+
+
+def test_torchvisions_peer_takes_the_background_of_a_neighbour():
+    views = torch.arange(3.0).view(3, 1, 1, 1, 1).expand(3, 4, 3, 2, 2)
+    query, key, *_ = torchvision_v2.paste([(v, torch.zeros(2, 2, 2, dtype=bool)) for v in views])
+    assert query[:, 0, 0, 0].tolist() == [2, 0, 1]
+    assert key[:, 0, 0, 0].tolist() == [1, 2, 0]
+
+
+def test_a_report_holds_every_system_its_ceiling_and_the_bottleneck(photos):
+    report = bench_loader(
+        photos, size=SIZE, batch_size=4, workers=1, rounds=2, seconds=0.05
+    ).to_json()
+    report = json.loads(json.dumps(report))
+    rows = {row["system"]: row for row in report["results"]}
+    assert set(rows) == SYSTEMS
+    assert set(report["ceilings"]) == {"read", "decode", "augment", "pairs"}
+    assert report["ceilings"]["pairs"] < min(
+        report["ceilings"]["decode"], report["ceilings"]["augment"]
+    )
+    for name, row in rows.items():
+        assert row["images_per_second"] > 0
+        assert (row["share_of_ceiling"] is None) == (
+            name in ("original", "torchvision", "dali-all")
+        )
+    assert "limits" in report["bottleneck"]
+    assert report["extra"]["decoder_of_the_ceiling"] in ("torchvision", "libturbojpeg")
+    assert set(report["missing"]) == {"cp2fast-ffcv", "decode-ffcv"}
+
+
+def test_nothing_runs_on_after_it(photos):
+    bench_loader(photos, size=SIZE, batch_size=4, workers=1, rounds=1, seconds=0.01)
+    assert multiprocessing.active_children() == []
+    names = [thread.name for thread in threading.enumerate()]
+    ours = ("cp2fast-ceiling", "cp2fast-prefetch", "cp2fast-read", "cp2fast-decode")
+    assert [name for name in names if name.startswith(ours)] == []
+
+
+@pytest.mark.parametrize(
+    ("ceilings", "said"),
+    [
+        ({"read": 50, "decode": 1000, "augment": 1000}, "reading limits: 50 .*--max-side"),
+        ({"read": 9000, "decode": 400, "augment": 1600}, "decoding limits: it takes 80%.*workers"),
+        ({"read": 9000, "decode": 1600, "augment": 400}, "augmentation limits: it takes 80%.*cuda"),
+    ],
+)
+def test_the_bottleneck_is_the_stage_that_takes_longest(ceilings, said):
+    pairs = 1 / (1 / ceilings["decode"] + 1 / ceilings["augment"])
+    rates = {
+        "original": Rate((900.0,)),
+        "cp2fast-torch": Rate((10.0,)),
+        "cp2fast-dali": Rate((pairs / 2,)),
+    }
+    sentence = bottleneck(rates, ceilings | {"pairs": pairs})
+    assert re.search(said, sentence)
+    assert "cp2fast-dali reaches 50%" in sentence
