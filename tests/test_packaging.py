@@ -70,5 +70,5 @@ for name, problem in available_sources().items():
     done = run_elsewhere(unpacked, tmp_path, "-c", script)
     assert done.returncode == 0, done.stderr
     assert "dali nvidia.dali is not installed: pip install nvidia-dali-cuda130" in done.stdout
-    assert "libturbojpeg0-dev pkg-config && pip install ffcv" in done.stdout
+    assert "ffcv None" in done.stdout or "apt-get install libturbojpeg0-dev" in done.stdout
     assert "torch None" in done.stdout

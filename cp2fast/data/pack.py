@@ -28,7 +28,7 @@ from cp2fast.data.decode import BadImage, read_image
 from cp2fast.data.images import ImageSet, list_images
 from cp2fast.data.pack_writers import BetonWriter, TarWriter, Writer, WriterState, page_size
 from cp2fast.data.packed_jpeg import JpegSettings, PackedJpeg, pack_jpeg
-from cp2fast.data.shards import is_shard
+from cp2fast.data.shards import COMPRESSED_SUFFIXES, is_shard
 from cp2fast.errors import UserError
 
 _COMMIT_EVERY = 256
@@ -81,6 +81,8 @@ def pack(
     """
     if out.exists():
         raise UserError(f"{out} exists already: remove it, or name another")
+    if out.name.lower().endswith(COMPRESSED_SUFFIXES):
+        raise UserError(f"{out} would be compressed, and JPEG is already: name a .tar or a folder")
     images = list_images(source)
     work = beside(out, "partial")
     terms = {"images": _fingerprint(images), "settings": asdict(settings), "shard_size": shard_size}
@@ -186,9 +188,10 @@ def _member_name(number: int, name: str) -> str:
 
 
 def _publish(packed: Path, out: Path, summary: PackSummary) -> None:
+    rejects = beside(out, "rejects.txt")
+    rejects.unlink(missing_ok=True)  # Of an earlier OUT of this name.
     if summary.rejects:
         lines = (f"{name}\t{reason}\n" for name, reason in summary.rejects)
-        rejects = beside(out, "rejects.txt")
         rejects.write_text("".join(lines), encoding="utf-8", errors="surrogateescape")
     if out.exists():
         raise UserError(f"{out} appeared meanwhile: remove it and run the same command again")

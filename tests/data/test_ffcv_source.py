@@ -189,3 +189,17 @@ def test_it_is_the_choice_for_a_beton_and_only_for_it(path, tmp_path) -> None:
     image_files.photo(9, 9).save(tmp_path / "one.jpg")
     with pytest.raises(UserError, match=r"data.source=ffcv reads .beton files.*cp2fast pack DIR"):
         choose_source(DataSettings(source="ffcv"), list_images(tmp_path), cpu)
+
+
+def test_without_libjpeg_turbo_auto_goes_on_and_asking_for_it_says_what_to_install(
+    path, monkeypatch
+) -> None:
+    monkeypatch.setattr(turbojpeg, "_LIBRARY", "libnowhere.so.0")
+    turbojpeg._library.cache_clear()
+    try:
+        cpu, images = torch.device("cpu"), list_images(path)
+        assert choose_source(DataSettings(), images, cpu).name in ("dali", "torch")
+        with pytest.raises(UserError, match=r"libnowhere.*apt-get install libturbojpeg0-dev$"):
+            choose_source(DataSettings(source="ffcv"), images, cpu)
+    finally:
+        turbojpeg._library.cache_clear()

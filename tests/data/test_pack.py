@@ -201,10 +201,9 @@ def test_a_full_disk_is_said_and_the_pack_goes_on_when_there_is_room(out, photos
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     (tmp_path / "whole").mkdir()
     do(photos, tmp_path / "whole" / out, shard_size=1000)
-    size = list((tmp_path / "whole" / out).glob("*") or [tmp_path / "whole" / out])
-    limit = (size or [tmp_path / "whole" / out])[0].stat().st_size - 5000
+    room = max(map(len, contents(tmp_path / "whole" / out).values())) - 5000
     try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
         with pytest.raises(UserError, match=r"cannot write .*File too large.*same command again"):
             do(photos, tmp_path / out, shard_size=1000)
     finally:
@@ -234,6 +233,11 @@ def test_a_pack_begun_with_other_options_is_not_mixed_with_these(photos, tmp_pat
     with pytest.raises(UserError, match="was begun with other images or options"):
         do(photos, out, other, shard_size=20)
     assert do(photos, out, shard_size=20).images == 60
+
+
+def test_a_compressed_tar_is_refused(photos, tmp_path) -> None:
+    with pytest.raises(UserError, match=r"name a .tar or a folder"):
+        do(photos, tmp_path / "photos.tar.gz")
 
 
 def test_two_packs_of_one_name_do_not_meet(photos, tmp_path) -> None:
