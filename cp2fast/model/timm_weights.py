@@ -39,7 +39,7 @@ def download(name: str) -> dict[str, Tensor]:
             return timm.create_model(model, pretrained=True).state_dict()  # type: ignore[no-any-return]
     except (OSError, RuntimeError) as error:
         raise UserError(
-            f"timm/{model} cannot be downloaded here ({_first_line(error)}): download it where "
+            f"timm/{model} cannot be downloaded here ({_first_sentence(error)}): download it where "
             "there is a network and name the file, as in model.init=FILE.safetensors"
         ) from error
 
@@ -56,5 +56,5 @@ def _quiet_retries() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+def _first_sentence(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].partition(". ")[0].rstrip(".")

@@ -44,7 +44,7 @@ class Trained:
     @property
     def is_finetuned(self) -> bool:
         """Whether the class logits were trained, rather than the embedding."""
-        return bool(self.facts["kind"] == "finetune")
+        return bool(self.facts.get("kind") == "finetune")
 
     @property
     def run_folder(self) -> Path | None:
@@ -84,8 +84,11 @@ def open_trained(path: str | Path) -> Trained:
 def _facts(content: Mapping[str, Any]) -> dict[str, Any] | None:
     """What the file says of its training; None when it says nothing."""
     if METADATA in content:
-        text = content[METADATA].get(METADATA_KEY)
-        return None if text is None else json.loads(text)
+        try:
+            facts = json.loads(content[METADATA].get(METADATA_KEY, "null"))
+        except json.JSONDecodeError:
+            return None
+        return facts if isinstance(facts, dict) else None
     if not isinstance(content.get("settings"), dict) or "model" not in content:
         return None
     known = {name: content[name] for name in _FACTS if name in content}

@@ -13,7 +13,7 @@ import torch
 
 import cp2fast
 from cp2fast.cli import main
-from tests.export.trained_networks import save_finetuning
+from tests.export.trained_networks import save_finetuning, save_pretraining
 
 PRETRAIN = [
     *["pretrain", "data.scenes=8", "train.steps=2", "train.device=cpu", "model.queue_start=random"],
@@ -32,12 +32,13 @@ def command(patch: pytest.MonkeyPatch, *words: object) -> int:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the run ``pretrain``, from the command, and the run ``finetune``."""
+    """A folder with the run ``pretrain``, from the command, and two made by hand."""
     folder = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         assert command(patch, *PRETRAIN, "--out", "pretrain") == 0
     save_finetuning(folder / "finetune")
+    save_pretraining(folder / "transformer", backbone="vit_tiny_patch16_224")
     return folder
 
 
@@ -51,6 +52,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.param("pretrain", "onnx", "resnet18_step2.onnx", marks=pytest.mark.slow),
         ("finetune", "timm", "resnet18_step9_timm.safetensors"),
         ("finetune", "safetensors", "resnet18_step9.safetensors"),
+        ("transformer", "timm", "vit_tiny_patch16_224_step7_timm.safetensors"),
+        ("transformer", "mmseg", "vit_tiny_patch16_224_step7_mmseg.pth"),
     ],
 )
 def test_a_run_is_exported_with_a_card_whose_code_works(
@@ -82,7 +85,7 @@ def test_a_run_is_exported_with_a_card_whose_code_works(
             torch.testing.assert_close(embedding, network.embed(images), rtol=1e-3, atol=1e-4)
         if "labels" in names:
             assert names["labels"].shape == images[:, 0].shape
-    assert {"features", "embedding", "labels", "model"} & set(names)
+    assert {"features", "embedding", "labels", "model", "state"} & set(names)
 
 
 def test_the_card_tells_of_the_training(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,6 +96,17 @@ def test_the_card_tells_of_the_training(runs: Path, monkeypatch: pytest.MonkeyPa
     assert "| steps | 2 |" in card
     assert re.search(r"\| loss \| \d\.\d{4} in the first tenth of the run, \d\.\d{4} in the", card)
     assert re.search(r"```yaml\ndata:\n  root: demo-data\n.*backbone: resnet18\n", card, re.DOTALL)
+
+
+def test_an_exported_file_can_be_exported_again(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, backbone = tmp_path / "w.safetensors", tmp_path / "w.pth"
+    words = ["--to", "safetensors", "--out", whole]
+    assert command(monkeypatch, "export", runs / "finetune", *words) == 0
+    assert command(monkeypatch, "export", whole, "--to", "timm", "--out", backbone) == 0
+    again = torch.load(backbone, weights_only=True)
+    torch.testing.assert_close(again, dict(cp2fast.load(whole).backbone.state_dict()))
 
 
 def refusal(capsys: pytest.CaptureFixture[str]) -> str:

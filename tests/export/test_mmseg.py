@@ -2,54 +2,55 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from cp2fast.config import ModelSettings
 from cp2fast.errors import UserError
 from cp2fast.export.mmseg import export_mmseg
 from cp2fast.model.segmenter import build_segmenter
-from cp2fast.model.trained import Trained
 from cp2fast.model.weights import load_weights
-from tests.export.trained_networks import CLASSES, finetuned, pretrained
-
-
-def exported_file(trained: Trained, path: Path) -> dict[str, Any]:
-    exported = export_mmseg(trained, path.name)
-    path.write_bytes(exported.content)
-    assert exported.check(path) <= exported.tolerance
-    return torch.load(path, weights_only=True)
+from tests.export.trained_networks import CLASSES, around, finetuned, pretrained
 
 
 @pytest.mark.parametrize(
-    ("keys", "settings"),
+    ("keys", "backbone", "head"),
     [
-        ("r50_aspp", {"backbone": "resnet50", "head": "aspp"}),
-        ("r50_fcn", {"backbone": "resnet50", "head": "fcn"}),
-        ("vits_aspp", {"backbone": "vit_small_patch16_224", "head": "aspp"}),
-        ("finetune_r50_aspp", {"backbone": "resnet50", "head": "aspp"}),
+        ("r50_aspp", "resnet50", "aspp"),
+        ("r50_fcn", "resnet50", "fcn"),
+        ("vits_aspp", "vit_small_patch16_224", "aspp"),
+        ("finetune_r50_aspp", "resnet50", "aspp"),
     ],
 )
-def test_the_names_are_those_of_the_original(
-    tmp_path: Path, golden: Path, keys: str, settings: dict[str, str]
+def test_names_and_shapes_are_those_of_the_original(
+    golden: Path, keys: str, backbone: str, head: str
 ) -> None:
-    kind = finetuned if keys.startswith("finetune") else pretrained
-    content = exported_file(kind(tmp_path, **settings), tmp_path / "w.pth")
     lines = (golden / f"state_dict_keys_{keys}.txt").read_text().splitlines()
-    names = [line.split("\t")[0] for line in lines if not line.startswith("#")]
-    query = "" if kind is finetuned else "module.encoder_q."
-    expected = {name.removeprefix(query) for name in names if name.startswith(query)}
-    assert set(content["state_dict"]) == expected
-    assert content["meta"]["CLASSES"] == (CLASSES if kind is finetuned else [])
+    rows = [line.split("\t")[:2] for line in lines if not line.startswith("#")]
+    query = "" if keys.startswith("finetune") else "module.encoder_q."
+    expected = {n.removeprefix(query): shape for n, shape in rows if n.startswith(query)}
+
+    settings = {"backbone": backbone, "head": head, "head_channels": 512, "embedding": 128}
+    with torch.device("meta"):
+        network = build_segmenter(ModelSettings(**settings))
+    trained = around(network, **settings)
+    trained.facts["kind"] = "finetune" if keys.startswith("finetune") else "pretrain"
+    content = torch.load(io.BytesIO(export_mmseg(trained, "w.pth").content), weights_only=True)
+    assert {n: str(tuple(t.shape)) for n, t in content["state_dict"].items()} == expected
 
 
 def test_the_file_goes_into_another_network(tmp_path: Path) -> None:
-    trained = finetuned(tmp_path)
-    exported_file(trained, tmp_path / "w.pth")
+    trained, path = finetuned(tmp_path), tmp_path / "w.pth"
+    exported = export_mmseg(trained, path.name)
+    path.write_bytes(exported.content)
+    assert exported.check(path) <= exported.tolerance
+    assert torch.load(path, weights_only=True)["meta"]["CLASSES"] == CLASSES
     network = build_segmenter(trained.model, num_classes=len(CLASSES)).eval()
-    load_weights(network, tmp_path / "w.pth")
+    load_weights(network, path)
     images = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         torch.testing.assert_close(network(images), trained.network(images))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import cp2fast
 from cp2fast.errors import UserError
@@ -68,6 +69,13 @@ def test_foreign_weights_are_refused(tmp_path: Path) -> None:
     torch.save({"state_dict": {"conv1.weight": torch.zeros(1)}}, tmp_path / "w.pth")
     with pytest.raises(UserError, match=r"w\.pth does not say which network .*model\.init=FILE"):
         cp2fast.load(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("metadata", [{}, {"cp2fast": "no JSON"}, {"cp2fast": "[]"}])
+def test_safetensors_of_others_are_refused(tmp_path: Path, metadata: dict[str, str]) -> None:
+    save_file({"conv1.weight": torch.zeros(1)}, tmp_path / "w.safetensors", metadata)
+    with pytest.raises(UserError, match=r"w\.safetensors does not say which network it holds"):
+        cp2fast.load(tmp_path / "w.safetensors")
 
 
 def test_a_network_that_is_not_as_described_is_refused(tmp_path: Path) -> None:
