@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 
 import torch
 from torch import Tensor
 
+from cp2fast import philox
 from cp2fast.bench.augment_gpu import bytes_a_sample, finish, pack, time_op
 from cp2fast.bench.peers import dali_all, kornia_aug, original, torchvision_v2
 from cp2fast.bench.report import Report, build_report
-from cp2fast.bench.timing import Rate, measure
+from cp2fast.bench.timing import Rate, Stream, measure_streams
 from cp2fast.copypaste.backends import available_backends
 from cp2fast.copypaste.draw import draw
 from cp2fast.copypaste.op import copy_paste
-from cp2fast.philox import Stream, permutation
+
+_DALI_AHEAD = 3
+"""Batches that DALI has in the making."""
 
 
 def bench_augment(
@@ -35,13 +38,13 @@ def bench_augment(
     """
     missing: dict[str, str] = {}
     systems = _peers(images, size, batch_size, missing)
-    systems["cp2fast-cpu"] = _cp2fast_work(images, size, batch_size, torch.device("cpu"))
+    systems["cp2fast-cpu"] = _cp2fast(images, size, batch_size, torch.device("cpu"))
     problem = available_backends()["cuda"]
     if problem:
         missing["cp2fast-cuda"] = problem
     else:
-        systems["cp2fast-cuda"] = _cp2fast_work(images, size, batch_size, torch.device("cuda"))
-    rates = measure(systems, rounds, seconds)
+        systems["cp2fast-cuda"] = _cp2fast(images, size, batch_size, torch.device("cuda"))
+    rates = measure_streams(systems, rounds, seconds)
     limits = {
         f"memory of the {device.upper()}": _memory_rate(images, size, torch.device(device))
         for device in (("cpu",) if problem else ("cpu", "cuda"))
@@ -72,20 +75,20 @@ def bench_augment(
 
 def _peers(
     images: Sequence[Tensor], size: int, batch_size: int, missing: dict[str, str]
-) -> dict[str, Callable[[], int]]:
+) -> dict[str, Stream]:
     count = len(images)
     systems = {
-        "original": _peer_work(original.composer(images, size), count, batch_size),
-        "torchvision": _peer_work(torchvision_v2.composer(images, size), count, batch_size),
+        "original": _peer(original.composer(images, size), count, batch_size),
+        "torchvision": _peer(torchvision_v2.composer(images, size), count, batch_size),
     }
     gpu = torch.cuda.is_available()
     if not importlib.util.find_spec("kornia"):
         missing["kornia"] = "kornia is not installed: pip install kornia"
     else:
-        systems["kornia"] = _peer_work(kornia_aug.composer(images, size), count, batch_size)
+        systems["kornia"] = _peer(kornia_aug.composer(images, size), count, batch_size)
         if gpu:
             there = [image.cuda() for image in images]
-            systems["kornia-cuda"] = _peer_work(kornia_aug.composer(there, size), count, batch_size)
+            systems["kornia-cuda"] = _peer(kornia_aug.composer(there, size), count, batch_size)
     if not importlib.util.find_spec("nvidia.dali"):
         missing["dali-all"] = "DALI is not installed: pip install nvidia-dali-cuda130"
     else:
@@ -99,12 +102,8 @@ def _peers(
                 torch.get_num_threads(),
                 device,
             )
-            systems[name] = partial(_next_length, composed)
+            systems[name] = Stream((len(query) for query, *_ in composed), ahead=_DALI_AHEAD)
     return systems
-
-
-def _next_length(composed: Iterator[tuple[Tensor, ...]]) -> int:
-    return len(next(composed)[0])
 
 
 def _bottleneck(rates: Mapping[str, Rate], limits: Mapping[str, float]) -> str:
@@ -127,49 +126,41 @@ def _numbers(count: int, batch_size: int) -> Iterator[list[int]]:
     """Batches of image numbers, epoch after epoch, without end."""
     epoch = 0
     while True:
-        order = permutation(0, Stream.ORDER, epoch, count)
+        order = philox.permutation(0, philox.Stream.ORDER, epoch, count)
         for begin in range(0, count - batch_size + 1, batch_size):
             yield order[begin : begin + batch_size].tolist()
         epoch += 1
 
 
-def _peer_work(
+def _peer(
     compose: Callable[[Sequence[int]], tuple[Tensor, Tensor, Tensor, Tensor]],
     count: int,
     batch_size: int,
-) -> Callable[[], int]:
-    batches = _numbers(count, batch_size)
+) -> Stream:
+    def samples() -> Iterator[int]:
+        for numbers in _numbers(count, batch_size):
+            query, *_ = compose(numbers)
+            finish(query.device)
+            yield len(query)
 
-    def work() -> int:
-        query, *_ = compose(next(batches))
-        finish(query.device)
-        return len(query)
-
-    return work
+    return Stream(samples(), ahead=0)
 
 
-def _cp2fast_work(
-    images: Sequence[Tensor], size: int, batch_size: int, device: torch.device
-) -> Callable[[], int]:
+def _cp2fast(images: Sequence[Tensor], size: int, batch_size: int, device: torch.device) -> Stream:
     """Drawing and checking included; packing is the decoder's work and done before."""
     order = _numbers(len(images), batch_size)
     per_epoch = len(images) // batch_size
-    packed = [pack(images, next(order)) for _ in range(per_epoch)]
-    if device.type == "cuda":
-        packed = [batch.to(device) for batch in packed]
+    packed = [pack(images, next(order)).to(device) for _ in range(per_epoch)]
     dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
-    step = 0
 
-    def work() -> int:
-        nonlocal step
-        batch = packed[step % per_epoch]
-        parameters = draw(0, step // per_epoch, batch, size, "batch")
-        step += 1
-        pairs = copy_paste(batch, parameters, size, dtype)
-        finish(device)
-        return len(pairs)
+    def samples() -> Iterator[int]:
+        for step, batch in enumerate(itertools.cycle(packed)):
+            parameters = draw(0, step // per_epoch, batch, size, "batch")
+            pairs = copy_paste(batch, parameters, size, dtype)
+            finish(device)
+            yield len(pairs)
 
-    return work
+    return Stream(samples(), ahead=0)
 
 
 def _memory_rate(images: Sequence[Tensor], size: int, device: torch.device) -> float:
