@@ -146,14 +146,14 @@ def test_memory_does_not_grow_over_epochs(tmp_path) -> None:
     large = image_files.encode(image_files.photo(1000, 1000), "JPEG")
     images = [PackedJpeg(large, 1000, 1000)] * COUNT
     path = betons.write_beton(tmp_path / "large.beton", images)
-    batches = decode(path, BadImages(tmp_path, 0), numbers=order(0, 40))
+    batches = decode(path, BadImages(tmp_path, 0), numbers=order(0, 50))
     for _ in range(10):
         next(batches)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for _ in batches:
         pass
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    assert grown < 18, f"{grown} MB, and a batch has 18"
+    assert grown < 100, f"{grown} MB; forty batches have 720"
 
 
 def test_torchs_threads_and_random_numbers_are_left_alone(path, tmp_path) -> None:
