@@ -59,9 +59,7 @@ def run_export(run: Path, to: str, out: Path | None) -> None:
             raise UserError(f"{path} exists and is not overwritten: choose another with --out FILE")
 
     exported = form.prepare(trained, out.name)
-    difference = _write(exported, out)
-    with atomic_write(card_path(out)) as file:
-        file.write(model_card(trained, exported, out.name, difference).encode())
+    difference = _write(trained, exported, out)
     console = Console(soft_wrap=True, highlight=False, markup=False)
     console.print(
         f"{out} holds {exported.holds}; read back by {exported.library}, its outputs differ from "
@@ -79,18 +77,22 @@ def _default_file(trained: Trained, to: str, suffix: str) -> Path:
     return folder / f"{trained.model.backbone}{step}{library}{suffix}"
 
 
-def _write(exported: Exported, out: Path) -> float:
-    """Put the file in place if its check holds; the relative difference of the outputs."""
+def _write(trained: Trained, exported: Exported, out: Path) -> float:
+    """Put file and card in place if the check holds; the relative difference of the outputs."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(out) as file:
             file.write(exported.content)
             file.flush()
-            return _checked(exported, Path(file.name), out)
+            difference = _checked(exported, Path(file.name), out)
+            card = model_card(trained, exported, out.name, difference)
+        with atomic_write(card_path(out)) as file:
+            file.write(card.encode())
     except OSError as error:
         raise UserError(
             f"cannot write {out}: {error.strerror or error}; name another --out FILE"
         ) from error
+    return difference
 
 
 def _checked(exported: Exported, written: Path, out: Path) -> float:

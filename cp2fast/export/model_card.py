@@ -81,7 +81,8 @@ def _measured(trained: Trained) -> dict[str, str]:
         return {}
     folder = RunFolder(trained.run_folder)
     step = trained.facts.get("step") or 0
-    logged = [row for row in read_metrics(folder.metrics) if row["step"] <= step]
+    # A logged row may be of an evaluation, which has no loss.
+    logged = [row for row in read_metrics(folder.metrics) if "loss" in row and row["step"] <= step]
     tenth = max(1, len(logged) // 10)
     names = [name for name in (logged[0] if logged else {}) if name.startswith("loss")]
     measured = {

@@ -98,6 +98,18 @@ def test_the_card_tells_of_the_training(runs: Path, monkeypatch: pytest.MonkeyPa
     assert re.search(r"```yaml\ndata:\n  root: demo-data\n.*backbone: resnet18\n", card, re.DOTALL)
 
 
+def test_the_card_of_a_finetuning_has_its_result(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = runs / "card" / "finetuned.pth"
+    assert command(monkeypatch, "export", runs / "finetune", "--to", "mmseg", "--out", out) == 0
+    card = out.with_name("finetuned.pth.md").read_text()
+    assert "| loss | 2.0000 in the first tenth of the run, 1.5000 in the last |" in card
+    assert "| miou | 0.2500 |" in card
+    assert "| classes | ground, ball, box |" in card
+    assert "YAML file for cp2fast finetune-voc" in card
+
+
 def test_an_exported_file_can_be_exported_again(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
