@@ -94,9 +94,9 @@ def _forward(map_BCHW: Tensor, weight: Tensor, dilation: int) -> Tensor:
     map_BHWC = map_BCHW.permute(0, 2, 3, 1)
     taps_CO = weight.permute(2, 3, 1, 0)
     # In half precision the nine products are summed in float32, as one convolution sums them.
-    sum_BHWO = (map_BHWC @ taps_CO[1, 1]).to(_summed_in(weight.dtype))
+    sum_BHWO = _product(map_BHWC, taps_CO[1, 1]).to(_summed_in(weight.dtype))
     for tap, writes, reads in _windows(dilation, *map_BHWC.shape[1:3]):
-        sum_BHWO[writes] += map_BHWC[reads] @ taps_CO[tap]
+        sum_BHWO[writes] += _product(map_BHWC[reads], taps_CO[tap])
     return sum_BHWO.to(weight.dtype).permute(0, 3, 1, 2)
 
 
@@ -116,11 +116,11 @@ def _backward(
     taps_OC = weight.permute(2, 3, 0, 1)
     grad_weight = torch.zeros_like(weight)
     grad_taps_OC = grad_weight.permute(2, 3, 0, 1)
-    grad_map = (gradient_BHWO @ taps_OC[1, 1]).to(_summed_in(weight.dtype))
+    grad_map = _product(gradient_BHWO, taps_OC[1, 1]).to(_summed_in(weight.dtype))
     grad_taps_OC[1, 1] = _outer(gradient_BHWO, map_BHWC)
     for tap, writes, reads in _windows(dilation, *map_BHWC.shape[1:3]):
-        gradient = gradient_BHWO[writes]
-        grad_map[reads] += gradient @ taps_OC[tap]
+        gradient = gradient_BHWO[writes].contiguous()
+        grad_map[reads] += _product(gradient, taps_OC[tap])
         grad_taps_OC[tap] = _outer(gradient, map_BHWC[reads])
     return grad_map.to(weight.dtype).permute(0, 3, 1, 2), grad_weight
 
@@ -131,6 +131,11 @@ def _(
 ) -> tuple[Tensor, Tensor]:
     grad_map = torch.empty_like(map_BCHW.permute(0, 2, 3, 1), memory_format=torch.contiguous_format)
     return grad_map.permute(0, 3, 1, 2), torch.empty_like(weight)
+
+
+def _product(map_: Tensor, tap: Tensor) -> Tensor:
+    """One matrix product over all positions: ``[B, H, W, C]`` and ``[C, O]``."""
+    return (map_.flatten(0, 2) @ tap).unflatten(0, map_.shape[:3])
 
 
 def _outer(gradient: Tensor, map_: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from cp2fast.train.schedule import cosine_by_epoch
+from cp2fast.train.schedule import cosine_by_epoch, growing_size, scaled_by_batch
 
 
 def test_it_is_torchs_cosine_annealing_stepped_once_an_epoch() -> None:
@@ -18,3 +18,14 @@ def test_it_is_torchs_cosine_annealing_stepped_once_an_epoch() -> None:
 
 def test_a_run_of_less_than_an_epoch_keeps_the_peak() -> None:
     assert cosine_by_epoch(0.1, 2, steps_per_epoch=50, total_steps=3) == 0.1
+
+
+def test_the_learning_rate_grows_with_the_samples_a_step() -> None:
+    assert scaled_by_batch(0.015, 256) == 0.015
+    assert scaled_by_batch(0.015, 1024) == pytest.approx(0.06)
+
+
+def test_images_grow_in_equal_stretches_and_stay_within_bounds() -> None:
+    sizes = [growing_size(128, 224, 32, step, total_steps=8) for step in range(10)]
+    assert sizes == [128, 128, 160, 160, 192, 192, 224, 224, 224, 224]
+    assert growing_size(224, 224, 32, 0, 1) == 224

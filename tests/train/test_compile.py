@@ -1,0 +1,56 @@
+"""Compiled encoders give what plain ones give; where compilation fails, training goes on."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from cp2fast.bench.train import random_pairs
+from cp2fast.config import ModelSettings
+from cp2fast.model.cp2 import CP2, build_cp2
+from cp2fast.train.compile import compile_encoders
+
+MODEL = ModelSettings(
+    backbone="test_vit", head="fcn", head_channels=16, embedding=8, size=32, queue=16
+)
+BATCH = random_pairs(4, 32, torch.device("cpu"), torch.float32)
+
+
+def loss(network: CP2) -> float:
+    return network(BATCH.query, BATCH.key, BATCH.query_mask, BATCH.key_mask).loss.item()
+
+
+def compiled(network: CP2, setting: str, said: list[str]) -> bool:
+    return compile_encoders(network, setting, BATCH.query, torch.float32, said.append)
+
+
+def test_auto_leaves_the_cpu_alone() -> None:
+    said: list[str] = []
+    assert not compiled(build_cp2(MODEL, 0), "auto", said)
+    assert said == []
+
+
+@pytest.mark.slow
+def test_compiling_changes_no_weight_and_no_result() -> None:
+    network, said = build_cp2(MODEL, 0), []
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    assert compiled(network, "on", said)
+    after = network.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert all(parameter.grad is None for parameter in network.parameters())
+    assert said == []
+    assert loss(network) == pytest.approx(loss(build_cp2(MODEL, 0)), rel=1e-5)
+
+
+def test_without_a_compiler_training_goes_on_and_says_so_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    torch.compiler.reset()
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("/no/such/compiler",))
+    network, said = build_cp2(MODEL, 0), []
+    assert not compiled(network, "on", said)
+    [line] = said
+    assert line.startswith("torch.compile does not work here (")
+    assert "\n" not in line
+    assert loss(network) == loss(build_cp2(MODEL, 0))
