@@ -69,7 +69,7 @@ def _top(
 
 @app.command(
     help="Pretrain a network. Without arguments: the demo, a few minutes on two CPU cores.\n\n"
-    f"CONFIG is a recipe ({', '.join(recipes.names())}) or a YAML file.\n\n"
+    f"CONFIG is a recipe ({', '.join(recipes.names(PretrainSettings))}) or a YAML file.\n\n"
     "\b\nExamples:\n"
     "  cp2fast pretrain\n"
     "  cp2fast pretrain r50 data.root=DIR\n"

@@ -36,6 +36,10 @@ class Stream(IntEnum):
     """The two independent background images of a sample."""
     SCENE = 6
     """The generated demo scenes."""
+    LABELLED = 7
+    """Crop, flip and colours of a labelled image."""
+    DROPOUT = 8
+    """The seed of a step's dropout."""
 
 
 def philox(key: tuple[int, int], counter: NDArray[np.uint32]) -> NDArray[np.uint32]:
