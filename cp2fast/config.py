@@ -90,6 +90,12 @@ class TrainSettings(Section):
     steps: PositiveInt | None = Field(None, description="total steps; overrides train.epochs")
     seed: int = Field(0, ge=0, description="of the weights, the order and the augmentation")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto is the GPU if any")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="of the arithmetic; auto is bf16 on GPUs that have it, else fp32"
+    )
+    timeout_minutes: float = Field(
+        10.0, gt=0, description="a process that is silent for so long ends the run"
+    )
     optimizer: Literal["sgd", "adamw"] = Field("sgd", description="optimiser")
     lr: PositiveFloat = Field(0.015, description="peak learning rate; the paper's is for batch 256")
     momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")

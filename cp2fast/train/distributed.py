@@ -1,0 +1,102 @@
+"""The processes of a run: one, or one a GPU under torchrun."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+from cp2fast.errors import UserError
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process's place among those of the run.
+
+    Attributes:
+        rank: this process's number, from 0.
+        world: how many processes there are, on all machines.
+        local_rank: this process's number on its machine, and that of its GPU.
+    """
+
+    rank: int
+    world: int
+    local_rank: int
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process is the one that writes files and speaks to the user."""
+        return self.rank == 0
+
+
+def ranks_from_environment() -> Ranks:
+    """What torchrun says in the environment; without it, the only process."""
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+    if not all(name in os.environ for name in names):
+        return Ranks(0, 1, 0)
+    return Ranks(*(int(os.environ[name]) for name in names))
+
+
+def was_restarted() -> bool:
+    """Whether torchrun started this process again after a failure of one of them."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+
+
+def device_of(setting: str, ranks: Ranks) -> torch.device:
+    """The device of this process.
+
+    Args:
+        setting: ``train.device``: ``auto``, ``cpu`` or ``cuda``.
+        ranks: process r of a machine takes its GPU r.
+
+    Raises:
+        UserError: ``cuda`` without a GPU, or more processes on this machine than GPUs.
+    """
+    if setting == "cuda" and not torch.cuda.is_available():
+        raise UserError(
+            "train.device=cuda, but torch sees no CUDA GPU here: use train.device=cpu, "
+            "or check the driver with nvidia-smi"
+        )
+    if setting == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    count = torch.cuda.device_count()
+    if ranks.local_rank >= count:
+        raise UserError(
+            f"process {ranks.local_rank} of this machine has no GPU, for it has {count}: "
+            f"use torchrun --nproc-per-node {count}"
+        )
+    return torch.device("cuda", ranks.local_rank)
+
+
+@contextmanager
+def process_group(ranks: Ranks, device: torch.device, timeout_minutes: float) -> Iterator[None]:
+    """Join the processes while the context lasts: NCCL for GPUs, gloo for CPUs.
+
+    A single process needs no group, and gets none.
+
+    Args:
+        ranks: of ``ranks_from_environment``.
+        device: of ``device_of``; made this process's current GPU.
+        timeout_minutes: a collective that takes longer fails.
+    """
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if ranks.world == 1:
+        yield
+        return
+    dist.init_process_group(
+        "nccl" if device.type == "cuda" else "gloo",
+        rank=ranks.rank,
+        world_size=ranks.world,
+        timeout=timedelta(minutes=timeout_minutes),
+        device_id=device if device.type == "cuda" else None,
+    )
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()

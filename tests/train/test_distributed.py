@@ -1,0 +1,86 @@
+"""Ranks from the environment, and a process group of two real processes under torchrun."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from cp2fast.errors import UserError
+from cp2fast.train.distributed import (
+    Ranks,
+    device_of,
+    process_group,
+    ranks_from_environment,
+    was_restarted,
+)
+
+CPU = torch.device("cpu")
+
+TWO_RANKS = """
+import sys, torch, torch.distributed as dist
+from cp2fast.train.distributed import device_of, process_group, ranks_from_environment
+ranks = ranks_from_environment()
+with process_group(ranks, device_of("cpu", ranks), timeout_minutes=1):
+    total = torch.tensor([10.0 + ranks.rank])
+    dist.all_reduce(total)
+    print(f"rank {ranks.rank} main {ranks.is_main} of {ranks.world} sum {total.item()}")
+assert not dist.is_initialized()
+"""
+
+
+def test_without_torchrun_there_is_one_process_and_no_group(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "TORCHELASTIC_RESTART_COUNT"):
+        monkeypatch.delenv(name, raising=False)
+    ranks = ranks_from_environment()
+    assert ranks == Ranks(rank=0, world=1, local_rank=0)
+    assert ranks.is_main
+    assert not was_restarted()
+    with process_group(ranks, CPU, timeout_minutes=1):
+        assert not torch.distributed.is_initialized()
+
+
+def test_torchrun_says_who_one_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    environment = {
+        "RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "TORCHELASTIC_RESTART_COUNT": "2"
+    }  # fmt: skip
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert ranks_from_environment() == Ranks(rank=5, world=8, local_rank=1)
+    assert not ranks_from_environment().is_main
+    assert was_restarted()
+
+
+def test_two_processes_meet_and_part(tmp_path: Path) -> None:
+    script = tmp_path / "two_ranks.py"
+    script.write_text(TWO_RANKS)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    done = subprocess.run(
+        [*torchrun, "--nproc-per-node", "2", str(script)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "rank 0 main True of 2 sum 21.0" in done.stdout
+    assert "rank 1 main False of 2 sum 21.0" in done.stdout
+
+
+def test_the_cpu_can_always_be_had() -> None:
+    assert device_of("cpu", Ranks(3, 8, 3)) == CPU
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_without_a_gpu_auto_is_the_cpu_and_cuda_is_refused() -> None:
+    assert device_of("auto", Ranks(0, 1, 0)) == CPU
+    with pytest.raises(UserError, match=r"train\.device=cuda"):
+        device_of("cuda", Ranks(0, 1, 0))
+
+
+@pytest.mark.gpu
+def test_more_processes_than_gpus_are_refused() -> None:
+    count = torch.cuda.device_count()
+    assert device_of("auto", Ranks(0, 1, 0)) == torch.device("cuda", 0)
+    with pytest.raises(UserError, match=f"nproc-per-node {count}"):
+        device_of("auto", Ranks(count, count + 1, count))
