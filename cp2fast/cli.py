@@ -10,7 +10,13 @@ from typing import Annotated
 import typer
 
 from cp2fast import __version__, recipes
-from cp2fast.config import PretrainSettings, Section, check_pretrain
+from cp2fast.config import (
+    FinetuneSettings,
+    PretrainSettings,
+    Section,
+    check_finetune,
+    check_pretrain,
+)
 from cp2fast.errors import UserError
 
 app = typer.Typer(
@@ -101,3 +107,43 @@ def pretrain(
     from cp2fast.train.command import run_pretrain
 
     run_pretrain(settings, folder, resume)
+
+
+@app.command(
+    name="finetune-voc",
+    help="Fine-tune a pretrained network on images with masks in VOC layout, and evaluate it.\n\n"
+    "Without arguments: the demo, from the weights of cp2fast pretrain where that was run.\n\n"
+    f"CONFIG is a recipe ({', '.join(recipes.names(FinetuneSettings))}) or a YAML file; with "
+    "data.root the default is finetune/voc_r50.\n\n"
+    "\b\nExamples:\n"
+    "  cp2fast pretrain && cp2fast finetune-voc\n"
+    "  cp2fast finetune-voc voc_r50 data.root=VOCdevkit/VOC2012 model.init=runs/r50\n"
+    "  cp2fast finetune-voc data.root=DIR --compare random,runs/r50 --seeds 0,1,2",
+    epilog=_settings_help(FinetuneSettings),
+)
+def finetune_voc(
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[CONFIG] [KEY=VALUE]", help="Recipe and settings."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder (default runs/finetune-RECIPE).", metavar="DIR")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the run folder's newest checkpoint.")
+    ] = False,
+) -> None:
+    """Parse, then train."""
+    words = arguments or []
+    recipe = words.pop(0) if words and "=" not in words[0] else None
+    own_data = any(word.startswith("data.root=") for word in words)
+    default = "finetune/voc_r50" if own_data else "finetune/demo"
+    folder = out or Path("runs") / f"finetune-{Path(recipe or default).stem}"
+    stored = folder / "config.yaml"
+    base = str(stored) if resume and recipe is None and stored.is_file() else recipe or default
+    settings = recipes.load(FinetuneSettings, base, words)
+    check_finetune(settings)
+
+    from cp2fast.finetune.command import run_finetune
+
+    run_finetune(settings, folder, resume)

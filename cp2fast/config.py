@@ -202,6 +202,12 @@ class FinetuneTrainSettings(Section):
     steps: PositiveInt = Field(40_000, description="total steps")
     seed: int = Field(0, ge=0, description="of the weights, the order, the crops and the dropout")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto is the GPU if any")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="of the arithmetic; auto is bf16 on GPUs that have it, else fp32"
+    )
+    timeout_minutes: float = Field(
+        10.0, gt=0, description="a process that is silent for so long ends the run"
+    )
     optimizer: Literal["sgd", "adamw"] = Field("sgd", description="optimiser")
     lr: PositiveFloat = Field(0.003, description="first learning rate")
     lr_end: float = Field(1e-4, ge=0, description="last learning rate")

@@ -31,14 +31,14 @@ from cp2fast.errors import UserError
 IGNORED = 255
 """The label of pixels that count neither in the loss nor in the evaluation."""
 
-VOC_CLASSES = tuple(
-    "background,aeroplane,bicycle,bird,boat,bottle,bus,car,cat,chair,cow,diningtable,dog,horse,"
-    "motorbike,person,pottedplant,sheep,sofa,train,tvmonitor".split(",")
+VOC_CLASSES = (
+    *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat"),
+    *("chair", "cow", "diningtable", "dog", "horse", "motorbike", "person", "pottedplant"),
+    *("sheep", "sofa", "train", "tvmonitor"),
 )
 
 _MASK_FOLDERS = ("SegmentationClassAug", "SegmentationClass")
 _PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-_CHECK_THREADS = 8
 
 Unknown = Literal["refuse", "ignore"]
 
@@ -62,6 +62,7 @@ class VocData:
         train_split: the name of the list that ``train`` is.
         max_pixels: an image of more is refused.
         unknown: what becomes of labels beyond the classes.
+        threads: that read it.
     """
 
     classes: tuple[str, ...]
@@ -70,6 +71,7 @@ class VocData:
     train_split: str
     max_pixels: int
     unknown: Unknown
+    threads: int
 
 
 def open_voc(settings: LabelledDataSettings, root: Path) -> VocData:
@@ -94,6 +96,7 @@ def open_voc(settings: LabelledDataSettings, root: Path) -> VocData:
         train_split=train_split,
         max_pixels=settings.max_pixels,
         unknown=settings.unknown,
+        threads=settings.workers,
     )
 
 
@@ -104,7 +107,7 @@ def check_masks(data: VocData) -> None:
         UserError: the first mask that cannot be used, and how many more there are.
     """
     examples = list(dict.fromkeys([*data.train, *data.val]))
-    with ThreadPoolExecutor(_CHECK_THREADS) as threads:
+    with ThreadPoolExecutor(data.threads) as threads:
         found = threads.map(partial(_problem, data), examples)
         problems = [problem for problem in found if problem is not None]
     if problems:

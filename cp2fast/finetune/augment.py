@@ -107,9 +107,8 @@ def assemble(crops: Sequence[Crop], side: int, device: torch.device) -> tuple[Te
         images float32 ``[B, 3, S, S]`` channels-last, ImageNet-normalised, 0 where padded; labels
         uint8 ``[B, S, S]``, 255 where padded.
     """
-    images = torch.zeros(
-        len(crops), 3, side, side, device=device, memory_format=torch.channels_last
-    )
+    images = torch.zeros(len(crops), 3, side, side, device=device)
+    images = images.contiguous(memory_format=torch.channels_last)
     labels = torch.full((len(crops), side, side), IGNORED, dtype=torch.uint8, device=device)
     inside = torch.zeros(len(crops), 1, side, side, dtype=torch.bool, device=device)
     for number, crop in enumerate(crops):

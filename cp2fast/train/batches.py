@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from cp2fast.batch import CopyPasteBatch, RaggedBatch
-from cp2fast.config import DataSettings, PretrainSettings
+from cp2fast.config import DataSettings, LabelledDataSettings, PretrainSettings
 from cp2fast.copypaste.draw import draw
 from cp2fast.copypaste.op import copy_paste
 from cp2fast.data.scenes import generate_scenes
@@ -17,7 +17,7 @@ DEMO_DATA = Path("demo-data")
 _DEMO_SEED = 0
 
 
-def data_root(settings: DataSettings) -> Path:
+def data_root(settings: DataSettings | LabelledDataSettings) -> Path:
     """The folder of images; where none is named, the demo scenes, generated once."""
     if settings.root is not None:
         return settings.root

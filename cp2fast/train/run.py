@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
+from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from cp2fast import __version__, recipes
-from cp2fast.config import PretrainSettings, TrainSettings, check_pretrain
+from cp2fast.config import (
+    FinetuneTrainSettings,
+    PretrainSettings,
+    Section,
+    TrainSettings,
+    check_pretrain,
+)
 from cp2fast.data.bad_images import BadImages
 from cp2fast.data.images import list_images
 from cp2fast.data.order import steps_per_epoch
@@ -67,7 +75,7 @@ def resume(settings: PretrainSettings, folder: RunFolder, console: Console) -> R
     Raises:
         UserError: there is none, or ``settings`` belong to another run.
     """
-    _check_same_run(settings, folder)
+    check_same_run(settings, folder, _FIXED)
     found = list_checkpoints(folder.checkpoints)
     checkpoint = load_checkpoint(found[-1]) if found else None
     run = _build(settings, folder)
@@ -130,18 +138,28 @@ def _build(settings: PretrainSettings, folder: RunFolder) -> Run:
         source=choose_source(settings.data, images, device),
         device=device,
         network=network,
-        optimizer=_optimizer(network, settings.train),
+        optimizer=build_optimizer(network.encoder_q.parameters(), settings.train),
         bad=BadImages(folder.path, settings.data.max_bad_fraction),
         steps_per_epoch=steps_per_epoch(len(images), settings.data.batch_size),
     )
 
 
-def _check_same_run(settings: PretrainSettings, folder: RunFolder) -> None:
+def check_same_run(settings: Section, folder: RunFolder, fixed: tuple[str, ...]) -> None:
+    """Refuse to go on with a run under other settings.
+
+    Args:
+        settings: to go on with.
+        folder: of the run.
+        fixed: beginnings of the keys that must not differ; ``model.init`` may.
+
+    Raises:
+        UserError: ``folder`` holds no run of this kind, or one of these keys differs.
+    """
     if not folder.holds_run:
         raise UserError(f"{folder.path} holds no run to resume: leave out --resume to start one")
-    before = recipes.load(PretrainSettings, str(folder.config), [])
+    before = recipes.load(type(settings), str(folder.config), [])
     for key, old, new in recipes.differences(before, settings):
-        if key.startswith(_FIXED) and key != "model.init":
+        if key.startswith(fixed) and key != "model.init":
             raise UserError(
                 f"{key}={new}, but the run in {folder.path} was begun with {old}: "
                 "keep it, or start another run with --out DIR"
@@ -159,8 +177,10 @@ def _device(train: TrainSettings) -> torch.device:
     return torch.device(train.device)
 
 
-def _optimizer(network: CP2, train: TrainSettings) -> Optimizer:
-    parameters = list(network.encoder_q.parameters())
+def build_optimizer(
+    parameters: Iterable[nn.Parameter], train: TrainSettings | FinetuneTrainSettings
+) -> Optimizer:
+    """The optimiser that the settings name, over ``parameters``."""
     if train.optimizer == "adamw":
         return AdamW(parameters, lr=train.lr, weight_decay=train.weight_decay)
     return SGD(parameters, lr=train.lr, momentum=train.momentum, weight_decay=train.weight_decay)
