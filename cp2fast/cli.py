@@ -132,18 +132,43 @@ def finetune_voc(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the run folder's newest checkpoint.")
     ] = False,
+    compare: Annotated[
+        str | None,
+        typer.Option(
+            help="Fine-tune each of these starts under the same budget and print a table; the "
+            "same command goes on with a comparison that was stopped.",
+            metavar="random,imagenet,RUN,...",
+        ),
+    ] = None,
+    seeds: Annotated[
+        str, typer.Option(help="Seeds of each start of a comparison.", metavar="0,1,...")
+    ] = "0,1,2",
 ) -> None:
     """Parse, then train."""
     words = arguments or []
     recipe = words.pop(0) if words and "=" not in words[0] else None
     own_data = any(word.startswith("data.root=") for word in words)
     default = "finetune/voc_r50" if own_data else "finetune/demo"
-    folder = out or Path("runs") / f"finetune-{Path(recipe or default).stem}"
+    kind = "finetune" if compare is None else "compare"
+    folder = out or Path("runs") / f"{kind}-{Path(recipe or default).stem}"
     stored = folder / "config.yaml"
     base = str(stored) if resume and recipe is None and stored.is_file() else recipe or default
     settings = recipes.load(FinetuneSettings, base, words)
     check_finetune(settings)
 
+    if compare is not None:
+        from cp2fast.finetune.compare import run_compare
+
+        run_compare(settings, folder, compare.split(","), _whole_numbers("--seeds", seeds))
+        return
+
     from cp2fast.finetune.command import run_finetune
 
     run_finetune(settings, folder, resume)
+
+
+def _whole_numbers(option: str, text: str) -> list[int]:
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError as error:
+        raise UserError(f"{option} {text}: name whole numbers, as in {option} 0,1,2") from error

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -13,7 +11,7 @@ from rich.table import Table
 from cp2fast.config import FinetuneSettings
 from cp2fast.finetune.confusion import Scores
 from cp2fast.finetune.run import FinetuneRun, begin, resume
-from cp2fast.finetune.training import RESULT, finetune
+from cp2fast.finetune.training import RESULT, finetune, read_result
 from cp2fast.train.distributed import device_of, process_group, ranks_from_environment
 from cp2fast.train.run_folder import RunFolder
 
@@ -31,7 +29,7 @@ def run_finetune(settings: FinetuneSettings, path: Path, resuming: bool) -> None
     with process_group(ranks, device, settings.train.timeout_minutes):
         start = resume if resuming else begin
         run = start(settings, folder, device, ranks, console)
-        done = _read_result(folder) if run.step >= run.total_steps else None
+        done = read_result(folder) if run.step >= run.total_steps else None
         if done is not None:
             console.print(f"{path} is complete: all {run.step} steps were run before")
             result = Scores(done["miou"], done["pixel_accuracy"], done["per_class"])
@@ -64,11 +62,6 @@ def train(run: FinetuneRun, console: Console) -> Scores | None:
     minutes, seconds = divmod(round(time.perf_counter() - began), 60)
     console.print(f"{run.step - first} steps in {minutes} min {seconds} s, evaluation included")
     return result
-
-
-def _read_result(folder: RunFolder) -> dict[str, Any] | None:
-    path = folder.path / RESULT
-    return json.loads(path.read_text("utf-8")) if path.is_file() else None
 
 
 def _table(result: Scores, run: FinetuneRun) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 from dataclasses import replace
 from pathlib import Path
@@ -29,19 +30,17 @@ _NEW = ("decode_head.conv_seg.", "decode_head.contrast_conv.")
 def resolve(settings: FinetuneSettings) -> FinetuneSettings:
     """The settings with the start and the network filled in.
 
-    Without ``data.root`` and ``model.init`` the start is the demo's pretraining where it was run,
-    and the network is the demo's. Else what is not set of the network is that of the run or
-    checkpoint ``model.init``, and by default ResNet-50 with ASPP.
+    What is not set of the network is that of the run or checkpoint ``model.init``, else the
+    demo's where ``data.root`` is not set, else ResNet-50 with ASPP. Where neither is set, the start
+    is the demo's pretraining if it was run.
     """
-    model = settings.model
-    network: dict[str, Any] = {}
-    if model.init is None and settings.data.root is None:
+    model, network = settings.model, ModelSettings().model_dump()
+    if settings.data.root is None:
         network = recipes.load(PretrainSettings, "demo", []).model.model_dump()
-        if list(DEMO_RUN.glob("checkpoints/*.pt")):
+        if model.init is None and list(DEMO_RUN.glob("checkpoints/*.pt")):
             model = model.model_copy(update={"init": str(DEMO_RUN)})
     if model.init not in (None, RANDOM, IMAGENET):
         network |= _network_of(Path(str(model.init)))
-    network = ModelSettings().model_dump() | network
     names = ("backbone", "head", "head_channels")
     filled = {name: network[name] for name in names if getattr(model, name) is None}
     filled["init"] = model.init or RANDOM
@@ -77,16 +76,21 @@ def load_start(network: Segmenter, model: FinetuneModelSettings) -> str:
 
 
 def _load_imagenet(network: Segmenter, model: FinetuneModelSettings) -> str:
+    hub = logging.getLogger("huggingface_hub")
+    level = hub.level
+    hub.setLevel(logging.CRITICAL)  # It would log each of its retries.
     try:
         pretrained = build_backbone(str(model.backbone), model.size, pretrained=True)
     except UserError:
         raise
     except Exception as error:  # timm and its hub raise anything: no network, no weights, no tag.
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         raise UserError(
             f"timm's ImageNet weights of {model.backbone} cannot be downloaded ({reason}): put a "
             "state dict here and name it with model.init=FILE, or use model.init=random"
         ) from error
+    finally:
+        hub.setLevel(level)
     network.backbone.load_state_dict(pretrained.state_dict())
     return f"initial weights of the backbone: timm's for {model.backbone}; head random"
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -32,7 +33,7 @@ from cp2fast.train.interrupt import stop_requests
 from cp2fast.train.metrics import Log, Row, Stopwatch, metrics_log
 from cp2fast.train.precision import autocast, dtype_of
 from cp2fast.train.prefetch import prefetch
-from cp2fast.train.run_folder import atomic_write, read_metrics
+from cp2fast.train.run_folder import RunFolder, atomic_write, read_metrics
 from cp2fast.train.schedule import polynomial
 
 RESULT = "result.json"
@@ -88,6 +89,12 @@ def finetune(run: FinetuneRun, console: Console) -> Scores | None:
     if main:
         _finish(run, confusion, result)
     return result
+
+
+def read_result(folder: RunFolder) -> dict[str, Any] | None:
+    """The content of a complete run's ``result.json``; None before that."""
+    path = folder.path / RESULT
+    return json.loads(path.read_text("utf-8")) if path.is_file() else None
 
 
 def _log_nothing(metrics: Row) -> None:
