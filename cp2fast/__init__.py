@@ -8,4 +8,32 @@ channels, X query positions, Y key positions, K queue length, H and W a source i
 V the four views of a sample (query and key foreground, query and key background).
 """
 
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cp2fast.model.segmenter import Segmenter
+
 __version__ = "0.1.0"
+
+
+def load(path: str | Path) -> Segmenter:
+    """A trained network, on the CPU and in eval mode.
+
+    ``network.embed(images)`` gives dense features ``[B, C, ceil(H / stride), ceil(W / stride)]``,
+    ``network.backbone`` is a timm model, and after fine-tuning ``network(images)`` gives logits of
+    ``network.classes``. Images are RGB, ``[B, 3, H, W]``, ImageNet-normalised.
+
+    Args:
+        path: a run folder (its newest checkpoint), a checkpoint, or a file written by
+            ``cp2fast export --to safetensors``.
+
+    Raises:
+        cp2fast.errors.UserError: there is no such network at ``path``.
+    """
+    # Imported here: torch takes seconds, which the command line's --help need not wait for.
+    from cp2fast.model.trained import open_trained
+
+    return open_trained(path).network

@@ -172,3 +172,46 @@ def _whole_numbers(option: str, text: str) -> list[int]:
         return [int(number) for number in text.split(",")]
     except ValueError as error:
         raise UserError(f"{option} {text}: name whole numbers, as in {option} 0,1,2") from error
+
+
+@app.command(
+    help="Write a network's weights for another library, checked there, with a model card.\n\n"
+    "RUN is a run folder, a checkpoint or an exported .safetensors file.\n\n"
+    "\b\nFORMAT:\n"
+    "  timm         backbone, .safetensors (or .pth)\n"
+    "  torchvision  backbone, .pth (or .safetensors)\n"
+    "  mmseg        whole network, .pth\n"
+    "  safetensors  whole network, for cp2fast.load\n"
+    "  onnx         whole network, images of any number and size\n\n"
+    "\b\nExamples:\n"
+    "  cp2fast export runs/r50 --to timm\n"
+    "  cp2fast export runs/r50 --to onnx --out r50.onnx"
+)
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="What to export.", show_default=False)],
+    to: Annotated[str, typer.Option(metavar="FORMAT", help="The library.", show_default=False)],
+    out: Annotated[
+        Path | None, typer.Option(help="The file (default RUN/export/...).", metavar="FILE")
+    ] = None,
+) -> None:
+    """Parse, then export."""
+    from cp2fast.export.command import run_export
+
+    run_export(run, to, out)
+
+
+@app.command(
+    help="Segment photos: a palette PNG and an overlay of each, at its own size.\n\n"
+    "MODEL is a fine-tuning's run folder or checkpoint; IMAGES are files and folders.\n\n"
+    "\b\nExample:\n"
+    "  cp2fast predict runs/finetune-demo photos --out masks"
+)
+def predict(
+    model: Annotated[Path, typer.Argument(help="What to predict with.", show_default=False)],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGES", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder of the masks.", metavar="DIR")],
+) -> None:
+    """Parse, then predict."""
+    from cp2fast.finetune.predict import run_predict
+
+    run_predict(model, images, out)

@@ -78,8 +78,10 @@ class ModelSettings(Section):
     dense_axis: Literal["query", "key"] = Field(
         "query", description="positions that the dense loss normalises over"
     )
-    init: Path | None = Field(
-        None, description="weights to start from: run folder, checkpoint or state dict"
+    init: str | Path | None = Field(
+        None,
+        description="weights to start from: run folder, checkpoint, state dict or timm model "
+        "(docs/weights.md)",
     )
 
 

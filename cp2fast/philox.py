@@ -40,6 +40,8 @@ class Stream(IntEnum):
     """Crop, flip and colours of a labelled image."""
     DROPOUT = 8
     """The seed of a step's dropout."""
+    EXPORT_CHECK = 15
+    """The images on which an exported file is compared with its network."""
 
 
 def philox(key: tuple[int, int], counter: NDArray[np.uint32]) -> NDArray[np.uint32]:

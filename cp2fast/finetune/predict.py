@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +13,6 @@ from PIL import Image
 from rich.console import Console
 from torch import Tensor
 
-from cp2fast import recipes
 from cp2fast.config import FinetuneSettings
 from cp2fast.data.decode import BadImage, decode_image, read_image
 from cp2fast.data.images import list_images
@@ -22,23 +21,12 @@ from cp2fast.errors import UserError
 from cp2fast.finetune.inference import segment
 from cp2fast.finetune.loader import batches_of_one_size, map_ahead
 from cp2fast.finetune.pictures import overlay
-from cp2fast.finetune.run import KIND
-from cp2fast.finetune.start import build_network
-from cp2fast.model.segmenter import Segmenter
-from cp2fast.train.checkpoint import list_checkpoints, load_checkpoint
+from cp2fast.model.trained import Trained, open_trained
 from cp2fast.train.distributed import Ranks, device_of
 from cp2fast.train.precision import autocast, dtype_of
-from cp2fast.train.run_folder import RunFolder, atomic_write
+from cp2fast.train.run_folder import atomic_write
 
 _AHEAD = 8
-
-
-class Model(NamedTuple):
-    """A fine-tuned network in evaluation mode, the names of its classes and its settings."""
-
-    network: Segmenter
-    classes: tuple[str, ...]
-    settings: FinetuneSettings
 
 
 class Photo(NamedTuple):
@@ -49,7 +37,7 @@ class Photo(NamedTuple):
     overlay: Path
 
 
-def run_predict(model: Path, inputs: Sequence[Path], out: Path, batch_size: int) -> None:
+def run_predict(model: Path, inputs: Sequence[Path], out: Path) -> None:
     """Segment every photo at its own size.
 
     Args:
@@ -57,16 +45,16 @@ def run_predict(model: Path, inputs: Sequence[Path], out: Path, batch_size: int)
         inputs: image files, and folders whose images are taken at any depth.
         out: gets ``NAME.png``, a palette PNG of labels, and ``NAME_overlay.jpg`` of each photo,
             in the folders that they were found in.
-        batch_size: photos of one size at a time.
 
     Raises:
         UserError: no such model or image, or an output that would replace an input or another
             output; photos that cannot be read are named at the end, after all others are done.
     """
     console = Console(soft_wrap=True, highlight=False)
+    trained, settings = _open(model)
     photos = plan_outputs(inputs, out)
     device = device_of("auto", Ranks(0, 1, 0))
-    network, classes, settings = load_model(model, device)
+    network, classes = trained.network.to(device), trained.network.classes
     precision = dtype_of(settings.train.precision, device)
     bad: list[str] = []
     with torch.no_grad(), closing(_read(photos, settings, bad)) as batches:
@@ -83,30 +71,15 @@ def run_predict(model: Path, inputs: Sequence[Path], out: Path, batch_size: int)
         raise UserError(f"{bad[0]}" + (f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""))
 
 
-def load_model(path: Path, device: torch.device) -> Model:
-    """The network of a fine-tuning's run folder (its newest checkpoint) or checkpoint.
-
-    Raises:
-        UserError: there is none, or it is of another kind.
-    """
-    if path.is_dir():
-        found = list_checkpoints(RunFolder(path).checkpoints)
-        if not found:
-            raise UserError(f"{path} holds no checkpoint: name the folder of a fine-tuning run")
-        path = found[-1]
-    if not path.is_file():
-        raise UserError(f"there is no model {path}: name a fine-tuning's run folder or checkpoint")
-    state = load_checkpoint(path)
-    if state.get("kind") != KIND:
+def _open(path: Path) -> tuple[Trained, FinetuneSettings]:
+    """The fine-tuned network of a run folder (its newest checkpoint) or checkpoint."""
+    trained = open_trained(path)
+    if not trained.is_finetuned:
         raise UserError(
-            f"{path} is no fine-tuned network and knows no classes: fine-tune it first with "
+            f"{path} is a pretraining and knows no classes: fine-tune it first with "
             f"cp2fast finetune-voc data.root=DIR model.init={path}"
         )
-    settings = recipes.from_tree(FinetuneSettings, state["settings"])
-    network = build_network(settings.model, len(state["classes"]), seed=0)
-    network.load_state_dict(state["model"])
-    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Model(network.eval(), tuple(state["classes"]), settings)
+    return trained, FinetuneSettings.model_validate(trained.facts["settings"])
 
 
 def plan_outputs(inputs: Sequence[Path], out: Path) -> list[Photo]:
@@ -147,7 +120,7 @@ def _photo(path: Path, folder: Path) -> Photo:
 
 def _read(
     photos: Sequence[Photo], settings: FinetuneSettings, bad: list[str]
-) -> Iterator[tuple[list[Tensor], list[Photo]]]:
+) -> Generator[tuple[list[Tensor], list[Photo]], None, None]:
     """Batches of photos of one size; what cannot be read goes to ``bad``."""
 
     def decode(photo: Photo) -> tuple[Tensor | str, Photo]:
@@ -156,7 +129,7 @@ def _read(
         except BadImage as error:
             return f"{photo.path}: {error}; the others were segmented", photo
 
-    def readable() -> Iterator[tuple[Tensor, Photo]]:
+    def readable() -> Generator[tuple[Tensor, Photo], None, None]:
         with closing(map_ahead(decode, photos, settings.data.workers, _AHEAD)) as decoded:
             for image, photo in decoded:
                 if isinstance(image, str):

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import logging
-import pickle
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from cp2fast import recipes
 from cp2fast.config import FinetuneModelSettings, FinetuneSettings, ModelSettings, PretrainSettings
 from cp2fast.errors import UserError
-from cp2fast.model.backbone import build_backbone
 from cp2fast.model.segmenter import Segmenter, build_segmenter
+from cp2fast.model.trained import open_trained
 from cp2fast.model.weights import load_weights
 
 RANDOM, IMAGENET = "random", "imagenet"
@@ -40,7 +37,7 @@ def resolve(settings: FinetuneSettings) -> FinetuneSettings:
         if model.init is None and list(DEMO_RUN.glob("checkpoints/*.pt")):
             model = model.model_copy(update={"init": str(DEMO_RUN)})
     if model.init not in (None, RANDOM, IMAGENET):
-        network |= _network_of(Path(str(model.init)))
+        network |= _network_of(str(model.init))
     names = ("backbone", "head", "head_channels")
     filled = {name: network[name] for name in names if getattr(model, name) is None}
     filled["init"] = model.init or RANDOM
@@ -68,44 +65,15 @@ def load_start(network: Segmenter, model: FinetuneModelSettings) -> str:
     """
     if model.init in (None, RANDOM):
         return "random initial weights"
-    if model.init == IMAGENET:
-        return _load_imagenet(network, model)
-    report = load_weights(network, Path(str(model.init)), skip=_NEW)
+    source = f"timm/{model.backbone}" if model.init == IMAGENET else str(model.init)
+    report = load_weights(network, source, skip=_NEW)
     missing = [name for name in report.missing if not name.startswith(_NEW)]
-    return f"initial weights {model.init}: {replace(report, missing=missing)}; classifier new"
+    return f"initial weights {source}: {replace(report, missing=missing)}; classifier new"
 
 
-def _load_imagenet(network: Segmenter, model: FinetuneModelSettings) -> str:
-    hub = logging.getLogger("huggingface_hub")
-    level = hub.level
-    hub.setLevel(logging.CRITICAL)  # It would log each of its retries.
+def _network_of(init: str) -> dict[str, Any]:
+    """The network of a run, a checkpoint or an export; empty for foreign weights."""
     try:
-        pretrained = build_backbone(str(model.backbone), model.size, pretrained=True)
+        return open_trained(init).model.model_dump()
     except UserError:
-        raise
-    except Exception as error:  # timm and its hub raise anything: no network, no weights, no tag.
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise UserError(
-            f"timm's ImageNet weights of {model.backbone} cannot be downloaded ({reason}): put a "
-            "state dict here and name it with model.init=FILE, or use model.init=random"
-        ) from error
-    finally:
-        hub.setLevel(level)
-    network.backbone.load_state_dict(pretrained.state_dict())
-    return f"initial weights of the backbone: timm's for {model.backbone}; head random"
-
-
-def _network_of(init: Path) -> dict[str, Any]:
-    """The model section of a run's or checkpoint's own settings; empty for foreign weights."""
-    try:
-        if init.is_dir():
-            stored = yaml.safe_load((init / "config.yaml").read_text("utf-8"))
-        elif init.suffix == ".safetensors":
-            return {}
-        else:
-            stored = torch.load(init, map_location="cpu", weights_only=True, mmap=True)["settings"]
-        return dict(stored["model"])
-    except (OSError, KeyError, TypeError, RuntimeError, EOFError, pickle.UnpicklingError):
-        return {}  # Foreign weights, or no weights at all, of which load_weights says more.
-    except yaml.YAMLError:
-        return {}
+        return {}  # Where it is no such file at all, load_weights says so.

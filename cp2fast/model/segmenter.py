@@ -14,6 +14,7 @@ class Segmenter(nn.Module):
 
     Attributes:
         stride: pixels from one cell of the outputs to the next.
+        classes: names of the class logits, in order; empty until the network was fine-tuned.
     """
 
     def __init__(self, backbone: Backbone, decode_head: AsppHead | FcnHead) -> None:
@@ -21,6 +22,7 @@ class Segmenter(nn.Module):
         self.backbone = backbone
         self.decode_head = decode_head
         self.stride = stride(backbone)
+        self.classes: tuple[str, ...] = ()
 
     def forward(self, images_B3HW: Tensor) -> Tensor:
         """Class logits ``[B, num_classes, ceil(H / stride), ceil(W / stride)]``."""

@@ -1,4 +1,4 @@
-"""Weights in: from cp2fast's runs, the original's checkpoints, MoCo, timm and torchvision.
+"""Weights in: from cp2fast's runs, the original CP2, MoCo, DINO, mmseg, timm and torchvision.
 
 These differ in what they put before the names of a network's tensors. ``load_weights`` takes the
 prefix under which most names are the network's own.
@@ -6,26 +6,34 @@ prefix under which most names are the network's own.
 
 from __future__ import annotations
 
-import pickle
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from timm.layers import resample_abs_pos_embed
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from cp2fast.errors import UserError
 from cp2fast.model.segmenter import Segmenter
+from cp2fast.model.timm_weights import download, is_timm_name
+from cp2fast.model.torchvision_vit import from_torchvision, is_torchvision_vit
+from cp2fast.model.weight_files import find_file, read_content, tensors_of
 
-_PREFIXES = ("", "module.", "encoder_q.", "module.encoder_q.")
-"""Plain; DataParallel; cp2fast and CP2's query encoder; MoCo and the original."""
+_DATA_PARALLEL = "module."
+_ENCODERS = ("", "encoder_q.", "base_encoder.")
+"""Plain; CP2 and MoCo v1 and v2, whose query encoder this is; MoCo v3."""
 
 _PARTS = ("", "backbone.", "decode_head.")
 """A whole network, a bare backbone or a bare head, or both in one flat file."""
+
+_PROJECTIONS = ("decode_head.conv_seg.", "decode_head.contrast_conv.")
+"""What heads of either kind have; a file may lack one of them."""
+
+_HEAD_MODULES = {"image_pool", "aspp_modules", "bottleneck", "convs", "conv_cat"}
+_MOCO_V3_HEADS = {384: 12}
+"""Attention heads of MoCo v3's ViT-S by its width; everybody else's has 6."""
 
 
 @dataclass(frozen=True)
@@ -34,146 +42,191 @@ class LoadReport:
 
     Attributes:
         matched: the network's tensors that were loaded.
-        missing: the network's tensors that the file does not hold; left as they were.
+        missing: the network's tensors that were left as they were.
         unexpected: the file's tensors, under the prefix taken, for which the network has no place.
+        notes: what else the user should know, each a clause.
     """
 
     matched: list[str]
     missing: list[str]
     unexpected: list[str]
+    notes: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        return (
+        counts = (
             f"matched {len(self.matched)} tensors, missing {len(self.missing)}"
             f"{_examples(self.missing)}, unexpected {len(self.unexpected)}"
             f"{_examples(self.unexpected)}"
         )
+        return "; ".join([counts, *self.notes])
 
 
-def load_weights(network: Segmenter, path: Path, skip: Sequence[str] = ()) -> LoadReport:
-    """Load what fits from ``path`` into ``network``, in place.
+@dataclass(frozen=True)
+class _Match:
+    """The tensors under one prefix: by the network's names, and the names that are none."""
 
-    A position embedding for another size of images is resampled.
+    prefix: str
+    tensors: dict[str, Tensor]
+    unexpected: list[str]
+
+
+def load_weights(network: Segmenter, source: str | Path, skip: Sequence[str] = ()) -> LoadReport:
+    """Load what fits from ``source`` into ``network``, in place.
+
+    A position embedding for another size of images is resampled; class logits for another number
+    of classes stay as they are.
 
     Args:
         network: on any device.
-        path: a cp2fast run folder (its newest checkpoint), a checkpoint or state dict
-            (.pt, .pth), or .safetensors.
-        skip: beginnings of names of the network that are to stay as they are, such as
-            ``"decode_head.conv_seg."`` for other classes.
+        source: a cp2fast run folder (its newest checkpoint), a checkpoint or state dict
+            (.pt, .pth), .safetensors, or a timm model's name.
+        skip: beginnings of names of the network that are to stay as they are.
 
     Raises:
         UserError: nothing fits, or the file holds another architecture; ``network`` is unchanged.
     """
+    found = _tensors(source)
     wanted = network.state_dict()
-    source = _read(path)
-    matched, unexpected = _match(source, wanted, skip)
-    if not matched:
+    match = _best_match(found, wanted)
+    notes = [f"read under {match.prefix}"] if match.prefix else []
+    tensors = _other_classes_left_out(match.tensors, wanted, notes)
+    tensors = {name: t for name, t in tensors.items() if not name.startswith(tuple(skip))}
+    if not tensors:
         raise UserError(
-            f"{path}: none of its {len(source)} tensors has a place in the network: it holds "
-            f"{_some(list(source))}, the network wants {_some(list(wanted))}; name a file of "
-            "the same model.backbone"
+            f"{source}: matched 0 of {len(found)} keys: it holds {_some(list(found))}, the "
+            f"network wants {_some(list(wanted))}; name a file of the same model.backbone"
         )
-    matched = {name: _resampled(network, name, tensor) for name, tensor in matched.items()}
-    differences = _differences(matched, unexpected, wanted)
+    tensors = _position_embedding_resampled(network, tensors, notes)
+    differences = _differences(
+        tensors,
+        match.unexpected,
+        {name: t for name, t in wanted.items() if not name.startswith(tuple(skip))},
+    )
     if differences:
         raise UserError(
-            f"{path} holds another architecture, set model.backbone and model.head to its own: "
+            f"{source} holds another architecture, set model.backbone and model.head to its own: "
             f"{len(differences)} tensors differ: {_some(differences)}"
         )
-    network.load_state_dict(matched, strict=False)
+    _check_attention_heads(network, match, source)
+    network.load_state_dict(tensors, strict=False)
+    if not any(name.startswith("decode_head.") for name in tensors):
+        notes.append("the backbone alone: the head keeps its initial weights")
     return LoadReport(
-        matched=list(matched),
-        missing=[name for name in wanted if name not in matched],
-        unexpected=unexpected,
+        matched=list(tensors),
+        missing=[name for name in wanted if name not in tensors],
+        unexpected=match.unexpected,
+        notes=notes,
     )
 
 
-def _match(
-    source: Mapping[str, Tensor], wanted: Mapping[str, Tensor], skip: Sequence[str]
-) -> tuple[dict[str, Tensor], list[str]]:
-    """The tensors by the network's names, and the file's names that are none."""
+def _tensors(source: str | Path) -> dict[str, Tensor]:
+    """The tensors of a file, run folder or timm model, by name."""
+    path = Path(source).expanduser()
+    if not path.exists() and is_timm_name(str(source)):
+        return download(str(source))
+    tensors = tensors_of(read_content(find_file(path)))
+    return from_torchvision(tensors) if is_torchvision_vit(tensors) else tensors
 
-    def under(prefix: str) -> tuple[dict[str, Tensor], list[str]]:
-        matched, unexpected = {}, []
-        for key in source:
+
+def _best_match(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> _Match:
+    """The prefix under which most names are the network's."""
+
+    def under(prefix: str) -> _Match:
+        tensors, unexpected = {}, []
+        for key, tensor in found.items():
             if key.startswith(prefix):
                 names = (part + key.removeprefix(prefix) for part in _PARTS)
                 name = next((name for name in names if name in wanted), None)
                 if name is None:
                     unexpected.append(key.removeprefix(prefix))
-                elif not name.startswith(tuple(skip)):
-                    matched[name] = source[key]
-        return matched, unexpected
+                else:
+                    tensors[name] = tensor
+        return _Match(prefix, tensors, unexpected)
 
-    return max((under(prefix) for prefix in _PREFIXES), key=lambda found: len(found[0]))
+    prefixes = [outer + encoder for outer in ("", _DATA_PARALLEL) for encoder in _ENCODERS]
+    return max((under(prefix) for prefix in prefixes), key=lambda match: len(match.tensors))
+
+
+def _other_classes_left_out(
+    tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], notes: list[str]
+) -> dict[str, Tensor]:
+    weight = "decode_head.conv_seg.weight"
+    if weight not in tensors or len(tensors[weight]) == len(wanted[weight]):
+        return dict(tensors)
+    notes.append(
+        f"conv_seg keeps its initial weights: {len(tensors[weight])} classes in the file, "
+        f"{len(wanted[weight])} in the network"
+    )
+    return {name: t for name, t in tensors.items() if not name.startswith("decode_head.conv_seg.")}
+
+
+def _position_embedding_resampled(
+    network: Segmenter, tensors: dict[str, Tensor], notes: list[str]
+) -> dict[str, Tensor]:
+    """A transformer's position embedding at the network's grid, resized as timm does: bicubic.
+
+    The class and register tokens before the grid have no place in it and stay as they are.
+    """
+    theirs, backbone = tensors.get("backbone.pos_embed"), network.backbone
+    if theirs is None or not isinstance(backbone, VisionTransformer):
+        return tensors
+    ours, (rows, columns) = backbone.pos_embed, backbone.patch_embed.grid_size
+    before = ours.shape[1] - rows * columns
+    side = math.isqrt(max(0, theirs.shape[1] - before))
+    if side * side != theirs.shape[1] - before or (side, side) == (rows, columns):
+        return tensors
+    notes.append(f"position embedding resized from {side} x {side} to {rows} x {columns}")
+    resized = resample_abs_pos_embed(theirs, [rows, columns], num_prefix_tokens=before)
+    return tensors | {"backbone.pos_embed": resized}
 
 
 def _differences(
-    matched: Mapping[str, Tensor], unexpected: Sequence[str], wanted: Mapping[str, Tensor]
+    tensors: Mapping[str, Tensor], unexpected: Sequence[str], wanted: Mapping[str, Tensor]
 ) -> list[str]:
     """What shows that the file is of another architecture.
 
-    A file may lack the head, or bring a classifier. But tensors of another shape, part of a
-    backbone, or more blocks than it has, are another network's.
+    A file may lack the head or the backbone, one of the head's projections, or bring a classifier.
+    But tensors of another shape, part of a backbone or of a head, or more layers than the network
+    has, are another network's.
     """
     shapes = [
         f"{name} {list(tensor.shape)} in the file, {list(wanted[name].shape)} in the network"
-        for name, tensor in matched.items()
+        for name, tensor in tensors.items()
         if tensor.shape != wanted[name].shape
     ]
     backbone = [name for name in wanted if name.startswith("backbone.")]
+    head = [
+        name
+        for name in wanted
+        if name.startswith("decode_head.") and not name.startswith(_PROJECTIONS)
+    ]
     absent = [
         f"{name} not in the file"
-        for name in backbone
-        if name not in matched and not name.endswith("num_batches_tracked")
+        for part in (backbone, head)
+        if any(name in tensors for name in part)
+        for name in part
+        if name not in tensors and not name.endswith("num_batches_tracked")
     ]
-    if len(absent) == len(backbone) or not any(name in matched for name in backbone):
-        absent = []
-    modules = {name.split(".")[1] for name in backbone}
+    modules = {name.split(".")[1] for name in backbone} | _HEAD_MODULES
     surplus = [
         f"{name} not in the network"
         for name in unexpected
-        if name.removeprefix("backbone.").split(".")[0] in modules
+        if name.removeprefix("backbone.").removeprefix("decode_head.").split(".")[0] in modules
     ]
     return shapes + absent + surplus
 
 
-def _resampled(network: Segmenter, name: str, tensor: Tensor) -> Tensor:
-    """A transformer's position embedding at the network's grid; anything else as it is."""
-    if name != "backbone.pos_embed" or tensor.shape[-1] != network.backbone.pos_embed.shape[-1]:
-        return tensor
+def _check_attention_heads(network: Segmenter, match: _Match, source: str | Path) -> None:
+    """Refuse MoCo v3's ViT-S for a network of 6 heads: nothing in the shapes would show it."""
     backbone = network.backbone
-    grid = backbone.patch_embed.grid_size
-    prefix = backbone.pos_embed.shape[1] - grid[0] * grid[1]
-    return resample_abs_pos_embed(  # type: ignore[no-any-return]
-        tensor, list(grid), num_prefix_tokens=prefix
-    )
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    """The tensors in a file or a run folder, by name."""
-    if path.is_dir():
-        checkpoints = sorted(path.glob("checkpoints/*.pt"))
-        if not checkpoints:
-            raise UserError(f"{path} is not a run folder with a checkpoint: name a file in it")
-        path = checkpoints[-1]
-    if not path.is_file():
-        raise UserError(f"no weights at {path}: name a run folder, a checkpoint or a state dict")
-    try:
-        content: Any = (
-            load_file(path)
-            if path.suffix == ".safetensors"
-            else torch.load(path, map_location="cpu", weights_only=True)
+    if not match.prefix.endswith("base_encoder.") or not isinstance(backbone, VisionTransformer):
+        return
+    theirs, ours = _MOCO_V3_HEADS.get(backbone.embed_dim), backbone.blocks[0].attn.num_heads
+    if theirs is not None and theirs != ours:
+        raise UserError(
+            f"{source} is MoCo v3's ViT-S, whose attention has {theirs} heads where timm's has "
+            f"{ours}: use its ViT-B or ResNet-50, or DINO's ViT-S"
         )
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, SafetensorError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path} cannot be read as weights: {reason}") from error
-    for wrapper in ("model", "state_dict"):
-        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
-            content = content[wrapper]
-    tensors = dict(content) if isinstance(content, dict) else {}
-    return {name: value for name, value in tensors.items() if isinstance(value, Tensor)}
 
 
 def _some(names: Sequence[str]) -> str:

@@ -1,0 +1,1 @@
+"""Weights out: files for other libraries, each checked there before it is put in place."""

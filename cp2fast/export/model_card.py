@@ -1,0 +1,106 @@
+"""The model card: what a file of weights is, where it comes from and how to load it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import yaml
+
+from cp2fast import __version__
+from cp2fast.export.exported import Exported
+from cp2fast.model.trained import Trained
+from cp2fast.train.run_folder import RunFolder, read_metrics
+
+IMAGENET_MEAN, IMAGENET_STD = "[0.485, 0.456, 0.406]", "[0.229, 0.224, 0.225]"
+
+
+def model_card(trained: Trained, exported: Exported, file: str, difference: float) -> str:
+    """Markdown; its Python runs as it stands in the folder of ``file``."""
+    method = "fine-tuned on labels" if trained.is_finetuned else "pretrained without labels by CP2"
+    model = trained.model
+    lines = [
+        f"# {file}",
+        "",
+        f"Weights of {exported.holds} of a {model.backbone} with an {model.head.upper()} head, "
+        f"{method}, written by cp2fast {__version__}.",
+        "",
+        "## How to load it",
+        "",
+        "```python",
+        exported.usage.rstrip(),
+        "```",
+        "",
+        "Images are RGB, scaled to 0 to 1, then normalised with ImageNet's mean "
+        f"{IMAGENET_MEAN} and standard deviation {IMAGENET_STD}.",
+        "",
+        *exported.notes,
+        "",
+        f"Before it was put in place, the file was loaded by {exported.library} and its outputs "
+        f"on random images compared with the trained network's: they differ by {difference:.1e} "
+        "of the largest output at most.",
+        "",
+        "## Training",
+        "",
+        *_training(trained),
+        "",
+        "## Settings",
+        "",
+        "```yaml",
+        yaml.safe_dump(trained.facts["settings"], sort_keys=False).rstrip(),
+        "```",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _training(trained: Trained) -> list[str]:
+    """A table of what is known: a checkpoint away from its run has no metrics."""
+    facts, settings = trained.facts, trained.facts["settings"]
+    rows: dict[str, Any] = {
+        "recipe": "the settings below, as a YAML file for "
+        + ("cp2fast finetune-voc" if trained.is_finetuned else "cp2fast pretrain"),
+        "data": settings.get("data", {}).get("root"),
+        "images": facts.get("images"),
+        "batch size": settings.get("data", {}).get("batch_size"),
+        "steps": facts.get("step"),
+        "seed": settings.get("train", {}).get("seed"),
+        "started from": settings.get("model", {}).get("init"),
+        "classes": ", ".join(trained.network.classes),
+        "versions": ", ".join(f"{k} {v}" for k, v in facts.get("versions", {}).items()),
+        **_measured(trained),
+    }
+    known = {name: value for name, value in rows.items() if value not in (None, "")}
+    return ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in known.items())]
+
+
+def _measured(trained: Trained) -> dict[str, str]:
+    """The losses at the beginning and the end of the run, and the result of a fine-tuning."""
+    if trained.run_folder is None:
+        return {}
+    folder = RunFolder(trained.run_folder)
+    step = trained.facts.get("step") or 0
+    logged = [row for row in read_metrics(folder.metrics) if row["step"] <= step]
+    tenth = max(1, len(logged) // 10)
+    names = [name for name in (logged[0] if logged else {}) if name.startswith("loss")]
+    measured = {
+        name.replace("_", " "): f"{fmean(row[name] for row in logged[:tenth]):.4f} in the first "
+        f"tenth of the run, {fmean(row[name] for row in logged[-tenth:]):.4f} in the last"
+        for name in names
+    }
+    result = folder.path / "result.json"
+    if trained.is_finetuned and result.is_file():
+        scores = json.loads(result.read_text(encoding="utf-8"))
+        measured |= {
+            name.replace("_", " "): f"{scores[name]:.4f}"
+            for name in ("miou", "pixel_accuracy")
+            if isinstance(scores.get(name), float)
+        }
+    return measured
+
+
+def card_path(out: Path) -> Path:
+    """Where the card of ``out`` goes: beside it."""
+    return out.with_name(f"{out.name}.md")

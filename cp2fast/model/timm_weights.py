@@ -1,0 +1,60 @@
+"""Pretrained weights that timm downloads by name, such as ``timm/resnet50.a1_in1k``."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import timm
+from torch import Tensor
+
+from cp2fast.errors import UserError
+
+_PREFIX = "timm/"
+
+
+def is_timm_name(name: str) -> bool:
+    """Whether ``name`` asks for a model of timm's rather than for a file."""
+    return name.startswith(_PREFIX) or timm.is_model(name)
+
+
+def download(name: str) -> dict[str, Tensor]:
+    """The pretrained weights of a timm model, from timm's cache or over the network.
+
+    Args:
+        name: ``MODEL`` or ``MODEL.TAG``, with or without ``timm/`` before it.
+
+    Raises:
+        UserError: timm has no such weights, or they cannot be downloaded.
+    """
+    model = name.removeprefix(_PREFIX)
+    if not timm.models.is_model_pretrained(model):
+        known = timm.list_pretrained()
+        nearest = difflib.get_close_matches(model, known, n=1, cutoff=0)[0]
+        raise UserError(f"timm has no pretrained weights '{model}': the nearest are timm/{nearest}")
+    try:
+        with _quiet_retries():
+            return timm.create_model(model, pretrained=True).state_dict()  # type: ignore[no-any-return]
+    except (OSError, RuntimeError) as error:
+        raise UserError(
+            f"timm/{model} cannot be downloaded here ({_first_line(error)}): download it where "
+            "there is a network and name the file, as in model.init=FILE.safetensors"
+        ) from error
+
+
+@contextmanager
+def _quiet_retries() -> Iterator[None]:
+    """Without the warning that every attempt to reach the server leaves on the terminal."""
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -1,0 +1,49 @@
+"""The names that torchvision gives the tensors of a vision transformer, and timm's for the same.
+
+Both libraries compute the same from them; the fused query, key and value weights too are in the
+same order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+_NAMES = [  # torchvision, timm
+    ("class_token", "cls_token"),
+    ("conv_proj.", "patch_embed.proj."),
+    ("encoder.pos_embedding", "pos_embed"),
+    ("encoder.layers.encoder_layer_", "blocks."),
+    ("encoder.ln.", "norm."),
+    (".ln_1.", ".norm1."),
+    (".ln_2.", ".norm2."),
+    (".self_attention.in_proj_", ".attn.qkv."),
+    (".self_attention.out_proj.", ".attn.proj."),
+    (".mlp.linear_1.", ".mlp.fc1."),  # torchvision up to 0.12
+    (".mlp.linear_2.", ".mlp.fc2."),
+    (".mlp.0.", ".mlp.fc1."),
+    (".mlp.3.", ".mlp.fc2."),
+]
+
+
+def is_torchvision_vit(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether these are the names of a torchvision vision transformer."""
+    return "class_token" in tensors and "encoder.pos_embedding" in tensors
+
+
+def from_torchvision(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors by timm's names; names that are none of the table's stay."""
+    return {_replace(name, _NAMES): tensor for name, tensor in tensors.items()}
+
+
+def to_torchvision(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors by the names of today's torchvision."""
+    table = [(timm, torchvision) for torchvision, timm in _NAMES if ".linear_" not in torchvision]
+    return {_replace(name, table): tensor for name, tensor in tensors.items()}
+
+
+def _replace(name: str, table: list[tuple[str, str]]) -> str:
+    for old, new in table:
+        name = name.replace(old, new)
+    return name
