@@ -215,3 +215,30 @@ def predict(
     from cp2fast.finetune.predict import run_predict
 
     run_predict(model, images, out)
+
+
+data_app = typer.Typer(help="Arrange data sets.", rich_markup_mode=None)
+app.add_typer(data_app, name="data")
+
+
+@data_app.callback()
+def _data() -> None:
+    """Each data set has a command of its own."""
+
+
+@data_app.command(
+    help="Arrange PASCAL VOC 2012 and SBD's masks below DIR: the 10,582 images of train_aug.\n\n"
+    "Downloads what is not there; where there is no network it says which files to put "
+    "where. Interrupted, the same command goes on.\n\n"
+    "\b\nExample:\n"
+    "  cp2fast data voc data\n"
+    "  cp2fast finetune-voc data.root=data/VOCdevkit/VOC2012 model.init=runs/r50"
+)
+def voc(folder: Annotated[Path, typer.Argument(metavar="DIR", show_default=False)]) -> None:
+    """Parse, then arrange."""
+    from cp2fast.data.voc_arrange import TRAIN_AUG, arrange_voc
+
+    root, converted, train_aug, val = arrange_voc(folder, print)
+    usual = "" if train_aug == TRAIN_AUG else f", not the usual {TRAIN_AUG:,}"
+    print(f"train_aug {train_aug:,} images{usual}; val {val:,}; {converted:,} masks converted")
+    print(f"next: cp2fast finetune-voc data.root={root} model.init=RUN")
