@@ -108,7 +108,6 @@ def assemble(crops: Sequence[Crop], side: int, device: torch.device) -> tuple[Te
         uint8 ``[B, S, S]``, 255 where padded.
     """
     images = torch.zeros(len(crops), 3, side, side, device=device)
-    images = images.contiguous(memory_format=torch.channels_last)
     labels = torch.full((len(crops), side, side), IGNORED, dtype=torch.uint8, device=device)
     inside = torch.zeros(len(crops), 1, side, side, dtype=torch.bool, device=device)
     for number, crop in enumerate(crops):
@@ -122,7 +121,8 @@ def assemble(crops: Sequence[Crop], side: int, device: torch.device) -> tuple[Te
         labels[number, :height, :width] = label.flip(-1) if crop.flip else label
         inside[number, :, :height, :width] = True
     colour = torch.tensor([crop.colour for crop in crops], device=device)
-    return torch.where(inside, normalise(distort(images, colour)), 0), labels
+    images = torch.where(inside, normalise(distort(images, colour)), 0)
+    return images.contiguous(memory_format=torch.channels_last), labels
 
 
 def resize(images_B3HW: Tensor, size: Sequence[int]) -> Tensor:

@@ -205,6 +205,9 @@ def _metrics(run: FinetuneRun, loss: Tensor, lr: float, stopwatch: Stopwatch) ->
 
 def _evaluate(run: FinetuneRun, log: Log) -> tuple[Tensor, Scores]:
     """Evaluate, and log the scores."""
+    if run.ranks.world > 1:
+        for buffer in run.network.buffers():  # On the CPU each process has batch statistics of
+            dist.broadcast(buffer, 0)  # its own; those of the main one are saved.
     confusion = evaluate(run.network, run.data, run.settings, run.device, run.ranks)
     result = scores(confusion, run.data.classes)
     log(EvaluationMetrics(run.step, result.miou, result.pixel_accuracy))
