@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from cp2fast.train.schedule import cosine_by_epoch
+from cp2fast.train.schedule import cosine_by_epoch, polynomial
 
 
 def test_it_is_torchs_cosine_annealing_stepped_once_an_epoch() -> None:
@@ -18,3 +18,15 @@ def test_it_is_torchs_cosine_annealing_stepped_once_an_epoch() -> None:
 
 def test_a_run_of_less_than_an_epoch_keeps_the_peak() -> None:
     assert cosine_by_epoch(0.1, 2, steps_per_epoch=50, total_steps=3) == 0.1
+
+
+def test_the_polynomial_is_torchs_with_a_floor() -> None:
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=1.0)
+    scheduler = torch.optim.lr_scheduler.PolynomialLR(optimizer, total_iters=50, power=0.9)
+    for step in range(50):
+        expected = 1e-4 + (0.003 - 1e-4) * optimizer.param_groups[0]["lr"]
+        assert polynomial(0.003, 1e-4, 0.9, step, 50) == pytest.approx(expected)
+        optimizer.step()
+        scheduler.step()
+    assert polynomial(0.003, 1e-4, 0.9, 50, 50) == 1e-4
