@@ -212,23 +212,22 @@ def _read_split(root: Path, split: str, key: str) -> list[Example]:
     if not path.is_file():
         there = ", ".join(sorted(file.stem for file in path.parent.glob("*.txt"))) or "none"
         raise UserError(f"there is no split {path}: set {key} to one of those there ({there})")
-    names = path.read_text("utf-8").split()
+    lines = (line.strip() for line in path.read_text("utf-8").splitlines())
+    names = [line for line in lines if line]
     if not names:
         raise UserError(f"{path} names no image: it needs one name a line")
     examples, missing = [], list[str]()
     for name in names:
         image, mask = _photo(root, name), _mask(root, name)
         if image is None:
-            missing.append(f"no image {root / 'JPEGImages' / name}.jpg")
+            missing.append(f"'{name}', but there is no image {root / 'JPEGImages' / name}.jpg")
         elif mask is None:
-            missing.append(f"no mask {root / _MASK_FOLDERS[-1] / name}.png")
+            missing.append(f"'{name}', but there is no mask {root / _MASK_FOLDERS[-1] / name}.png")
         else:
             examples.append(Example(image, mask))
     if missing:
-        raise UserError(
-            f"{path} names '{missing[0].rpartition('/')[2].rpartition('.')[0]}', but there is "
-            f"{missing[0]}{_and_more(len(missing) - 1, 'missing')}: add them or shorten the split"
-        )
+        others = _and_more(len(missing) - 1, "missing")
+        raise UserError(f"{path} names {missing[0]}{others}: add them or shorten the split")
     return examples
 
 
