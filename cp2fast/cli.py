@@ -10,7 +10,13 @@ from typing import Annotated
 import typer
 
 from cp2fast import __version__, recipes
-from cp2fast.config import PretrainSettings, Section, check_pretrain
+from cp2fast.config import (
+    FinetuneSettings,
+    PretrainSettings,
+    Section,
+    check_finetune,
+    check_pretrain,
+)
 from cp2fast.errors import UserError
 
 app = typer.Typer(
@@ -71,7 +77,7 @@ def _top(
 
 @app.command(
     help="Pretrain a network. Without arguments: the demo, a few minutes on two CPU cores.\n\n"
-    f"CONFIG is a recipe ({', '.join(recipes.names())}) or a YAML file.\n\n"
+    f"CONFIG is a recipe ({', '.join(recipes.names(PretrainSettings))}) or a YAML file.\n\n"
     "\b\nExamples:\n"
     "  cp2fast pretrain\n"
     "  cp2fast pretrain r50 data.root=DIR\n"
@@ -132,6 +138,71 @@ def pack(
     from cp2fast.data.pack_command import run_pack
 
     run_pack(source, out, max_side, quality, keep_bytes, workers, shard_size)
+
+
+@app.command(
+    name="finetune-voc",
+    help="Fine-tune a pretrained network on images with masks in VOC layout, and evaluate it.\n\n"
+    "Without arguments: the demo, from the weights of cp2fast pretrain where that was run.\n\n"
+    f"CONFIG is a recipe ({', '.join(recipes.names(FinetuneSettings))}) or a YAML file; with "
+    "data.root the default is finetune/voc_r50.\n\n"
+    "\b\nExamples:\n"
+    "  cp2fast pretrain && cp2fast finetune-voc\n"
+    "  cp2fast finetune-voc voc_r50 data.root=VOCdevkit/VOC2012 model.init=runs/r50\n"
+    "  cp2fast finetune-voc data.root=DIR --compare random,runs/r50 --seeds 0,1,2",
+    epilog=_settings_help(FinetuneSettings),
+)
+def finetune_voc(
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[CONFIG] [KEY=VALUE]", help="Recipe and settings."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder (default runs/finetune-RECIPE).", metavar="DIR")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the run folder's newest checkpoint.")
+    ] = False,
+    compare: Annotated[
+        str | None,
+        typer.Option(
+            help="Fine-tune each of these starts under the same budget and print a table; the "
+            "same command goes on with a comparison that was stopped.",
+            metavar="random,imagenet,RUN,...",
+        ),
+    ] = None,
+    seeds: Annotated[
+        str, typer.Option(help="Seeds of each start of a comparison.", metavar="0,1,...")
+    ] = "0,1,2",
+) -> None:
+    """Parse, then train."""
+    words = arguments or []
+    recipe = words.pop(0) if words and "=" not in words[0] else None
+    own_data = any(word.startswith("data.root=") for word in words)
+    default = "finetune/voc_r50" if own_data else "finetune/demo"
+    kind = "finetune" if compare is None else "compare"
+    folder = out or Path("runs") / f"{kind}-{Path(recipe or default).stem}"
+    stored = folder / "config.yaml"
+    base = str(stored) if resume and recipe is None and stored.is_file() else recipe or default
+    settings = recipes.load(FinetuneSettings, base, words)
+    check_finetune(settings)
+
+    if compare is not None:
+        from cp2fast.finetune.compare import run_compare
+
+        run_compare(settings, folder, compare.split(","), _whole_numbers("--seeds", seeds))
+        return
+
+    from cp2fast.finetune.command import run_finetune
+
+    run_finetune(settings, folder, resume)
+
+
+def _whole_numbers(option: str, text: str) -> list[int]:
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError as error:
+        raise UserError(f"{option} {text}: name whole numbers, as in {option} 0,1,2") from error
 
 
 @app.command(
@@ -269,3 +340,47 @@ def doctor(
 
     if not run_doctor(settings, json):
         sys.exit(1)
+
+
+@app.command(
+    help="Segment photos: a palette PNG and an overlay of each, at its own size.\n\n"
+    "MODEL is a fine-tuning's run folder or checkpoint; IMAGES are files and folders.\n\n"
+    "\b\nExample:\n"
+    "  cp2fast predict runs/finetune-demo photos --out masks"
+)
+def predict(
+    model: Annotated[Path, typer.Argument(help="What to predict with.", show_default=False)],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGES", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder of the masks.", metavar="DIR")],
+) -> None:
+    """Parse, then predict."""
+    from cp2fast.finetune.predict import run_predict
+
+    run_predict(model, images, out)
+
+
+data_app = typer.Typer(help="Arrange data sets.", rich_markup_mode=None)
+app.add_typer(data_app, name="data")
+
+
+@data_app.callback()
+def _data() -> None:
+    """Each data set has a command of its own."""
+
+
+@data_app.command(
+    help="Arrange PASCAL VOC 2012 and SBD's masks below DIR: the 10,582 images of train_aug.\n\n"
+    "Downloads what is not there; where there is no network it says which files to put "
+    "where. Interrupted, the same command goes on.\n\n"
+    "\b\nExample:\n"
+    "  cp2fast data voc data\n"
+    "  cp2fast finetune-voc data.root=data/VOCdevkit/VOC2012 model.init=runs/r50"
+)
+def voc(folder: Annotated[Path, typer.Argument(metavar="DIR", show_default=False)]) -> None:
+    """Parse, then arrange."""
+    from cp2fast.data.voc_arrange import TRAIN_AUG, arrange_voc
+
+    root, converted, train_aug, val = arrange_voc(folder, print)
+    usual = "" if train_aug == TRAIN_AUG else f", not the usual {TRAIN_AUG:,}"
+    print(f"train_aug {train_aug:,} images{usual}; val {val:,}; {converted:,} masks converted")
+    print(f"next: cp2fast finetune-voc data.root={root} model.init=RUN")

@@ -36,6 +36,10 @@ class Stream(IntEnum):
     """The two independent background images of a sample."""
     SCENE = 6
     """The generated demo scenes."""
+    LABELLED = 7
+    """Crop, flip and colours of a labelled image."""
+    DROPOUT = 8
+    """The seed of a step's dropout."""
     EXPORT_CHECK = 15
     """The images on which an exported file is compared with its network."""
 

@@ -40,10 +40,11 @@ def describe(kind: type[Section], prefix: str = "") -> Iterator[Setting]:
             )
 
 
-def names() -> list[str]:
-    """The names of the recipes that come with the package."""
+def names(kind: type[Section]) -> list[str]:
+    """The names of the recipes of this kind that come with the package."""
     folder = _recipe_folder()
-    return sorted(p.relative_to(folder).with_suffix("").as_posix() for p in folder.rglob("*.yaml"))
+    found = (folder / kind.recipes).glob("*.yaml")
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in found)
 
 
 def load(kind: type[Settings], recipe: str | None, overrides: Sequence[str]) -> Settings:
@@ -58,7 +59,7 @@ def load(kind: type[Settings], recipe: str | None, overrides: Sequence[str]) -> 
         UserError: a recipe that is not there, an unknown key, a value of the wrong type or out of
             bounds, or a combination that cannot work.
     """
-    tree = {} if recipe is None else _read_yaml(_recipe_path(recipe))
+    tree = {} if recipe is None else _read_yaml(_recipe_path(kind, recipe))
     for override in overrides:
         _set(tree, kind, override)
     return _build(kind, tree)
@@ -91,17 +92,18 @@ def _recipe_folder() -> Path:
     return packaged if packaged.is_dir() else Path(__file__).parents[1] / "configs"
 
 
-def _recipe_path(recipe: str) -> Path:
-    named = _recipe_folder() / f"{recipe}.yaml"
-    if named.is_file():
-        return named
+def _recipe_path(kind: type[Section], recipe: str) -> Path:
+    folder = _recipe_folder()
+    for named in (folder / kind.recipes / f"{recipe}.yaml", folder / f"{recipe}.yaml"):
+        if named.is_file():
+            return named
     path = Path(recipe).expanduser()
     if path.is_file():
         return path
-    nearest = _nearest(recipe, names())
+    known = names(kind)
     raise UserError(
-        f"no recipe or file '{recipe}'; the nearest recipe is '{nearest}' "
-        f"(there are {', '.join(names())})"
+        f"no recipe or file '{recipe}'; the nearest recipe is '{_nearest(recipe, known)}' "
+        f"(there are {', '.join(known)})"
     )
 
 

@@ -5,7 +5,12 @@ from pathlib import Path
 import pytest
 
 from cp2fast import recipes
-from cp2fast.config import PretrainSettings, check_pretrain
+from cp2fast.config import (
+    FinetuneSettings,
+    PretrainSettings,
+    check_finetune,
+    check_pretrain,
+)
 from cp2fast.errors import UserError
 
 
@@ -17,9 +22,26 @@ def refusal(*overrides: str, recipe: str | None = None) -> str:
     return message
 
 
-@pytest.mark.parametrize("recipe", recipes.names())
+@pytest.mark.parametrize("recipe", recipes.names(PretrainSettings))
 def test_every_recipe_loads_and_can_be_run(recipe: str) -> None:
     check_pretrain(recipes.load(PretrainSettings, recipe, ["data.root=photos"]))
+
+
+@pytest.mark.parametrize("recipe", recipes.names(FinetuneSettings))
+def test_every_finetuning_recipe_loads_by_either_name(recipe: str) -> None:
+    settings = recipes.load(FinetuneSettings, recipe, ["data.root=photos"])
+    check_finetune(settings)
+    assert recipes.load(FinetuneSettings, Path(recipe).name, ["data.root=photos"]) == settings
+
+
+def test_the_papers_finetuning_recipe_is_the_papers() -> None:
+    settings = recipes.load(FinetuneSettings, "finetune/voc_r50", [])
+    data, train = settings.data, settings.train
+    assert (settings.model.size, data.short_side, data.batch_size) == (512, 512, 16)
+    assert (data.scale_low, data.scale_high) == (0.5, 2.0)
+    assert (train.steps, train.lr, train.lr_power, train.lr_end) == (40_000, 0.003, 0.9, 1e-4)
+    assert (train.optimizer, train.momentum, train.weight_decay) == ("sgd", 0.9, 0.0)
+    assert (settings.evaluation.mode, settings.evaluation.scales) == ("whole", (1.0,))
 
 
 def test_the_paper_recipe_is_the_papers() -> None:

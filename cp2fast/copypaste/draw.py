@@ -30,7 +30,7 @@ FLIP, JITTER, GREY, BLUR = 0.5, 0.8, 0.2, 0.5
 """Probabilities."""
 SIGMA = (0.1, 2.0)
 
-Background = Literal["batch", "independent"]
+Background = Literal["batch", "independent", "none"]
 
 _Floats = NDArray[np.float64]
 _Integers = NDArray[np.int64]
@@ -59,7 +59,9 @@ def draw(
             the key, and the foreground's number counts.
         size: side S of the output in pixels.
         background: where the backgrounds come from. ``batch`` takes them from the other samples:
-            no image is its own background, and query and key have different ones.
+            no image is its own background, and query and key have different ones. ``none`` is no
+            copy-paste: the foreground fills the output, and its own image stands in for the
+            background of which nothing is seen.
 
     Returns:
         The parameters of the B samples, on the CPU.
@@ -79,6 +81,8 @@ def draw(
                 f"batch holds {len(index)} images; backgrounds of the same batch need at least 3"
             )
         query, key = _partners(seed, epoch, index)
+    elif background == "none":
+        query = key = np.arange(len(index))
     else:
         if len(index) % 3:
             raise ValueError(
@@ -92,7 +96,11 @@ def draw(
     coins = random[:, :, _COINS]
     factor = _between(random[:, :, _FACTORS], np.array(FACTOR_LOW), np.array(FACTOR_HIGH))
     sigma = np.where(coins[..., 3] < BLUR, _between(random[:, :, _SIGMA, 0], *SIGMA), 0)
-    rectangles = _random(seed, Stream.PASTE, epoch, index[foreground], parts=2, blocks=_TRIES)
+    if background == "none":
+        paste = np.broadcast_to([0, 0, size, size], (len(foreground), 2, 4))
+    else:
+        rectangles = _random(seed, Stream.PASTE, epoch, index[foreground], parts=2, blocks=_TRIES)
+        paste = _paste(rectangles, size)
     return Parameters(
         source=_tensor(source, np.int32),
         box=_tensor(_crop(random[:, :, :_TRIES], height[source], width[source]), np.int32),
@@ -102,7 +110,7 @@ def draw(
         order=_tensor(random[:, :, _ORDER].argsort(axis=-1), np.int32),
         grey=_tensor(coins[..., 2] < GREY, np.bool_),
         sigma=_tensor(sigma, np.float32),
-        paste=_tensor(_paste(rectangles, size), np.int32),
+        paste=_tensor(paste, np.int32),
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -40,6 +41,18 @@ def read_image(images: ImageSet, index: int) -> bytes:
     """
     try:
         return images.read(index)
+    except OSError as error:
+        raise BadImage(f"cannot be read: {error.strerror}") from error
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of an encoded image that is a file of its own.
+
+    Raises:
+        BadImage: it cannot be read.
+    """
+    try:
+        return path.read_bytes()
     except OSError as error:
         raise BadImage(f"cannot be read: {error.strerror}") from error
 

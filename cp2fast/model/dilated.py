@@ -135,7 +135,7 @@ def _(
 
 def _product(map_: Tensor, tap: Tensor) -> Tensor:
     """One matrix product over all positions: ``[B, H, W, C]`` and ``[C, O]``."""
-    return (map_.flatten(0, 2) @ tap).unflatten(0, map_.shape[:3])
+    return (map_.flatten(0, 2) @ tap).reshape(*map_.shape[:3], -1)
 
 
 def _outer(gradient: Tensor, map_: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from cp2fast.batch import CopyPasteBatch, RaggedBatch
-from cp2fast.config import SIZE_STEP, DataSettings, PretrainSettings
+from cp2fast.config import SIZE_STEP, DataSettings, LabelledDataSettings, PretrainSettings
 from cp2fast.copypaste.draw import draw
 from cp2fast.copypaste.op import copy_paste
 from cp2fast.data.scenes import generate_scenes
@@ -46,7 +46,7 @@ class Composed:
         return self.pairs
 
 
-def data_root(settings: DataSettings) -> Path:
+def data_root(settings: DataSettings | LabelledDataSettings) -> Path:
     """The folder of images; where none is named, the demo scenes, generated once."""
     if settings.root is not None:
         return settings.root

@@ -11,11 +11,12 @@ import torch
 from torch import nn
 from torch.amp.grad_scaler import GradScaler
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim import SGD, AdamW, Optimizer
+from torch.optim import Optimizer
 
 from cp2fast.batch import CopyPasteBatch
-from cp2fast.config import PretrainSettings, TrainSettings
+from cp2fast.config import PretrainSettings
 from cp2fast.model.cp2 import CP2, CP2Output, build_cp2
+from cp2fast.train.optimizer import build_optimizer
 from cp2fast.train.precision import autocast, dtype_of, grad_scaler
 
 
@@ -101,25 +102,11 @@ def build_learner(settings: PretrainSettings, device: torch.device) -> Learner:
     return Learner(
         network=network,
         trained=network,
-        optimizer=_optimizer(network, train),
+        optimizer=build_optimizer(network.encoder_q.parameters(), train),
         scaler=grad_scaler(dtype, device),
         dtype=dtype,
         device=device,
         accumulate=train.accumulate,
-    )
-
-
-def _optimizer(network: CP2, train: TrainSettings) -> Optimizer:
-    """With torch's fused kernels: one for all parameters instead of several for each."""
-    parameters = list(network.encoder_q.parameters())
-    if train.optimizer == "adamw":
-        return AdamW(parameters, lr=train.lr, weight_decay=train.weight_decay, fused=True)
-    return SGD(
-        parameters,
-        lr=train.lr,
-        momentum=train.momentum,
-        weight_decay=train.weight_decay,
-        fused=True,
     )
 
 

@@ -6,8 +6,8 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
-from typing import Protocol
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -53,10 +53,20 @@ class Metrics:
     data_wait: float
 
 
+class Row(Protocol):
+    """A dataclass of numbers that belong to one step; one with a loss moves the progress bar."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def step(self) -> int:
+        """Steps done, from 1."""
+
+
 class Log(Protocol):
     """Takes a run's metrics as they come."""
 
-    def __call__(self, metrics: Metrics) -> None:
+    def __call__(self, metrics: Row) -> None:
         """Note one logged step."""
 
 
@@ -91,24 +101,23 @@ def metrics_log(
             "", total=last_step, completed=first_step, loss="...", rate="...", wait="..."
         )
 
-        def log(metrics: Metrics) -> None:
-            file.write(json.dumps(asdict(metrics)) + "\n")
+        def log(metrics: Row) -> None:
+            values = asdict(metrics)
+            file.write(json.dumps(values) + "\n")
             file.flush()
-            for field in fields(metrics):
-                if field.name != "step":
-                    writer.add_scalar(field.name, getattr(metrics, field.name), metrics.step)
+            for name, value in values.items():
+                if name != "step":
+                    writer.add_scalar(name, value, metrics.step)
             writer.flush()
-            bar.update(
-                task,
-                completed=metrics.step,
-                loss=f"{metrics.loss:.4f}",
-                rate=f"{metrics.images_per_second:.1f}",
-                wait=f"{metrics.data_wait:.0%}",
-            )
+            if "loss" not in values:
+                return
+            loss, rate = f"{values['loss']:.4f}", f"{values['images_per_second']:.1f}"
+            wait = f"{values['data_wait']:.0%}"
+            bar.update(task, completed=metrics.step, loss=loss, rate=rate, wait=wait)
             if not console.is_terminal and _is_milestone(metrics.step, last_step):
                 console.print(
-                    f"step {metrics.step}/{last_step}  loss {metrics.loss:.4f}  "
-                    f"{metrics.images_per_second:.1f} images/s  data wait {metrics.data_wait:.0%}"
+                    f"step {metrics.step}/{last_step}  loss {loss}  {rate} images/s  "
+                    f"data wait {wait}"
                 )
 
         try:

@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 
 from cp2fast import __version__, recipes
-from cp2fast.config import PretrainSettings, check_pretrain
+from cp2fast.config import PretrainSettings, Section, check_pretrain
 from cp2fast.data.bad_images import BadImages
 from cp2fast.data.images import ImageSet, list_images
 from cp2fast.data.order import steps_per_epoch
@@ -108,7 +108,7 @@ def resume(
         UserError: there is none, all checkpoints are damaged, or ``settings`` belong to another
             run.
     """
-    _check_same_run(settings, folder)
+    check_same_run(settings, folder, _FIXED)
     is_main = processes.ranks.is_main
     path = newest_intact(folder.checkpoints, console.print) if is_main else None
     path = processes.agreement.gather(path)[0]
@@ -207,12 +207,22 @@ def _samples_per_step(settings: PretrainSettings, ranks: Ranks) -> int:
     return settings.data.batch_size * settings.train.accumulate * ranks.world
 
 
-def _check_same_run(settings: PretrainSettings, folder: RunFolder) -> None:
+def check_same_run(settings: Section, folder: RunFolder, fixed: tuple[str, ...]) -> None:
+    """Refuse to go on with a run under other settings.
+
+    Args:
+        settings: to go on with.
+        folder: of the run.
+        fixed: beginnings of the keys that must not differ; ``model.init`` may.
+
+    Raises:
+        UserError: ``folder`` holds no run of this kind, or one of these keys differs.
+    """
     if not folder.holds_run:
         raise UserError(f"{folder.path} holds no run to resume: leave out --resume to start one")
-    before = recipes.load(PretrainSettings, str(folder.config), [])
+    before = recipes.load(type(settings), str(folder.config), [])
     for key, old, new in recipes.differences(before, settings):
-        if key.startswith(_FIXED) and key != "model.init":
+        if key.startswith(fixed) and key != "model.init":
             raise UserError(
                 f"{key}={new}, but the run in {folder.path} was begun with {old}: "
                 "keep it, or start another run with --out DIR"

@@ -60,12 +60,7 @@ class RunFolder:
         Raises:
             UserError: it already holds a run or something else, or cannot be written.
         """
-        if self.holds_run:
-            raise UserError(
-                f"{self.path} already holds a run: --resume continues it, --out DIR starts another"
-            )
-        if self.path.is_dir() and any(self.path.iterdir()):
-            raise UserError(f"{self.path} is not empty and holds no run: choose another --out DIR")
+        self.refuse_unless_new()
         try:
             self.checkpoints.mkdir(parents=True)
             with atomic_write(self.config) as file:
@@ -74,6 +69,19 @@ class RunFolder:
             raise UserError(
                 f"cannot write the run folder {self.path}: {error.strerror}; choose another --out"
             ) from error
+
+    def refuse_unless_new(self) -> None:
+        """Raise what ``create`` would, as far as it can be known before.
+
+        Raises:
+            UserError: the folder already holds a run or something else.
+        """
+        if self.holds_run:
+            raise UserError(
+                f"{self.path} already holds a run: --resume continues it, --out DIR starts another"
+            )
+        if self.path.is_dir() and any(self.path.iterdir()):
+            raise UserError(f"{self.path} is not empty and holds no run: choose another --out DIR")
 
     def truncate_metrics(self, step: int) -> None:
         """Forget what was logged after ``step``: those steps will be run again."""

@@ -35,3 +35,11 @@ def growing_size(start: int, end: int, multiple: int, step: int, total_steps: in
     """
     sizes = range(start, end + 1, multiple)
     return sizes[min(step * len(sizes) // total_steps, len(sizes) - 1)]
+
+
+def polynomial(first: float, last: float, power: float, step: int, total_steps: int) -> float:
+    """Learning rate of ``step`` (from 0): from ``first`` down to ``last``, which it never reaches.
+
+    As mmsegmentation's "poly" policy with a minimum.
+    """
+    return (first - last) * math.pow(1.0 - step / total_steps, power) + last

@@ -13,6 +13,7 @@ from torchvision.transforms import RandomErasing, RandomResizedCrop
 
 from cp2fast.batch import RaggedBatch
 from cp2fast.copypaste.draw import draw
+from cp2fast.copypaste.op import Backend, copy_paste
 from cp2fast.copypaste.parameters import BRIGHTNESS, CONTRAST, HUE, SATURATION
 
 HERE = Path(__file__).parent
@@ -319,3 +320,24 @@ def test_rates_match_the_original(drawn, original, views, name):
     for operation in ("flip", "jitter", "grey", "blur"):
         expected = original["rate"][operation][name]
         assert_rate(happened[operation][:, views], expected, original["rate"]["n"])
+
+
+def test_without_a_background_the_foreground_fills_the_image() -> None:
+    batch = RaggedBatch.pack([torch.zeros(40, 60, 3, dtype=torch.uint8)] * 2, [4, 9])
+    alone = draw(0, 1, batch, 32, "none")
+    assert alone.paste.tolist() == [[[0, 0, 32, 32]] * 2] * 2
+    trio = RaggedBatch.pack([torch.zeros(40, 60, 3, dtype=torch.uint8)] * 3, [4, 9, 2])
+    pasted = draw(0, 1, trio, 32, "batch")
+    for name in ("box", "flip", "factor", "sigma"):  # The views are those of copy-paste.
+        both = getattr(alone, name)[:, :2], getattr(pasted, name)[:2, :2]
+        assert torch.equal(*both)
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_without_a_background_the_mask_is_whole(backend: Backend) -> None:
+    image = torch.randint(256, (40, 60, 3), dtype=torch.uint8)
+    batch = RaggedBatch.pack([image, image.flip(0)], [0, 1])
+    composed = copy_paste(batch, draw(0, 0, batch, 32, "none"), 32, backend=backend)
+    assert composed.query_mask.all()
+    assert composed.key_mask.all()
+    assert composed.query.isfinite().all()

@@ -1,7 +1,12 @@
 import pytest
 import torch
 
-from cp2fast.train.schedule import cosine_by_epoch, growing_size, scaled_by_batch
+from cp2fast.train.schedule import (
+    cosine_by_epoch,
+    growing_size,
+    polynomial,
+    scaled_by_batch,
+)
 
 
 def test_it_is_torchs_cosine_annealing_stepped_once_an_epoch() -> None:
@@ -29,3 +34,15 @@ def test_images_grow_in_equal_stretches_and_stay_within_bounds() -> None:
     sizes = [growing_size(128, 224, 32, step, total_steps=8) for step in range(10)]
     assert sizes == [128, 128, 160, 160, 192, 192, 224, 224, 224, 224]
     assert growing_size(224, 224, 32, 0, 1) == 224
+
+
+def test_the_polynomial_is_torchs_with_a_floor() -> None:
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=1.0)
+    scheduler = torch.optim.lr_scheduler.PolynomialLR(optimizer, total_iters=50, power=0.9)
+    for step in range(50):
+        expected = 1e-4 + (0.003 - 1e-4) * optimizer.param_groups[0]["lr"]
+        assert polynomial(0.003, 1e-4, 0.9, step, 50) == pytest.approx(expected)
+        optimizer.step()
+        scheduler.step()
+    assert polynomial(0.003, 1e-4, 0.9, 50, 50) == 1e-4

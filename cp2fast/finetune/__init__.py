@@ -1,0 +1,1 @@
+"""From pretrained weights to a segmentation network, its mIoU and its predictions."""

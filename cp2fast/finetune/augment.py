@@ -1,0 +1,177 @@
+"""Crops of labelled images: drawn where the images are decoded, made on the network's device.
+
+The augmentation of the paper's fine-tuning (section 4.1), which is mmsegmentation's for PASCAL
+VOC: random scale, a crop that is not nearly all of one class, a flip, photometric distortion.
+
+    decode -> draw_crop -> cut      a thread of the loader: only the crop's own pixels travel
+           -> assemble -> distort   the device: resize, flip, pad; colours of the whole batch
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from cp2fast.config import FinetuneSettings
+from cp2fast.copypaste.reference import normalise
+from cp2fast.data.voc import IGNORED
+from cp2fast.philox import Stream, uniform
+
+MAX_ASPECT = 4
+"""A longer image is scaled by its long side, as if its short one were a quarter of that."""
+MAX_SHARE = 0.75
+"""Of one class among a crop's labelled pixels; another crop is tried, ``_TRIES`` in all."""
+_TRIES = 10
+FLIP = 0.5
+DISTORT = 0.5
+"""Probability of each of the four distortions."""
+BRIGHTNESS = 32 / 255
+CONTRAST = SATURATION = (0.5, 1.5)
+HUE = 0.1
+"""Largest shift, in turns."""
+
+# Blocks of four random numbers of an image: scale and flip, colours, then the tries at a crop.
+_GEOMETRY, _COINS, _FACTORS, _PLACES = 0, 1, 2, 3
+
+
+@dataclass(frozen=True)
+class Crop:
+    """The pixels of one crop before they are resized, and what happens to them.
+
+    Attributes:
+        image: uint8 ``[h, w, 3]``.
+        labels: uint8 ``[h, w]``.
+        size: height and width that they are resized to; at most the side of the crops.
+        flip: mirrored left to right.
+        colour: eight uniform numbers in [0, 1) for ``distort``.
+    """
+
+    image: Tensor
+    labels: Tensor
+    size: tuple[int, int]
+    flip: bool
+    colour: tuple[float, ...]
+
+
+def cut(
+    image_HWC: Tensor, labels_HW: Tensor, settings: FinetuneSettings, epoch: int, index: int
+) -> Crop:
+    """Draw one crop: a pure function of (seed, epoch, index) and the labels.
+
+    Args:
+        image_HWC: uint8.
+        labels_HW: uint8.
+        settings: seed, side of the crops, short side and scales.
+        epoch: counts from 0.
+        index: the image's number in the data set.
+    """
+    blocks = np.arange(_PLACES + _TRIES)
+    random = uniform(settings.train.seed, Stream.LABELLED, epoch, index, blocks)
+    data, side = settings.data, settings.model.size
+    relative = data.scale_low + random[_GEOMETRY, 0] * (data.scale_high - data.scale_low)
+    height, width = labels_HW.shape
+    scale = resize_scale(height, width, round(data.short_side * relative))
+    h, w = (min(length, max(1, round(side / scale))) for length in (height, width))
+    for top, left in np.floor(random[_PLACES:, :2] * [height - h + 1, width - w + 1]).astype(int):
+        labels = labels_HW[top : top + h, left : left + w]
+        if _is_mixed(labels):
+            break
+    return Crop(
+        image=image_HWC[top : top + h, left : left + w],
+        labels=labels,
+        size=(_resized(h, scale, side), _resized(w, scale, side)),
+        flip=bool(random[_GEOMETRY, 1] < FLIP),
+        colour=tuple(random[[_COINS, _FACTORS]].ravel().tolist()),
+    )
+
+
+def resize_scale(height: int, width: int, short_side: int) -> float:
+    """The factor that brings the short side to ``short_side``, less for very long images."""
+    return min(short_side / min(height, width), MAX_ASPECT * short_side / max(height, width))
+
+
+def assemble(crops: Sequence[Crop], side: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The crops resized, flipped, padded, distorted and normalised on ``device``.
+
+    Args:
+        crops: B of them.
+        side: S of the crops in pixels.
+        device: where the work is done.
+
+    Returns:
+        images float32 ``[B, 3, S, S]`` channels-last, ImageNet-normalised, 0 where padded; labels
+        uint8 ``[B, S, S]``, 255 where padded.
+    """
+    images = torch.zeros(len(crops), 3, side, side, device=device)
+    labels = torch.full((len(crops), side, side), IGNORED, dtype=torch.uint8, device=device)
+    inside = torch.zeros(len(crops), 1, side, side, dtype=torch.bool, device=device)
+    for number, crop in enumerate(crops):
+        height, width = crop.size
+        image_CHW = crop.image.to(device, non_blocking=True).permute(2, 0, 1).float() / 255
+        image = resize(image_CHW[None], crop.size)[0]
+        label = interpolate(
+            crop.labels.to(device, non_blocking=True)[None, None], crop.size, mode="nearest-exact"
+        )[0, 0]
+        images[number, :, :height, :width] = image.flip(-1) if crop.flip else image
+        labels[number, :height, :width] = label.flip(-1) if crop.flip else label
+        inside[number, :, :height, :width] = True
+    colour = torch.tensor([crop.colour for crop in crops], device=device)
+    images = torch.where(inside, normalise(distort(images, colour)), 0)
+    return images.contiguous(memory_format=torch.channels_last), labels
+
+
+def resize(images_B3HW: Tensor, size: Sequence[int]) -> Tensor:
+    """Bilinear, antialiased where it shrinks, as Pillow does."""
+    return interpolate(images_B3HW, tuple(size), mode="bilinear", antialias=True)
+
+
+def distort(images_B3HW: Tensor, random_B8: Tensor) -> Tensor:
+    """Photometric distortion (Liu et al., "SSD", 2016) as in mmsegmentation.
+
+    Brightness, contrast, saturation and hue change, each with probability one half; contrast comes
+    last rather than second with probability one half. The values stay in [0, 1].
+
+    Args:
+        images_B3HW: RGB in [0, 1].
+        random_B8: uniform in [0, 1): whether each of brightness, contrast, saturation and hue
+            changes, and by how much; the coin for the place of contrast is what brightness's coin
+            leaves over, so that it stays independent.
+    """
+    from kornia.color import hsv_to_rgb, rgb_to_hsv
+
+    coins, amounts = random_B8[:, :4], random_B8[:, 4:]
+    chosen = coins < DISTORT
+    contrast_last = (coins[:, 0] / DISTORT) % 1 < 0.5
+
+    def amount(column: int, low: float, high: float, neutral: float) -> Tensor:
+        drawn = low + amounts[:, column] * (high - low)
+        return drawn.where(chosen[:, column], neutral)[:, None, None, None]
+
+    brightness = amount(0, -BRIGHTNESS, BRIGHTNESS, 0)
+    contrast = amount(1, *CONTRAST, 1)
+    saturation = amount(2, *SATURATION, 1)
+    hue = amount(3, -HUE, HUE, 0)
+    early, late = (
+        contrast.where(when[:, None, None, None], 1) for when in (~contrast_last, contrast_last)
+    )
+    x = ((images_B3HW + brightness).clamp(0, 1) * early).clamp(0, 1)
+    h, s, v = rgb_to_hsv(x).split(1, dim=1)
+    h, s = (h + 2 * torch.pi * hue) % (2 * torch.pi), (s * saturation).clamp(0, 1)
+    turned = torch.cat([h, s, v], dim=1)
+    distorted: Tensor = (hsv_to_rgb(turned) * late).clamp(0, 1)
+    return distorted
+
+
+def _is_mixed(labels: Tensor) -> bool:
+    """Whether more than one class is there and none has nearly all of the labelled pixels."""
+    counts = torch.bincount(labels.reshape(-1), minlength=IGNORED + 1)[:IGNORED]
+    return int((counts > 0).sum()) > 1 and int(counts.max()) < MAX_SHARE * int(counts.sum())
+
+
+def _resized(length: int, scale: float, side: int) -> int:
+    return min(side, max(1, round(length * scale)))

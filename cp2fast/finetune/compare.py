@@ -1,0 +1,197 @@
+"""``cp2fast finetune-voc --compare``: several starts under one budget and the same seeds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from cp2fast import recipes
+from cp2fast.config import FinetuneModelSettings, FinetuneSettings
+from cp2fast.errors import UserError
+from cp2fast.finetune.command import train
+from cp2fast.finetune.run import begin, resume
+from cp2fast.finetune.start import IMAGENET, RANDOM, resolve
+from cp2fast.finetune.training import read_result
+from cp2fast.train.batches import data_root
+from cp2fast.train.distributed import device_of, process_group, ranks_from_environment
+from cp2fast.train.run_folder import RunFolder, atomic_write
+
+COMPARISON = "compare.json"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One fine-tuning of a comparison."""
+
+    start: str
+    seed: int
+    settings: FinetuneSettings
+    folder: RunFolder
+
+
+def run_compare(
+    settings: FinetuneSettings, path: Path, starts: Sequence[str], seeds: Sequence[int]
+) -> None:
+    """Fine-tune from every start with every seed, and print a table of the mIoU.
+
+    Trials that are finished are not repeated, one that was stopped goes on: the same command
+    continues a comparison.
+
+    Args:
+        settings: of every trial, but for ``model.init`` and ``train.seed``.
+        path: folder of ``compare.json`` and of one run folder a trial.
+        starts: ``random``, ``imagenet``, or what else ``model.init`` takes.
+        seeds: of the trials of each start.
+
+    Raises:
+        UserError: bad input, or ``path`` holds another comparison.
+    """
+    ranks = ranks_from_environment()
+    console = Console(soft_wrap=True, highlight=False, quiet=not ranks.is_main)
+    device = device_of(settings.train.device, ranks)
+    trials = plan_trials(settings, path, starts, seeds)
+    results: dict[str, dict[int, dict[str, Any]]] = {trial.start: {} for trial in trials}
+    with process_group(ranks, device, settings.train.timeout_minutes):
+        for trial in trials:
+            found = read_result(trial.folder)
+            if found is None:
+                console.print(f"{trial.start}, seed {trial.seed}:")
+                start = resume if trial.folder.holds_run else begin
+                run = start(trial.settings, trial.folder, device, ranks, console)
+                if train(run, console) is None:
+                    console.print("stopped and saved; the same command goes on")
+                    return
+                found = read_result(trial.folder) if ranks.is_main else {}
+            results[trial.start][trial.seed] = found or {}
+            if ranks.is_main:
+                _write(path, settings, results)
+    if ranks.is_main:
+        console.print(_table(results))
+        console.print(f"{path / COMPARISON}, and one run folder a trial beside it")
+
+
+def plan_trials(
+    settings: FinetuneSettings, path: Path, starts: Sequence[str], seeds: Sequence[int]
+) -> list[Trial]:
+    """All trials, seed by seed, all of one network.
+
+    Raises:
+        UserError: no start or seed, a start twice, starts of different networks, or a trial's
+            folder that holds a run of other settings.
+    """
+    if not starts or not seeds or len(set(starts)) < len(starts) or len(set(seeds)) < len(seeds):
+        raise UserError(
+            "--compare and --seeds each need one or more different values, as in "
+            "--compare random,runs/demo --seeds 0,1,2"
+        )
+    names = {start: Path(start).name if Path(start).exists() else start for start in starts}
+    if len(set(names.values())) < len(names):
+        raise UserError("--compare names two starts whose last part is the same: rename one folder")
+    network = _common_network(settings, starts)
+    root = data_root(settings.data)
+    settings = settings.model_copy(update={"data": settings.data.model_copy(update={"root": root})})
+    trials = []
+    for seed in seeds:
+        for start in starts:
+            model = network.model_copy(update={"init": start})
+            seeded = settings.train.model_copy(update={"seed": seed})
+            own = settings.model_copy(update={"model": model, "train": seeded})
+            folder = RunFolder(path / f"{names[start]}-seed{seed}")
+            _check_unchanged(own, folder)
+            trials.append(Trial(start, seed, own, folder))
+    return trials
+
+
+def _common_network(settings: FinetuneSettings, starts: Sequence[str]) -> FinetuneModelSettings:
+    """The network of the first start that has one of its own; every other's must be the same."""
+    own = [start for start in starts if start not in (RANDOM, IMAGENET)]
+    networks = {start: _network(settings, start) for start in own or [RANDOM]}
+    first = next(iter(networks))
+    for start, network in networks.items():
+        if network != networks[first]:
+            raise UserError(
+                f"{start} is another network ({_words(network)}) than {first} "
+                f"({_words(networks[first])}): compare starts of one network"
+            )
+    return networks[first]
+
+
+def _network(settings: FinetuneSettings, start: str) -> FinetuneModelSettings:
+    model = settings.model.model_copy(update={"init": start})
+    resolved = resolve(settings.model_copy(update={"model": model})).model
+    return resolved.model_copy(update={"init": None})
+
+
+def _words(network: FinetuneModelSettings) -> str:
+    return f"{network.backbone}, {network.head}, {network.head_channels} channels"
+
+
+def _check_unchanged(settings: FinetuneSettings, folder: RunFolder) -> None:
+    if not folder.holds_run:
+        return
+    before = recipes.load(FinetuneSettings, str(folder.config), [])
+    differing = recipes.differences(before, settings)
+    if differing:
+        key, old, new = differing[0]
+        raise UserError(
+            f"{folder.path} was run with {key}={old}, not {new}: compare under one budget, or "
+            "start another comparison with --out DIR"
+        )
+
+
+def _write(
+    path: Path, settings: FinetuneSettings, results: dict[str, dict[int, dict[str, Any]]]
+) -> None:
+    content = {
+        "starts": {
+            start: {
+                "miou": {str(seed): result["miou"] for seed, result in by_seed.items()},
+                "mean": fmean(_mious(by_seed)),
+                "deviation": _deviation(_mious(by_seed)),
+            }
+            for start, by_seed in results.items()
+            if by_seed
+        },
+        "settings": settings.model_dump(mode="json"),
+    }
+    with atomic_write(path / COMPARISON) as file:
+        file.write(json.dumps(content, indent=2).encode() + b"\n")
+
+
+def _table(results: dict[str, dict[int, dict[str, Any]]]) -> Table:
+    first = next(iter(results))
+    seeds = list(results[first])
+    table = Table(
+        "start", *(f"seed {seed}" for seed in seeds), "mean", "deviation", f"over {first}"
+    )
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for start, by_seed in results.items():
+        values, base = _mious(by_seed), _mious(results[first])
+        gains = [value - other for value, other in zip(values, base, strict=True)]
+        deviation = _deviation(values)
+        table.add_row(
+            start,
+            *(f"{value:.2%}" for value in values),
+            f"{fmean(values):.2%}",
+            "one seed" if deviation is None else f"{deviation:.2%}",
+            "" if start == first else f"{fmean(gains):+.2%}",
+        )
+    table.title = "mIoU under the same budget"
+    return table
+
+
+def _mious(by_seed: dict[int, dict[str, Any]]) -> list[float]:
+    return [float(result["miou"]) for result in by_seed.values()]
+
+
+def _deviation(values: Sequence[float]) -> float | None:
+    """The sample's standard deviation; None for one value."""
+    return stdev(values) if len(values) > 1 else None

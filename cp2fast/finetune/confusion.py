@@ -1,0 +1,61 @@
+"""Which class was taken for which, and the scores that follow (Everingham et al., 2010)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cp2fast.data.voc import IGNORED
+
+
+def count_confusion(predicted: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+    """Pixels by true class (row) and predicted class (column), without the ignored ones.
+
+    Args:
+        predicted: integers below K, of any shape.
+        labels: integers of the same shape, below K or 255.
+        num_classes: K.
+
+    Returns:
+        int64 ``[K, K]`` on the tensors' device: exact for any number of pixels.
+    """
+    counted = labels != IGNORED
+    pairs = labels[counted].long() * num_classes + predicted[counted].long()
+    return torch.bincount(pairs, minlength=num_classes**2).view(num_classes, num_classes)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What is reported of an evaluation.
+
+    Attributes:
+        miou: mean of the classes' IoU; a class that is neither in the labels nor predicted has
+            none and is left out.
+        pixel_accuracy: share of the labelled pixels with the right class.
+        per_class: IoU by class name; None for a class that is nowhere.
+    """
+
+    miou: float
+    pixel_accuracy: float
+    per_class: dict[str, float | None]
+
+
+def scores(confusion_KK: Tensor, classes: Sequence[str]) -> Scores:
+    """The scores of a confusion matrix, in double precision; 0 where nothing is labelled."""
+    confusion = confusion_KK.double().cpu()
+    right = confusion.diagonal()
+    union = confusion.sum(0) + confusion.sum(1) - right
+    iou = (right / union).tolist()
+    per_class = {
+        name: value if present else None
+        for name, value, present in zip(classes, iou, (union > 0).tolist(), strict=True)
+    }
+    present = [value for value in per_class.values() if value is not None]
+    return Scores(
+        miou=sum(present) / len(present) if present else 0.0,
+        pixel_accuracy=float(right.sum() / confusion.sum().clamp(min=1)),
+        per_class=per_class,
+    )

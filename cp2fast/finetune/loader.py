@@ -1,0 +1,128 @@
+"""Labelled images, decoded ahead in threads, in an order that is a function of the seed.
+
+    plan -> threads: read, decode, cut -> crops of a step -> device: assemble
+
+Decoding releases Python's lock, so threads do, and nothing is copied between processes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from itertools import islice
+from typing import NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+
+from cp2fast.config import FinetuneSettings
+from cp2fast.data.order import plan, steps_per_epoch
+from cp2fast.data.voc import Example, VocData, read_example
+from cp2fast.finetune.augment import Crop, assemble, cut
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_BATCHES_AHEAD = 2
+_IMAGES_AHEAD = 8
+
+
+class CropBatch(NamedTuple):
+    """What a step trains on: ``[B, 3, S, S]`` normalised images, ``[B, S, S]`` uint8 labels."""
+
+    images: Tensor
+    labels: Tensor
+
+
+def crop_batches(
+    data: VocData,
+    settings: FinetuneSettings,
+    steps: range,
+    device: torch.device,
+    rank: int = 0,
+    world: int = 1,
+) -> Generator[CropBatch, None, None]:
+    """The batches of ``steps``, on ``device``.
+
+    Raises:
+        UserError: an image or a mask that cannot be used, or fewer images than one step needs.
+    """
+    size, seed = settings.data.batch_size, settings.train.seed
+    per_epoch = steps_per_epoch(len(data.train), size * world)
+    order = plan(
+        seed=seed,
+        count=len(data.train),
+        batch_size=size,
+        start=steps.start,
+        stop=steps.stop,
+        rank=rank,
+        world=world,
+    )
+    wanted = (
+        (step // per_epoch, number)
+        for step, numbers in zip(steps, order, strict=True)
+        for number in numbers.tolist()
+    )
+
+    def read(place: tuple[int, int]) -> Crop:
+        epoch, number = place
+        image, labels = read_example(data.train[number], data)
+        return cut(image, labels, settings, epoch, number)
+
+    ahead = _BATCHES_AHEAD * size
+    with closing(map_ahead(read, wanted, settings.data.workers, ahead)) as crops:
+        while batch := list(islice(crops, size)):
+            yield CropBatch(*assemble(batch, settings.model.size, device))
+
+
+def map_ahead(
+    function: Callable[[Item], Result], items: Iterable[Item], threads: int, ahead: int
+) -> Generator[Result, None, None]:
+    """``map`` in order, with up to ``ahead`` results made by ``threads`` before they are needed.
+
+    An exception of ``function`` is raised in its place. Closing this iterator ends the threads.
+    """
+    source, pending = iter(items), deque[Future[Result]]()
+    with ThreadPoolExecutor(threads, thread_name_prefix="cp2fast-decode") as pool:
+        try:
+            for item in islice(source, ahead):
+                pending.append(pool.submit(function, item))
+            while pending:
+                result = pending.popleft().result()
+                for item in islice(source, 1):
+                    pending.append(pool.submit(function, item))
+                yield result
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+def examples_in_batches(
+    examples: Sequence[Example], data: VocData, batch_size: int
+) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
+    """Whole images and their labels in order, images of one size that follow each other together.
+
+    Yields:
+        Up to ``batch_size`` images uint8 ``[H, W, 3]`` and as many labels uint8 ``[H, W]``.
+    """
+    read = map_ahead(lambda e: read_example(e, data), examples, data.threads, _IMAGES_AHEAD)
+    with closing(read) as pairs:
+        for batch in batches_of_one_size(pairs, batch_size):
+            images, labels = zip(*batch, strict=True)
+            yield list(images), list(labels)
+
+
+def batches_of_one_size(
+    tuples: Iterable[tuple[Tensor, Result]], batch_size: int
+) -> Iterator[list[tuple[Tensor, Result]]]:
+    """Consecutive tuples whose images are of one size, at most ``batch_size`` together."""
+    batch: list[tuple[Tensor, Result]] = []
+    for image, other in tuples:
+        if batch and (len(batch) == batch_size or image.shape != batch[0][0].shape):
+            yield batch
+            batch = []
+        batch.append((image, other))
+    if batch:
+        yield batch

@@ -1,0 +1,135 @@
+"""The pictures of a fine-tuning: its crops, its curves, its confusions and its predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cp2fast.data.scenes import voc_palette
+from cp2fast.data.voc import IGNORED, read_example
+from cp2fast.finetune.inference import segment
+from cp2fast.finetune.loader import CropBatch
+from cp2fast.finetune.run import FinetuneRun
+from cp2fast.train.run_folder import atomic_write
+
+_MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
+_STD = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+_PALETTE = np.frombuffer(voc_palette(), np.uint8).reshape(256, 3)
+_MANY_CLASSES = 12
+"""With more, the cells of the confusion picture are too small for numbers."""
+
+
+def overlay(image_HW3: NDArray[np.uint8], labels_HW: NDArray[Any]) -> NDArray[np.uint8]:
+    """The labels in VOC's colours, half transparent, over the image; label 0 stays clear in VOC.
+
+    Args:
+        image_HW3: uint8 RGB.
+        labels_HW: integers from 0 to 255; where it is 255 the image shows as it is.
+
+    Returns:
+        uint8 ``[H, W, 3]``.
+    """
+    mixed = (image_HW3.astype(np.uint16) + _PALETTE[labels_HW]) // 2
+    return np.where((labels_HW == IGNORED)[..., None], image_HW3, mixed).astype(np.uint8)
+
+
+def draw_crops(batch: CropBatch, path: Path, count: int = 6) -> None:
+    """Draw the first ``count`` crops, each above its labels."""
+    count = min(count, len(batch.images))
+    figure = Figure(figsize=(2 * count, 4.2), layout="constrained")
+    axes = figure.subplots(2, count, squeeze=False)
+    for column in range(count):
+        image = (batch.images[column].float().cpu() * _STD + _MEAN).clamp(0, 1).permute(1, 2, 0)
+        axes[0, column].imshow(image.numpy())
+        axes[1, column].imshow(_PALETTE[batch.labels[column].cpu().numpy()])
+    _finish(figure, path)
+
+
+@torch.no_grad()
+def draw_predictions(run: FinetuneRun, path: Path, count: int = 6) -> None:
+    """Draw images spread over the evaluated split: the photo, its labels, the prediction."""
+    data = run.data
+    count = min(count, len(data.val))
+    chosen = [data.val[i * len(data.val) // count] for i in range(count)]
+    figure = Figure(figsize=(2 * count, 6.2), layout="constrained")
+    axes = figure.subplots(3, count, squeeze=False)
+    run.network.eval()
+    for column, example in enumerate(chosen):
+        image, labels = read_example(example, data)
+        predicted = segment(run.network, image[None].to(run.device), run.settings)[0].cpu()
+        axes[0, column].imshow(image.numpy())
+        axes[1, column].imshow(_PALETTE[labels.numpy()])
+        axes[2, column].imshow(_PALETTE[predicted.numpy()])
+    for row, name in enumerate(("image", "labels", "predicted")):
+        axes[row, 0].set_title(name, fontsize=8, loc="left")
+    _finish(figure, path)
+
+
+def draw_curves(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """Draw loss, mIoU, learning rate and speed over the steps of ``metrics.jsonl``."""
+    figure = Figure(figsize=(10, 6), layout="constrained")
+    panels = {
+        "loss": ("loss",),
+        "evaluation": ("miou", "pixel_accuracy"),
+        "learning rate": ("lr",),
+        "images/s": ("images_per_second",),
+    }
+    for axis, (title, names) in zip(figure.subplots(2, 2).flat, panels.items(), strict=True):
+        for name in names:
+            here = [row for row in rows if name in row]
+            marker = "o" if len(here) < 20 else None
+            axis.plot(
+                [row["step"] for row in here],
+                [row[name] for row in here],
+                marker=marker,
+                label=name,
+                linewidth=1,
+            )
+        axis.set_title(title, fontsize=9)
+        axis.set_xlabel("step", fontsize=8)
+        axis.tick_params(labelsize=7)
+        if len(names) > 1:
+            axis.legend(fontsize=7)
+    _save(figure, path)
+
+
+def draw_confusion(confusion_KK: Tensor, classes: Sequence[str], path: Path) -> None:
+    """Draw the confusion matrix, each true class's row as shares of its pixels."""
+    confusion = confusion_KK.double().cpu()
+    share = (confusion / confusion.sum(dim=1, keepdim=True).clamp(min=1)).numpy()
+    side = 2.5 + 0.35 * len(classes)
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axis = figure.subplots()
+    axis.imshow(share, vmin=0, vmax=1, cmap="Blues")
+    axis.set_xticks(range(len(classes)), list(classes), rotation=90, fontsize=7)
+    axis.set_yticks(range(len(classes)), list(classes), fontsize=7)
+    axis.set_xlabel("predicted", fontsize=8)
+    axis.set_ylabel("true", fontsize=8)
+    if len(classes) <= _MANY_CLASSES:
+        for row, column in np.ndindex(share.shape):
+            value = share[row, column]
+            colour = "white" if value > 0.5 else "black"
+            axis.text(
+                column, row, f"{value:.0%}", ha="center", va="center", fontsize=6, color=colour
+            )
+    _save(figure, path)
+
+
+def _finish(figure: Figure, path: Path) -> None:
+    for axis in figure.axes:
+        axis.set_axis_off()
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    FigureCanvasAgg(figure)
+    with atomic_write(path) as file:
+        figure.savefig(file, format="png", dpi=100)

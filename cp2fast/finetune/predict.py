@@ -1,0 +1,157 @@
+"""``cp2fast predict``: masks and overlays of photos by a fine-tuned network."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from rich.console import Console
+from torch import Tensor
+
+from cp2fast.config import FinetuneSettings
+from cp2fast.data.decode import BadImage, decode_image, read_file
+from cp2fast.data.images import list_images
+from cp2fast.data.scenes import voc_palette
+from cp2fast.errors import UserError
+from cp2fast.finetune.inference import segment
+from cp2fast.finetune.loader import batches_of_one_size, map_ahead
+from cp2fast.finetune.pictures import overlay
+from cp2fast.model.trained import Trained, open_trained
+from cp2fast.train.distributed import Ranks, device_of
+from cp2fast.train.precision import autocast, dtype_of
+from cp2fast.train.run_folder import atomic_write
+
+_AHEAD = 8
+
+
+class Photo(NamedTuple):
+    """A file to segment, and where its mask and its overlay go."""
+
+    path: Path
+    mask: Path
+    overlay: Path
+
+
+def run_predict(model: Path, inputs: Sequence[Path], out: Path) -> None:
+    """Segment every photo at its own size.
+
+    Args:
+        model: a fine-tuning's run folder or checkpoint.
+        inputs: image files, and folders whose images are taken at any depth.
+        out: gets ``NAME.png``, a palette PNG of labels, and ``NAME_overlay.jpg`` of each photo,
+            in the folders that they were found in.
+
+    Raises:
+        UserError: no such model or image, or an output that would replace an input or another
+            output; photos that cannot be read are named at the end, after all others are done.
+    """
+    console = Console(soft_wrap=True, highlight=False)
+    trained, settings = _open(model)
+    photos = plan_outputs(inputs, out)
+    device = device_of("auto", Ranks(0, 1, 0))
+    network, classes = trained.network.to(device), trained.network.classes
+    precision = dtype_of(settings.train.precision, device)
+    bad: list[str] = []
+    with torch.no_grad(), closing(_read(photos, settings, bad)) as batches:
+        for images, batch in batches:
+            with autocast(precision, device):
+                labels = segment(network, torch.stack(images).to(device), settings)
+            for image, photo, label in zip(images, batch, labels.byte().cpu(), strict=True):
+                _write(photo, image, label)
+    console.print(
+        f"{len(photos) - len(bad)} masks (palette PNG, {len(classes)} classes: "
+        f"{', '.join(classes)}) and overlays in {out}"
+    )
+    if bad:
+        raise UserError(f"{bad[0]}" + (f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""))
+
+
+def _open(path: Path) -> tuple[Trained, FinetuneSettings]:
+    """The fine-tuned network of a run folder (its newest checkpoint) or checkpoint."""
+    trained = open_trained(path)
+    if not trained.is_finetuned:
+        raise UserError(
+            f"{path} is a pretraining and knows no classes: fine-tune it first with "
+            f"cp2fast finetune-voc data.root=DIR model.init={path}"
+        )
+    return trained, FinetuneSettings.model_validate(trained.facts["settings"])
+
+
+def plan_outputs(inputs: Sequence[Path], out: Path) -> list[Photo]:
+    """Where the outputs of each photo go.
+
+    Raises:
+        UserError: an input that is not there, or an output that is an input, or another's output.
+    """
+    photos = []
+    for given in inputs:
+        if given.is_dir():
+            if out.resolve().is_relative_to(given.resolve()):
+                raise UserError(
+                    f"--out {out} is inside the folder of photos {given}, so that its masks would "
+                    "be taken for photos next time: choose another"
+                )
+            found = list_images(given)
+            if found.kind != "folder":
+                raise UserError(f"{given} holds {found.kind}: unpack them to predict their images")
+            paths = [Path(found.name(number)) for number in range(len(found))]
+            photos += [_photo(path, out / path.relative_to(given).parent) for path in paths]
+        elif given.is_file():
+            photos.append(_photo(given, out))
+        else:
+            raise UserError(f"there is no image or folder {given}")
+    taken = {photo.path.resolve(): photo.path for photo in photos}
+    for photo in photos:
+        for output in (photo.mask, photo.overlay):
+            other = taken.setdefault(output.resolve(), photo.path)
+            if other != photo.path or output.resolve() == photo.path.resolve():
+                raise UserError(
+                    f"the output {output} of {photo.path} would replace {other} or its output: "
+                    "choose another --out, or give them different names"
+                )
+    return photos
+
+
+def _photo(path: Path, folder: Path) -> Photo:
+    return Photo(path, folder / f"{path.stem}.png", folder / f"{path.stem}_overlay.jpg")
+
+
+def _read(
+    photos: Sequence[Photo], settings: FinetuneSettings, bad: list[str]
+) -> Generator[tuple[list[Tensor], list[Photo]], None, None]:
+    """Batches of photos of one size; what cannot be read goes to ``bad``."""
+
+    def decode(photo: Photo) -> tuple[Tensor | str, Photo]:
+        try:
+            return decode_image(read_file(photo.path), settings.data.max_pixels), photo
+        except BadImage as error:
+            return f"{photo.path}: {error}; the others were segmented", photo
+
+    def readable() -> Generator[tuple[Tensor, Photo], None, None]:
+        with closing(map_ahead(decode, photos, settings.data.workers, _AHEAD)) as decoded:
+            for image, photo in decoded:
+                if isinstance(image, str):
+                    bad.append(image)
+                else:
+                    yield image, photo
+
+    with closing(readable()) as pairs:
+        for batch in batches_of_one_size(pairs, settings.data.batch_size):
+            images, of = zip(*batch, strict=True)
+            yield list(images), list(of)
+
+
+def _write(photo: Photo, image_HW3: Tensor, labels_HW: Tensor) -> None:
+    photo.mask.parent.mkdir(parents=True, exist_ok=True)
+    mask = Image.fromarray(labels_HW.numpy())
+    mask.putpalette(voc_palette())
+    with atomic_write(photo.mask) as file:
+        mask.save(file, format="PNG")
+    with atomic_write(photo.overlay) as file:
+        mixed = overlay(image_HW3.numpy(), labels_HW.numpy().astype(np.uint8))
+        Image.fromarray(mixed).save(file, format="JPEG", quality=92)

@@ -1,0 +1,79 @@
+"""What a fine-tuning starts from: the network of a run, and its weights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cp2fast import recipes
+from cp2fast.config import FinetuneModelSettings, FinetuneSettings, ModelSettings, PretrainSettings
+from cp2fast.errors import UserError
+from cp2fast.model.segmenter import Segmenter, build_segmenter
+from cp2fast.model.trained import open_trained
+from cp2fast.model.weights import load_weights
+
+RANDOM, IMAGENET = "random", "imagenet"
+"""Values of ``model.init`` that name no file."""
+
+DEMO_RUN = Path("runs/demo")
+
+_NEW = ("decode_head.conv_seg.", "decode_head.contrast_conv.")
+"""Not taken from the initial weights: the classifier is new, the projection is not used."""
+
+
+def resolve(settings: FinetuneSettings) -> FinetuneSettings:
+    """The settings with the start and the network filled in.
+
+    What is not set of the network is that of the run or checkpoint ``model.init``, else the
+    demo's where ``data.root`` is not set, else ResNet-50 with ASPP. Where neither is set, the start
+    is the demo's pretraining if it was run.
+    """
+    model, network = settings.model, ModelSettings().model_dump()
+    if settings.data.root is None:
+        network = recipes.load(PretrainSettings, "demo", []).model.model_dump()
+        if model.init is None and list(DEMO_RUN.glob("checkpoints/*.pt")):
+            model = model.model_copy(update={"init": str(DEMO_RUN)})
+    if model.init not in (None, RANDOM, IMAGENET):
+        network |= _network_of(str(model.init))
+    names = ("backbone", "head", "head_channels")
+    filled = {name: network[name] for name in names if getattr(model, name) is None}
+    filled["init"] = model.init or RANDOM
+    return settings.model_copy(update={"model": model.model_copy(update=filled)})
+
+
+def build_network(model: FinetuneModelSettings, num_classes: int, seed: int) -> Segmenter:
+    """The network of resolved settings, with random weights; its projection is not trained."""
+    network_settings = ModelSettings.model_validate(model.model_dump(exclude={"init"}))
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        network = build_segmenter(network_settings, num_classes)
+    network.decode_head.contrast_conv.requires_grad_(False)
+    return network
+
+
+def load_start(network: Segmenter, model: FinetuneModelSettings) -> str:
+    """Load the initial weights into ``network``.
+
+    Returns:
+        One line that says what became of them.
+
+    Raises:
+        UserError: they cannot be had, or belong to another network; ``network`` is unchanged.
+    """
+    if model.init in (None, RANDOM):
+        return "random initial weights"
+    source = f"timm/{model.backbone}" if model.init == IMAGENET else str(model.init)
+    report = load_weights(network, source, skip=_NEW)
+    missing = [name for name in report.missing if not name.startswith(_NEW)]
+    return f"initial weights {source}: {replace(report, missing=missing)}; classifier new"
+
+
+def _network_of(init: str) -> dict[str, Any]:
+    """The network of a run, a checkpoint or an export; empty for foreign weights."""
+    try:
+        return open_trained(init).model.model_dump()
+    except UserError:
+        return {}  # Where it is no such file at all, load_weights says so.

@@ -1,0 +1,193 @@
+"""Data sets in VOC layout: which files are read, and what is refused."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cp2fast.config import LabelledDataSettings
+from cp2fast.data.scenes import generate_scenes, voc_palette
+from cp2fast.data.voc import VOC_CLASSES, VocData, check_masks, open_voc, read_example
+from cp2fast.errors import UserError
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Four images of different sizes; d is for validation."""
+    root = tmp_path / "voc"
+    for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+        (root / folder).mkdir(parents=True)
+    random = np.random.default_rng(0)
+    for number, name in enumerate("abcd"):
+        height, width = 20 + number, 31
+        image = random.integers(0, 256, (height, width, 3), np.uint8)
+        Image.fromarray(image).save(root / "JPEGImages" / f"{name}.jpg")
+        labels = np.full((height, width), number, np.uint8)
+        labels[0] = 255
+        write_mask(root / "SegmentationClass" / f"{name}.png", labels)
+    write_split(root, "train", "a b c")
+    write_split(root, "val", "d")
+    return root
+
+
+def write_mask(path: Path, labels: np.ndarray, *, palette: bool = True) -> None:
+    mask = Image.fromarray(labels)
+    if palette:
+        mask.putpalette(voc_palette())
+    mask.save(path)
+
+
+def write_split(root: Path, split: str, names: str) -> None:
+    path = root / "ImageSets" / "Segmentation" / f"{split}.txt"
+    path.write_text("\n".join(names.split()) + "\n")
+
+
+def opened(root: Path, **settings: object) -> VocData:
+    return open_voc(LabelledDataSettings.model_validate(settings), root)
+
+
+def refusal(root: Path, **settings: object) -> str:
+    with pytest.raises(UserError) as caught:
+        check_masks(opened(root, **settings))
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_the_splits_are_read_in_their_order(root: Path) -> None:
+    write_split(root, "train", "c a b")
+    data = opened(root)
+    assert [example.image.stem for example in data.train] == ["c", "a", "b"]
+    assert [example.mask.stem for example in data.val] == ["d"]
+    assert data.train_split == "train"
+
+
+def test_train_aug_is_trained_on_where_it_is_there(root: Path) -> None:
+    write_split(root, "train_aug", "a b")
+    assert len(opened(root).train) == 2
+    assert len(opened(root, train_split="train").train) == 3
+
+
+def test_a_mask_of_the_augmented_set_goes_before_the_other(root: Path) -> None:
+    (root / "SegmentationClassAug").mkdir()
+    write_mask(root / "SegmentationClassAug" / "b.png", np.full((21, 31), 7, np.uint8))
+    data = opened(root)
+    assert [read_example(e, data)[1][5, 5].item() for e in data.train] == [0, 7, 2]
+
+
+def test_palette_and_grey_masks_hold_the_same_labels(root: Path) -> None:
+    data = opened(root)
+    before = [read_example(example, data)[1] for example in data.train]
+    for example, labels in zip(data.train, before, strict=True):
+        write_mask(example.mask, labels.numpy(), palette=False)
+    after = [read_example(example, data)[1] for example in data.train]
+    assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
+    assert before[2].unique().tolist() == [2, 255]
+
+
+def test_image_and_mask_are_of_the_files_pixels(root: Path) -> None:
+    data = opened(root)
+    image, _ = read_example(data.train[0], data)
+    with Image.open(data.train[0].image) as file:
+        pixels = np.asarray(file)
+    assert np.abs(image.numpy().astype(int) - pixels).max() <= 3
+    assert image.shape == (20, 31, 3)
+
+
+def test_the_class_names_are_the_settings_or_the_files_or_vocs(root: Path) -> None:
+    assert opened(root).classes == VOC_CLASSES
+    assert (VOC_CLASSES[0], VOC_CLASSES[15], len(VOC_CLASSES)) == ("background", "person", 21)
+    (root / "classes.txt").write_text("sky\n\nstreet light\nroad\ncar\n")
+    assert opened(root).classes == ("sky", "street light", "road", "car")
+    assert opened(root, classes=["x", "y"]).classes == ("x", "y")
+
+
+def test_the_demo_scenes_are_such_a_data_set(tmp_path: Path) -> None:
+    generate_scenes(tmp_path / "scenes", 10, seed=1)
+    data = opened(tmp_path / "scenes")
+    check_masks(data)
+    assert (len(data.train), len(data.val), len(data.classes)) == (8, 2, 6)
+
+
+def test_a_folder_of_another_layout_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="not in VOC layout"):
+        opened(tmp_path)
+
+
+def test_a_missing_split_is_named_with_those_that_are_there(root: Path) -> None:
+    message = refusal(root, val_split="test")
+    assert "test.txt" in message
+    assert "data.val_split" in message
+    assert "train, val" in message
+
+
+def test_an_empty_split_is_refused(root: Path) -> None:
+    write_split(root, "train", "")
+    assert "train.txt names no image" in refusal(root)
+
+
+def test_the_first_missing_file_is_named_and_the_others_are_counted(root: Path) -> None:
+    (root / "SegmentationClass" / "a.png").unlink()
+    (root / "SegmentationClass" / "c.png").unlink()
+    message = refusal(root)
+    assert "SegmentationClass/a.png" in message
+    assert "1 more" in message
+    (root / "JPEGImages" / "a.jpg").unlink()
+    assert "JPEGImages/a.jpg" in refusal(root)
+
+
+def test_a_mask_of_another_size_than_its_image_is_refused(root: Path) -> None:
+    write_mask(root / "SegmentationClass" / "b.png", np.zeros((31, 21), np.uint8))
+    message = refusal(root)
+    assert re.search(r"b\.jpg is 31 x 21 .* b\.png is 21 x 31|b\.jpg is 31 x 21.*21 x 31", message)
+    data = opened(root)
+    with pytest.raises(UserError, match="one size"):
+        read_example(data.train[1], data)
+
+
+def test_a_label_beyond_the_classes_is_refused_naming_file_and_label(root: Path) -> None:
+    message = refusal(root, classes=["x", "y", "z"])
+    assert "d.png holds label 3" in message
+    assert "data.unknown=ignore" in message
+
+
+def test_masks_that_cannot_be_used_are_counted(root: Path) -> None:
+    message = refusal(root, classes=["x", "y"])
+    assert "c.png holds label 2" in message
+    assert "(and 1 more like it)" in message
+
+
+def test_unknown_labels_can_be_ignored(root: Path) -> None:
+    data = opened(root, classes=["x", "y", "z"], unknown="ignore")
+    check_masks(data)
+    assert read_example(data.val[0], data)[1].unique().tolist() == [255]
+
+
+def test_a_mask_in_colour_is_refused(root: Path) -> None:
+    colour = np.zeros((20, 31, 3), np.uint8)
+    Image.fromarray(colour).save(root / "SegmentationClass" / "a.png")
+    assert "a.png is a mask of mode RGB" in refusal(root)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n broken", b"not an image"])
+def test_a_mask_that_cannot_be_read_is_refused(root: Path, content: bytes) -> None:
+    (root / "SegmentationClass" / "a.png").write_bytes(content)
+    assert "a.png cannot be read as PNG" in refusal(root)
+
+
+def test_an_image_that_cannot_be_read_is_refused(root: Path) -> None:
+    whole = (root / "JPEGImages" / "a.jpg").read_bytes()
+    (root / "JPEGImages" / "a.jpg").write_bytes(b"no image")
+    assert "a.jpg cannot be read" in refusal(root)
+    (root / "JPEGImages" / "a.jpg").write_bytes(whole[: len(whole) // 2])
+    data = opened(root)
+    with pytest.raises(UserError, match=r"a\.jpg: "):
+        read_example(data.train[0], data)
+
+
+def test_class_names_must_be_many_enough_and_different(root: Path) -> None:
+    assert "twice" in refusal(root, classes=["x", "y", "x", "z"])
+    assert "1 classes" in refusal(root, classes=["x"])

@@ -1,0 +1,86 @@
+"""Comparisons of starts: one budget, resumable, an honest table."""
+
+import json
+from pathlib import Path
+from statistics import fmean, stdev
+
+import pytest
+
+from cp2fast.config import FinetuneSettings
+from cp2fast.data.scenes import generate_scenes
+from cp2fast.errors import UserError
+from cp2fast.finetune.compare import plan_trials, run_compare
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> FinetuneSettings:
+    root = tmp_path_factory.mktemp("data") / "scenes"
+    generate_scenes(root, 10, seed=5)
+    return FinetuneSettings.model_validate(
+        {
+            "data": {"root": root, "batch_size": 3, "workers": 1, "short_side": 40},
+            "model": {"backbone": "resnet18", "head_channels": 8, "size": 32},
+            "train": {"steps": 2, "device": "cpu", "lr": 0.01},
+        }
+    )
+
+
+def refusal(settings: FinetuneSettings, path: Path, starts: list[str], seeds: list[int]) -> str:
+    with pytest.raises(UserError) as caught:
+        plan_trials(settings, path, starts, seeds)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_finished_trials_are_kept_and_missing_ones_are_run(
+    settings: FinetuneSettings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "comparison"
+    run_compare(settings, out, ["random"], [0, 1])
+    first = (out / "random-seed0" / "result.json").stat().st_mtime_ns
+    capsys.readouterr()
+    run_compare(settings, out, ["random", str(out / "random-seed0")], [0, 1])
+    table = capsys.readouterr().out
+    assert (out / "random-seed0" / "result.json").stat().st_mtime_ns == first
+    assert "deviation" in table
+    compared = json.loads((out / "compare.json").read_text())["starts"]
+    assert len(compared) == 2
+    for start, folder in (("random", "random"), (str(out / "random-seed0"), "random-seed0")):
+        mious = [
+            json.loads((out / f"{folder}-seed{seed}" / "result.json").read_text())["miou"]
+            for seed in (0, 1)
+        ]
+        assert list(compared[start]["miou"].values()) == mious
+        assert compared[start]["mean"] == pytest.approx(fmean(mious))
+        assert compared[start]["deviation"] == pytest.approx(stdev(mious))
+
+
+def test_trials_differ_in_nothing_but_start_and_seed(
+    settings: FinetuneSettings, tmp_path: Path
+) -> None:
+    trials = plan_trials(settings, tmp_path, ["random", "imagenet"], [4, 7])
+    assert [(t.start, t.seed) for t in trials] == [
+        (start, seed) for seed in (4, 7) for start in ("random", "imagenet")
+    ]
+    for trial in trials:
+        assert (trial.settings.model.init, trial.settings.train.seed) == (trial.start, trial.seed)
+        same = trial.settings.model_dump()
+        same["model"].pop("init")
+        same["train"].pop("seed")
+        expected = trials[0].settings.model_dump()
+        expected["model"].pop("init")
+        expected["train"].pop("seed")
+        assert same == expected
+
+
+def test_another_budget_is_another_comparison(settings: FinetuneSettings, tmp_path: Path) -> None:
+    run_compare(settings, tmp_path, ["random"], [0])
+    longer = settings.model_copy(update={"train": settings.train.model_copy(update={"steps": 3})})
+    assert "train.steps=2, not 3" in refusal(longer, tmp_path, ["random"], [0])
+
+
+def test_starts_and_seeds_must_be_different_and_some(
+    settings: FinetuneSettings, tmp_path: Path
+) -> None:
+    for starts, seeds in ((["random", "random"], [0]), (["random"], [0, 0]), ([], [0])):
+        assert "--compare" in refusal(settings, tmp_path, starts, seeds)

@@ -1,0 +1,325 @@
+"""Whole fine-tunings by the command line: what they leave, how they resume, what they refuse."""
+
+import contextlib
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from torchmetrics.classification import MulticlassJaccardIndex
+
+import cp2fast
+from cp2fast.cli import main
+from cp2fast.data.scenes import generate_scenes
+
+TINY = [
+    "data.batch_size=3",
+    "data.workers=1",
+    "data.short_side=40",
+    "model.size=32",
+    "train.device=cpu",
+    "train.log_every=1",
+    "train.steps=9",
+    "train.evaluate_every=4",
+]
+NETWORK = ["model.backbone=resnet18", "model.head_channels=8"]
+
+
+class Done(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def cp2fast_here(*words: object) -> Done:
+    """The command in this process, which saves the seconds that importing torch takes."""
+    stdout, stderr, code = io.StringIO(), io.StringIO(), 0
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(stdout),
+        contextlib.redirect_stderr(stderr),
+    ):
+        patch.setattr(sys, "argv", ["cp2fast", *map(str, words)])
+        try:
+            main()
+        except SystemExit as exit_:
+            code = int(exit_.code or 0)
+    return Done(code, stdout.getvalue(), stderr.getvalue())
+
+
+def finetune(out: Path, root: Path, *words: object) -> Done:
+    return cp2fast_here("finetune-voc", *TINY, f"data.root={root}", *words, "--out", out)
+
+
+def apart(out: Path, root: Path, *words: str) -> list[str]:
+    """The command for a process of its own."""
+    arguments = ["finetune-voc", *TINY, *NETWORK, f"data.root={root}", *words, "--out", str(out)]
+    return [sys.executable, "-m", "cp2fast", *arguments]
+
+
+def refusal(done: Done) -> str:
+    assert done.returncode == 2, done.stdout + done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    return lines[0]
+
+
+def rows(out: Path, name: str) -> list[dict[str, Any]]:
+    lines = (out / "metrics.jsonl").read_text().splitlines()
+    return [row for row in map(json.loads, lines) if name in row]
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    newest = max((out / "checkpoints").glob("*.pt"))
+    return torch.load(newest, weights_only=True)["model"]
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight images to train on and two to evaluate, of different sizes."""
+    root = tmp_path_factory.mktemp("data") / "scenes"
+    generate_scenes(root, 10, seed=5)
+    return root
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory: pytest.TempPathFactory, scenes: Path) -> Path:
+    out = tmp_path_factory.mktemp("pretrained") / "run"
+    settings = ["model.size=32", "model.queue=16", "model.embedding=16", "data.batch_size=3"]
+    words = [*NETWORK, *settings, "train.steps=2", "train.device=cpu", f"data.root={scenes}"]
+    done = cp2fast_here("pretrain", *words, "--out", out)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, scenes: Path) -> Path:
+    """Nine steps, two an epoch, from random weights, never stopped."""
+    out = tmp_path_factory.mktemp("runs") / "undisturbed"
+    done = subprocess.run(apart(out, scenes), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+@pytest.fixture(scope="module")
+def finetuned(tmp_path_factory: pytest.TempPathFactory, scenes: Path, pretrained: Path) -> Path:
+    out = tmp_path_factory.mktemp("finetuned") / "run"
+    done = finetune(out, scenes, f"model.init={pretrained}", "data.short_side=80", "model.size=64")
+    assert done.returncode == 0, done.stderr
+    assert "missing 0, unexpected 0" in done.stdout
+    assert "classifier new" in done.stdout
+    assert "mean IoU" in done.stdout
+    return out
+
+
+def test_a_run_leaves_what_the_design_promises(finetuned: Path) -> None:
+    result = json.loads((finetuned / "result.json").read_text())
+    assert 0 <= result["miou"] <= 1
+    assert 0 <= result["pixel_accuracy"] <= 1
+    assert list(result["per_class"])[:2] == ["background", "striped disc"]
+    assert result["settings"]["model"]["size"] == 64
+    losses, evaluations = rows(finetuned, "loss"), rows(finetuned, "miou")
+    assert [row["step"] for row in losses] == list(range(1, 10))
+    assert {"lr", "images_per_second", "data_wait"} <= losses[0].keys()
+    assert [row["step"] for row in evaluations] == [4, 8, 9]
+    assert evaluations[-1]["miou"] == result["miou"]
+    assert losses[0]["lr"] == pytest.approx(0.003)
+    assert 1e-4 < losses[-1]["lr"] < 0.001
+    for name in ("preview", "curves", "confusion", "predictions"):
+        with Image.open(finetuned / f"{name}.png") as picture:
+            assert min(picture.size) > 100
+    assert list((finetuned / "tensorboard").glob("events.*"))
+    assert len(list((finetuned / "checkpoints").glob("*.pt"))) == 2
+
+
+def test_the_network_is_that_of_the_initial_run(finetuned: Path, pretrained: Path) -> None:
+    model = yaml.safe_load((finetuned / "config.yaml").read_text())["model"]
+    assert (model["backbone"], model["head_channels"]) == ("resnet18", 8)
+    assert model["init"] == str(pretrained)
+
+
+def test_the_checkpoint_is_a_network_with_its_classes(finetuned: Path) -> None:
+    network = cp2fast.load(finetuned)
+    assert network.classes[1] == "striped disc"
+    assert network(torch.zeros(1, 3, 32, 32)).shape == (1, 6, 2, 2)
+
+
+def test_the_miou_is_what_torchmetrics_makes_of_the_predicted_masks(
+    finetuned: Path, scenes: Path, tmp_path: Path
+) -> None:
+    names = (scenes / "ImageSets" / "Segmentation" / "val.txt").read_text().split()
+    photos = [scenes / "JPEGImages" / f"{name}.jpg" for name in names]
+    done = cp2fast_here("predict", finetuned, *photos, "--out", tmp_path / "masks")
+    assert done.returncode == 0, done.stderr
+    metric = MulticlassJaccardIndex(6, ignore_index=255)
+    for name in names:
+        with (
+            Image.open(tmp_path / "masks" / f"{name}.png") as predicted,
+            Image.open(scenes / "SegmentationClass" / f"{name}.png") as labels,
+        ):
+            assert predicted.size == labels.size
+            metric.update(*(torch.from_numpy(np.array(mask)) for mask in (predicted, labels)))
+    result = json.loads((finetuned / "result.json").read_text())
+    assert metric.compute().item() == pytest.approx(result["miou"], abs=1e-6)
+
+
+def test_a_killed_run_goes_on_bit_for_bit(undisturbed: Path, scenes: Path, tmp_path: Path) -> None:
+    out = tmp_path / "killed"
+    each_step = apart(out, scenes, "train.checkpoint_minutes=1e-9")
+    with subprocess.Popen(each_step, stdout=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 120
+        while not (out / "metrics.jsonl").exists() or len(rows(out, "loss")) < 6:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+    assert not (out / "result.json").exists()
+    done = subprocess.run(
+        [*apart(out, scenes), "--resume"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    for name in ("loss", "miou"):
+        assert [(row["step"], row[name]) for row in rows(out, name)] == [
+            (row["step"], row[name]) for row in rows(undisturbed, name)
+        ]
+    before, after = weights(undisturbed), weights(out)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_an_interrupted_run_saves_and_says_how_to_go_on(scenes: Path, tmp_path: Path) -> None:
+    out = tmp_path / "interrupted"
+    command = apart(out, scenes, "train.steps=100000")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        while not (out / "metrics.jsonl").exists() or not rows(out, "loss"):
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        stdout, _ = process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert f"--resume --out {out}" in stdout
+    steps = [row["step"] for row in rows(out, "loss")]
+    assert (out / "checkpoints" / f"step_{steps[-1]:09}.pt").exists()
+
+
+def test_a_complete_run_is_not_run_again(undisturbed: Path, scenes: Path) -> None:
+    before = (undisturbed / "result.json").read_bytes()
+    done = finetune(undisturbed, scenes, *NETWORK, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert "is complete" in done.stdout
+    assert (undisturbed / "result.json").read_bytes() == before
+
+
+def test_a_run_killed_in_its_last_evaluation_evaluates_again(
+    undisturbed: Path, scenes: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(undisturbed, out)
+    (out / "result.json").unlink()
+    assert finetune(out, scenes, *NETWORK, "--resume").returncode == 0
+    one, other = (json.loads((run / "result.json").read_text()) for run in (out, undisturbed))
+    assert one["per_class"] == other["per_class"]
+
+
+def test_two_processes_evaluate_every_image_once(scenes: Path, tmp_path: Path) -> None:
+    out = tmp_path / "two"
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command = apart(out, scenes, "train.steps=2", "data.batch_size=2")
+    command[1:2] = [*torchrun, "-m"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    two = json.loads((out / "result.json").read_text())
+    (out / "result.json").unlink()
+    assert finetune(out, scenes, *NETWORK, "train.steps=2", "data.batch_size=2", "--resume")[0] == 0
+    one = json.loads((out / "result.json").read_text())
+    assert two["per_class"] == one["per_class"]
+    assert two["pixel_accuracy"] == one["pixel_accuracy"]
+
+
+def test_the_demo_goes_from_pretraining_to_miou(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    toy = ["data.batch_size=4", "train.steps=1", "train.device=cpu"]
+    first = cp2fast_here("finetune-voc", *toy, "data.scenes=10", "model.size=32", "--out", "first")
+    assert first.returncode == 0, first.stderr
+    assert "random initial weights" in first.stdout
+    done = cp2fast_here("pretrain", *toy, "data.scenes=10", "model.size=32", "model.queue=8")
+    assert done.returncode == 0, done.stderr
+    done = cp2fast_here("finetune-voc", *toy, "data.scenes=10", "model.size=32")
+    assert done.returncode == 0, done.stderr
+    assert "initial weights runs/demo: matched" in done.stdout
+    assert (tmp_path / "runs" / "finetune-demo" / "result.json").exists()
+
+
+def test_weights_with_nothing_in_common_are_refused(scenes: Path, tmp_path: Path) -> None:
+    torch.save({"some.weight": torch.zeros(3)}, tmp_path / "foreign.pth")
+    done = finetune(tmp_path / "run", scenes, *NETWORK, f"model.init={tmp_path / 'foreign.pth'}")
+    assert "matched 0 of 1" in refusal(done)
+    assert not (tmp_path / "run").exists()
+
+
+def test_weights_partly_in_common_are_reported(
+    scenes: Path, pretrained: Path, tmp_path: Path
+) -> None:
+    state = torch.load(max((pretrained / "checkpoints").glob("*.pt")), weights_only=True)["model"]
+    backbone = {k.removeprefix("encoder_q."): v for k, v in state.items() if "encoder_q.b" in k}
+    torch.save(backbone | {"extra": torch.zeros(1)}, tmp_path / "part.pth")
+    done = finetune(
+        tmp_path / "run", scenes, *NETWORK, f"model.init={tmp_path / 'part.pth'}", "train.steps=1"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "unexpected 1 (extra)" in done.stdout
+    assert "decode_head.image_pool" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["model.init=nothing/here"], "nothing/here"),
+        (["data.train_split=trian"], "trian.txt"),
+        (["data.classes=[a, b]"], "data.unknown=ignore"),
+        (["data.batch_size=9"], "data.batch_size"),
+        (["data.scale_low=3"], "data.scale_low"),
+        (["train.lr=1e-6"], "train.lr_end"),
+        (["evaluation.mode=hole"], "evaluation.mode"),
+        (["data.rot=x"], "data.root"),
+        (["--compare", "random", "--seeds", "one"], "--seeds"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(
+    scenes: Path, tmp_path: Path, words: list[str], expected: str
+) -> None:
+    assert expected in refusal(finetune(tmp_path / "run", scenes, *NETWORK, *words))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_is_neither_overwritten_nor_resumed_as_another(
+    undisturbed: Path, scenes: Path, tmp_path: Path
+) -> None:
+    assert "already holds a run" in refusal(finetune(undisturbed, scenes, *NETWORK))
+    seed = finetune(undisturbed, scenes, *NETWORK, "train.seed=1", "--resume")
+    assert "train.seed=1" in refusal(seed)
+    nothing = finetune(tmp_path / "nothing", scenes, *NETWORK, "--resume")
+    assert "no run to resume" in refusal(nothing)
+
+
+def test_another_data_set_is_not_resumed_on(
+    undisturbed: Path, scenes: Path, tmp_path: Path
+) -> None:
+    root, out = tmp_path / "scenes", tmp_path / "run"
+    shutil.copytree(scenes, root)
+    shutil.copytree(undisturbed, out)
+    (root / "classes.txt").write_text("a\nb\nc\nd\ne\nf\n")
+    assert "other names" in refusal(finetune(out, root, *NETWORK, "--resume"))

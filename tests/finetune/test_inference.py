@@ -1,0 +1,110 @@
+"""Whole-image, sliding-window, multi-scale and mirrored inference."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from cp2fast.config import FinetuneSettings, ModelSettings
+from cp2fast.copypaste.reference import normalise
+from cp2fast.finetune.inference import segment
+from cp2fast.model.segmenter import build_segmenter
+
+
+class Darkness(nn.Module):
+    """Class 1 where a cell of 4 x 4 pixels is dark: a network whose right answers are known."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[int, int]] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.seen.append((images.shape[2], images.shape[3]))
+        light = nn.functional.avg_pool2d(images.mean(1, keepdim=True), 4, ceil_mode=True)
+        return torch.cat([light, -light], dim=1)
+
+
+def settings(size: int = 32, short_side: int = 48, **evaluation: Any) -> FinetuneSettings:
+    return FinetuneSettings.model_validate(
+        {"data": {"short_side": short_side}, "model": {"size": size}, "evaluation": evaluation}
+    )
+
+
+def halves(height: int, width: int) -> tuple[Tensor, Tensor]:
+    """A bright image whose left third is dark, and its labels."""
+    labels = torch.zeros(1, height, width, dtype=torch.int64)
+    labels[..., : width // 3] = 1
+    return torch.where(labels[..., None] == 1, 10, 240).byte().expand(-1, -1, -1, 3), labels
+
+
+@pytest.mark.parametrize(
+    "evaluation",
+    [
+        {},
+        {"mode": "slide"},
+        {"scales": [0.5, 1.0, 1.5], "flip": "horizontal"},
+        {"mode": "slide", "scales": [0.75, 1.25], "flip": "horizontal"},
+        {"short_side": 20},
+    ],
+)
+@pytest.mark.parametrize("shape", [(96, 144), (45, 71), (131, 37)])
+def test_every_mode_segments_images_of_any_size_at_that_size(
+    evaluation: dict[str, Any], shape: tuple[int, int]
+) -> None:
+    image, labels = halves(*shape)
+    predicted = segment(Darkness(), image, settings(**evaluation))
+    assert predicted.shape == labels.shape
+    assert (predicted == labels).double().mean() > 0.9
+
+
+def test_the_network_sees_the_image_at_the_short_side() -> None:
+    network = Darkness()
+    segment(network, halves(96, 144)[0], settings())
+    segment(network, halves(144, 96)[0], settings(short_side=24))
+    assert network.seen == [(48, 72), (36, 24)]
+
+
+def test_windows_cover_the_image_and_end_at_its_edge() -> None:
+    network = Darkness()
+    segment(network, halves(48, 100)[0], settings(mode="slide", stride=0.5))
+    assert len(network.seen) == 2 * 6  # Tops 0, 16; lefts 0, 16, 32, 48, 64, 68.
+    assert set(network.seen) == {(32, 32)}
+
+
+def test_an_image_smaller_than_the_window_is_one_window() -> None:
+    network = Darkness()
+    segment(network, halves(48, 48)[0], settings(size=64, mode="slide"))
+    assert network.seen == [(48, 48)]
+
+
+@pytest.fixture(scope="module")
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return build_segmenter(ModelSettings(backbone="resnet18", head_channels=8), 5).eval()
+
+
+def test_the_whole_image_is_the_plain_forward_pass(network: nn.Module) -> None:
+    images = torch.randint(256, (2, 48, 64, 3), dtype=torch.uint8)
+    with torch.no_grad():
+        predicted = segment(network, images, settings())
+        logits = network(normalise(images.permute(0, 3, 1, 2) / 255))
+    expected = interpolate(logits, (48, 64), mode="bilinear").argmax(1)
+    assert torch.equal(predicted, expected)
+
+
+def test_a_window_as_large_as_the_image_changes_nothing(network: nn.Module) -> None:
+    images = torch.randint(256, (1, 48, 48, 3), dtype=torch.uint8)
+    with torch.no_grad():
+        whole = segment(network, images, settings(size=48))
+        windows = segment(network, images, settings(size=48, mode="slide"))
+    assert torch.equal(whole, windows)
+
+
+def test_mirrored_images_give_mirrored_labels(network: nn.Module) -> None:
+    images = torch.randint(256, (1, 48, 64, 3), dtype=torch.uint8)
+    both = settings(flip="horizontal")
+    with torch.no_grad():
+        predicted, mirrored = segment(network, images, both), segment(network, images.flip(2), both)
+    assert torch.equal(predicted.flip(2), mirrored)

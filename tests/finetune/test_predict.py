@@ -1,0 +1,122 @@
+"""Predictions: files, folders, sizes; nothing of the user's is overwritten."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cp2fast.config import FinetuneSettings
+from cp2fast.data.scenes import voc_palette
+from cp2fast.errors import UserError
+from cp2fast.finetune.predict import run_predict
+from cp2fast.finetune.start import build_network, resolve
+
+SIZES = {"a.jpg": (40, 61), "b.png": (40, 61), "deep/c.jpg": (33, 20)}
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    settings = resolve(
+        FinetuneSettings.model_validate(
+            {
+                "data": {"root": "scenes", "short_side": 32, "workers": 1, "batch_size": 2},
+                "model": {"backbone": "resnet18", "head_channels": 8, "size": 32},
+            }
+        )
+    )
+    state = {
+        "kind": "finetune",
+        "model": build_network(settings.model, 3, seed=0).state_dict(),
+        "settings": settings.model_dump(mode="json"),
+        "classes": ["sky", "road", "car"],
+    }
+    path = tmp_path_factory.mktemp("model") / "network.pt"
+    torch.save(state, path)
+    return path
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    random = np.random.default_rng(0)
+    for name, (height, width) in SIZES.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        image = random.integers(0, 256, (height, width, 3), np.uint8)
+        Image.fromarray(image).save(folder / name)
+    return folder
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def test_every_photo_gets_a_mask_and_an_overlay_of_its_size(
+    checkpoint: Path, photos: Path, tmp_path: Path
+) -> None:
+    before = content(photos)
+    run_predict(checkpoint, [photos], tmp_path / "masks")
+    assert content(photos) == before
+    made = {name: tmp_path / "masks" / Path(name).with_suffix(".png") for name in SIZES}
+    for name, path in made.items():
+        with Image.open(path) as mask:
+            assert mask.size[::-1] == SIZES[name]
+            assert mask.mode == "P"
+            assert mask.getpalette("RGB") == list(voc_palette())
+            assert np.asarray(mask).max() < 3
+        with Image.open(path.with_name(f"{path.stem}_overlay.jpg")) as overlay:
+            assert overlay.size[::-1] == SIZES[name]
+    assert len(content(tmp_path / "masks")) == 2 * len(SIZES)
+
+
+def test_files_may_be_named_one_by_one(checkpoint: Path, photos: Path, tmp_path: Path) -> None:
+    run_predict(checkpoint, [photos / "a.jpg", photos / "deep"], tmp_path / "masks")
+    assert set(content(tmp_path / "masks")) == {
+        "a.png",
+        "a_overlay.jpg",
+        "c.png",
+        "c_overlay.jpg",
+    }
+
+
+def refusal(model: Path, inputs: list[Path], out: Path) -> str:
+    with pytest.raises(UserError) as caught:
+        run_predict(model, inputs, out)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_inputs_are_never_overwritten(checkpoint: Path, photos: Path) -> None:
+    before = content(photos)
+    assert "inside the folder" in refusal(checkpoint, [photos], photos / "masks")
+    assert "b.png" in refusal(checkpoint, [photos / "b.png"], photos)
+    assert content(photos) == before
+
+
+def test_two_photos_of_one_name_are_refused(checkpoint: Path, photos: Path, tmp_path: Path) -> None:
+    (photos / "a.png").write_bytes((photos / "b.png").read_bytes())
+    assert "would replace" in refusal(checkpoint, [photos], tmp_path / "masks")
+    assert not (tmp_path / "masks").exists()
+
+
+def test_a_photo_that_cannot_be_read_is_named_after_the_others(
+    checkpoint: Path, photos: Path, tmp_path: Path
+) -> None:
+    (photos / "bad.jpg").write_bytes(b"nothing")
+    message = refusal(checkpoint, [photos], tmp_path / "masks")
+    assert "bad.jpg" in message
+    assert len(content(tmp_path / "masks")) == 2 * len(SIZES)
+
+
+def test_a_pretraining_is_refused(checkpoint: Path, photos: Path, tmp_path: Path) -> None:
+    state = torch.load(checkpoint, weights_only=True)
+    torch.save(state | {"kind": "pretrain"}, tmp_path / "pretraining.pt")
+    message = refusal(tmp_path / "pretraining.pt", [photos], tmp_path / "masks")
+    assert "finetune-voc" in message
+
+
+def test_what_is_not_there_is_named(checkpoint: Path, photos: Path, tmp_path: Path) -> None:
+    assert "nothing.jpg" in refusal(checkpoint, [tmp_path / "nothing.jpg"], tmp_path / "masks")
+    assert "nothing.pt" in refusal(tmp_path / "nothing.pt", [photos], tmp_path / "masks")
