@@ -73,6 +73,7 @@ PARSED_ONLY = {
     r"=cuda\b|decode=gpu\b": "needs a GPU",
     r"^torchrun\b": "starts several processes, as tests/train/ does",
     r"\[": "is a synopsis",
+    r"data\.root=photos|runs/photos": "tells how a picture was made, from photos not in here",
 }
 TIMEOUT = 300
 """Seconds; a command takes about ten."""
