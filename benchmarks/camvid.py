@@ -90,7 +90,8 @@ def main() -> None:
     }
     (arguments.result or out / "camvid.json").write_text(json.dumps(report, indent=2) + "\n")
     for row in report["results"]:
-        print(f"{row['arm']:10} {row['mean']:.2%} +- {row['deviation']:.2%}", end="  ")
+        deviation = "one seed" if row["deviation"] is None else f"+- {row['deviation']:.2%}"
+        print(f"{row['arm']:10} {row['mean']:.2%} {deviation}", end="  ")
         print(f"over random, by seed: {', '.join(f'{g:+.2%}' for g in row['over_random'])}")
 
 
@@ -155,7 +156,7 @@ def summary(arm: str, miou: dict[str, dict[int, float]]) -> dict[str, object]:
         "arm": arm,
         "miou": values,
         "mean": fmean(values),
-        "deviation": stdev(values) if len(values) > 1 else 0.0,
+        "deviation": stdev(values) if len(values) > 1 else None,
         "over_random": [
             value - base for value, base in zip(values, miou["random"].values(), strict=True)
         ],
