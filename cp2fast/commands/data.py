@@ -1,0 +1,66 @@
+"""``pack`` and ``data voc``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cp2fast.commands.app import app
+
+
+@app.command(
+    help="Pack a folder of images or tar shards: smaller images, in few files.\n\n"
+    "OUT ends in .beton (FFCV's format) or .tar, or is a folder for tar shards. A pack that was "
+    "stopped goes on when the same command is given again.\n\n"
+    "\b\nExamples:\n"
+    "  cp2fast pack photos photos.beton --max-side 512\n"
+    "  cp2fast pack photos shards/ --keep-bytes"
+)
+def pack(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder, .tar, or .beton.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="FILE.beton, FILE.tar, or a folder.")],
+    max_side: Annotated[
+        int | None, typer.Option(min=1, help="Reduce images whose longer side is more than this.")
+    ] = None,
+    quality: Annotated[int, typer.Option(min=1, max=100, help="Of JPEG encoded anew.")] = 90,
+    keep_bytes: Annotated[
+        bool, typer.Option("--keep-bytes", help="Leave JPEG as it is where it fits.")
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Threads (default: all cores).")
+    ] = None,
+    shard_size: Annotated[int, typer.Option(min=1, help="Images a shard.")] = 1000,
+) -> None:
+    """Parse, then pack."""
+    from cp2fast.data.pack_command import run_pack
+
+    run_pack(source, out, max_side, quality, keep_bytes, workers, shard_size)
+
+
+data_app = typer.Typer(help="Arrange data sets.", rich_markup_mode=None)
+app.add_typer(data_app, name="data")
+
+
+@data_app.callback()
+def _data() -> None:
+    """Each data set has a command of its own."""
+
+
+@data_app.command(
+    help="Arrange PASCAL VOC 2012 and SBD's masks below DIR: the 10,582 images of train_aug.\n\n"
+    "Downloads what is not there; where there is no network it says which files to put "
+    "where. Interrupted, the same command goes on.\n\n"
+    "\b\nExample:\n"
+    "  cp2fast data voc data\n"
+    "  cp2fast finetune-voc data.root=data/VOCdevkit/VOC2012 model.init=runs/r50"
+)
+def voc(folder: Annotated[Path, typer.Argument(metavar="DIR", show_default=False)]) -> None:
+    """Parse, then arrange."""
+    from cp2fast.data.voc_arrange import TRAIN_AUG, arrange_voc
+
+    root, converted, train_aug, val = arrange_voc(folder, print)
+    usual = "" if train_aug == TRAIN_AUG else f", not the usual {TRAIN_AUG:,}"
+    print(f"train_aug {train_aug:,} images{usual}; val {val:,}; {converted:,} masks converted")
+    print(f"next: cp2fast finetune-voc data.root={root} model.init=RUN")

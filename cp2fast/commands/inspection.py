@@ -1,0 +1,122 @@
+"""``bench``, ``preview`` and ``doctor``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cp2fast import recipes
+from cp2fast.commands.app import app, settings_help, split_words
+from cp2fast.config import PretrainSettings
+
+
+@app.command(
+    help="Measure on this machine, beside other ways to do the same, and name the bottleneck.\n\n"
+    "\b\nWHAT:\n"
+    "  loader   photos on disk to composed pairs\n"
+    "  augment  decoded photos to composed pairs\n"
+    "  train    composed pairs to updated weights\n"
+    "  all      one after the other, and which of them limits\n\n"
+    "Takes the settings of pretrain; without data.root: the demo's images. Here data.workers is "
+    "by default the number of cores, data.batch_size 32, and for train 8 or, on a GPU, 256.\n\n"
+    "\b\nExamples:\n"
+    "  cp2fast bench all data.root=DIR --plot bench.png\n"
+    "  cp2fast bench loader data.root=DIR --json now.json --against before.json\n"
+    "  cp2fast bench train model.backbone=resnet18",
+    epilog=settings_help(PretrainSettings),
+)
+def bench(
+    what: Annotated[str, typer.Argument(metavar="[WHAT]", help="What to measure.")] = "all",
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]", help="Settings.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds in which all take turns.")] = 5,
+    seconds: Annotated[float, typer.Option(min=0, help="Of each system in each round.")] = 4.0,
+    beton: Annotated[
+        Path | None,
+        typer.Option(help="The same photos packed, to measure FFCV too.", metavar="FILE"),
+    ] = None,
+    json: Annotated[Path | None, typer.Option(help="Keep the result.", metavar="FILE")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the chart.", metavar="FILE")] = None,
+    against: Annotated[
+        Path | None, typer.Option(help="Compare with a kept result.", metavar="FILE")
+    ] = None,
+) -> None:
+    """Parse, then measure."""
+    words = arguments or []
+    if "=" in what:
+        what, words = "all", [what, *words]
+    recipes.load(PretrainSettings, None, words)
+
+    from cp2fast.bench.command import Options, run_bench
+
+    run_bench(what, words, Options(rounds, seconds, beton, json, plot, against))
+
+
+@app.command(
+    help="Draw what the network gets: photos, crops, composed pairs, and all that was drawn.\n\n"
+    "Takes the settings of pretrain; without arguments: the demo data. With --model, draw what a "
+    "network has learned instead: where in the key it finds a place of the query.\n\n"
+    "\b\nExamples:\n"
+    "  cp2fast preview\n"
+    "  cp2fast preview r50 data.root=DIR --n 6 --out pairs.png\n"
+    "  cp2fast preview --model runs/r50",
+    epilog=settings_help(PretrainSettings),
+)
+def preview(
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[CONFIG] [KEY=VALUE]", help="Recipe and settings."),
+    ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(help="Run folder, checkpoint or weights to look into.", metavar="PATH"),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="PNG or WebP (default preview.png or similarity.png).", metavar="FILE"),
+    ] = None,
+    n: Annotated[int, typer.Option(min=1, max=32, help="Pairs to draw.")] = 4,
+) -> None:
+    """Parse, then draw."""
+    recipe, words = split_words(arguments)
+    stored = None if model is None else recipes.stored_beside(model)
+    settings = recipes.load(PretrainSettings, recipe or stored or "demo", words)
+
+    from cp2fast.inspection.preview import run_preview, run_similarity
+
+    if model is None:
+        run_preview(settings, n, out or Path("preview.png"))
+    else:
+        run_similarity(settings, model, n, out or Path("similarity.png"))
+
+
+@app.command(
+    help="Test what works here, and how healthy a folder of images is.\n\n"
+    "Decodes, composes and trains a few tiny pictures with everything that is installed; names "
+    "what is missing and the line that installs it. Exit code 1: pretraining does not work.\n\n"
+    "\b\nExamples:\n"
+    "  cp2fast doctor\n"
+    "  cp2fast doctor r50 data.root=DIR --json doctor.json",
+    epilog=settings_help(PretrainSettings),
+)
+def doctor(
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[CONFIG] [KEY=VALUE]", help="Recipe and settings."),
+    ] = None,
+    json: Annotated[
+        Path | None, typer.Option(help="Write everything found as JSON.", metavar="FILE")
+    ] = None,
+) -> None:
+    """Parse, then test."""
+    recipe, words = split_words(arguments)
+    settings = recipes.load(PretrainSettings, recipe, words)
+
+    from cp2fast.inspection.doctor import run_doctor
+
+    if not run_doctor(settings, json):
+        sys.exit(1)

@@ -1,0 +1,129 @@
+"""``pretrain``, ``finetune-voc`` and ``predict``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cp2fast import recipes
+from cp2fast.commands.app import app, settings_help, split_words
+from cp2fast.config import FinetuneSettings, PretrainSettings, check_finetune, check_pretrain
+from cp2fast.errors import UserError
+
+
+@app.command(
+    help="Pretrain a network. Without arguments: the demo, a few minutes on two CPU cores.\n\n"
+    f"CONFIG is a recipe ({', '.join(recipes.names(PretrainSettings))}) or a YAML file.\n\n"
+    "\b\nExamples:\n"
+    "  cp2fast pretrain\n"
+    "  cp2fast pretrain r50 data.root=DIR\n"
+    "  cp2fast pretrain --resume --out runs/r50",
+    epilog=settings_help(PretrainSettings),
+)
+def pretrain(
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[CONFIG] [KEY=VALUE]", help="Recipe and settings."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder (default runs/RECIPE).", metavar="DIR")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the run folder's newest checkpoint.")
+    ] = False,
+) -> None:
+    """Parse, then train."""
+    recipe, words = split_words(arguments)
+    folder = out or Path("runs") / Path(recipe or "demo").stem
+    stored = folder / "config.yaml"
+    base = str(stored) if resume and recipe is None and stored.is_file() else recipe or "demo"
+    settings = recipes.load(PretrainSettings, base, words)
+    check_pretrain(settings)
+
+    # Imported here: torch takes seconds, which --help and a mistyped key need not wait for.
+    from cp2fast.train.command import run_pretrain
+
+    run_pretrain(settings, folder, resume)
+
+
+@app.command(
+    name="finetune-voc",
+    help="Fine-tune a pretrained network on images with masks in VOC layout, and evaluate it.\n\n"
+    "Without arguments: the demo, from the weights of cp2fast pretrain where that was run.\n\n"
+    f"CONFIG is a recipe ({', '.join(recipes.names(FinetuneSettings))}) or a YAML file; with "
+    "data.root the default is finetune/voc_r50.\n\n"
+    "\b\nExamples:\n"
+    "  cp2fast pretrain && cp2fast finetune-voc\n"
+    "  cp2fast finetune-voc voc_r50 data.root=VOCdevkit/VOC2012 model.init=runs/r50\n"
+    "  cp2fast finetune-voc data.root=DIR --compare random,runs/r50 --seeds 0,1,2",
+    epilog=settings_help(FinetuneSettings),
+)
+def finetune_voc(
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[CONFIG] [KEY=VALUE]", help="Recipe and settings."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder (default runs/finetune-RECIPE).", metavar="DIR")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the run folder's newest checkpoint.")
+    ] = False,
+    compare: Annotated[
+        str | None,
+        typer.Option(
+            help="Fine-tune each of these starts under the same budget and print a table; the "
+            "same command goes on with a comparison that was stopped.",
+            metavar="random,imagenet,RUN,...",
+        ),
+    ] = None,
+    seeds: Annotated[
+        str, typer.Option(help="Seeds of each start of a comparison.", metavar="0,1,...")
+    ] = "0,1,2",
+) -> None:
+    """Parse, then train."""
+    recipe, words = split_words(arguments)
+    own_data = any(word.startswith("data.root=") for word in words)
+    default = "finetune/voc_r50" if own_data else "finetune/demo"
+    kind = "finetune" if compare is None else "compare"
+    folder = out or Path("runs") / f"{kind}-{Path(recipe or default).stem}"
+    stored = folder / "config.yaml"
+    base = str(stored) if resume and recipe is None and stored.is_file() else recipe or default
+    settings = recipes.load(FinetuneSettings, base, words)
+    check_finetune(settings)
+
+    if compare is not None:
+        from cp2fast.finetune.compare import run_compare
+
+        run_compare(settings, folder, compare.split(","), _whole_numbers("--seeds", seeds))
+        return
+
+    from cp2fast.finetune.command import run_finetune
+
+    run_finetune(settings, folder, resume)
+
+
+def _whole_numbers(option: str, text: str) -> list[int]:
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError as error:
+        raise UserError(f"{option} {text}: name whole numbers, as in {option} 0,1,2") from error
+
+
+@app.command(
+    help="Segment photos: a palette PNG and an overlay of each, at its own size.\n\n"
+    "MODEL is a fine-tuning's run folder or checkpoint; IMAGES are files and folders.\n\n"
+    "\b\nExample:\n"
+    "  cp2fast predict runs/finetune-demo photos --out masks"
+)
+def predict(
+    model: Annotated[Path, typer.Argument(help="What to predict with.", show_default=False)],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGES", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder of the masks.", metavar="DIR")],
+) -> None:
+    """Parse, then predict."""
+    from cp2fast.finetune.predict import run_predict
+
+    run_predict(model, images, out)
