@@ -14,7 +14,7 @@ demo: $(VENV)/.installed
 	$(BIN)/cp2fast pretrain $(if $(wildcard runs/demo/config.yaml),--resume)
 
 test: $(VENV)/.installed-dev lint
-	$(BIN)/pytest --cov=cp2fast --cov-report=term:skip-covered
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile --cov=cp2fast --cov-report=term:skip-covered
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
