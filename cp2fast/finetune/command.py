@@ -12,7 +12,8 @@ from cp2fast.config import FinetuneSettings
 from cp2fast.finetune.confusion import Scores
 from cp2fast.finetune.run import FinetuneRun, begin, resume
 from cp2fast.finetune.training import RESULT, finetune, read_result
-from cp2fast.train.distributed import device_of, process_group, ranks_from_environment
+from cp2fast.train.batches import data_root
+from cp2fast.train.distributed import Agreement, device_of, process_group, ranks_from_environment
 from cp2fast.train.run_folder import RunFolder
 
 
@@ -27,6 +28,8 @@ def run_finetune(settings: FinetuneSettings, path: Path, resuming: bool) -> None
     device = device_of(settings.train.device, ranks)
     folder = RunFolder(path)
     with process_group(ranks, device, settings.train.timeout_minutes):
+        with Agreement(ranks).main_first():  # the demo's images are generated once
+            data_root(settings.data)
         start = resume if resuming else begin
         run = start(settings, folder, device, ranks, console)
         done = read_result(folder) if run.step >= run.total_steps else None

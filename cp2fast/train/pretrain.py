@@ -36,6 +36,8 @@ from cp2fast.train.schedule import cosine_by_epoch
 from cp2fast.train.watchdog import Doing, Watchdog
 
 _BATCHES_AHEAD = 2
+_NAMED = 3
+"""Images of a broken step whose files are named."""
 
 
 def pretrain(run: Run, console: Console) -> bool:
@@ -206,10 +208,12 @@ def _check_finite(run: Run, record: LossRecord, images: list[int], saving: bool)
         return
     if not run.ranks.is_main:
         raise SystemExit(2)
+    first = min(found)
+    names = ", ".join(run.images.name(number) for number in first.images[:_NAMED])
     raise UserError(
-        f"training broke at {min(found)}: the loss or its gradient is not a number; nothing was "
-        f"saved since, so --resume goes on before it: lower train.lr={run.lr:g}, or set "
-        "train.precision=fp32"
+        f"training broke at {first} (beginning with {names}): the loss or its gradient is not a "
+        f"number; nothing was saved since, so --resume goes on before it: lower "
+        f"train.lr={run.lr:g}, or set train.precision=fp32"
     )
 
 

@@ -24,6 +24,9 @@ from cp2fast.train.learner import Learner, build_learner
 from cp2fast.train.run_folder import RunFolder, atomic_write
 from cp2fast.train.schedule import scaled_by_batch
 
+KIND = "pretrain"
+"""What a checkpoint's ``kind`` says."""
+
 _FIXED = ("model.", "data.background", "data.order", "train.seed", "train.optimizer")
 """A run cannot be continued with other values of these, nor with other samples a step."""
 
@@ -132,7 +135,7 @@ def save(run: Run) -> None:
         UserError: the disk does not take it.
     """
     state = {
-        "kind": "pretrain",
+        "kind": KIND,
         "model": run.network.state_dict(),
         "optimizer": run.learner.optimizer.state_dict(),
         "scaler": run.learner.scaler.state_dict(),
@@ -154,6 +157,11 @@ def _load_initial_weights(run: Run, console: Console) -> None:
 
 
 def _restore(run: Run, checkpoint: dict[str, Any]) -> None:
+    if checkpoint.get("kind") != KIND:
+        raise UserError(
+            f"the checkpoint in {run.folder.path} is not one of this version's pretraining runs: "
+            "start another run with --out DIR, from its weights with model.init"
+        )
     if checkpoint["images"] != len(run.images):
         raise UserError(
             f"data.root={run.settings.data.root} holds {len(run.images)} images, but the run in "
