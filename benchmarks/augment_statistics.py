@@ -5,8 +5,11 @@
 Composes the photos of FOLDER by cp2fast's op and by the original PIL pipeline, and compares what
 the images look like: brightness, contrast, sharpness, grey, by channel. Both see the same photos,
 so the difference is tested photo by photo: ``z`` is the mean difference in its standard errors, and
-stays within 4 where nothing but chance is at work. ORIGINAL.json holds
-statistics of the published code's own run on other photos: shown beside, in standard errors too.
+stays within 4 where nothing but chance is at work. Brightness has a known difference: Pillow
+truncates to whole grey levels after each colour operation, which makes the original's jittered
+images 1.3 levels darker than the same operations on floats; so of the means 1.5 levels are allowed.
+ORIGINAL.json holds statistics of the published code's own run on other photos: shown beside, in
+standard errors too.
 """
 
 from __future__ import annotations
@@ -40,6 +43,8 @@ from cp2fast.data.decode import decode_image
 from cp2fast.data.images import list_images
 
 SIZE, EPOCHS, BATCH_SIZE = 224, 8, 50
+TRUNCATION = 1.5 / 255 / 0.225
+"""Of normalised values: 1.5 grey levels, by Pillow's rounding."""
 LUMA = torch.tensor([0.299, 0.587, 0.114])
 LAPLACIAN = torch.tensor([[0.0, 1, 0], [1, -4, 1], [0, 1, 0]])
 
@@ -166,9 +171,14 @@ def main() -> None:
         result["published"] = published
     if len(sys.argv) > 2:
         Path(sys.argv[2]).write_text(json.dumps(result, indent=1) + "\n")
-    worst = max(abs(score) for score in scores.values())
-    print(f"largest |z| {worst:.1f} of {len(scores)}: {'the same' if worst < 4 else 'DIFFERENT'}")
-    sys.exit(worst >= 4)
+    apart = [name for name, row in rows.items() if not is_same(name, *row)]
+    print(f"different: {', '.join(apart)}" if apart else "all the same")
+    sys.exit(bool(apart))
+
+
+def is_same(name: str, expected: float, composed: float, score: float) -> bool:
+    truncated = name.endswith("mean") and abs(composed - expected) < TRUNCATION
+    return abs(score) < 4 or truncated
 
 
 if __name__ == "__main__":

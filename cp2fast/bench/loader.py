@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,8 @@ _COMPOSED_AHEAD = 2
 _IN_THE_MAKING = 6
 """Batches in DALI and before it, or in FFCV's place; DataLoader's are two a worker."""
 _SEED = 0
+_PACKED = "decode packed"
+"""The ceiling of a ``.beton`` that holds the photos at another size."""
 
 
 def bench_loader(
@@ -70,12 +72,14 @@ def bench_loader(
         systems = _peers(images, size, batch_size, workers, missing) | _sources(
             images, beton, size, batch_size, workers, missing, bad
         )
-        limits = _limits(images, size, batch_size, workers, bad)
+        limits = _limits(images, beton, size, batch_size, workers, bad)
         rates = measure_streams(systems | limits, rounds, seconds)
     finally:
         shutil.rmtree(scratch)
     found = _ceilings(rates, limits)
     measured = {name: rates[name] for name in systems}
+    limited_by = _limited_by(systems, found)
+    limited = {name: rate for name, rate in measured.items() if limited_by.get(name) == "pairs"}
     return build_report(
         "loader",
         {
@@ -90,12 +94,8 @@ def bench_loader(
         },
         measured,
         ceilings=found,
-        limited_by={
-            name: "decode" if name.startswith("decode-") else "pairs"
-            for name in systems
-            if name.startswith(("decode-", "cp2fast-"))
-        },
-        bottleneck=bottleneck(measured, found),
+        limited_by=limited_by,
+        bottleneck=bottleneck(limited, found),
         missing=missing,
         extra={
             "decoder_of_the_ceiling": _fastest_decoder(rates, limits),
@@ -204,8 +204,25 @@ def _sources(
     return streams
 
 
+def _limited_by(systems: Iterable[str], found: Mapping[str, float]) -> dict[str, str]:
+    """The ceiling above each system; that of photos packed smaller is another one."""
+    limited_by = {}
+    for name in systems:
+        packed = name.endswith("-ffcv") and _PACKED in found
+        if name.startswith("decode-"):
+            limited_by[name] = _PACKED if packed else "decode"
+        elif name.startswith("cp2fast-") and not packed:
+            limited_by[name] = "pairs"
+    return limited_by
+
+
 def _limits(
-    images: ImageSet, size: int, batch_size: int, workers: int, bad: BadImages
+    images: ImageSet,
+    beton: ImageSet | None,
+    size: int,
+    batch_size: int,
+    workers: int,
+    bad: BadImages,
 ) -> dict[str, Stream]:
     few = open_torch(
         images, _plan(images, batch_size, 4), seed=_SEED, workers=0, max_pixels=10**9, bad=bad
@@ -214,6 +231,11 @@ def _limits(
         **{
             f"ceiling decode {name}": stream
             for name, stream in ceilings.decoders(images, _CEILING_IMAGES, workers).items()
+        },
+        **{
+            f"ceiling {_PACKED} {name}": stream
+            for other in ([] if beton is None or beton is images else [beton])
+            for name, stream in ceilings.decoders(other, _CEILING_IMAGES, workers).items()
         },
         "ceiling augment": ceilings.augmentation(list(few), size),
         "ceiling read": ceilings.reading(images, workers),
@@ -224,7 +246,8 @@ def _ceilings(rates: dict[str, Rate], limits: dict[str, Stream]) -> dict[str, fl
     """By stage; ``pairs`` is decoding and augmenting together, which share the cores."""
     decode = rates[f"ceiling decode {_fastest_decoder(rates, limits)}"].median
     augment = rates["ceiling augment"].median
-    return {
+    packed = [rates[name].median for name in limits if name.startswith(f"ceiling {_PACKED} ")]
+    return ({_PACKED: max(packed)} if packed else {}) | {
         "read": rates["ceiling read"].median,
         "decode": decode,
         "augment": augment,
@@ -233,7 +256,11 @@ def _ceilings(rates: dict[str, Rate], limits: dict[str, Stream]) -> dict[str, fl
 
 
 def _fastest_decoder(rates: dict[str, Rate], limits: dict[str, Stream]) -> str:
-    decoders = [name for name in limits if name.startswith("ceiling decode ")]
+    decoders = [
+        name
+        for name in limits
+        if name.startswith("ceiling decode ") and not name.startswith(f"ceiling {_PACKED} ")
+    ]
     fastest = max(decoders, key=lambda name: rates[name].median)
     return fastest.removeprefix("ceiling decode ")
 

@@ -62,7 +62,8 @@ def bench_train(
         static[name] = _allocated(device) - before
         learner_dtype = dtype
     _check_equal(first_losses, _TOLERANCE[learner_dtype])
-    memory = {name: _peak_memory(step, static[name], device) for name, step in steps.items()}
+    on_gpu = device.type == "cuda"
+    memory = {n: _peak_memory(s, static[n], device) for n, s in steps.items() if on_gpu}
 
     dtypes = {"original": torch.float32, "cp2fast": learner_dtype}
     flops = {name: flops_per_sample(settings, plain=name == "original") for name in steps}
@@ -88,8 +89,8 @@ def bench_train(
             "gflop_per_sample": {name: count / 1e9 for name, count in flops.items()},
             "tflop_per_second": {n: rates[n].median * flops[n] / 1e12 for n in steps},
             "matrix_peak_tflop_per_second": {n: peak / 1e12 for n, peak in peaks.items()},
-            "peak_memory_gib": {name: bytes_ / 2**30 for name, bytes_ in memory.items()},
-        },
+        }
+        | ({"peak_memory_gib": {n: b / 2**30 for n, b in memory.items()}} if memory else {}),
     )
 
 
