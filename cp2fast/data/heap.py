@@ -18,6 +18,8 @@ def return_free_memory() -> None:
 @functools.cache
 def _malloc_trim() -> Callable[[int], Any] | None:
     try:
-        return ctypes.CDLL(None).malloc_trim
+        trim = ctypes.CDLL(None).malloc_trim
     except (AttributeError, OSError, TypeError):  # another C library, another system
         return None
+    trim.argtypes, trim.restype = [ctypes.c_size_t], ctypes.c_int
+    return trim
