@@ -15,6 +15,8 @@ from cp2fast.bench.report import Report
 from cp2fast.errors import UserError
 from cp2fast.train.run_folder import atomic_write
 
+_ROOM = 1.25
+"""Length of the longest bar, times the fastest system."""
 _OURS, _THEIRS, _CEILING = "#2a6f97", "#a9b4bd", "#c1440e"
 
 
@@ -60,8 +62,11 @@ def plot(reports: Sequence[Report], path: Path) -> None:
             *((f"ceiling: {name}", rate, _CEILING) for name, rate in report.ceilings.items()),
         ]
         names, rates, colours = zip(*bars, strict=True)
-        drawn = axes.barh(names, rates, color=colours, height=0.7)
-        axes.bar_label(drawn, labels=[f"{rate:,.0f}" for rate in rates], padding=4, fontsize=9)
+        # A ceiling far above all systems would leave them no room: its bar is cut.
+        longest = _ROOM * max(result.images_per_second for result in report.results)
+        drawn = axes.barh(names, [min(r, longest) for r in rates], color=colours, height=0.7)
+        labels = [f"{rate:,.0f}{' (bar cut)' if rate > longest else ''}" for rate in rates]
+        axes.bar_label(drawn, labels=labels, padding=4, fontsize=9)
         axes.invert_yaxis()
         axes.margins(x=0.12)
         axes.spines[["top", "right", "left"]].set_visible(False)
