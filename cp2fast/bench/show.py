@@ -33,13 +33,13 @@ def show(report: Report, console: Console) -> None:
     for result in report.results:
         table.add_row(
             result.system,
-            f"{result.images_per_second:.1f}",
+            _figure(result.images_per_second),
             f"{result.spread:.0%}",
             _or_dash(result.ratio_to_original, ".2f"),
             _or_dash(result.share_of_ceiling, ".0%"),
         )
     console.print(table)
-    ceilings = ", ".join(f"{stage} {rate:.0f}" for stage, rate in report.ceilings.items())
+    ceilings = ", ".join(f"{stage} {_figure(rate)}" for stage, rate in report.ceilings.items())
     if ceilings:
         console.print(f"ceilings, samples/s: {ceilings}")
     for system, reason in report.missing.items():
@@ -51,9 +51,13 @@ def plot(reports: Sequence[Report], path: Path) -> None:
     """Bars of every system, its slowest to fastest round, and the ceilings; one panel a report."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     rows = [len(report.results) + len(report.ceilings) for report in reports]
-    figure = Figure(figsize=(8, 1.0 + 0.36 * sum(rows) + 0.7 * len(rows)), layout="constrained")
+    figure = Figure(
+        figsize=(8, 1.0 + 0.36 * sum(rows) + 0.7 * len(rows)),
+        layout=ConstrainedLayoutEngine(hspace=0.06),
+    )
     FigureCanvasAgg(figure)
     panels = figure.subplots(len(reports), 1, squeeze=False, height_ratios=rows)[:, 0]
     for axes, report in zip(panels, reports, strict=True):
@@ -65,7 +69,7 @@ def plot(reports: Sequence[Report], path: Path) -> None:
         # A ceiling far above all systems would leave them no room: its bar is cut.
         longest = _ROOM * max(result.images_per_second for result in report.results)
         drawn = axes.barh(names, [min(r, longest) for r in rates], color=colours, height=0.7)
-        labels = [f"{rate:,.0f}{' (bar cut)' if rate > longest else ''}" for rate in rates]
+        labels = [f"{_figure(rate)}{' (bar cut)' if rate > longest else ''}" for rate in rates]
         axes.bar_label(drawn, labels=labels, padding=4, fontsize=9)
         axes.invert_yaxis()
         axes.margins(x=0.12)
@@ -124,6 +128,11 @@ def show_against(report: Report, kept: Mapping[str, Any], console: Console) -> N
             console.print(
                 f"another machine: {key} was {kept['machine'].get(key)}, is {report.machine[key]}"
             )
+
+
+def _figure(rate: float) -> str:
+    """Three digits at least."""
+    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
 
 
 def _or_dash(value: float | None, form: str) -> str:
