@@ -90,15 +90,15 @@ def process_group(ranks: Ranks, device: torch.device, timeout_minutes: float) ->
     Args:
         ranks: of ``ranks_from_environment``.
         device: of ``device_of``; made this process's current GPU.
-        timeout_minutes: a collective that takes longer than twice this fails. Twice, because the
-            watchdog, which knows more about the reason, should be the first to speak.
+        timeout_minutes: a collective that takes longer than twice this and a minute fails; so much
+            because the watchdog, which knows more about the reason, should be the first to speak.
     """
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if ranks.world == 1:
         yield
         return
-    timeout = timedelta(minutes=2 * timeout_minutes)
+    timeout = timedelta(minutes=2 * timeout_minutes + 1)
     dist.init_process_group(
         "nccl" if device.type == "cuda" else "gloo",
         store=shared_store("collectives", ranks, timeout),

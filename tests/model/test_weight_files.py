@@ -7,6 +7,7 @@ import os
 import pickle
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +74,10 @@ def test_the_advice_for_a_file_that_needs_code_works(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"would run code when read \(numpy\.") as info:
         read_content(path)
     [command] = re.findall(r'python -c ".*"', str(info.value))
-    subprocess.run(command, shell=True, check=True)  # noqa: S602
+    path_of_python = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    subprocess.run(  # noqa: S602
+        command, shell=True, check=True, env={**os.environ, "PATH": path_of_python}
+    )
     torch.testing.assert_close(read_content(tmp_path / "w_tensors.pt"), WEIGHT)
 
 

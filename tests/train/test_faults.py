@@ -203,10 +203,11 @@ def test_a_loss_that_is_not_a_number_stops_the_run_naming_step_and_images(
     done = run(*arguments)
     assert done.returncode == 2, done.stdout + done.stderr
     [line] = done.stderr.strip().splitlines()
-    found = re.search(r"broke at step (\d+), images ([\d, ]+): .*train\.lr=", line)
+    found = re.search(r"broke at step (\d+), images ([\d, ]+) \((.*)\): .*train\.lr=", line)
     assert found, line
     step, images = int(found[1]), [int(number) for number in found[2].split(", ")]
     [numbers] = plan(seed=0, count=PHOTOS, batch_size=BATCH, start=step - 1, stop=step)
     assert images == numbers.tolist()
+    assert f"{images[0]:03d}.jpg" in found[3]
     saved = [int(p.stem.removeprefix("step_")) for p in list_checkpoints(out / "checkpoints")]
     assert all(before < step for before in saved)
