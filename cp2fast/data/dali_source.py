@@ -29,7 +29,6 @@ from cp2fast.batch import RaggedBatch
 from cp2fast.data import jpeg
 from cp2fast.data.bad_images import BadImages
 from cp2fast.data.decode import BadImage, check_jpeg, decode_image, read_image
-from cp2fast.data.heap import return_free_memory
 from cp2fast.data.images import ImageSet
 from cp2fast.data.loading import Decoded, Loaded, deliver, load
 from cp2fast.errors import UserError
@@ -38,8 +37,6 @@ _DEPTH = 2
 """Batches being read ahead, while DALI holds as many of its own."""
 _FEWEST_READERS = 4
 _MAX_UNEXPLAINED = 3
-_TRIM_EVERY = 16
-"""Batches: DALI's buffers, each of another size, leave holes in the heap that add up."""
 _HARDWARE_SHARE = 0.9
 """Of the images that the GPU's JPEG engine takes where there is one; CUDA cores take the rest."""
 
@@ -83,17 +80,13 @@ def open_dali(
     try:
         reading = (submit(numbers.tolist(), files.prepare) for numbers in plan)
         batches = (_results(futures) for futures in _ahead(reading, _DEPTH))
-        for number, decoded in enumerate(
-            _decode(
-                batches,
-                lambda batch: _results(submit([place.planned for place in batch], files.decode)),
-                threads,
-                gpu,
-            )
+        for decoded in _decode(
+            batches,
+            lambda batch: _results(submit([place.planned for place in batch], files.decode)),
+            threads,
+            gpu,
         ):
             yield deliver(decoded, images, bad)
-            if number % _TRIM_EVERY == 0:
-                return_free_memory()
     finally:
         pool.shutdown(cancel_futures=True)
 
