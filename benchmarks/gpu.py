@@ -25,11 +25,11 @@ from rich.table import Table
 
 from cp2fast.bench.machine import machine, versions
 from cp2fast.data.scenes import generate_scenes
+from cp2fast.data.source import available_sources
 
 GPU = torch.cuda.is_available()
 SCENES = 512
 OPTIONAL = {
-    "nvidia.dali": "pip install nvidia-dali-cuda130",
     "kornia": "pip install kornia",
     "pytest": "pip install pytest",
     "hypothesis": "pip install hypothesis",
@@ -64,7 +64,9 @@ def main() -> None:
     if photos is None:
         photos = out / "scenes"
         generate_scenes(photos, SCENES, seed=0)
-    missing = {name: fix for name, fix in OPTIONAL.items() if find_spec(name.split(".")[0]) is None}
+    missing = {name: fix for name, fix in OPTIONAL.items() if find_spec(name) is None}
+    if problem := available_sources()["dali"]:
+        missing["nvidia.dali"] = problem
     console = Console(soft_wrap=True, highlight=False)
     for name, fix in missing.items():
         console.print(f"{name} is missing, what needs it is left out: {fix}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import math
 import time
@@ -12,13 +11,14 @@ import torch
 from torch import Tensor
 
 from cp2fast import philox
-from cp2fast.bench.augment_gpu import bytes_a_sample, finish, pack, time_op
+from cp2fast.bench.augment_gpu import bytes_a_sample, pack, time_op
 from cp2fast.bench.peers import dali_all, kornia_aug, original, torchvision_v2
 from cp2fast.bench.report import Report, build_report
-from cp2fast.bench.timing import Rate, Stream, measure_streams
+from cp2fast.bench.timing import Rate, Stream, finish, measure_streams
 from cp2fast.copypaste.backends import available_backends
 from cp2fast.copypaste.draw import draw
 from cp2fast.copypaste.op import copy_paste
+from cp2fast.data.source import available_sources
 
 _DALI_AHEAD = 3
 """Batches that DALI has in the making."""
@@ -82,15 +82,15 @@ def _peers(
         "torchvision": _peer(torchvision_v2.composer(images, size), count, batch_size),
     }
     gpu = torch.cuda.is_available()
-    if not importlib.util.find_spec("kornia"):
-        missing["kornia"] = "kornia is not installed: pip install kornia"
+    if problem := available_backends()["reference"]:
+        missing["kornia"] = problem
     else:
         systems["kornia"] = _peer(kornia_aug.composer(images, size), count, batch_size)
         if gpu:
             there = [image.cuda() for image in images]
             systems["kornia-cuda"] = _peer(kornia_aug.composer(there, size), count, batch_size)
-    if not importlib.util.find_spec("nvidia.dali"):
-        missing["dali-all"] = "DALI is not installed: pip install nvidia-dali-cuda130"
+    if problem := available_sources()["dali"]:
+        missing["dali-all"] = problem
     else:
         devices = {"dali-all": None, "dali-all-cuda": 0} if gpu else {"dali-all": None}
         for name, device in devices.items():

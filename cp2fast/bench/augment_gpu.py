@@ -60,9 +60,3 @@ def bytes_a_sample(images: Sequence[Tensor], size: int, dtype: torch.dtype) -> f
 def pack(images: Sequence[Tensor], numbers: Sequence[int]) -> RaggedBatch:
     """The images of these numbers as a batch."""
     return RaggedBatch.pack([images[i] for i in numbers], list(numbers))
-
-
-def finish(device: torch.device) -> None:
-    """Wait for a GPU; the CPU has nothing to wait for."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

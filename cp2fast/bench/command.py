@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from cp2fast.bench.report import Report, Result
 from cp2fast.bench.show import plot, read_kept, show, show_against
 from cp2fast.bench.train import bench_train
 from cp2fast.config import PretrainSettings, check_pretrain
+from cp2fast.cores import available_cores
 from cp2fast.data.decode import BadImage, decode_image
 from cp2fast.data.images import ImageSet, list_images
 from cp2fast.errors import UserError
@@ -132,10 +132,13 @@ def _fastest(report: Report) -> Result:
 
 def _settings(name: str, overrides: Sequence[str]) -> PretrainSettings:
     """What is said beats the defaults: all cores, and batches that a laptop can take."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     gpu = torch.cuda.is_available()
     batch = {"loader": 32, "augment": 32, "train": 256 if gpu else 8}[name]
-    defaults = [f"data.workers={cores}", f"data.batch_size={batch}", f"data.scenes={_SCENES}"]
+    defaults = [
+        f"data.workers={available_cores()}",
+        f"data.batch_size={batch}",
+        f"data.scenes={_SCENES}",
+    ]
     settings = recipes.load(PretrainSettings, None, [*defaults, *overrides])
     check_pretrain(settings)
     return settings

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import torch
 
+from cp2fast.cores import available_cores
+
 _PACKAGES = (
     "cp2fast",
     "torch",
@@ -29,7 +31,7 @@ def machine() -> dict[str, str | int]:
     """Processor, cores that this process may use, memory, GPU, system."""
     return {
         "cpu": _cpu_name(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1,
+        "cores": available_cores(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
         "system": platform.platform(),

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+import torch
+
 
 @dataclass(frozen=True)
 class Rate:
@@ -97,6 +99,12 @@ def measure_streams(streams: Mapping[str, Stream], rounds: int, seconds: float) 
             rates[name].append(samples / elapsed)
             time.sleep(stream.ahead * elapsed / batches)
     return {name: Rate(tuple(values)) for name, values in rates.items()}
+
+
+def finish(device: torch.device) -> None:
+    """Wait for a GPU; the CPU has nothing to wait for."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def ratios(rate: Rate, to: Rate) -> Sequence[float]:

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from cp2fast.batch import CopyPasteBatch
 from cp2fast.bench.peers import original_step
 from cp2fast.bench.report import Report, build_report
-from cp2fast.bench.timing import measure
+from cp2fast.bench.timing import finish, measure
 from cp2fast.config import PretrainSettings
 from cp2fast.model.cp2 import build_cp2
 from cp2fast.model.dilated import DilatedConv2d, share_in_range
@@ -135,10 +135,10 @@ def matrix_peak(dtype: torch.dtype, device: torch.device) -> float:
     count, best = 0, 0.0
     begin = time.perf_counter()
     while time.perf_counter() - begin < _PEAK_SECONDS or count < 3:
-        _synchronize(device)
+        finish(device)
         start = time.perf_counter()
         left @ right
-        _synchronize(device)
+        finish(device)
         best = max(best, 2 * side**3 / (time.perf_counter() - start))
         count += 1
     return best
@@ -198,15 +198,10 @@ def _unit(step: Step, batch_size: int, device: torch.device) -> Callable[[], int
     def work() -> int:
         for _ in range(count):
             step()
-        _synchronize(device)
+        finish(device)
         return count * batch_size
 
     return work
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def _allocated(device: torch.device) -> int:

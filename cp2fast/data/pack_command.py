@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cp2fast.config import DataSettings
+from cp2fast.cores import available_cores
 from cp2fast.data.pack import beside, pack, size_on_disk
 from cp2fast.data.packed_jpeg import JpegSettings
 
@@ -37,7 +37,7 @@ def run_pack(
                 out,
                 JpegSettings(max_side, quality, keep_bytes, DataSettings().max_pixels),
                 shard_size=shard_size,
-                workers=workers or len(os.sched_getaffinity(0)),
+                workers=workers or available_cores(),
                 progress=lambda done, total: progress.update(bar, completed=done, total=total),
             )
         except KeyboardInterrupt:

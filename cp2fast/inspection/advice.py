@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator
 
 from cp2fast.config import PretrainSettings
 from cp2fast.copypaste.draw import CROP_AREA
+from cp2fast.cores import available_cores
 from cp2fast.inspection.check import Check
 from cp2fast.inspection.data_health import DataHealth
 
@@ -118,16 +118,16 @@ def _disk(health: DataHealth) -> Iterator[Check]:
 
 
 def _workers(settings: PretrainSettings) -> Iterator[Check]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = available_cores()
     workers = settings.data.workers
-    if cores and cores >= 2 * max(1, workers):
+    if cores >= 2 * max(1, workers):
         yield Check(
             "workers",
             "advice",
             f"data.workers={workers} decode, of {cores} cores",
             f"data.workers={cores}",
         )
-    elif cores and workers > 2 * cores:
+    elif workers > 2 * cores:
         yield Check(
             "workers",
             "advice",
