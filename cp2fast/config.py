@@ -117,8 +117,10 @@ class TrainSettings(Section):
     accumulate: PositiveInt = Field(
         1, description="batches a step: gradients are averaged over them before the optimiser's"
     )
-    start_size: PositiveInt | None = Field(
-        None, description="side of the first images, growing to model.size in steps of 32"
+    resolution: PositiveInt | None = Field(
+        None,
+        description="side of the first images, growing to model.size in steps of 32; none is "
+        "model.size throughout",
     )
     timeout_minutes: float = Field(
         10.0, gt=0, description="a process that is silent for so long ends the run"
@@ -149,7 +151,7 @@ MIN_IMAGES_FOR_BATCH_BACKGROUNDS = 3
 """A foreground and two different backgrounds."""
 
 SIZE_STEP = 32
-"""Pixels by which images grow from ``train.start_size``."""
+"""Pixels by which images grow from ``train.resolution``."""
 
 
 def check_pretrain(settings: PretrainSettings) -> None:
@@ -171,15 +173,15 @@ def check_pretrain(settings: PretrainSettings) -> None:
         raise UserError(
             "data.batch_size=1: batch normalisation needs at least 2 samples; use data.batch_size=2"
         )
-    start = train.start_size
+    start = train.resolution
     if start is not None and (start % SIZE_STEP or settings.model.size % SIZE_STEP):
         raise UserError(
-            f"train.start_size={start} with model.size={settings.model.size}: both must be "
+            f"train.resolution={start} with model.size={settings.model.size}: both must be "
             f"multiples of {SIZE_STEP}"
         )
     if start is not None and start > settings.model.size:
         raise UserError(
-            f"train.start_size={start} is above model.size={settings.model.size}: images grow, "
+            f"train.resolution={start} is above model.size={settings.model.size}: images grow, "
             "they do not shrink; choose a smaller start"
         )
     if data.decode == "gpu" and train.device == "cpu":

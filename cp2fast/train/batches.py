@@ -73,7 +73,7 @@ def split_steps(
 
 def image_size(settings: PretrainSettings, step: int, total_steps: int) -> int:
     """Side of the composed images of a step."""
-    start, end = settings.train.start_size, settings.model.size
+    start, end = settings.train.resolution, settings.model.size
     return end if start is None else growing_size(start, end, SIZE_STEP, step, total_steps)
 
 

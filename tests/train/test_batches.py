@@ -29,7 +29,7 @@ def test_one_batch_a_step_is_the_plan_itself() -> None:
 def test_images_grow_over_the_run_only_when_asked() -> None:
     def sizes(start: int | None) -> list[int]:
         settings = PretrainSettings(
-            model=ModelSettings(size=224), train=TrainSettings(start_size=start)
+            model=ModelSettings(size=224), train=TrainSettings(resolution=start)
         )
         return [image_size(settings, step, 9) for step in range(9)]
 
