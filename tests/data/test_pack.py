@@ -1,7 +1,6 @@
 """Packing: what comes out, and that neither a kill nor a full disk spoils it."""
 
 import contextlib
-import io
 import resource
 import signal
 import subprocess
@@ -13,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cp2fast.cli import main
 from cp2fast.data.images import list_images
 from cp2fast.data.pack import PackSummary, pack
 from cp2fast.data.packed_jpeg import JpegSettings
 from cp2fast.errors import UserError
+from tests.command_line import Done, cp2fast
 from tests.data import image_files
 
 KEEP = JpegSettings(None, 90, keep_bytes=True, max_pixels=1_000_000)
@@ -262,19 +261,8 @@ def test_only_bad_images_make_nothing(tmp_path) -> None:
     assert not (tmp_path / "out.beton").exists()
 
 
-def run(*words: str) -> tuple[int, str, str]:
-    stdout, stderr, code = io.StringIO(), io.StringIO(), 0
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        contextlib.redirect_stdout(stdout),
-        contextlib.redirect_stderr(stderr),
-    ):
-        patch.setattr(sys, "argv", ["cp2fast", "pack", *words])
-        try:
-            main()
-        except SystemExit as exit_:
-            code = int(exit_.code or 0)
-    return code, stdout.getvalue(), stderr.getvalue()
+def run(*words: str) -> Done:
+    return cp2fast("pack", *words)
 
 
 def test_the_command_ends_with_a_summary(photos, tmp_path) -> None:

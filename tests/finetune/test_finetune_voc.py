@@ -1,7 +1,5 @@
 """Whole fine-tunings by the command line: what they leave, how they resume, what they refuse."""
 
-import contextlib
-import io
 import json
 import os
 import shutil
@@ -10,7 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,9 +17,9 @@ import yaml
 from PIL import Image
 from torchmetrics.classification import MulticlassJaccardIndex
 
-import cp2fast
-from cp2fast.cli import main
+from cp2fast import load
 from cp2fast.data.scenes import generate_scenes
+from tests.command_line import Done, cp2fast, refusal
 
 TINY = [
     "data.batch_size=3",
@@ -36,43 +34,14 @@ TINY = [
 NETWORK = ["model.backbone=resnet18", "model.head_channels=8"]
 
 
-class Done(NamedTuple):
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-def cp2fast_here(*words: object) -> Done:
-    """The command in this process, which saves the seconds that importing torch takes."""
-    stdout, stderr, code = io.StringIO(), io.StringIO(), 0
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        contextlib.redirect_stdout(stdout),
-        contextlib.redirect_stderr(stderr),
-    ):
-        patch.setattr(sys, "argv", ["cp2fast", *map(str, words)])
-        try:
-            main()
-        except SystemExit as exit_:
-            code = int(exit_.code or 0)
-    return Done(code, stdout.getvalue(), stderr.getvalue())
-
-
 def finetune(out: Path, root: Path, *words: object) -> Done:
-    return cp2fast_here("finetune-voc", *TINY, f"data.root={root}", *words, "--out", out)
+    return cp2fast("finetune-voc", *TINY, f"data.root={root}", *words, "--out", out)
 
 
 def apart(out: Path, root: Path, *words: str) -> list[str]:
     """The command for a process of its own."""
     arguments = ["finetune-voc", *TINY, *NETWORK, f"data.root={root}", *words, "--out", str(out)]
     return [sys.executable, "-m", "cp2fast", *arguments]
-
-
-def refusal(done: Done) -> str:
-    assert done.returncode == 2, done.stdout + done.stderr
-    lines = done.stderr.strip().splitlines()
-    assert len(lines) == 1, done.stderr
-    return lines[0]
 
 
 def rows(out: Path, name: str) -> list[dict[str, Any]]:
@@ -98,7 +67,7 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory, scenes: Path) -> Path:
     out = tmp_path_factory.mktemp("pretrained") / "run"
     settings = ["model.size=32", "model.queue=16", "model.embedding=16", "data.batch_size=3"]
     words = [*NETWORK, *settings, "train.steps=2", "train.device=cpu", f"data.root={scenes}"]
-    done = cp2fast_here("pretrain", *words, "--out", out)
+    done = cp2fast("pretrain", *words, "--out", out)
     assert done.returncode == 0, done.stderr
     return out
 
@@ -150,7 +119,7 @@ def test_the_network_is_that_of_the_initial_run(finetuned: Path, pretrained: Pat
 
 
 def test_the_checkpoint_is_a_network_with_its_classes(finetuned: Path) -> None:
-    network = cp2fast.load(finetuned)
+    network = load(finetuned)
     assert network.classes[1] == "striped disc"
     assert network(torch.zeros(1, 3, 32, 32)).shape == (1, 6, 2, 2)
 
@@ -160,7 +129,7 @@ def test_the_miou_is_what_torchmetrics_makes_of_the_predicted_masks(
 ) -> None:
     names = (scenes / "ImageSets" / "Segmentation" / "val.txt").read_text().split()
     photos = [scenes / "JPEGImages" / f"{name}.jpg" for name in names]
-    done = cp2fast_here("predict", finetuned, *photos, "--out", tmp_path / "masks")
+    done = cp2fast("predict", finetuned, *photos, "--out", tmp_path / "masks")
     assert done.returncode == 0, done.stderr
     metric = MulticlassJaccardIndex(6, ignore_index=255)
     for name in names:
@@ -252,12 +221,12 @@ def test_the_demo_goes_from_pretraining_to_miou(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     toy = ["data.batch_size=4", "train.steps=1", "train.device=cpu"]
-    first = cp2fast_here("finetune-voc", *toy, "data.scenes=10", "model.size=32", "--out", "first")
+    first = cp2fast("finetune-voc", *toy, "data.scenes=10", "model.size=32", "--out", "first")
     assert first.returncode == 0, first.stderr
     assert "random initial weights" in first.stdout
-    done = cp2fast_here("pretrain", *toy, "data.scenes=10", "model.size=32", "model.queue=8")
+    done = cp2fast("pretrain", *toy, "data.scenes=10", "model.size=32", "model.queue=8")
     assert done.returncode == 0, done.stderr
-    done = cp2fast_here("finetune-voc", *toy, "data.scenes=10", "model.size=32")
+    done = cp2fast("finetune-voc", *toy, "data.scenes=10", "model.size=32")
     assert done.returncode == 0, done.stderr
     assert "initial weights runs/demo: matched" in done.stdout
     assert (tmp_path / "runs" / "finetune-demo" / "result.json").exists()

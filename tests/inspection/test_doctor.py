@@ -8,7 +8,8 @@ import pytest
 
 from cp2fast.inspection import data_health, doctor
 from cp2fast.inspection.check import Check
-from tests.inspection.tiny import TINY, cp2fast
+from tests.command_line import cp2fast
+from tests.inspection.tiny import TINY
 
 
 @pytest.fixture(autouse=True)

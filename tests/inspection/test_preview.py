@@ -8,7 +8,8 @@ from PIL import Image
 from cp2fast.config import PretrainSettings
 from cp2fast.errors import UserError
 from cp2fast.inspection.preview import run_preview, run_similarity
-from tests.inspection.tiny import TINY, cp2fast
+from tests.command_line import cp2fast
+from tests.inspection.tiny import TINY
 
 
 @pytest.fixture(scope="module")

@@ -4,14 +4,12 @@ a loss that is not a number, damaged checkpoints."""
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import resource
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,57 +17,29 @@ import pytest
 
 from cp2fast.data.order import plan
 from cp2fast.train.checkpoint import damage, list_checkpoints
-from tests.train.test_pretrain import Done, run_here, write_photos
+from tests.command_line import Done, cp2fast
+from tests.train import runs
+from tests.train.runs import BATCH, PHOTOS, losses, start, wait_for_step
 
 pytestmark = pytest.mark.slow
 
-PHOTOS, BATCH = 22, 4
-TINY = [
-    "model.backbone=test_resnet",
-    "model.head_channels=16",
-    "model.size=32",
-    "model.queue=64",
-    "model.queue_start=random",
-    f"data.batch_size={BATCH}",
-    "data.source=torch",
-    "data.workers=0",
-    "train.device=cpu",
-    "train.log_every=1",
-    "train.checkpoint_minutes=1e-9",
-    "train.steps=12",
-]
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_photos(tmp_path_factory.mktemp("photos"), PHOTOS)
+ONE_PROCESS = ["data.source=torch", "data.workers=0"]
+EACH_STEP = ["train.checkpoint_minutes=1e-9", "train.steps=12"]
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
 def words(out: Path, photos: Path, *more: str) -> list[str]:
-    return ["-m", "cp2fast", "pretrain", *TINY, f"data.root={photos}", "--out", str(out), *more]
+    return runs.words(out, photos, *ONE_PROCESS, *EACH_STEP, *more)
 
 
-def run(*arguments: str) -> Done:
-    """The command in this process, which saves the seconds that importing torch takes."""
-    return run_here(list(arguments[2:]))
+def run(out: Path, photos: Path, *more: str) -> Done:
+    return cp2fast(*words(out, photos, *more))
 
 
-def start(command: list[str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def losses(out: Path) -> list[tuple[float, ...]]:
-    names = ("step", "loss", "loss_instance", "loss_dense", "accuracy_instance", "similarity_gap")
-    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    return [tuple(row[name] for name in names) for row in rows]
-
-
-def wait_for_step(out: Path, step: int, process: subprocess.Popen[str]) -> None:
-    metrics = out / "metrics.jsonl"
-    while not metrics.exists() or len(metrics.read_text().splitlines()) < step:
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.02)
+def torchrun(out: Path, photos: Path, *more: str, restarts: int = 0) -> subprocess.Popen[str]:
+    """Two ranks."""
+    launcher = [*TORCHRUN, "--max-restarts", str(restarts)]
+    return start([sys.executable, *launcher, "-m", "cp2fast", *words(out, photos, *more)])
 
 
 def ranks_of(torchrun: subprocess.Popen[str]) -> list[int]:
@@ -88,7 +58,7 @@ def ranks_of(torchrun: subprocess.Popen[str]) -> list[int]:
 def undisturbed(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two ranks, never disturbed."""
     out = tmp_path_factory.mktemp("runs") / "undisturbed"
-    process = start([*TORCHRUN, *words(out, photos)])
+    process = torchrun(out, photos)
     _, errors = process.communicate()
     assert process.returncode == 0, errors
     return out
@@ -104,7 +74,7 @@ def test_a_killed_rank_is_restarted_and_the_run_ends_as_if_nothing_had_happened(
     undisturbed: Path, photos: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "killed"
-    process = start([*TORCHRUN, "--max-restarts", "1", *words(out, photos)])
+    process = torchrun(out, photos, restarts=1)
     wait_for_step(out, 5, process)
     os.kill(ranks_of(process)[1], signal.SIGKILL)
     output, errors = process.communicate()
@@ -119,7 +89,7 @@ def test_a_stop_asked_of_one_rank_stops_all_at_the_same_step(
     undisturbed: Path, photos: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "stopped"
-    process = start([*TORCHRUN, *words(out, photos)])
+    process = torchrun(out, photos)
     wait_for_step(out, 3, process)
     os.kill(ranks_of(process)[1], signal.SIGTERM)
     output, errors = process.communicate()
@@ -134,9 +104,7 @@ def test_a_stop_asked_of_one_rank_stops_all_at_the_same_step(
 
 def test_a_frozen_rank_is_named_and_ends_the_run(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "frozen"
-    process = start(
-        [*TORCHRUN, *words(out, photos, "train.steps=5000", "train.timeout_minutes=0.2")]
-    )
+    process = torchrun(out, photos, "train.steps=5000", "train.timeout_minutes=0.2")
     wait_for_step(out, 2, process)
     frozen = ranks_of(process)[1]
     os.kill(frozen, signal.SIGSTOP)
@@ -159,11 +127,11 @@ def files_of_at_most(size: int) -> Iterator[None]:
 
 def test_a_full_disk_leaves_the_old_checkpoint_and_says_so(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "full"
-    assert run(*words(out, photos, "train.steps=3")).returncode == 0
+    assert run(out, photos, "train.steps=3").returncode == 0
     before = {path: path.read_bytes() for path in list_checkpoints(out / "checkpoints")}
     size = min(map(len, before.values())) // 2
     with files_of_at_most(size):
-        done = run(*words(out, photos, "--resume"))
+        done = run(out, photos, "--resume")
     assert done.returncode == 2, done.stderr
     [line] = done.stderr.strip().splitlines()
     assert "step_000000004.pt" in line
@@ -176,13 +144,13 @@ def test_a_damaged_checkpoint_is_noticed_and_the_one_before_it_taken(
     photos: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "damaged"
-    assert run(*words(out, photos, "train.steps=4")).returncode == 0
+    assert run(out, photos, "train.steps=4").returncode == 0
     whole = losses(out)
     older, newest = list_checkpoints(out / "checkpoints")
     data = bytearray(newest.read_bytes())
     data[len(data) // 2] ^= 1
     newest.write_bytes(data)
-    done = run(*words(out, photos, "train.steps=4", "--resume"))
+    done = run(out, photos, "train.steps=4", "--resume")
     assert done.returncode == 0, done.stderr
     assert f"{newest} is damaged" in done.stdout
     assert "steps 4 to 4" in done.stdout
@@ -190,7 +158,7 @@ def test_a_damaged_checkpoint_is_noticed_and_the_one_before_it_taken(
 
     for path in (older, newest):
         path.write_bytes(path.read_bytes()[:1000])
-    done = run(*words(out, photos, "train.steps=4", "--resume"))
+    done = run(out, photos, "train.steps=4", "--resume")
     assert done.returncode == 2
     assert "checkpoints" in done.stderr.strip().splitlines()[-1]
 
@@ -199,8 +167,7 @@ def test_a_loss_that_is_not_a_number_stops_the_run_naming_step_and_images(
     photos: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "broken"
-    arguments = words(out, photos, "train.lr=1e18", "train.log_every=10")
-    done = run(*arguments)
+    done = run(out, photos, "train.lr=1e18", "train.log_every=10")
     assert done.returncode == 2, done.stdout + done.stderr
     [line] = done.stderr.strip().splitlines()
     found = re.search(r"broke at step (\d+), images ([\d, ]+) \((.*)\): .*train\.lr=", line)
