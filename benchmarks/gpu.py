@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -29,6 +30,8 @@ from cp2fast.data.source import available_sources
 
 GPU = torch.cuda.is_available()
 SCENES = 512
+ENDS = time.perf_counter() + 580
+"""All stages together have ten minutes; the last are cut short if the first take too long."""
 OPTIONAL = {
     "kornia": "pip install kornia",
     "pytest": "pip install pytest",
@@ -98,7 +101,7 @@ def memory_check(photos: Path, out: Path, missing: dict[str, str]) -> Stage:
     if not GPU or tool is None:
         return Stage(name, "left out", "no GPU" if not GPU else "compute-sanitizer is not there")
     command = [tool, "--tool", "memcheck", "--error-exitcode", "9", sys.executable]
-    done, seconds = start([*command, "benchmarks/small_case.py"], 120)
+    done, seconds = in_time([*command, "benchmarks/small_case.py"], 120)
     (out / "memcheck.txt").write_text(done.stdout + done.stderr)
     summary = [line for line in done.stdout.splitlines() if "ERROR SUMMARY" in line]
     detail = summary[-1].strip("= ") if summary else f"exit code {done.returncode}"
@@ -126,7 +129,7 @@ def profile(photos: Path, out: Path, missing: dict[str, str]) -> Stage:
     if not GPU:
         return Stage("profile", "left out", "no GPU")
     file = out / "profile.json"
-    done, seconds = start([sys.executable, "benchmarks/profile_step.py", str(file)], 120)
+    done, seconds = in_time([sys.executable, "benchmarks/profile_step.py", str(file)], 120)
     return finish("profile", done, seconds, file)
 
 
@@ -181,15 +184,32 @@ def finish(name: str, done: subprocess.CompletedProcess[str], seconds: float, fi
 
 
 def run(module: list[str], limit: float) -> tuple[subprocess.CompletedProcess[str], float]:
-    return start([sys.executable, "-m", *module], limit)
+    return in_time([sys.executable, "-m", *module], limit)
+
+
+def in_time(command: list[str], limit: float) -> tuple[subprocess.CompletedProcess[str], float]:
+    """``start``, within what is left of the time for all stages."""
+    return start(command, max(0.0, min(limit, ENDS - time.perf_counter())))
 
 
 def start(command: list[str], limit: float) -> tuple[subprocess.CompletedProcess[str], float]:
+    """Run a command to its end or to a limit, at which all that it started ends with it."""
     began = time.perf_counter()
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=limit)
+        output, errors = process.communicate(timeout=limit)
+        code = process.returncode
     except subprocess.TimeoutExpired:
-        done = subprocess.CompletedProcess(command, 124, "", f"not done after {limit:.0f} s")
+        os.killpg(process.pid, signal.SIGKILL)
+        output, errors = process.communicate()
+        code, errors = 124, f"{errors}\nnot done after {limit:.0f} s"
+    done = subprocess.CompletedProcess(command, code, output, errors)
     return done, time.perf_counter() - began
 
 
