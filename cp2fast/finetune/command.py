@@ -28,7 +28,8 @@ def run_finetune(settings: FinetuneSettings, path: Path, resuming: bool) -> None
     device = device_of(settings.train.device, ranks)
     folder = RunFolder(path)
     with process_group(ranks, device, settings.train.timeout_minutes):
-        with Agreement(ranks).main_first():  # the demo's images are generated once
+        agreement = Agreement(ranks, settings.train.timeout_minutes)
+        with agreement.main_first():  # the demo's images are generated once
             data_root(settings.data)
         start = resume if resuming else begin
         run = start(settings, folder, device, ranks, console)

@@ -20,7 +20,7 @@ from cp2fast.model.segmenter import Segmenter
 from cp2fast.train.batches import data_root
 from cp2fast.train.checkpoint import load_checkpoint, newest_intact, save_checkpoint
 from cp2fast.train.distributed import Ranks
-from cp2fast.train.optimizer import build_optimizer
+from cp2fast.train.optimizer import build_optimizer, restore_optimizer
 from cp2fast.train.run import check_same_run
 from cp2fast.train.run_folder import RunFolder, atomic_write
 
@@ -160,5 +160,5 @@ def _restore(run: FinetuneRun, checkpoint: dict[str, Any]) -> None:
             "with --out DIR"
         )
     run.network.load_state_dict(checkpoint["model"])
-    run.optimizer.load_state_dict(checkpoint["optimizer"])
+    restore_optimizer(run.optimizer, checkpoint["optimizer"])
     run.step = checkpoint["step"]

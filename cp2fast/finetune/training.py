@@ -100,7 +100,7 @@ def _train(run: FinetuneRun, log: Log, console: Console) -> bool:
     """The steps that are left; False when asked to stop before the last."""
     train = run.settings.train
     network = _parallel(run)
-    stopwatch, saved = Stopwatch(run.step), time.monotonic()
+    stopwatch, saved = Stopwatch(run.step, run.device), time.monotonic()
     batches = crop_batches(
         run.data,
         run.settings,

@@ -102,6 +102,8 @@ def compose(
         device: of the network.
         dtype: of the images: the network's arithmetic would round them to it anyway.
     """
+    if device.type == "cuda":  # of this thread; else what it touches would also be on the first GPU
+        torch.cuda.set_device(device)
     stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
     for number in itertools.count():
         with torch.cuda.stream(stream):  # decoding on the GPU too; nothing for None

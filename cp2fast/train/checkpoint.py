@@ -15,6 +15,7 @@ from cp2fast.errors import UserError
 from cp2fast.train.run_folder import atomic_write
 
 _PATTERN = "step_*.pt"
+_PARTIAL_PATTERN = ".step_*.partial"
 
 
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any], keep: int) -> Path:
@@ -30,6 +31,8 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any], keep: int) -
         UserError: the disk does not take it; the checkpoints before it are as they were.
     """
     path = folder / f"step_{step:09d}.pt"
+    for partial in folder.glob(_PARTIAL_PATTERN):  # of a process that was killed while it saved
+        partial.unlink(missing_ok=True)
     try:
         with atomic_write(path) as file:
             torch.save(state, file)

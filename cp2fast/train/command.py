@@ -33,7 +33,7 @@ def run_pretrain(settings: PretrainSettings, path: Path, resuming: bool) -> None
     folder = RunFolder(path)
     console = Console(soft_wrap=True, highlight=False, quiet=not ranks.is_main)
     with process_group(ranks, device, settings.train.timeout_minutes):
-        processes = Processes(ranks, device, Agreement(ranks))
+        processes = Processes(ranks, device, Agreement(ranks, settings.train.timeout_minutes))
         restarted = was_restarted() and folder.holds_run
         (resuming,) = processes.agreement.any(resuming or restarted)
         start = resume if resuming else begin

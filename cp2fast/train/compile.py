@@ -12,6 +12,9 @@ from cp2fast.model.cp2 import CP2
 from cp2fast.model.segmenter import Segmenter
 from cp2fast.train.precision import autocast
 
+_COMPILATIONS = 128
+"""Two encoders at all sizes from 32 to 2,048 in steps of 32."""
+
 
 def compile_encoders(
     network: CP2,
@@ -36,6 +39,10 @@ def compile_encoders(
     """
     if setting == "off" or (setting == "auto" and images_B3SS.device.type != "cuda"):
         return False
+    # Each encoder and each size of train.resolution is compiled; beyond the limit torch would go on
+    # without a word, uncompiled.
+    limit = torch._dynamo.config.recompile_limit
+    torch._dynamo.config.recompile_limit = max(limit, _COMPILATIONS)
     encoders = network.encoder_q, network.encoder_k
     for encoder in encoders:
         encoder.embed = torch.compile(encoder.embed, dynamic=False)  # type: ignore[method-assign]

@@ -90,15 +90,14 @@ def process_group(ranks: Ranks, device: torch.device, timeout_minutes: float) ->
     Args:
         ranks: of ``ranks_from_environment``.
         device: of ``device_of``; made this process's current GPU.
-        timeout_minutes: a collective that takes longer than twice this and a minute fails; so much
-            because the watchdog, which knows more about the reason, should be the first to speak.
+        timeout_minutes: see ``collective_timeout``.
     """
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if ranks.world == 1:
         yield
         return
-    timeout = timedelta(minutes=2 * timeout_minutes + 1)
+    timeout = collective_timeout(timeout_minutes)
     dist.init_process_group(
         "nccl" if device.type == "cuda" else "gloo",
         store=shared_store("collectives", ranks, timeout),
@@ -107,10 +106,18 @@ def process_group(ranks: Ranks, device: torch.device, timeout_minutes: float) ->
         timeout=timeout,
         device_id=device if device.type == "cuda" else None,
     )
-    try:
-        yield
-    finally:
-        dist.destroy_process_group()
+    yield
+    # Not after an error: the others stand in collectives, NCCL's farewell would wait for them, and
+    # the error would never be told. The end of this process ends its part of the group.
+    dist.destroy_process_group()
+
+
+def collective_timeout(timeout_minutes: float) -> timedelta:
+    """After which a collective fails: twice ``train.timeout_minutes`` and a minute.
+
+    So much because the watchdog, which knows more about the reason, should be the first to speak.
+    """
+    return timedelta(minutes=2 * timeout_minutes + 1)
 
 
 def shared_store(name: str, ranks: Ranks, timeout: timedelta) -> Store:
@@ -130,10 +137,14 @@ class Agreement:
     itself.
     """
 
-    def __init__(self, ranks: Ranks) -> None:
+    def __init__(self, ranks: Ranks, timeout_minutes: float) -> None:
         """Needs the process group of ``process_group`` where there is more than one process."""
         self.ranks = ranks
-        self._group: Any = dist.new_group(backend="gloo") if ranks.world > 1 else None
+        self._group: Any = None
+        if ranks.world > 1:
+            self._group = dist.new_group(
+                backend="gloo", timeout=collective_timeout(timeout_minutes)
+            )
 
     def any(self, *flags: bool) -> tuple[bool, ...]:
         """For each flag, whether it is set on any process."""

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Protocol
 
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard.writer import SummaryWriter
@@ -132,23 +133,45 @@ def _is_milestone(step: int, last_step: int) -> bool:
 
 
 class Stopwatch:
-    """Splits wall time into waiting for data and the rest, between two logged steps."""
+    """Splits the time between two logged steps into waiting for data and the rest.
 
-    def __init__(self, step: int) -> None:
+    On a GPU it is the GPU's waiting that counts: the host, which runs ahead of it, waits for the
+    next batch also while the GPU is at work on the last one.
+    """
+
+    def __init__(self, step: int, device: torch.device) -> None:
         self._step = step
+        self._device = device
         self._begin = time.perf_counter()
         self._waited = 0.0
+        self._waits: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Count the time inside as waiting for data."""
-        begin = time.perf_counter()
-        yield
-        self._waited += time.perf_counter() - begin
+        """Count the time inside as waiting for data; the batch must be ready when it ends."""
+        if self._device.type == "cuda":
+            begin = _mark(self._device)
+            yield
+            self._waits.append((begin, _mark(self._device)))
+        else:
+            started = time.perf_counter()
+            yield
+            self._waited += time.perf_counter() - started
 
     def lap(self, step: int) -> tuple[int, float, float]:
-        """Steps and seconds since the last lap, and the share of them spent waiting."""
+        """Steps and seconds since the last lap, and the share of them spent waiting.
+
+        The device must have done these steps: the caller has read their loss.
+        """
+        waited = self._waited + sum(begin.elapsed_time(end) for begin, end in self._waits) / 1e3
         now = time.perf_counter()
-        steps, seconds, waited = step - self._step, now - self._begin, self._waited
-        self._step, self._begin, self._waited = step, now, 0.0
+        steps, seconds = step - self._step, now - self._begin
+        self._step, self._begin, self._waited, self._waits = step, now, 0.0, []
         return steps, seconds, waited / seconds
+
+
+def _mark(device: torch.device) -> torch.cuda.Event:
+    """When the device has done all that was asked of it so far."""
+    event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+    event.record(torch.cuda.current_stream(device))
+    return event

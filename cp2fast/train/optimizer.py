@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from cp2fast.config import FinetuneTrainSettings, TrainSettings
 
+_OF_THE_SETTINGS = {"momentum", "weight_decay"}
+
 
 def build_optimizer(
     parameters: Iterable[nn.Parameter], train: TrainSettings | FinetuneTrainSettings
 ) -> Optimizer:
     """The optimiser that the settings name, over ``parameters``."""
+    # With GradScaler, fused SGD leaves its momentum uninitialised if the very first step overflows.
+    fused_sgd = train.precision != "fp16"
     if train.optimizer == "adamw":
         return AdamW(parameters, lr=train.lr, weight_decay=train.weight_decay, fused=True)
     return SGD(
@@ -21,5 +26,16 @@ def build_optimizer(
         lr=train.lr,
         momentum=train.momentum,
         weight_decay=train.weight_decay,
-        fused=True,
+        fused=fused_sgd,
     )
+
+
+def restore_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:
+    """Load a checkpoint's state; what the settings say now stays, such as the weight decay."""
+    settings = [
+        {key: value for key, value in group.items() if key in _OF_THE_SETTINGS}
+        for group in optimizer.param_groups
+    ]
+    optimizer.load_state_dict(state)
+    for group, own in zip(optimizer.param_groups, settings, strict=True):
+        group.update(own)

@@ -8,6 +8,7 @@ logged or saved.
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Generator, Iterator
 from contextlib import closing
@@ -36,6 +37,10 @@ from cp2fast.train.schedule import cosine_by_epoch
 from cp2fast.train.watchdog import Doing, Watchdog
 
 _BATCHES_AHEAD = 2
+_OF_THE_DISK = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
+    *(errno.EIO, errno.ESTALE),
+}
 _NAMED = 3
 """Images of a broken step whose files are named."""
 
@@ -56,6 +61,8 @@ def pretrain(run: Run, console: Console) -> bool:
     except torch.OutOfMemoryError as error:
         raise UserError(_out_of_memory(run)) from error
     except OSError as error:
+        if error.errno not in _OF_THE_DISK:
+            raise
         raise UserError(
             f"cannot write to {run.folder.path}: {error.strerror}; its checkpoints are intact: "
             "make room, then go on with --resume"
@@ -87,7 +94,7 @@ def _train(run: Run, console: Console, watchdog: Watchdog) -> None:
         _compile(run, console)
         if run.step == 0 and model.queue_start == "keys":
             _fill_queue(run, watchdog)
-        stopwatch, saved, stopping = Stopwatch(run.step), time.monotonic(), False
+        stopwatch, saved, stopping = Stopwatch(run.step, run.device), time.monotonic(), False
         while run.step < run.total_steps and not stopping:
             lr = _set_learning_rate(run)
             images: list[int] = []
@@ -157,8 +164,8 @@ def _step_batches(
         watchdog.note(run.step, Doing.READING)
         with stopwatch.waiting():
             batch = next(batches)
+            pairs = batch.ready_pairs()
         watchdog.note(run.step, Doing.COMPUTING)
-        pairs = batch.ready_pairs()
         if run.step == 0 and not images and run.ranks.is_main:
             draw_pairs(pairs, run.folder.preview)
         images += batch.images

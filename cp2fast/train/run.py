@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 
 from cp2fast import __version__, recipes
-from cp2fast.config import PretrainSettings, Section, check_pretrain
+from cp2fast.config import SIZE_STEP, PretrainSettings, Section, check_pretrain
 from cp2fast.data.bad_images import BadImages
 from cp2fast.data.images import ImageSet, list_images
 from cp2fast.data.order import steps_per_epoch
@@ -21,6 +21,7 @@ from cp2fast.train.batches import data_root
 from cp2fast.train.checkpoint import load_checkpoint, newest_intact, save_checkpoint
 from cp2fast.train.distributed import Agreement, Ranks
 from cp2fast.train.learner import Learner, build_learner
+from cp2fast.train.optimizer import restore_optimizer
 from cp2fast.train.run_folder import RunFolder, atomic_write
 from cp2fast.train.schedule import scaled_by_batch
 
@@ -95,6 +96,8 @@ def begin(
     Raises:
         UserError: bad input; nothing was written but the demo data.
     """
+    if processes.ranks.is_main:
+        folder.refuse_unless_new()
     run = _build(settings, folder, processes)
     _load_initial_weights(run, console)
     if run.ranks.is_main:
@@ -176,8 +179,9 @@ def _restore(run: Run, checkpoint: dict[str, Any]) -> None:
             f"with {checkpoint['samples_per_step']}: keep that, or start another run with --out DIR"
         )
     run.network.load_state_dict(checkpoint["model"])
-    run.learner.optimizer.load_state_dict(checkpoint["optimizer"])
-    run.learner.scaler.load_state_dict(checkpoint["scaler"])
+    restore_optimizer(run.learner.optimizer, checkpoint["optimizer"])
+    if checkpoint["scaler"]:  # Empty but of a run in float16.
+        run.learner.scaler.load_state_dict(checkpoint["scaler"])
     run.bad.load_state_dict(checkpoint["bad_images"])
     run.step = checkpoint["step"]
 
@@ -191,6 +195,7 @@ def _build(settings: PretrainSettings, folder: RunFolder, processes: Processes) 
     images = list_images(root)
     samples = _samples_per_step(settings, processes.ranks)
     learner = build_learner(settings, device)
+    _check_growing_sizes(settings, learner.network.encoder_q.stride)
     return Run(
         settings=settings,
         folder=folder,
@@ -202,6 +207,16 @@ def _build(settings: PretrainSettings, folder: RunFolder, processes: Processes) 
         bad=BadImages(folder.path, settings.data.max_bad_fraction),
         steps_per_epoch=steps_per_epoch(len(images), samples),
     )
+
+
+def _check_growing_sizes(settings: PretrainSettings, stride: int) -> None:
+    start = settings.train.resolution
+    if start is not None and (start % stride or SIZE_STEP % stride):
+        raise UserError(
+            f"train.resolution={start} with model.backbone={settings.model.backbone}: its cells of "
+            f"{stride} pixels do not divide sizes that grow by {SIZE_STEP}; leave out "
+            "train.resolution"
+        )
 
 
 def _distributed(run: Run) -> Run:

@@ -79,14 +79,14 @@ class Watchdog:
 
     def _end(self, store: Store) -> None:
         """Watch the others' beats for a while, say what they show, and end this process."""
-        before = self._read(store)
+        before, since = self._read(store), self._since
         for _ in range(3):
             time.sleep(self._interval)
             self._publish(store)
         after = self._read(store)
         answering = [rank for rank in after if before[rank].number != after[rank].number]
-        if self._closed.is_set():
-            return
+        if self._closed.is_set() or self._since != since:
+            return  # It ended, or went on after all.
         if self._ranks.rank == min(answering):
             print(f"cp2fast: {diagnosis(after, answering, self._minutes)}", file=sys.stderr)
             sys.stderr.flush()

@@ -29,6 +29,12 @@ def test_a_file_cut_short_is_refused_in_one_line(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_what_a_killed_save_left_behind_goes_with_the_next_one(tmp_path: Path) -> None:
+    (tmp_path / ".step_000000001.pt.4711.partial").write_bytes(b"half of a checkpoint")
+    path = save_checkpoint(tmp_path, 2, {"weight": torch.zeros(1)}, keep=1)
+    assert list(tmp_path.iterdir()) == [path]
+
+
 class Trap:
     def __reduce__(self):
         return (exit, (3,))

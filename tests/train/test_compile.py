@@ -1,9 +1,11 @@
 """Compiled encoders give what plain ones give; where compilation fails, training goes on."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from torch._dynamo.utils import counters
 
 from cp2fast.bench.train import random_pairs
 from cp2fast.config import ModelSettings
@@ -40,6 +42,23 @@ def test_compiling_changes_no_weight_and_no_result() -> None:
     assert all(parameter.grad is None for parameter in network.parameters())
     assert said == []
     assert loss(network) == pytest.approx(loss(build_cp2(MODEL, 0)), rel=1e-5)
+
+
+def test_every_size_of_a_growing_resolution_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dynamo's own work, for that is what its limit is about; the code it makes is not."""
+    monkeypatch.setattr("torch.compile", partial(torch.compile, backend="eager"))
+    torch.compiler.reset()
+    counters.clear()
+    network = build_cp2(MODEL, 0)
+    assert compiled(network, "on", [])
+    sizes = [32 * n for n in range(2, 9)]
+    for size in sizes:
+        images = torch.zeros(4, 3, size, size)
+        network.encoder_q.embed(images)
+        with torch.no_grad():
+            network.encoder_k.embed(images)
+    tried = 1  # by compile_encoders
+    assert counters["stats"]["unique_graphs"] == 2 * (tried + len(sizes))
 
 
 def test_without_a_compiler_training_goes_on_and_says_so_in_one_line(

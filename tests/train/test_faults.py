@@ -85,6 +85,14 @@ def test_a_killed_rank_is_restarted_and_the_run_ends_as_if_nothing_had_happened(
     assert losses(out) == losses(undisturbed)
 
 
+def test_an_error_of_one_rank_is_told_and_ends_all(undisturbed: Path, photos: Path) -> None:
+    process = torchrun(undisturbed, photos)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode != 0
+    [line] = [line for line in errors.splitlines() if line.startswith("cp2fast:")]
+    assert "already holds a run" in line
+
+
 def test_a_stop_asked_of_one_rank_stops_all_at_the_same_step(
     undisturbed: Path, photos: Path, tmp_path: Path
 ) -> None:

@@ -62,6 +62,10 @@ def test_weights_of_the_same_architecture_are_taken_and_counted(
         (["model.backbone=resnet81"], "model.backbone=resnet81"),
         (["--resume"], "holds no run"),
         (["data.source=ffcv"], "data.source=ffcv"),
+        (
+            ["model.backbone=vit_small_patch14_dinov2", "model.size=224", "train.resolution=96"],
+            "14",
+        ),
     ],
 )
 def test_bad_input_is_refused_in_one_line_and_nothing_is_left(
