@@ -103,7 +103,9 @@ def _loader(path: str, batch_size: int, size: int, threads: int) -> Any:
 
     def view() -> Any:
         decoder = RandomResizedCropRGBImageDecoder((size, size), scale=(0.2, 1.0))
-        return PipelineSpec(image, decoder=decoder, transforms=[ToTensor(), ToTorchImage()])
+        return PipelineSpec(
+            image, decoder=decoder, transforms=[ToTensor(), ToTorchImage(channels_last=False)]
+        )
 
     return Loader(
         path,
