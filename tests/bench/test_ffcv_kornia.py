@@ -32,7 +32,7 @@ class Pictures:
 
 
 def checkered(images: torch.Tensor, where: torch.Tensor) -> list[bool]:
-    """Whether the pixels of each image that ``where`` says are checkered, whatever their colours."""
+    """Whether the pixels of each image that ``where`` says are checkered, of whatever colour."""
     pixels = images * torch.tensor(STD)[:, None, None]
     return [
         bool(image[:, chosen].std(1).max() > 1e-4)
