@@ -1,4 +1,4 @@
-"""What no loader can exceed: each stage alone, on all cores, from memory."""
+"""What no loader can exceed: each stage alone, with the machine to itself."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cp2fast.batch import RaggedBatch
-from cp2fast.bench.timing import Stream
+from cp2fast.bench.timing import Stream, finish
 from cp2fast.copypaste.draw import draw
 from cp2fast.copypaste.op import copy_paste
 from cp2fast.data import jpeg, turbojpeg
@@ -45,13 +45,33 @@ def reading(images: ImageSet, threads: int) -> Stream:
     return Stream(_in_threads(threads, images.read, len(images)), ahead=0)
 
 
-def augmentation(batches: Sequence[RaggedBatch], size: int) -> Stream:
-    """The fused op alone on decoded batches, drawing included."""
+def transfer(batches: Sequence[RaggedBatch], device: torch.device) -> Stream:
+    """Decoded pixels from pinned memory to the GPU ``device``, and nothing else."""
+    pinned = [batch.pixels.pin_memory() for batch in batches]
+    there = [torch.empty_like(pixels, device=device) for pixels in pinned]
+    samples = sum(map(len, batches))
 
     def run() -> Iterator[int]:
-        for step, batch in enumerate(itertools.cycle(batches)):
-            parameters = draw(0, step, batch, size, "batch")
-            yield len(copy_paste(batch, parameters, size))
+        while True:
+            for pixels, place in zip(pinned, there, strict=True):
+                place.copy_(pixels, non_blocking=True)
+            finish(device)
+            yield samples
+
+    return Stream(run(), ahead=0)
+
+
+def augmentation(
+    batches: Sequence[RaggedBatch], size: int, device: torch.device, dtype: torch.dtype
+) -> Stream:
+    """The fused op alone on decoded batches that lie on ``device``, drawing included."""
+    there = [batch.to(device) for batch in batches]
+
+    def run() -> Iterator[int]:
+        for step, batch in enumerate(itertools.cycle(there)):
+            pairs = copy_paste(batch, draw(0, step, batch, size, "batch"), size, dtype)
+            finish(device)
+            yield len(pairs)
 
     return Stream(run(), ahead=0)
 

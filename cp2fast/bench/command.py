@@ -14,8 +14,9 @@ from torch import Tensor
 
 from cp2fast import recipes
 from cp2fast.bench.augment import bench_augment
+from cp2fast.bench.bottleneck import describe_training, stages_of_training
 from cp2fast.bench.loader import bench_loader
-from cp2fast.bench.report import Report, Result
+from cp2fast.bench.report import Report
 from cp2fast.bench.show import plot, read_kept, show, show_against
 from cp2fast.bench.train import bench_train
 from cp2fast.config import PretrainSettings, check_pretrain
@@ -91,7 +92,8 @@ def run_bench(what: str, overrides: Sequence[str], options: Options) -> None:
 
 
 def combine(reports: Sequence[Report]) -> dict[str, Any]:
-    """One result of several: rows and ceilings carry the name of their benchmark."""
+    """One result of all: rows and ceilings carry the name of their benchmark."""
+    loader, train = (next(r for r in reports if r.benchmark == n) for n in ("loader", "train"))
     rows = [
         {"benchmark": report.benchmark, **row}
         for report in reports
@@ -106,28 +108,11 @@ def combine(reports: Sequence[Report]) -> dict[str, Any]:
             for report in reports
             for stage, rate in report.ceilings.items()
         },
-        "bottleneck": overall_bottleneck(reports),
+        "stages": stages_of_training(loader, train),
+        "bottleneck": describe_training(loader, train),
         "results": rows,
         "reports": [report.to_json() for report in reports],
     }
-
-
-def overall_bottleneck(reports: Sequence[Report]) -> str:
-    """Whether loading or training limits a run, by their measured rates; then that one's own."""
-    loader, train = (next(r for r in reports if r.benchmark == n) for n in ("loader", "train"))
-    loads, trains = _fastest(loader), _fastest(train)
-    both = (
-        f"{loads.system} loads {loads.images_per_second:.0f} samples/s and the network trains on "
-        f"{trains.images_per_second:.0f}"
-    )
-    if loads.images_per_second < trains.images_per_second:
-        return f"the loader limits: {both}; {loader.bottleneck}"
-    return f"the model limits: {both}; {train.bottleneck}"
-
-
-def _fastest(report: Report) -> Result:
-    ours = [result for result in report.results if result.system.startswith("cp2fast")]
-    return max(ours, key=lambda result: result.images_per_second)
 
 
 def _settings(name: str, overrides: Sequence[str]) -> PretrainSettings:
@@ -146,8 +131,8 @@ def _settings(name: str, overrides: Sequence[str]) -> PretrainSettings:
 
 def _measure(name: str, settings: PretrainSettings, options: Options, console: Console) -> Report:
     rounds, seconds = options.rounds, options.seconds
+    device = device_of(settings.train.device, Ranks(0, 1, 0))
     if name == "train":
-        device = device_of(settings.train.device, Ranks(0, 1, 0))
         return bench_train(settings, device, rounds, seconds, console.print)
     images = list_images(data_root(settings.data))
     common = {"size": settings.model.size, "batch_size": settings.data.batch_size}
@@ -163,7 +148,13 @@ def _measure(name: str, settings: PretrainSettings, options: Options, console: C
     if options.beton is not None:
         packed = list_images(options.beton)
     return bench_loader(
-        images, packed, **common, workers=settings.data.workers, rounds=rounds, seconds=seconds
+        images,
+        packed,
+        device,
+        **common,
+        workers=settings.data.workers,
+        rounds=rounds,
+        seconds=seconds,
     )
 
 

@@ -1,7 +1,8 @@
 """Photos on disk to composed pairs, beside other ways to do the same, and what limits it.
 
 Every system runs as it would in a training: a stream of batches, with its workers kept alive.
-They take turns, so a machine that drifts hits all of them.
+They take turns, so a machine that drifts hits all of them. On a machine that trains on a GPU, what
+works on whole batches works there.
 """
 
 from __future__ import annotations
@@ -9,16 +10,21 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from cp2fast.batch import RaggedBatch
 from cp2fast.bench import ceilings
-from cp2fast.bench.peers import dali_all, original, torchvision_v2
+from cp2fast.bench.bottleneck import describe_loading, find_limit
+from cp2fast.bench.peers import dali_all, ffcv_kornia, original, torchvision_v2
 from cp2fast.bench.report import Report, build_report
-from cp2fast.bench.timing import Rate, Stream, measure_streams
+from cp2fast.bench.timing import Rate, Stream, finish, measure_streams
+from cp2fast.copypaste.backends import available_backends
 from cp2fast.copypaste.draw import draw
 from cp2fast.copypaste.op import copy_paste
 from cp2fast.data.bad_images import BadImages
@@ -35,7 +41,10 @@ _CEILING_IMAGES = 512
 _COMPOSED_AHEAD = 2
 _IN_THE_MAKING = 6
 """Batches in DALI and before it, or in FFCV's place; DataLoader's are two a worker."""
+_WITH_PROCESSES = ("original", "torchvision", "cp2fast-torch", "decode-torch")
+"""They go first: forking is safest before there are many threads, and FFCV's do not stand it."""
 _SEED = 0
+_CPU = torch.device("cpu")
 _PACKED = "decode packed"
 """The ceiling of a ``.beton`` that holds the photos at another size."""
 
@@ -43,6 +52,7 @@ _PACKED = "decode packed"
 def bench_loader(
     images: ImageSet,
     beton: ImageSet | None = None,
+    device: torch.device = _CPU,
     *,
     size: int,
     batch_size: int,
@@ -54,7 +64,9 @@ def bench_loader(
 
     Args:
         images: a folder or shards, of JPEG for the most part.
-        beton: the same photos packed, for ``cp2fast-ffcv``; None leaves that out.
+        beton: the same photos packed, for ``cp2fast-ffcv`` and ``ffcv-kornia``; None leaves them
+            out.
+        device: of the training; on a GPU batches are composed there, after their transfer.
         size: side of the composed images.
         batch_size: samples a batch.
         workers: threads or processes of each loader; the cores, to compare fairly.
@@ -64,22 +76,25 @@ def bench_loader(
     Raises:
         UserError: fewer images than a batch, or too many of them bad.
     """
-    steps_per_epoch(len(images), batch_size)
-    missing = _missing(beton)
+    task = _Task(images, beton, device, size, batch_size, workers)
+    for each in (images, beton):
+        if each is not None:
+            steps_per_epoch(len(each), batch_size)
+    missing = _missing(task)
     scratch = Path(tempfile.mkdtemp(prefix="cp2fast-bench-"))
     bad = BadImages(scratch, max_fraction=1)
     try:
-        systems = _peers(images, size, batch_size, workers, missing) | _sources(
-            images, beton, size, batch_size, workers, missing, bad
-        )
-        limits = _limits(images, beton, size, batch_size, workers, bad)
-        rates = measure_streams(systems | limits, rounds, seconds)
+        systems = _peers(task, missing) | _sources(task, missing, bad)
+        limits = _limits(task, bad)
+        forking = {name: systems[name] for name in _WITH_PROCESSES}
+        rates = measure_streams(forking | systems | limits, rounds, seconds)
     finally:
         shutil.rmtree(scratch)
     found = _ceilings(rates, limits)
     measured = {name: rates[name] for name in systems}
     limited_by = _limited_by(systems, found)
-    limited = {name: rate for name, rate in measured.items() if limited_by.get(name) == "pairs"}
+    composing = {n: rate.median for n, rate in measured.items() if limited_by.get(n) == "pairs"}
+    stages = {name: rate for name, rate in found.items() if name not in ("pairs", _PACKED)}
     return build_report(
         "loader",
         {
@@ -89,13 +104,14 @@ def bench_loader(
             "size": size,
             "batch_size": batch_size,
             "workers": workers,
+            "device": str(device),
             "rounds": rounds,
             "seconds": seconds,
         },
         measured,
         ceilings=found,
         limited_by=limited_by,
-        bottleneck=bottleneck(limited, found),
+        bottleneck=describe_loading(composing, stages),
         missing=missing,
         extra={
             "decoder_of_the_ceiling": _fastest_decoder(rates, limits),
@@ -104,90 +120,96 @@ def bench_loader(
     )
 
 
-def bottleneck(rates: dict[str, Rate], found: dict[str, float]) -> str:
-    """The stage that limits cp2fast's fastest source, how near it comes, and what to change."""
-    composing = {name: rate.median for name, rate in rates.items() if name.startswith("cp2fast-")}
-    best = max(composing, key=composing.__getitem__)
-    reached = f"{best} reaches {composing[best] / found['pairs']:.0%} of what the cores allow"
-    if found["read"] < found["pairs"]:
-        return (
-            f"reading limits: {found['read']:.0f} images/s from this disk; {reached}; keep the "
-            "images on a faster disk, or make them smaller: cp2fast pack --max-side"
-        )
-    share = found["pairs"] / found["decode"]
-    if share >= 0.5:
-        return (
-            f"decoding limits: it takes {share:.0%} of a sample's time, {found['decode']:.0f} "
-            f"images/s alone; {reached}; raise data.workers where there are more cores, make the "
-            "images smaller with cp2fast pack --max-side, or set data.decode=gpu"
-        )
-    return (
-        f"augmentation limits: it takes {1 - share:.0%} of a sample's time, "
-        f"{found['augment']:.0f} pairs/s alone; {reached}; compose on a GPU with train.device=cuda "
-        "or take smaller images with model.size"
-    )
+@dataclass(frozen=True)
+class _Task:
+    """What every system does; ``bench_loader`` says what the fields are."""
+
+    images: ImageSet
+    beton: ImageSet | None
+    device: torch.device
+    size: int
+    batch_size: int
+    workers: int
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of composed images, as a training on this device asks for them."""
+        return torch.float32 if self.device.type == "cpu" else torch.bfloat16
+
+    def plan(self, images: ImageSet, stop: int = _WITHOUT_END) -> Iterator[Any]:
+        """The image numbers of each batch."""
+        count, batch_size = len(images), self.batch_size
+        return plan(seed=_SEED, count=count, batch_size=batch_size, start=0, stop=stop)
 
 
-def _missing(beton: ImageSet | None) -> dict[str, str]:
+def _missing(task: _Task) -> dict[str, str]:
     problems = available_sources()
     missing: dict[str, str] = {}
     if problems["dali"]:
         missing |= dict.fromkeys(("dali-all", "cp2fast-dali", "decode-dali"), problems["dali"])
-    no_ffcv = problems["ffcv"] or (None if beton else "no .beton: make one with cp2fast pack")
-    if no_ffcv:
-        missing |= dict.fromkeys(("cp2fast-ffcv", "decode-ffcv"), no_ffcv)
+    no_beton = (
+        None if task.beton else "no .beton: cp2fast pack DIR FILE.beton, then --beton FILE.beton"
+    )
+    if no_source := no_beton or problems["ffcv"]:
+        missing |= dict.fromkeys(("cp2fast-ffcv", "decode-ffcv"), no_source)
+    if no_peer := no_beton or available_backends()["reference"] or ffcv_kornia.problem():
+        missing["ffcv-kornia"] = no_peer
+    if task.device.type == "cpu":
+        missing["transfer"] = "no GPU is used: nothing is transferred"
     return missing
 
 
-def _peers(
-    images: ImageSet, size: int, batch_size: int, workers: int, missing: dict[str, str]
-) -> dict[str, Stream]:
-    def numbers() -> Iterator[list[int]]:
-        return (step.tolist() for step in _plan(images, batch_size))
+def _peers(task: _Task, missing: dict[str, str]) -> dict[str, Stream]:
+    images, size, workers, device = task.images, task.size, task.workers, task.device
 
-    def stream(dataset: Any, collate: Callable[[Any], Any] | None = None) -> Stream:
+    def numbers() -> Iterator[list[int]]:
+        return (step.tolist() for step in task.plan(images))
+
+    def by_workers(dataset: Any, collate: Callable[[Any], Any] | None = None) -> Stream:
         loader = DataLoader(
             dataset, batch_sampler=numbers(), num_workers=workers, collate_fn=collate
         )
         return Stream((len(query) for query, *_ in loader), ahead=2 * workers)
 
-    # Those with processes of their own first: forking is safest before there are many threads.
+    def by_threads(composed: Iterator[tuple[Tensor, ...]], ahead: int) -> Stream:
+        def samples() -> Iterator[int]:
+            for query, *_ in composed:
+                finish(device)
+                yield len(query)
+
+        return Stream(samples(), ahead)
+
     peers = {
-        "original": stream(original.pairs_of_files(images, size)),
-        "torchvision": stream(torchvision_v2.Views(images, size), torchvision_v2.paste),
+        "original": by_workers(original.pairs_of_files(images, size)),
+        "torchvision": by_workers(torchvision_v2.Views(images, size), torchvision_v2.paste),
     }
     if "dali-all" not in missing:
-        composed = dali_all.composed(images, numbers(), batch_size, size, workers)
-        peers["dali-all"] = Stream((len(query) for query, *_ in composed), ahead=_IN_THE_MAKING)
+        gpu = device.index or 0 if device.type == "cuda" else None
+        composed = dali_all.composed(images, numbers(), task.batch_size, size, workers, gpu)
+        peers["dali-all"] = by_threads(composed, _IN_THE_MAKING)
+    if task.beton and "ffcv-kornia" not in missing:
+        pairs = ffcv_kornia.composed(task.beton, task.batch_size, size, workers, device)
+        peers["ffcv-kornia"] = by_threads(pairs, ffcv_kornia.BATCHES_AHEAD + 1)
     return peers
 
 
-def _sources(
-    images: ImageSet,
-    beton: ImageSet | None,
-    size: int,
-    batch_size: int,
-    workers: int,
-    missing: dict[str, str],
-    bad: BadImages,
-) -> dict[str, Stream]:
+def _sources(task: _Task, missing: dict[str, str], bad: BadImages) -> dict[str, Stream]:
     """cp2fast's: decoded and composed, and decoded only."""
+    images, beton, workers = task.images, task.beton, task.workers
     common: dict[str, Any] = {"seed": _SEED, "max_pixels": 10**9, "bad": bad}
     sources: dict[str, tuple[Callable[[], Iterator[RaggedBatch]], int]] = {
         "torch": (
-            lambda: open_torch(images, _plan(images, batch_size), workers=workers, **common),
+            lambda: open_torch(images, task.plan(images), workers=workers, **common),
             2 * workers,
         ),
         "dali": (
-            lambda: open_dali(
-                images, _plan(images, batch_size), threads=workers, gpu=None, **common
-            ),
+            lambda: open_dali(images, task.plan(images), threads=workers, gpu=None, **common),
             _IN_THE_MAKING,
         ),
     }
     if beton is not None:
         sources["ffcv"] = (
-            lambda: open_ffcv(beton, _plan(beton, batch_size), threads=workers, **common),
+            lambda: open_ffcv(beton, task.plan(beton), threads=workers, **common),
             _IN_THE_MAKING,
         )
     streams = {}
@@ -198,7 +220,7 @@ def _sources(
             if kind == "decode":
                 stream = Stream((len(batch) for batch in source()), ahead)
             else:
-                composed = prefetch(_compose(source(), size), _COMPOSED_AHEAD)
+                composed = prefetch(_compose(source(), task), _COMPOSED_AHEAD)
                 stream = Stream(composed, ahead + _COMPOSED_AHEAD + 1)
             streams[f"{kind}-{name}"] = stream
     return streams
@@ -216,43 +238,40 @@ def _limited_by(systems: Iterable[str], found: Mapping[str, float]) -> dict[str,
     return limited_by
 
 
-def _limits(
-    images: ImageSet,
-    beton: ImageSet | None,
-    size: int,
-    batch_size: int,
-    workers: int,
-    bad: BadImages,
-) -> dict[str, Stream]:
-    few = open_torch(
-        images, _plan(images, batch_size, 4), seed=_SEED, workers=0, max_pixels=10**9, bad=bad
+def _limits(task: _Task, bad: BadImages) -> dict[str, Stream]:
+    images, packed = task.images, task.beton
+    few = list(
+        open_torch(images, task.plan(images, 4), seed=_SEED, workers=0, max_pixels=10**9, bad=bad)
     )
-    return {
-        **{
-            f"ceiling decode {name}": stream
-            for name, stream in ceilings.decoders(images, _CEILING_IMAGES, workers).items()
-        },
-        **{
-            f"ceiling {_PACKED} {name}": stream
-            for other in ([] if beton is None or beton is images else [beton])
-            for name, stream in ceilings.decoders(other, _CEILING_IMAGES, workers).items()
-        },
-        "ceiling augment": ceilings.augmentation(list(few), size),
-        "ceiling read": ceilings.reading(images, workers),
+    limits = {
+        f"ceiling decode {name}": stream
+        for name, stream in ceilings.decoders(images, _CEILING_IMAGES, task.workers).items()
+    }
+    if packed is not None and packed is not images:
+        of_packed = ceilings.decoders(packed, _CEILING_IMAGES, task.workers)
+        limits |= {f"ceiling {_PACKED} {name}": stream for name, stream in of_packed.items()}
+    if task.device.type == "cuda":
+        limits["ceiling transfer"] = ceilings.transfer(few, task.device)
+    return limits | {
+        "ceiling augment": ceilings.augmentation(few, task.size, task.device, task.dtype),
+        "ceiling read": ceilings.reading(images, task.workers),
     }
 
 
 def _ceilings(rates: dict[str, Rate], limits: dict[str, Stream]) -> dict[str, float]:
-    """By stage; ``pairs`` is decoding and augmenting together, which share the cores."""
-    decode = rates[f"ceiling decode {_fastest_decoder(rates, limits)}"].median
-    augment = rates["ceiling augment"].median
+    """By stage; ``pairs`` is what all of them but reading allow together."""
     packed = [rates[name].median for name in limits if name.startswith(f"ceiling {_PACKED} ")]
-    return ({_PACKED: max(packed)} if packed else {}) | {
-        "read": rates["ceiling read"].median,
-        "decode": decode,
-        "augment": augment,
-        "pairs": 1 / (1 / decode + 1 / augment),
+    making = {"decode": rates[f"ceiling decode {_fastest_decoder(rates, limits)}"].median} | {
+        stage: rates[f"ceiling {stage}"].median
+        for stage in ("transfer", "augment")
+        if f"ceiling {stage}" in limits
     }
+    return (
+        ({_PACKED: max(packed)} if packed else {})
+        | {"read": rates["ceiling read"].median}
+        | making
+        | {"pairs": find_limit(making).rate}
+    )
 
 
 def _fastest_decoder(rates: dict[str, Rate], limits: dict[str, Stream]) -> str:
@@ -265,13 +284,12 @@ def _fastest_decoder(rates: dict[str, Rate], limits: dict[str, Stream]) -> str:
     return fastest.removeprefix("ceiling decode ")
 
 
-def _compose(batches: Iterator[RaggedBatch], size: int) -> Generator[int, None, None]:
+def _compose(batches: Iterator[RaggedBatch], task: _Task) -> Generator[int, None, None]:
     for step, batch in enumerate(batches):
-        yield len(copy_paste(batch, draw(_SEED, step, batch, size, "batch"), size))
-
-
-def _plan(images: ImageSet, batch_size: int, stop: int = _WITHOUT_END) -> Iterator[Any]:
-    return plan(seed=_SEED, count=len(images), batch_size=batch_size, start=0, stop=stop)
+        parameters = draw(_SEED, step, batch, task.size, "batch")
+        pairs = copy_paste(batch, parameters, task.size, task.dtype, device=task.device)
+        finish(task.device)
+        yield len(pairs)
 
 
 def _mean_bytes(images: ImageSet) -> int:

@@ -109,3 +109,8 @@ def build_report(
         versions=versions(),
         extra=dict(extra or {}),
     )
+
+
+def format_rate(rate: float) -> str:
+    """Three digits at least."""
+    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from cp2fast.bench.report import Report
+from cp2fast.bench.report import Report, format_rate
 from cp2fast.errors import UserError
 from cp2fast.train.run_folder import atomic_write
 
@@ -33,13 +33,13 @@ def show(report: Report, console: Console) -> None:
     for result in report.results:
         table.add_row(
             result.system,
-            _figure(result.images_per_second),
+            format_rate(result.images_per_second),
             f"{result.spread:.0%}",
             _or_dash(result.ratio_to_original, ".2f"),
             _or_dash(result.share_of_ceiling, ".0%"),
         )
     console.print(table)
-    ceilings = ", ".join(f"{stage} {_figure(rate)}" for stage, rate in report.ceilings.items())
+    ceilings = ", ".join(f"{stage} {format_rate(rate)}" for stage, rate in report.ceilings.items())
     if ceilings:
         console.print(f"ceilings, samples/s: {ceilings}")
     for system, reason in report.missing.items():
@@ -69,7 +69,7 @@ def plot(reports: Sequence[Report], path: Path) -> None:
         # A ceiling far above all systems would leave them no room: its bar is cut.
         longest = _ROOM * max(result.images_per_second for result in report.results)
         drawn = axes.barh(names, [min(r, longest) for r in rates], color=colours, height=0.7)
-        labels = [f"{_figure(rate)}{' (bar cut)' if rate > longest else ''}" for rate in rates]
+        labels = [f"{format_rate(rate)}{' (bar cut)' if rate > longest else ''}" for rate in rates]
         axes.bar_label(drawn, labels=labels, padding=4, fontsize=9)
         axes.invert_yaxis()
         axes.margins(x=0.12)
@@ -128,11 +128,6 @@ def show_against(report: Report, kept: Mapping[str, Any], console: Console) -> N
             console.print(
                 f"another machine: {key} was {kept['machine'].get(key)}, is {report.machine[key]}"
             )
-
-
-def _figure(rate: float) -> str:
-    """Three digits at least."""
-    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
 
 
 def _or_dash(value: float | None, form: str) -> str:

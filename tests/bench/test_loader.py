@@ -2,18 +2,18 @@
 
 import json
 import multiprocessing
-import re
 import threading
+from importlib.util import find_spec
 
 import pytest
 import torch
 from torch.utils.data import default_collate
 
-from cp2fast.bench.loader import bench_loader, bottleneck
+from cp2fast.bench.loader import bench_loader
 from cp2fast.bench.peers import dali_all, original, torchvision_v2
-from cp2fast.bench.timing import Rate
 from cp2fast.data.images import list_images
-from tests.data import image_files
+from cp2fast.errors import UserError
+from tests.data import betons, image_files
 
 SIZE = 32
 SYSTEMS = {
@@ -25,6 +25,7 @@ SYSTEMS = {
     "decode-torch",
     "decode-dali",
 }
+OF_A_BETON = {"ffcv-kornia", "cp2fast-ffcv", "decode-ffcv"}
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +53,7 @@ def test_the_peers_compose_pairs_from_files(photos):
     assert_pairs(*default_collate([pairs[number] for number in numbers]))
     views = torchvision_v2.Views(photos, SIZE)
     assert_pairs(*torchvision_v2.paste([views[number] for number in numbers]))
-    assert_pairs(*next(dali_all.composed(photos, iter([list(numbers)] * 9), 6, SIZE, 1)))
+    assert_pairs(*next(dali_all.composed(photos, iter([list(numbers)] * 9), 6, SIZE, 1, None)))
 
 
 def test_torchvisions_peer_takes_the_background_of_a_neighbour():
@@ -80,7 +81,37 @@ def test_a_report_holds_every_system_its_ceiling_and_the_bottleneck(photos):
         )
     assert "limits" in report["bottleneck"]
     assert report["extra"]["decoder_of_the_ceiling"] in ("torchvision", "libturbojpeg")
-    assert set(report["missing"]) == {"cp2fast-ffcv", "decode-ffcv"}
+    assert set(report["missing"]) == {*OF_A_BETON, "transfer"}
+    assert all("cp2fast pack" in report["missing"][name] for name in OF_A_BETON)
+    assert "nothing is transferred" in report["missing"]["transfer"]
+
+
+@pytest.mark.skipif(find_spec("ffcv") is None, reason="pip install ffcv")
+def test_a_beton_brings_ffcv_into_it(photos, tmp_path):
+    packed = list_images(betons.write_beton(tmp_path / "packed.beton", betons.photos(8)))
+    report = bench_loader(photos, packed, size=SIZE, batch_size=4, workers=1, rounds=1, seconds=0)
+    assert {result.system for result in report.results} == SYSTEMS | OF_A_BETON
+    assert set(report.missing) == {"transfer"}
+    assert report.ceilings["decode packed"] > 0
+    assert "EpochIterator" not in {type(thread).__name__ for thread in threading.enumerate()}
+    assert multiprocessing.active_children() == []
+
+
+def test_a_beton_smaller_than_a_batch_is_refused(photos, tmp_path):
+    packed = list_images(betons.write_beton(tmp_path / "packed.beton", betons.photos(3)))
+    with pytest.raises(UserError, match="batch"):
+        bench_loader(photos, packed, size=SIZE, batch_size=4, workers=1, rounds=1, seconds=0)
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_the_transfer_is_a_stage(photos):
+    gpu = torch.device("cuda", 0)
+    report = bench_loader(
+        photos, device=gpu, size=SIZE, batch_size=4, workers=1, rounds=1, seconds=0.05
+    )
+    assert set(report.ceilings) == {"read", "decode", "transfer", "augment", "pairs"}
+    assert "transfer" not in report.missing
+    assert {result.system for result in report.results} == SYSTEMS
 
 
 def test_nothing_runs_on_after_it(photos):
@@ -89,23 +120,3 @@ def test_nothing_runs_on_after_it(photos):
     names = [thread.name for thread in threading.enumerate()]
     ours = ("cp2fast-ceiling", "cp2fast-prefetch", "cp2fast-read", "cp2fast-decode")
     assert [name for name in names if name.startswith(ours)] == []
-
-
-@pytest.mark.parametrize(
-    ("ceilings", "said"),
-    [
-        ({"read": 50, "decode": 1000, "augment": 1000}, "reading limits: 50 .*--max-side"),
-        ({"read": 9000, "decode": 400, "augment": 1600}, "decoding limits: it takes 80%.*workers"),
-        ({"read": 9000, "decode": 1600, "augment": 400}, "augmentation limits: it takes 80%.*cuda"),
-    ],
-)
-def test_the_bottleneck_is_the_stage_that_takes_longest(ceilings, said):
-    pairs = 1 / (1 / ceilings["decode"] + 1 / ceilings["augment"])
-    rates = {
-        "original": Rate((900.0,)),
-        "cp2fast-torch": Rate((10.0,)),
-        "cp2fast-dali": Rate((pairs / 2,)),
-    }
-    sentence = bottleneck(rates, ceilings | {"pairs": pairs})
-    assert re.search(said, sentence)
-    assert "cp2fast-dali reaches 50%" in sentence

@@ -19,7 +19,12 @@ from cp2fast.data.images import ImageSet
 
 
 def composed(
-    images: ImageSet, numbers: Iterator[Sequence[int]], batch_size: int, size: int, threads: int
+    images: ImageSet,
+    numbers: Iterator[Sequence[int]],
+    batch_size: int,
+    size: int,
+    threads: int,
+    gpu: int | None,
 ) -> Iterator[tuple[Tensor, ...]]:
     """Query, key and their masks, batch after batch.
 
@@ -28,7 +33,8 @@ def composed(
         numbers: of the images of each batch.
         batch_size: B.
         size: S.
-        threads: of DALI.
+        threads: of DALI, which decode.
+        gpu: the number of the GPU that does the rest; None for the CPU.
     """
 
     def read() -> list[Any]:
@@ -36,9 +42,10 @@ def composed(
 
     def source(fn: Any, types: Any) -> Any:
         encoded = fn.external_source(source=read, batch=True, dtype=types.UINT8, ndim=1)
-        return fn.decoders.image(encoded, output_type=types.RGB)
+        pixels = fn.decoders.image(encoded, output_type=types.RGB)
+        return pixels if gpu is None else pixels.gpu()
 
-    return _run(_pipeline(source, batch_size, size, threads, None))
+    return _run(_pipeline(source, batch_size, size, threads, gpu))
 
 
 def composed_of_decoded(

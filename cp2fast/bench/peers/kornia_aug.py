@@ -18,6 +18,29 @@ def composer(
 
     planar = [image.permute(2, 0, 1)[None] / 255 for image in images]
     crop = ka.RandomResizedCrop((size, size), scale=(0.2, 1.0), resample="bilinear", p=1.0)
+    paste = composer_of_crops()
+
+    def crops(numbers: Sequence[int]) -> Tensor:
+        return torch.cat([crop(planar[number]) for number in numbers])
+
+    def compose(numbers: Sequence[int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        behind = torch.randint(len(planar), (2, len(numbers))).tolist()
+        return paste(crops(numbers), crops(numbers), crops(behind[0]), crops(behind[1]))
+
+    return compose
+
+
+def composer_of_crops() -> Callable[
+    [Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor, Tensor]
+]:
+    """The steps after the crops.
+
+    Returns:
+        A function of four batches of crops, ``[B, 3, S, S]`` in 0 to 1, the query's and the key's
+        foregrounds and their backgrounds, to query, key and masks.
+    """
+    from kornia import augmentation as ka
+
     colour = ka.AugmentationSequential(
         ka.ColorJiggle(0.4, 0.4, 0.4, 0.1, p=0.8),
         ka.RandomGrayscale(p=0.2),
@@ -27,18 +50,15 @@ def composer(
     )
     erase = ka.RandomErasing(scale=(0.5, 0.8), ratio=(0.8, 1.25), value=1.0, p=1.0)
 
-    def views(numbers: Sequence[int]) -> Tensor:
-        result: Tensor = colour(torch.cat([crop(planar[number]) for number in numbers]))
-        return result
+    def paste(foreground: Tensor, background: Tensor) -> tuple[Tensor, Tensor]:
+        mask = erase(torch.zeros_like(foreground[:, :1])) == 1
+        return torch.where(mask, colour(foreground), colour(background)), mask[:, 0]
 
-    def composed(numbers: Sequence[int]) -> tuple[Tensor, Tensor]:
-        behind = torch.randint(len(planar), (len(numbers),)).tolist()
-        mask = erase(torch.zeros(len(numbers), 1, size, size)) == 1
-        return torch.where(mask, views(numbers), views(behind)), mask[:, 0]
-
-    def compose(numbers: Sequence[int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        query, query_mask = composed(numbers)
-        key, key_mask = composed(numbers)
+    def compose(
+        query: Tensor, key: Tensor, query_behind: Tensor, key_behind: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        query, query_mask = paste(query, query_behind)
+        key, key_mask = paste(key, key_behind)
         return query, key, query_mask, key_mask
 
     return compose
