@@ -16,12 +16,15 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import Tensor
 
+from cp2fast.buffers import Buffers
 from cp2fast.copypaste.cpu_kernel import Inputs, Workspace, compose
 from cp2fast.copypaste.cpu_output import BFLOAT16, FLOAT16, FLOAT32
 
 _KINDS = {torch.float32: FLOAT32, torch.bfloat16: BFLOAT16, torch.float16: FLOAT16}
 _CHUNKS_PER_THREAD = 8
 _own = threading.local()
+_images, _masks = Buffers(keep=4), Buffers(keep=4)
+"""Outputs of two calls, of which one is still being read while the next one is made."""
 
 
 def copy_paste_cpu(
@@ -50,8 +53,9 @@ def copy_paste_cpu(
         query and key ``[B, 3, S, S]`` channels-last, query mask and key mask bool ``[B, S, S]``.
     """
     samples = len(source)
-    images_BSSX = [torch.empty((samples, size, size, 3), dtype=dtype) for _ in range(2)]
-    masks = [torch.empty((samples, size, size), dtype=torch.bool) for _ in range(2)]
+    shape = samples, size, size
+    images_BSSX = [_empty((*shape, 3), dtype, _images) for _ in range(2)]
+    masks = [_empty(shape, torch.bool, _masks) for _ in range(2)]
     targets = [
         (image.view(torch.uint8).flatten(1).numpy(), mask.numpy())
         for image, mask in zip(images_BSSX, masks, strict=True)
@@ -75,6 +79,10 @@ def copy_paste_cpu(
         worker.result()
     query, key = (image.permute(0, 3, 1, 2) for image in images_BSSX)
     return query, key, masks[0], masks[1]
+
+
+def _empty(shape: tuple[int, ...], dtype: torch.dtype, buffers: Buffers) -> Tensor:
+    return buffers.take(math.prod(shape) * dtype.itemsize).view(dtype).view(shape)
 
 
 @functools.cache

@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cp2fast.batch import RaggedBatch
+from cp2fast.buffers import Buffers
 from cp2fast.data import turbojpeg
 from cp2fast.data.bad_images import BadImages
 from cp2fast.data.beton import RAW
-from cp2fast.data.buffers import Buffers
 from cp2fast.data.decode import BadImage, check_size, decode_image
 from cp2fast.data.images import ImageSet
 from cp2fast.data.loading import Decoded, Loaded, deliver, load

@@ -19,6 +19,9 @@ _RGB_PIXELS = 0
 _COLOUR_SPACES = (0, 1, 2)  # RGB, YCbCr and grey, but not CMYK and YCCK
 _ACCURATE_DCT = 4096
 
+# Not made on first use: of two threads that made it at once, one would lose its own, in use.
+_own = threading.local()
+
 
 def problem() -> str | None:
     """What keeps the library from being used, with the fix; None if nothing does."""
@@ -40,7 +43,7 @@ def decode_into(encoded: bytes, pixels: Tensor) -> bool:
         Whether this was a JPEG of exactly that size, of RGB, YCbCr or grey, and without a fault;
         if not, ``pixels`` holds anything.
     """
-    library, handle = _library(), _of_thread().decompressor.handle
+    library, handle = _library(), _decompressor().handle
     width, height, subsampling, colours = c_int(), c_int(), c_int(), c_int()
     header = (byref(width), byref(height), byref(subsampling), byref(colours))
     if library.tjDecompressHeader3(handle, encoded, len(encoded), *header) != 0:
@@ -76,13 +79,9 @@ class _Decompressor:
         self._destroy(self.handle)
 
 
-class _OfThread(threading.local):
-    """Made anew in each thread that looks at it."""
-
-    def __init__(self) -> None:
-        self.decompressor = _Decompressor()
-
-
-@cache
-def _of_thread() -> _OfThread:
-    return _OfThread()
+def _decompressor() -> _Decompressor:
+    """This thread's. It is the thread that keeps it, so it stays until the thread ends."""
+    if not hasattr(_own, "decompressor"):
+        _own.decompressor = _Decompressor()
+    decompressor: _Decompressor = _own.decompressor
+    return decompressor

@@ -1,6 +1,9 @@
 """libjpeg-turbo's decoder gives the pixels of the other decoders, or says that it does not."""
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -68,3 +71,39 @@ def test_threads_decode_at_the_same_time() -> None:
     for image, data in zip(decoded, encoded * 5, strict=True):
         assert image is not None
         assert np.array_equal(image.numpy(), image_files.as_pillow_reads(data))
+
+
+FIRST_DECODES_AT_ONCE = """
+import importlib, sys, threading
+from pathlib import Path
+import torch
+from cp2fast.data import turbojpeg
+
+encoded = Path(sys.argv[1]).read_bytes()
+wrong = []
+
+def decode(together):
+    pixels = torch.empty((61, 83, 3), dtype=torch.uint8)
+    together.wait()
+    if not turbojpeg.decode_into(encoded, pixels):
+        wrong.append(pixels)
+
+for _ in range(500):
+    importlib.reload(turbojpeg)
+    together = threading.Barrier(8)
+    threads = [threading.Thread(target=decode, args=[together]) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+sys.exit(len(wrong))
+"""
+
+
+def test_threads_may_begin_at_the_same_time(tmp_path: Path) -> None:
+    """In a process of its own, which a decoder that is freed while in use would end."""
+    photo = tmp_path / "photo.jpg"
+    photo.write_bytes(FILES["4:2:0"])
+    command = [sys.executable, "-c", FIRST_DECODES_AT_ONCE, str(photo)]
+    ended = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr

@@ -1,8 +1,10 @@
 """A buffer is used again when nobody holds any part of it, and never before."""
 
+import threading
+
 import torch
 
-from cp2fast.data.buffers import Buffers
+from cp2fast.buffers import Buffers
 
 
 def test_a_buffer_that_nobody_holds_is_used_again() -> None:
@@ -41,4 +43,28 @@ def test_a_larger_size_gets_a_larger_buffer_in_place_of_a_smaller_one() -> None:
     buffers = Buffers(keep=1)
     buffers.take(100)
     assert len(buffers.take(10_000)) == 10_000
-    assert [len(memory) >= 10_000 for memory in buffers._free] == [True]
+    assert [len(memory) >= 10_000 for memory in buffers._free.values()] == [True]
+
+
+def test_buffers_are_aligned_for_any_type() -> None:
+    buffers = Buffers(keep=4)
+    assert {buffers.take(size).data_ptr() % 64 for size in (1, 100, 10_001, 5_000_000)} == {0}
+
+
+def test_threads_take_and_return_at_once_and_none_gets_what_another_holds() -> None:
+    buffers = Buffers(keep=4)
+    disturbed = []
+
+    def fill_and_look(number: int) -> None:
+        for _ in range(2000):
+            mine = buffers.take(64)
+            mine.fill_(number)
+            if not (mine == number).all():
+                disturbed.append(number)
+
+    threads = [threading.Thread(target=fill_and_look, args=[number]) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert disturbed == []
