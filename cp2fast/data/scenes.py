@@ -27,7 +27,7 @@ _Plane = NDArray[np.floating[Any]]
 VOID = 255
 """The label of the one-pixel border round each object."""
 
-_VAL_EVERY = 5
+_VAL_EVERY, _FEW = 5, 8
 _DRAWS = 256
 """Numbers a scene may draw, apart from its noise; it needs fewer than 80."""
 _LAYERS = ((0.5, 56), (0.3, 20), (0.2, 6))
@@ -39,7 +39,8 @@ def generate_scenes(root: Path, count: int, seed: int) -> None:
 
     The folder holds ``JPEGImages/*.jpg``, ``SegmentationClass/*.png`` (palette PNG in VOC's
     colours: 0 is background, 255 a border to ignore), ``ImageSets/Segmentation/{train,val}.txt``
-    (every fifth scene is for validation) and ``classes.txt`` (one name a line, background first).
+    (every fifth scene is for validation), ``train_few.txt`` beside them (an eighth of train, as if
+    the others had no masks) and ``classes.txt`` (one name a line, background first).
     It appears only when it is complete.
 
     Raises:
@@ -86,7 +87,8 @@ def _write(root: Path, count: int, seed: int) -> None:
         mask.save(masks / f"{name}.png")
     val = names[_VAL_EVERY - 1 :: _VAL_EVERY]
     train = sorted(set(names) - set(val))
-    for split, members in (("train", train), ("val", val)):
+    few = train[: -(-len(train) // _FEW)]
+    for split, members in (("train", train), ("train_few", few), ("val", val)):
         (splits / f"{split}.txt").write_text("".join(f"{name}\n" for name in members))
     classes = ["background", *(kind.name for kind in _CLASSES)]
     (root / "classes.txt").write_text("".join(f"{name}\n" for name in classes))

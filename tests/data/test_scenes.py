@@ -44,6 +44,7 @@ def test_the_layout_is_that_of_voc(root):
     val = (splits / "val.txt").read_text().split()
     assert (len(train), len(val)) == (12, 3)
     assert not set(train) & set(val)
+    assert (splits / "train_few.txt").read_text().split() == train[:2]
     names = {Path(os.fsdecode(name)).stem for name in list_images(root).names}
     assert names == set(train) | set(val)
     assert names == {path.stem for path in (root / "SegmentationClass").iterdir()}

@@ -221,12 +221,15 @@ def test_the_demo_goes_from_pretraining_to_miou(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     toy = ["data.batch_size=4", "train.steps=1", "train.device=cpu"]
-    first = cp2fast("finetune-voc", *toy, "data.scenes=10", "model.size=32", "--out", "first")
+    all_masks = "data.train_split=train"
+    first = cp2fast(
+        "finetune-voc", *toy, all_masks, "data.scenes=10", "model.size=32", "--out", "first"
+    )
     assert first.returncode == 0, first.stderr
     assert "random initial weights" in first.stdout
     done = cp2fast("pretrain", *toy, "data.scenes=10", "model.size=32", "model.queue=8")
     assert done.returncode == 0, done.stderr
-    done = cp2fast("finetune-voc", *toy, "data.scenes=10", "model.size=32")
+    done = cp2fast("finetune-voc", *toy, all_masks, "data.scenes=10", "model.size=32")
     assert done.returncode == 0, done.stderr
     assert "initial weights runs/demo: matched" in done.stdout
     assert (tmp_path / "runs" / "finetune-demo" / "result.json").exists()
