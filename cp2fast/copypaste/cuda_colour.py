@@ -68,7 +68,8 @@ def adjust(
     """
     total = _ZERO
     for y in range(cuda.threadIdx.y, height, WARPS):
-        for x in range(cuda.threadIdx.x, width, WARP):
+        x = np.int64(cuda.threadIdx.x)
+        while x < width:
             at = np.uint32(y * SIDE + x)
             red, green, blue = planes[0, at], planes[1, at], planes[2, at]
             for i in range(4):
@@ -88,4 +89,5 @@ def adjust(
             if grey:
                 red, green, blue = luma, luma, luma
             planes[0, at], planes[1, at], planes[2, at] = red, green, blue
+            x += WARP
     return total

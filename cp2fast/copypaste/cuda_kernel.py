@@ -150,7 +150,7 @@ def _compose(
                 while i < (n + 1) * tiles:
                     mean += partial[i]
                     i += 1
-                mean /= np.float32(size * size)
+                mean /= np.float32(np.int32(size * size))
             jitter = jitter_of(inputs.order, inputs.factor, inputs.grey, n)
             adjust(
                 planes,

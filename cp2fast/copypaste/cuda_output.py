@@ -55,8 +55,8 @@ def prepare_blur(taps: Any, radius: int, sigma: np.float32) -> None:
 @device
 def blur_down(planes: Any, taps: Any, radius: int, y: int, width: int, lines: Any) -> None:
     """Rows ``y`` to ``y + 2 radius`` of the planes, blurred to one, into the warp's line."""
-    warp = np.uint32(cuda.threadIdx.y)
-    for x in range(cuda.threadIdx.x, width, WARP):
+    warp, x = np.uint32(cuda.threadIdx.y), np.int64(cuda.threadIdx.x)
+    while x < width:
         red, green, blue = _ZERO, _ZERO, _ZERO
         i, last, at = np.uint64(0), np.uint64(2 * radius), np.uint64(y * SIDE + x)
         while i <= last:
@@ -66,6 +66,7 @@ def blur_down(planes: Any, taps: Any, radius: int, y: int, width: int, lines: An
             i, at = i + _NEXT, at + _BELOW
         column = np.uint32(x)
         lines[warp, 0, column], lines[warp, 1, column], lines[warp, 2, column] = red, green, blue
+        x += WARP
 
 
 @device

@@ -70,25 +70,41 @@ def shared_filters() -> tuple[Filter, Filter]:
 
 @device
 def prepare_filter(
-    filter_: Filter, length: int, size: int, start: int, count: int, mirror: bool
+    filter_: Filter,
+    length: int,
+    size: int,
+    start: int,
+    count: int,
+    mirror: bool,
+    white: np.float32,
 ) -> None:
-    """Fill in ``count`` outputs from ``start``; those beyond the view's edge repeat the edge."""
-    scale = np.float32(length) / np.float32(size)
+    """Fill in ``count`` outputs from ``start``; those beyond the view's edge repeat the edge.
+
+    What is ``white`` before is 1 after.
+    """
+    scale = _scale(length, size)
     support = max(scale, _ONE)
     step = _ONE / support
     for i in range(cuda.threadIdx.y * WARP + cuda.threadIdx.x, count, WARP * WARPS):
         place = min(max(start + i, 0), size - 1)
-        centre = (np.float32(size - 1 - place if mirror else place) + _HALF) * scale
-        first = max(int(centre - support + _HALF), 0)
-        last = min(int(centre + support + _HALF), length)
-        begin = (np.float32(first) + _HALF - centre) * step
+        place = size - 1 - place if mirror else place
+        centre = (np.float32(np.int32(place)) + _HALF) * scale
+        first = max(np.int32(centre - support + _HALF), 0)
+        last = min(np.int32(centre + support + _HALF), length)
+        begin = (np.float32(np.int32(first)) + _HALF - centre) * step
         total, distance, k = _ZERO, begin, first
         while k < last:
             total += _triangle(distance)
             distance, k = distance + step, k + 1
         at = np.uint32(i)
         filter_.first[at], filter_.last[at] = first, last
-        filter_.distance[at], filter_.gain[at] = begin, _ONE / total
+        filter_.distance[at], filter_.gain[at] = begin, _ONE / (total * white)
+
+
+@device
+def _scale(length: int, size: int) -> np.float32:
+    """Source pixels an output; what is cast to 32 bits here is converted at once, 64 in steps."""
+    return np.float32(np.int32(length)) / np.float32(np.int32(size))
 
 
 @device
@@ -114,24 +130,33 @@ def resize(
     """
     height, width = area.bottom - area.top, area.right - area.left
     cuda.syncthreads()  # the view before may still be read
-    prepare_filter(rows, crop.height, size, area.top, height, False)
-    prepare_filter(columns, crop.width, size, area.left, width, crop.mirror)
+    prepare_filter(rows, crop.height, size, area.top, height, False, _WHITE)
+    prepare_filter(columns, crop.width, size, area.left, width, crop.mirror, _ONE)
     cuda.syncthreads()
     begin = min(columns.first[0], columns.first[np.uint32(width - 1)])
     end = max(columns.last[0], columns.last[np.uint32(width - 1)])
-    row_step = _ONE / max(np.float32(crop.height) / np.float32(size), _ONE)
-    column_step = _ONE / max(np.float32(crop.width) / np.float32(size), _ONE)
+    row_step = _ONE / max(_scale(crop.height, size), _ONE)
+    column_step = _ONE / max(_scale(crop.width, size), _ONE)
     for group in range(0, height, WARPS):
         y = group + cuda.threadIdx.y
-        for chunk in range(begin, end, CHUNK):
-            stop = min(chunk + CHUNK, end)
+        for place in range(begin, end, CHUNK):
+            chunk, stop = np.int32(place), min(np.int32(place + CHUNK), end)
             if y < height:
                 _resize_down(crop, rows, row_step, y, chunk, stop, lines)
             sync_warp()
             if y < height:
-                gain = rows.gain[np.uint32(y)] / _WHITE
+                fresh = chunk == begin
                 _resize_across(
-                    columns, column_step, gain, y, width, chunk, stop, chunk == begin, lines, planes
+                    columns,
+                    column_step,
+                    rows.gain[np.uint32(y)],
+                    y,
+                    width,
+                    chunk,
+                    stop,
+                    fresh,
+                    lines,
+                    planes,
                 )
             sync_warp()
 
@@ -142,19 +167,21 @@ def _resize_down(
 ) -> None:
     """Source pixels from ``chunk`` to ``stop`` for row ``y`` into the warp's line."""
     row, warp = np.uint32(y), np.uint32(cuda.threadIdx.y)
-    first, taps, begin = rows.first[row], rows.last[row] - rows.first[row], rows.distance[row]
-    origin = crop.origin + first * crop.pitch + 3 * chunk
-    for x in range(cuda.threadIdx.x, stop - chunk, WARP):
+    first, last, begin = rows.first[row], rows.last[row], rows.distance[row]
+    x = chunk + cuda.threadIdx.x
+    start = crop.origin + first * crop.pitch + 3 * x
+    while x < stop:
         red, green, blue, distance = _ZERO, _ZERO, _ZERO, begin
-        at, k = origin + 3 * x, 0
-        while k < taps:
+        at, k = start, first
+        while k < last:
             weight = _triangle(distance)
             red += weight * np.float32(crop.pixels[at])
             green += weight * np.float32(crop.pixels[at + 1])
             blue += weight * np.float32(crop.pixels[at + 2])
             distance, at, k = distance + step, at + crop.pitch, k + 1
-        i = np.uint32(x)
+        i = np.uint32(x - chunk)
         lines[warp, 0, i], lines[warp, 1, i], lines[warp, 2, i] = red, green, blue
+        x, start = x + WARP, start + 3 * WARP
 
 
 @device
@@ -166,19 +193,18 @@ def _resize_across(
     width: int,
     chunk: int,
     stop: int,
-    is_first: bool,
+    fresh: bool,
     lines: Any,
     planes: Any,
 ) -> None:
-    """What the warp's line adds to row ``y`` of the planes."""
-    warp = np.uint32(cuda.threadIdx.y)
-    for x in range(cuda.threadIdx.x, width, WARP):
+    """What the warp's line adds to row ``y`` of the planes, or puts there if it is ``fresh``."""
+    warp, x = np.uint32(cuda.threadIdx.y), np.int64(cuda.threadIdx.x)
+    while x < width:
         i, at = np.uint32(x), np.uint32(y * SIDE + x)
-        first, last = columns.first[i], min(columns.last[i], stop)
-        red, green, blue, distance = _ZERO, _ZERO, _ZERO, columns.distance[i]
-        if first < chunk:
-            distance += np.float32(chunk - first) * step
-            first = chunk
+        first, last = max(columns.first[i], chunk), min(columns.last[i], stop)
+        skipped = np.float32(np.int32(first - columns.first[i]))
+        distance = columns.distance[i] + skipped * step
+        red, green, blue = _ZERO, _ZERO, _ZERO
         k, source = first, np.uint64(first - chunk)
         while k < last:
             weight = _triangle(distance)
@@ -188,6 +214,7 @@ def _resize_across(
             distance, source, k = distance + step, source + _NEXT, k + 1
         gain = row_gain * columns.gain[i]
         red, green, blue = gain * red, gain * green, gain * blue
-        if not is_first:
+        if not fresh:
             red, green, blue = red + planes[0, at], green + planes[1, at], blue + planes[2, at]
         planes[0, at], planes[1, at], planes[2, at] = red, green, blue
+        x += WARP
