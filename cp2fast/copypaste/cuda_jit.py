@@ -15,6 +15,8 @@ SIMULATED = bool(config.ENABLE_CUDASIM)
 # The simulator takes a second for a thousand pixels: there, small blocks make small views tell.
 WARP, WARPS = (4, 2) if SIMULATED else (32, 8)
 """Threads of a warp; warps of a block."""
+RESIDENTS = 4
+"""Blocks that share a multiprocessor: bounds a thread to 64 registers, which no kernel exceeds."""
 
 INTEGER = types.int64
 BYTES, WORDS, INTEGERS, LONGS, FLOATS = (
@@ -30,12 +32,10 @@ class Kernel:
     Attributes:
         body: a function of Python for numba.
         signature: numba's types of its arguments.
-        residents: blocks that a multiprocessor must hold at a time; it bounds their registers.
     """
 
     body: Callable[..., None]
     signature: tuple[Any, ...]
-    residents: int
 
 
 def to_ptx(kernel: Kernel, capability: tuple[int, int]) -> str:
@@ -46,7 +46,7 @@ def to_ptx(kernel: Kernel, capability: tuple[int, int]) -> str:
         device=False,
         abi="numba",
         cc=capability,
-        launch_bounds=(WARP * WARPS, kernel.residents),
+        launch_bounds=(WARP * WARPS, RESIDENTS),
     )[0]
     return ptx
 

@@ -180,7 +180,5 @@ def _crop_of(inputs: Inputs, n: int) -> Crop:
     return Crop(inputs.pixels, origin, pitch, height, width, inputs.flip[n] != 0)
 
 
-mean_luma = Kernel(_mean_luma, (_INPUTS, INTEGER, INTEGER, FLOATS), residents=3)
-compose = Kernel(
-    _compose, (_INPUTS, INTEGER, INTEGER, FLOATS, INTEGER, _OUTPUT, _OUTPUT), residents=3
-)
+mean_luma = Kernel(_mean_luma, (_INPUTS, INTEGER, INTEGER, FLOATS))
+compose = Kernel(_compose, (_INPUTS, INTEGER, INTEGER, FLOATS, INTEGER, _OUTPUT, _OUTPUT))

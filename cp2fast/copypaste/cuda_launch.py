@@ -40,13 +40,13 @@ def launch(kernel: Kernel, blocks: int, device: torch.device, *arguments: Any) -
     flat = [x for item in arguments for x in (item if isinstance(item, tuple) else (item,))]
     with torch.cuda.device(device):
         stream = Stream.from_handle(torch.cuda.current_stream().cuda_stream)
-        loaded = _load(kernel, torch.cuda.get_device_capability())
+        loaded = load(kernel, torch.cuda.get_device_capability())
         launch_kernel(stream, LaunchConfig(grid=blocks, block=(WARP, WARPS)), loaded, *flat)
 
 
 @functools.cache
-def _load(kernel: Kernel, capability: tuple[int, int]) -> Any:
-    """The kernel compiled and loaded, for every GPU of one compute capability."""
+def load(kernel: Kernel, capability: tuple[int, int]) -> Any:
+    """Compile and load a kernel, once for all GPUs of a compute capability (major, minor)."""
     from cuda.core import Program, ProgramOptions
 
     ptx = to_ptx(kernel, capability)

@@ -12,6 +12,9 @@ import torch
 from hypothesis import given, settings
 
 from cp2fast.batch import RaggedBatch
+from cp2fast.copypaste.cuda_jit import RESIDENTS, WARP, WARPS
+from cp2fast.copypaste.cuda_kernel import compose, mean_luma
+from cp2fast.copypaste.cuda_launch import load
 from cp2fast.copypaste.draw import draw
 from cp2fast.copypaste.op import copy_paste
 from cp2fast.copypaste.parameters import Parameters
@@ -21,8 +24,8 @@ from tests.copypaste.cases import Composed, arguments, assert_same_bits, photo
 HERE = Path(__file__).parent
 SHARED_MEMORY = 48 * 1024
 """Bytes that a block may have on any card without asking."""
-REGISTERS = 64 * 1024
-"""Of a multiprocessor."""
+REGISTERS, THREADS = 64 * 1024, 4 * 256
+"""Of a multiprocessor; and the threads that are to share it."""
 
 
 def run(script: str, **environment: str) -> str:
@@ -67,7 +70,7 @@ def test_a_kernel_takes_addresses_and_whole_numbers_alone(ptx: list[str]) -> Non
 
 
 @pytest.mark.skipif(not shutil.which("ptxas"), reason="needs ptxas, of the CUDA toolkit")
-def test_three_blocks_share_a_multiprocessor_with_all_of_their_registers(ptx, tmp_path) -> None:
+def test_four_blocks_share_a_multiprocessor_with_all_of_their_registers(ptx, tmp_path) -> None:
     for kernel in ptx:
         source = tmp_path / "kernel.ptx"
         # Any assembler since CUDA 13.0 will do: nothing newer than that is in the code.
@@ -75,7 +78,9 @@ def test_three_blocks_share_a_multiprocessor_with_all_of_their_registers(ptx, tm
         assembler = ["ptxas", "-v", "-arch=sm_90", source, "-o", tmp_path / "kernel.cubin"]
         report = subprocess.run(assembler, capture_output=True, text=True, check=True).stderr
         assert "0 bytes spill stores, 0 bytes spill loads" in report
-        assert int(re.findall(r"Used (\d+) registers", report)[0]) <= REGISTERS // (3 * 256)
+        assert int(re.findall(r"Used (\d+) registers", report)[0]) <= REGISTERS // (
+            3 * WARP * WARPS
+        )
 
 
 def on_gpu(batch: RaggedBatch, parameters: Parameters, size: int, dtype=torch.float32) -> Composed:
@@ -87,6 +92,14 @@ def on_gpu(batch: RaggedBatch, parameters: Parameters, size: int, dtype=torch.fl
 def batch() -> RaggedBatch:
     sides = [(97, 130), (240, 61), (33, 33), (150, 400), (12, 300), (260, 255), (1, 1), (64, 80)]
     return RaggedBatch.pack([photo(*s, seed=i) for i, s in enumerate(sides)], range(len(sides)))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kernel", [mean_luma, compose])
+def test_the_kernels_on_the_card_spill_no_register_and_run_four_at_a_time(kernel) -> None:
+    loaded = load(kernel, torch.cuda.get_device_capability())
+    assert loaded.attributes[0].local_size_bytes == 0
+    assert loaded.occupancy.max_active_blocks_per_multiprocessor(WARP * WARPS, 0) >= RESIDENTS
 
 
 @pytest.mark.gpu
