@@ -1,7 +1,8 @@
 """Crop and resize in a block's shared memory: Pillow's antialiased bilinear filter, in float32.
 
-A warp makes a row at a time; ``lane`` is a thread's place in its warp. Loops with a barrier take as
-many turns for every thread of a block, so that all of them reach it.
+A warp makes a row at a time. Loops with a barrier take as many turns for every thread of a block,
+so that all of them reach it. The inner loops say ``while``: numba's ``range`` keeps a second count
+in 64 bits, of which the compiler does not rid them.
 """
 
 from __future__ import annotations
@@ -89,10 +90,10 @@ def prepare_filter(
         place = min(max(start + i, 0), size - 1)
         place = size - 1 - place if mirror else place
         centre = (np.float32(np.int32(place)) + _HALF) * scale
-        first = max(np.int32(centre - support + _HALF), 0)
-        last = min(np.int32(centre + support + _HALF), length)
-        begin = (np.float32(np.int32(first)) + _HALF - centre) * step
-        total, distance, k = _ZERO, begin, first
+        first = np.int32(max(centre - support + _HALF, _ZERO))
+        last = min(np.int32(centre + support + _HALF), np.int32(length))
+        begin = (np.float32(first) + _HALF - centre) * step
+        total, distance, k = _ZERO, begin, int(first)
         while k < last:
             total += _triangle(distance)
             distance, k = distance + step, k + 1
