@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import warnings
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Literal
@@ -16,27 +18,27 @@ Implementation = Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]]
 
 def available_backends() -> dict[str, str | None]:
     """Each backend and what is wrong with it here, with the fix; None if it works."""
-    return {"reference": _kornia_problem(), "cpu": None, "cuda": _cuda_problem()}
+    return {backend: problem() for backend, problem in _PROBLEMS.items()}
 
 
 def implementation(backend: str, device: torch.device) -> Implementation:
     """The function behind a backend.
 
     Args:
-        backend: ``auto`` is ``cpu`` on the CPU and, on a GPU, ``cuda`` where it works.
+        backend: ``auto`` is ``cpu`` on the CPU and, on a GPU, ``cuda`` where it works; where it
+            does not, a warning says why, and ``reference`` takes its place.
         device: of the tensors.
 
     Raises:
         ValueError: no such backend, not for this device, or not working here.
     """
     if backend == "auto":
-        on_cuda = device.type == "cuda" and _cuda_problem() is None
-        backend = "cpu" if device.type == "cpu" else "cuda" if on_cuda else "reference"
-    if backend not in ("reference", "cpu", "cuda"):
+        backend = _fastest_on(device.type)
+    if backend not in _PROBLEMS:
         raise ValueError(f"backend must be auto, reference, cpu or cuda: '{backend}'")
     if backend != "reference" and backend != device.type:
         raise ValueError(f"backend '{backend}' takes tensors on {backend}, not on {device}")
-    problem = available_backends()[backend]
+    problem = _PROBLEMS[backend]()
     if problem:
         raise ValueError(f"backend '{backend}': {problem}")
     # Imported here: each brings a library that the others do without.
@@ -53,15 +55,40 @@ def implementation(backend: str, device: torch.device) -> Implementation:
     return copy_paste_reference
 
 
+@functools.cache
+def _fastest_on(device_type: str) -> str:
+    """What ``auto`` takes; kept, so that a warning comes once."""
+    if device_type == "cpu":
+        return "cpu"
+    problem = _cuda_problem() if device_type == "cuda" else f"no kernels for '{device_type}'"
+    if problem is None:
+        return "cuda"
+    warnings.warn(f"copy-paste runs its slow reference: {problem}", stacklevel=3)
+    return "reference"
+
+
+@functools.cache
 def _kornia_problem() -> str | None:
     return None if find_spec("kornia") else "kornia is not installed: pip install kornia"
 
 
+@functools.cache
 def _cuda_problem() -> str | None:
     if not torch.cuda.is_available():
         return "torch sees no CUDA GPU: check the driver with nvidia-smi"
     from numba import cuda
 
-    if not cuda.is_available():
+    try:
+        available = cuda.is_available()
+    except RuntimeError:  # of cuda-pathfinder, which looks for the toolkit's libraries
+        return "numba-cuda finds no libNVVM: pip install 'numba-cuda[cu13]'"
+    if not available:
         return "numba finds no CUDA driver or toolkit: pip install 'numba-cuda[cu13]'"
     return None
+
+
+_PROBLEMS: dict[str, Callable[[], str | None]] = {
+    "reference": _kornia_problem,
+    "cpu": lambda: None,
+    "cuda": _cuda_problem,
+}
