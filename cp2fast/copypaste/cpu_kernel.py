@@ -14,10 +14,19 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cp2fast.copypaste import cpu_colour, cpu_jit, cpu_output, cpu_resize, pixel
-from cp2fast.copypaste.cpu_colour import jitter, linear_gain, make_grey, row_of, view_luma
+from cp2fast.copypaste import (
+    cpu_colour,
+    cpu_jit,
+    cpu_output,
+    cpu_planes,
+    cpu_resize,
+    cpu_simd,
+    pixel,
+)
+from cp2fast.copypaste.cpu_colour import jitter, linear_gain, make_grey, view_luma
 from cp2fast.copypaste.cpu_jit import jit, keep_compiled
 from cp2fast.copypaste.cpu_output import blur_filter, blur_row, store
+from cp2fast.copypaste.cpu_planes import row_of
 from cp2fast.copypaste.cpu_resize import Crop, crop_luma, most_taps, resize, resize_filter
 from cp2fast.copypaste.parameters import CONTRAST
 
@@ -47,7 +56,8 @@ class Workspace(NamedTuple):
 
     Attributes:
         planes: ``[3, S, S]``, the view before its blur.
-        line: a row of the crop, interleaved, between the vertical and the horizontal resize.
+        line: a row of the crop, interleaved, between the vertical and the horizontal resize, and
+            one float that the last pixel's register takes along.
         totals: what each row or column of the crop weighs.
         weights_y: the vertical filter; and start_y, int64 ``[S]``.
         start_y: see weights_y.
@@ -86,7 +96,7 @@ class Workspace(NamedTuple):
         taps = most_taps(crop, size)
         return Workspace(
             planes=floats(3, size, size),
-            line=floats(3 * crop),
+            line=floats(3 * crop + 1),
             totals=floats(crop),
             weights_y=floats(size * taps),
             start_y=integers(size),
@@ -233,5 +243,8 @@ def _finish(
 
 keep_compiled(
     compose,
-    [str(m.__file__) for m in (pixel, cpu_jit, cpu_resize, cpu_colour, cpu_output)],
+    [
+        str(module.__file__)
+        for module in (pixel, cpu_jit, cpu_simd, cpu_planes, cpu_resize, cpu_colour, cpu_output)
+    ],
 )
