@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from cp2fast.copypaste import pixel
 from cp2fast.copypaste.cpu_jit import jit
 from cp2fast.copypaste.cpu_planes import row_of
-from cp2fast.copypaste.cpu_simd import add_weighted, first_three, no_lanes
+from cp2fast.copypaste.cpu_simd import add_pixel, black, red_green_blue
 
 _Floats = NDArray[np.float32]
 _Integers = NDArray[np.int64]
@@ -88,13 +88,13 @@ def _horizontal(taps: int | None) -> Any:
         count = len(weights) // len(start) if taps is None else taps
         tap = np.uint64(0)
         for x in range(len(start)):
-            colour = no_lanes()
+            colour = black()
             sample = np.uint64(3 * start[x])
             for _ in range(count):
-                colour = add_weighted(colour, weights[tap], line, sample)
+                colour = add_pixel(colour, weights[tap], line, sample)
                 tap += _1
                 sample += _3
-            red[x], green[x], blue[x] = first_three(colour)
+            red[x], green[x], blue[x] = red_green_blue(colour)
 
     return weigh
 
