@@ -37,7 +37,7 @@ class _LanesModel(PrimitiveModel):  # type: ignore[misc]  # numba is untyped
         super().__init__(manager, kind, kind.vector)
 
 
-@intrinsic  # type: ignore[misc]  # numba is untyped
+@intrinsic  # type: ignore[untyped-decorator]  # numba is untyped
 def black(typing_context: Any) -> Any:
     """``black()``: four zeros."""
 
@@ -47,7 +47,7 @@ def black(typing_context: Any) -> Any:
     return _PIXEL(), generate
 
 
-@intrinsic  # type: ignore[misc]  # numba is untyped
+@intrinsic  # type: ignore[untyped-decorator]  # numba is untyped
 def add_pixel(typing_context: Any, total: Any, weight: Any, values: Any, first: Any) -> Any:
     """``add_pixel(total, weight, values, first)``: plus weight * the four values there."""
 
@@ -61,7 +61,7 @@ def add_pixel(typing_context: Any, total: Any, weight: Any, values: Any, first: 
     return _PIXEL(_PIXEL, types.float32, values, types.uint64), generate
 
 
-@intrinsic  # type: ignore[misc]  # numba is untyped
+@intrinsic  # type: ignore[untyped-decorator]  # numba is untyped
 def red_green_blue(typing_context: Any, pixel: Any) -> Any:
     """``red_green_blue(pixel)``: a tuple of the first three lanes."""
 
@@ -72,7 +72,7 @@ def red_green_blue(typing_context: Any, pixel: Any) -> Any:
     return types.UniTuple(types.float32, 3)(_PIXEL), generate
 
 
-@intrinsic  # type: ignore[misc]  # numba is untyped
+@intrinsic  # type: ignore[untyped-decorator]  # numba is untyped
 def stretch(typing_context: Any, weight: Any, values: Any, first: Any) -> Any:
     """``stretch(weight, values, first)``: weight * the ``WIDE`` values at ``first``."""
 
@@ -84,7 +84,7 @@ def stretch(typing_context: Any, weight: Any, values: Any, first: Any) -> Any:
     return _STRETCH(types.float32, values, types.uint64), generate
 
 
-@intrinsic  # type: ignore[misc]  # numba is untyped
+@intrinsic  # type: ignore[untyped-decorator]  # numba is untyped
 def add_pair(
     typing_context: Any, total: Any, weight: Any, values: Any, before: Any, after: Any
 ) -> Any:
@@ -104,7 +104,7 @@ def add_pair(
     return _STRETCH(_STRETCH, types.float32, values, types.uint64, types.uint64), generate
 
 
-@intrinsic  # type: ignore[misc]  # numba is untyped
+@intrinsic  # type: ignore[untyped-decorator]  # numba is untyped
 def put(typing_context: Any, values: Any, first: Any, lanes: Any) -> Any:
     """``put(values, first, stretch)``: write all lanes at ``first``."""
 
