@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from cp2fast.copypaste import pixel
 from cp2fast.copypaste.cpu_jit import jit
+from cp2fast.copypaste.cpu_planes import row_of
 from cp2fast.copypaste.parameters import BRIGHTNESS, CONTRAST, HUE, SATURATION
 
 _Floats = NDArray[np.float32]
@@ -16,12 +17,6 @@ _ZERO, _ONE = np.float32(0), np.float32(1)
 
 _luma, _blend = jit(pixel.luma), jit(pixel.blend)
 _wrap_turns, _shift_hue = jit(pixel.wrap_turns), jit(pixel.shift_hue)
-
-
-@jit
-def row_of(planes: _Floats, y: int, left: int, right: int) -> tuple[_Floats, _Floats, _Floats]:
-    """Part of a row: red, green and blue."""
-    return planes[0, y, left:right], planes[1, y, left:right], planes[2, y, left:right]
 
 
 @jit

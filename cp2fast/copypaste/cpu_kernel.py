@@ -14,11 +14,21 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cp2fast.copypaste import cpu_colour, cpu_jit, cpu_output, cpu_resize, pixel
-from cp2fast.copypaste.cpu_colour import jitter, linear_gain, make_grey, row_of, view_luma
+from cp2fast.copypaste import (
+    cpu_colour,
+    cpu_jit,
+    cpu_output,
+    cpu_planes,
+    cpu_resize,
+    cpu_simd,
+    pixel,
+)
+from cp2fast.copypaste.cpu_colour import jitter, linear_gain, make_grey, view_luma
 from cp2fast.copypaste.cpu_jit import jit, keep_compiled
 from cp2fast.copypaste.cpu_output import blur_filter, blur_row, store
+from cp2fast.copypaste.cpu_planes import row_of
 from cp2fast.copypaste.cpu_resize import Crop, crop_luma, most_taps, resize, resize_filter
+from cp2fast.copypaste.cpu_simd import WIDE
 from cp2fast.copypaste.parameters import CONTRAST
 
 _Floats = NDArray[np.float32]
@@ -47,20 +57,24 @@ class Workspace(NamedTuple):
 
     Attributes:
         planes: ``[3, S, S]``, the view before its blur.
-        line: a row of the crop, interleaved, between the vertical and the horizontal resize.
+        flat: ``[3 S S + WIDE]``, the same memory and what the last register takes along.
+        line: a row of the crop, interleaved, between the vertical and the horizontal resize, and
+            one float that the last pixel's register takes along.
         totals: what each row or column of the crop weighs.
         weights_y: the vertical filter; and start_y, int64 ``[S]``.
         start_y: see weights_y.
         weights_x: the horizontal filter; and start_x, int64 ``[S]``.
         start_x: see weights_x.
         half: the centre and one side of the blur's filter.
-        padded: ``[S + 2 radius]``, a row between the vertical and the horizontal blur.
-        blurred: ``[3, 1, S]``, a row after both.
+        reach: uint64 ``[2, radius + 1]``, where the rows above and below a blurred one begin.
+        padded: ``[S + 2 radius + WIDE]``, a row between the vertical and the horizontal blur.
+        blurred: ``[3, S + WIDE]``, a row after both.
         row: ``[3 S]``, a row before it is rounded to 16 bits.
         cover: int64 ``[4, 4]``, rectangles of the view: top, left, bottom, right.
     """
 
     planes: _Floats
+    flat: _Floats
     line: _Floats
     totals: _Floats
     weights_y: _Floats
@@ -68,6 +82,7 @@ class Workspace(NamedTuple):
     weights_x: _Floats
     start_x: _Integers
     half: _Floats
+    reach: NDArray[np.uint64]
     padded: _Floats
     blurred: _Floats
     row: _Floats
@@ -84,17 +99,20 @@ class Workspace(NamedTuple):
             return np.empty(shape, np.int64)
 
         taps = most_taps(crop, size)
+        flat = floats(3 * size * size + WIDE)
         return Workspace(
-            planes=floats(3, size, size),
-            line=floats(3 * crop),
+            planes=flat[: 3 * size * size].reshape(3, size, size),
+            flat=flat,
+            line=floats(3 * crop + 1),
             totals=floats(crop),
             weights_y=floats(size * taps),
             start_y=integers(size),
             weights_x=floats(size * taps),
             start_x=integers(size),
             half=floats(radius + 1),
-            padded=floats(size + 2 * radius),
-            blurred=floats(3, 1, size),
+            reach=np.empty((2, radius + 1), np.uint64),
+            padded=floats(size + 2 * radius + WIDE),
+            blurred=floats(3, size + WIDE),
             row=floats(3 * size),
             cover=integers(4, 4),
         )
@@ -222,9 +240,9 @@ def _finish(
     pixel_bytes = len(out) // (size * size)
     for y in range(top, bottom):
         if len(half) > 1:
-            for c in range(3):
-                blur_row(planes[c], y, left, right, half, w.padded, w.blurred[c, 0])
-            red, green, blue = row_of(w.blurred, 0, 0, right - left)
+            blur_row(w.flat, y, left, right, half, w.reach, w.padded, w.blurred)
+            length = right - left
+            red, green, blue = w.blurred[0, :length], w.blurred[1, :length], w.blurred[2, :length]
         else:
             red, green, blue = row_of(planes, y, left, right)
         begin, end = (y * size + left) * pixel_bytes, (y * size + right) * pixel_bytes
@@ -233,5 +251,8 @@ def _finish(
 
 keep_compiled(
     compose,
-    [str(m.__file__) for m in (pixel, cpu_jit, cpu_resize, cpu_colour, cpu_output)],
+    [
+        str(module.__file__)
+        for module in (pixel, cpu_jit, cpu_simd, cpu_planes, cpu_resize, cpu_colour, cpu_output)
+    ],
 )

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from cp2fast.copypaste import pixel
 from cp2fast.copypaste.cpu_jit import jit
+from cp2fast.copypaste.cpu_simd import WIDE, add_pair, put, stretch
 from cp2fast.copypaste.pixel import IMAGENET_MEAN, IMAGENET_STD
 
 FLOAT32, BFLOAT16, FLOAT16 = range(3)
@@ -14,7 +15,7 @@ FLOAT32, BFLOAT16, FLOAT16 = range(3)
 
 _Floats = NDArray[np.float32]
 
-_ZERO = np.float32(0)
+_1 = np.uint64(1)
 _MEAN_RED, _MEAN_GREEN, _MEAN_BLUE = IMAGENET_MEAN
 _STD_RED, _STD_GREEN, _STD_BLUE = IMAGENET_STD
 
@@ -36,35 +37,53 @@ def blur_filter(sigma: np.float32, taps: _Floats) -> _Floats:
 
 @jit
 def blur_row(
-    plane: _Floats, y: int, left: int, right: int, half: _Floats, padded: _Floats, out: _Floats
+    planes: _Floats,
+    y: int,
+    left: int,
+    right: int,
+    half: _Floats,
+    reach: NDArray[np.uint64],
+    padded: _Floats,
+    out: _Floats,
 ) -> None:
-    """Row ``y`` of the blurred plane ``[S, S]``, from column ``left`` to ``right``.
+    """Row ``y`` of the blurred ``planes``, from column ``left`` to ``right``, into ``out``.
 
-    Vertically into ``padded``, scratch ``[S + 2 radius]``, then horizontally; edge pixels are
-    repeated.
+    Vertically into ``padded``, then horizontally; edge pixels are repeated.
+
+    Args:
+        planes: float32 ``[3 S S + WIDE]``.
+        y: from 0 to S - 1.
+        left: from 0.
+        right: to S.
+        half: the blur's filter, its centre and one side.
+        reach: scratch ``[2, radius + 1]``.
+        padded: scratch ``[S + 2 radius + WIDE]``.
+        out: ``[3, S + WIDE]``.
     """
-    size, radius, length = len(plane), len(half) - 1, right - left
+    size, radius, length = out.shape[1] - WIDE, len(half) - 1, right - left
     begin, end = max(left - radius, 0), min(right + radius, size)
     first, last = begin - (left - radius), end - (left - radius)
-    vertical, row = padded[first:last], plane[y, begin:end]
-    for x in range(len(vertical)):
-        vertical[x] = half[0] * row[x]
-    for i in range(1, radius + 1):
-        above, below = plane[max(y - i, 0), begin:end], plane[min(y + i, size - 1), begin:end]
-        _add_pair(vertical, half[i], above, below)
-    padded[:first] = padded[first]
-    padded[last : length + 2 * radius] = padded[last - 1]
-    row = padded[radius : radius + length]
-    for x in range(length):
-        out[x] = half[0] * row[x]
-    for i in range(1, radius + 1):
-        _add_pair(out[:length], half[i], padded[radius - i :], padded[radius + i :])
-
-
-@jit
-def _add_pair(out: _Floats, weight: np.float32, before: _Floats, after: _Floats) -> None:
-    for x in range(len(out)):
-        out[x] += weight * (before[x] + after[x])
+    for i in range(1, len(half)):
+        reach[0, i], reach[1, i] = max(y - i, 0) * size, min(y + i, size - 1) * size
+    for c in range(3):
+        at = c * size * size + begin
+        for x in range(0, end - begin, WIDE):
+            column = np.uint64(at + x)
+            total = stretch(half[0], planes, column + np.uint64(y * size))
+            for i in range(1, len(half)):
+                total = add_pair(total, half[i], planes, column + reach[0, i], column + reach[1, i])
+            put(padded, np.uint64(first + x), total)
+        padded[:first] = padded[first]
+        padded[last : length + 2 * radius] = padded[last - 1]
+        for x in range(0, length, WIDE):
+            centre = np.uint64(x + radius)
+            total = stretch(half[0], padded, centre)
+            before = after = centre
+            for i in range(1, len(half)):
+                before -= _1
+                after += _1
+                total = add_pair(total, half[i], padded, before, after)
+            put(out[c], np.uint64(x), total)
 
 
 @jit

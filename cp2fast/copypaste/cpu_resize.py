@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cp2fast.copypaste import pixel
 from cp2fast.copypaste.cpu_jit import jit
+from cp2fast.copypaste.cpu_planes import row_of
+from cp2fast.copypaste.cpu_simd import add_pixel, black, red_green_blue
 
 _Floats = NDArray[np.float32]
 _Integers = NDArray[np.int64]
 
 _ZERO, _HALF, _ONE, _WHITE = (np.float32(x) for x in (0, 0.5, 1, 255))
-# An index that cannot be negative spares numba's check for it in the innermost loop.
-_1, _2, _3 = (np.uint64(x) for x in (1, 2, 3))
+# An unsigned index spares numba's check for negative ones in the innermost loop.
+_1, _3 = np.uint64(1), np.uint64(3)
 
 _triangle, _luma = jit(pixel.triangle), jit(pixel.luma)
 
@@ -71,6 +73,35 @@ def most_taps(length: int, size: int) -> int:
     return -(-2 * max(length, size) // size) + 1
 
 
+def _horizontal(taps: int | None) -> Any:
+    """A row's horizontal resize by filters of ``taps``, any if None; fewer are then unrolled."""
+
+    @jit
+    def weigh(
+        line: _Floats,
+        start: _Integers,
+        weights: _Floats,
+        red: _Floats,
+        green: _Floats,
+        blue: _Floats,
+    ) -> None:
+        count = len(weights) // len(start) if taps is None else taps
+        tap = np.uint64(0)
+        for x in range(len(start)):
+            colour = black()
+            sample = np.uint64(3 * start[x])
+            for _ in range(count):
+                colour = add_pixel(colour, weights[tap], line, sample)
+                tap += _1
+                sample += _3
+            red[x], green[x], blue[x] = red_green_blue(colour)
+
+    return weigh
+
+
+_weigh_2, _weigh_3, _weigh_4, _weigh_5, _weigh_any = map(_horizontal, (2, 3, 4, 5, None))
+
+
 @jit
 def resize(
     crop: Crop, rows: Filter, columns: Filter, rectangle: _Integers, line: _Floats, planes: _Floats
@@ -82,30 +113,33 @@ def resize(
     top, left, bottom, right = rectangle
     if left >= right:
         return
-    begin = min(columns.start[left], columns.start[right - 1])
-    end = max(columns.start[left], columns.start[right - 1]) + columns.weights.shape[1]
-    line = line[: 3 * (end - begin)]
+    taps = columns.weights.shape[1]
+    start = columns.start[left:right]
+    weights = columns.weights[left:right].reshape(len(start) * taps)
+    begin, end = 3 * min(start[0], start[-1]), 3 * (max(start[0], start[-1]) + taps)
+    needed = line[begin:end]
     for y in range(top, bottom):
         for k in range(rows.weights.shape[1]):
             weight = rows.weights[y, k] / _WHITE
-            at = crop.origin + (rows.start[y] + k) * crop.pitch + 3 * begin
-            source = crop.pixels[at : at + len(line)]
+            at = crop.origin + (rows.start[y] + k) * crop.pitch
+            source = crop.pixels[at + begin : at + end]
             if k == 0:
-                for i in range(len(line)):
-                    line[i] = weight * np.float32(source[i])
+                for i in range(len(needed)):
+                    needed[i] = weight * np.float32(source[i])
             else:
-                for i in range(len(line)):
-                    line[i] += weight * np.float32(source[i])
-        for x in range(left, right):
-            red, green, blue = _ZERO, _ZERO, _ZERO
-            sample = np.uint64(3 * (columns.start[x] - begin))
-            for k in range(columns.weights.shape[1]):
-                weight = columns.weights[x, k]
-                red += weight * line[sample]
-                green += weight * line[sample + _1]
-                blue += weight * line[sample + _2]
-                sample += _3
-            planes[0, y, x], planes[1, y, x], planes[2, y, x] = red, green, blue
+                for i in range(len(needed)):
+                    needed[i] += weight * np.float32(source[i])
+        red, green, blue = row_of(planes, y, left, right)
+        if taps == 2:
+            _weigh_2(line, start, weights, red, green, blue)
+        elif taps == 3:
+            _weigh_3(line, start, weights, red, green, blue)
+        elif taps == 4:
+            _weigh_4(line, start, weights, red, green, blue)
+        elif taps == 5:
+            _weigh_5(line, start, weights, red, green, blue)
+        else:
+            _weigh_any(line, start, weights, red, green, blue)
 
 
 @jit
