@@ -67,7 +67,6 @@ def _fastest_on(device_type: str) -> str:
     return "reference"
 
 
-@functools.cache
 def _kornia_problem() -> str | None:
     return None if find_spec("kornia") else "kornia is not installed: pip install kornia"
 

@@ -107,8 +107,8 @@ def test_weights_without_a_head_are_refused(settings: PretrainSettings, tmp_path
     assert not (tmp_path / "maps.png").exists()
 
 
-def test_bad_input_is_one_line_and_exit_code_2() -> None:
-    done = cp2fast("preview", "r50", "data.root=nowhere")
+def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    done = cp2fast("preview", "r50", "data.root=nowhere", "--out", tmp_path / "preview.png")
     assert done.returncode == 2
     [line] = done.stderr.splitlines()
     assert "nowhere" in line
