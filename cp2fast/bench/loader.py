@@ -107,6 +107,7 @@ def bench_loader(
             "device": str(device),
             "rounds": rounds,
             "seconds": seconds,
+            "seed": _SEED,
         },
         measured,
         ceilings=found,

@@ -237,4 +237,5 @@ def _settings(
         "threads": torch.get_num_threads(),
         "rounds": rounds,
         "seconds": seconds,
+        "seed": settings.train.seed,
     }

@@ -34,7 +34,9 @@ def instance_loss(
     Returns:
         The mean loss, and the logits ``[B, 1 + K]`` with the positive first, without gradient.
     """
-    loss, logits = _InfoNCE.apply(query_BC, key_BC, queue_CK, temperature)
+    loss, logits = _InfoNCE.apply(  # type: ignore[no-untyped-call, unused-ignore]
+        query_BC, key_BC, queue_CK, temperature
+    )
     return loss, logits
 
 

@@ -46,6 +46,7 @@ def test_everything_is_measured_shown_kept_drawn_and_compared(photos, tmp_path) 
     assert set(result["stages"]) == {"read", "decode", "augment", "model"}
     assert all(row["images_per_second"] > 0 for row in result["results"])
     assert result["versions"]["commit"]
+    assert all(report["settings"]["seed"] == 0 for report in result["reports"])
     with Image.open(chart) as image:
         assert image.format == "PNG"
 

@@ -27,7 +27,7 @@ def trainer(network: CP2, lr: float) -> Callable[[CopyPasteBatch], Tensor]:
         network: taken over and changed: its dilated convolutions become plain, its memory NCHW.
         lr: of SGD with momentum 0.9 and weight decay 1e-4.
     """
-    network.to(memory_format=torch.contiguous_format)
+    network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload, unused-ignore]
     for module in network.modules():
         if isinstance(module, DilatedConv2d):
             module.eval()  # the plain convolution
