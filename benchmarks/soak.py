@@ -10,6 +10,7 @@ the file; the exit code is 1 if a source is not flat.
 """
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -34,8 +35,9 @@ from cp2fast.data.source import available_sources, choose_source, open_source
 EPOCHS, BATCH_SIZE = 20, 64
 SETTLED, ALLOWED = 3, 0.02
 """From this epoch to the last, the trend may be this share of the mean."""
-PAUSE = 0.5
-"""Seconds for the batches in the making to be made, so that every reading holds as many."""
+PAUSE, STEADY = 1.0, 1.0
+"""Seconds between two readings, and MiB by which they may differ once the batches in the making are
+made: so every epoch's reading holds as many."""
 
 
 def main() -> None:
@@ -92,8 +94,16 @@ def soak(root: Path, source: str) -> None:
         for step, batch in enumerate(batches, 1):
             int(batch.pixels[-1])  # the batch is there and can be read
             if step % per_epoch == 0 and step <= EPOCHS * per_epoch:
-                time.sleep(PAUSE)
-                print(f"{_resident(os.getpid()):.1f}", flush=True)
+                print(f"{_settled():.1f}", flush=True)
+
+
+def _settled() -> float:
+    """MiB of this process and its workers, once that no longer changes."""
+    before, now = math.inf, _resident(os.getpid())
+    while abs(now - before) > STEADY:
+        time.sleep(PAUSE)
+        before, now = now, _resident(os.getpid())
+    return now
 
 
 def _resident(pid: int) -> float:

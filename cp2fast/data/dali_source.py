@@ -3,19 +3,19 @@
     plan -> threads: read, look at the header -> DALI: decode -> RaggedBatch
                      `-- decode what is no common JPEG ---------^
 
-DALI decodes plain JPEG, several images at once, and its output is one buffer that becomes the
-batch as it is. Everything else (PNG, WebP, CMYK, suspicious JPEG) goes round it by
-``decode_image``, so every source gives the same pixels. An image on which DALI fails costs its
-pipeline: that batch is decoded round it too, and a new pipeline goes on with the next one.
+DALI decodes plain JPEG, several images at once, into one buffer that is copied into the batch.
+Everything else (PNG, WebP, CMYK, suspicious JPEG) goes round it by ``decode_image``, so every
+source gives the same pixels. An image on which DALI fails costs its pipeline: that batch is decoded
+round it too, and a new pipeline goes on with the next one.
 """
 
 from __future__ import annotations
 
 import io
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -23,14 +23,16 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torch.utils.dlpack import from_dlpack
 
 from cp2fast.batch import RaggedBatch
+from cp2fast.buffers import Buffers
 from cp2fast.data import jpeg
 from cp2fast.data.bad_images import BadImages
+from cp2fast.data.dali_batch import Batch, Place, pack
 from cp2fast.data.decode import BadImage, check_jpeg, decode_image, read_image
+from cp2fast.data.heap import share_heaps, trim_heaps
 from cp2fast.data.images import ImageSet
-from cp2fast.data.loading import Decoded, Loaded, deliver, load
+from cp2fast.data.loading import Decoded, deliver, load
 from cp2fast.errors import UserError
 
 _DEPTH = 2
@@ -39,9 +41,9 @@ _FEWEST_READERS = 4
 _MAX_UNEXPLAINED = 3
 _HARDWARE_SHARE = 0.9
 """Of the images that the GPU's JPEG engine takes where there is one; CUDA cores take the rest."""
-
-_Place = Loaded[bytes | Tensor]
-_Batch = list[_Place]
+_POOLED = "1M"
+"""Host memory from this size on is DALI's own pool's. By default only from 32 MB on, and buffers of
+ever other sizes would leave the C library's heaps in pieces, growing for many epochs."""
 
 
 def open_dali(
@@ -69,12 +71,13 @@ def open_dali(
         UserError: too many bad images, or DALI fails where nothing is wrong with the images.
     """
     threads = max(1, threads)
+    share_heaps()
     files = _Files(images, max_pixels)
     pool = ThreadPoolExecutor(max(_FEWEST_READERS, threads), "cp2fast-read")
 
     def submit(
         numbers: Sequence[int], read: Callable[[int], bytes | Tensor]
-    ) -> list[Future[_Place]]:
+    ) -> list[Future[Place]]:
         return [pool.submit(load, number, read, seed, len(images)) for number in numbers]
 
     try:
@@ -87,6 +90,7 @@ def open_dali(
             gpu,
         ):
             yield deliver(decoded, images, bad)
+            trim_heaps()
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -125,13 +129,13 @@ class _Files:
 
 
 def _decode(
-    batches: Iterator[_Batch],
-    decode_without_dali: Callable[[_Batch], _Batch],
+    batches: Iterator[Batch],
+    decode_without_dali: Callable[[Batch], Batch],
     threads: int,
     gpu: torch.device | None,
 ) -> Iterator[Decoded]:
-    again: deque[_Batch] = deque()
-    in_dali: deque[_Batch] = deque()
+    again: deque[Batch] = deque()
+    in_dali: deque[Batch] = deque()
     filler = _encode_filler()
 
     def feed() -> list[NDArray[np.uint8]]:
@@ -147,6 +151,7 @@ def _decode(
     pipeline = _build(feed, len(first), threads, gpu)
     # A stream of its own: on the consumer's, decoding would queue behind the training.
     stream = None if gpu is None else torch.cuda.Stream(gpu)  # type: ignore[no-untyped-call]
+    buffers = Buffers(keep=_DEPTH + 2)
     unexplained = 0
     while True:
         pipeline.schedule_run()
@@ -159,7 +164,7 @@ def _decode(
             again.extendleft(reversed(in_dali))
             in_dali.clear()
             pipeline = _build(feed, len(first), threads, gpu)
-            decoded = _pack(decode_without_dali(failed), None, stream)
+            decoded = pack(decode_without_dali(failed), None, stream, buffers)
             explained = len(decoded.failures) > sum(len(place.failures) for place in failed)
             unexplained = 0 if explained else unexplained + 1
             if unexplained == _MAX_UNEXPLAINED:
@@ -171,7 +176,7 @@ def _decode(
         else:
             pipeline.release_outputs()
             unexplained = 0
-            yield _pack(in_dali.popleft(), output, stream)
+            yield pack(in_dali.popleft(), output, stream, buffers)
 
 
 def _build(
@@ -180,6 +185,7 @@ def _build(
     threads: int,
     gpu: torch.device | None,
 ) -> Any:
+    os.environ.setdefault("DALI_MALLOC_POOL_THRESHOLD", _POOLED)  # read at its first allocation
     from nvidia.dali import Pipeline, fn, types
 
     pipeline = Pipeline(
@@ -205,76 +211,9 @@ def _build(
     return pipeline
 
 
-def _pack(batch: _Batch, output: Any, stream: torch.cuda.Stream | None) -> Decoded:
-    """DALI's images as they lie in its buffer, then those that were decoded round it.
-
-    Args:
-        batch: encoded images are in ``output``, in order.
-        output: DALI's TensorList; None if there are no encoded images in ``batch``.
-        stream: that ``output`` is bound to; None on the CPU.
-    """
-    if any(place.content is None for place in batch):
-        return Decoded.of(batch, None)
-    shapes = [] if output is None else output.shape()
-    others = [place.content for place in batch if isinstance(place.content, Tensor)]
-    size = sum(height * width * 3 for height, width, _ in shapes)
-    in_output, behind_it = _layout(shapes, 0), _layout([image.shape for image in others], size)
-    height, width, offset = zip(
-        *(next(behind_it if isinstance(p.content, Tensor) else in_output) for p in batch),
-        strict=True,
-    )
-    packed = RaggedBatch(
-        pixels=_join(output, size, others, stream),
-        offset=torch.tensor(offset, dtype=torch.int64),
-        height=torch.tensor(height, dtype=torch.int32),
-        width=torch.tensor(width, dtype=torch.int32),
-        index=torch.tensor([place.index for place in batch], dtype=torch.int64),
-    )
-    return Decoded.of(batch, packed if stream is None else _hand_over(packed, stream))
-
-
-def _layout(shapes: Sequence[Sequence[int]], begin: int) -> Iterator[tuple[int, int, int]]:
-    """Height, width and offset of images (HWC) that lie back to back from ``begin``."""
-    for height, width, channels in shapes:
-        yield height, width, begin
-        begin += height * width * channels
-
-
-def _join(output: Any, size: int, others: list[Tensor], stream: torch.cuda.Stream | None) -> Tensor:
-    """One buffer: the ``size`` bytes of DALI's output, then the other images."""
-    with torch.cuda.stream(stream):  # None changes nothing
-        parts = [_on_device(image.reshape(-1), stream) for image in others]
-        if output is not None:
-            parts.insert(0, from_dlpack(output.as_reshaped_tensor([size])))
-        # On the GPU a copy even of a single part: memory of torch's own can be handed to another
-        # stream, and DALI gets its buffer back in the order of this one. The copy is a hundredth
-        # of the decoding.
-        return parts[0] if stream is None and len(parts) == 1 else torch.cat(parts)
-
-
-def _hand_over(batch: RaggedBatch, stream: torch.cuda.Stream) -> RaggedBatch:
-    """The batch, all on the GPU, for the consumer's stream; the host waits for nothing."""
-    consumer = torch.cuda.current_stream(stream.device)
-    with torch.cuda.stream(stream):
-        batch = RaggedBatch(
-            *(_on_device(getattr(batch, field.name), stream) for field in fields(batch))
-        )
-    consumer.wait_stream(stream)
-    for field in fields(batch):  # Else its memory could be given out again while it is read.
-        getattr(batch, field.name).record_stream(consumer)
-    return batch
-
-
-def _on_device(tensor: Tensor, stream: torch.cuda.Stream | None) -> Tensor:
-    """A copy on the stream's device, where it is not yet; from pinned memory, so without a wait."""
-    if stream is None or tensor.is_cuda:
-        return tensor
-    return tensor.pin_memory().to(stream.device, non_blocking=True)
-
-
-def _ahead(batches: Iterator[list[Future[_Place]]], depth: int) -> Iterator[list[Future[_Place]]]:
+def _ahead(batches: Iterator[list[Future[Place]]], depth: int) -> Iterator[list[Future[Place]]]:
     """The same items, each asked for when ``depth`` more are still to be handed on."""
-    started: deque[list[Future[_Place]]] = deque()
+    started: deque[list[Future[Place]]] = deque()
     for batch in batches:
         started.append(batch)
         if len(started) > depth:
@@ -282,7 +221,7 @@ def _ahead(batches: Iterator[list[Future[_Place]]], depth: int) -> Iterator[list
     yield from started
 
 
-def _results(futures: list[Future[_Place]]) -> _Batch:
+def _results(futures: list[Future[Place]]) -> Batch:
     return [future.result() for future in futures]
 
 

@@ -8,6 +8,7 @@ the iterator: the plan crosses epochs, so an epoch's end costs nothing.
 
 from __future__ import annotations
 
+import gc
 import signal
 from collections.abc import Iterator
 
@@ -20,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from cp2fast.batch import RaggedBatch
 from cp2fast.data.bad_images import BadImages
 from cp2fast.data.decode import decode_image, read_image
+from cp2fast.data.heap import bypass_heap
 from cp2fast.data.images import ImageSet
 from cp2fast.data.loading import Decoded, deliver, load
 from cp2fast.errors import UserError
@@ -52,9 +54,11 @@ def open_torch(
         batch_size=None,
         sampler=plan,
         num_workers=workers,
-        worker_init_fn=_ignore_interrupt,
+        worker_init_fn=_start_worker,
         generator=torch.Generator(),  # Else it would draw from the global one.
     )
+    # A DALI pipeline that waits to be collected would hang the worker that collects it.
+    gc.collect()
     batches = iter(loader)
     while True:
         try:
@@ -91,6 +95,6 @@ class _Batches(Dataset[Decoded]):
         return decode_image(read_image(self._images, index), self._max_pixels)
 
 
-def _ignore_interrupt(_: int) -> None:
-    """Leave Ctrl-C to the parent, which ends its workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _start_worker(_: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
+    bypass_heap()

@@ -1,7 +1,10 @@
+import gc
 import itertools
 import multiprocessing
 import os
 import signal
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -52,17 +55,48 @@ def test_the_workers_outlive_epochs_and_end_with_the_iterator(images, tmp_path):
     assert workers_alive() == set()
 
 
+def test_what_waits_to_be_collected_does_not_go_into_the_workers(images, tmp_path):
+    gc.disable()
+    try:
+        cycle = Cycle()
+        cycle.itself = cycle
+        collected = weakref.ref(cycle)
+        del cycle
+        iterator = source(images, tmp_path, workers=1)
+        next(iterator)
+        assert collected() is None
+        iterator.close()
+    finally:
+        gc.enable()
+
+
+class Cycle:
+    """Stands for a DALI pipeline, whose end hangs in another process than its own."""
+
+    itself: object
+
+
 def test_the_global_random_numbers_are_left_alone(images, tmp_path):
     before = torch.get_rng_state()
     list(source(images, tmp_path, workers=2))
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.fixture
+def no_handler():
+    """As in a training, which loads in a thread; for the main one torch sets a handler for good."""
+    before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGCHLD, before)
+
+
+@pytest.mark.usefixtures("no_handler")
 def test_a_worker_that_dies_is_an_error_in_one_line(images, tmp_path):
     iterator = source(images, tmp_path, workers=1, steps=1000)
-    next(iterator)
-    for pid in workers_alive():
-        os.kill(pid, signal.SIGKILL)
-    with pytest.raises(UserError, match=r"a decoding process ended.*data.workers") as error:
-        list(iterator)
+    with ThreadPoolExecutor(1) as consumer:
+        consumer.submit(next, iterator).result()
+        for pid in workers_alive():
+            os.kill(pid, signal.SIGKILL)
+        with pytest.raises(UserError, match=r"a decoding process ended.*data.workers") as error:
+            consumer.submit(list, iterator).result()
     assert len(str(error.value).splitlines()) == 1

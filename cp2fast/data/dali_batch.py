@@ -1,0 +1,97 @@
+"""DALI's output, and what was decoded round it, as a RaggedBatch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.utils.dlpack import from_dlpack
+
+from cp2fast.batch import RaggedBatch
+from cp2fast.buffers import Buffers
+from cp2fast.data.loading import Decoded, Loaded
+
+Place: TypeAlias = Loaded[bytes | Tensor]
+"""Encoded, for DALI, or decoded round it."""
+Batch: TypeAlias = list[Place]
+
+
+def pack(batch: Batch, output: Any, stream: torch.cuda.Stream | None, buffers: Buffers) -> Decoded:
+    """DALI's images as they lie in its buffer, then those that were decoded round it.
+
+    Args:
+        batch: encoded images are in ``output``, in order.
+        output: DALI's TensorList; None if there are no encoded images in ``batch``.
+        stream: that ``output`` is bound to; None on the CPU.
+        buffers: the batch's memory on the CPU.
+    """
+    if any(place.content is None for place in batch):
+        return Decoded.of(batch, None)
+    shapes = [] if output is None else output.shape()
+    others = [place.content for place in batch if isinstance(place.content, Tensor)]
+    size = sum(height * width * 3 for height, width, _ in shapes)
+    in_output, behind_it = _layout(shapes, 0), _layout([image.shape for image in others], size)
+    height, width, offset = zip(
+        *(next(behind_it if isinstance(p.content, Tensor) else in_output) for p in batch),
+        strict=True,
+    )
+    packed = RaggedBatch(
+        pixels=_join(output, size, others, stream, buffers),
+        offset=torch.tensor(offset, dtype=torch.int64),
+        height=torch.tensor(height, dtype=torch.int32),
+        width=torch.tensor(width, dtype=torch.int32),
+        index=torch.tensor([place.index for place in batch], dtype=torch.int64),
+    )
+    return Decoded.of(batch, packed if stream is None else _hand_over(packed, stream))
+
+
+def _layout(shapes: Sequence[Sequence[int]], begin: int) -> Iterator[tuple[int, int, int]]:
+    """Height, width and offset of images (HWC) that lie back to back from ``begin``."""
+    for height, width, channels in shapes:
+        yield height, width, begin
+        begin += height * width * channels
+
+
+def _join(
+    output: Any,
+    size: int,
+    others: list[Tensor],
+    stream: torch.cuda.Stream | None,
+    buffers: Buffers,
+) -> Tensor:
+    """One buffer: the ``size`` bytes of DALI's output, then the other images.
+
+    A copy even of DALI's output alone, a hundredth of the decoding. On the CPU DALI then uses its
+    buffer again, where it would ask for one of another size; on the GPU, memory of torch's own can
+    be handed to another stream, and DALI gets its buffer back in the order of this one.
+    """
+    with torch.cuda.stream(stream):  # None changes nothing
+        parts = [_on_device(image.reshape(-1), stream) for image in others]
+        if output is not None:
+            parts.insert(0, from_dlpack(output.as_reshaped_tensor([size])))
+        if stream is not None:
+            return torch.cat(parts)
+        return torch.cat(parts, out=buffers.take(sum(len(part) for part in parts)))
+
+
+def _hand_over(batch: RaggedBatch, stream: torch.cuda.Stream) -> RaggedBatch:
+    """The batch, all on the GPU, for the consumer's stream; the host waits for nothing."""
+    consumer = torch.cuda.current_stream(stream.device)
+    with torch.cuda.stream(stream):
+        batch = RaggedBatch(
+            *(_on_device(getattr(batch, field.name), stream) for field in fields(batch))
+        )
+    consumer.wait_stream(stream)
+    for field in fields(batch):  # Else its memory could be given out again while it is read.
+        getattr(batch, field.name).record_stream(consumer)
+    return batch
+
+
+def _on_device(tensor: Tensor, stream: torch.cuda.Stream | None) -> Tensor:
+    """A copy on the stream's device, where it is not yet; from pinned memory, so without a wait."""
+    if stream is None or tensor.is_cuda:
+        return tensor
+    return tensor.pin_memory().to(stream.device, non_blocking=True)
