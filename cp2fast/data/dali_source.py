@@ -41,6 +41,8 @@ _FEWEST_READERS = 4
 _MAX_UNEXPLAINED = 3
 _HARDWARE_SHARE = 0.9
 """Of the images that the GPU's JPEG engine takes where there is one; CUDA cores take the rest."""
+_TRIM_EVERY = 16
+"""Batches between two trims: what they return is asked for again, page by page."""
 _POOLED = "1M"
 """Host memory from this size on is DALI's own pool's. By default only from 32 MB on, and buffers of
 ever other sizes would leave the C library's heaps in pieces, growing for many epochs."""
@@ -83,14 +85,16 @@ def open_dali(
     try:
         reading = (submit(numbers.tolist(), files.prepare) for numbers in plan)
         batches = (_results(futures) for futures in _ahead(reading, _DEPTH))
-        for decoded in _decode(
+        decoded = _decode(
             batches,
             lambda batch: _results(submit([place.planned for place in batch], files.decode)),
             threads,
             gpu,
-        ):
-            yield deliver(decoded, images, bad)
-            trim_heaps()
+        )
+        for step, batch in enumerate(decoded, 1):
+            yield deliver(batch, images, bad)
+            if step % _TRIM_EVERY == 0:
+                trim_heaps()
     finally:
         pool.shutdown(cancel_futures=True)
 
