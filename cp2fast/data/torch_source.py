@@ -65,11 +65,12 @@ def open_torch(
             decoded = next(batches)
         except StopIteration:
             return
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
+        except (RuntimeError, ConnectionError, EOFError) as error:
+            if not _tells_of_a_death(error):
                 raise
+            reason = (str(error) or type(error).__name__).splitlines()[0]
             raise UserError(
-                f"a decoding process ended unexpectedly ({str(error).splitlines()[0]}): most often "
+                f"a decoding process ended unexpectedly ({reason}): most often "
                 "memory or shared memory (/dev/shm) ran out; set data.workers lower, or to 0"
             ) from error
         yield deliver(decoded, images, bad)
@@ -93,6 +94,17 @@ class _Batches(Dataset[Decoded]):
 
     def _read(self, index: int) -> Tensor:
         return decode_image(read_image(self._images, index), self._max_pixels)
+
+
+def _tells_of_a_death(error: Exception) -> bool:
+    """Whether the loader's error means that a worker has died.
+
+    The loader says so itself, unless a batch was waiting: its memory is handed over through a
+    socket of the worker, which then fails. What was raised in a living worker says "Caught ..".
+    """
+    if isinstance(error, RuntimeError):
+        return str(error).startswith("DataLoader worker (pid")
+    return not str(error).startswith("Caught ")
 
 
 def _start_worker(_: int) -> None:

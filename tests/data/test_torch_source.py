@@ -3,6 +3,7 @@ import itertools
 import multiprocessing
 import os
 import signal
+import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 
@@ -91,12 +92,29 @@ def no_handler():
 
 
 @pytest.mark.usefixtures("no_handler")
-def test_a_worker_that_dies_is_an_error_in_one_line(images, tmp_path):
+@pytest.mark.parametrize("moment", ["it decodes", "it hands a batch over"])
+def test_a_worker_that_dies_is_an_error_in_one_line(images, tmp_path, moment):
     iterator = source(images, tmp_path, workers=1, steps=1000)
     with ThreadPoolExecutor(1) as consumer:
         consumer.submit(next, iterator).result()
-        for pid in workers_alive():
-            os.kill(pid, signal.SIGKILL)
+        (worker,) = workers_alive()
+        if moment == "it hands a batch over":
+            time.sleep(1)  # Batches wait for the consumer,
+            os.kill(worker, signal.SIGSTOP)  # who now waits for their memory.
+        rest = consumer.submit(list, iterator)
+        if moment == "it hands a batch over":
+            time.sleep(1)
+        os.kill(worker, signal.SIGKILL)
         with pytest.raises(UserError, match=r"a decoding process ended.*data.workers") as error:
-            consumer.submit(list, iterator).result()
+            rest.result()
     assert len(str(error.value).splitlines()) == 1
+
+
+def test_an_error_in_a_living_worker_is_not_taken_for_a_death(images, tmp_path, monkeypatch):
+    def fail(*_):
+        raise raised("of the decoder's own")
+
+    monkeypatch.setattr("cp2fast.data.torch_source.decode_image", fail)
+    for raised in (RuntimeError, ConnectionResetError):
+        with pytest.raises(raised, match="of the decoder's own"):
+            next(source(images, tmp_path, workers=1))
