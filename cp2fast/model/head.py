@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from cp2fast.model.dilated import DilatedConv2d
+from cp2fast.model.pooled import PooledConv2d
 
 ASPP_DILATIONS = (1, 6, 12, 18)
 DROPOUT = 0.1
@@ -33,15 +34,16 @@ class AsppHead(nn.Module):
             conv_bn_relu(in_channels, channels, kernel=1 if d == 1 else 3, dilation=d)
             for d in ASPP_DILATIONS
         )
-        branches = 1 + len(ASPP_DILATIONS)
-        self.bottleneck = conv_bn_relu(branches * channels, channels, kernel=3)
+        bottleneck = PooledConv2d(channels, len(ASPP_DILATIONS) * channels, channels)
+        self.bottleneck = _bn_relu_after(bottleneck)
         self.contrast_conv = _contrast_conv(channels, embedding)
 
     def forward(self, features: Tensor) -> Tensor:
         """Hidden features of ``features``."""
-        pooled = self.image_pool(features).expand(-1, -1, *features.shape[2:])
-        branches = [pooled, *(branch(features) for branch in self.aspp_modules)]
-        return self.bottleneck(torch.cat(branches, dim=1))  # type: ignore[no-any-return]
+        branches = [branch(features) for branch in self.aspp_modules]
+        conv, bn, activate = self.bottleneck
+        joined = conv(self.image_pool(features), torch.cat(branches, dim=1))
+        return activate(bn(joined))  # type: ignore[no-any-return]
 
 
 class FcnHead(nn.Module):
@@ -72,9 +74,13 @@ def conv_bn_relu(
         conv = nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, bias=False)
     else:
         conv = DilatedConv2d(in_channels, out_channels, dilation)
+    return _bn_relu_after(conv)
+
+
+def _bn_relu_after(conv: nn.Conv2d) -> nn.Sequential:
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
     return nn.Sequential(
-        OrderedDict(conv=conv, bn=nn.BatchNorm2d(out_channels), activate=nn.ReLU(inplace=True))
+        OrderedDict(conv=conv, bn=nn.BatchNorm2d(conv.out_channels), activate=nn.ReLU(inplace=True))
     )
 
 

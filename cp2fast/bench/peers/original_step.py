@@ -18,18 +18,19 @@ from torch import Tensor
 from cp2fast.batch import CopyPasteBatch
 from cp2fast.model.cp2 import CP2
 from cp2fast.model.dilated import DilatedConv2d
+from cp2fast.model.pooled import PooledConv2d
 
 
 def trainer(network: CP2, lr: float) -> Callable[[CopyPasteBatch], Tensor]:
     """A function that does one step and returns its loss.
 
     Args:
-        network: taken over and changed: its dilated convolutions become plain, its memory NCHW.
+        network: taken over and changed: its convolutions become plain, its memory NCHW.
         lr: of SGD with momentum 0.9 and weight decay 1e-4.
     """
     network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload, unused-ignore]
     for module in network.modules():
-        if isinstance(module, DilatedConv2d):
+        if isinstance(module, DilatedConv2d | PooledConv2d):
             module.eval()  # the plain convolution
     optimizer = torch.optim.SGD(
         network.encoder_q.parameters(), lr=lr, momentum=0.9, weight_decay=1e-4
