@@ -98,8 +98,8 @@ backbone = {{k.removeprefix("backbone."): v for k, v in state.items() if k.start
 
 def _notes(depth: str | None) -> list[str]:
     notes = [
-        "mmsegmentation itself was not run: the names are those of its modules, and the file was "
-        "read back into a new network of cp2fast.",
+        "The names are those of mmsegmentation's modules; the file was read back into a new "
+        "network of cp2fast, not into mmsegmentation.",
         "decode_head.contrast_conv, where present, is the projection of the contrast: mmseg "
         "reports it as unexpected and does without.",
     ]
