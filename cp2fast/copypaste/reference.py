@@ -111,9 +111,10 @@ def crop_and_resize(image_HWC: Tensor, box: list[int], size: int) -> Tensor:
     edge; unlike Pillow it does not round to 8 bits between the two passes or at the end.
     """
     top, left, height, width = box
-    crop_HWC = image_HWC[top : top + height, left : left + width].float() / 255
+    # In float64, as positions in float32 would move the filter's weights by up to 1e-6.
+    crop_HWC = image_HWC[top : top + height, left : left + width].double() / 255
     x = interpolate(crop_HWC.permute(2, 0, 1)[None], (size, size), mode="bilinear", antialias=True)
-    return x[0]
+    return x[0].float()
 
 
 def adjust(x: Tensor, operation: int, factor: float) -> Tensor:

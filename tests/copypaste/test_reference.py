@@ -83,9 +83,7 @@ def test_resize_is_a_normalised_triangle_filter_inside_the_crop(length, taps_of)
         weight = weight.clip(0) / weight.clip(0).sum()
         expected[o] = weight @ (crop[0, first:end].double().numpy() / 255)
     resized = crop_and_resize(crop, [0, 0, 1, length], taps_of)[:, 0].T
-    # In float32 a position is off by up to length * 2^-24 pixels; a step between two is up to 1.
-    tolerance = max(length * 2**-24, 1e-6)
-    np.testing.assert_allclose(resized.numpy(), expected, atol=tolerance)
+    np.testing.assert_allclose(resized.numpy(), expected, atol=1e-6)
 
 
 def test_resize_sees_nothing_outside_the_crop():
