@@ -22,7 +22,6 @@ from cp2fast.train.compile import compile_encoders
 from cp2fast.train.learner import build_learner
 
 _PEAK_SIDE = {"cpu": 1024, "cuda": 8192}
-_PRODUCTS = 10
 _TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 3e-2, torch.float16: 1e-2}
 """Largest relative difference of the two systems' first losses."""
 
@@ -68,7 +67,7 @@ def bench_train(
     dtypes = {"original": torch.float32, "cp2fast": learner_dtype}
     flops = {name: flops_per_sample(settings, plain=name == "original") for name in steps}
     work = {name: _unit(step, batch_size, device) for name, step in steps.items()}
-    products = {str(dtype): _matrix_products(dtype, device) for dtype in set(dtypes.values())}
+    products = {str(d): _unit(_matrix_product(d, device), 1, device) for d in set(dtypes.values())}
     measured = measure(work | products, rounds, seconds)
     peaks = {dtype: measured[dtype].median * 2 * _PEAK_SIDE[device.type] ** 3 for dtype in products}
     rates = {name: measured[name] for name in steps}
@@ -131,18 +130,10 @@ def _flops_on_padding(layer: DilatedConv2d, side: int) -> float:
     return 2 * side**2 * layer.in_channels * layer.out_channels * 9 * on_padding
 
 
-def _matrix_products(dtype: torch.dtype, device: torch.device) -> Callable[[], int]:
-    """Large products, one after the other; how many."""
+def _matrix_product(dtype: torch.dtype, device: torch.device) -> Step:
     side = _PEAK_SIDE[device.type]
     left, right = torch.randn(2, side, side, device=device).to(dtype)
-
-    def work() -> int:
-        for _ in range(_PRODUCTS):
-            left @ right
-        finish(device)
-        return _PRODUCTS
-
-    return work
+    return lambda: left @ right
 
 
 def random_pairs(
