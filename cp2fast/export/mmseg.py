@@ -1,116 +1,222 @@
-"""The whole network under the names of mmsegmentation's modules, as the original CP2 has it."""
+"""The whole network for mmsegmentation: a checkpoint, and the configuration that it goes into."""
 
 from __future__ import annotations
 
 import io
 import re
+import warnings
 from pathlib import Path
+from pprint import pformat
+from typing import Any
 
+import numpy as np
 import torch
 from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor
 
 from cp2fast import __version__
-from cp2fast.errors import UserError
+from cp2fast.data.scenes import voc_palette
 from cp2fast.export.exported import Exported, largest_difference, random_images
+from cp2fast.model.backbone import RESNET_OUTPUT_STRIDE
+from cp2fast.model.head import ASPP_DILATIONS, DROPOUT
 from cp2fast.model.segmenter import build_segmenter
 from cp2fast.model.trained import Trained
 from cp2fast.model.weights import load_weights
 
 _CONTRAST = "decode_head.contrast_conv."
+_NORM = {"type": "SyncBN", "requires_grad": True}
 
 
 def export_mmseg(trained: Trained, file: str) -> Exported:
     """Prepare ``file``, a ``.pth`` or ``.pt``: ``meta`` and ``state_dict``, as mmseg writes it.
 
+    ResNet-50, 101 and 152 get the names of mmseg's ResNet and of the original CP2's checkpoints.
+    Other backbones go into mmseg's TIMMBackbone: its ResNet dilates one convolution of a basic
+    block where timm dilates both, and its VisionTransformer has names of its own.
+
     A fine-tuned network goes without the projection of the contrast, for which mmseg's heads have
     no place; a pretrained one has it, as the original's checkpoints do.
-
-    Raises:
-        UserError: neither mmseg nor the original CP2 has such a backbone.
     """
-    network, name = trained.network, trained.model.backbone
-    depth = re.fullmatch(r"resnet(18|34|50|101|152)", name)
-    if depth is None and not isinstance(network.backbone, VisionTransformer):
-        raise UserError(
-            f"mmseg's ResNet is resnet18, 34, 50, 101 or 152, not {name}: use --to timm or "
-            "--to safetensors"
-        )
+    network = trained.network
+    ours, theirs = "backbone.", f"backbone.{_prefix(trained)}"
     state = {
-        key: tensor
-        for key, tensor in network.state_dict().items()
-        if not (trained.is_finetuned and key.startswith(_CONTRAST))
+        theirs + name.removeprefix(ours) if name.startswith(ours) else name: tensor
+        for name, tensor in network.state_dict().items()
+        if not (trained.is_finetuned and name.startswith(_CONTRAST))
     }
+    palette = np.frombuffer(voc_palette(), np.uint8).reshape(-1, 3)
+    classes = list(network.classes)
+    meta = {"dataset_meta": {"classes": classes, "palette": palette[: len(classes)].tolist()}}
     buffer = io.BytesIO()
-    torch.save({"meta": {"CLASSES": list(network.classes)}, "state_dict": state}, buffer)
+    torch.save({"meta": meta, "state_dict": state}, buffer)
+
+    config = _config(trained, file)
+    unavailable = _why_unavailable()
 
     @torch.no_grad()
     def check(path: Path) -> float:
-        with torch.random.fork_rng(devices=[]):
-            theirs = build_segmenter(trained.model, len(network.decode_head.conv_seg.weight)).eval()
-        load_weights(theirs, path)
         images = random_images(2, trained.model.size, trained.model.size)
-        if trained.is_finetuned:
-            return largest_difference(network(images), theirs(images))
-        return largest_difference(network.embed(images), theirs.embed(images))
+        if unavailable:
+            return _difference_in_cp2fast(trained, path, images)
+        return _difference_in_mmseg(trained, config, path, images)
 
     return Exported(
         content=buffer.getvalue(),
         holds="the whole network",
         check=check,
         tolerance=1e-5,
-        library=f"cp2fast {__version__} itself",
-        usage=_usage(trained, file, depth[1] if depth else None),
-        notes=_notes(depth[1] if depth else None),
+        library=f"cp2fast {__version__} itself" if unavailable else _mmseg_version(),
+        usage=f"model = {pformat(config, width=96, sort_dicts=False)}\n",
+        notes=_notes(trained, unavailable),
     )
 
 
-def _usage(trained: Trained, file: str, depth: str | None) -> str:
-    """An mmseg configuration for ResNets; for transformers the state dict alone."""
-    if depth is None:
-        return f"""import torch
+def _is_mmseg_resnet(backbone: str) -> re.Match[str] | None:
+    return re.fullmatch(r"resnet(50|101|152)", backbone)
 
-state = torch.load("{file}", weights_only=True)["state_dict"]
-backbone = {{k.removeprefix("backbone."): v for k, v in state.items() if k.startswith("backbone.")}}
-"""
-    model, network = trained.model, trained.network
-    width = network.backbone.num_features
-    head = (
-        'type="ASPPHead", dilations=(1, 6, 12, 18)'
-        if model.head == "aspp"
-        else 'type="FCNHead", num_convs=2, concat_input=True'
+
+def _prefix(trained: Trained) -> str:
+    """What stands before timm's names of the backbone's tensors."""
+    if _is_mmseg_resnet(trained.model.backbone):
+        return ""
+    # timm's features_only puts a transformer in a module of its own, but not a ResNet.
+    is_transformer = isinstance(trained.network.backbone, VisionTransformer)
+    return "timm_model.model." if is_transformer else "timm_model."
+
+
+def _config(trained: Trained, file: str) -> dict[str, Any]:
+    """The ``model`` of an mmseg configuration."""
+    size = trained.model.size
+    return {
+        "type": "EncoderDecoder",
+        "init_cfg": {"type": "Pretrained", "checkpoint": file},
+        "data_preprocessor": {
+            "type": "SegDataPreProcessor",
+            "mean": [123.675, 116.28, 103.53],
+            "std": [58.395, 57.12, 57.375],
+            "bgr_to_rgb": True,
+            "size": (size, size),
+            "pad_val": 0,
+            "seg_pad_val": 255,
+        },
+        "backbone": _backbone_config(trained),
+        "decode_head": _head_config(trained),
+        "train_cfg": {},
+        "test_cfg": {"mode": "whole"},
+    }
+
+
+def _backbone_config(trained: Trained) -> dict[str, Any]:
+    name, backbone = trained.model.backbone, trained.network.backbone
+    resnet = _is_mmseg_resnet(name)
+    if resnet:
+        return {
+            "type": "ResNet",
+            "depth": int(resnet[1]),
+            "num_stages": 4,
+            "out_indices": (0, 1, 2, 3),
+            "style": "pytorch",
+            "strides": (1, 2, 2, 1),
+            "dilations": (1, 1, 1, 2),
+            "contract_dilation": True,
+            "norm_cfg": _NORM,
+        }
+    timm = {"type": "TIMMBackbone", "model_name": name, "pretrained": False, "features_only": True}
+    if isinstance(backbone, VisionTransformer):
+        return timm | {
+            "out_indices": (len(backbone.blocks) - 1,),
+            "img_size": trained.model.size,
+            "dynamic_img_size": True,
+            "dynamic_img_pad": True,
+        }
+    return timm | {
+        "out_indices": (1, 2, 3, 4),  # 0 is the stem
+        "output_stride": RESNET_OUTPUT_STRIDE,
+        "norm_layer": "SyncBN",
+    }
+
+
+def _head_config(trained: Trained) -> dict[str, Any]:
+    layers = (
+        {"type": "ASPPHead", "dilations": ASPP_DILATIONS}
+        if trained.model.head == "aspp"
+        else {"type": "FCNHead", "num_convs": 2, "concat_input": True}
     )
-    return f"""model = dict(
-    type="EncoderDecoder",
-    init_cfg=dict(type="Pretrained", checkpoint="{file}"),
-    backbone=dict(
-        type="ResNet", depth={depth}, num_stages=4, out_indices=(0, 1, 2, 3), style="pytorch",
-        strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2), contract_dilation=True,
-        norm_cfg=dict(type="SyncBN", requires_grad=True),
-    ),
-    decode_head=dict(
-        {head}, in_channels={width}, in_index=3,
-        channels={model.head_channels}, num_classes={len(network.decode_head.conv_seg.weight)},
-        dropout_ratio=0.1, align_corners=False, norm_cfg=dict(type="SyncBN", requires_grad=True),
-    ),
-)
-"""
+    return layers | {
+        "in_channels": trained.network.backbone.num_features,
+        "in_index": -1,
+        "channels": trained.model.head_channels,
+        "num_classes": len(trained.network.decode_head.conv_seg.weight),
+        "dropout_ratio": DROPOUT,
+        "align_corners": False,
+        "norm_cfg": _NORM,
+    }
 
 
-def _notes(depth: str | None) -> list[str]:
-    notes = [
-        "The names are those of mmsegmentation's modules; the file was read back into a new "
-        "network of cp2fast, not into mmsegmentation.",
-        "decode_head.contrast_conv, where present, is the projection of the contrast: mmseg "
-        "reports it as unexpected and does without.",
-    ]
-    if depth in ("18", "34"):
+def _why_unavailable() -> str | None:
+    """Why mmsegmentation cannot be asked here; None where it can."""
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of its own imports
+            import mmseg.models  # noqa: F401  # fills the registry
+    except (ImportError, AssertionError) as error:  # it asserts the versions that it takes
+        return " ".join(str(error).split())
+    return None
+
+
+def _mmseg_version() -> str:
+    import mmseg
+
+    return f"mmsegmentation {mmseg.__version__}"
+
+
+def _difference_in_mmseg(
+    trained: Trained, config: dict[str, Any], path: Path, images: Tensor
+) -> float:
+    """Of the logits, or of the embedding of mmseg's hidden features.
+
+    Raises:
+        RuntimeError: a name or a shape of the file is not its model's.
+    """
+    from mmengine.registry import init_default_scope
+    from mmseg.registry import MODELS
+
+    init_default_scope("mmseg")
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings(action="ignore"):
+        theirs = MODELS.build(config).eval()
+    state = torch.load(path, weights_only=True)["state_dict"]
+    theirs.load_state_dict({n: t for n, t in state.items() if not n.startswith(_CONTRAST)})
+    features = theirs.extract_feat(images)
+    if trained.is_finetuned:
+        return largest_difference(trained.network(images), theirs.decode_head(features))
+    project = trained.network.decode_head.contrast_conv
+    embedding = project(theirs.decode_head._forward_feature(features))
+    return largest_difference(trained.network.embed(images), embedding)
+
+
+def _difference_in_cp2fast(trained: Trained, path: Path, images: Tensor) -> float:
+    """As above, with a new network of cp2fast in mmseg's place."""
+    network = trained.network
+    with torch.random.fork_rng(devices=[]):
+        theirs = build_segmenter(trained.model, len(network.decode_head.conv_seg.weight)).eval()
+    load_weights(theirs, path)
+    if trained.is_finetuned:
+        return largest_difference(network(images), theirs(images))
+    return largest_difference(network.embed(images), theirs.embed(images))
+
+
+def _notes(trained: Trained, unavailable: str | None) -> list[str]:
+    notes = []
+    if unavailable:
         notes.append(
-            "mmseg dilates the first convolution of a basic block where timm, and hence this "
-            "network, dilates the second too: the weights fit, the last stage's outputs differ."
+            f"mmsegmentation could not be asked here ({unavailable}): the file was read back into "
+            "a new network of cp2fast. Where mmsegmentation can be imported, the export is checked "
+            "in it."
         )
-    if depth is None:
+    if not trained.is_finetuned:
         notes.append(
-            "The transformer's names are timm's, as in the original CP2; mmseg's own "
-            "VisionTransformer has others."
+            "decode_head.contrast_conv is the projection of the contrast: mmseg reports it as "
+            "unexpected and does without; decode_head.conv_seg is not trained yet."
         )
+    if _prefix(trained):
+        notes.append("The backbone is timm's, in mmseg's TIMMBackbone: timm must be installed.")
     return notes

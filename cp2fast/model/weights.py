@@ -7,6 +7,7 @@ prefix under which most names are the network's own.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,9 @@ from cp2fast.model.weight_files import find_file, read_content, tensors_of
 _DATA_PARALLEL = "module."
 _ENCODERS = ("", "encoder_q.", "base_encoder.")
 """Plain; CP2 and MoCo v1 and v2, whose query encoder this is; MoCo v3."""
+
+_TIMM_IN_MMSEG = re.compile(r"\bbackbone\.timm_model\.(model\.)?")
+"""mmseg's TIMMBackbone holds timm's model, which holds a transformer in a module of its own."""
 
 _PARTS = ("", "backbone.", "decode_head.")
 """A whole network, a bare backbone or a bare head, or both in one flat file."""
@@ -125,6 +129,7 @@ def _tensors(source: str | Path) -> dict[str, Tensor]:
     if not path.exists() and is_timm_name(str(source)):
         return download(str(source))
     tensors = tensors_of(read_content(find_file(path)))
+    tensors = {_TIMM_IN_MMSEG.sub("backbone.", name): tensor for name, tensor in tensors.items()}
     return from_torchvision(tensors) if is_torchvision_vit(tensors) else tensors
 
 
