@@ -17,12 +17,14 @@ from torch import Tensor
 from cp2fast import __version__
 from cp2fast.data.scenes import voc_palette
 from cp2fast.export.exported import Exported, largest_difference, random_images
+from cp2fast.export.mmcv_ops import stand_in_for_mmcv_ops
 from cp2fast.model.backbone import RESNET_OUTPUT_STRIDE
 from cp2fast.model.head import ASPP_DILATIONS, DROPOUT
 from cp2fast.model.segmenter import build_segmenter
 from cp2fast.model.trained import Trained
 from cp2fast.model.weights import load_weights
 
+_INSTALL = "pip install mmsegmentation 'mmcv-lite<2.2' ftfy regex"
 _CONTRAST = "decode_head.contrast_conv."
 _NORM = {"type": "SyncBN", "requires_grad": True}
 
@@ -156,6 +158,7 @@ def _head_config(trained: Trained) -> dict[str, Any]:
 def _why_unavailable() -> str | None:
     """Why mmsegmentation cannot be asked here; None where it can."""
     try:
+        stand_in_for_mmcv_ops()
         with warnings.catch_warnings(action="ignore"):  # of its own imports
             import mmseg.models  # noqa: F401  # fills the registry
     except (ImportError, AssertionError) as error:  # it asserts the versions that it takes
@@ -208,9 +211,8 @@ def _notes(trained: Trained, unavailable: str | None) -> list[str]:
     notes = []
     if unavailable:
         notes.append(
-            f"mmsegmentation could not be asked here ({unavailable}): the file was read back into "
-            "a new network of cp2fast. Where mmsegmentation can be imported, the export is checked "
-            "in it."
+            f"mmsegmentation could not be asked here ({unavailable}), so a new network of cp2fast "
+            f"read the file back: for mmsegmentation itself to do so, {_INSTALL}"
         )
     if not trained.is_finetuned:
         notes.append(

@@ -48,13 +48,14 @@ BACKBONES = ["resnet18", "resnet50", "resnext50_32x4d", "vit_tiny_patch16_224"]
 def test_mmsegmentation_segments_a_photo_as_the_network_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backbone: str, head: str
 ) -> None:
-    """From the photo's bytes to its labels by mmseg's own functions, and by cp2fast's."""
-    from mmengine import Config
-    from mmseg.apis import inference_model, init_model
-
+    """From the photo's pixels to its logits by mmseg's own functions, and by cp2fast's."""
     monkeypatch.chdir(tmp_path)
     trained = finetuned(tmp_path, backbone=backbone, head=head)
     Path("w.pth").write_bytes(export_mmseg(trained, "w.pth").content)
+
+    from mmengine import Config
+    from mmseg.apis import inference_model, init_model
+
     config = Config({"model": configuration(trained), "test_pipeline": [{"type": "PackSegInputs"}]})
     config.test_pipeline.insert(0, {"type": "LoadImageFromNDArray"})
     theirs = init_model(config, "w.pth", device="cpu")

@@ -1,4 +1,4 @@
-"""What mmsegmentation needs to be imported where mmcv is mmcv-lite."""
+"""mmsegmentation with mmcv-lite: pip installs both anywhere, mmcv has to be compiled."""
 
 from __future__ import annotations
 
@@ -6,17 +6,15 @@ import sys
 from importlib.util import find_spec
 from types import ModuleType
 
-import pytest
 from torch import nn
 
 
-@pytest.fixture(scope="package", autouse=True)
-def mmcv_operations() -> None:
-    """Classes that do nothing in the place of mmcv's compiled operations.
+def stand_in_for_mmcv_ops() -> None:
+    """Where mmcv is mmcv-lite, put classes that do nothing in the place of its compiled operations.
 
-    mmseg imports them with every model; the networks that are exported here use none.
+    mmseg imports them with every model; the networks that are exported use none.
     """
-    if find_spec("mmcv._ext") is None:
+    if find_spec("mmcv") is not None and find_spec("mmcv._ext") is None:
         operations = ModuleType("mmcv.ops")
         operations.__path__ = []
         operations.__getattr__ = _operation  # type: ignore[method-assign]
