@@ -17,7 +17,7 @@ from cp2fast.config import FinetuneModelSettings, FinetuneSettings
 from cp2fast.errors import UserError
 from cp2fast.finetune.command import train
 from cp2fast.finetune.run import begin, resume
-from cp2fast.finetune.start import IMAGENET, RANDOM, resolve
+from cp2fast.finetune.start import IMAGENET, RANDOM, build_network, load_start, resolve
 from cp2fast.finetune.training import read_result
 from cp2fast.train.batches import data_root
 from cp2fast.train.distributed import device_of, process_group, ranks_from_environment
@@ -57,6 +57,7 @@ def run_compare(
     console = Console(soft_wrap=True, highlight=False, quiet=not ranks.is_main)
     device = device_of(settings.train.device, ranks)
     trials = plan_trials(settings, path, starts, seeds)
+    _check_starts(trials)
     results: dict[str, dict[int, dict[str, Any]]] = {trial.start: {} for trial in trials}
     with process_group(ranks, device, settings.train.timeout_minutes):
         for trial in trials:
@@ -144,6 +145,18 @@ def _check_unchanged(settings: FinetuneSettings, folder: RunFolder) -> None:
             f"{folder.path} was run with {key}={old}, not {new}: compare under one budget, or "
             "start another comparison with --out DIR"
         )
+
+
+def _check_starts(trials: Sequence[Trial]) -> None:
+    """Load each start that is still needed, so that none is missed after hours of the others.
+
+    Raises:
+        UserError: its weights cannot be had, or do not fit.
+    """
+    needed = {trial.start: trial for trial in trials if read_result(trial.folder) is None}
+    for trial in needed.values():
+        model = trial.settings.model
+        load_start(build_network(model, num_classes=2, seed=0), model)
 
 
 def _write(

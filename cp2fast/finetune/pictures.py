@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -25,32 +27,36 @@ _STD = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
 _PALETTE = np.frombuffer(voc_palette(), np.uint8).reshape(256, 3)
 _MANY_CLASSES = 12
 """With more, the cells of the confusion picture are too small for numbers."""
+_CLASSES_A_LINE = 7
+"""In the legends."""
 
 
 def overlay(image_HW3: NDArray[np.uint8], labels_HW: NDArray[Any]) -> NDArray[np.uint8]:
-    """The labels in VOC's colours, half transparent, over the image; label 0 stays clear in VOC.
+    """The labels in VOC's colours, half transparent, over the image.
 
     Args:
         image_HW3: uint8 RGB.
-        labels_HW: integers from 0 to 255; where it is 255 the image shows as it is.
+        labels_HW: integers from 0 to 255; where it is 0, VOC's background, or 255, the image shows
+            as it is.
 
     Returns:
         uint8 ``[H, W, 3]``.
     """
     mixed = (image_HW3.astype(np.uint16) + _PALETTE[labels_HW]) // 2
-    return np.where((labels_HW == IGNORED)[..., None], image_HW3, mixed).astype(np.uint8)
+    clear = np.isin(labels_HW, (0, IGNORED))[..., None]
+    return np.where(clear, image_HW3, mixed).astype(np.uint8)
 
 
-def draw_crops(batch: CropBatch, path: Path, count: int = 6) -> None:
+def draw_crops(batch: CropBatch, classes: Sequence[str], path: Path, count: int = 6) -> None:
     """Draw the first ``count`` crops, each above its labels."""
     count = min(count, len(batch.images))
-    figure = Figure(figsize=(2 * count, 4.2), layout="constrained")
+    figure = Figure(figsize=(2 * count, 4.6), layout="constrained")
     axes = figure.subplots(2, count, squeeze=False)
     for column in range(count):
         image = (batch.images[column].float().cpu() * _STD + _MEAN).clamp(0, 1).permute(1, 2, 0)
         axes[0, column].imshow(image.numpy())
         axes[1, column].imshow(_PALETTE[batch.labels[column].cpu().numpy()])
-    _finish(figure, path)
+    _finish(figure, ("crop", "labels"), classes, path)
 
 
 @torch.no_grad()
@@ -59,7 +65,7 @@ def draw_predictions(run: FinetuneRun, path: Path, count: int = 6) -> None:
     data = run.data
     count = min(count, len(data.val))
     chosen = [data.val[i * len(data.val) // count] for i in range(count)]
-    figure = Figure(figsize=(2 * count, 6.2), layout="constrained")
+    figure = Figure(figsize=(2 * count, 6.6), layout="constrained")
     axes = figure.subplots(3, count, squeeze=False)
     run.network.eval()
     for column, example in enumerate(chosen):
@@ -68,9 +74,7 @@ def draw_predictions(run: FinetuneRun, path: Path, count: int = 6) -> None:
         axes[0, column].imshow(image.numpy())
         axes[1, column].imshow(_PALETTE[labels.numpy()])
         axes[2, column].imshow(_PALETTE[predicted.numpy()])
-    for row, name in enumerate(("image", "labels", "predicted")):
-        axes[row, 0].set_title(name, fontsize=8, loc="left")
-    _finish(figure, path)
+    _finish(figure, ("image", "labels", "predicted"), data.classes, path)
 
 
 def draw_curves(rows: Sequence[dict[str, Any]], path: Path) -> None:
@@ -98,6 +102,7 @@ def draw_curves(rows: Sequence[dict[str, Any]], path: Path) -> None:
         axis.tick_params(labelsize=7)
         if len(names) > 1:
             axis.legend(fontsize=7)
+            axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     _save(figure, path)
 
 
@@ -123,9 +128,22 @@ def draw_confusion(confusion_KK: Tensor, classes: Sequence[str], path: Path) -> 
     _save(figure, path)
 
 
-def _finish(figure: Figure, path: Path) -> None:
+def _finish(figure: Figure, rows: Sequence[str], classes: Sequence[str], path: Path) -> None:
+    """Name the rows and the colours of the classes, and save."""
     for axis in figure.axes:
         axis.set_axis_off()
+    first_of_row = figure.axes[:: len(figure.axes) // len(rows)]
+    for axis, name in zip(first_of_row, rows, strict=True):
+        axis.set_title(name, fontsize=8, loc="left")
+    colours = zip(_PALETTE / 255, classes, strict=False)
+    handles = [Patch(color=colour, label=name) for colour, name in colours]
+    figure.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=_CLASSES_A_LINE,
+        fontsize=7,
+        frameon=False,
+    )
     _save(figure, path)
 
 

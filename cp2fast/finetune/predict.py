@@ -47,12 +47,14 @@ def run_predict(model: Path, inputs: Sequence[Path], out: Path) -> None:
             in the folders that they were found in.
 
     Raises:
-        UserError: no such model or image, or an output that would replace an input or another
-            output; photos that cannot be read are named at the end, after all others are done.
+        UserError: no such model or image, an output that is there already or would replace an
+            input, or one that cannot be written; photos that cannot be read are named at the end,
+            after all others are done.
     """
     console = Console(soft_wrap=True, highlight=False)
     trained, settings = _open(model)
     photos = plan_outputs(inputs, out)
+    _make(out)
     device = device_of("auto", Ranks(0, 1, 0))
     network, classes = trained.network.to(device), trained.network.classes
     precision = dtype_of(settings.train.precision, device)
@@ -86,16 +88,13 @@ def plan_outputs(inputs: Sequence[Path], out: Path) -> list[Photo]:
     """Where the outputs of each photo go.
 
     Raises:
-        UserError: an input that is not there, or an output that is an input, or another's output.
+        UserError: an input that is not there, or an output that is an input, another's output or
+            there already.
     """
     photos = []
     for given in inputs:
+        _refuse_among_photos(out, given)
         if given.is_dir():
-            if out.resolve().is_relative_to(given.resolve()):
-                raise UserError(
-                    f"--out {out} is inside the folder of photos {given}, so that its masks would "
-                    "be taken for photos next time: choose another"
-                )
             found = list_images(given)
             if found.kind != "folder":
                 raise UserError(f"{given} holds {found.kind}: unpack them to predict their images")
@@ -114,7 +113,25 @@ def plan_outputs(inputs: Sequence[Path], out: Path) -> list[Photo]:
                     f"the output {output} of {photo.path} would replace {other} or its output: "
                     "choose another --out, or give them different names"
                 )
+    _refuse_to_overwrite([file for photo in photos for file in (photo.mask, photo.overlay)])
     return photos
+
+
+def _refuse_among_photos(out: Path, given: Path) -> None:
+    folder = given if given.is_dir() else given.parent
+    inside = out.resolve().is_relative_to(folder.resolve())
+    if inside if given.is_dir() else out.resolve() == folder.resolve():
+        raise UserError(
+            f"--out {out} is among the photos of {given}, so that its masks would be taken for "
+            "photos next time: choose another folder"
+        )
+
+
+def _refuse_to_overwrite(outputs: Sequence[Path]) -> None:
+    there = [file for file in outputs if file.exists()]
+    if there:
+        more = f" and {len(there) - 1} more outputs exist" if len(there) > 1 else " exists"
+        raise UserError(f"{there[0]}{more}; nothing is overwritten: choose another --out")
 
 
 def _photo(path: Path, folder: Path) -> Photo:
@@ -147,11 +164,26 @@ def _read(
 
 
 def _write(photo: Photo, image_HW3: Tensor, labels_HW: Tensor) -> None:
-    photo.mask.parent.mkdir(parents=True, exist_ok=True)
     mask = Image.fromarray(labels_HW.numpy())
     mask.putpalette(voc_palette())
-    with atomic_write(photo.mask) as file:
-        mask.save(file, format="PNG")
-    with atomic_write(photo.overlay) as file:
-        mixed = overlay(image_HW3.numpy(), labels_HW.numpy().astype(np.uint8))
-        Image.fromarray(mixed).save(file, format="JPEG", quality=92)
+    mixed = overlay(image_HW3.numpy(), labels_HW.numpy().astype(np.uint8))
+    _make(photo.mask.parent)
+    try:
+        with atomic_write(photo.mask) as file:
+            mask.save(file, format="PNG")
+        with atomic_write(photo.overlay) as file:
+            Image.fromarray(mixed).save(file, format="JPEG", quality=92)
+    except OSError as error:
+        raise UserError(
+            f"cannot write the masks of {photo.path}: {error.strerror or error}; what was written "
+            "before is whole"
+        ) from error
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot make the folder {folder}: {error.strerror or error}; choose another --out"
+        ) from error

@@ -101,6 +101,11 @@ def resume(
         console.print(load_start(run.network, run.settings.model))
     else:
         _restore(run, checkpoint)
+    if run.step > run.total_steps:
+        raise UserError(
+            f"{folder.path} is at step {run.step}, beyond train.steps={run.total_steps}: give it "
+            "more, or start another run with --out DIR"
+        )
     if ranks.is_main:
         folder.truncate_metrics(run.step)
         with atomic_write(folder.config) as file:

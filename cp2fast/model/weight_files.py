@@ -35,7 +35,10 @@ def find_file(path: Path) -> Path:
             raise UserError(f"{path} is not a run folder with a checkpoint: name a file in it")
         path = checkpoints[-1]
     if not path.is_file():
-        raise UserError(f"no weights at {path}: name a run folder, a checkpoint or a state dict")
+        raise UserError(
+            f"no weights at {path}: name a run folder, a checkpoint or a state dict; what a "
+            "training starts from is model.init=FILE"
+        )
     return path
 
 

@@ -84,3 +84,11 @@ def test_starts_and_seeds_must_be_different_and_some(
 ) -> None:
     for starts, seeds in ((["random", "random"], [0]), (["random"], [0, 0]), ([], [0])):
         assert "--compare" in refusal(settings, tmp_path, starts, seeds)
+
+
+def test_a_start_that_cannot_be_had_is_found_before_any_training(
+    settings: FinetuneSettings, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="no weights at nowhere"):
+        run_compare(settings, tmp_path / "comparison", ["random", "nowhere"], [0])
+    assert not (tmp_path / "comparison").exists()

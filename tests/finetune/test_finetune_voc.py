@@ -287,6 +287,17 @@ def test_a_run_is_neither_overwritten_nor_resumed_as_another(
     assert "no run to resume" in refusal(nothing)
 
 
+def test_a_run_is_not_resumed_to_fewer_steps_than_it_has(
+    undisturbed: Path, scenes: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(undisturbed, out)
+    before = (out / "config.yaml").read_bytes()
+    fewer = refusal(finetune(out, scenes, *NETWORK, "train.steps=1", "--resume"))
+    assert "beyond train.steps=1" in fewer
+    assert (out / "config.yaml").read_bytes() == before
+
+
 def test_another_data_set_is_not_resumed_on(
     undisturbed: Path, scenes: Path, tmp_path: Path
 ) -> None:

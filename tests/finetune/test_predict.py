@@ -10,6 +10,7 @@ from PIL import Image
 from cp2fast.config import FinetuneSettings
 from cp2fast.data.scenes import voc_palette
 from cp2fast.errors import UserError
+from cp2fast.finetune.pictures import overlay
 from cp2fast.finetune.predict import run_predict
 from cp2fast.finetune.start import build_network, resolve
 
@@ -66,8 +67,8 @@ def test_every_photo_gets_a_mask_and_an_overlay_of_its_size(
             assert mask.mode == "P"
             assert mask.getpalette("RGB") == list(voc_palette())
             assert np.asarray(mask).max() < 3
-        with Image.open(path.with_name(f"{path.stem}_overlay.jpg")) as overlay:
-            assert overlay.size[::-1] == SIZES[name]
+        with Image.open(path.with_name(f"{path.stem}_overlay.jpg")) as drawn:
+            assert drawn.size[::-1] == SIZES[name]
     assert len(content(tmp_path / "masks")) == 2 * len(SIZES)
 
 
@@ -90,9 +91,42 @@ def refusal(model: Path, inputs: list[Path], out: Path) -> str:
 
 def test_inputs_are_never_overwritten(checkpoint: Path, photos: Path) -> None:
     before = content(photos)
-    assert "inside the folder" in refusal(checkpoint, [photos], photos / "masks")
+    assert "among the photos" in refusal(checkpoint, [photos], photos / "masks")
     assert "b.png" in refusal(checkpoint, [photos / "b.png"], photos)
     assert content(photos) == before
+
+
+def test_masks_do_not_go_among_the_photos_that_are_named_one_by_one(
+    checkpoint: Path, photos: Path
+) -> None:
+    before = content(photos)
+    assert "among the photos" in refusal(checkpoint, [photos / "a.jpg"], photos)
+    assert content(photos) == before
+
+
+def test_masks_that_are_there_are_not_overwritten(
+    checkpoint: Path, photos: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "masks" / "b.png").write_bytes(b"precious")
+    message = refusal(checkpoint, [photos], tmp_path / "masks")
+    assert "b.png exists; nothing is overwritten" in message
+    assert content(tmp_path / "masks") == {"b.png": b"precious"}
+
+
+def test_a_folder_that_cannot_be_made_is_named_before_the_work(
+    checkpoint: Path, photos: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("a file, not a folder")
+    message = refusal(checkpoint, [photos], tmp_path / "file" / "masks")
+    assert str(tmp_path / "file" / "masks") in message
+    assert "choose another --out" in message
+
+
+def test_an_overlay_shows_the_background_as_it_is() -> None:
+    image = np.full((1, 3, 3), 100, np.uint8)
+    mixed = overlay(image, np.array([[0, 1, 255]]))
+    assert mixed.tolist() == [[[100] * 3, [(100 + 128) // 2, 50, 50], [100] * 3]]
 
 
 def test_two_photos_of_one_name_are_refused(checkpoint: Path, photos: Path, tmp_path: Path) -> None:

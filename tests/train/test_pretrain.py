@@ -10,7 +10,7 @@ import yaml
 from PIL import Image
 
 from cp2fast.train.metrics import Metrics
-from tests.command_line import refusal
+from tests.command_line import cp2fast, refusal
 from tests.train.runs import metrics, run, write_photos
 
 
@@ -72,6 +72,15 @@ def test_bad_input_is_refused_in_one_line_and_nothing_is_left(
     photos: Path, tmp_path: Path, words: list[str], named: str
 ) -> None:
     assert named in refusal(run(tmp_path / "run", photos, *words))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("recipe", ["r50_quick", "vits16_quick"])
+def test_quick_tuning_wants_its_weights(photos: Path, tmp_path: Path, recipe: str) -> None:
+    words = [f"data.root={photos}", "data.batch_size=4", "--out", tmp_path / "run"]
+    message = refusal(cp2fast("pretrain", recipe, *words))
+    assert "pretrain.pth" in message
+    assert "model.init=FILE" in message
     assert not (tmp_path / "run").exists()
 
 
