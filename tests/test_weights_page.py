@@ -10,6 +10,8 @@ import pytest
 import torch
 import torchvision
 
+from cp2fast import recipes
+from cp2fast.config import PretrainSettings
 from cp2fast.export.command import run_export
 from tests.export.trained_networks import save_finetuning, save_pretraining
 
@@ -21,7 +23,7 @@ MOCO = "moco_v2_800ep_pretrain.pth.tar"
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("page")
     save_pretraining(folder / "runs/demo", size=96, embedding=128)
-    save_finetuning(folder / "runs/voc")
+    save_finetuning(folder / "runs/finetune-demo")
     exported = re.findall(r"\"(runs/demo/export/.*)\"", PAGE)
     run_export(folder / "runs/demo", "timm", folder / exported[0])
     moco = torchvision.models.resnet50().state_dict()
@@ -48,3 +50,9 @@ def test_an_example_runs(
     if MOCO in code:
         [report] = re.findall(r"^ {4}(matched .*)$", PAGE, re.MULTILINE)
         assert capsys.readouterr().out.strip() == report
+
+
+def test_the_exported_file_is_that_of_the_demo_at_its_last_step() -> None:
+    demo = recipes.load(PretrainSettings, "demo", [])
+    steps = demo.data.scenes // demo.data.batch_size * demo.train.epochs
+    assert f"{demo.model.backbone}_step{steps}_timm.safetensors" in PAGE

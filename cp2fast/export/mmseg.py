@@ -68,7 +68,8 @@ def export_mmseg(trained: Trained, file: str) -> Exported:
         check=check,
         tolerance=1e-5,
         library=f"cp2fast {__version__} itself" if unavailable else _mmseg_version(),
-        usage=f"model = {pformat(config, width=96, sort_dicts=False)}\n",
+        usage="# in a configuration of mmsegmentation; the file beside it\n"
+        f"model = {pformat(config, width=96, sort_dicts=False)}\n",
         notes=_notes(trained, unavailable),
     )
 
