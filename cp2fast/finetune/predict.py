@@ -65,9 +65,10 @@ def run_predict(model: Path, inputs: Sequence[Path], out: Path) -> None:
                 labels = segment(network, torch.stack(images).to(device), settings)
             for image, photo, label in zip(images, batch, labels.byte().cpu(), strict=True):
                 _write(photo, image, label)
+    done = len(photos) - len(bad)
     console.print(
-        f"{len(photos) - len(bad)} masks (palette PNG, {len(classes)} classes: "
-        f"{', '.join(classes)}) and overlays in {out}"
+        f"{done} mask{'' if done == 1 else 's'} with overlays in {out} (palette PNG, "
+        f"{len(classes)} classes: {', '.join(classes)})"
     )
     if bad:
         raise UserError(f"{bad[0]}" + (f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""))
