@@ -5,39 +5,16 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from cp2fast.config import Section
 from cp2fast.errors import UserError
+from cp2fast.wording import complaint, describe
 
 Settings = TypeVar("Settings", bound=Section)
-
-
-class Setting(NamedTuple):
-    """One line of the documentation of the settings."""
-
-    key: str
-    values: str
-    default: str
-    help: str
-
-
-def describe(kind: type[Section], prefix: str = "") -> Iterator[Setting]:
-    """Every setting of ``kind``, in order, with what it takes and its default."""
-    for name, field in kind.model_fields.items():
-        section = _section_type(field.annotation)
-        if section is not None:
-            yield from describe(section, f"{prefix}{name}.")
-        else:
-            yield Setting(
-                f"{prefix}{name}",
-                _values(field.annotation),
-                "none" if field.default is None else str(field.default),
-                field.description or "",
-            )
 
 
 def names(kind: type[Section]) -> list[str]:
@@ -147,17 +124,9 @@ def _build(kind: type[Settings], tree: Mapping[str, Any]) -> Settings:
         first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
     known = [setting.key for setting in describe(kind)]
-    if first["type"] == "extra_forbidden":
+    if first["type"] in ("extra_forbidden", "invalid_key"):
         raise UserError(_unknown(key, first["input"], known))
-    wanted = first["msg"].removeprefix("Value error, ")
-    wanted = wanted[0].lower() + wanted[1:]
-    if key not in known:
-        raise UserError(f"{key}={first['input']}: {wanted}")
-    setting = next(setting for setting in describe(kind) if setting.key == key)
-    raise UserError(
-        f"{key}={first['input']}: {wanted} ({setting.help}; takes {setting.values}, "
-        f"default {setting.default})"
-    )
+    raise UserError(complaint(kind, tree, first))
 
 
 def _unknown(key: str, value: object, known: Sequence[str]) -> str:
@@ -172,20 +141,6 @@ def _nearest(name: str, known: Sequence[str]) -> str:
     last_parts = {key.rpartition(".")[2]: key for key in reversed(known)}
     close = difflib.get_close_matches(name.rpartition(".")[2], last_parts, n=1, cutoff=0.0)
     return last_parts[close[0]] if close else ""
-
-
-def _section_type(annotation: Any) -> type[Section] | None:
-    is_section = isinstance(annotation, type) and issubclass(annotation, Section)
-    return annotation if is_section else None
-
-
-def _values(annotation: Any) -> str:
-    """What a setting takes, in words."""
-    text = str(getattr(annotation, "__name__", annotation))
-    if "Literal" in str(annotation):
-        return "|".join(str(value) for value in annotation.__args__)
-    names = {"int": "whole number", "float": "number", "str": "text", "Path": "path"}
-    return next((word for name, word in names.items() if name in str(annotation)), text)
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from cp2fast import __version__, recipes
+from cp2fast import __version__
 from cp2fast.config import Section
+from cp2fast.wording import describe
 
 app = typer.Typer(
     name="cp2fast",
@@ -32,7 +33,7 @@ def _top(
 def settings_help(kind: type[Section]) -> str:
     """All settings as an unwrapped block of the help text."""
     lines = ["\b", "Settings, as KEY=VALUE:"]
-    for setting in recipes.describe(kind):
+    for setting in describe(kind):
         lines += [
             f"  {setting.key}  ({setting.values}; default {setting.default})",
             f"      {setting.help}",
