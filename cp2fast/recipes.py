@@ -19,9 +19,13 @@ Settings = TypeVar("Settings", bound=Section)
 
 def names(kind: type[Section]) -> list[str]:
     """The names of the recipes of this kind that come with the package."""
-    folder = _recipe_folder()
-    found = (folder / kind.recipes).glob("*.yaml")
-    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in found)
+    found = folder(kind).glob("*.yaml")
+    return sorted((Path(kind.recipes) / path.stem).as_posix() for path in found)
+
+
+def folder(kind: type[Section]) -> Path:
+    """Where the recipes of this kind are on this machine."""
+    return _recipe_folder() / kind.recipes
 
 
 def load(kind: type[Settings], recipe: str | None, overrides: Sequence[str]) -> Settings:
@@ -48,8 +52,8 @@ def stored_beside(weights: Path) -> str | None:
     Args:
         weights: a run folder, or a checkpoint in it.
     """
-    folder = weights if weights.is_dir() else weights.parent.parent
-    stored = folder / "config.yaml"
+    run = weights if weights.is_dir() else weights.parent.parent
+    stored = run / "config.yaml"
     return str(stored) if stored.is_file() else None
 
 
@@ -70,8 +74,7 @@ def _recipe_folder() -> Path:
 
 
 def _recipe_path(kind: type[Section], recipe: str) -> Path:
-    folder = _recipe_folder()
-    for named in (folder / kind.recipes / f"{recipe}.yaml", folder / f"{recipe}.yaml"):
+    for named in (folder(kind) / f"{recipe}.yaml", _recipe_folder() / f"{recipe}.yaml"):
         if named.is_file():
             return named
     path = Path(recipe).expanduser()

@@ -20,13 +20,20 @@ from cp2fast.config import PretrainSettings
     "  augment  decoded photos to composed pairs\n"
     "  train    composed pairs to updated weights\n"
     "  all      one after the other, and which of them limits\n\n"
-    "Takes the settings of pretrain; without data.root: the demo's images. Here data.workers is "
-    "by default the number of cores, data.batch_size 32, and for train 8 or, on a GPU, 256.\n\n"
+    "Takes the settings of pretrain, with defaults for batches, threads and scenes of its own; "
+    "without data.root: the demo's images.\n\n"
     "\b\nExamples:\n"
     "  cp2fast bench all data.root=DIR --plot bench.png\n"
     "  cp2fast bench loader data.root=DIR --json now.json --against before.json\n"
     "  cp2fast bench train model.backbone=resnet18",
-    epilog=settings_help(PretrainSettings),
+    epilog=settings_help(
+        PretrainSettings,
+        defaults={
+            "data.batch_size": "32; train 8, on a GPU 256",
+            "data.workers": "the number of cores",
+            "data.scenes": "320",
+        },
+    ),
 )
 def bench(
     what: Annotated[str, typer.Argument(metavar="[WHAT]", help="What to measure.")] = "all",
@@ -64,7 +71,7 @@ def bench(
     "  cp2fast preview\n"
     "  cp2fast preview r50 data.root=DIR --n 6 --out pairs.png\n"
     "  cp2fast preview --model runs/r50",
-    epilog=settings_help(PretrainSettings),
+    epilog=settings_help(PretrainSettings, "demo"),
 )
 def preview(
     arguments: Annotated[

@@ -20,7 +20,7 @@ from cp2fast.errors import UserError
     "  cp2fast pretrain\n"
     "  cp2fast pretrain r50 data.root=DIR\n"
     "  cp2fast pretrain --resume --out runs/r50",
-    epilog=settings_help(PretrainSettings),
+    epilog=settings_help(PretrainSettings, "demo"),
 )
 def pretrain(
     arguments: Annotated[
@@ -58,7 +58,7 @@ def pretrain(
     "  cp2fast pretrain && cp2fast finetune-voc\n"
     "  cp2fast finetune-voc voc_r50 data.root=VOCdevkit/VOC2012 model.init=runs/r50\n"
     "  cp2fast finetune-voc data.root=DIR --compare random,runs/r50 --seeds 0,1,2",
-    epilog=settings_help(FinetuneSettings),
+    epilog=settings_help(FinetuneSettings, "finetune/demo"),
 )
 def finetune_voc(
     arguments: Annotated[
