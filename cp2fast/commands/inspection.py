@@ -14,7 +14,8 @@ from cp2fast.config import PretrainSettings
 
 
 @app.command(
-    help="Measure on this machine, beside other ways to do the same, and name the bottleneck.\n\n"
+    help="Measure speed on this machine, and name the bottleneck.\n\n"
+    "Other ways to do the same are measured beside it, in turns.\n\n"
     "\b\nWHAT:\n"
     "  loader   photos on disk to composed pairs\n"
     "  augment  decoded photos to composed pairs\n"
@@ -64,9 +65,10 @@ def bench(
 
 
 @app.command(
-    help="Draw what the network gets: photos, crops, composed pairs, and all that was drawn.\n\n"
-    "Takes the settings of pretrain; without arguments: the demo data. With --model, draw what a "
-    "network has learned instead: where in the key it finds a place of the query.\n\n"
+    help="Draw what a network gets, or what it has learned.\n\n"
+    "It gets photos, crops, composed pairs: they are shown with all that was drawn. Takes "
+    "the settings of pretrain; without arguments: the demo data. With --model, what a network "
+    "has learned: where in the key it finds a place of the query.\n\n"
     "\b\nExamples:\n"
     "  cp2fast preview\n"
     "  cp2fast preview r50 data.root=DIR --n 6 --out pairs.png\n"

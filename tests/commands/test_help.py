@@ -62,3 +62,11 @@ def test_the_bench_lists_its_own_defaults() -> None:
 
 def test_the_doctor_takes_the_defaults_and_lists_no_recipe() -> None:
     assert setting("doctor", "data.batch_size").endswith("; default 256)")
+
+
+@pytest.mark.parametrize("group", [[], ["data"]])
+def test_the_list_of_commands_has_whole_sentences_in_80_columns(group: list[str]) -> None:
+    listed = help_of(*group).partition("Commands:\n")[2].splitlines()
+    assert listed
+    assert [line for line in listed if line.endswith("...") or len(line) > 80] == []
+    assert all(line.endswith(".") for line in listed)
