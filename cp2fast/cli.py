@@ -12,6 +12,7 @@ from cp2fast.commands import training  # isort: skip
 from cp2fast.commands import inspection  # isort: skip
 from cp2fast.commands import data, weights  # isort: skip
 from cp2fast.commands.app import app
+from cp2fast.commands.mistakes import mistake
 from cp2fast.errors import UserError
 
 __all__ = ["app", "data", "inspection", "main", "training", "weights"]
@@ -32,7 +33,7 @@ def main() -> None:
     except UserError as error:
         sys.exit(_refuse(str(error)))
     except _UsageError as error:
-        sys.exit(_refuse(f"{error}; see cp2fast --help"))
+        sys.exit(_refuse(mistake(error, sys.argv[1:])))
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(1)
 
