@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 from rich.console import Console
@@ -29,8 +30,16 @@ def run_pack(
     """
     console = Console(stderr=True)
     columns = (TextColumn("packing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as progress:
-        bar = progress.add_task("", total=None)
+    progress = Progress(*columns, console=console)
+    bar = progress.add_task("", total=None)
+    with ExitStack() as shown:
+
+        def show(done: int, total: int) -> None:
+            """The bar; it begins with the first image, for an error needs none before it."""
+            if not progress.live.is_started:
+                shown.enter_context(progress)
+            progress.update(bar, completed=done, total=total)
+
         try:
             summary = pack(
                 source,
@@ -38,7 +47,7 @@ def run_pack(
                 JpegSettings(max_side, quality, keep_bytes, DataSettings().max_pixels),
                 shard_size=shard_size,
                 workers=workers or available_cores(),
-                progress=lambda done, total: progress.update(bar, completed=done, total=total),
+                progress=show,
             )
         except KeyboardInterrupt:
             console.print(f"stopped: the same command goes on from {beside(out, 'partial')}")
