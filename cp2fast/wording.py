@@ -1,4 +1,4 @@
-"""Settings in words: what each takes, for ``--help``, and what is wrong with a value of it."""
+"""Words for the user: what settings take, what is wrong with a value of theirs, and counts."""
 
 from __future__ import annotations
 
@@ -47,6 +47,11 @@ def in_words(value: object) -> str:
     if isinstance(value, tuple | list):
         return f"[{', '.join(map(in_words, value))}]"
     return str(value)
+
+
+def counted(count: int, noun: str) -> str:
+    """A number of things, one of them without the s."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def complaint(kind: type[Section], tree: Mapping[str, Any], error: Mapping[str, Any]) -> str:

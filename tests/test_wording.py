@@ -7,7 +7,7 @@ import pytest
 from cp2fast import recipes
 from cp2fast.config import FinetuneSettings, PretrainSettings, Section
 from cp2fast.errors import UserError
-from cp2fast.wording import describe
+from cp2fast.wording import counted, describe
 
 
 def described(kind: type[Section]) -> dict[str, tuple[str, str]]:
@@ -100,6 +100,10 @@ def test_a_recipe_of_another_shape_is_refused_in_plain_words(
     with pytest.raises(UserError) as caught:
         recipes.load(PretrainSettings, str(recipe), [])
     assert str(caught.value).startswith(message)
+
+
+def test_one_thing_is_counted_without_an_s() -> None:
+    assert [counted(count, "step") for count in (0, 1, 2)] == ["0 steps", "1 step", "2 steps"]
 
 
 @pytest.mark.parametrize("kind", [PretrainSettings, FinetuneSettings])

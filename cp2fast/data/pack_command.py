@@ -12,6 +12,7 @@ from cp2fast.config import DataSettings
 from cp2fast.cores import available_cores
 from cp2fast.data.pack import beside, pack, size_on_disk
 from cp2fast.data.packed_jpeg import JpegSettings
+from cp2fast.wording import counted
 
 
 def run_pack(
@@ -52,7 +53,7 @@ def run_pack(
         except KeyboardInterrupt:
             console.print(f"stopped: the same command goes on from {beside(out, 'partial')}")
             raise
-    line = f"{summary.images} images, {_megabytes(summary.bytes_in)} in, "
+    line = f"{counted(summary.images, 'image')}, {_megabytes(summary.bytes_in)} in, "
     print(f"{out}: {line}{_megabytes(size_on_disk(out))} out, {len(summary.rejects)} rejected")
     for name, reason in summary.rejects[:5]:
         print(f"  {name}: {reason}")

@@ -286,6 +286,13 @@ def test_the_command_ends_with_a_summary(photos, tmp_path) -> None:
     assert np.max(list_images(out).pixels[:, :2]) == 64
 
 
+def test_one_image_is_not_called_images(tmp_path) -> None:
+    (tmp_path / "photos").mkdir()
+    image_files.photo(40, 50, 0).save(tmp_path / "photos" / "a.jpg")
+    done = run(str(tmp_path / "photos"), str(tmp_path / "out.tar"))
+    assert f"{tmp_path}/out.tar: 1 image, " in done.stdout
+
+
 def test_what_is_wrong_with_the_photos_is_said_in_the_words_of_this_command(tmp_path) -> None:
     (tmp_path / "notes.txt").write_text("")
     for source in (tmp_path / "none", tmp_path / "notes.txt"):
