@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import typer
 
@@ -12,6 +15,7 @@ from cp2fast.commands import training  # isort: skip
 from cp2fast.commands import inspection  # isort: skip
 from cp2fast.commands import data, weights  # isort: skip
 from cp2fast.commands.app import app
+from cp2fast.commands.mistakes import mistake
 from cp2fast.errors import UserError
 
 __all__ = ["app", "data", "inspection", "main", "training", "weights"]
@@ -28,13 +32,29 @@ def main() -> None:
     # Likewise: batches in large pages, whose first touch costs a quarter of that of small ones.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     try:
-        app(standalone_mode=False)
+        with _messages():
+            app(standalone_mode=False)
     except UserError as error:
         sys.exit(_refuse(str(error)))
     except _UsageError as error:
-        sys.exit(_refuse(f"{error}; see cp2fast --help"))
+        sys.exit(_refuse(mistake(error, sys.argv[1:])))
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(1)
+
+
+@contextmanager
+def _messages() -> Iterator[None]:
+    """Print what the package logs, for what may take long far below a command; by one process."""
+    logger, handler = logging.getLogger("cp2fast"), logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("cp2fast: %(message)s"))
+    level = logger.level
+    logger.setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 def _refuse(message: str) -> int:

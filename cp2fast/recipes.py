@@ -5,46 +5,27 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from cp2fast.config import Section
 from cp2fast.errors import UserError
+from cp2fast.wording import complaint, describe
 
 Settings = TypeVar("Settings", bound=Section)
 
 
-class Setting(NamedTuple):
-    """One line of the documentation of the settings."""
-
-    key: str
-    values: str
-    default: str
-    help: str
-
-
-def describe(kind: type[Section], prefix: str = "") -> Iterator[Setting]:
-    """Every setting of ``kind``, in order, with what it takes and its default."""
-    for name, field in kind.model_fields.items():
-        section = _section_type(field.annotation)
-        if section is not None:
-            yield from describe(section, f"{prefix}{name}.")
-        else:
-            yield Setting(
-                f"{prefix}{name}",
-                _values(field.annotation),
-                "none" if field.default is None else str(field.default),
-                field.description or "",
-            )
-
-
 def names(kind: type[Section]) -> list[str]:
     """The names of the recipes of this kind that come with the package."""
-    folder = _recipe_folder()
-    found = (folder / kind.recipes).glob("*.yaml")
-    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in found)
+    found = folder(kind).glob("*.yaml")
+    return sorted((Path(kind.recipes) / path.stem).as_posix() for path in found)
+
+
+def folder(kind: type[Section]) -> Path:
+    """Where the recipes of this kind are on this machine."""
+    return _recipe_folder() / kind.recipes
 
 
 def load(kind: type[Settings], recipe: str | None, overrides: Sequence[str]) -> Settings:
@@ -71,8 +52,8 @@ def stored_beside(weights: Path) -> str | None:
     Args:
         weights: a run folder, or a checkpoint in it.
     """
-    folder = weights if weights.is_dir() else weights.parent.parent
-    stored = folder / "config.yaml"
+    run = weights if weights.is_dir() else weights.parent.parent
+    stored = run / "config.yaml"
     return str(stored) if stored.is_file() else None
 
 
@@ -93,8 +74,7 @@ def _recipe_folder() -> Path:
 
 
 def _recipe_path(kind: type[Section], recipe: str) -> Path:
-    folder = _recipe_folder()
-    for named in (folder / kind.recipes / f"{recipe}.yaml", folder / f"{recipe}.yaml"):
+    for named in (folder(kind) / f"{recipe}.yaml", _recipe_folder() / f"{recipe}.yaml"):
         if named.is_file():
             return named
     path = Path(recipe).expanduser()
@@ -147,17 +127,9 @@ def _build(kind: type[Settings], tree: Mapping[str, Any]) -> Settings:
         first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
     known = [setting.key for setting in describe(kind)]
-    if first["type"] == "extra_forbidden":
+    if first["type"] in ("extra_forbidden", "invalid_key"):
         raise UserError(_unknown(key, first["input"], known))
-    wanted = first["msg"].removeprefix("Value error, ")
-    wanted = wanted[0].lower() + wanted[1:]
-    if key not in known:
-        raise UserError(f"{key}={first['input']}: {wanted}")
-    setting = next(setting for setting in describe(kind) if setting.key == key)
-    raise UserError(
-        f"{key}={first['input']}: {wanted} ({setting.help}; takes {setting.values}, "
-        f"default {setting.default})"
-    )
+    raise UserError(complaint(kind, tree, first))
 
 
 def _unknown(key: str, value: object, known: Sequence[str]) -> str:
@@ -172,20 +144,6 @@ def _nearest(name: str, known: Sequence[str]) -> str:
     last_parts = {key.rpartition(".")[2]: key for key in reversed(known)}
     close = difflib.get_close_matches(name.rpartition(".")[2], last_parts, n=1, cutoff=0.0)
     return last_parts[close[0]] if close else ""
-
-
-def _section_type(annotation: Any) -> type[Section] | None:
-    is_section = isinstance(annotation, type) and issubclass(annotation, Section)
-    return annotation if is_section else None
-
-
-def _values(annotation: Any) -> str:
-    """What a setting takes, in words."""
-    text = str(getattr(annotation, "__name__", annotation))
-    if "Literal" in str(annotation):
-        return "|".join(str(value) for value in annotation.__args__)
-    names = {"int": "whole number", "float": "number", "str": "text", "Path": "path"}
-    return next((word for name, word in names.items() if name in str(annotation)), text)
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

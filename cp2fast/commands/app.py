@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated
 
 import typer
 
 from cp2fast import __version__, recipes
 from cp2fast.config import Section
+from cp2fast.wording import describe, in_words
+
+_NO_DEFAULTS: Mapping[str, str] = MappingProxyType({})
 
 app = typer.Typer(
     name="cp2fast",
@@ -29,15 +35,44 @@ def _top(
         print(context.get_help())
 
 
-def settings_help(kind: type[Section]) -> str:
-    """All settings as an unwrapped block of the help text."""
-    lines = ["\b", "Settings, as KEY=VALUE:"]
-    for setting in recipes.describe(kind):
-        lines += [
-            f"  {setting.key}  ({setting.values}; default {setting.default})",
-            f"      {setting.help}",
-        ]
+def settings_help(
+    kind: type[Section], recipe: str | None = None, defaults: Mapping[str, str] = _NO_DEFAULTS
+) -> str:
+    """All settings as an unwrapped block of the help text.
+
+    Args:
+        kind: the settings.
+        recipe: what the command takes where none is named: its values stand beside the defaults.
+        defaults: by key, those of the command itself.
+    """
+    text = "Settings, as KEY=VALUE (a default of none is written null):"
+    beside = {}
+    if recipe is not None:
+        name = recipe.rpartition("/")[2]
+        text = (
+            "Settings, as KEY=VALUE (a default of none is written null). A recipe sets some of its "
+            f"own: the {name}'s stand beside the defaults, and all are in "
+            f"{recipes.folder(kind)}/*.yaml. What a run took is in its config.yaml."
+        )
+        known = recipes.load(kind, None, []), recipes.load(kind, recipe, [])
+        beside = {key: f"; {name} {in_words(new)}" for key, _, new in recipes.differences(*known)}
+    lines = ["\b", *_wrapped(text, "")]
+    for key, values, default, about in describe(kind):
+        default = defaults.get(key, default) + beside.get(key, "")
+        lines += [f"  {key}  ({values}; default {default})", *_wrapped(about, " " * 6)]
     return "\n".join(lines)
+
+
+def _wrapped(text: str, indent: str) -> list[str]:
+    """In lines that fit, with the help's own indent, in 80 columns; paths are left whole."""
+    return textwrap.wrap(
+        text,
+        78,
+        initial_indent=indent,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def split_words(arguments: list[str] | None) -> tuple[str | None, list[str]]:

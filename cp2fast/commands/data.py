@@ -11,7 +11,7 @@ from cp2fast.commands.app import app
 
 
 @app.command(
-    help="Pack a folder of images or tar shards: smaller images, in few files.\n\n"
+    help="Pack images: smaller ones, in few files.\n\n"
     "OUT ends in .beton (FFCV's format) or .tar, or is a folder for tar shards. A pack that was "
     "stopped goes on when the same command is given again.\n\n"
     "\b\nExamples:\n"
@@ -19,7 +19,9 @@ from cp2fast.commands.app import app
     "  cp2fast pack photos shards/ --keep-bytes"
 )
 def pack(
-    source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder, .tar, or .beton.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="SRC", help="Folder of images or shards, .tar, or .beton.")
+    ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="FILE.beton, FILE.tar, or a folder.")],
     max_side: Annotated[
         int | None, typer.Option(min=1, help="Reduce images whose longer side is more than this.")
@@ -49,14 +51,19 @@ def _data() -> None:
 
 
 @data_app.command(
-    help="Arrange PASCAL VOC 2012 and SBD's masks below DIR: the 10,582 images of train_aug.\n\n"
-    "Downloads what is not there; where there is no network it says which files to put "
-    "where. Interrupted, the same command goes on.\n\n"
+    help="Arrange PASCAL VOC 2012 and SBD's masks below DIR.\n\n"
+    "These are the 10,582 images of train_aug. Downloads what is not there; where "
+    "there is no network it says which files to put where. Interrupted, the same "
+    "command goes on.\n\n"
     "\b\nExample:\n"
     "  cp2fast data voc data\n"
     "  cp2fast finetune-voc data.root=data/VOCdevkit/VOC2012 model.init=runs/r50"
 )
-def voc(folder: Annotated[Path, typer.Argument(metavar="DIR", show_default=False)]) -> None:
+def voc(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Where VOCdevkit goes.", show_default=False)
+    ],
+) -> None:
     """Parse, then arrange."""
     from cp2fast.data.voc_arrange import TRAIN_AUG, arrange_voc
 

@@ -14,19 +14,27 @@ from cp2fast.config import PretrainSettings
 
 
 @app.command(
-    help="Measure on this machine, beside other ways to do the same, and name the bottleneck.\n\n"
+    help="Measure speed on this machine, and name the bottleneck.\n\n"
+    "Other ways to do the same are measured beside it, in turns.\n\n"
     "\b\nWHAT:\n"
     "  loader   photos on disk to composed pairs\n"
     "  augment  decoded photos to composed pairs\n"
     "  train    composed pairs to updated weights\n"
     "  all      one after the other, and which of them limits\n\n"
-    "Takes the settings of pretrain; without data.root: the demo's images. Here data.workers is "
-    "by default the number of cores, data.batch_size 32, and for train 8 or, on a GPU, 256.\n\n"
+    "Takes the settings of pretrain, with defaults for batches, threads and scenes of its own; "
+    "without data.root: the demo's images.\n\n"
     "\b\nExamples:\n"
     "  cp2fast bench all data.root=DIR --plot bench.png\n"
     "  cp2fast bench loader data.root=DIR --json now.json --against before.json\n"
     "  cp2fast bench train model.backbone=resnet18",
-    epilog=settings_help(PretrainSettings),
+    epilog=settings_help(
+        PretrainSettings,
+        defaults={
+            "data.batch_size": "32; train 8, on a GPU 256",
+            "data.workers": "the number of cores",
+            "data.scenes": "320",
+        },
+    ),
 )
 def bench(
     what: Annotated[str, typer.Argument(metavar="[WHAT]", help="What to measure.")] = "all",
@@ -57,14 +65,15 @@ def bench(
 
 
 @app.command(
-    help="Draw what the network gets: photos, crops, composed pairs, and all that was drawn.\n\n"
-    "Takes the settings of pretrain; without arguments: the demo data. With --model, draw what a "
-    "network has learned instead: where in the key it finds a place of the query.\n\n"
+    help="Draw what a network gets, or what it has learned.\n\n"
+    "It gets photos, crops, composed pairs: they are shown with all that was drawn. Takes "
+    "the settings of pretrain; without arguments: the demo data. With --model, what a network "
+    "has learned: where in the key it finds a place of the query.\n\n"
     "\b\nExamples:\n"
     "  cp2fast preview\n"
     "  cp2fast preview r50 data.root=DIR --n 6 --out pairs.png\n"
     "  cp2fast preview --model runs/r50",
-    epilog=settings_help(PretrainSettings),
+    epilog=settings_help(PretrainSettings, "demo"),
 )
 def preview(
     arguments: Annotated[

@@ -20,7 +20,7 @@ from cp2fast.errors import UserError
     "  cp2fast pretrain\n"
     "  cp2fast pretrain r50 data.root=DIR\n"
     "  cp2fast pretrain --resume --out runs/r50",
-    epilog=settings_help(PretrainSettings),
+    epilog=settings_help(PretrainSettings, "demo"),
 )
 def pretrain(
     arguments: Annotated[
@@ -50,15 +50,16 @@ def pretrain(
 
 @app.command(
     name="finetune-voc",
-    help="Fine-tune a pretrained network on images with masks in VOC layout, and evaluate it.\n\n"
-    "Without arguments: the demo, from the weights of cp2fast pretrain where that was run.\n\n"
+    help="Fine-tune a network on images with masks, and evaluate it.\n\n"
+    "The masks are in VOC layout. Without arguments: the demo, from the weights of "
+    "cp2fast pretrain where that was run.\n\n"
     f"CONFIG is a recipe ({', '.join(recipes.names(FinetuneSettings))}) or a YAML file; with "
     "data.root the default is finetune/voc_r50.\n\n"
     "\b\nExamples:\n"
     "  cp2fast pretrain && cp2fast finetune-voc\n"
     "  cp2fast finetune-voc voc_r50 data.root=VOCdevkit/VOC2012 model.init=runs/r50\n"
     "  cp2fast finetune-voc data.root=DIR --compare random,runs/r50 --seeds 0,1,2",
-    epilog=settings_help(FinetuneSettings),
+    epilog=settings_help(FinetuneSettings, "finetune/demo"),
 )
 def finetune_voc(
     arguments: Annotated[
@@ -113,14 +114,20 @@ def _whole_numbers(option: str, text: str) -> list[int]:
 
 
 @app.command(
-    help="Segment photos: a palette PNG and an overlay of each, at its own size.\n\n"
-    "MODEL is a fine-tuning's run folder or checkpoint; IMAGES are files and folders.\n\n"
+    help="Segment photos: a palette PNG and an overlay of each.\n\n"
+    "MODEL is a fine-tuning's run folder or checkpoint; IMAGES are files and folders. Each "
+    "photo is segmented at its own size.\n\n"
     "\b\nExample:\n"
     "  cp2fast predict runs/finetune-demo photos --out masks"
 )
 def predict(
-    model: Annotated[Path, typer.Argument(help="What to predict with.", show_default=False)],
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGES", show_default=False)],
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="What to predict with.", show_default=False)
+    ],
+    images: Annotated[
+        list[Path],
+        typer.Argument(metavar="IMAGES", help="Photos, or folders of them.", show_default=False),
+    ],
     out: Annotated[Path, typer.Option(help="Folder of the masks.", metavar="DIR")],
 ) -> None:
     """Parse, then predict."""

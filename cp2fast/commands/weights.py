@@ -11,8 +11,9 @@ from cp2fast.commands.app import app
 
 
 @app.command(
-    help="Write a network's weights for another library, checked there, with a model card.\n\n"
-    "RUN is a run folder, a checkpoint or an exported .safetensors file.\n\n"
+    help="Write a network's weights for another library.\n\n"
+    "They are checked there, and come with a model card. RUN is a run folder, a "
+    "checkpoint or an exported .safetensors file.\n\n"
     "\b\nFORMAT:\n"
     "  timm         backbone, .safetensors (or .pth)\n"
     "  torchvision  backbone, .pth (or .safetensors)\n"

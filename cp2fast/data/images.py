@@ -108,7 +108,7 @@ class ImageSet:
         return int(self.places[:, 2].max())
 
 
-def list_images(root: Path) -> ImageSet:
+def list_images(root: Path, name_it: str = "set data.root to") -> ImageSet:
     """The images that ``root`` holds; an image's number is its place among them.
 
     Of a folder, every JPEG, PNG and WebP file below it, sorted by its relative path. Folders may
@@ -119,33 +119,46 @@ def list_images(root: Path) -> ImageSet:
     Of a ``.tar`` file, or of a folder with such files in it, the images inside (``shards.py``).
     Of a ``.beton``, its samples (``beton.py``).
 
+    Args:
+        root: see there.
+        name_it: how the user says which, for the messages.
+
     Raises:
         UserError: ``root`` is missing, is neither a folder nor a shard, holds no image or both
             images and shards, a folder below it cannot be read, or a shard is damaged.
     """
-    if not root.exists():
-        raise UserError(f"there is no folder {root}: set data.root to your folder of images")
+    check_exists(root, name_it)
     if root.is_dir():
         photos = root / _VOC_PHOTOS
-        return _list_folder(photos if photos.is_dir() else root)
+        return _list_folder(photos if photos.is_dir() else root, name_it)
     if is_beton(root.name):
         return ImageSet.of_beton(root)
     if not is_shard(root.name) and not root.name.lower().endswith(COMPRESSED_SUFFIXES):
         raise UserError(
-            f"{root} is neither a folder nor a .tar shard nor a .beton: set data.root to what "
-            "holds the images"
+            f"{root} is neither a folder nor a .tar shard nor a .beton: {name_it} what holds the "
+            "images"
         )
     return _list_shards(root)
 
 
-def _list_folder(root: Path) -> ImageSet:
+def check_exists(root: Path, name_it: str = "set data.root to") -> None:
+    """Refuse a folder that is not there, as ``list_images`` does, which takes longer.
+
+    Raises:
+        UserError: there is none.
+    """
+    if not root.exists():
+        raise UserError(f"there is no folder {root}: {name_it} your folder of images")
+
+
+def _list_folder(root: Path, name_it: str) -> ImageSet:
     found = _walk(str(root))
     inside = sorted(entry.name for entry in root.iterdir() if entry.is_file())
     shards = [name for name in inside if is_shard(name)]
     if found and shards:
         raise UserError(
             f"{root} holds both images ({min(found)}) and shards ({shards[0]}): keep one kind "
-            "there, or name a single shard with data.root"
+            f"there, or {name_it} a single shard"
         )
     if shards:
         return _list_shards(root)

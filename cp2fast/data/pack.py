@@ -83,7 +83,12 @@ def pack(
         raise UserError(f"{out} exists already: remove it, or name another")
     if out.name.lower().endswith(COMPRESSED_SUFFIXES):
         raise UserError(f"{out} would be compressed, and JPEG is already: name a .tar or a folder")
-    images = list_images(source)
+    if out.suffix and not is_beton(out.name) and not is_shard(out.name):
+        raise UserError(
+            f"{out}: pack writes no {out.suffix}: name a .beton, a .tar, or for a folder of shards "
+            "a name without a dot"
+        )
+    images = list_images(source, "name as SRC")
     work = beside(out, "partial")
     terms = {"images": _fingerprint(images), "settings": asdict(settings), "shard_size": shard_size}
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 from rich.console import Console
@@ -11,6 +12,7 @@ from cp2fast.config import DataSettings
 from cp2fast.cores import available_cores
 from cp2fast.data.pack import beside, pack, size_on_disk
 from cp2fast.data.packed_jpeg import JpegSettings
+from cp2fast.wording import counted
 
 
 def run_pack(
@@ -29,8 +31,16 @@ def run_pack(
     """
     console = Console(stderr=True)
     columns = (TextColumn("packing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as progress:
-        bar = progress.add_task("", total=None)
+    progress = Progress(*columns, console=console)
+    bar = progress.add_task("", total=None)
+    with ExitStack() as shown:
+
+        def show(done: int, total: int) -> None:
+            """The bar; it begins with the first image, for an error needs none before it."""
+            if not progress.live.is_started:
+                shown.enter_context(progress)
+            progress.update(bar, completed=done, total=total)
+
         try:
             summary = pack(
                 source,
@@ -38,12 +48,12 @@ def run_pack(
                 JpegSettings(max_side, quality, keep_bytes, DataSettings().max_pixels),
                 shard_size=shard_size,
                 workers=workers or available_cores(),
-                progress=lambda done, total: progress.update(bar, completed=done, total=total),
+                progress=show,
             )
         except KeyboardInterrupt:
             console.print(f"stopped: the same command goes on from {beside(out, 'partial')}")
             raise
-    line = f"{summary.images} images, {_megabytes(summary.bytes_in)} in, "
+    line = f"{counted(summary.images, 'image')}, {_megabytes(summary.bytes_in)} in, "
     print(f"{out}: {line}{_megabytes(size_on_disk(out))} out, {len(summary.rejects)} rejected")
     for name, reason in summary.rejects[:5]:
         print(f"  {name}: {reason}")

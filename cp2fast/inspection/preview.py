@@ -11,6 +11,7 @@ import torch
 from rich.console import Console
 
 from cp2fast.config import ModelSettings, PretrainSettings, check_pretrain
+from cp2fast.data.images import check_exists
 from cp2fast.errors import UserError
 from cp2fast.inspection.pairs import Pairs, first_pairs
 from cp2fast.inspection.pairs_picture import draw_pairs_picture
@@ -28,7 +29,7 @@ from cp2fast.inspection.similarity_picture import draw_similarity_picture
 from cp2fast.inspection.style import check_target
 from cp2fast.model.cp2 import build_cp2
 from cp2fast.model.segmenter import Segmenter, build_segmenter
-from cp2fast.model.weights import load_weights
+from cp2fast.model.weights import check_exist, load_weights
 
 _EMBEDDING = "decode_head.contrast_conv."
 
@@ -39,8 +40,8 @@ def run_preview(settings: PretrainSettings, count: int, path: Path) -> None:
     Raises:
         UserError: bad input, or ``path`` exists already; nothing was overwritten.
     """
+    _check_inputs(settings)
     check_target(path)
-    check_pretrain(settings)
     pairs = first_pairs(settings, count)
     count = min(count, len(pairs))
     draw_pairs_picture(pairs, count, _stride(settings.model), describe(pairs, settings), path)
@@ -54,8 +55,9 @@ def run_similarity(settings: PretrainSettings, weights: Path, count: int, path: 
         UserError: bad input, weights of another network or without a head, or ``path`` exists
             already; nothing was overwritten.
     """
+    check_exist(weights)
+    _check_inputs(settings)
     check_target(path)
-    check_pretrain(settings)
     random = build_cp2(settings.model, settings.train.seed).encoder_q
     trained = copy.deepcopy(random)
     loaded = load_weights(trained, weights)
@@ -84,6 +86,12 @@ def run_similarity(settings: PretrainSettings, weights: Path, count: int, path: 
     draw_similarity_picture(pairs, shown, before, after, about, path)
     Console(soft_wrap=True, highlight=False).print(f"{weights}: {loaded}", *about[2:], sep="\n")
     report(pairs, path)
+
+
+def _check_inputs(settings: PretrainSettings) -> None:
+    check_pretrain(settings)
+    if settings.data.root is not None:
+        check_exists(settings.data.root)
 
 
 def _maps(network: Segmenter, pairs: Pairs, cells: Sequence[Cell]) -> list[SimilarityMap]:

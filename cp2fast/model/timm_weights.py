@@ -7,12 +7,14 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import huggingface_hub.constants
 import timm
 from torch import Tensor
 
 from cp2fast.errors import UserError
 
 _PREFIX = "timm/"
+_log = logging.getLogger(__name__)
 
 
 def is_timm_name(name: str) -> bool:
@@ -34,6 +36,12 @@ def download(name: str) -> dict[str, Tensor]:
         known = timm.list_pretrained()
         nearest = difflib.get_close_matches(model, known, n=1, cutoff=0)[0]
         raise UserError(f"timm has no pretrained weights '{model}': the nearest is timm/{nearest}")
+    if not huggingface_hub.constants.HF_HUB_OFFLINE:  # The attempts take a minute to fail.
+        _log.info(
+            "getting timm/%s from the network, or from its cache; without a network set "
+            "HF_HUB_OFFLINE=1, which saves the wait",
+            model,
+        )
     try:
         with _quiet_retries():
             return timm.create_model(model, pretrained=True).state_dict()  # type: ignore[no-any-return]

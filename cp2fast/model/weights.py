@@ -123,6 +123,17 @@ def load_weights(network: Segmenter, source: str | Path, skip: Sequence[str] = (
     )
 
 
+def check_exist(source: str | Path) -> None:
+    """Refuse weights that are not there, without reading any.
+
+    Raises:
+        UserError: ``source`` is neither a file, a run folder with a checkpoint nor a timm model.
+    """
+    path = Path(source).expanduser()
+    if path.exists() or not is_timm_name(str(source)):
+        find_file(path)
+
+
 def _tensors(source: str | Path) -> dict[str, Tensor]:
     """The tensors of a file, run folder or timm model, by name."""
     path = Path(source).expanduser()

@@ -18,6 +18,7 @@ from cp2fast.train.distributed import (
 from cp2fast.train.pretrain import pretrain, summary
 from cp2fast.train.run import Processes, Run, begin, resume
 from cp2fast.train.run_folder import RunFolder
+from cp2fast.wording import counted
 
 
 def run_pretrain(settings: PretrainSettings, path: Path, resuming: bool) -> None:
@@ -45,7 +46,8 @@ def run_pretrain(settings: PretrainSettings, path: Path, resuming: bool) -> None
             began, first = time.perf_counter(), run.step
             complete = pretrain(run, console)
             minutes, seconds = divmod(round(time.perf_counter() - began), 60)
-            console.print(f"{run.step - first} steps in {minutes} min {seconds} s; {summary(run)}")
+            steps = counted(run.step - first, "step")
+            console.print(f"{steps} in {minutes} min {seconds} s; {summary(run)}")
             if not complete:
                 again = f"cp2fast pretrain --resume --out {path}"
                 console.print(f"stopped and saved; go on with: {again}")

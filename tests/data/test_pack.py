@@ -16,7 +16,7 @@ from cp2fast.data.images import list_images
 from cp2fast.data.pack import PackSummary, pack
 from cp2fast.data.packed_jpeg import JpegSettings
 from cp2fast.errors import UserError
-from tests.command_line import Done, cp2fast
+from tests.command_line import Done, cp2fast, refusal
 from tests.data import image_files
 
 KEEP = JpegSettings(None, 90, keep_bytes=True, max_pixels=1_000_000)
@@ -239,6 +239,16 @@ def test_a_compressed_tar_is_refused(photos, tmp_path) -> None:
         do(photos, tmp_path / "photos.tar.gz")
 
 
+@pytest.mark.parametrize("name", ["photos.zip", "photos.v2", "photos.tarr"])
+def test_a_suffix_that_is_not_written_is_refused_with_those_that_are(
+    photos, tmp_path, name: str
+) -> None:
+    with pytest.raises(UserError, match=r"\.beton, a \.tar, or for a folder of shards") as error:
+        do(photos, tmp_path / name)
+    assert f"{name}: " in str(error.value)
+    assert list(tmp_path.glob(f"{name}*")) == []
+
+
 def test_two_packs_of_one_name_do_not_meet(photos, tmp_path) -> None:
     out, refusals = tmp_path / "photos.beton", []
 
@@ -274,6 +284,22 @@ def test_the_command_ends_with_a_summary(photos, tmp_path) -> None:
     assert "05.bad.jpg: not an image of a known format" in stdout
     assert f"{out}.rejects.txt" in stdout
     assert np.max(list_images(out).pixels[:, :2]) == 64
+
+
+def test_one_image_is_not_called_images(tmp_path) -> None:
+    (tmp_path / "photos").mkdir()
+    image_files.photo(40, 50, 0).save(tmp_path / "photos" / "a.jpg")
+    done = run(str(tmp_path / "photos"), str(tmp_path / "out.tar"))
+    assert f"{tmp_path}/out.tar: 1 image, " in done.stdout
+
+
+def test_what_is_wrong_with_the_photos_is_said_in_the_words_of_this_command(tmp_path) -> None:
+    (tmp_path / "notes.txt").write_text("")
+    for source in (tmp_path / "none", tmp_path / "notes.txt"):
+        line = refusal(run(str(source), str(tmp_path / "out.tar")))
+        assert str(source) in line
+        assert "name as SRC" in line
+        assert "data.root" not in line
 
 
 def test_the_command_refuses_in_one_line(photos, tmp_path) -> None:

@@ -8,7 +8,7 @@ from PIL import Image
 from cp2fast.config import PretrainSettings
 from cp2fast.errors import UserError
 from cp2fast.inspection.preview import run_preview, run_similarity
-from tests.command_line import cp2fast
+from tests.command_line import cp2fast, refusal
 from tests.inspection.tiny import TINY
 
 
@@ -105,6 +105,19 @@ def test_weights_without_a_head_are_refused(settings: PretrainSettings, tmp_path
     with pytest.raises(UserError, match="no dense embedding"):
         run_similarity(settings, tmp_path / "backbone.pt", 1, tmp_path / "maps.png")
     assert not (tmp_path / "maps.png").exists()
+
+
+def test_what_is_read_is_checked_before_where_the_picture_goes(tmp_path: Path) -> None:
+    there = tmp_path / "mine.png"
+    there.write_text("precious")
+    for words, named in (
+        (["r50", f"data.root={tmp_path}/nowhere"], "there is no folder"),
+        (["--model", f"{tmp_path}/nowhere"], "no weights at"),
+        (["--model", str(tmp_path)], "is not a run folder"),
+    ):
+        line = refusal(cp2fast("preview", *words, "--out", there))
+        assert named in line
+        assert str(tmp_path) in line
 
 
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path) -> None:

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import huggingface_hub.constants
@@ -26,6 +33,25 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def empty_hub() -> Iterator[str]:
+    """The address of a server that has no file."""
+
+    class Empty(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(404)
+
+        do_HEAD = do_GET  # noqa: N815
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Empty) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
 @pytest.mark.parametrize("name", ["timm/resnet18.a1_in1k", "resnet18.a1_in1k", "resnet18"])
 def test_a_name_of_timm_is_loaded(cache: Path, name: str) -> None:
     downloaded = timm.create_model("resnet18").state_dict()
@@ -48,6 +74,32 @@ def test_without_a_network_one_line_says_what_to_do(caplog: pytest.LogCaptureFix
     assert "\n" not in str(info.value)
     assert "model.init=FILE.safetensors" in str(info.value)
     assert "huggingface_hub" not in {record.name.split(".")[0] for record in caplog.records}
+
+
+def test_before_a_download_a_line_says_so_and_how_to_do_without(
+    tmp_path: Path, empty_hub: str
+) -> None:
+    words = ["pretrain", "data.scenes=8", "data.batch_size=4", "model.init=timm/resnet18.a1_in1k"]
+    done = subprocess.run(
+        [sys.executable, "-m", "cp2fast", *words, "train.device=cpu"],
+        cwd=tmp_path,
+        env=os.environ | {"HF_ENDPOINT": empty_hub, "HF_HOME": str(tmp_path / "hub")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    first, last = done.stderr.splitlines()
+    assert first.startswith("cp2fast: getting timm/resnet18.a1_in1k from the network")
+    assert "HF_HUB_OFFLINE=1" in first
+    assert "cannot be downloaded" in last
+
+
+def test_offline_nothing_is_said_of_a_download(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    with pytest.raises(UserError):
+        load_weights(build_segmenter(SETTINGS), "timm/resnet18.a1_in1k")
+    assert not [record for record in caplog.records if record.name.startswith("cp2fast")]
 
 
 def test_a_name_that_timm_does_not_know_is_refused() -> None:

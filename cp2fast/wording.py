@@ -1,0 +1,171 @@
+"""Words for the user: what settings take, what is wrong with a value of theirs, and counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import NoneType
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
+
+import yaml
+
+from cp2fast.config import Section
+
+_NOUNS = {int: "whole number", float: "number", str: "text", Path: "path"}
+_SIGNS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
+_BOUNDS = {
+    "greater_than": "more than {gt:g}",
+    "greater_than_equal": "at least {ge:g}",
+    "less_than": "less than {lt:g}",
+    "less_than_equal": "at most {le:g}",
+}
+"""By pydantic's names of the errors."""
+
+
+class Setting(NamedTuple):
+    """One line of the documentation of the settings."""
+
+    key: str
+    values: str
+    default: str
+    help: str
+
+
+def describe(kind: type[Section]) -> Iterator[Setting]:
+    """Every setting of ``kind``, in order, with what it takes and its default."""
+    for key, declared in _declarations(kind):
+        yield Setting(key, str(declared.takes), in_words(declared.default), declared.help)
+
+
+def in_words(value: object) -> str:
+    """A setting's value in the help; numbers to four digits."""
+    if value is None:
+        return "none"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(in_words, value))}]"
+    return str(value)
+
+
+def counted(count: int, noun: str) -> str:
+    """A number of things, one of them without the s."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def complaint(kind: type[Section], tree: Mapping[str, Any], error: Mapping[str, Any]) -> str:
+    """What is wrong with a value, what the setting is for and what it takes: one line.
+
+    Args:
+        kind: the settings.
+        tree: what they were read from.
+        error: one of pydantic's, of a value or a part of it; not of an unknown key.
+    """
+    place = list(map(str, error["loc"]))
+    declarations = dict(_declarations(kind))
+    # Below a setting pydantic names the item of a list, or the member of a union.
+    keys = [".".join(place[:end]) for end in range(len(place), 0, -1)]
+    key = next((key for key in keys if key in declarations), None)
+    if key is None:
+        return f"'{keys[0]}' in the recipe must be a section, not {_typed(error['input'])}"
+    value: Any = tree
+    for name in key.split("."):
+        value = value[name]
+    declared = declarations[key]
+    inside = isinstance(value, list) and value is not error["input"]
+    takes = declared.takes.item() if inside else declared.takes
+    item = f": {_typed(error['input'])}" if inside else ""
+    return (
+        f"{key}={_typed(value)}{item} {_wrong(error, takes)} ({declared.help}; takes "
+        f"{declared.takes}, default {in_words(declared.default)})"
+    )
+
+
+@dataclass(frozen=True)
+class _Takes:
+    """What a setting takes; ``str`` of it is for the help."""
+
+    noun: str
+    choices: tuple[str, ...] = ()
+    bounds: str = ""
+    is_list: bool = False
+
+    def __str__(self) -> str:
+        noun = "|".join(self.choices) if self.choices else self.noun
+        return (f"list of {noun}s" if self.is_list else noun) + self.bounds
+
+    def item(self) -> _Takes:
+        """What a list takes as one of its items."""
+        return _Takes(self.noun, self.choices, self.bounds)
+
+    def one(self) -> str:
+        """For the end of "is not"."""
+        if self.is_list:
+            return "a list"
+        if self.choices:
+            return f"{', '.join(self.choices[:-1])} or {self.choices[-1]}"
+        return self.noun if self.noun == "text" else f"a {self.noun}"
+
+
+class _Declaration(NamedTuple):
+    takes: _Takes
+    default: object
+    help: str
+
+
+def _declarations(kind: type[Section], prefix: str = "") -> Iterator[tuple[str, _Declaration]]:
+    for name, field in kind.model_fields.items():
+        section = field.annotation
+        if isinstance(section, type) and issubclass(section, Section):
+            yield from _declarations(section, f"{prefix}{name}.")
+        else:
+            takes = _takes(field.annotation, field.metadata)
+            yield f"{prefix}{name}", _Declaration(takes, field.default, field.description or "")
+
+
+def _takes(annotation: Any, metadata: Sequence[object]) -> _Takes:
+    inner = get_args(annotation)
+    if annotation in _NOUNS:
+        return _Takes(_NOUNS[annotation], bounds=_bounds(metadata))
+    if get_origin(annotation) is Literal:
+        return _Takes("", choices=inner)
+    if get_origin(annotation) is Annotated:
+        return _takes(inner[0], inner[1:])
+    if get_origin(annotation) is tuple:
+        item = _takes(inner[0], ())
+        return _Takes(item.noun, item.choices, item.bounds, is_list=True)
+    return _takes(next(member for member in inner if member is not NoneType), metadata)
+
+
+def _bounds(metadata: Sequence[object]) -> str:
+    """The bounds of a number, with a blank before them."""
+    bounds = {sign: getattr(one, sign) for one in metadata for sign in _SIGNS if hasattr(one, sign)}
+    if set(bounds) == {"ge", "le"}:
+        return f", {bounds['ge']:g} to {bounds['le']:g}"
+    texts = [f" {_SIGNS[sign]} {bounds[sign]:g}" for sign in _SIGNS if sign in bounds]
+    return " and".join(texts)
+
+
+def _wrong(error: Mapping[str, Any], takes: _Takes) -> str:
+    """The predicate of a complaint."""
+    kind, context = error["type"], error.get("ctx", {})
+    if kind in _BOUNDS:
+        return f"must be {_BOUNDS[kind].format(**context)}"
+    if kind == "too_short":
+        return "is empty"
+    if kind == "finite_number":
+        return "is not a finite number"
+    if kind == "int_parsing_size":
+        return "is too large"
+    if takes.is_list:
+        return f"is not a list: write [{_typed(error['input'])}]"
+    return f"is not {takes.one()}"
+
+
+def _typed(value: object) -> str:
+    """A value as it is typed, in one line."""
+    if isinstance(value, str):
+        return " ".join(value.split())
+    text: str = yaml.safe_dump(value, default_flow_style=True, width=2**31)
+    return text.removesuffix("...\n").strip()
