@@ -15,6 +15,7 @@ from cp2fast.finetune.training import RESULT, finetune, read_result
 from cp2fast.train.batches import data_root
 from cp2fast.train.distributed import Agreement, device_of, process_group, ranks_from_environment
 from cp2fast.train.run_folder import RunFolder
+from cp2fast.wording import counted
 
 
 def run_finetune(settings: FinetuneSettings, path: Path, resuming: bool) -> None:
@@ -64,7 +65,9 @@ def train(run: FinetuneRun, console: Console) -> Scores | None:
     began, first = time.perf_counter(), run.step
     result = finetune(run, console)
     minutes, seconds = divmod(round(time.perf_counter() - began), 60)
-    console.print(f"{run.step - first} steps in {minutes} min {seconds} s, evaluation included")
+    console.print(
+        f"{counted(run.step - first, 'step')} in {minutes} min {seconds} s, evaluation included"
+    )
     return result
 
 

@@ -25,6 +25,7 @@ from cp2fast.model.trained import Trained, open_trained
 from cp2fast.train.distributed import Ranks, device_of
 from cp2fast.train.precision import autocast, dtype_of
 from cp2fast.train.run_folder import atomic_write
+from cp2fast.wording import counted
 
 _AHEAD = 8
 
@@ -65,9 +66,8 @@ def run_predict(model: Path, inputs: Sequence[Path], out: Path) -> None:
                 labels = segment(network, torch.stack(images).to(device), settings)
             for image, photo, label in zip(images, batch, labels.byte().cpu(), strict=True):
                 _write(photo, image, label)
-    done = len(photos) - len(bad)
     console.print(
-        f"{done} mask{'' if done == 1 else 's'} with overlays in {out} (palette PNG, "
+        f"{counted(len(photos) - len(bad), 'mask')} with overlays in {out} (palette PNG, "
         f"{len(classes)} classes: {', '.join(classes)})"
     )
     if bad:
