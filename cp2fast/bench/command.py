@@ -15,9 +15,10 @@ from torch import Tensor
 from cp2fast import recipes
 from cp2fast.bench.augment import bench_augment
 from cp2fast.bench.bottleneck import describe_training, stages_of_training
+from cp2fast.bench.chart import plot
 from cp2fast.bench.loader import bench_loader
 from cp2fast.bench.report import Report
-from cp2fast.bench.show import plot, read_kept, show, show_against
+from cp2fast.bench.show import read_kept, show, show_against
 from cp2fast.bench.train import bench_train
 from cp2fast.config import PretrainSettings, check_pretrain
 from cp2fast.cores import available_cores

@@ -4,10 +4,9 @@ import io
 import json
 
 import pytest
-from PIL import Image
 from rich.console import Console
 
-from cp2fast.bench.show import plot, read_kept, show, show_against
+from cp2fast.bench.show import read_kept, show, show_against
 from cp2fast.errors import UserError
 from tests.bench.test_report import report
 
@@ -23,16 +22,6 @@ def test_the_table_names_systems_what_is_missing_and_the_bottleneck() -> None:
     for part in ("cp2fast-cpu", " 50 ", "4.00", "50%", "kornia: not installed", "decode 100"):
         assert part in text
     assert text.rstrip().endswith("decoding limits")
-
-
-def test_the_chart_has_a_bar_for_every_system_and_ceiling(tmp_path) -> None:
-    plot([report()], tmp_path / "one.png")
-    plot([report(), report()], tmp_path / "two.png")
-    with Image.open(tmp_path / "one.png") as one, Image.open(tmp_path / "two.png") as two:
-        assert one.format == "PNG"
-        assert two.height > 1.5 * one.height
-        colours = {colour for _, colour in one.convert("RGB").getcolors(1 << 20)}
-    assert {(0x2A, 0x6F, 0x97), (0xA9, 0xB4, 0xBD), (0xC1, 0x44, 0x0E)} <= colours
 
 
 def test_a_kept_result_is_compared_by_ratio(tmp_path) -> None:
