@@ -111,6 +111,18 @@ def build_report(
     )
 
 
+def reports_of(kept: Mapping[str, Any]) -> list[Report]:
+    """The reports of a result kept by ``--json``, of one benchmark or of all.
+
+    Args:
+        kept: the parsed file.
+    """
+    return [
+        Report(**{**report, "results": [Result(**row) for row in report["results"]]})
+        for report in kept.get("reports", [kept])
+    ]
+
+
 def format_rate(rate: float) -> str:
     """Three digits at least."""
     return f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
