@@ -45,8 +45,12 @@ def read_kept(path: Path) -> dict[str, Any]:
     """A result kept by ``--json``.
 
     Raises:
-        UserError: it cannot be read, or is not one.
+        UserError: it is not there, cannot be read, or is not one.
     """
+    if not path.exists():
+        raise UserError(
+            f"--against {path}: there is no such file; name a result kept with cp2fast bench --json"
+        )
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
         complete = {"results", "machine", "versions"} <= kept.keys() and all(

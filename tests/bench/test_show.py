@@ -35,10 +35,15 @@ def test_a_kept_result_is_compared_by_ratio(tmp_path) -> None:
     assert "another machine: cores was 999" in text
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"results": [{}]}', None])
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"results": [{}]}'])
 def test_what_is_no_result_is_refused(tmp_path, content) -> None:
     kept = tmp_path / "kept.json"
-    if content is not None:
-        kept.write_text(content)
+    kept.write_text(content)
     with pytest.raises(UserError, match="not a result of cp2fast bench"):
         read_kept(kept)
+
+
+def test_a_result_that_is_not_there_is_called_that(tmp_path) -> None:
+    absent = tmp_path / "absent.json"
+    with pytest.raises(UserError, match=f"--against {absent}: there is no such file; .*--json"):
+        read_kept(absent)
