@@ -22,6 +22,7 @@ from cp2fast.bench.show import read_kept, show, show_against
 from cp2fast.bench.train import bench_train
 from cp2fast.config import PretrainSettings, check_pretrain
 from cp2fast.cores import available_cores
+from cp2fast.data.beton import is_beton
 from cp2fast.data.decode import BadImage, decode_image
 from cp2fast.data.images import ImageSet, list_images
 from cp2fast.errors import UserError
@@ -72,6 +73,7 @@ def run_bench(what: str, overrides: Sequence[str], options: Options) -> None:
     settings = {name: _settings(name, overrides) for name in chosen}
     for output in (options.json, options.plot):
         _check_writable(output)
+    _check_beton(options.beton)
     kept = None if options.against is None else read_kept(options.against)
 
     console = Console(soft_wrap=True, highlight=False)
@@ -168,6 +170,17 @@ def _decode(images: ImageSet, max_pixels: int) -> list[Tensor]:
         except (BadImage, OSError):
             continue
     return decoded
+
+
+def _check_beton(file: Path | None) -> None:
+    """``list_images`` would speak of data.root, and take a folder as well."""
+    if file is None:
+        return
+    make = "make one with cp2fast pack DIR FILE.beton"
+    if not file.exists():
+        raise UserError(f"--beton {file}: there is no such file; {make}")
+    if not is_beton(file.name) or not file.is_file():
+        raise UserError(f"--beton {file}: not a .beton file; {make}")
 
 
 def _check_writable(file: Path | None) -> None:

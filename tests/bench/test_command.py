@@ -63,7 +63,13 @@ def test_everything_is_measured_shown_kept_drawn_and_compared(photos, tmp_path) 
         (["augment", "data.rot=x"], "data.root"),
         (["augment", "--json", "there.json"], "there.json exists already"),
         (["augment", "--plot", "no/chart.png"], "no/chart.png"),
-        (["augment", "--against", "absent.json"], "absent.json"),
+        (["augment", "--against", "absent.json"], "--against absent.json: there is no such file"),
+        (
+            ["loader", "--beton", "no/photos.beton"],
+            "--beton no/photos.beton: there is no such file",
+        ),
+        (["loader", "--beton", "there.json"], "--beton there.json: not a .beton file"),
+        (["all", "--beton", "."], "--beton .: not a .beton file"),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_measured(tmp_path, arguments, named) -> None:
