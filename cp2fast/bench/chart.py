@@ -111,7 +111,7 @@ def axis_end(bars: Sequence[Bar]) -> float:
 def _bars(report: Report) -> Iterator[Bar]:
     for result in report.results:
         rate, system = result.images_per_second, result.system
-        yield Bar(system, rate, result.spread * rate, _kind(system))
+        yield Bar(system, rate, (result.spread or 0.0) * rate, _kind(system))
     for name, rate in report.ceilings.items():
         yield Bar(f"ceiling: {name}", rate, 0.0, "ceilings")
 

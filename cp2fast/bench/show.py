@@ -28,7 +28,7 @@ def show(report: Report, console: Console) -> None:
         table.add_row(
             result.system,
             format_rate(result.images_per_second),
-            f"{result.spread:.0%}",
+            _or_dash(result.spread, ".0%"),
             _or_dash(result.ratio_to_original, ".2f"),
             _or_dash(result.share_of_ceiling, ".0%"),
         )
@@ -77,8 +77,8 @@ def show_against(report: Report, kept: Mapping[str, Any], console: Console) -> N
     for result in report.results:
         then, now = before.get(result.system), result.images_per_second
         if then:
-            cells = f"{then:.1f}", f"{now:.1f}", f"{now / then:.2f}", f"{result.spread:.0%}"
-            table.add_row(result.system, *cells)
+            cells = f"{then:.1f}", f"{now:.1f}", f"{now / then:.2f}"
+            table.add_row(result.system, *cells, _or_dash(result.spread, ".0%"))
     console.print(table if table.row_count else f"bench {report.benchmark}: nothing in common")
     for key in ("cpu", "cores", "gpu"):
         if kept["machine"].get(key) != report.machine[key]:

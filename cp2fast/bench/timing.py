@@ -26,8 +26,13 @@ class Rate:
         return median(self.samples_per_second)
 
     @property
-    def spread(self) -> float:
-        """Distance of the fastest from the slowest round, as a share of the median."""
+    def spread(self) -> float | None:
+        """Distance of the fastest from the slowest round, as a share of the median.
+
+        None of a single round, which says nothing about it.
+        """
+        if len(self.samples_per_second) == 1:
+            return None
         return (max(self.samples_per_second) - min(self.samples_per_second)) / self.median
 
 

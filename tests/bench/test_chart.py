@@ -8,6 +8,7 @@ from matplotlib.colors import to_hex
 from PIL import Image
 
 from cp2fast.bench.chart import Bar, axis_end, draw, plot
+from cp2fast.bench.timing import Rate
 from tests.bench.test_report import report
 
 
@@ -51,6 +52,13 @@ def test_the_spread_is_a_line_of_its_length_about_the_median() -> None:
     (axes,) = draw([report()]).axes
     ends = {tuple(line.get_xdata()) for line in axes.lines}
     assert ends == {(5.0, 15.0), (40.0, 60.0)}  # 10 +- 100 % / 2, and 50 +- 40 % / 2
+
+
+def test_a_single_round_has_no_line() -> None:
+    once = report({"cp2fast-cpu": Rate((40.0,))})
+    figure = draw([once])
+    assert not figure.axes[0].lines
+    assert "round" not in " ".join(text.get_text() for text in figure.legends[0].get_texts())
 
 
 def test_the_legend_names_the_colours_that_are_there() -> None:

@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from cp2fast.bench.show import read_kept, show, show_against
+from cp2fast.bench.timing import Rate
 from cp2fast.errors import UserError
 from tests.bench.test_report import report
 
@@ -22,6 +23,16 @@ def test_the_table_names_systems_what_is_missing_and_the_bottleneck() -> None:
     for part in ("cp2fast-cpu", " 50 ", "4.00", "50%", "kornia: not installed", "decode 100"):
         assert part in text
     assert text.rstrip().endswith("decoding limits")
+
+
+def test_a_single_round_has_a_dash_for_its_spread(tmp_path) -> None:
+    once = report({"cp2fast-cpu": Rate((40.0,))})
+    (row,) = (line for line in said(show, once).splitlines() if "cp2fast-cpu" in line)
+    assert row.split("│")[3].strip() == "-"
+    kept = tmp_path / "kept.json"
+    kept.write_text(json.dumps(once.to_json()))
+    (row,) = (x for x in said(show_against, once, read_kept(kept)).splitlines() if "cp2fast" in x)
+    assert row.split("│")[5].strip() == "-"
 
 
 def test_a_kept_result_is_compared_by_ratio(tmp_path) -> None:

@@ -28,6 +28,7 @@ def test_median_spread_and_ratio() -> None:
     assert fast.median == 20
     assert fast.spread == 1
     assert slow.spread == 0
+    assert Rate((10.0,)).spread is None
     assert ratios(fast, slow) == pytest.approx([2, 3, 1])
 
 
