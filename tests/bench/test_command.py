@@ -38,6 +38,11 @@ def test_everything_is_measured_shown_kept_drawn_and_compared(photos, tmp_path) 
     assert done.returncode == 0, done.stderr
     result = json.loads(kept.read_text())
     assert {row["benchmark"] for row in result["results"]} == {"loader", "augment", "train"}
+    estimate, *progress = done.stderr.splitlines()
+    assert estimate.startswith("bench all: at least 0 s: 1 x 0.01 s for each system and ceiling")
+    counted = re.findall(r"(\w+) (\d+)(?=[,)])", estimate)
+    told = [re.match(r"bench (\w+): round 1 of 1 done, (\d+) systems", x) for x in progress]
+    assert [match.groups() for match in told if match] == counted
     assert {"original", "cp2fast-dali", "cp2fast-cpu", "cp2fast"} <= {
         row["system"] for row in result["results"]
     }
