@@ -14,7 +14,7 @@ from cp2fast import philox
 from cp2fast.bench.augment_gpu import bytes_a_sample, pack, time_op
 from cp2fast.bench.peers import dali_all, kornia_aug, original, torchvision_v2
 from cp2fast.bench.report import Report, build_report
-from cp2fast.bench.timing import Rate, Stream, finish, measure_streams
+from cp2fast.bench.timing import Rate, Say, Stream, finish, measure_streams, silent
 from cp2fast.copypaste.backends import available_backends
 from cp2fast.copypaste.draw import draw
 from cp2fast.copypaste.op import copy_paste
@@ -25,7 +25,13 @@ _DALI_AHEAD = 3
 
 
 def bench_augment(
-    images: Sequence[Tensor], *, size: int, batch_size: int, rounds: int, seconds: float
+    images: Sequence[Tensor],
+    *,
+    size: int,
+    batch_size: int,
+    rounds: int,
+    seconds: float,
+    say: Say = silent,
 ) -> Report:
     """Measure every system that is installed on the same decoded images, interleaved.
 
@@ -35,6 +41,7 @@ def bench_augment(
         batch_size: samples a unit of work.
         rounds: rounds counted.
         seconds: at least this long for each system in each round.
+        say: told of every round that is done.
     """
     missing: dict[str, str] = {}
     systems = _peers(images, size, batch_size, missing)
@@ -44,7 +51,7 @@ def bench_augment(
         missing["cp2fast-cuda"] = problem
     else:
         systems["cp2fast-cuda"] = _cp2fast(images, size, batch_size, torch.device("cuda"))
-    rates = measure_streams(systems, rounds, seconds)
+    rates = measure_streams(systems, rounds, seconds, say)
     limits = {
         f"memory of the {device.upper()}": _memory_rate(images, size, torch.device(device))
         for device in (("cpu",) if problem else ("cpu", "cuda"))

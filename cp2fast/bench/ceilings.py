@@ -31,13 +31,16 @@ def decoders(images: ImageSet, count: int, threads: int) -> dict[str, Stream]:
         threads: that decode.
     """
     encoded = [images.read(number) for number in range(min(count, len(images)))]
-    systems = {"torchvision": _by_torchvision(encoded)}
-    if turbojpeg.problem() is None:
-        systems["libturbojpeg"] = _by_turbojpeg(encoded)
+    by = {"torchvision": _by_torchvision, "libturbojpeg": _by_turbojpeg}
     return {
-        name: Stream(_in_threads(threads, decode, len(encoded)), ahead=0)
-        for name, decode in systems.items()
+        name: Stream(_in_threads(threads, by[name](encoded), len(encoded)), ahead=0)
+        for name in decoder_names()
     }
+
+
+def decoder_names() -> list[str]:
+    """The libraries that call libjpeg-turbo here."""
+    return ["torchvision", *(["libturbojpeg"] if turbojpeg.problem() is None else [])]
 
 
 def reading(images: ImageSet, threads: int) -> Stream:

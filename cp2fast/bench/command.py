@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from rich.console import Console
@@ -15,12 +16,17 @@ from torch import Tensor
 from cp2fast import recipes
 from cp2fast.bench.augment import bench_augment
 from cp2fast.bench.bottleneck import describe_training, stages_of_training
+from cp2fast.bench.chart import plot
+from cp2fast.bench.estimate import count_augment, count_loader, count_train, least_time
 from cp2fast.bench.loader import bench_loader
+from cp2fast.bench.loader_task import Task
 from cp2fast.bench.report import Report
-from cp2fast.bench.show import plot, read_kept, show, show_against
+from cp2fast.bench.show import read_kept, show, show_against
+from cp2fast.bench.timing import Say
 from cp2fast.bench.train import bench_train
 from cp2fast.config import PretrainSettings, check_pretrain
 from cp2fast.cores import available_cores
+from cp2fast.data.beton import is_beton
 from cp2fast.data.decode import BadImage, decode_image
 from cp2fast.data.images import ImageSet, list_images
 from cp2fast.errors import UserError
@@ -54,6 +60,20 @@ class Options:
     against: Path | None
 
 
+class _Job(NamedTuple):
+    """A benchmark to run.
+
+    Attributes:
+        name: of it.
+        turns: systems and ceilings that take turns.
+        run: measures, and tells how far it is.
+    """
+
+    name: str
+    turns: int
+    run: Callable[[Say], Report]
+
+
 def run_bench(what: str, overrides: Sequence[str], options: Options) -> None:
     """Measure, show, keep and compare.
 
@@ -71,12 +91,17 @@ def run_bench(what: str, overrides: Sequence[str], options: Options) -> None:
     settings = {name: _settings(name, overrides) for name in chosen}
     for output in (options.json, options.plot):
         _check_writable(output)
+    _check_beton(options.beton)
     kept = None if options.against is None else read_kept(options.against)
 
+    jobs = _prepare(chosen, settings, options)
     console = Console(soft_wrap=True, highlight=False)
+    progress = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+    turns = {job.name: job.turns for job in jobs}
+    progress.print(f"bench {what}: {least_time(turns, options.rounds, options.seconds)}")
     reports = []
-    for name in chosen:
-        report = _measure(name, settings[name], options, console)
+    for job in jobs:
+        report = job.run(partial(_tell, progress, job.name))
         show(report, console)
         if kept is not None:
             show_against(report, kept, console)
@@ -89,6 +114,10 @@ def run_bench(what: str, overrides: Sequence[str], options: Options) -> None:
             file.write(json.dumps(result, indent=1).encode() + b"\n")
     if options.plot is not None:
         plot(reports, options.plot)
+
+
+def _tell(console: Console, name: str, line: str) -> None:
+    console.print(f"bench {name}: {line}")
 
 
 def combine(reports: Sequence[Report]) -> dict[str, Any]:
@@ -129,33 +158,71 @@ def _settings(name: str, overrides: Sequence[str]) -> PretrainSettings:
     return settings
 
 
-def _measure(name: str, settings: PretrainSettings, options: Options, console: Console) -> Report:
-    rounds, seconds = options.rounds, options.seconds
-    device = device_of(settings.train.device, Ranks(0, 1, 0))
-    if name == "train":
-        return bench_train(settings, device, rounds, seconds, console.print)
-    images = list_images(data_root(settings.data))
-    common = {"size": settings.model.size, "batch_size": settings.data.batch_size}
-    if name == "augment":
-        decoded = _decode(images, settings.data.max_pixels)
-        if len(decoded) < settings.data.batch_size:
-            raise UserError(
-                f"data.batch_size={settings.data.batch_size}, but {settings.data.root} gives "
-                f"{len(decoded)} images: set data.batch_size to that or less"
-            )
-        return bench_augment(decoded, **common, rounds=rounds, seconds=seconds)
+def _prepare(
+    chosen: Sequence[str], settings: Mapping[str, PretrainSettings], options: Options
+) -> list[_Job]:
+    """The benchmarks, ready to be run one after the other."""
+    of_photos = [name for name in chosen if name != "train"]
+    images = list_images(data_root(settings[of_photos[0]].data)) if of_photos else None
+    jobs = []
+    for name in chosen:
+        if images is None or name == "train":
+            jobs.append(_prepare_train(settings[name], options))
+        elif name == "augment":
+            jobs.append(_prepare_augment(settings[name], images, options))
+        else:
+            jobs.append(_prepare_loader(settings[name], images, options))
+    return jobs
+
+
+def _prepare_loader(settings: PretrainSettings, images: ImageSet, options: Options) -> _Job:
     packed = images if images.kind == "beton" else None
     if options.beton is not None:
         packed = list_images(options.beton)
-    return bench_loader(
+    task = Task(
         images,
         packed,
-        device,
-        **common,
-        workers=settings.data.workers,
-        rounds=rounds,
-        seconds=seconds,
+        device_of(settings.train.device, Ranks(0, 1, 0)),
+        settings.model.size,
+        settings.data.batch_size,
+        settings.data.workers,
     )
+
+    def run(say: Say) -> Report:
+        return bench_loader(**vars(task), rounds=options.rounds, seconds=options.seconds, say=say)
+
+    return _Job("loader", count_loader(task), run)
+
+
+def _prepare_augment(settings: PretrainSettings, images: ImageSet, options: Options) -> _Job:
+    size, batch_size = settings.model.size, settings.data.batch_size
+
+    def run(say: Say) -> Report:
+        decoded = _decode(images, settings.data.max_pixels)
+        if len(decoded) < batch_size:
+            raise UserError(
+                f"data.batch_size={batch_size}, but {settings.data.root} gives "
+                f"{len(decoded)} images: set data.batch_size to that or less"
+            )
+        return bench_augment(
+            decoded,
+            size=size,
+            batch_size=batch_size,
+            rounds=options.rounds,
+            seconds=options.seconds,
+            say=say,
+        )
+
+    return _Job("augment", count_augment(), run)
+
+
+def _prepare_train(settings: PretrainSettings, options: Options) -> _Job:
+    device = device_of(settings.train.device, Ranks(0, 1, 0))
+
+    def run(say: Say) -> Report:
+        return bench_train(settings, device, options.rounds, options.seconds, say)
+
+    return _Job("train", count_train(settings, device), run)
 
 
 def _decode(images: ImageSet, max_pixels: int) -> list[Tensor]:
@@ -167,6 +234,17 @@ def _decode(images: ImageSet, max_pixels: int) -> list[Tensor]:
         except (BadImage, OSError):
             continue
     return decoded
+
+
+def _check_beton(file: Path | None) -> None:
+    """``list_images`` would speak of data.root, and take a folder as well."""
+    if file is None:
+        return
+    make = "make one with cp2fast pack DIR FILE.beton"
+    if not file.exists():
+        raise UserError(f"--beton {file}: there is no such file; {make}")
+    if not is_beton(file.name) or not file.is_file():
+        raise UserError(f"--beton {file}: not a .beton file; {make}")
 
 
 def _check_writable(file: Path | None) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,29 +20,25 @@ from torch.utils.data import DataLoader
 from cp2fast.batch import RaggedBatch
 from cp2fast.bench import ceilings
 from cp2fast.bench.bottleneck import describe_loading, find_limit
+from cp2fast.bench.loader_task import SEED, Task, find_missing
 from cp2fast.bench.peers import dali_all, ffcv_kornia, original, torchvision_v2
 from cp2fast.bench.report import Report, build_report
-from cp2fast.bench.timing import Rate, Stream, finish, measure_streams
-from cp2fast.copypaste.backends import available_backends
+from cp2fast.bench.timing import Rate, Say, Stream, finish, measure_streams, silent
 from cp2fast.copypaste.draw import draw
 from cp2fast.copypaste.op import copy_paste
 from cp2fast.data.bad_images import BadImages
 from cp2fast.data.dali_source import open_dali
 from cp2fast.data.ffcv_source import open_ffcv
 from cp2fast.data.images import ImageSet
-from cp2fast.data.order import plan, steps_per_epoch
-from cp2fast.data.source import available_sources
 from cp2fast.data.torch_source import open_torch
 from cp2fast.train.prefetch import prefetch
 
-_WITHOUT_END = 10**9
 _CEILING_IMAGES = 512
 _COMPOSED_AHEAD = 2
 _IN_THE_MAKING = 6
 """Batches in DALI and before it, or in FFCV's place; DataLoader's are two a worker."""
 _WITH_PROCESSES = ("original", "torchvision", "cp2fast-torch", "decode-torch")
 """They go first: forking is safest before there are many threads, and FFCV's do not stand it."""
-_SEED = 0
 _CPU = torch.device("cpu")
 _PACKED = "decode packed"
 """The ceiling of a ``.beton`` that holds the photos at another size."""
@@ -59,6 +54,7 @@ def bench_loader(
     workers: int,
     rounds: int,
     seconds: float,
+    say: Say = silent,
 ) -> Report:
     """Measure every system that is installed on the same photos.
 
@@ -72,22 +68,20 @@ def bench_loader(
         workers: threads or processes of each loader; the cores, to compare fairly.
         rounds: rounds counted.
         seconds: each system is measured for at least this long in each round.
+        say: told of every round that is done.
 
     Raises:
         UserError: fewer images than a batch, or too many of them bad.
     """
-    task = _Task(images, beton, device, size, batch_size, workers)
-    for each in (images, beton):
-        if each is not None:
-            steps_per_epoch(len(each), batch_size)
-    missing = _missing(task)
+    task = Task(images, beton, device, size, batch_size, workers)
+    missing = find_missing(task)
     scratch = Path(tempfile.mkdtemp(prefix="cp2fast-bench-"))
     bad = BadImages(scratch, max_fraction=1)
     try:
         systems = _peers(task, missing) | _sources(task, missing, bad)
         limits = _limits(task, bad)
         forking = {name: systems[name] for name in _WITH_PROCESSES}
-        rates = measure_streams(forking | systems | limits, rounds, seconds)
+        rates = measure_streams(forking | systems | limits, rounds, seconds, say)
     finally:
         shutil.rmtree(scratch)
     found = _ceilings(rates, limits)
@@ -107,7 +101,7 @@ def bench_loader(
             "device": str(device),
             "rounds": rounds,
             "seconds": seconds,
-            "seed": _SEED,
+            "seed": SEED,
         },
         measured,
         ceilings=found,
@@ -121,46 +115,7 @@ def bench_loader(
     )
 
 
-@dataclass(frozen=True)
-class _Task:
-    """What every system does; ``bench_loader`` says what the fields are."""
-
-    images: ImageSet
-    beton: ImageSet | None
-    device: torch.device
-    size: int
-    batch_size: int
-    workers: int
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of composed images, as a training on this device asks for them."""
-        return torch.float32 if self.device.type == "cpu" else torch.bfloat16
-
-    def plan(self, images: ImageSet, stop: int = _WITHOUT_END) -> Iterator[Any]:
-        """The image numbers of each batch."""
-        count, batch_size = len(images), self.batch_size
-        return plan(seed=_SEED, count=count, batch_size=batch_size, start=0, stop=stop)
-
-
-def _missing(task: _Task) -> dict[str, str]:
-    problems = available_sources()
-    missing: dict[str, str] = {}
-    if problems["dali"]:
-        missing |= dict.fromkeys(("dali-all", "cp2fast-dali", "decode-dali"), problems["dali"])
-    no_beton = (
-        None if task.beton else "no .beton: cp2fast pack DIR FILE.beton, then --beton FILE.beton"
-    )
-    if no_source := no_beton or problems["ffcv"]:
-        missing |= dict.fromkeys(("cp2fast-ffcv", "decode-ffcv"), no_source)
-    if no_peer := no_beton or available_backends()["reference"] or ffcv_kornia.problem():
-        missing["ffcv-kornia"] = no_peer
-    if task.device.type == "cpu":
-        missing["transfer"] = "no GPU is used: nothing is transferred"
-    return missing
-
-
-def _peers(task: _Task, missing: dict[str, str]) -> dict[str, Stream]:
+def _peers(task: Task, missing: dict[str, str]) -> dict[str, Stream]:
     images, size, workers, device = task.images, task.size, task.workers, task.device
 
     def numbers() -> Iterator[list[int]]:
@@ -194,10 +149,10 @@ def _peers(task: _Task, missing: dict[str, str]) -> dict[str, Stream]:
     return peers
 
 
-def _sources(task: _Task, missing: dict[str, str], bad: BadImages) -> dict[str, Stream]:
+def _sources(task: Task, missing: dict[str, str], bad: BadImages) -> dict[str, Stream]:
     """cp2fast's: decoded and composed, and decoded only."""
     images, beton, workers = task.images, task.beton, task.workers
-    common: dict[str, Any] = {"seed": _SEED, "max_pixels": 10**9, "bad": bad}
+    common: dict[str, Any] = {"seed": SEED, "max_pixels": 10**9, "bad": bad}
     sources: dict[str, tuple[Callable[[], Iterator[RaggedBatch]], int]] = {
         "torch": (
             lambda: open_torch(images, task.plan(images), workers=workers, **common),
@@ -239,10 +194,10 @@ def _limited_by(systems: Iterable[str], found: Mapping[str, float]) -> dict[str,
     return limited_by
 
 
-def _limits(task: _Task, bad: BadImages) -> dict[str, Stream]:
+def _limits(task: Task, bad: BadImages) -> dict[str, Stream]:
     images, packed = task.images, task.beton
     few = list(
-        open_torch(images, task.plan(images, 4), seed=_SEED, workers=0, max_pixels=10**9, bad=bad)
+        open_torch(images, task.plan(images, 4), seed=SEED, workers=0, max_pixels=10**9, bad=bad)
     )
     limits = {
         f"ceiling decode {name}": stream
@@ -285,9 +240,9 @@ def _fastest_decoder(rates: dict[str, Rate], limits: dict[str, Stream]) -> str:
     return fastest.removeprefix("ceiling decode ")
 
 
-def _compose(batches: Iterator[RaggedBatch], task: _Task) -> Generator[int, None, None]:
+def _compose(batches: Iterator[RaggedBatch], task: Task) -> Generator[int, None, None]:
     for step, batch in enumerate(batches):
-        parameters = draw(_SEED, step, batch, task.size, "batch")
+        parameters = draw(SEED, step, batch, task.size, "batch")
         pairs = copy_paste(batch, parameters, task.size, task.dtype, device=task.device)
         finish(task.device)
         yield len(pairs)

@@ -18,7 +18,7 @@ class Result:
     Attributes:
         system: ``original``, ``torchvision``, ``kornia``, ``cp2fast-cpu``, ``cp2fast-dali``, ...
         images_per_second: median of the rounds.
-        spread: fastest to slowest round, as a share of the median.
+        spread: fastest to slowest round, as a share of the median; None of a single round.
         ratio_to_original: how many times the original's rate, median of the rounds' ratios; None
             where the original was not measured.
         share_of_ceiling: of the ceiling that limits this system, 0 to 1; None where it has none.
@@ -26,7 +26,7 @@ class Result:
 
     system: str
     images_per_second: float
-    spread: float
+    spread: float | None
     ratio_to_original: float | None
     share_of_ceiling: float | None
 
@@ -109,6 +109,18 @@ def build_report(
         versions=versions(),
         extra=dict(extra or {}),
     )
+
+
+def reports_of(kept: Mapping[str, Any]) -> list[Report]:
+    """The reports of a result kept by ``--json``, of one benchmark or of all.
+
+    Args:
+        kept: the parsed file.
+    """
+    return [
+        Report(**{**report, "results": [Result(**row) for row in report["results"]]})
+        for report in kept.get("reports", [kept])
+    ]
 
 
 def format_rate(rate: float) -> str:

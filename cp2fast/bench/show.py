@@ -1,10 +1,9 @@
-"""Benchmark reports for people: a table, a bar chart, a comparison with a kept result."""
+"""Benchmark reports for people: a table, and a comparison with a kept result."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from io import BytesIO
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,6 @@ from rich.table import Table
 
 from cp2fast.bench.report import Report, format_rate
 from cp2fast.errors import UserError
-from cp2fast.train.run_folder import atomic_write
-
-_ROOM = 1.25
-"""Length of the longest bar, times the fastest system."""
-_OURS, _THEIRS, _CEILING = "#2a6f97", "#a9b4bd", "#c1440e"
 
 
 def show(report: Report, console: Console) -> None:
@@ -34,7 +28,7 @@ def show(report: Report, console: Console) -> None:
         table.add_row(
             result.system,
             format_rate(result.images_per_second),
-            f"{result.spread:.0%}",
+            _or_dash(result.spread, ".0%"),
             _or_dash(result.ratio_to_original, ".2f"),
             _or_dash(result.share_of_ceiling, ".0%"),
         )
@@ -47,53 +41,16 @@ def show(report: Report, console: Console) -> None:
     console.print(report.bottleneck)
 
 
-def plot(reports: Sequence[Report], path: Path) -> None:
-    """Bars of every system, its slowest to fastest round, and the ceilings; one panel a report."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    rows = [len(report.results) + len(report.ceilings) for report in reports]
-    figure = Figure(
-        figsize=(8, 1.0 + 0.36 * sum(rows) + 0.7 * len(rows)),
-        layout=ConstrainedLayoutEngine(hspace=0.06),
-    )
-    FigureCanvasAgg(figure)
-    panels = figure.subplots(len(reports), 1, squeeze=False, height_ratios=rows)[:, 0]
-    for axes, report in zip(panels, reports, strict=True):
-        bars = [
-            *((r.system, r.images_per_second, _colour(r.system)) for r in report.results),
-            *((f"ceiling: {name}", rate, _CEILING) for name, rate in report.ceilings.items()),
-        ]
-        names, rates, colours = zip(*bars, strict=True)
-        # A ceiling far above all systems would leave them no room: its bar is cut.
-        longest = _ROOM * max(result.images_per_second for result in report.results)
-        drawn = axes.barh(names, [min(r, longest) for r in rates], color=colours, height=0.7)
-        labels = [f"{format_rate(rate)}{' (bar cut)' if rate > longest else ''}" for rate in rates]
-        axes.bar_label(drawn, labels=labels, padding=4, fontsize=9)
-        axes.invert_yaxis()
-        axes.margins(x=0.12)
-        axes.spines[["top", "right", "left"]].set_visible(False)
-        axes.tick_params(axis="y", length=0)
-        gpu = "" if report.machine["gpu"] == "none" else f", {report.machine['gpu']}"
-        axes.set_title(
-            f"bench {report.benchmark}: images/s (median), {report.machine['cores']} cores, "
-            f"{report.machine['cpu']}{gpu}",
-            loc="left",
-            fontsize=10,
-        )
-    buffer = BytesIO()
-    figure.savefig(buffer, format=path.suffix.lstrip(".").lower() or "png", dpi=130)
-    with atomic_write(path) as file:
-        file.write(buffer.getvalue())
-
-
 def read_kept(path: Path) -> dict[str, Any]:
     """A result kept by ``--json``.
 
     Raises:
-        UserError: it cannot be read, or is not one.
+        UserError: it is not there, cannot be read, or is not one.
     """
+    if not path.exists():
+        raise UserError(
+            f"--against {path}: there is no such file; name a result kept with cp2fast bench --json"
+        )
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
         complete = {"results", "machine", "versions"} <= kept.keys() and all(
@@ -120,8 +77,8 @@ def show_against(report: Report, kept: Mapping[str, Any], console: Console) -> N
     for result in report.results:
         then, now = before.get(result.system), result.images_per_second
         if then:
-            cells = f"{then:.1f}", f"{now:.1f}", f"{now / then:.2f}", f"{result.spread:.0%}"
-            table.add_row(result.system, *cells)
+            cells = f"{then:.1f}", f"{now:.1f}", f"{now / then:.2f}"
+            table.add_row(result.system, *cells, _or_dash(result.spread, ".0%"))
     console.print(table if table.row_count else f"bench {report.benchmark}: nothing in common")
     for key in ("cpu", "cores", "gpu"):
         if kept["machine"].get(key) != report.machine[key]:
@@ -132,7 +89,3 @@ def show_against(report: Report, kept: Mapping[str, Any], console: Console) -> N
 
 def _or_dash(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
-
-
-def _colour(system: str) -> str:
-    return _OURS if system.startswith(("cp2fast", "decode-")) else _THEIRS

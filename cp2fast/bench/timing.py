@@ -26,13 +26,26 @@ class Rate:
         return median(self.samples_per_second)
 
     @property
-    def spread(self) -> float:
-        """Distance of the fastest from the slowest round, as a share of the median."""
+    def spread(self) -> float | None:
+        """Distance of the fastest from the slowest round, as a share of the median.
+
+        None of a single round, which says nothing about it.
+        """
+        if len(self.samples_per_second) == 1:
+            return None
         return (max(self.samples_per_second) - min(self.samples_per_second)) / self.median
 
 
+Say = Callable[[str], None]
+"""Takes a line that tells how far a measurement is."""
+
+
+def silent(line: str) -> None:
+    """Tell nobody."""
+
+
 def measure(
-    systems: Mapping[str, Callable[[], int]], rounds: int, seconds: float
+    systems: Mapping[str, Callable[[], int]], rounds: int, seconds: float, say: Say = silent
 ) -> dict[str, Rate]:
     """Run every system ``rounds`` times in turn.
 
@@ -40,6 +53,7 @@ def measure(
         systems: by name, a function that does one unit of work and returns the samples in it.
         rounds: rounds counted, after one unit of each to warm up.
         seconds: a system repeats its unit for at least this long in each round.
+        say: told of every round that is done.
 
     Returns:
         The rates, in the order of ``systems``.
@@ -47,7 +61,7 @@ def measure(
     for work in systems.values():
         work()
     rates: dict[str, list[float]] = {name: [] for name in systems}
-    for _ in range(rounds):
+    for _ in _rounds(rounds, len(systems), say):
         for name, work in systems.items():
             samples, begin = 0, time.perf_counter()
             while (elapsed := time.perf_counter() - begin) < seconds:
@@ -70,7 +84,9 @@ class Stream:
     ahead: int
 
 
-def measure_streams(streams: Mapping[str, Stream], rounds: int, seconds: float) -> dict[str, Rate]:
+def measure_streams(
+    streams: Mapping[str, Stream], rounds: int, seconds: float, say: Say = silent
+) -> dict[str, Rate]:
     """Let every stream run ``rounds`` times in turn, and never two of them at once.
 
     What a stream made ahead while it was not measured is taken first, uncounted. After its turn
@@ -80,6 +96,7 @@ def measure_streams(streams: Mapping[str, Stream], rounds: int, seconds: float) 
         streams: by name.
         rounds: rounds counted, after one batch of each to warm up.
         seconds: a stream is measured for at least this long in each round.
+        say: told of every round that is done.
 
     Returns:
         The rates, in the order of ``streams``.
@@ -87,7 +104,7 @@ def measure_streams(streams: Mapping[str, Stream], rounds: int, seconds: float) 
     for stream in streams.values():
         next(stream.samples)
     rates: dict[str, list[float]] = {name: [] for name in streams}
-    for _ in range(rounds):
+    for _ in _rounds(rounds, len(streams), say):
         for name, stream in streams.items():
             for _ in range(stream.ahead):
                 next(stream.samples)
@@ -99,6 +116,14 @@ def measure_streams(streams: Mapping[str, Stream], rounds: int, seconds: float) 
             rates[name].append(samples / elapsed)
             time.sleep(stream.ahead * elapsed / batches)
     return {name: Rate(tuple(values)) for name, values in rates.items()}
+
+
+def _rounds(rounds: int, systems: int, say: Say) -> Iterator[None]:
+    began = time.perf_counter()
+    for number in range(1, rounds + 1):
+        yield
+        elapsed = time.perf_counter() - began
+        say(f"round {number} of {rounds} done, {systems} systems and ceilings, {elapsed:.0f} s")
 
 
 def finish(device: torch.device) -> None:

@@ -43,7 +43,7 @@ def bench_train(
         device: where both run.
         rounds: rounds counted.
         seconds: at least this long for each system in each round.
-        say: tells of a compilation that failed.
+        say: told of a compilation that failed, and of every round that is done.
 
     Raises:
         UserError: no such backbone, size or precision.
@@ -68,7 +68,7 @@ def bench_train(
     flops = {name: flops_per_sample(settings, plain=name == "original") for name in steps}
     work = {name: _unit(step, batch_size, device) for name, step in steps.items()}
     products = {str(d): _unit(_matrix_product(d, device), 1, device) for d in set(dtypes.values())}
-    measured = measure(work | products, rounds, seconds)
+    measured = measure(work | products, rounds, seconds, say)
     peaks = {dtype: measured[dtype].median * 2 * _PEAK_SIDE[device.type] ** 3 for dtype in products}
     rates = {name: measured[name] for name in steps}
     ceilings = {f"matrix products, {n}": peaks[str(dtypes[n])] / flops[n] for n in steps}

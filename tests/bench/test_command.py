@@ -38,6 +38,11 @@ def test_everything_is_measured_shown_kept_drawn_and_compared(photos, tmp_path) 
     assert done.returncode == 0, done.stderr
     result = json.loads(kept.read_text())
     assert {row["benchmark"] for row in result["results"]} == {"loader", "augment", "train"}
+    estimate, *progress = done.stderr.splitlines()
+    assert estimate.startswith("bench all: at least 0 s: 1 x 0.01 s for each system and ceiling")
+    counted = re.findall(r"(\w+) (\d+)(?=[,)])", estimate)
+    told = [re.match(r"bench (\w+): round 1 of 1 done, (\d+) systems", x) for x in progress]
+    assert [match.groups() for match in told if match] == counted
     assert {"original", "cp2fast-dali", "cp2fast-cpu", "cp2fast"} <= {
         row["system"] for row in result["results"]
     }
@@ -63,7 +68,13 @@ def test_everything_is_measured_shown_kept_drawn_and_compared(photos, tmp_path) 
         (["augment", "data.rot=x"], "data.root"),
         (["augment", "--json", "there.json"], "there.json exists already"),
         (["augment", "--plot", "no/chart.png"], "no/chart.png"),
-        (["augment", "--against", "absent.json"], "absent.json"),
+        (["augment", "--against", "absent.json"], "--against absent.json: there is no such file"),
+        (
+            ["loader", "--beton", "no/photos.beton"],
+            "--beton no/photos.beton: there is no such file",
+        ),
+        (["loader", "--beton", "there.json"], "--beton there.json: not a .beton file"),
+        (["all", "--beton", "."], "--beton .: not a .beton file"),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_measured(tmp_path, arguments, named) -> None:

@@ -1,8 +1,10 @@
 """A report follows from the rates."""
 
+import json
+
 import pytest
 
-from cp2fast.bench.report import build_report
+from cp2fast.bench.report import build_report, reports_of
 from cp2fast.bench.timing import Rate
 
 RATES = {"original": Rate((10.0, 20.0, 10.0)), "cp2fast-cpu": Rate((40.0, 60.0, 50.0))}
@@ -45,3 +47,9 @@ def test_the_json_has_what_the_format_promises() -> None:
         "share_of_ceiling",
     }
     assert kept["versions"]["commit"]
+
+
+def test_a_kept_result_is_the_report_again() -> None:
+    kept = json.loads(json.dumps(report().to_json()))
+    assert reports_of(kept) == [report()]
+    assert reports_of({"benchmark": "all", "reports": [kept, kept]}) == [report(), report()]

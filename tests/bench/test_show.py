@@ -4,10 +4,10 @@ import io
 import json
 
 import pytest
-from PIL import Image
 from rich.console import Console
 
-from cp2fast.bench.show import plot, read_kept, show, show_against
+from cp2fast.bench.show import read_kept, show, show_against
+from cp2fast.bench.timing import Rate
 from cp2fast.errors import UserError
 from tests.bench.test_report import report
 
@@ -25,14 +25,14 @@ def test_the_table_names_systems_what_is_missing_and_the_bottleneck() -> None:
     assert text.rstrip().endswith("decoding limits")
 
 
-def test_the_chart_has_a_bar_for_every_system_and_ceiling(tmp_path) -> None:
-    plot([report()], tmp_path / "one.png")
-    plot([report(), report()], tmp_path / "two.png")
-    with Image.open(tmp_path / "one.png") as one, Image.open(tmp_path / "two.png") as two:
-        assert one.format == "PNG"
-        assert two.height > 1.5 * one.height
-        colours = {colour for _, colour in one.convert("RGB").getcolors(1 << 20)}
-    assert {(0x2A, 0x6F, 0x97), (0xA9, 0xB4, 0xBD), (0xC1, 0x44, 0x0E)} <= colours
+def test_a_single_round_has_a_dash_for_its_spread(tmp_path) -> None:
+    once = report({"cp2fast-cpu": Rate((40.0,))})
+    (row,) = (line for line in said(show, once).splitlines() if "cp2fast-cpu" in line)
+    assert row.split("│")[3].strip() == "-"
+    kept = tmp_path / "kept.json"
+    kept.write_text(json.dumps(once.to_json()))
+    (row,) = (x for x in said(show_against, once, read_kept(kept)).splitlines() if "cp2fast" in x)
+    assert row.split("│")[5].strip() == "-"
 
 
 def test_a_kept_result_is_compared_by_ratio(tmp_path) -> None:
@@ -46,10 +46,15 @@ def test_a_kept_result_is_compared_by_ratio(tmp_path) -> None:
     assert "another machine: cores was 999" in text
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"results": [{}]}', None])
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"results": [{}]}'])
 def test_what_is_no_result_is_refused(tmp_path, content) -> None:
     kept = tmp_path / "kept.json"
-    if content is not None:
-        kept.write_text(content)
+    kept.write_text(content)
     with pytest.raises(UserError, match="not a result of cp2fast bench"):
         read_kept(kept)
+
+
+def test_a_result_that_is_not_there_is_called_that(tmp_path) -> None:
+    absent = tmp_path / "absent.json"
+    with pytest.raises(UserError, match=f"--against {absent}: there is no such file; .*--json"):
+        read_kept(absent)

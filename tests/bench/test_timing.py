@@ -1,3 +1,4 @@
+import itertools
 import time
 
 import pytest
@@ -23,11 +24,24 @@ def test_systems_take_turns_and_all_their_work_is_counted() -> None:
     assert rates["b"].median > rates["a"].median
 
 
+def test_every_round_that_is_done_is_told() -> None:
+    lines: list[str] = []
+    measure({"a": lambda: 1}, 2, 0.001, lines.append)
+    measure_streams({"a": Stream(itertools.repeat(1), 0)}, 1, 0.001, lines.append)
+    begins = [line.rpartition(",")[0] for line in lines]
+    assert begins == [
+        "round 1 of 2 done, 1 systems and ceilings",
+        "round 2 of 2 done, 1 systems and ceilings",
+        "round 1 of 1 done, 1 systems and ceilings",
+    ]
+
+
 def test_median_spread_and_ratio() -> None:
     fast, slow = Rate((20.0, 30.0, 10.0)), Rate((10.0, 10.0, 10.0))
     assert fast.median == 20
     assert fast.spread == 1
     assert slow.spread == 0
+    assert Rate((10.0,)).spread is None
     assert ratios(fast, slow) == pytest.approx([2, 3, 1])
 
 

@@ -1,0 +1,168 @@
+"""The chart of benchmark reports: a bar for every system and ceiling, one panel a report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from cp2fast.bench.report import Report, format_rate
+from cp2fast.train.run_folder import atomic_write
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_FAR = 3.0
+"""A ceiling this many times the fastest system would leave the systems no room: it is cut."""
+_ROOM = 1.18
+"""Length of the axis, times what is drawn on it: the figures stand behind the bars."""
+_COLOURS = {
+    "others": "#a9b4bd",
+    "cp2fast": "#2a6f97",
+    "cp2fast, decoding alone": "#e3b23c",
+    "ceilings": "#c1440e",
+}
+_LINE = "#1b1b1b"
+
+
+class Bar(NamedTuple):
+    """One bar.
+
+    Attributes:
+        label: left of it.
+        rate: samples a second.
+        spread: slowest to fastest round, in samples a second; 0 where there is none.
+        kind: what its colour stands for.
+    """
+
+    label: str
+    rate: float
+    spread: float
+    kind: str
+
+    @property
+    def rounds(self) -> tuple[float, float]:
+        """Ends of the spread. A report holds its length only, so it lies about the median."""
+        return max(0.0, self.rate - self.spread / 2), self.rate + self.spread / 2
+
+
+def plot(reports: Sequence[Report], path: Path) -> None:
+    """Draw the reports to a PNG, WebP, SVG or PDF file."""
+    buffer = BytesIO()
+    draw(reports).savefig(
+        buffer,
+        format=path.suffix.lstrip(".").lower() or "png",
+        dpi=130,
+        bbox_inches="tight",  # grows with long names of systems and processors
+        pad_inches=0.2,
+    )
+    with atomic_write(path) as file:
+        file.write(buffer.getvalue())
+
+
+def draw(reports: Sequence[Report]) -> Figure:
+    """Bars with the rounds' spread, and a legend of the colours."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    panels = [list(_bars(report)) for report in reports]
+    rows = [len(bars) for bars in panels]
+    figure = Figure(
+        figsize=(8, 1.2 + 0.36 * sum(rows) + 0.7 * len(rows)),
+        layout=ConstrainedLayoutEngine(hspace=0.06),
+    )
+    FigureCanvasAgg(figure)
+    places = figure.subplots(len(reports), 1, squeeze=False, height_ratios=rows)[:, 0]
+    for axes, report, bars in zip(places, reports, panels, strict=True):
+        _draw_panel(axes, bars)
+        gpu = "" if report.machine["gpu"] == "none" else f", {report.machine['gpu']}"
+        axes.set_title(
+            f"bench {report.benchmark}: images/s (median), {report.machine['cores']} cores, "
+            f"{report.machine['cpu']}{gpu}",
+            loc="left",
+            fontsize=10,
+        )
+    drawn = [bar for bars in panels for bar in bars]
+    kinds = {bar.kind for bar in drawn}
+    legend: list[Patch | Line2D] = [
+        Patch(color=colour, label=kind) for kind, colour in _COLOURS.items() if kind in kinds
+    ]
+    if any(bar.spread for bar in drawn):
+        label = "slowest to fastest round, about the median"
+        legend.append(Line2D([], [], color=_LINE, linewidth=1, label=label))
+    figure.legend(
+        handles=legend, loc="outside upper center", ncols=len(legend), fontsize=8, frameon=False
+    )
+    return figure
+
+
+def axis_end(bars: Sequence[Bar]) -> float:
+    """Where the axis ends: behind every bar but those of ceilings far above all systems."""
+    fastest = max(bar.rate for bar in bars if bar.kind != "ceilings")
+    near = (b for b in bars if b.kind != "ceilings" or b.rate <= _FAR * fastest)
+    return _ROOM * max(bar.rounds[1] for bar in near)
+
+
+def _bars(report: Report) -> Iterator[Bar]:
+    for result in report.results:
+        rate, system = result.images_per_second, result.system
+        yield Bar(system, rate, (result.spread or 0.0) * rate, _kind(system))
+    for name, rate in report.ceilings.items():
+        yield Bar(f"ceiling: {name}", rate, 0.0, "ceilings")
+
+
+def _draw_panel(axes: Axes, bars: Sequence[Bar]) -> None:
+    end = axis_end(bars)
+    axes.barh(
+        [bar.label for bar in bars],
+        [min(bar.rate, end) for bar in bars],
+        color=[_COLOURS[bar.kind] for bar in bars],
+        height=0.7,
+    )
+    for row, bar in enumerate(bars):
+        if bar.rate > end:
+            _draw_cut(axes, row, bar, end)
+            continue
+        low, high = bar.rounds
+        if bar.spread:
+            axes.plot([low, high], [row, row], color=_LINE, linewidth=1)
+            axes.plot([low, high], [row, row], color=_LINE, linestyle="", marker="|", markersize=7)
+        _write(axes, row, high, format_rate(bar.rate), indent=4)
+    axes.set_xlim(0, end)
+    axes.set_ylim(len(bars) - 0.4, -0.6)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+
+
+def _draw_cut(axes: Axes, row: int, bar: Bar, end: float) -> None:
+    """A bar that leaves the axis at its end, torn, with its figure inside."""
+    for tear in (0.965, 0.98):
+        slant = [tear * end - 0.006 * end, tear * end + 0.006 * end]
+        axes.plot(slant, [row + 0.4, row - 0.4], color="white", linewidth=2.5)
+    _write(axes, row, 0.95 * end, f"{format_rate(bar.rate)} (bar cut)", indent=-4, inside=True)
+
+
+def _write(
+    axes: Axes, row: int, x: float, text: str, *, indent: float, inside: bool = False
+) -> None:
+    axes.annotate(
+        text,
+        (x, row),
+        xytext=(indent, 0),
+        textcoords="offset points",
+        ha="right" if inside else "left",
+        va="center",
+        fontsize=9,
+        color="white" if inside else "black",
+    )
+
+
+def _kind(system: str) -> str:
+    if system.startswith("decode-"):
+        return "cp2fast, decoding alone"
+    return "cp2fast" if system.startswith("cp2fast") else "others"

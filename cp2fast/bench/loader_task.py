@@ -1,0 +1,80 @@
+"""What the loader's benchmark is to do, and which systems can do it here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from cp2fast.bench.peers import ffcv_kornia
+from cp2fast.copypaste.backends import available_backends
+from cp2fast.data.images import ImageSet
+from cp2fast.data.order import plan, steps_per_epoch
+from cp2fast.data.source import available_sources
+
+SEED = 0
+SYSTEMS = (
+    "original",
+    "torchvision",
+    "dali-all",
+    "ffcv-kornia",
+    "cp2fast-torch",
+    "cp2fast-dali",
+    "cp2fast-ffcv",
+    "decode-torch",
+    "decode-dali",
+    "decode-ffcv",
+)
+"""All, where nothing is missing."""
+_WITHOUT_END = 10**9
+
+
+@dataclass(frozen=True)
+class Task:
+    """What every system does; ``bench_loader`` says what the fields are.
+
+    Raises:
+        UserError: fewer images than a batch.
+    """
+
+    images: ImageSet
+    beton: ImageSet | None
+    device: torch.device
+    size: int
+    batch_size: int
+    workers: int
+
+    def __post_init__(self) -> None:
+        for each in (self.images, self.beton):
+            if each is not None:
+                steps_per_epoch(len(each), self.batch_size)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of composed images, as a training on this device asks for them."""
+        return torch.float32 if self.device.type == "cpu" else torch.bfloat16
+
+    def plan(self, images: ImageSet, stop: int = _WITHOUT_END) -> Iterator[Any]:
+        """The image numbers of each batch."""
+        count, batch_size = len(images), self.batch_size
+        return plan(seed=SEED, count=count, batch_size=batch_size, start=0, stop=stop)
+
+
+def find_missing(task: Task) -> dict[str, str]:
+    """Systems and ceilings that cannot be measured here, and why."""
+    problems = available_sources()
+    missing: dict[str, str] = {}
+    if problems["dali"]:
+        missing |= dict.fromkeys(("dali-all", "cp2fast-dali", "decode-dali"), problems["dali"])
+    no_beton = (
+        None if task.beton else "no .beton: cp2fast pack DIR FILE.beton, then --beton FILE.beton"
+    )
+    if no_source := no_beton or problems["ffcv"]:
+        missing |= dict.fromkeys(("cp2fast-ffcv", "decode-ffcv"), no_source)
+    if no_peer := no_beton or available_backends()["reference"] or ffcv_kornia.problem():
+        missing["ffcv-kornia"] = no_peer
+    if task.device.type == "cpu":
+        missing["transfer"] = "no GPU is used: nothing is transferred"
+    return missing

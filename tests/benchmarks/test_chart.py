@@ -1,0 +1,17 @@
+"""benchmarks/chart.py draws what was kept."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_kept_results_are_drawn_without_measuring(tmp_path) -> None:
+    kept = [ROOT / f"benchmarks/results/{name}_cpu_2core.json" for name in ("augment", "train")]
+    script, out = ROOT / "benchmarks/chart.py", tmp_path / "chart.png"
+    subprocess.run([sys.executable, script, *kept, out], check=True)
+    with Image.open(out) as image:
+        assert image.format == "PNG"
