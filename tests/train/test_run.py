@@ -108,6 +108,35 @@ def test_a_folder_that_holds_a_run_is_refused_and_resuming_a_complete_run_change
 
 
 @pytest.mark.parametrize(
+    ("fewer", "enough"),
+    [
+        (["train.steps=7"], "train.steps to 12"),
+        (["train.steps=null", "train.epochs=2"], "train.epochs to 3"),
+    ],
+)
+def test_a_run_is_not_resumed_to_end_before_the_step_it_has_reached(
+    undisturbed: Path, photos: Path, fewer: list[str], enough: str
+) -> None:
+    before = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in files(undisturbed)}
+    message = refusal(run(undisturbed, photos, *fewer, "--resume"))
+    assert fewer[-1] in message
+    assert "step 12" in message
+    assert enough in message
+    assert {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in files(undisturbed)} == before
+
+
+def test_resuming_a_complete_run_writes_nothing(undisturbed: Path, photos: Path) -> None:
+    before = {p: p.stat().st_mtime_ns for p in files(undisturbed)}
+    done = run(undisturbed, photos, "train.steps=12", "train.log_every=5", "--resume")
+    assert "all 12 steps were run before" in done.stdout
+    assert {p: p.stat().st_mtime_ns for p in files(undisturbed)} == before
+
+
+def files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize(
     ("change", "named"),
     [
         ("train.seed=5", "train.seed=5"),
