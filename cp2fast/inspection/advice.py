@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from cp2fast.config import PretrainSettings
 from cp2fast.copypaste.draw import CROP_AREA
 from cp2fast.cores import available_cores
+from cp2fast.data.bad_images import allowed_bad
 from cp2fast.inspection.check import Check
 from cp2fast.inspection.data_health import DataHealth
 
@@ -42,14 +43,15 @@ def side_needed(size: int) -> int:
 def _broken(health: DataHealth, settings: PretrainSettings) -> Iterator[Check]:
     if not health.bad:
         return
-    share, allowed = len(health.bad) / health.sampled, settings.data.max_bad_fraction
+    fraction, share = settings.data.max_bad_fraction, len(health.bad) / health.sampled
+    too_many = share * health.images > allowed_bad(health.images, fraction)
     yield Check(
         "broken files",
-        "broken" if share > allowed else "advice",
+        "broken" if too_many else "advice",
         f"{len(health.bad)} of {health.sampled} sampled cannot be used ({share:.1%}; a run stops "
-        f"above data.max_bad_fraction={allowed:g})",
+        f"above data.max_bad_fraction={fraction:g}, never for one alone)",
         "mend or remove the files below; others take their place in a run",
-        needed=share > allowed,
+        needed=too_many,
     )
 
 

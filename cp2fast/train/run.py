@@ -219,7 +219,11 @@ def _build(settings: PretrainSettings, folder: RunFolder, processes: Processes) 
         source=choose_source(settings.data, images, device),
         learner=learner,
         lr=train.lr if train.lr_scaling == "none" else scaled_by_batch(train.lr, samples),
-        bad=BadImages(folder.path, settings.data.max_bad_fraction),
+        bad=BadImages(
+            folder.path,
+            settings.data.max_bad_fraction,
+            again=f"cp2fast pretrain --resume --out {folder.path}",
+        ),
         steps_per_epoch=steps_per_epoch(len(images), samples),
     )
 

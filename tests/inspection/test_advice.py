@@ -83,6 +83,13 @@ def test_more_broken_files_than_a_run_accepts_fail() -> None:
     assert not advice("data.max_bad_fraction=0.1", bad=bad)["broken files"].fails
 
 
+def test_one_broken_file_of_few_does_not_fail_as_it_ends_no_run() -> None:
+    bad = [("0.jpg", "empty file")]
+    few = {"images": 300, "sampled": 10}
+    assert advice(bad=bad, **few)["broken files"].fails
+    assert not advice(bad=bad, **few | {"images": 10})["broken files"].fails
+
+
 def test_too_few_images_for_a_batch_fail() -> None:
     assert advice(images=100)["few images"].fails
     assert not advice(images=900)["few images"].fails
