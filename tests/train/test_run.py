@@ -1,5 +1,6 @@
 """Runs that end early, one way or another, and go on as if they had not."""
 
+import re
 import shutil
 import signal
 import subprocess
@@ -73,6 +74,14 @@ def test_a_run_stopped_before_anything_was_logged_says_so(photos: Path, tmp_path
     assert process.returncode == 0, errors
     assert "no step was logged yet" in output
     assert list((out / "checkpoints").glob("*.pt"))
+
+
+def test_one_logged_step_is_not_told_as_a_beginning_and_an_end(
+    photos: Path, tmp_path: Path
+) -> None:
+    done = run(tmp_path / "run", photos, "train.steps=3", "train.log_every=10")
+    assert re.search(r"; loss \d\.\d{3} at step 3, the only one logged\n", done.stdout)
+    assert "tenth" not in done.stdout
 
 
 def test_ctrl_c_saves_says_how_to_go_on_and_exits_cleanly(
