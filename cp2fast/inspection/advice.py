@@ -13,6 +13,7 @@ from cp2fast.inspection.check import Check
 from cp2fast.inspection.data_health import DataHealth
 
 _FEW_IMAGES = 2_000
+_SMALL_BATCH = 8
 _SLOW_READ = 5.0
 """Milliseconds; a local solid-state disk takes a tenth of it."""
 _MUCH_LARGER = 1.5
@@ -61,7 +62,7 @@ def _count(health: DataHealth, settings: PretrainSettings) -> Iterator[Check]:
             "few images",
             "broken",
             f"{health.images} images do not fill one batch of {settings.data.batch_size}",
-            f"data.batch_size={max(2, health.images // 4)}",
+            f"data.batch_size={_batch_of_few(health.images)}, at most {health.images}",
             needed=True,
         )
     elif health.images < _FEW_IMAGES:
@@ -71,6 +72,11 @@ def _count(health: DataHealth, settings: PretrainSettings) -> Iterator[Check]:
             f"{health.images:,} images are little to learn from",
             "model.init=FILE starts from pretrained weights (Quick Tuning)",
         )
+
+
+def _batch_of_few(images: int) -> int:
+    """Four steps an epoch, but no fewer than batch norm has use for."""
+    return max(images // 4, min(images, _SMALL_BATCH))
 
 
 def _size(

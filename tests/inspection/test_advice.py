@@ -59,6 +59,8 @@ def test_a_healthy_folder_needs_none() -> None:
         ("slow disk", "local disk", {"read_milliseconds": 40.0, "file_system": "nfs4"}, []),
         ("few images", "model.init=FILE", {"images": 900}, []),
         ("few images", "data.batch_size=25", {"images": 100}, []),
+        ("few images", "data.batch_size=8, at most 9", {"images": 9}, []),
+        ("few images", "data.batch_size=3, at most 3", {"images": 3}, []),
         ("workers", f"data.workers={CORES}", {}, ["data.workers=1"]),
         ("workers", f"data.workers={CORES}", {}, ["data.workers=16"]),
         ("broken files", "mend", {"bad": [("a.jpg", "empty file")]}, []),
