@@ -10,6 +10,14 @@ from cp2fast.errors import UserError
 _FEWEST_TRIED = 100
 
 
+def allowed_bad(images: int, max_fraction: float) -> float:
+    """How many bad images of ``images`` are too few to end a run.
+
+    One always is, however few there are; none at a fraction of 0.
+    """
+    return max(1.0, max_fraction * images) if max_fraction else 0.0
+
+
 class BadImages:
     """How many images were tried, and which of them could not be read.
 
@@ -20,32 +28,54 @@ class BadImages:
         bad: how many of them could not be read, each time counted.
     """
 
-    def __init__(self, folder: Path, max_fraction: float) -> None:
-        """Count from zero; images that ``folder`` already lists are not listed again."""
+    def __init__(self, folder: Path, max_fraction: float, again: str = "the same command") -> None:
+        """Count from zero; images that ``folder`` already lists are not listed again.
+
+        Args:
+            folder: of the list.
+            max_fraction: ``data.max_bad_fraction``.
+            again: the command that goes on with what too many bad images have ended.
+        """
         self.path = folder / "bad_images.txt"
         self.tried = 0
         self.bad = 0
         self._max_fraction = max_fraction
+        self._again = again
+        # Of this process only: what an earlier one has listed may be mended by now.
+        self._found: set[str] = set()
         self._listed: set[str] = set()
         if self.path.exists():
             lines = self.path.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
             self._listed = {line.partition("\t")[0] for line in lines}
 
-    def record(self, tried: int, failed: Iterable[tuple[str, str]]) -> None:
+    def record(self, tried: int, failed: Iterable[tuple[str, str]], images: int) -> None:
         """Count ``tried`` images, of which those in ``failed`` (name, reason) are bad.
 
+        Different bad images are held against the ``images`` of the data set: a figure that no order
+        and no number of epochs changes. A large data set takes long to reach it; where most images
+        are bad, the first hundred show it.
+
         Raises:
-            UserError: of at least 100 tried, more than the allowed fraction is bad.
+            UserError: more bad ones than ``allowed_bad``; or, in the first pass over at least 100
+                images, a share of those tried that is nearer to all than to the allowed one.
         """
         failed = list(failed)
         self.tried += tried
         self.bad += len(failed)
+        self._found |= {name for name, _ in failed}
         self._list(failed)
-        if self.tried >= _FEWEST_TRIED and self.bad > self._max_fraction * self.tried:
-            raise UserError(
-                f"{self.bad} of {self.tried} images could not be read (see {self.path}): mend or "
-                f"remove them, or raise data.max_bad_fraction={self._max_fraction:g}"
-            )
+        allowed = allowed_bad(images, self._max_fraction)
+        if len(self._found) > allowed:
+            reason = f"and data.max_bad_fraction={self._max_fraction:g} allows {int(allowed):,}"
+        elif self._is_most_of_first_pass(images):
+            reason = f"most of those tried, with data.max_bad_fraction={self._max_fraction:g}"
+        else:
+            return
+        raise UserError(
+            f"at least {len(self._found):,} of the {images:,} images could not be read (see "
+            f"{self.path}), {reason}: mend them, or go on without them by {self._again} "
+            "data.max_bad_fraction=1"
+        )
 
     def state_dict(self) -> dict[str, int]:
         """The counts, for a checkpoint."""
@@ -54,6 +84,10 @@ class BadImages:
     def load_state_dict(self, state: Mapping[str, int]) -> None:
         """Go on from the counts of a checkpoint."""
         self.tried, self.bad = state["tried"], state["bad"]
+
+    def _is_most_of_first_pass(self, images: int) -> bool:
+        most = (1 + self._max_fraction) / 2
+        return _FEWEST_TRIED <= self.tried <= images and self.bad > most * self.tried
 
     def _list(self, failed: Iterable[tuple[str, str]]) -> None:
         reasons = dict(failed)

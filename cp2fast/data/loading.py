@@ -94,7 +94,8 @@ def deliver(decoded: Decoded, images: ImageSet, bad: BadImages) -> RaggedBatch:
     Raises:
         UserError: too many bad images, or a place of the batch that could not be filled.
     """
-    bad.record(decoded.tried, [(images.name(f.index), f.reason) for f in decoded.failures])
+    failed = [(images.name(failure.index), failure.reason) for failure in decoded.failures]
+    bad.record(decoded.tried, failed, len(images))
     if decoded.batch is None:
         last = decoded.failures[-1]
         raise UserError(

@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from cp2fast.config import PretrainSettings
 from cp2fast.copypaste.draw import CROP_AREA
 from cp2fast.cores import available_cores
+from cp2fast.data.bad_images import allowed_bad
 from cp2fast.inspection.check import Check
 from cp2fast.inspection.data_health import DataHealth
 
 _FEW_IMAGES = 2_000
+_SMALL_BATCH = 8
 _SLOW_READ = 5.0
 """Milliseconds; a local solid-state disk takes a tenth of it."""
 _MUCH_LARGER = 1.5
@@ -42,14 +44,15 @@ def side_needed(size: int) -> int:
 def _broken(health: DataHealth, settings: PretrainSettings) -> Iterator[Check]:
     if not health.bad:
         return
-    share, allowed = len(health.bad) / health.sampled, settings.data.max_bad_fraction
+    fraction, share = settings.data.max_bad_fraction, len(health.bad) / health.sampled
+    too_many = share * health.images > allowed_bad(health.images, fraction)
     yield Check(
         "broken files",
-        "broken" if share > allowed else "advice",
+        "broken" if too_many else "advice",
         f"{len(health.bad)} of {health.sampled} sampled cannot be used ({share:.1%}; a run stops "
-        f"above data.max_bad_fraction={allowed:g})",
+        f"above data.max_bad_fraction={fraction:g}, never for one alone)",
         "mend or remove the files below; others take their place in a run",
-        needed=share > allowed,
+        needed=too_many,
     )
 
 
@@ -59,7 +62,7 @@ def _count(health: DataHealth, settings: PretrainSettings) -> Iterator[Check]:
             "few images",
             "broken",
             f"{health.images} images do not fill one batch of {settings.data.batch_size}",
-            f"data.batch_size={max(2, health.images // 4)}",
+            f"data.batch_size={_batch_of_few(health.images)}, at most {health.images}",
             needed=True,
         )
     elif health.images < _FEW_IMAGES:
@@ -69,6 +72,11 @@ def _count(health: DataHealth, settings: PretrainSettings) -> Iterator[Check]:
             f"{health.images:,} images are little to learn from",
             "model.init=FILE starts from pretrained weights (Quick Tuning)",
         )
+
+
+def _batch_of_few(images: int) -> int:
+    """Four steps an epoch, but no fewer than batch norm has use for."""
+    return max(images // 4, min(images, _SMALL_BATCH))
 
 
 def _size(

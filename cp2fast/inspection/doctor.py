@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
+from cp2fast import recipes
 from cp2fast.bench.machine import machine, versions
 from cp2fast.config import PretrainSettings
 from cp2fast.errors import UserError
@@ -61,11 +62,11 @@ def run_doctor(settings: PretrainSettings, report: Path | None) -> bool:
     health = None
     if settings.data.root is not None:
         health = examine(settings, settings.data.root)
-        _show_health(console, health)
+        _show_health(console, health, settings)
         checks["data"] = _show_checks(console, None, advise(health, settings))
         _show_bad(console, health)
     failing = [check for group in checks.values() for check in group if check.fails]
-    _show_verdict(console, failing, health)
+    _show_verdict(console, failing, settings)
     if report is not None:
         _write(report, checks, health, time.perf_counter() - began)
         console.print(f"wrote {report}", markup=False)
@@ -98,8 +99,12 @@ def _show_checks(console: Console, title: str | None, found: Iterable[Check]) ->
     return checks
 
 
-def _show_health(console: Console, health: DataHealth) -> None:
-    console.print(f"\n[bold]data[/] {escape(health.root)}")
+def _show_health(console: Console, health: DataHealth, settings: PretrainSettings) -> None:
+    size, batch = settings.model.size, settings.data.batch_size
+    console.print(
+        f"\n[bold]data[/] {escape(health.root)}, for views of {size} px in batches of {batch}: "
+        f"{escape(_pretrain(settings))}"
+    )
     rows = {
         "images": f"{health.images:,}, of which {health.sampled:,} were looked at",
         "formats": ", ".join(f"{kind} {count:,}" for kind, count in health.formats.items()),
@@ -130,14 +135,32 @@ def _show_bad(console: Console, health: DataHealth) -> None:
         console.print(f"    and {len(health.bad) - _SHOWN} more; --json FILE lists all")
 
 
-def _show_verdict(console: Console, failing: list[Check], health: DataHealth | None) -> None:
+def _show_verdict(console: Console, failing: list[Check], settings: PretrainSettings) -> None:
     if failing:
         names = ", ".join(check.name for check in failing)
         console.print(f"\n[bold red]pretraining does not work here:[/] {escape(names)}")
     else:
-        root = "DIR" if health is None else health.root
         console.print("\n[bold green]pretraining works here[/]", end="")
-        console.print(f"; next: cp2fast pretrain r50 data.root={root}", markup=False)
+        console.print(f"; next: {_pretrain(settings)}", markup=False)
+
+
+def _pretrain(settings: PretrainSettings) -> str:
+    """The command that trains with these settings; without ``data.root`` one for the user's own."""
+    if settings.data.root is None:
+        return "cp2fast pretrain r50 data.root=DIR"
+    root = f"data.root={settings.data.root}"
+    # No recipe is judged with the default number of workers; a recipe knows better.
+    plain = ("data.workers", PretrainSettings().data.workers)
+    changes = {}
+    for name in recipes.names(PretrainSettings):
+        found = recipes.differences(recipes.load(PretrainSettings, name, [root]), settings)
+        changes[name] = [f"{key}={_word(new)}" for key, _, new in found if (key, new) != plain]
+    nearest = min(changes, key=lambda name: (len(changes[name]), name))
+    return " ".join(["cp2fast pretrain", nearest, root, *changes[nearest]])
+
+
+def _word(value: object) -> str:
+    return "null" if value is None else str(value)
 
 
 def _write(

@@ -78,13 +78,16 @@ def run_similarity(settings: PretrainSettings, weights: Path, count: int, path: 
     about = [
         f"{weights} on {describe(pairs, settings)}",
         "Colours: cosine of the marked query cell with every cell of the key, by the query "
-        "encoder. Ring: the true place.",
-        f"All {len(every)} foreground cells of {len(pairs)} pairs: foreground less background "
-        f"{figures_before.gap:+.2f} at random, {figures_after.gap:+.2f} trained; the true place "
-        f"beats {figures_before.below_match:.0%} and {figures_after.below_match:.0%} of the cells.",
+        "encoder. Both maps of a row share one range: contrast counts, not brightness. Ring: the "
+        "true place.",
+        f"The rows are {len(shown)} of {len(pairs)} pairs, one cell each; the figures are of all "
+        f"{len(every)} foreground cells of all {len(pairs)} pairs:",
+        f"foreground less background {figures_before.gap:+.2f} at random, {figures_after.gap:+.2f} "
+        f"trained; the true place beats {figures_before.below_match:.0%} and "
+        f"{figures_after.below_match:.0%} of the cells.",
     ]
     draw_similarity_picture(pairs, shown, before, after, about, path)
-    Console(soft_wrap=True, highlight=False).print(f"{weights}: {loaded}", *about[2:], sep="\n")
+    Console(soft_wrap=True, highlight=False).print(f"{weights}: {loaded}", *about[-2:], sep="\n")
     report(pairs, path)
 
 

@@ -70,7 +70,7 @@ class Figures:
     """What the maps of many cells show together.
 
     Attributes:
-        gap: mean of foreground minus background.
+        gap: mean of foreground minus background; NaN where no map has both.
         below_match: mean share of cells less similar than the true place; NaN where no map has
             one.
     """
@@ -121,8 +121,10 @@ def similarity_map(query_Chw: Tensor, pairs: Pairs, key_Chw: Tensor, cell: Cell)
 def figures(maps: Sequence[SimilarityMap]) -> Figures:
     """The means over the maps of many cells."""
     shares = [share for one in maps if (share := one.below_match) is not None]
+    # The mean of a key's background is NaN where no cell of it is background.
+    gaps = [gap for one in maps if not math.isnan(gap := one.foreground - one.background)]
     return Figures(
-        gap=fmean(one.foreground - one.background for one in maps),
+        gap=fmean(gaps) if gaps else math.nan,
         below_match=fmean(shares) if shares else math.nan,
     )
 

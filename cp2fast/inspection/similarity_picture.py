@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from matplotlib.axes import Axes
 from matplotlib.patheffects import Normal, Stroke
 from torch import Tensor
@@ -26,7 +27,7 @@ from cp2fast.inspection.style import (
 )
 
 _SIDE, _GAP, _MARGIN, _LEGEND = 2.6, 0.3, 0.45, 0.75
-_HEAD, _HEADING = 1.36, 0.26
+_HEAD, _HEADING = 1.55, 0.26
 _COLOURS = "inferno"
 _OPACITY = 0.72
 
@@ -40,6 +41,9 @@ def draw_similarity_picture(
     path: Path,
 ) -> None:
     """Draw one pair a row: query, key, and the key's map before and after training.
+
+    Both maps of a row have the same colours for the same cosine: a range of its own would make any
+    map look like one that tells places apart.
 
     Args:
         pairs: composed pairs.
@@ -61,8 +65,10 @@ def draw_similarity_picture(
     for row, cell in enumerate(cells):
         top = _HEAD + _HEADING + row * (_SIDE + _LEGEND)
         _draw_views(sheet, pairs, cell, columns[0], columns[1], top)
+        both = torch.stack([before[row].cosine_hw, after[row].cosine_hw])
+        limits = float(both.min()), float(both.max())
         for left, similarity in ((columns[2], before[row]), (columns[3], after[row])):
-            _draw_map(sheet, pairs, cell, similarity, left, top)
+            _draw_map(sheet, pairs, cell, similarity, limits, left, top)
     sheet.save(path)
 
 
@@ -84,25 +90,32 @@ def _draw_views(
 
 
 def _draw_map(
-    sheet: Sheet, pairs: Pairs, cell: Cell, similarity: SimilarityMap, left: float, top: float
+    sheet: Sheet,
+    pairs: Pairs,
+    cell: Cell,
+    similarity: SimilarityMap,
+    limits: tuple[float, float],
+    left: float,
+    top: float,
 ) -> None:
     """The key in grey under its map, and the scale of the colours below."""
     axis = sheet.panel(left, top, _SIDE, _SIDE)
     key, size = displayable(pairs.composed.key[cell.sample]), pairs.composed.key.shape[-1]
     show(axis, key.mean(dim=2, keepdim=True).expand(-1, -1, 3))
-    cosine = similarity.cosine_hw.numpy()
     axis.imshow(
-        cosine,
+        similarity.cosine_hw.numpy(),
         extent=(0, size, size, 0),
         interpolation="bicubic",
         cmap=_COLOURS,
         alpha=_OPACITY,
+        vmin=limits[0],
+        vmax=limits[1],
     )
     axis.set_autoscale_on(False)
     outline(axis, pairs.parameters.paste[cell.sample, 1], INK)
     if cell.match is not None:
         _mark(axis, cell.match)
-    _draw_scale(sheet, cosine.min(), cosine.max(), left, top + _SIDE + 0.1)
+    _draw_scale(sheet, *limits, left, top + _SIDE + 0.1)
     at = "" if similarity.at_match is None else f" · at the mark {_number(similarity.at_match)}"
     text = (
         f"foreground {_number(similarity.foreground)} · "

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from cp2fast.config import PretrainSettings
+from cp2fast.train.batches import DEMO_DATA
 from cp2fast.train.distributed import (
     Agreement,
     device_of,
@@ -19,6 +20,9 @@ from cp2fast.train.pretrain import pretrain, summary
 from cp2fast.train.run import Processes, Run, begin, resume
 from cp2fast.train.run_folder import RunFolder
 from cp2fast.wording import counted
+
+_DEMO_RUN = Path("runs/demo")
+"""Where ``finetune-voc`` finds the demo's weights by itself."""
 
 
 def run_pretrain(settings: PretrainSettings, path: Path, resuming: bool) -> None:
@@ -55,10 +59,24 @@ def run_pretrain(settings: PretrainSettings, path: Path, resuming: bool) -> None
     console.print(
         f"checkpoint in {folder.checkpoints}, pictures {folder.preview} and {folder.curves}"
     )
-    if run.settings.data.scenes:
-        console.print("next, on your own photos: cp2fast pretrain r50 data.root=DIR")
-    else:
-        console.print(f"next, to start another run from these weights: model.init={path}")
+    for line in _next(run):
+        console.print(line)
+
+
+def _next(run: Run) -> list[str]:
+    """What to do with the weights, as it is typed."""
+    path = run.folder.path
+    if run.settings.data.root == DEMO_DATA:
+        init = "" if path == _DEMO_RUN else f" model.init={path}"
+        return [
+            f"next, the same scenes with their masks: cp2fast finetune-voc{init}",
+            "then, on your own photos: cp2fast pretrain r50 data.root=DIR",
+        ]
+    return [
+        f"next, on images with masks: cp2fast finetune-voc data.root=DIR model.init={path}",
+        f"in other libraries: cp2fast export {path} --to timm",
+        f"what it has learned: cp2fast preview --model {path}",
+    ]
 
 
 def _announce(run: Run, console: Console) -> None:

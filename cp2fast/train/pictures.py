@@ -7,14 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
 from cp2fast.batch import CopyPasteBatch
 from cp2fast.train.run_folder import atomic_write
 
 _MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
+_DATA_WAIT = "data wait, share of time"
+_FEW_POINTS = 30
+"""A line through so few logged steps shows them as dots too; through one it shows nothing."""
 _STD = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
 
 
@@ -41,21 +46,41 @@ def draw_curves(rows: Sequence[dict[str, Any]], path: Path) -> None:
     panels = {
         "loss": ("loss", "loss_instance"),
         "dense loss": ("loss_dense",),
-        "accuracy": ("accuracy_instance", "accuracy_dense", "queue_fill"),
+        "accuracy": ("accuracy_instance", "accuracy_dense"),
         "similarity gap": ("similarity_gap",),
         "images/s": ("images_per_second",),
-        "data wait, share of time": ("data_wait",),
+        _DATA_WAIT: ("data_wait",),
     }
     steps = [row["step"] for row in rows]
+    marker = "o" if len(rows) <= _FEW_POINTS else None
     for axis, (title, names) in zip(figure.subplots(2, 3).flat, panels.items(), strict=True):
         for name in names:
-            axis.plot(steps, [row[name] for row in rows], label=name, linewidth=1)
-        axis.set_title(title, fontsize=9)
+            values = [row[name] for row in rows]
+            axis.plot(steps, values, label=name, linewidth=1, marker=marker, markersize=3)
+        axis.set_title(title, fontsize=9, loc="left")
         axis.set_xlabel("step", fontsize=8)
+        axis.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
         axis.tick_params(labelsize=7)
+        if title == _DATA_WAIT:
+            axis.set_ylim(-0.03, 1.03)
         if len(names) > 1:
-            axis.legend(fontsize=7)
+            _legend_beside_title(axis)
     _save(figure, path)
+
+
+def _legend_beside_title(axis: Axes) -> None:
+    """Above the panel, where no curve can be."""
+    axis.legend(
+        loc="lower right",
+        bbox_to_anchor=(1, 1),
+        ncols=2,
+        fontsize=7,
+        frameon=False,
+        handlelength=1,
+        columnspacing=0.8,
+        handletextpad=0.4,
+        borderaxespad=0.2,
+    )
 
 
 def _outline(mask_SS: torch.Tensor) -> Rectangle:

@@ -72,9 +72,12 @@ def pretrain(run: Run, console: Console) -> bool:
 
 def summary(run: Run) -> str:
     """How the loss went: the mean of the first and of the last tenth of the logged steps."""
-    losses = [row["loss"] for row in read_metrics(run.folder.metrics)]
+    rows = read_metrics(run.folder.metrics)
+    losses = [row["loss"] for row in rows]
     if not losses:
         return "no step was logged yet"
+    if len(losses) == 1:
+        return f"loss {losses[0]:.3f} at step {rows[0]['step']}, the only one logged"
     tenth = max(1, len(losses) // 10)
     return (
         f"loss {fmean(losses[:tenth]):.3f} in the first tenth of the run, "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -112,7 +113,7 @@ def resume(
 
     Raises:
         UserError: there is none, all checkpoints are damaged, or ``settings`` belong to another
-            run.
+            run or end before the step that it has reached; the folder is as it was.
     """
     check_same_run(settings, folder, _FIXED)
     is_main = processes.ranks.is_main
@@ -124,7 +125,8 @@ def resume(
         _load_initial_weights(run, console)
     else:
         _restore(run, checkpoint)
-    if is_main:
+    _check_reaches(run)
+    if is_main and run.step < run.total_steps:
         folder.truncate_metrics(run.step)
         with atomic_write(folder.config) as file:
             file.write(recipes.to_yaml(run.settings).encode())
@@ -186,6 +188,19 @@ def _restore(run: Run, checkpoint: dict[str, Any]) -> None:
     run.step = checkpoint["step"]
 
 
+def _check_reaches(run: Run) -> None:
+    if run.total_steps >= run.step:
+        return
+    train, name, least = run.settings.train, "train.steps", run.step
+    if train.steps is None:
+        name, least = "train.epochs", math.ceil(run.step / run.steps_per_epoch)
+    raise UserError(
+        f"{name}={train.steps or train.epochs} ends at step {run.total_steps}, but the run in "
+        f"{run.folder.path} has reached step {run.step}: set {name} to {least} or more, or start "
+        "another run with --out DIR"
+    )
+
+
 def _build(settings: PretrainSettings, folder: RunFolder, processes: Processes) -> Run:
     check_pretrain(settings)
     device, train = processes.device, settings.train
@@ -204,7 +219,11 @@ def _build(settings: PretrainSettings, folder: RunFolder, processes: Processes) 
         source=choose_source(settings.data, images, device),
         learner=learner,
         lr=train.lr if train.lr_scaling == "none" else scaled_by_batch(train.lr, samples),
-        bad=BadImages(folder.path, settings.data.max_bad_fraction),
+        bad=BadImages(
+            folder.path,
+            settings.data.max_bad_fraction,
+            again=f"cp2fast pretrain --resume --out {folder.path}",
+        ),
         steps_per_epoch=steps_per_epoch(len(images), samples),
     )
 

@@ -129,7 +129,8 @@ def test_too_large_images_are_bad_and_get_no_memory(path, tmp_path) -> None:
 
 
 def test_too_many_bad_images_end_the_run(path, tmp_path) -> None:
-    betons.overwrite(path, 3, b"garbage")
+    for number in (3, 8):
+        betons.overwrite(path, number, b"garbage")
     with pytest.raises(UserError, match=r"images could not be read .*data.max_bad_fraction=0.01"):
         list(decode(path, BadImages(tmp_path, 0.01), numbers=order(0, 50)))
 

@@ -59,6 +59,8 @@ def test_a_healthy_folder_needs_none() -> None:
         ("slow disk", "local disk", {"read_milliseconds": 40.0, "file_system": "nfs4"}, []),
         ("few images", "model.init=FILE", {"images": 900}, []),
         ("few images", "data.batch_size=25", {"images": 100}, []),
+        ("few images", "data.batch_size=8, at most 9", {"images": 9}, []),
+        ("few images", "data.batch_size=3, at most 3", {"images": 3}, []),
         ("workers", f"data.workers={CORES}", {}, ["data.workers=1"]),
         ("workers", f"data.workers={CORES}", {}, ["data.workers=16"]),
         ("broken files", "mend", {"bad": [("a.jpg", "empty file")]}, []),
@@ -81,6 +83,13 @@ def test_more_broken_files_than_a_run_accepts_fail() -> None:
     bad = [(f"{number}.jpg", "empty file") for number in range(6)]
     assert advice(bad=bad)["broken files"].fails
     assert not advice("data.max_bad_fraction=0.1", bad=bad)["broken files"].fails
+
+
+def test_one_broken_file_of_few_does_not_fail_as_it_ends_no_run() -> None:
+    bad = [("0.jpg", "empty file")]
+    few = {"images": 300, "sampled": 10}
+    assert advice(bad=bad, **few)["broken files"].fails
+    assert not advice(bad=bad, **few | {"images": 10})["broken files"].fails
 
 
 def test_too_few_images_for_a_batch_fail() -> None:

@@ -36,6 +36,22 @@ def test_where_everything_works_it_says_what_to_run_next(scenes: Path) -> None:
     assert "images/s by torch" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("words", "judged"),
+    [
+        (["data.batch_size=12"], "pretrain r50 {root} data.batch_size=12"),
+        (["demo", "data.batch_size=4"], "pretrain demo {root} data.batch_size=4"),
+        (["r50_quick", "data.batch_size=3", "data.workers=1"],
+         "pretrain r50_quick {root} data.batch_size=3 data.workers=1"),
+    ],
+)  # fmt: skip
+def test_what_to_run_next_is_what_was_judged(words: list[str], judged: str, scenes: Path) -> None:
+    root = f"data.root={scenes}"
+    done = cp2fast("doctor", *words, root)
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.splitlines()[-1].endswith(f"next: cp2fast {judged.format(root=root)}")
+
+
 def test_piped_lines_hold_no_control_characters_and_are_not_cut(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -63,7 +79,7 @@ def test_broken_photos_are_listed_and_too_many_are_exit_code_1(
     scenes: Path, tmp_path: Path
 ) -> None:
     for number, photo in enumerate(sorted((scenes / "JPEGImages").iterdir())):
-        (tmp_path / photo.name).write_bytes(b"" if number == 3 else photo.read_bytes())
+        (tmp_path / photo.name).write_bytes(b"" if number in (3, 5) else photo.read_bytes())
     done = cp2fast("doctor", *TINY, f"data.root={tmp_path}")
     assert done.returncode == 1
     assert f"{tmp_path / 'scene_00003.jpg'}: empty file" in done.stdout

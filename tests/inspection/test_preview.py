@@ -1,5 +1,6 @@
 """cp2fast preview: pictures on disk, and what is refused."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,9 @@ def test_similarity_maps_of_a_run_need_no_other_settings(
     assert done.returncode == 0, done.stderr
     assert "missing 0" in done.stdout
     assert "foreground less background" in done.stdout
+    assert re.search(
+        r"The rows are 2 of 8 pairs, .* all \d+ foreground cells of all 8", done.stdout
+    )
     with Image.open(tmp_path / "similarity.png") as picture:
         assert picture.format == "PNG"
 

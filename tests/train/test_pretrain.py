@@ -1,5 +1,6 @@
 """Whole runs through the command line: what they leave and what they refuse."""
 
+import re
 from dataclasses import fields
 from pathlib import Path
 
@@ -113,9 +114,26 @@ def test_too_many_broken_images_stop_the_run(tmp_path: Path) -> None:
     photos = write_photos(tmp_path / "photos", 30)
     for i in range(0, 30, 5):
         (photos / f"{i:03}.jpg").write_bytes(b"")
-    message = refusal(run(tmp_path / "run", photos, "train.steps=40"))
+    out = tmp_path / "run"
+    message = refusal(run(out, photos, "train.steps=40"))
     assert "data.max_bad_fraction" in message
     assert "bad_images.txt" in message
+    count = int(re.search(r"at least (\d+) of the 30 images", message)[1])
+    assert 2 <= count <= 6
+
+    fix = message.rpartition(" by cp2fast ")[2].split()
+    done = cp2fast(*fix, "train.steps=3")
+    assert done.returncode == 0, done.stderr
+    assert len(metrics(out)) == 3
+
+
+def test_one_bad_image_in_a_small_folder_does_not_end_the_run(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "photos", 8)
+    (photos / "notes.jpg").write_text("not an image")
+    out = tmp_path / "run"
+    done = run(out, photos, "train.steps=60")
+    assert done.returncode == 0, done.stderr
+    assert len((out / "bad_images.txt").read_text().splitlines()) == 1
 
 
 def test_independent_backgrounds_train(photos: Path, tmp_path: Path) -> None:

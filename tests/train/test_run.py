@@ -1,5 +1,6 @@
 """Runs that end early, one way or another, and go on as if they had not."""
 
+import re
 import shutil
 import signal
 import subprocess
@@ -75,6 +76,14 @@ def test_a_run_stopped_before_anything_was_logged_says_so(photos: Path, tmp_path
     assert list((out / "checkpoints").glob("*.pt"))
 
 
+def test_one_logged_step_is_not_told_as_a_beginning_and_an_end(
+    photos: Path, tmp_path: Path
+) -> None:
+    done = run(tmp_path / "run", photos, "train.steps=3", "train.log_every=10")
+    assert re.search(r"; loss \d\.\d{3} at step 3, the only one logged\n", done.stdout)
+    assert "tenth" not in done.stdout
+
+
 def test_ctrl_c_saves_says_how_to_go_on_and_exits_cleanly(
     undisturbed: Path, photos: Path, tmp_path: Path
 ) -> None:
@@ -105,6 +114,35 @@ def test_a_folder_that_holds_a_run_is_refused_and_resuming_a_complete_run_change
     assert "is complete" in complete.stdout
     after = {p: p.read_bytes() for p in undisturbed.rglob("*") if p.is_file()}
     assert after == before
+
+
+@pytest.mark.parametrize(
+    ("fewer", "enough"),
+    [
+        (["train.steps=7"], "train.steps to 12"),
+        (["train.steps=null", "train.epochs=2"], "train.epochs to 3"),
+    ],
+)
+def test_a_run_is_not_resumed_to_end_before_the_step_it_has_reached(
+    undisturbed: Path, photos: Path, fewer: list[str], enough: str
+) -> None:
+    before = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in files(undisturbed)}
+    message = refusal(run(undisturbed, photos, *fewer, "--resume"))
+    assert fewer[-1] in message
+    assert "step 12" in message
+    assert enough in message
+    assert {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in files(undisturbed)} == before
+
+
+def test_resuming_a_complete_run_writes_nothing(undisturbed: Path, photos: Path) -> None:
+    before = {p: p.stat().st_mtime_ns for p in files(undisturbed)}
+    done = run(undisturbed, photos, "train.steps=12", "train.log_every=5", "--resume")
+    assert "all 12 steps were run before" in done.stdout
+    assert {p: p.stat().st_mtime_ns for p in files(undisturbed)} == before
+
+
+def files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
 
 
 @pytest.mark.parametrize(
