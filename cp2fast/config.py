@@ -71,7 +71,10 @@ class DataSettings(Section):
         100_000_000, description="an image of more pixels is refused as a bad file"
     )
     max_bad_fraction: float = Field(
-        0.01, ge=0, le=1, description="stop when more than this share of at least 100 images is bad"
+        0.01,
+        ge=0,
+        le=1,
+        description="stop when more than this share of all images is bad, not at one",
     )
 
 

@@ -83,13 +83,8 @@ def _measured(trained: Trained) -> dict[str, str]:
     step = trained.facts.get("step") or 0
     # A logged row may be of an evaluation, which has no loss.
     logged = [row for row in read_metrics(folder.metrics) if "loss" in row and row["step"] <= step]
-    tenth = max(1, len(logged) // 10)
     names = [name for name in (logged[0] if logged else {}) if name.startswith("loss")]
-    measured = {
-        name.replace("_", " "): f"{fmean(row[name] for row in logged[:tenth]):.4f} in the first "
-        f"tenth of the run, {fmean(row[name] for row in logged[-tenth:]):.4f} in the last"
-        for name in names
-    }
+    measured = {name.replace("_", " "): _course([row[name] for row in logged]) for name in names}
     result = folder.path / "result.json"
     if trained.is_finetuned and result.is_file():
         scores = json.loads(result.read_text(encoding="utf-8"))
@@ -99,6 +94,15 @@ def _measured(trained: Trained) -> dict[str, str]:
             if isinstance(scores.get(name), float)
         }
     return measured
+
+
+def _course(values: list[float]) -> str:
+    """What a logged value began and ended with."""
+    if len(values) == 1:
+        return f"{values[0]:.4f}, logged once"
+    tenth = max(1, len(values) // 10)
+    first, last = fmean(values[:tenth]), fmean(values[-tenth:])
+    return f"{first:.4f} in the first tenth of the run, {last:.4f} in the last"
 
 
 def card_path(out: Path) -> Path:

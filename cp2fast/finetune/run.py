@@ -106,7 +106,7 @@ def resume(
             f"{folder.path} is at step {run.step}, beyond train.steps={run.total_steps}: give it "
             "more, or start another run with --out DIR"
         )
-    if ranks.is_main:
+    if ranks.is_main and run.step < run.total_steps:
         folder.truncate_metrics(run.step)
         with atomic_write(folder.config) as file:
             file.write(recipes.to_yaml(run.settings).encode())
