@@ -74,7 +74,7 @@ class DataSettings(Section):
         0.01,
         ge=0,
         le=1,
-        description="stop when more than this share of all images is bad, not at one",
+        description="largest share of bad images; a single one never ends a run",
     )
 
 
