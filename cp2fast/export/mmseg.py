@@ -162,8 +162,8 @@ def _why_unavailable() -> str | None:
         stand_in_for_mmcv_ops()
         with warnings.catch_warnings(action="ignore"):  # of its own imports
             import mmseg.models  # noqa: F401  # fills the registry
-    except (ImportError, AssertionError) as error:  # it asserts the versions that it takes
-        return " ".join(str(error).split())
+    except Exception as error:  # of any kind: its imports register, compile and assert versions
+        return " ".join(f"{type(error).__name__}: {error}".split())
     return None
 
 
