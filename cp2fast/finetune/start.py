@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,11 +13,10 @@ from cp2fast.errors import UserError
 from cp2fast.model.segmenter import Segmenter, build_segmenter
 from cp2fast.model.trained import open_trained
 from cp2fast.model.weights import load_weights
+from cp2fast.train.batches import DEMO_RUN
 
 RANDOM, IMAGENET = "random", "imagenet"
 """Values of ``model.init`` that name no file."""
-
-DEMO_RUN = Path("runs/demo")
 
 _NEW = ("decode_head.conv_seg.", "decode_head.contrast_conv.")
 """Not taken from the initial weights: the classifier is new, the projection is not used."""

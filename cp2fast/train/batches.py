@@ -19,6 +19,8 @@ from cp2fast.data.scenes import generate_scenes
 from cp2fast.train.schedule import growing_size
 
 DEMO_DATA = Path("demo-data")
+DEMO_RUN = Path("runs/demo")
+"""Where ``finetune-voc`` finds the demo's weights by itself."""
 _DEMO_SEED = 0
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from cp2fast.config import PretrainSettings
-from cp2fast.train.batches import DEMO_DATA
+from cp2fast.train.batches import DEMO_DATA, DEMO_RUN
 from cp2fast.train.distributed import (
     Agreement,
     device_of,
@@ -20,9 +20,6 @@ from cp2fast.train.pretrain import pretrain, summary
 from cp2fast.train.run import Processes, Run, begin, resume
 from cp2fast.train.run_folder import RunFolder
 from cp2fast.wording import counted
-
-_DEMO_RUN = Path("runs/demo")
-"""Where ``finetune-voc`` finds the demo's weights by itself."""
 
 
 def run_pretrain(settings: PretrainSettings, path: Path, resuming: bool) -> None:
@@ -67,7 +64,7 @@ def _next(run: Run) -> list[str]:
     """What to do with the weights, as it is typed."""
     path = run.folder.path
     if run.settings.data.root == DEMO_DATA:
-        init = "" if path == _DEMO_RUN else f" model.init={path}"
+        init = "" if path == DEMO_RUN else f" model.init={path}"
         return [
             f"next, the same scenes with their masks: cp2fast finetune-voc{init}",
             "then, on your own photos: cp2fast pretrain r50 data.root=DIR",
