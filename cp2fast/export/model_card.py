@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import yaml
@@ -12,7 +11,7 @@ import yaml
 from cp2fast import __version__
 from cp2fast.export.exported import Exported
 from cp2fast.model.trained import Trained
-from cp2fast.train.run_folder import RunFolder, read_metrics
+from cp2fast.train.run_folder import RunFolder, means_of_end_tenths, read_metrics
 
 IMAGENET_MEAN, IMAGENET_STD = "[0.485, 0.456, 0.406]", "[0.229, 0.224, 0.225]"
 
@@ -100,8 +99,7 @@ def _course(values: list[float]) -> str:
     """What a logged value began and ended with."""
     if len(values) == 1:
         return f"{values[0]:.4f}, logged once"
-    tenth = max(1, len(values) // 10)
-    first, last = fmean(values[:tenth]), fmean(values[-tenth:])
+    first, last = means_of_end_tenths(values)
     return f"{first:.4f} in the first tenth of the run, {last:.4f} in the last"
 
 

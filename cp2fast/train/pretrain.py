@@ -32,7 +32,7 @@ from cp2fast.train.pictures import draw_curves, draw_pairs
 from cp2fast.train.precision import autocast
 from cp2fast.train.prefetch import prefetch
 from cp2fast.train.run import Run, save
-from cp2fast.train.run_folder import read_metrics
+from cp2fast.train.run_folder import means_of_end_tenths, read_metrics
 from cp2fast.train.schedule import cosine_by_epoch
 from cp2fast.train.watchdog import Doing, Watchdog
 
@@ -78,11 +78,8 @@ def summary(run: Run) -> str:
         return "no step was logged yet"
     if len(losses) == 1:
         return f"loss {losses[0]:.3f} at step {rows[0]['step']}, the only one logged"
-    tenth = max(1, len(losses) // 10)
-    return (
-        f"loss {fmean(losses[:tenth]):.3f} in the first tenth of the run, "
-        f"{fmean(losses[-tenth:]):.3f} in the last"
-    )
+    first, last = means_of_end_tenths(losses)
+    return f"loss {first:.3f} in the first tenth of the run, {last:.3f} in the last"
 
 
 def _train(run: Run, console: Console, watchdog: Watchdog) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import IO, Any
 
 from cp2fast.errors import UserError
@@ -101,6 +102,12 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             break
     return rows
+
+
+def means_of_end_tenths(values: Sequence[float]) -> tuple[float, float]:
+    """Of a logged value, at least one: the means of the first and of the last tenth."""
+    tenth = max(1, len(values) // 10)
+    return fmean(values[:tenth]), fmean(values[-tenth:])
 
 
 @contextmanager
