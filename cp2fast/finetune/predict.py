@@ -119,9 +119,12 @@ def plan_outputs(inputs: Sequence[Path], out: Path) -> list[Photo]:
 
 
 def _refuse_among_photos(out: Path, given: Path) -> None:
-    folder = given if given.is_dir() else given.parent
-    inside = out.resolve().is_relative_to(folder.resolve())
-    if inside if given.is_dir() else out.resolve() == folder.resolve():
+    """Masks below a folder that is searched, or beside a photo that is named."""
+    place = out.resolve()
+    among = (
+        place.is_relative_to(given.resolve()) if given.is_dir() else place == given.resolve().parent
+    )
+    if among:
         raise UserError(
             f"--out {out} is among the photos of {given}, so that its masks would be taken for "
             "photos next time: choose another folder"
