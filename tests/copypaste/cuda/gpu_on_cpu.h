@@ -314,18 +314,28 @@ inline float __int_as_float(int bits) {
   return value;
 }
 
+inline int __float_as_int(float value) {
+  int bits;
+  std::memcpy(&bits, &value, 4);
+  return bits;
+}
+
+inline float power_of_two(float exponent) { return std::exp2(exponent); }
+
 inline void multiply(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
   gpu::Product mine{d, a, {b0, b1}};
   gpu::meet_warp("mma", &mine, gpu::multiply_together);
 }
 
-inline void load_matrices(uint32_t (&b)[4], const void* row) {
-  gpu::Matrices mine{b, row};
+template <int OFFSET>
+void load_matrices(uint32_t (&b)[4], const uint4* row) {
+  gpu::Matrices mine{b, row + OFFSET};
   gpu::meet_warp("ldmatrix", &mine, [](auto& lanes) { gpu::load_together(lanes, false); });
 }
 
-inline void load_transposed(uint32_t (&b)[4], const void* row) {
-  gpu::Matrices mine{b, row};
+template <int OFFSET>
+void load_transposed(uint32_t (&b)[4], const uint4* row) {
+  gpu::Matrices mine{b, row + OFFSET};
   gpu::meet_warp("ldmatrix.trans", &mine, [](auto& lanes) { gpu::load_together(lanes, true); });
 }
 
