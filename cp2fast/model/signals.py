@@ -15,8 +15,8 @@ from torch import Tensor
 def effective_rank(vectors_NC: Tensor) -> Tensor:
     """How many directions the vectors use: RankMe (Garrido et al., ICML 2023, equation 1).
 
-    The exponential of the entropy of the singular values, which are made to add up to 1: 1 where all
-    vectors lie on one line, min(N, C) where all directions are used equally.
+    The exponential of the entropy of the singular values, which are made to add up to 1: 1 where
+    all vectors lie on one line, min(N, C) where all directions are used equally.
 
     Args:
         vectors_NC: N vectors of C channels, not centred.
@@ -29,7 +29,8 @@ def effective_rank(vectors_NC: Tensor) -> Tensor:
     gram = vectors.T @ vectors if vectors.shape[0] >= vectors.shape[1] else vectors @ vectors.T
     singular = torch.linalg.eigvalsh(gram).clamp(min=0).sqrt()
     shares = singular / singular.sum().clamp(min=torch.finfo(torch.float64).tiny)
-    return torch.special.entr(shares).sum().exp()
+    entropy: Tensor = torch.special.entr(shares).sum()
+    return entropy.exp()
 
 
 def alignment(query_BC: Tensor, key_BC: Tensor) -> Tensor:
