@@ -58,6 +58,7 @@ def take_statistics(
     network: Segmenter,
     images_HW3: Sequence[Tensor],
     short_side: int,
+    place: Place,
     device: torch.device,
 ) -> None:
     """Give the network's batch norm the statistics of these images, for a fair comparison.
@@ -69,6 +70,7 @@ def take_statistics(
         network: changed in place; one without batch norm is left as it is.
         images_HW3: uint8 RGB, of any sizes.
         short_side: as in ``prepare``.
+        place: beyond it nothing is computed.
         device: of the network.
     """
     if not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules()):
@@ -78,5 +80,6 @@ def take_statistics(
     one_size = torch.cat([F.interpolate(each, size, mode="bilinear") for each in inputs])
     if len(one_size) == 1:  # Batch norm after the image-wide mean needs two.
         one_size = one_size.repeat(2, 1, 1, 1)
+    used = network.backbone if place == "backbone" else network
     batches = one_size.tensor_split(math.ceil(len(one_size) / _STATISTICS_BATCH))
-    update_bn([batch for batch in batches if len(batch) > 1], network)
+    update_bn([batch for batch in batches if len(batch) > 1], used)

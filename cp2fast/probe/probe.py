@@ -76,7 +76,7 @@ def probe(
     subsets = {seed: subset(len(data.train), labels, seed) for seed in seeds}
     wanted = sorted({number for numbers in subsets.values() for number in numbers})
     examples = [data.train[number] for number in wanted]
-    _take_statistics(network, data, short_side, device)
+    _take_statistics(network, data, short_side, place, device)
     cells_of = _cells(network, examples, data, short_side, place, device)
     images = dict(zip(wanted, cells_of, strict=True))
     classifiers: list[Classifier] = []
@@ -99,13 +99,13 @@ def subset(count: int, labels: float, seed: int) -> list[int]:
 
 
 def _take_statistics(
-    network: Segmenter, data: VocData, short_side: int, device: torch.device
+    network: Segmenter, data: VocData, short_side: int, place: Place, device: torch.device
 ) -> None:
     count = min(STATISTICS_IMAGES, len(data.train))
     examples = [data.train[place * len(data.train) // count] for place in range(count)]
     batches = examples_in_batches(examples, data, _BATCH)
     images = [image for batch, _ in batches for image in batch]
-    take_statistics(network, images, short_side, device)
+    take_statistics(network, images, short_side, place, device)
 
 
 def _cells(
