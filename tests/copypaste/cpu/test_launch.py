@@ -1,25 +1,33 @@
 """The CPU backend: the reference's pixels, and the same bits whatever is around them."""
 
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import given, settings
 
 from cp2fast.batch import RaggedBatch
-from cp2fast.copypaste.cpu import copy_paste_cpu
+from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
+from cp2fast.copypaste.cpu.launch import copy_paste_cpu
 from cp2fast.copypaste.draw import draw
 from cp2fast.copypaste.parameters import BRIGHTNESS, CONTRAST, HUE, SATURATION, Parameters
+from cp2fast.copypaste.views import pack
 from tests.copypaste import cases
-from tests.copypaste.cases import Composed, arguments, assert_same_bits, photo
+from tests.copypaste.cases import Composed, assert_same_bits, photo, take
 
 
 def compose(
-    batch: RaggedBatch, parameters: Parameters, size: int, dtype: torch.dtype = torch.float32
+    batch: RaggedBatch,
+    parameters: Parameters,
+    size: int,
+    dtype: torch.dtype = torch.float32,
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
 ) -> Composed:
-    return copy_paste_cpu(*arguments(batch, parameters), size, dtype)
+    return copy_paste_cpu(batch.pixels, pack(batch, parameters), size, dtype, mean, std)
 
 
 def assert_agrees(batch: RaggedBatch, parameters: Parameters, size: int) -> None:
@@ -71,6 +79,34 @@ def test_contrast_takes_the_mean_of_the_whole_view(
     assert_agrees(batch, parameters, 48)
 
 
+@pytest.mark.parametrize("orientation", range(8))
+def test_agrees_in_every_orientation(batch: RaggedBatch, orientation: int) -> None:
+    drawn = draw(5, 0, batch, 71, "batch")
+    laid = replace(drawn, orientation=torch.full_like(drawn.orientation, orientation))
+    assert_agrees(batch, laid, 71)
+
+
+def test_normalises_by_the_mean_and_deviation_given(batch: RaggedBatch) -> None:
+    parameters, mean, std = draw(0, 0, batch, 40, "batch"), (0.1, 0.9, 0.5), (0.05, 2.0, 0.3)
+    ours = compose(batch, parameters, 40, mean=mean, std=std)
+    cases.assert_agrees(ours, batch, parameters, 40, mean, std)
+
+
+def test_images_may_lie_anywhere_in_the_pixels(batch: RaggedBatch) -> None:
+    """Behind each other or not, in any order, beyond the first 2 GiB."""
+    parameters = draw(0, 0, batch, 40, "batch")
+    arena = torch.empty(2**31 + 2**23, dtype=torch.uint8)
+    offset, end = torch.empty_like(batch.offset), len(arena)
+    for position in range(len(batch)):
+        image = batch.image(position)
+        end -= image.numel() + 7
+        offset[position] = end
+        arena[end : end + image.numel()] = image.flatten()
+    scattered = replace(batch, pixels=arena, offset=offset)
+    assert offset.min() > 2**31
+    assert_same_bits(compose(scattered, parameters, 40), compose(batch, parameters, 40))
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_is_the_float32_result_rounded(
     batch: RaggedBatch, dtype: torch.dtype
@@ -92,7 +128,7 @@ def test_outputs_are_channels_last(batch: RaggedBatch) -> None:
 
 def test_no_samples_make_no_pairs(batch: RaggedBatch) -> None:
     parameters = draw(0, 0, batch, 40, "batch")
-    none = Parameters(*(getattr(parameters, field.name)[:0] for field in fields(parameters)))
+    none = take(parameters, [])
     assert [tuple(x.shape) for x in compose(batch, none, 40)] == [(0, 3, 40, 40)] * 2 + [
         (0, 40, 40)
     ] * 2
@@ -115,8 +151,9 @@ def test_the_rest_of_the_batch_and_its_order_change_no_bit(batch: RaggedBatch) -
     parameters = draw(0, 0, batch, 50, "batch")
     whole = compose(batch, parameters, 50)
     for chosen in ([5], [3, 0, 6], list(reversed(range(len(batch))))):
-        some = Parameters(*(getattr(parameters, f.name)[chosen] for f in fields(parameters)))
-        assert_same_bits(compose(batch, some, 50), tuple(x[chosen] for x in whole))
+        assert_same_bits(
+            compose(batch, take(parameters, chosen), 50), tuple(x[chosen] for x in whole)
+        )
 
 
 def test_nothing_but_the_crops_is_read(batch: RaggedBatch) -> None:

@@ -14,42 +14,58 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cp2fast.copypaste import (
-    cpu_colour,
-    cpu_jit,
-    cpu_output,
-    cpu_planes,
-    cpu_resize,
-    cpu_simd,
-    pixel,
+from cp2fast.copypaste.cpu.colour import jitter, linear_gain, make_grey, view_luma
+from cp2fast.copypaste.cpu.jit import jit, keep_compiled
+from cp2fast.copypaste.cpu.output import blur_filter, blur_row, store
+from cp2fast.copypaste.cpu.planes import row_of
+from cp2fast.copypaste.cpu.resize import (
+    Crop,
+    crop_luma,
+    most_taps,
+    resize,
+    resize_filter,
+    resize_transposed,
 )
-from cp2fast.copypaste.cpu_colour import jitter, linear_gain, make_grey, view_luma
-from cp2fast.copypaste.cpu_jit import jit, keep_compiled
-from cp2fast.copypaste.cpu_output import blur_filter, blur_row, store
-from cp2fast.copypaste.cpu_planes import row_of
-from cp2fast.copypaste.cpu_resize import Crop, crop_luma, most_taps, resize, resize_filter
-from cp2fast.copypaste.cpu_simd import WIDE
-from cp2fast.copypaste.parameters import CONTRAST
+from cp2fast.copypaste.cpu.simd import WIDE
+from cp2fast.copypaste.parameters import CONTRAST, FLIP, MIRROR, TRANSPOSE
+from cp2fast.copypaste.views import (
+    FACTOR,
+    FLAGS,
+    GREY,
+    HEIGHT,
+    JITTER,
+    ORDER,
+    ORIENTATION,
+    PASTE,
+    PITCH,
+    SIGMA,
+    START,
+    WIDTH,
+)
 
 _Floats = NDArray[np.float32]
 _Integers = NDArray[np.int64]
+_Words = NDArray[np.int32]
+
+_LOW_HALF = 0xFFFFFFFF
 
 
 class Inputs(NamedTuple):
-    """The fields of ``RaggedBatch`` and ``Parameters`` that the kernel reads, as arrays."""
+    """What is composed, and how.
+
+    Attributes:
+        pixels: uint8 ``[N]``.
+        views: int32 ``[B, V, 16]``, the table of ``views.py``.
+        numbers: float32 ``[B, V, 16]``, the same memory.
+        mean: float32 ``[3]``.
+        std: float32 ``[3]``.
+    """
 
     pixels: NDArray[np.uint8]
-    offset: _Integers
-    width: NDArray[np.int32]
-    source: NDArray[np.int32]
-    box: NDArray[np.int32]
-    flip: NDArray[np.bool_]
-    jitter: NDArray[np.bool_]
-    factor: _Floats
-    order: NDArray[np.int32]
-    grey: NDArray[np.bool_]
-    sigma: _Floats
-    paste: NDArray[np.int32]
+    views: _Words
+    numbers: _Floats
+    mean: _Floats
+    std: _Floats
 
 
 class Workspace(NamedTuple):
@@ -71,6 +87,7 @@ class Workspace(NamedTuple):
         blurred: ``[3, S + WIDE]``, a row after both.
         row: ``[3 S]``, a row before it is rounded to 16 bits.
         cover: int64 ``[4, 4]``, rectangles of the view: top, left, bottom, right.
+        order: int64 ``[4]``, the jitter operations.
     """
 
     planes: _Floats
@@ -87,6 +104,7 @@ class Workspace(NamedTuple):
     blurred: _Floats
     row: _Floats
     cover: _Integers
+    order: _Integers
 
     @staticmethod
     def allocate(size: int, crop: int, radius: int) -> Workspace:
@@ -115,6 +133,7 @@ class Workspace(NamedTuple):
             blurred=floats(3, size + WIDE),
             row=floats(3 * size),
             cover=integers(4, 4),
+            order=integers(4),
         )
 
 
@@ -143,8 +162,8 @@ def compose(
     """
     for b in range(first, last):
         for foreground, v in ((True, pair), (False, pair + 2)):
-            _make_view(inputs, b, v, inputs.paste[b, pair], foreground, kind, out[b], workspace)
-        top, left, height, width = inputs.paste[b, pair]
+            _make_view(inputs, b, v, foreground, kind, out[b], workspace)
+        top, left, height, width = inputs.views[b, pair, PASTE : PASTE + 4]
         mask[b] = False
         mask[b, top : top + height, left : left + width] = True
 
@@ -154,7 +173,6 @@ def _make_view(
     inputs: Inputs,
     b: int,
     v: int,
-    paste: NDArray[np.int32],
     foreground: bool,
     kind: int,
     out: NDArray[np.uint8],
@@ -162,19 +180,27 @@ def _make_view(
 ) -> None:
     """Make what is seen of one view and store it in ``out``, the bytes of ``[S, S, 3]``."""
     size, planes = len(w.start_x), w.planes
-    top, left, height, width = inputs.box[b, v]
-    image, order, factor = inputs.source[b, v], inputs.order[b, v], inputs.factor[b, v]
-    pitch = 3 * inputs.width[image]
-    origin = inputs.offset[image] + top * pitch + 3 * left
-    crop = Crop(inputs.pixels, origin, pitch, height, width)
-    rows = resize_filter(crop.height, False, w.weights_y, w.start_y)
-    columns = resize_filter(crop.width, inputs.flip[b, v], w.weights_x, w.start_x)
-    half = blur_filter(inputs.sigma[b, v], w.half)
+    view, numbers = inputs.views[b, v], inputs.numbers[b, v]
+    paste, factor = view[PASTE : PASTE + 4], numbers[FACTOR : FACTOR + 4]
+    flags = view[FLAGS]
+    origin = int(view[START + 1]) << 32 | int(view[START]) & _LOW_HALF
+    crop = Crop(inputs.pixels, origin, view[PITCH], view[HEIGHT], view[WIDTH])
+    orientation = flags >> ORIENTATION
+    transposed = orientation & TRANSPOSE != 0
+    mirror, flip = orientation & MIRROR != 0, orientation & FLIP != 0
+    if transposed:  # The view's x is the crop's y.
+        mirror, flip = flip, mirror
+    rows = resize_filter(crop.height, flip, w.weights_y, w.start_y)
+    columns = resize_filter(crop.width, mirror, w.weights_x, w.start_x)
+    half = blur_filter(numbers[SIGMA], w.half)
     radius = len(half) - 1
+    order = w.order
+    for i in range(4):
+        order[i] = flags >> (ORDER + 2 * i) & 3
 
     # Operations before the mean of the whole view is known, and after.
     before, after, mean, gain = order[:0], order[:0], np.float32(0), np.float32(0)
-    if inputs.jitter[b, v]:
+    if flags >> JITTER & 1:
         contrast = 0
         while order[contrast] != CONTRAST:
             contrast += 1
@@ -184,22 +210,23 @@ def _make_view(
             mean = gain * crop_luma(crop, rows, columns, w.line, w.totals)
     whole = gain < 0
     for rectangle in _cover(paste, foreground, size if whole else radius, size, w.cover):
-        resize(crop, rows, columns, rectangle, w.line, planes)
+        if transposed:
+            resize_transposed(crop, rows, columns, rectangle, w.line, w.row, planes)
+        else:
+            resize(crop, rows, columns, rectangle, w.line, planes)
         jitter(planes, rectangle, before, factor, mean)
     if whole:
         mean = view_luma(planes, w.row[:size])
     for rectangle in _cover(paste, foreground, radius, size, w.cover):
         jitter(planes, rectangle, after, factor, mean)
-        if inputs.grey[b, v]:
+        if flags >> GREY & 1:
             make_grey(planes, rectangle)
     for rectangle in _cover(paste, foreground, 0, size, w.cover):
-        _finish(planes, rectangle, half, kind, out, w)
+        _finish(inputs, planes, rectangle, half, kind, out, w)
 
 
 @jit
-def _cover(
-    paste: NDArray[np.int32], foreground: bool, halo: int, size: int, cover: _Integers
-) -> _Integers:
+def _cover(paste: _Words, foreground: bool, halo: int, size: int, cover: _Integers) -> _Integers:
     """Disjoint rectangles over the foreground or over the rest, and ``halo`` pixels around it."""
     top, left, height, width = paste
     bottom, right = top + height, left + width
@@ -227,6 +254,7 @@ def _set_rectangle(cover: _Integers, i: int, top: int, left: int, bottom: int, r
 
 @jit
 def _finish(
+    inputs: Inputs,
     planes: _Floats,
     rectangle: _Integers,
     half: _Floats,
@@ -246,13 +274,7 @@ def _finish(
         else:
             red, green, blue = row_of(planes, y, left, right)
         begin, end = (y * size + left) * pixel_bytes, (y * size + right) * pixel_bytes
-        store(red, green, blue, kind, w.row, out[begin:end])
+        store(red, green, blue, inputs.mean, inputs.std, kind, w.row, out[begin:end])
 
 
-keep_compiled(
-    compose,
-    [
-        str(module.__file__)
-        for module in (pixel, cpu_jit, cpu_simd, cpu_planes, cpu_resize, cpu_colour, cpu_output)
-    ],
-)
+keep_compiled(compose)

@@ -11,16 +11,17 @@ import functools
 import math
 import os
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from cp2fast.buffers import Buffers
-from cp2fast.copypaste.cpu_kernel import Inputs, Workspace, compose
-from cp2fast.copypaste.cpu_output import BFLOAT16, FLOAT16, FLOAT32
+from cp2fast.copypaste.cpu.kernel import Inputs, Workspace, compose
+from cp2fast.copypaste.views import HEIGHT, KINDS, SIGMA, WIDTH
 
-_KINDS = {torch.float32: FLOAT32, torch.bfloat16: BFLOAT16, torch.float16: FLOAT16}
 _CHUNKS_PER_THREAD = 8
 _own = threading.local()
 _images, _masks = Buffers(keep=4), Buffers(keep=4)
@@ -29,30 +30,27 @@ _images, _masks = Buffers(keep=4), Buffers(keep=4)
 
 def copy_paste_cpu(
     pixels: Tensor,
-    offset: Tensor,
-    height: Tensor,
-    width: Tensor,
-    source: Tensor,
-    box: Tensor,
-    flip: Tensor,
-    jitter: Tensor,
-    factor: Tensor,
-    order: Tensor,
-    grey: Tensor,
-    sigma: Tensor,
-    paste: Tensor,
+    views: Tensor,
     size: int,
     dtype: torch.dtype,
+    mean: Sequence[float],
+    std: Sequence[float],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Compose every sample's query and key, on ``torch.get_num_threads()`` threads.
 
-    The arguments are the fields of ``RaggedBatch`` and ``Parameters``: contiguous, on the CPU,
-    and valid, for nothing is checked here. ``height`` is implied by the boxes.
+    Args:
+        pixels: uint8 ``[N]``, on the CPU.
+        views: int32 ``[B, V, 16]``, the table of ``views.py``: contiguous, on the CPU, and valid,
+            for nothing is checked here.
+        size: side S of the output.
+        dtype: of the composed images: float32, bfloat16 or float16.
+        mean: of each channel.
+        std: of each channel.
 
     Returns:
         query and key ``[B, 3, S, S]`` channels-last, query mask and key mask bool ``[B, S, S]``.
     """
-    samples = len(source)
+    samples = len(views)
     shape = samples, size, size
     images_BSSX = [_empty((*shape, 3), dtype, _images) for _ in range(2)]
     masks = [_empty(shape, torch.bool, _masks) for _ in range(2)]
@@ -60,10 +58,16 @@ def copy_paste_cpu(
         (image.view(torch.uint8).flatten(1).numpy(), mask.numpy())
         for image, mask in zip(images_BSSX, masks, strict=True)
     ]
-    used = pixels, offset, width, source, box, flip, jitter, factor, order, grey, sigma, paste
-    inputs = Inputs(*(tensor.numpy() for tensor in used))
-    crop = int(inputs.box[..., 2:].max(initial=1))
-    radius = math.ceil(3 * float(inputs.sigma.max(initial=0)))
+    words = views.numpy()
+    inputs = Inputs(
+        pixels.numpy(),
+        words,
+        words.view(np.float32),
+        np.asarray(mean, np.float32),
+        np.asarray(std, np.float32),
+    )
+    crop = int(words[..., HEIGHT : WIDTH + 1].max(initial=1))
+    radius = math.ceil(3 * float(inputs.numbers[..., SIGMA].max(initial=0)))
     threads = torch.get_num_threads()
     step = max(1, 2 * samples // (threads * _CHUNKS_PER_THREAD))
     chunks = iter([(pair, first) for pair in range(2) for first in range(0, samples, step)])
@@ -72,7 +76,7 @@ def copy_paste_cpu(
         workspace = _workspace(size, crop, radius)
         for pair, first in chunks:
             last = min(first + step, samples)
-            compose(inputs, pair, first, last, _KINDS[dtype], *targets[pair], workspace)
+            compose(inputs, pair, first, last, KINDS[dtype], *targets[pair], workspace)
 
     pool = _pool(os.getpid(), threads)
     for worker in [pool.submit(work) for _ in range(threads)]:

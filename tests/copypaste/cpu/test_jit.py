@@ -8,8 +8,8 @@ from pathlib import Path
 import cp2fast
 
 KERNEL = """
-import helper
-from cp2fast.copypaste.cpu_jit import jit, keep_compiled
+from package import helper
+from cp2fast.copypaste.cpu.jit import jit, keep_compiled
 
 number = jit(helper.number)
 
@@ -17,18 +17,29 @@ number = jit(helper.number)
 def kernel():
     return number()
 
-keep_compiled(kernel, [helper.__file__])
+keep_compiled(kernel)
 print(kernel(), sum(kernel.stats.cache_hits.values()))
 """
 
 
+HELPER = """
+from package.constants import NUMBER
+
+def number():
+    return NUMBER
+"""
+
+
 def run(folder: Path, returns: int, **environment: str) -> str:
-    """What a new process prints: the helper's number, and whether the kernel was kept."""
-    (folder / "kernel.py").write_text(KERNEL)
-    os.utime(folder / "kernel.py", (0, 0))
-    (folder / "helper.py").write_text(f"def number():\n    return {returns}\n")
+    """What a new process prints: the number two imports away, and whether the kernel was kept."""
+    package = folder / "package"
+    package.mkdir(exist_ok=True)
+    (package / "kernel.py").write_text(KERNEL)
+    os.utime(package / "kernel.py", (0, 0))
+    (package / "helper.py").write_text(HELPER)
+    (package / "constants.py").write_text(f"NUMBER = {returns}\n")
     done = subprocess.run(
-        [sys.executable, "-B", "-c", "import kernel"],
+        [sys.executable, "-B", "-c", "import package.kernel"],
         cwd=folder,
         env=os.environ | {"PYTHONPATH": str(Path(cp2fast.__file__).parents[1])} | environment,
         capture_output=True,
@@ -45,7 +56,8 @@ def test_kept_between_processes_until_a_source_changes(tmp_path: Path) -> None:
 
 
 def test_compiled_every_time_where_nothing_can_be_written(tmp_path: Path) -> None:
-    (tmp_path / "__pycache__").write_text("not a folder")
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "__pycache__").write_text("not a folder")
     nowhere = {"HOME": "/dev/null", "XDG_CACHE_HOME": "/dev/null", "NUMBA_CACHE_DIR": ""}
     assert run(tmp_path, 1, **nowhere) == "1 0"
     assert run(tmp_path, 1, **nowhere) == "1 0"

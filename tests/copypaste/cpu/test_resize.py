@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
-from cp2fast.copypaste.cpu_resize import Crop, crop_luma, most_taps, resize_filter
+from cp2fast.copypaste.cpu.resize import Crop, crop_luma, most_taps, resize_filter
 from cp2fast.copypaste.reference import to_grey
 
 LENGTHS = [1, 2, 3, 7, 8, 9, 17, 100, 2399]

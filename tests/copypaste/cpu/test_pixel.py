@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
-from cp2fast.copypaste import pixel
+from cp2fast.copypaste.cpu import pixel
 
 unit = st.floats(0, 1, width=32).map(np.float32)
 FUNCTIONS = {

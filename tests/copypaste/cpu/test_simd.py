@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from cp2fast.copypaste.cpu_jit import jit
-from cp2fast.copypaste.cpu_simd import (
+from cp2fast.copypaste.cpu.jit import jit
+from cp2fast.copypaste.cpu.simd import (
     WIDE,
     add_pair,
     add_pixel,

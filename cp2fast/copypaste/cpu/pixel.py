@@ -1,8 +1,8 @@
-"""The maths of one pixel, in float32, shared by the CPU and the CUDA kernels.
+"""The maths of one pixel, in float32.
 
-Plain functions: each kernel compiles them for its own target, ``numba.njit`` or
-``numba.cuda.jit(device=True)``, so none calls another and every constant is a float32 (a Python
-number would make the compiled arithmetic double). Colours are in [0, 1].
+Plain functions, for tests to call; the kernel compiles them, so none calls another and every
+constant is a float32 (a Python number would make the compiled arithmetic double). Colours are in
+[0, 1].
 """
 
 from __future__ import annotations
@@ -10,9 +10,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-
-IMAGENET_MEAN = (np.float32(0.485), np.float32(0.456), np.float32(0.406))
-IMAGENET_STD = (np.float32(0.229), np.float32(0.224), np.float32(0.225))
 
 _ZERO, _HALF, _ONE, _TWO, _FOUR, _SIX = (np.float32(x) for x in (0, 0.5, 1, 2, 4, 6))
 _LUMA_RED, _LUMA_GREEN, _LUMA_BLUE = (np.float32(x) for x in (0.299, 0.587, 0.114))

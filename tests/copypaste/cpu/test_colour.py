@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cp2fast.copypaste.cpu_colour import linear_gain
+from cp2fast.copypaste.cpu.colour import linear_gain
 from cp2fast.copypaste.parameters import BRIGHTNESS, HUE, SATURATION
 
 

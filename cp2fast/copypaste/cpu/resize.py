@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cp2fast.copypaste import pixel
-from cp2fast.copypaste.cpu_jit import jit
-from cp2fast.copypaste.cpu_planes import row_of
-from cp2fast.copypaste.cpu_simd import add_pixel, black, red_green_blue
+from cp2fast.copypaste.cpu import pixel
+from cp2fast.copypaste.cpu.jit import jit
+from cp2fast.copypaste.cpu.planes import row_of
+from cp2fast.copypaste.cpu.simd import add_pixel, black, red_green_blue
 
 _Floats = NDArray[np.float32]
 _Integers = NDArray[np.int64]
@@ -140,6 +140,32 @@ def resize(
             _weigh_5(line, start, weights, red, green, blue)
         else:
             _weigh_any(line, start, weights, red, green, blue)
+
+
+@jit
+def resize_transposed(
+    crop: Crop,
+    rows: Filter,
+    columns: Filter,
+    rectangle: _Integers,
+    line: _Floats,
+    row: _Floats,
+    planes: _Floats,
+) -> None:
+    """As ``resize``, of the view with x and y swapped; ``row`` is scratch ``[3 S]``.
+
+    The filters are of the crop's own axes: a row of the resize becomes a column of the view.
+    """
+    top, left, bottom, right = rectangle
+    size = len(rows.start)
+    made = row.reshape(3, 1, size)
+    for x in range(left, right):
+        one_row = Filter(rows.weights[x : x + 1], rows.start[x : x + 1])
+        part = np.array([0, top, 1, bottom])
+        resize(crop, one_row, columns, part, line, made)
+        for c in range(3):
+            for y in range(top, bottom):
+                planes[c, y, x] = made[c, 0, y]
 
 
 @jit

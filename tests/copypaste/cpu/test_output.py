@@ -6,8 +6,9 @@ import torch
 from kornia.filters import get_gaussian_kernel1d
 from torchvision.transforms.functional import normalize
 
-from cp2fast.copypaste.cpu_output import BFLOAT16, FLOAT16, FLOAT32, blur_filter, store
-from cp2fast.copypaste.pixel import IMAGENET_MEAN, IMAGENET_STD
+from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
+from cp2fast.copypaste.cpu.output import blur_filter, store
+from cp2fast.copypaste.views import BFLOAT16, FLOAT16, FLOAT32
 
 DTYPES = {FLOAT32: torch.float32, BFLOAT16: torch.bfloat16, FLOAT16: torch.float16}
 
@@ -34,7 +35,8 @@ def test_store_rounds_as_torch_does(kind: int) -> None:
     dtype = DTYPES[kind]
     stored = torch.zeros(planes.shape[1], 3, dtype=dtype)
     row = np.empty(planes.size, np.float32)
-    store(*planes, kind, row, stored.view(torch.uint8).numpy().reshape(-1))
+    normalisation = np.float32([IMAGENET_MEAN, IMAGENET_STD])
+    store(*planes, *normalisation, kind, row, stored.view(torch.uint8).numpy().reshape(-1))
     exact = normalize(torch.from_numpy(planes)[:, None], IMAGENET_MEAN, IMAGENET_STD)[:, 0].T
     if kind == FLOAT32:
         torch.testing.assert_close(stored, exact, rtol=1e-6, atol=1e-6)

@@ -5,19 +5,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from cp2fast.copypaste import pixel
-from cp2fast.copypaste.cpu_jit import jit
-from cp2fast.copypaste.cpu_simd import WIDE, add_pair, put, stretch
-from cp2fast.copypaste.pixel import IMAGENET_MEAN, IMAGENET_STD
-
-FLOAT32, BFLOAT16, FLOAT16 = range(3)
-"""How the composed images are stored."""
+from cp2fast.copypaste.cpu import pixel
+from cp2fast.copypaste.cpu.jit import jit
+from cp2fast.copypaste.cpu.simd import WIDE, add_pair, put, stretch
+from cp2fast.copypaste.views import BFLOAT16, FLOAT16, FLOAT32
 
 _Floats = NDArray[np.float32]
 
 _1 = np.uint64(1)
-_MEAN_RED, _MEAN_GREEN, _MEAN_BLUE = IMAGENET_MEAN
-_STD_RED, _STD_GREEN, _STD_BLUE = IMAGENET_STD
 
 _gaussian, _normalise = jit(pixel.gaussian), jit(pixel.normalise)
 _bfloat16_bits, _float16_bits = jit(pixel.bfloat16_bits), jit(pixel.float16_bits)
@@ -88,14 +83,23 @@ def blur_row(
 
 @jit
 def store(
-    red: _Floats, green: _Floats, blue: _Floats, kind: int, row: _Floats, out: NDArray[np.uint8]
+    red: _Floats,
+    green: _Floats,
+    blue: _Floats,
+    mean: _Floats,
+    std: _Floats,
+    kind: int,
+    row: _Floats,
+    out: NDArray[np.uint8],
 ) -> None:
     """Normalise and interleave one row into the bytes of ``out``; ``row`` is scratch ``[3 S]``."""
     row = out.view(np.float32) if kind == FLOAT32 else row[: 3 * len(red)]
+    mean_red, mean_green, mean_blue = mean
+    std_red, std_green, std_blue = std
     for x in range(len(red)):
-        row[3 * x] = _normalise(red[x], _MEAN_RED, _STD_RED)
-        row[3 * x + 1] = _normalise(green[x], _MEAN_GREEN, _STD_GREEN)
-        row[3 * x + 2] = _normalise(blue[x], _MEAN_BLUE, _STD_BLUE)
+        row[3 * x] = _normalise(red[x], mean_red, std_red)
+        row[3 * x + 1] = _normalise(green[x], mean_green, std_green)
+        row[3 * x + 2] = _normalise(blue[x], mean_blue, std_blue)
     bits, half = row.view(np.uint32), out.view(np.uint16)
     if kind == BFLOAT16:
         for i in range(len(row)):

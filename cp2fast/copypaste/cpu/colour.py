@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from cp2fast.copypaste import pixel
-from cp2fast.copypaste.cpu_jit import jit
-from cp2fast.copypaste.cpu_planes import row_of
+from cp2fast.copypaste.cpu import pixel
+from cp2fast.copypaste.cpu.jit import jit
+from cp2fast.copypaste.cpu.planes import row_of
 from cp2fast.copypaste.parameters import BRIGHTNESS, CONTRAST, HUE, SATURATION
 
 _Floats = NDArray[np.float32]
