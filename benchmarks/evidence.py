@@ -9,8 +9,8 @@ python benchmarks/evidence.py DATA --gpu-minutes 5       # or --cpu-hours 2
     no-paste   instance loss on uncomposed crops: MoCo v2 on the same network
 
 With --imagenet FILE also that file alone and with CP2's Quick Tuning. The pretrained arms take the
-same recipe, images, seeds and number of steps, which follows from the budget and from rates measured
-first. The recipe is chosen before, one change at a time, by the linear probe on the last quarter of
+same recipe, images, seeds and number of steps, which follows from the budget and from rates that
+are measured first. The recipe is chosen before, one change at a time, by the linear probe on the last quarter of
 the training images, as the mean of cp2 and no-paste, so that it favours neither; with --recipe FILE
 it is given. Each set's val is read by the final judges alone.
 
@@ -101,17 +101,15 @@ class Budget:
     used: float = 0.0
 
     def add(self, result: dict[str, Any]) -> None:
+        """Take a job's cost into account."""
         if not result.get("is_old"):
             self.used += result["cpu_seconds"]
 
     @property
     def spent(self) -> float:
+        """By this call and by earlier ones."""
         now = time.perf_counter() - self.began if self.of_clock else self.used
         return self.before + now
-
-    @property
-    def left(self) -> float:
-        return self.seconds - self.spent
 
 
 @dataclass
@@ -126,10 +124,11 @@ class Evidence:
 
     @property
     def out(self) -> Path:
+        """Where everything is left."""
         return self.arguments.out
 
     def run(self, jobs: Sequence[Job], until: float, cost: float = 0.0) -> list[dict[str, Any]]:
-        """Run jobs, a few at a time, in this order, while the budget's ``spent`` is below ``until``.
+        """Run jobs, a few at a time, in this order, while ``budget.spent`` is below ``until``.
 
         Args:
             jobs: each independent of the others.
@@ -211,8 +210,8 @@ def main() -> None:
     save(arguments.out / "evidence.json", content)
     show(content, console)
     console.print(
-        f"spent {budget.spent:.0f} of {budget.seconds:.0f} s; {len(evidence.left_out)} jobs left out; "
-        f"{arguments.out / 'evidence.json'}"
+        f"spent {budget.spent:.0f} of {budget.seconds:.0f} s; {len(evidence.left_out)} jobs left "
+        f"out; {arguments.out / 'evidence.json'}"
     )
 
 
