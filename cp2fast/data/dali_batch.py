@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import torch
@@ -83,15 +83,13 @@ def _join(
 
 
 def _hand_over(batch: RaggedBatch, stream: torch.cuda.Stream) -> RaggedBatch:
-    """The batch, all on the GPU, for the consumer's stream; the host waits for nothing."""
+    """The batch, its pixels on the GPU, for the consumer's stream; the host waits for nothing."""
     consumer = torch.cuda.current_stream(stream.device)
     with torch.cuda.stream(stream):
-        batch = RaggedBatch(
-            *(_on_device(getattr(batch, field.name), stream) for field in fields(batch))
-        )
+        batch = replace(batch, pixels=_on_device(batch.pixels, stream))
     consumer.wait_stream(stream)
-    for field in fields(batch):  # Else its memory could be given out again while it is read.
-        getattr(batch, field.name).record_stream(consumer)
+    # Else its memory could be given out again while it is read.
+    batch.pixels.record_stream(consumer)
     return batch
 
 
