@@ -10,9 +10,9 @@ python benchmarks/evidence.py DATA --gpu-minutes 5       # or --cpu-hours 2
 
 With --imagenet FILE also that file alone and with CP2's Quick Tuning. The pretrained arms take the
 same recipe, images, seeds and number of steps, which follows from the budget and from rates that
-are measured first. The recipe is chosen before, one change at a time, by the linear probe on the last quarter of
-the training images, as the mean of cp2 and no-paste, so that it favours neither; with --recipe FILE
-it is given. Each set's val is read by the final judges alone.
+are measured first. The recipe is chosen before, one change at a time, by the linear probe on the
+last quarter of the training images, as the mean of cp2 and no-paste, so that it favours neither;
+with --recipe FILE it is given. Each set's val is read by the final judges alone.
 
 What is done is in OUT/results, one file a job, and is not done again: the same command goes on with
 one that was stopped. GPU minutes are minutes of the clock; CPU hours are those that the processes

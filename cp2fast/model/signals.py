@@ -1,15 +1,67 @@
 """Signals of what an embedding is worth, without labels: rank, alignment, uniformity.
 
 A falling loss hides a collapse; these do not. They are computed at logged steps alone, from vectors
-that the step has made anyway.
+that the steps have made anyway.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Signals:
+    """Of one moment of a run.
+
+    Attributes:
+        effective_rank: of the newest instance vectors in the queue, 1 to the number of channels.
+        effective_rank_dense: of the dense features of all places of a batch.
+        alignment: of the two views of each image.
+        uniformity: of a batch's instance vectors.
+    """
+
+    effective_rank: float
+    effective_rank_dense: float
+    alignment: float
+    uniformity: float
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """What a batch was embedded as, all unit vectors, without gradient.
+
+    Attributes:
+        query: instance vectors of the queries, ``[B, C]``.
+        key: of the keys, ``[B, C]``.
+        dense: dense features of the queries, ``[B, C, X]``.
+    """
+
+    query: Tensor
+    key: Tensor
+    dense: Tensor
+
+
+@torch.no_grad()
+def signals(keys_NC: Tensor, batch: Vectors) -> Signals:
+    """All signals; reading them waits for the device.
+
+    Args:
+        keys_NC: instance vectors of many images.
+        batch: of a step.
+    """
+    found = torch.stack(
+        [
+            effective_rank(keys_NC),
+            effective_rank(batch.dense.movedim(1, -1).flatten(0, 1)),
+            alignment(batch.query, batch.key).double(),
+            uniformity(batch.query).double(),
+        ]
+    )
+    return Signals(*found.tolist())
 
 
 def effective_rank(vectors_NC: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cp2fast.model.signals import alignment, effective_rank, uniformity
+from cp2fast.model.signals import Vectors, alignment, effective_rank, signals, uniformity
 
 
 def test_equal_vectors_have_rank_one() -> None:
@@ -60,3 +60,14 @@ def test_uniformity_is_the_logarithm_of_the_mean_over_distinct_pairs() -> None:
 
 def test_one_vector_has_no_uniformity() -> None:
     assert uniformity(torch.ones(1, 3)).item() == 0
+
+
+def test_the_signals_of_a_batch_are_those_of_its_vectors() -> None:
+    query, key = (F.normalize(torch.randn(6, 16), dim=1) for _ in range(2))
+    dense = F.normalize(torch.randn(6, 16, 9), dim=1)
+    found = signals(query, Vectors(query, key, dense))
+    assert found.effective_rank == pytest.approx(effective_rank(query).item())
+    places = torch.stack([dense[b, :, x] for b in range(6) for x in range(9)])
+    assert found.effective_rank_dense == pytest.approx(effective_rank(places).item())
+    assert found.alignment == pytest.approx(alignment(query, key).item())
+    assert found.uniformity == pytest.approx(uniformity(query).item())
