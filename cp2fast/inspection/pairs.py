@@ -19,12 +19,12 @@ from cp2fast.config import (
 from cp2fast.copypaste.draw import draw
 from cp2fast.copypaste.op import copy_paste
 from cp2fast.copypaste.parameters import Parameters
+from cp2fast.data.demo import data_root
 from cp2fast.data.images import list_images
 from cp2fast.data.order import plan
 from cp2fast.data.source import Choice, choose_source
 from cp2fast.errors import UserError
 from cp2fast.inspection.decoding import opened, read_bad
-from cp2fast.train.batches import data_root
 
 _FEWEST_PAIRS = 8
 """So that backgrounds of the same batch differ from pair to pair."""

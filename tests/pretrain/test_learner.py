@@ -7,7 +7,7 @@ import torch
 
 from cp2fast.bench.train import random_pairs
 from cp2fast.config import ModelSettings, PretrainSettings, TrainSettings
-from cp2fast.train.learner import Learner, build_learner
+from cp2fast.pretrain.learner import Learner, build_learner
 
 CPU = torch.device("cpu")
 MODEL = ModelSettings(

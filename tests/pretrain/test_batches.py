@@ -2,7 +2,7 @@ import numpy as np
 
 from cp2fast.config import ModelSettings, PretrainSettings, TrainSettings
 from cp2fast.data.order import plan
-from cp2fast.train.batches import image_size, split_steps
+from cp2fast.pretrain.batches import image_size, split_steps
 
 
 def test_the_batches_of_a_step_are_its_numbers_in_order() -> None:

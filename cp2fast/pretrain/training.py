@@ -22,17 +22,18 @@ from cp2fast.data.order import plan
 from cp2fast.data.source import open_source
 from cp2fast.errors import UserError
 from cp2fast.model.cp2 import CP2Output
-from cp2fast.train.batches import Composed, compose, image_size, split_steps
+from cp2fast.pretrain.batches import Composed, compose, image_size, split_steps
+from cp2fast.pretrain.health import Health
+from cp2fast.pretrain.metrics import Metrics
+from cp2fast.pretrain.pictures import draw_curves, draw_pairs
+from cp2fast.pretrain.run import Run, save
+from cp2fast.run_folder import means_of_end_tenths, read_metrics
 from cp2fast.train.compile import compile_encoders
 from cp2fast.train.finite import BadStep, LossRecord, all_finite
-from cp2fast.train.health import Health
 from cp2fast.train.interrupt import stop_requests
-from cp2fast.train.metrics import Metrics, Stopwatch, metrics_log
-from cp2fast.train.pictures import draw_curves, draw_pairs
+from cp2fast.train.metrics import Stopwatch, metrics_log
 from cp2fast.train.precision import autocast
 from cp2fast.train.prefetch import prefetch
-from cp2fast.train.run import Run, save
-from cp2fast.train.run_folder import means_of_end_tenths, read_metrics
 from cp2fast.train.schedule import cosine_by_epoch
 from cp2fast.train.watchdog import Doing, Watchdog
 

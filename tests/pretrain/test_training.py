@@ -10,9 +10,9 @@ import torch
 import yaml
 from PIL import Image
 
-from cp2fast.train.metrics import Metrics
+from cp2fast.pretrain.metrics import Metrics
 from tests.command_line import cp2fast, refusal
-from tests.train.runs import metrics, run, write_photos
+from tests.pretrain.runs import metrics, run, write_photos
 
 
 def test_a_run_leaves_what_the_design_promises(undisturbed: Path) -> None:

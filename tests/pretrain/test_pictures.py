@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cp2fast.train.pictures import draw_curves
+from cp2fast.pretrain.pictures import draw_curves
 
 BLUE, ORANGE = (31, 119, 180), (255, 127, 14)
 """Of a panel's first and second curve."""

@@ -13,7 +13,7 @@ import pytest
 from cp2fast.data.pack import pack
 from cp2fast.data.packed_jpeg import JpegSettings
 from tests.command_line import refusal
-from tests.train.runs import command, losses, run, run_apart, start, wait_for_step, write_photos
+from tests.pretrain.runs import command, losses, run, run_apart, start, wait_for_step, write_photos
 
 
 def test_the_same_command_gives_the_same_losses(

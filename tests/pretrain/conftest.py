@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.train.runs import PHOTOS, run_apart, write_photos
+from tests.pretrain.runs import PHOTOS, run_apart, write_photos
 
 
 @pytest.fixture(scope="session")

@@ -5,23 +5,16 @@ from __future__ import annotations
 import itertools
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, fields
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from cp2fast.batch import CopyPasteBatch, RaggedBatch
-from cp2fast.config import SIZE_STEP, DataSettings, LabelledDataSettings, PretrainSettings
+from cp2fast.config import SIZE_STEP, PretrainSettings
 from cp2fast.copypaste.draw import draw
 from cp2fast.copypaste.op import copy_paste
-from cp2fast.data.scenes import generate_scenes
 from cp2fast.train.schedule import growing_size
-
-DEMO_DATA = Path("demo-data")
-DEMO_RUN = Path("runs/demo")
-"""Where ``finetune-voc`` finds the demo's weights by itself."""
-_DEMO_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -46,15 +39,6 @@ class Composed:
             for field in fields(self.pairs):
                 getattr(self.pairs, field.name).record_stream(stream)
         return self.pairs
-
-
-def data_root(settings: DataSettings | LabelledDataSettings) -> Path:
-    """The folder of images; where none is named, the demo scenes, generated once."""
-    if settings.root is not None:
-        return settings.root
-    if not DEMO_DATA.exists():
-        generate_scenes(DEMO_DATA, settings.scenes, _DEMO_SEED)
-    return DEMO_DATA
 
 
 def split_steps(

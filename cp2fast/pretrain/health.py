@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cp2fast.train.metrics import Metrics
+from cp2fast.pretrain.metrics import Metrics
 
 _IN_A_ROW = 10
 """Logged steps that must agree before a warning."""

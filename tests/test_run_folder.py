@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cp2fast.errors import UserError
-from cp2fast.train.run_folder import RunFolder, atomic_write, read_metrics
+from cp2fast.run_folder import RunFolder, atomic_write, read_metrics
 
 
 def test_a_folder_that_holds_a_run_is_refused_and_left_alone(tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ def test_a_process_killed_while_writing_leaves_the_old_file(tmp_path: Path) -> N
     path = tmp_path / "state"
     path.write_bytes(b"old")
     script = (
-        "import os, sys; from pathlib import Path; from cp2fast.train.run_folder import *\n"
+        "import os, sys; from pathlib import Path; from cp2fast.run_folder import *\n"
         "with atomic_write(Path(sys.argv[1])) as file:\n"
         "    file.write(b'half'); file.flush(); os.kill(os.getpid(), 9)"
     )

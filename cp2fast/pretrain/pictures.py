@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from cp2fast.batch import CopyPasteBatch
-from cp2fast.train.run_folder import atomic_write
+from cp2fast.run_folder import atomic_write
 
 _MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
 _DATA_WAIT = "data wait, share of time"

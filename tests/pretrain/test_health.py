@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import pytest
 
-from cp2fast.train.health import Health
-from cp2fast.train.metrics import Metrics
+from cp2fast.pretrain.health import Health
+from cp2fast.pretrain.metrics import Metrics
 
 HEALTHY = Metrics(
     step=1,

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.command_line import cp2fast
-from tests.train.runs import TINY, run
+from tests.pretrain.runs import TINY, run
 
 TINY_SCENES = [*TINY, "data.scenes=12", "train.steps=1"]
 

@@ -8,7 +8,10 @@ from pathlib import Path
 from rich.console import Console
 
 from cp2fast.config import PretrainSettings
-from cp2fast.train.batches import DEMO_DATA, DEMO_RUN
+from cp2fast.data.demo import DEMO_DATA, DEMO_RUN
+from cp2fast.pretrain.run import Processes, Run, begin, resume
+from cp2fast.pretrain.training import pretrain, summary
+from cp2fast.run_folder import RunFolder
 from cp2fast.train.distributed import (
     Agreement,
     device_of,
@@ -16,9 +19,6 @@ from cp2fast.train.distributed import (
     ranks_from_environment,
     was_restarted,
 )
-from cp2fast.train.pretrain import pretrain, summary
-from cp2fast.train.run import Processes, Run, begin, resume
-from cp2fast.train.run_folder import RunFolder
 from cp2fast.wording import counted
 
 
