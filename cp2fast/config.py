@@ -19,11 +19,16 @@ from pydantic import (
     ValidationInfo,
     field_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from cp2fast.errors import UserError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of the red, green and blue of ImageNet's pixels in [0, 1]."""
+
+
+FALLING = "falling"
+"""Pydantic's name of the error of a range that does not go from low to high."""
 
 
 class Section(BaseModel):
@@ -83,15 +88,17 @@ class DataSettings(Section):
 
 
 MAX_SIGMA = 2.0
-"""Pixels: the blur's radius, ceil(3 sigma), is at most the 6 pixels of halo that the kernels keep."""
+"""In pixels: the blur's radius, ceil(3 sigma), is at most the 6 pixels that the kernels keep."""
 
 Share = Annotated[float, Field(gt=0, le=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Turns = Annotated[float, Field(ge=-0.5, le=0.5)]
 Strength = NonNegativeFloat | tuple[NonNegativeFloat, NonNegativeFloat]
-Sigma = Annotated[float, Field(gt=0, le=MAX_SIGMA)]
+Sigma = Annotated[float, Field(ge=0, le=MAX_SIGMA)]
 Unit = Annotated[float, Field(ge=0, le=1)]
 Deviation = Annotated[float, Field(ge=0.001)]
+Colour = tuple[Unit, Unit, Unit]
+Deviations = tuple[Deviation, Deviation, Deviation]
 
 
 class AugmentSettings(Section):
@@ -129,11 +136,10 @@ class AugmentSettings(Section):
     paste_ratio: tuple[PositiveFloat, PositiveFloat] = Field(
         (0.8, 1.25), description="lowest and highest height of the foreground over its width"
     )
-    mean: tuple[Unit, Unit, Unit] = Field(
-        IMAGENET_MEAN,
-        description="of red, green and blue in 0 to 1, which the network's input has less",
+    mean: Colour = Field(
+        IMAGENET_MEAN, description="of red, green, blue in 0 to 1, which the input has less"
     )
-    std: tuple[Deviation, Deviation, Deviation] = Field(
+    std: Deviations = Field(
         IMAGENET_STD, description="of red, green and blue, which the network's input is divided by"
     )
 
@@ -141,7 +147,7 @@ class AugmentSettings(Section):
     @classmethod
     def _from_low_to_high(cls, value: object) -> object:
         if isinstance(value, tuple) and len(value) == 2 and value[0] > value[1]:
-            raise ValueError("must go from low to high")
+            raise PydanticCustomError(FALLING, "must go from low to high")
         return value
 
 
@@ -310,6 +316,12 @@ class FinetuneModelSettings(Section):
         None,
         description="weights to start from: run folder, checkpoint, state dict, or imagenet "
         "(timm's, downloaded); none is random",
+    )
+    mean: Colour | None = Field(
+        None, description="of the input's red, green, blue; none is that of model.init's run"
+    )
+    std: Deviations | None = Field(
+        None, description="of the input's red, green, blue; none is that of model.init's run"
     )
 
 

@@ -1,7 +1,7 @@
 """What ``draw`` draws, compiled: one pass over the samples, with the GIL released.
 
-The numbers are those of ``philox.py``: Philox4x32-10, block by block. Of a rectangle's ten tries only
-as many are made as are needed. Nothing is fused or reordered, so every machine draws the same.
+The numbers are those of ``philox.py``: Philox4x32-10, block by block. Of a rectangle's ten tries
+only as many are made as are needed. Nothing is fused or reordered, so every machine draws the same.
 """
 
 from __future__ import annotations
@@ -234,7 +234,7 @@ def _sides(random: _Four, whole: float, area: _Pair, log_ratio: _Pair) -> _Pair:
 @exact
 def _place(random: float, free: float) -> float:
     """A whole number from 0 to ``free`` inclusive."""
-    return np.floor(random * (free + 1))
+    return math.floor(random * (free + 1))
 
 
 @exact

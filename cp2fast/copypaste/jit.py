@@ -22,7 +22,7 @@ def jit(function: Callable[..., Any]) -> Any:
 
 
 def exact(function: Callable[..., Any]) -> Any:
-    """Compile for the CPU: the GIL released, every operation as written, so that bits are numpy's."""
+    """Compile for the CPU: the GIL released, every operation as written, as numpy does it."""
     return numba.njit(function, nogil=True, error_model="numpy")
 
 

@@ -164,7 +164,8 @@ def _first_wrong(
 def _inside(box: _Words, height: int, width: int) -> bool:
     """Whether (top, left, height, width) is a rectangle inside an image of these sides."""
     top, left, h, w = np.int64(box[0]), np.int64(box[1]), np.int64(box[2]), np.int64(box[3])
-    return top >= 0 and left >= 0 and h >= 1 and w >= 1 and top + h <= height and left + w <= width
+    placed = top >= 0 and left >= 0 and h >= 1 and w >= 1
+    return bool(placed and top + h <= height and left + w <= width)
 
 
 keep_compiled(_first_wrong)

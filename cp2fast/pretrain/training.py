@@ -168,7 +168,7 @@ def _step_batches(
             pairs = batch.ready_pairs()
         watchdog.note(run.step, Doing.COMPUTING)
         if run.step == 0 and not images and run.ranks.is_main:
-            draw_pairs(pairs, run.folder.preview)
+            draw_pairs(pairs, run.folder.preview, run.settings.augment)
         images += batch.images
         yield pairs
 
