@@ -13,7 +13,7 @@ from cp2fast.copypaste.reference import normalise
 from cp2fast.finetune.inference import segment
 from cp2fast.finetune.start import build_network, resolve
 from cp2fast.model.segmenter import build_segmenter
-from cp2fast.model.trained import open_trained
+from cp2fast.weights.trained import open_trained
 
 
 class Darkness(nn.Module):
