@@ -25,6 +25,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from cp2fast.config import LabelledDataSettings
+from cp2fast.cores import decoding_workers
 from cp2fast.data.decode import BadImage, decode_image, read_file
 from cp2fast.errors import UserError
 
@@ -96,7 +97,7 @@ def open_voc(settings: LabelledDataSettings, root: Path) -> VocData:
         train_split=train_split,
         max_pixels=settings.max_pixels,
         unknown=settings.unknown,
-        threads=settings.workers,
+        threads=decoding_workers(settings.workers),
     )
 
 

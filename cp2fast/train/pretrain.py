@@ -19,6 +19,7 @@ from rich.console import Console
 
 from cp2fast.batch import CopyPasteBatch
 from cp2fast.data.order import plan
+from cp2fast.data.prefetch import prefetch
 from cp2fast.data.source import open_source
 from cp2fast.errors import UserError
 from cp2fast.model.cp2 import CP2Output
@@ -30,7 +31,6 @@ from cp2fast.train.interrupt import stop_requests
 from cp2fast.train.metrics import Metrics, Stopwatch, metrics_log
 from cp2fast.train.pictures import draw_curves, draw_pairs
 from cp2fast.train.precision import autocast
-from cp2fast.train.prefetch import prefetch
 from cp2fast.train.run import Run, save
 from cp2fast.train.run_folder import means_of_end_tenths, read_metrics
 from cp2fast.train.schedule import cosine_by_epoch
