@@ -1,9 +1,14 @@
 # make demo    environment, install, then the main job: pretraining on generated scenes
 # make test    environment, install, then lint, types and all tests
+#
+# PYTHON=python3.12 chooses another Python than the newest that works, VENV=DIR another environment.
 
 VENV ?= .venv
-PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
-	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+# One with pip's installer before one without; a name that is there but does not run (a pyenv shim of
+# a version that is not active) is passed over.
+PYTHON ?= $(shell for needed in ensurepip sys; do for python in python3.14 python3.13 python3.12 python3.11 python3; do \
+	$$python -c "import $$needed, sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))" 2>/dev/null \
+	&& echo $$python && exit; done; done)
 BIN := $(VENV)/bin
 APT_PACKAGES := libopencv-dev libturbojpeg0-dev pkg-config
 APT_OK = [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null
@@ -24,11 +29,14 @@ lint: $(VENV)/.installed-dev
 clean:
 	rm -rf $(VENV) build dist *.egg-info
 
-# On Debian and Ubuntu the venv module is a package of its own.
+# On Debian and Ubuntu the venv module is a package of its own, for each Python.
 $(BIN)/python:
-	@[ -n "$(PYTHON)" ] || { echo "Python 3.11 or later is needed: apt-get install python3 python3-venv"; exit 2; }
-	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { $(APT_OK) && apt-get update -qq && apt-get install -y -qq python3-venv; } \
-		|| { echo "$(PYTHON) has no venv module: apt-get install python3-venv"; exit 2; }
+	@[ -n "$(PYTHON)" ] || { echo "no Python from 3.11 to 3.14 runs here: apt-get install python3 python3-venv, or name one with PYTHON=PATH"; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' \
+		|| { echo "PYTHON=$(PYTHON) does not run, or is not Python 3.11 to 3.14"; exit 2; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { venv=$$(basename "$$(realpath "$$(command -v $(PYTHON))")")-venv; \
+		$(APT_OK) && apt-get update -qq && apt-get install -y -qq $$venv \
+		|| { echo "$(PYTHON) has no venv module: apt-get install $$venv"; exit 2; }; }
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: pyproject.toml | $(BIN)/python

@@ -36,9 +36,9 @@ from torch.nn.functional import conv2d
 from cp2fast.batch import RaggedBatch
 from cp2fast.bench.machine import machine, versions
 from cp2fast.bench.peers import original
+from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
 from cp2fast.copypaste.draw import draw
 from cp2fast.copypaste.op import copy_paste
-from cp2fast.copypaste.pixel import IMAGENET_MEAN, IMAGENET_STD
 from cp2fast.data.decode import decode_image
 from cp2fast.data.images import list_images
 
@@ -58,7 +58,7 @@ def statistics(images_BCSS: Tensor) -> Statistics:
     Sharpness is the logarithm of the variance of the 4-neighbour Laplacian of the luma in [0, 255],
     within the border.
     """
-    mean, std = (torch.from_numpy(np.array(x)) for x in (IMAGENET_MEAN, IMAGENET_STD))
+    mean, std = (images_BCSS.new_tensor(x) for x in (IMAGENET_MEAN, IMAGENET_STD))
     pixels = (images_BCSS * std[:, None, None] + mean[:, None, None]) * 255
     luma = (pixels * LUMA[:, None, None]).sum(1, keepdim=True)
     edges = conv2d(luma, LAPLACIAN[None, None]).flatten(1)
@@ -150,8 +150,8 @@ def show(title: str, rows: dict[str, tuple[float, ...]], *columns: str) -> None:
 def main() -> None:
     torch.manual_seed(0)
     random.seed(0)
-    paths = list_images(Path(sys.argv[1]))
-    images = [decode_image(path.read_bytes(), 10**9) for path in paths]
+    photos = list_images(Path(sys.argv[1]))
+    images = [decode_image(photos.read(number), 10**9) for number in range(len(photos))]
     composed = collect(partial(of_cp2fast, images), len(images), EPOCHS, BATCH_SIZE)
     expected = collect(of_original(images), len(images), EPOCHS, BATCH_SIZE)
     scores = z_scores(composed, expected)

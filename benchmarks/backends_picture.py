@@ -2,8 +2,7 @@
 
     python benchmarks/backends_picture.py FOLDER OUT.png
 
-Of the first photos of FOLDER. Without a GPU, NUMBA_ENABLE_CUDASIM=1 has numba's simulator run the
-CUDA kernels, which takes minutes.
+Of the first photos of FOLDER; the CUDA backend where there is a GPU.
 """
 
 from __future__ import annotations
@@ -16,18 +15,17 @@ from pathlib import Path
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from numba import config
 from torch import Tensor
 
 from cp2fast.batch import RaggedBatch
-from cp2fast.copypaste.cpu import copy_paste_cpu
+from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
+from cp2fast.copypaste.backends import available_backends
 from cp2fast.copypaste.draw import draw
+from cp2fast.copypaste.op import copy_paste
 from cp2fast.copypaste.parameters import Parameters
-from cp2fast.copypaste.pixel import IMAGENET_MEAN, IMAGENET_STD
-from cp2fast.copypaste.reference import copy_paste_reference
 from cp2fast.data.decode import decode_image
 from cp2fast.data.images import list_images
-from cp2fast.train.run_folder import atomic_write
+from cp2fast.run_folder import atomic_write
 
 SIZE, PHOTOS, EPOCH = 96, 3, 8
 AMPLIFIED = 300_000
@@ -66,20 +64,13 @@ def main() -> None:
 
 def composed(batch: RaggedBatch, parameters: Parameters) -> dict[str, Tensor]:
     """Query and key ``[2, 3, S, S]`` of one sample, by backend."""
-
-    def run(function, device: str) -> Tensor:  # type: ignore[no-untyped-def]
-        there, drawn = batch.to(torch.device(device)), parameters.to(torch.device(device))
-        tensors = there.pixels, there.offset, there.height, there.width, *vars(drawn).values()
-        query, key, *_ = function(*tensors, SIZE, torch.float32)
-        return torch.cat([query, key])
-
-    rows = {"reference": run(copy_paste_reference, "cpu"), "cpu": run(copy_paste_cpu, "cpu")}
-    if config.ENABLE_CUDASIM or torch.cuda.is_available():
-        from cp2fast.copypaste.cuda import copy_paste_cuda
-
-        name = "cuda, simulated" if config.ENABLE_CUDASIM else "cuda"
-        rows[name] = run(copy_paste_cuda, "cpu" if config.ENABLE_CUDASIM else "cuda")
-    return rows
+    pairs = {}
+    for name, problem in available_backends().items():
+        if problem is None:
+            device = torch.device("cuda" if name == "cuda" else "cpu")
+            made = copy_paste(batch, parameters, SIZE, backend=name, device=device)
+            pairs[name] = torch.cat([made.query, made.key])
+    return pairs
 
 
 def visible(image_CSS: Tensor) -> Tensor:

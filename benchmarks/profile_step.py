@@ -1,5 +1,7 @@
 """Where a training step's time goes on a GPU: its kernels, and the time that the GPU is idle.
 
+Without a GPU it shows the operators on the CPU instead, so that the script can be rehearsed.
+
 python benchmarks/profile_step.py OUT.json [KEY=VALUE ...]
 """
 
@@ -15,32 +17,36 @@ from torch.profiler import ProfilerActivity, profile
 
 from cp2fast import recipes
 from cp2fast.bench.machine import machine, versions
+from cp2fast.bench.timing import finish
 from cp2fast.bench.train import random_pairs
 from cp2fast.config import PretrainSettings
+from cp2fast.pretrain.learner import build_learner
 from cp2fast.train.compile import compile_encoders
-from cp2fast.train.learner import build_learner
 
 STEPS, WARM, SHOWN = 5, 5, 20
 
 
 def main() -> None:
     settings = recipes.load(PretrainSettings, "r50", sys.argv[2:])
-    device = torch.device("cuda")
+    gpu = torch.cuda.is_available()
+    device = torch.device("cuda" if gpu else "cpu")
     learner = build_learner(settings, device)
     batch = random_pairs(settings.data.batch_size, settings.model.size, device, learner.dtype)
     compile_encoders(learner.network, settings.train.compile, batch.query, learner.dtype, print)
     for _ in range(WARM):
         learner.step(iter([batch]))
-    torch.cuda.synchronize()
-    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
+    finish(device)
+    with profile(activities=[ProfilerActivity.CUDA if gpu else ProfilerActivity.CPU]) as profiler:
         for _ in range(STEPS):
             learner.step(iter([batch]))
-        torch.cuda.synchronize()
+        finish(device)
     # Annotations, as of the optimiser's step, span kernels and the gaps between them.
+    types = torch.autograd.DeviceType
+    shown = types.CUDA if gpu else types.CPU
     kernels = [
         event
         for event in profiler.events()
-        if event.device_type == torch.autograd.DeviceType.CUDA and not event.is_user_annotation
+        if event.device_type == shown and not event.is_user_annotation
     ]
     spans = sorted((e.time_range.start, e.time_range.end) for e in kernels)
     busy, end = 0.0, spans[0][0]

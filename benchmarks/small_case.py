@@ -1,4 +1,4 @@
-"""One small call of the CUDA op, for compute-sanitizer."""
+"""One small call of the op, on a GPU for compute-sanitizer."""
 
 import torch
 
@@ -9,6 +9,7 @@ from cp2fast.copypaste.op import copy_paste
 SIZES = [(33, 47), (120, 80), (1, 1), (64, 300)]
 
 if __name__ == "__main__":
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     generator = torch.Generator().manual_seed(0)
     images = [
         torch.randint(0, 256, (*size, 3), dtype=torch.uint8, generator=generator) for size in SIZES
@@ -17,5 +18,6 @@ if __name__ == "__main__":
     for size in (17, 64):
         for dtype in (torch.float32, torch.bfloat16, torch.float16):
             parameters = draw(0, size, batch, size, "batch")
-            copy_paste(batch.to(torch.device("cuda")), parameters, size, dtype, backend="cuda")
-    torch.cuda.synchronize()
+            copy_paste(batch.to(device), parameters, size, dtype, backend=device.type)
+    if device.type == "cuda":
+        torch.cuda.synchronize()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -11,17 +11,19 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class RaggedBatch:
-    """Decoded images of different sizes, back to back in one buffer.
+    """Decoded images of different sizes, anywhere in one buffer.
 
     Attributes:
-        pixels: uint8 ``[N]``, RGB, each image HWC and contiguous.
+        pixels: uint8 ``[N]``, RGB, each image HWC and contiguous; on the device of the op. It may
+            be a whole cache, of which the batch is a small part.
         offset: int64 ``[B]``, where each image begins in ``pixels``.
         height: int32 ``[B]``.
         width: int32 ``[B]``.
         index: int64 ``[B]``, the image's number in the data set.
 
-    All tensors are on one device. With independent backgrounds a batch of B samples holds 3 B
-    images: the foregrounds, then the query's and the key's backgrounds.
+    All but the pixels are on the CPU, so that the host never has to ask a GPU for what it knew.
+    With independent backgrounds a batch of B samples holds 3 B images: the foregrounds, then the
+    query's and the key's backgrounds.
     """
 
     pixels: Tensor
@@ -33,14 +35,13 @@ class RaggedBatch:
     @staticmethod
     def pack(images: Sequence[Tensor], index: Sequence[int] | Tensor) -> RaggedBatch:
         """Lay out ``images`` (uint8 HWC RGB, all on one device) back to back."""
-        device = images[0].device
         sizes = torch.tensor([image.numel() for image in images], dtype=torch.int64)
         return RaggedBatch(
             pixels=torch.cat([image.reshape(-1) for image in images]),
-            offset=(sizes.cumsum(0) - sizes).to(device),
-            height=torch.tensor([i.shape[0] for i in images], dtype=torch.int32, device=device),
-            width=torch.tensor([i.shape[1] for i in images], dtype=torch.int32, device=device),
-            index=torch.as_tensor(index, dtype=torch.int64, device=device),
+            offset=sizes.cumsum(0) - sizes,
+            height=torch.tensor([i.shape[0] for i in images], dtype=torch.int32),
+            width=torch.tensor([i.shape[1] for i in images], dtype=torch.int32),
+            index=torch.as_tensor(index, dtype=torch.int64, device="cpu"),
         )
 
     def image(self, position: int) -> Tensor:
@@ -51,8 +52,8 @@ class RaggedBatch:
         return self.pixels[begin : begin + height * width * 3].view(height, width, 3)
 
     def to(self, device: torch.device) -> RaggedBatch:
-        """The same batch on ``device``."""
-        return RaggedBatch(*(getattr(self, f.name).to(device) for f in fields(self)))
+        """The same batch with its pixels on ``device``."""
+        return replace(self, pixels=self.pixels.to(device))
 
     def __len__(self) -> int:
         return len(self.offset)
@@ -63,7 +64,7 @@ class CopyPasteBatch:
     """Composed pairs, ready for the encoders.
 
     Attributes:
-        query: ``[B, 3, S, S]`` channels-last, ImageNet-normalised; fp32, bf16 or fp16.
+        query: ``[B, 3, S, S]`` channels-last, normalised; fp32, bf16 or fp16.
         key: as ``query``.
         query_mask: bool ``[B, S, S]``, True on the foreground.
         key_mask: as ``query_mask``.

@@ -21,6 +21,9 @@ from pydantic import (
 
 from cp2fast.errors import UserError
 
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of the red, green and blue of ImageNet's pixels in [0, 1]."""
+
 
 class Section(BaseModel):
     """A group of settings; unknown keys are refused, and nothing changes after loading."""

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from cp2fast.batch import RaggedBatch
+from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
 from cp2fast.copypaste.draw import draw
+from cp2fast.copypaste.views import pack as pack_views
 
 _BATCH, _CALLS, _WARM = 256, 50, 5
 
@@ -29,11 +31,12 @@ def time_op(images: Sequence[Tensor], size: int) -> dict[str, Any]:
     device = torch.device("cuda")
     batch = pack(images, [i % len(images) for i in range(_BATCH)])
     parameters = draw(0, 0, batch, size, "batch")
-    there, drawn = batch.to(device), parameters.to(device)
-    arguments = [there.pixels, there.offset, there.height, there.width, *vars(drawn).values()]
+    pixels, views = batch.pixels.to(device), pack_views(batch, parameters).to(device)
 
     def call() -> None:
-        torch.ops.cp2fast.copy_paste(*arguments, size, torch.bfloat16, "cuda")
+        torch.ops.cp2fast.copy_paste(
+            pixels, views, size, torch.bfloat16, IMAGENET_MEAN, IMAGENET_STD, "cuda"
+        )
 
     host = _milliseconds_of_the_host(call)
     graph = torch.cuda.CUDAGraph()

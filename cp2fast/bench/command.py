@@ -28,11 +28,11 @@ from cp2fast.config import PretrainSettings, check_pretrain
 from cp2fast.cores import decoding_workers
 from cp2fast.data.beton import is_beton
 from cp2fast.data.decode import BadImage, decode_image
+from cp2fast.data.demo import data_root
 from cp2fast.data.images import ImageSet, list_images
 from cp2fast.errors import UserError
-from cp2fast.train.batches import data_root
+from cp2fast.run_folder import atomic_write
 from cp2fast.train.distributed import Ranks, device_of
-from cp2fast.train.run_folder import atomic_write
 
 BENCHMARKS = ("loader", "augment", "train")
 _DECODED_IMAGES = 256

@@ -43,7 +43,7 @@ def pretrain(
     check_pretrain(settings)
 
     # Imported here: torch takes seconds, which --help and a mistyped key need not wait for.
-    from cp2fast.train.command import run_pretrain
+    from cp2fast.pretrain.command import run_pretrain
 
     run_pretrain(settings, folder, resume)
 

@@ -73,7 +73,7 @@ def draw(
     if size < 2:
         raise ValueError(f"size must be at least 2 to hold a foreground and a background: {size}")
     height, width, index = (
-        field.cpu().numpy().astype(np.int64) for field in (batch.height, batch.width, batch.index)
+        field.numpy().astype(np.int64) for field in (batch.height, batch.width, batch.index)
     )
     if background == "batch":
         if len(index) < 3:
@@ -104,7 +104,7 @@ def draw(
     return Parameters(
         source=_tensor(source, np.int32),
         box=_tensor(_crop(random[:, :, :_TRIES], height[source], width[source]), np.int32),
-        flip=_tensor(coins[..., 0] < FLIP, np.bool_),
+        orientation=_tensor(coins[..., 0] < FLIP, np.uint8),  # mirrored or not
         jitter=_tensor(coins[..., 1] < JITTER, np.bool_),
         factor=_tensor(factor, np.float32),
         order=_tensor(random[:, :, _ORDER].argsort(axis=-1), np.int32),

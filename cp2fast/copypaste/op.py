@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from cp2fast.batch import CopyPasteBatch, RaggedBatch
+from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
 from cp2fast.copypaste.backends import Backend, implementation
 from cp2fast.copypaste.parameters import Parameters
 from cp2fast.copypaste.validate import validate
+from cp2fast.copypaste.views import pack
 
 
 def copy_paste(
@@ -20,6 +22,8 @@ def copy_paste(
     dtype: torch.dtype = torch.float32,
     backend: Backend = "auto",
     device: torch.device | None = None,
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
 ) -> CopyPasteBatch:
     """Cut, augment and paste: the composed query and key of every sample.
 
@@ -29,84 +33,49 @@ def copy_paste(
         size: side S of the output in pixels.
         dtype: of the composed images: float32, bfloat16 or float16.
         backend: ``reference`` is kornia and torch, slow, anywhere; ``cpu`` is numba on all cores;
-            ``cuda`` is numba-cuda; ``auto`` takes the fastest that works on the device.
-        device: where the work is done; by default where the batch is. What comes from the CPU is
-            checked there, before it is moved.
+            ``cuda`` is CUDA C++; ``auto`` takes the fastest that works on the device.
+        device: where the work is done; by default where the pixels are.
+        mean: of each channel in [0, 1], which the output has less.
+        std: of each channel, which the output is divided by.
 
     Returns:
-        query and key ``[B, 3, S, S]``, channels-last and ImageNet-normalised, and their masks.
+        query and key ``[B, 3, S, S]``, channels-last and normalised, and their masks.
 
     Raises:
         ValueError: naming the argument, and the sample where it is wrong.
     """
     if not torch.compiler.is_compiling():
-        validate(batch, parameters, size, dtype)
+        validate(batch, parameters, size, dtype, mean, std)
+    pixels, views = batch.pixels, pack(batch, parameters)
     if device is not None:
-        batch = batch.to(device)
-    parameters = parameters.to(batch.pixels.device)
+        pixels = pixels.to(device)
+    if pixels.is_cuda:  # From pinned memory the host need not wait for the copy.
+        views = views.pin_memory().to(pixels.device, non_blocking=True)
     return CopyPasteBatch(
-        *torch.ops.cp2fast.copy_paste(
-            batch.pixels,
-            batch.offset,
-            batch.height,
-            batch.width,
-            *(getattr(parameters, field.name) for field in fields(parameters)),
-            size,
-            dtype,
-            backend,
-        )
+        *torch.ops.cp2fast.copy_paste(pixels, views, size, dtype, mean, std, backend)
     )
 
 
 @torch.library.custom_op("cp2fast::copy_paste", mutates_args=())
 def _copy_paste(
     pixels: Tensor,
-    offset: Tensor,
-    height: Tensor,
-    width: Tensor,
-    source: Tensor,
-    box: Tensor,
-    flip: Tensor,
-    jitter: Tensor,
-    factor: Tensor,
-    order: Tensor,
-    grey: Tensor,
-    sigma: Tensor,
-    paste: Tensor,
+    views: Tensor,
     size: int,
     dtype: torch.dtype,
+    mean: Sequence[float],
+    std: Sequence[float],
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    tensors = [
-        tensor.contiguous()
-        for tensor in (
-            *(pixels, offset, height, width),
-            *(source, box, flip, jitter, factor, order, grey, sigma, paste),
-        )
-    ]
-    return implementation(backend, pixels.device)(*tensors, size, dtype)
+    """``views`` is the table of ``views.py``, where the pixels are, and not checked again."""
+    run = implementation(backend, pixels.device)
+    return run(pixels.contiguous(), views.contiguous(), size, dtype, mean, std)
 
 
 @_copy_paste.register_fake
 def _(
-    pixels: Tensor,
-    offset: Tensor,
-    height: Tensor,
-    width: Tensor,
-    source: Tensor,
-    box: Tensor,
-    flip: Tensor,
-    jitter: Tensor,
-    factor: Tensor,
-    order: Tensor,
-    grey: Tensor,
-    sigma: Tensor,
-    paste: Tensor,
-    size: int,
-    dtype: torch.dtype,
-    backend: str,
+    pixels: Tensor, views: Tensor, size: int, dtype: torch.dtype, *_: object
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    samples = source.shape[0]
+    samples = views.shape[0]
     query = torch.empty(
         (samples, 3, size, size),
         dtype=dtype,

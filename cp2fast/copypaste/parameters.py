@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 QUERY_FOREGROUND, KEY_FOREGROUND, QUERY_BACKGROUND, KEY_BACKGROUND = range(4)
@@ -13,18 +12,22 @@ QUERY_FOREGROUND, KEY_FOREGROUND, QUERY_BACKGROUND, KEY_BACKGROUND = range(4)
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 """The four jitter operations, in the order of ``factor``'s last axis."""
 
+MIRROR, FLIP, TRANSPOSE = 1, 2, 4
+"""Bits of an orientation: left to right, top to bottom, and x and y swapped before either."""
+
 
 @dataclass(frozen=True)
 class Parameters:
-    """What happens to each view of each sample; B samples, V = 4 views, all on one device.
+    """What happens to each view of each sample; B samples, V = 4 views, all on the CPU.
 
-    A view is cropped, resized to S x S, flipped, jittered in ``order``, made grey, blurred and
+    A view is cropped, resized to S x S, turned, jittered in ``order``, made grey, blurred and
     normalised, in that order; then each foreground is pasted on its background.
 
     Attributes:
         source: int32 ``[B, V]``, which image of the RaggedBatch the view is cut from.
         box: int32 ``[B, V, 4]``, the crop's top, left, height and width in source pixels.
-        flip: bool ``[B, V]``, mirrored left to right.
+        orientation: uint8 ``[B, V]``, 0 to 7, one of the eight ways to lay a square: bits MIRROR,
+            FLIP and TRANSPOSE, of which TRANSPOSE comes first.
         jitter: bool ``[B, V]``, whether colours are jittered at all.
         factor: float32 ``[B, V, 4]``, brightness, contrast and saturation factors (1 changes
             nothing), and the hue's shift in turns (0 changes nothing).
@@ -37,17 +40,13 @@ class Parameters:
 
     source: Tensor
     box: Tensor
-    flip: Tensor
+    orientation: Tensor
     jitter: Tensor
     factor: Tensor
     order: Tensor
     grey: Tensor
     sigma: Tensor
     paste: Tensor
-
-    def to(self, device: torch.device) -> Parameters:
-        """The same parameters on ``device``."""
-        return Parameters(*(getattr(self, f.name).to(device) for f in fields(self)))
 
     def __len__(self) -> int:
         return len(self.source)

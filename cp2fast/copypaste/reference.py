@@ -7,114 +7,109 @@ view, with no rounding in between.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
 from cp2fast.copypaste.parameters import (
     BRIGHTNESS,
     CONTRAST,
+    FLIP,
     KEY_BACKGROUND,
     KEY_FOREGROUND,
+    MIRROR,
     QUERY_BACKGROUND,
     QUERY_FOREGROUND,
     SATURATION,
+    TRANSPOSE,
 )
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+from cp2fast.copypaste.views import View, unpack
 
 
 def copy_paste_reference(
     pixels: Tensor,
-    offset: Tensor,
-    height: Tensor,
-    width: Tensor,
-    source: Tensor,
-    box: Tensor,
-    flip: Tensor,
-    jitter: Tensor,
-    factor: Tensor,
-    order: Tensor,
-    grey: Tensor,
-    sigma: Tensor,
-    paste: Tensor,
+    views: Tensor,
     size: int,
     dtype: torch.dtype,
+    mean: Sequence[float],
+    std: Sequence[float],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Compose every sample's query and key.
 
     Args:
-        pixels: with ``offset``, ``height`` and ``width``, the images: see ``RaggedBatch``.
-        offset: int64 ``[N]``.
-        height: int32 ``[N]``.
-        width: int32 ``[N]``.
-        source: with the eight that follow, what happens to each view: see ``Parameters``.
-        box: int32 ``[B, V, 4]``.
-        flip: bool ``[B, V]``.
-        jitter: bool ``[B, V]``.
-        factor: float32 ``[B, V, 4]``.
-        order: int32 ``[B, V, 4]``.
-        grey: bool ``[B, V]``.
-        sigma: float32 ``[B, V]``.
-        paste: int32 ``[B, 2, 4]``.
+        pixels: uint8 ``[N]``, where the images lie.
+        views: int32 ``[B, V, 16]``, what happens to each view: see ``views.py``.
         size: side S of the output.
         dtype: of the composed images.
+        mean: of each channel, which the output has less.
+        std: of each channel, which the output is divided by.
 
     Returns:
         query and key ``[B, 3, S, S]`` channels-last, query mask and key mask bool ``[B, S, S]``.
     """
-
-    def view(sample: int, name: int) -> Tensor:
-        at = sample, name
-        number = source[at]
-        begin, h, w = (int(field[number]) for field in (offset, height, width))
-        image_HWC = pixels[begin : begin + h * w * 3].view(h, w, 3)
-        x = crop_and_resize(image_HWC, box[at].tolist(), size)
-        if flip[at]:
-            x = x.flip(-1)
-        if jitter[at]:
-            for operation in order[at].tolist():
-                x = adjust(x, operation, float(factor[at][operation]))
-        if grey[at]:
-            x = to_grey(x)
-        if sigma[at] > 0:
-            x = blur(x, float(sigma[at]))
-        return normalise(x)
-
+    samples = len(views)
     query = torch.empty(
-        (len(source), 3, size, size),
+        (samples, 3, size, size),
         dtype=dtype,
         device=pixels.device,
         memory_format=torch.channels_last,
     )
     key = torch.empty_like(query)
-    query_mask = pixels.new_zeros((len(source), size, size), dtype=torch.bool)
+    query_mask = pixels.new_zeros((samples, size, size), dtype=torch.bool)
     key_mask = torch.zeros_like(query_mask)
-    for sample in range(len(source)):
-        for out, mask, foreground, background, (top, left, h, w) in (
-            (query, query_mask, QUERY_FOREGROUND, QUERY_BACKGROUND, paste[sample, 0].tolist()),
-            (key, key_mask, KEY_FOREGROUND, KEY_BACKGROUND, paste[sample, 1].tolist()),
-        ):
-            mask[sample, top : top + h, left : left + w] = True
-            out[sample] = torch.where(
-                mask[sample], view(sample, foreground), view(sample, background)
+    pairs = (
+        (query, query_mask, QUERY_FOREGROUND, QUERY_BACKGROUND),
+        (key, key_mask, KEY_FOREGROUND, KEY_BACKGROUND),
+    )
+    for sample, rows in enumerate(views.cpu()):
+        for out, mask, foreground, background in pairs:
+            top, left, height, width = unpack(rows[foreground]).paste
+            mask[sample, top : top + height, left : left + width] = True
+            front, back = (
+                normalise(make_view(pixels, unpack(rows[which]), size), mean, std)
+                for which in (foreground, background)
             )
+            out[sample] = torch.where(mask[sample], front, back)
     return query, key, query_mask, key_mask
 
 
-def crop_and_resize(image_HWC: Tensor, box: list[int], size: int) -> Tensor:
-    """The crop of a uint8 image as float32 ``[3, S, S]`` in [0, 1].
+def make_view(pixels: Tensor, view: View, size: int) -> Tensor:
+    """One whole view before it is normalised: float32 ``[3, S, S]`` in [0, 1]."""
+    crop_HWC = pixels.as_strided((view.height, view.width, 3), (view.pitch, 3, 1), view.start)
+    x = orient(resize(crop_HWC, size), view.orientation)
+    if view.jitter:
+        for operation in view.order:
+            x = adjust(x, operation, view.factor[operation])
+    if view.grey:
+        x = to_grey(x)
+    if view.sigma > 0:
+        x = blur(x, view.sigma)
+    return x
+
+
+def resize(crop_HWC: Tensor, size: int) -> Tensor:
+    """A uint8 crop as float32 ``[3, S, S]`` in [0, 1].
 
     The triangle filter widens with the scale, as Pillow's BILINEAR does, and stops at the crop's
     edge; unlike Pillow it does not round to 8 bits between the two passes or at the end.
     """
-    top, left, height, width = box
     # In float64, as positions in float32 would move the filter's weights by up to 1e-6.
-    crop_HWC = image_HWC[top : top + height, left : left + width].double() / 255
-    x = interpolate(crop_HWC.permute(2, 0, 1)[None], (size, size), mode="bilinear", antialias=True)
-    return x[0].float()
+    x = (crop_HWC.double() / 255).permute(2, 0, 1)[None]
+    return interpolate(x, (size, size), mode="bilinear", antialias=True)[0].float()
+
+
+def orient(x: Tensor, orientation: int) -> Tensor:
+    """One of the eight ways to lay a square ``[..., S, S]``."""
+    if orientation & TRANSPOSE:
+        x = x.transpose(-1, -2)
+    if orientation & MIRROR:
+        x = x.flip(-1)
+    if orientation & FLIP:
+        x = x.flip(-2)
+    return x
 
 
 def adjust(x: Tensor, operation: int, factor: float) -> Tensor:
@@ -152,7 +147,9 @@ def blur(x: Tensor, sigma: float) -> Tensor:
     return blurred[0]
 
 
-def normalise(x: Tensor) -> Tensor:
-    """Zero mean and unit deviation over ImageNet's pixels."""
-    mean, std = (x.new_tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
-    return (x - mean) / std
+def normalise(
+    x: Tensor, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD
+) -> Tensor:
+    """Less the mean, over the deviation, of each channel; by default those of ImageNet's pixels."""
+    means, stds = (x.new_tensor(values)[:, None, None] for values in (mean, std))
+    return (x - means) / stds

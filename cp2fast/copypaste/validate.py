@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -20,7 +23,7 @@ _BATCH = {
 _PARAMETERS = {
     "source": (torch.int32, (4,)),
     "box": (torch.int32, (4, 4)),
-    "flip": (torch.bool, (4,)),
+    "orientation": (torch.uint8, (4,)),
     "jitter": (torch.bool, (4,)),
     "factor": (torch.float32, (4, 4)),
     "order": (torch.int32, (4, 4)),
@@ -30,11 +33,15 @@ _PARAMETERS = {
 }
 
 
-def validate(batch: RaggedBatch, parameters: Parameters, size: int, dtype: torch.dtype) -> None:
-    """Check all that a caller of ``copy_paste`` can get wrong.
-
-    Of a batch on a GPU the offsets and sizes are brought to the CPU, which waits for the current
-    stream.
+def validate(
+    batch: RaggedBatch,
+    parameters: Parameters,
+    size: int,
+    dtype: torch.dtype,
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> None:
+    """Check all that a caller of ``copy_paste`` can get wrong; nothing is read from a GPU.
 
     Raises:
         ValueError: naming the argument, and the sample or image where it is wrong.
@@ -43,18 +50,25 @@ def validate(batch: RaggedBatch, parameters: Parameters, size: int, dtype: torch
         raise ValueError(f"size must be at least 1: {size}")
     if dtype not in (torch.float32, torch.bfloat16, torch.float16):
         raise ValueError(f"dtype must be float32, bfloat16 or float16: {dtype}")
+    _check_normalisation(mean, std)
     _check_batch(batch)
     _check_parameters(batch, parameters, size)
+
+
+def _check_normalisation(mean: Sequence[float], std: Sequence[float]) -> None:
+    for name, values in (("mean", mean), ("std", std)):
+        if len(values) != 3 or not all(map(math.isfinite, values)):
+            raise ValueError(f"{name} must be three finite numbers: {list(values)}")
+    if min(std) <= 0:
+        raise ValueError(f"std must be positive: {list(std)}")
 
 
 def _check_batch(batch: RaggedBatch) -> None:
     for name, dtype in _BATCH.items():
         tensor = getattr(batch, name)
         length = tensor.numel() if name == "pixels" else batch.offset.numel()
-        _check_tensor(name, tensor, dtype, (length,), batch.pixels.device)
-    offset, height, width = (
-        getattr(batch, name).cpu().long() for name in ("offset", "height", "width")
-    )
+        _check_tensor(name, tensor, dtype, (length,))
+    offset, height, width = (getattr(batch, name).long() for name in ("offset", "height", "width"))
     _check("height", height > 0, height, "must be positive", of="image")
     _check("width", width > 0, width, "must be positive", of="image")
     _check("offset", offset >= 0, offset, "must not be negative", of="image")
@@ -73,16 +87,17 @@ def _check_parameters(batch: RaggedBatch, parameters: Parameters, size: int) -> 
         raise ValueError("parameters must be of at least one sample")
     for name, (dtype, shape) in _PARAMETERS.items():
         tensor = getattr(parameters, name)
-        _check_tensor(name, tensor, dtype, (*samples, *shape), parameters.source.device)
-    p = parameters.to(torch.device("cpu"))
+        _check_tensor(name, tensor, dtype, (*samples, *shape))
+    p = parameters
     _check(
         "source",
         (p.source >= 0) & (p.source < len(batch)),
         p.source,
         f"must be the number of one of the {len(batch)} images",
     )
-    sides = torch.stack([batch.height.cpu(), batch.width.cpu()], dim=1)[p.source.long()]
+    sides = torch.stack([batch.height, batch.width], dim=1)[p.source.long()]
     _check("box", _inside(p.box, sides), p.box, "is empty or leaves its image")
+    _check("orientation", p.orientation < 8, p.orientation, "must be from 0 to 7")
     _check("factor", p.factor.isfinite(), p.factor, "must be finite")
     _check(
         "order",
@@ -110,15 +125,13 @@ def _inside(box: Tensor, sides: Tensor) -> Tensor:
     return ((place >= 0) & (extent >= 1) & (place + extent <= sides)).all(dim=-1)
 
 
-def _check_tensor(
-    name: str, tensor: Tensor, dtype: torch.dtype, shape: tuple[int, ...], device: torch.device
-) -> None:
+def _check_tensor(name: str, tensor: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
     if tensor.dtype != dtype:
         raise ValueError(f"{name} must be {dtype}: it is {tensor.dtype}")
     if tuple(tensor.shape) != shape:
         raise ValueError(f"{name} must have shape {shape}: it has {tuple(tensor.shape)}")
-    if tensor.device != device:
-        raise ValueError(f"{name} must be on {device} as the others are: it is on {tensor.device}")
+    if tensor.device.type != "cpu" and name != "pixels":
+        raise ValueError(f"{name} must be on the CPU: it is on {tensor.device}")
 
 
 def _check(name: str, right: Tensor, values: Tensor, must: str, of: str = "sample") -> None:

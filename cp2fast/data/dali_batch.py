@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import torch
@@ -12,10 +12,12 @@ from torch.utils.dlpack import from_dlpack
 
 from cp2fast.batch import RaggedBatch
 from cp2fast.buffers import Buffers
+from cp2fast.data.decode import CommonJpeg
 from cp2fast.data.loading import Decoded, Loaded
+from cp2fast.data.orientation import UPRIGHT, orient_batch
 
-Place: TypeAlias = Loaded[bytes | Tensor]
-"""Encoded, for DALI, or decoded round it."""
+Place: TypeAlias = Loaded[CommonJpeg | Tensor]
+"""For DALI, or decoded round it."""
 Batch: TypeAlias = list[Place]
 
 
@@ -45,6 +47,9 @@ def pack(batch: Batch, output: Any, stream: torch.cuda.Stream | None, buffers: B
         width=torch.tensor(width, dtype=torch.int32),
         index=torch.tensor([place.index for place in batch], dtype=torch.int64),
     )
+    turns = [p.content.orientation if isinstance(p.content, CommonJpeg) else UPRIGHT for p in batch]
+    with torch.cuda.stream(stream):  # None changes nothing
+        packed = orient_batch(packed, turns)
     return Decoded.of(batch, packed if stream is None else _hand_over(packed, stream))
 
 
@@ -78,15 +83,13 @@ def _join(
 
 
 def _hand_over(batch: RaggedBatch, stream: torch.cuda.Stream) -> RaggedBatch:
-    """The batch, all on the GPU, for the consumer's stream; the host waits for nothing."""
+    """The batch, its pixels on the GPU, for the consumer's stream; the host waits for nothing."""
     consumer = torch.cuda.current_stream(stream.device)
     with torch.cuda.stream(stream):
-        batch = RaggedBatch(
-            *(_on_device(getattr(batch, field.name), stream) for field in fields(batch))
-        )
+        batch = replace(batch, pixels=_on_device(batch.pixels, stream))
     consumer.wait_stream(stream)
-    for field in fields(batch):  # Else its memory could be given out again while it is read.
-        getattr(batch, field.name).record_stream(consumer)
+    # Else its memory could be given out again while it is read.
+    batch.pixels.record_stream(consumer)
     return batch
 
 

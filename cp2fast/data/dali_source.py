@@ -26,10 +26,9 @@ from torch import Tensor
 
 from cp2fast.batch import RaggedBatch
 from cp2fast.buffers import Buffers
-from cp2fast.data import jpeg
 from cp2fast.data.bad_images import BadImages
 from cp2fast.data.dali_batch import Batch, Place, pack
-from cp2fast.data.decode import BadImage, check_jpeg, decode_image, read_image
+from cp2fast.data.decode import BadImage, CommonJpeg, common_jpeg, decode_image, read_image
 from cp2fast.data.heap import share_heaps, trim_heaps
 from cp2fast.data.images import ImageSet
 from cp2fast.data.loading import Decoded, deliver, load
@@ -82,7 +81,7 @@ def open_dali(
     pool = ThreadPoolExecutor(max(_FEWEST_READERS, threads), "cp2fast-read")
 
     def submit(
-        numbers: Sequence[int], read: Callable[[int], bytes | Tensor]
+        numbers: Sequence[int], read: Callable[[int], CommonJpeg | Tensor]
     ) -> list[Future[Place]]:
         return [pool.submit(load, number, read, seed, len(images)) for number in numbers]
 
@@ -112,15 +111,15 @@ class _Files:
         self._max_pixels = max_pixels
         self._bad: dict[int, str] = {}
 
-    def prepare(self, index: int) -> bytes | Tensor:
+    def prepare(self, index: int) -> CommonJpeg | Tensor:
         """The encoded image if it is for DALI, else its pixels. Raises BadImage."""
         return self._use(index, self._prepare)
 
-    def decode(self, index: int) -> bytes | Tensor:
+    def decode(self, index: int) -> CommonJpeg | Tensor:
         """The pixels of any image. Raises BadImage."""
         return self._use(index, self._decode)
 
-    def _use(self, index: int, make: Callable[[bytes], bytes | Tensor]) -> bytes | Tensor:
+    def _use(self, index: int, make: Callable[[bytes], CommonJpeg | Tensor]) -> CommonJpeg | Tensor:
         if index in self._bad:
             raise BadImage(self._bad[index])
         try:
@@ -129,14 +128,12 @@ class _Files:
             self._bad[index] = str(bad)
             raise
 
-    def _prepare(self, encoded: bytes) -> bytes | Tensor:
-        if encoded.startswith(jpeg.SIGNATURE):
-            header = check_jpeg(encoded, self._max_pixels)
-            size = (header.height, header.width)
-            is_small = fitted(*size, self._max_side) == size
-            if is_small and header.is_common and jpeg.is_intact(encoded, header):
-                return encoded
-        return self._decode(encoded)
+    def _prepare(self, encoded: bytes) -> CommonJpeg | Tensor:
+        common = common_jpeg(encoded, self._max_pixels)
+        if common is None:
+            return self._decode(encoded)
+        size = (common.height, common.width)
+        return common if fitted(*size, self._max_side) == size else self._decode(encoded)
 
     def _decode(self, encoded: bytes) -> Tensor:
         return decode_image(encoded, self._max_pixels, self._max_side)
@@ -155,8 +152,9 @@ def _decode(
     def feed() -> list[NDArray[np.uint8]]:
         batch = again.popleft() if again else next(batches)
         in_dali.append(batch)
-        encoded = [place.content for place in batch if isinstance(place.content, bytes)]
-        return [np.frombuffer(data, np.uint8) for data in encoded or [filler]]
+        jpegs = [place.content for place in batch if isinstance(place.content, CommonJpeg)]
+        encoded = [one.encoded for one in jpegs] or [filler]
+        return [np.frombuffer(data, np.uint8) for data in encoded]
 
     first = next(batches, None)
     if first is None:
@@ -215,7 +213,7 @@ def _build(
                 encoded,
                 device="cpu" if gpu is None else "mixed",
                 output_type=types.RGB,
-                adjust_orientation=True,
+                adjust_orientation=False,
                 # The rest is for the GPU, and makes it agree with the CPU.
                 hw_decoder_load=_HARDWARE_SHARE,
                 jpeg_fancy_upsampling=True,

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
 
 from cp2fast.data import jpeg
 from cp2fast.data.beton import RAW
@@ -19,6 +17,7 @@ from cp2fast.data.decode import (
     read_image,
 )
 from cp2fast.data.images import ImageSet
+from cp2fast.data.orientation import UPRIGHT, jpeg_orientation
 from cp2fast.data.shrink import fitted, shrink
 
 
@@ -95,7 +94,7 @@ class Files:
         if not encoded.startswith(jpeg.SIGNATURE):
             return Prepared.of_pixels(self.decode_rare(encoded))
         header = check_jpeg(encoded, self.max_pixels)
-        if not (header.is_common and _is_upright(encoded, header)):
+        if not (header.is_common and jpeg_orientation(encoded, header) == UPRIGHT):
             return Prepared.of_pixels(self.decode_rare(encoded))
         return Prepared(encoded, *fitted(header.height, header.width, self.max_side), header)
 
@@ -114,11 +113,3 @@ class Files:
         """From now on the image is known to be bad."""
         self._reasons[index] = str(bad)
         self.is_bad[index] = True
-
-
-def _is_upright(encoded: bytes, header: jpeg.Header) -> bool:
-    """Whether the pixels need no turning."""
-    if b"Exif\0" not in encoded[: header.scan]:
-        return True
-    with Image.open(io.BytesIO(encoded), formats=["JPEG"]) as image:
-        return image.getexif().get(ExifTags.Base.Orientation, 1) not in range(2, 9)

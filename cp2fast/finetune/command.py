@@ -9,12 +9,12 @@ from rich.console import Console
 from rich.table import Table
 
 from cp2fast.config import FinetuneSettings
+from cp2fast.data.demo import data_root
 from cp2fast.finetune.confusion import Scores
 from cp2fast.finetune.run import FinetuneRun, begin, resume
 from cp2fast.finetune.training import RESULT, finetune, read_result
-from cp2fast.train.batches import data_root
+from cp2fast.run_folder import RunFolder
 from cp2fast.train.distributed import Agreement, device_of, process_group, ranks_from_environment
-from cp2fast.train.run_folder import RunFolder
 from cp2fast.wording import counted
 
 

@@ -20,7 +20,7 @@ from cp2fast.data.voc import IGNORED, read_example
 from cp2fast.finetune.inference import segment
 from cp2fast.finetune.loader import CropBatch
 from cp2fast.finetune.run import FinetuneRun
-from cp2fast.train.run_folder import atomic_write
+from cp2fast.run_folder import atomic_write
 
 _MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
 _STD = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)

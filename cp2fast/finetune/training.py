@@ -30,10 +30,10 @@ from cp2fast.finetune.loss import segmentation_loss
 from cp2fast.finetune.pictures import draw_confusion, draw_crops, draw_curves, draw_predictions
 from cp2fast.finetune.run import FinetuneRun, save
 from cp2fast.philox import Stream
+from cp2fast.run_folder import RunFolder, atomic_write, read_metrics
 from cp2fast.train.interrupt import stop_requests
 from cp2fast.train.metrics import Log, Stopwatch, metrics_log
 from cp2fast.train.precision import autocast, dtype_of
-from cp2fast.train.run_folder import RunFolder, atomic_write, read_metrics
 from cp2fast.train.schedule import polynomial
 
 RESULT = "result.json"

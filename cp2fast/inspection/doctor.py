@@ -25,7 +25,7 @@ from cp2fast.inspection.installation import (
     check_sources,
     check_torch,
 )
-from cp2fast.train.run_folder import atomic_write
+from cp2fast.run_folder import atomic_write
 
 _STYLES: dict[Status, str] = {
     "ok": "green",

@@ -9,7 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from cp2fast.copypaste.parameters import KEY_FOREGROUND, QUERY_FOREGROUND, Parameters
+from cp2fast.copypaste.parameters import (
+    FLIP,
+    KEY_FOREGROUND,
+    MIRROR,
+    QUERY_FOREGROUND,
+    TRANSPOSE,
+    Parameters,
+)
 
 
 class Point(NamedTuple):
@@ -28,7 +35,7 @@ class View:
         left: see ``top``.
         height: see ``top``.
         width: see ``top``.
-        mirrored: left to right, after the resize.
+        orientation: after the resize; 0 to 7, as in ``Parameters``.
         size: side of the view, in pixels.
     """
 
@@ -36,21 +43,22 @@ class View:
     left: int
     height: int
     width: int
-    mirrored: bool
+    orientation: int
     size: int
 
     @staticmethod
     def of(parameters: Parameters, sample: int, view: int, size: int) -> View:
         """One view of one sample of a batch."""
         top, left, height, width = parameters.box[sample, view].tolist()
-        return View(top, left, height, width, bool(parameters.flip[sample, view]), size)
+        return View(top, left, height, width, int(parameters.orientation[sample, view]), size)
 
     def to_photo(self, place: Point) -> Point:
         """The place of the photo that is seen at ``place`` of the view."""
-        x = self.size - place.x if self.mirrored else place.x
-        return Point(
-            self.left + x * self.width / self.size, self.top + place.y * self.height / self.size
-        )
+        x = self.size - place.x if self.orientation & MIRROR else place.x
+        y = self.size - place.y if self.orientation & FLIP else place.y
+        if self.orientation & TRANSPOSE:
+            x, y = y, x
+        return Point(self.left + x * self.width / self.size, self.top + y * self.height / self.size)
 
     def from_photo(self, place: Point) -> Point | None:
         """Where the view shows ``place`` of the photo; None if it lies outside the crop."""
@@ -58,7 +66,12 @@ class View:
         y = (place.y - self.top) * self.size / self.height
         if not (0 <= x < self.size and 0 <= y < self.size):
             return None
-        return Point(self.size - x if self.mirrored else x, y)
+        if self.orientation & TRANSPOSE:
+            x, y = y, x
+        return Point(
+            self.size - x if self.orientation & MIRROR else x,
+            self.size - y if self.orientation & FLIP else y,
+        )
 
 
 def in_key(parameters: Parameters, sample: int, size: int, place: Point) -> Point | None:

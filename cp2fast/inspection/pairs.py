@@ -10,17 +10,21 @@ import torch
 from torch import Tensor
 
 from cp2fast.batch import CopyPasteBatch, RaggedBatch
-from cp2fast.config import MIN_IMAGES_FOR_BATCH_BACKGROUNDS, PretrainSettings
+from cp2fast.config import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    MIN_IMAGES_FOR_BATCH_BACKGROUNDS,
+    PretrainSettings,
+)
 from cp2fast.copypaste.draw import draw
 from cp2fast.copypaste.op import copy_paste
 from cp2fast.copypaste.parameters import Parameters
-from cp2fast.copypaste.pixel import IMAGENET_MEAN, IMAGENET_STD
+from cp2fast.data.demo import data_root
 from cp2fast.data.images import list_images
 from cp2fast.data.order import plan
 from cp2fast.data.source import Choice, choose_source
 from cp2fast.errors import UserError
 from cp2fast.inspection.decoding import opened, read_bad
-from cp2fast.train.batches import data_root
 
 _FEWEST_PAIRS = 8
 """So that backgrounds of the same batch differ from pair to pair."""

@@ -34,6 +34,8 @@ _HEAD, _HEADING, _TABLE = 1.15, 0.26, 0.98
 _ROW = _SIDE + _TABLE
 _TABS = (0, 0.26, 0.52, 0.77)
 """Where the four values below a view begin, as shares of its width."""
+_TURNS = ("–", "mirrored", "flipped", "180°", "transposed", "90° right", "90° left", "transversed")
+"""By orientation."""
 _JITTER = ("brightness", "contrast", "saturation", "hue")
 
 
@@ -148,7 +150,7 @@ def _described(
     height, width = parameters.box[row, view, 2:].tolist()
     first = [
         ("crop area", f"{width * height / photo_pixels:.0%}"),
-        ("mirrored", "yes" if parameters.flip[row, view] else "–"),
+        ("turned", _TURNS[int(parameters.orientation[row, view])]),
         ("grey", "yes" if parameters.grey[row, view] else "–"),
         ("blur", f"σ {sigma:.1f} px" if sigma else "–"),
     ]

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -14,44 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard.writer import SummaryWriter
 
-from cp2fast.train.run_folder import RunFolder
-
-
-@dataclass(frozen=True)
-class Metrics:
-    """One row of ``metrics.jsonl``.
-
-    Attributes:
-        step: steps done, from 1.
-        epoch: passes over the images done, with fraction.
-        loss: instance loss + weight * dense loss, of this step.
-        loss_instance: of this step.
-        loss_dense: of this step.
-        accuracy_instance: share of queries whose own key is nearer than every queued one.
-        accuracy_dense: share of images whose most similar pair of cells is foreground twice.
-        similarity_gap: mean cosine of query foreground cells to key foreground cells minus to key
-            background cells.
-        embedding_std: standard deviation of the query vectors over the batch, mean of the channels;
-            1 / sqrt(channels) where they are spread, 0 where all images look alike.
-        queue_fill: share of the queue that holds keys rather than its random start.
-        lr: learning rate of this step.
-        images_per_second: samples over all processes since the last logged step.
-        data_wait: share of that time spent waiting for data.
-    """
-
-    step: int
-    epoch: float
-    loss: float
-    loss_instance: float
-    loss_dense: float
-    accuracy_instance: float
-    accuracy_dense: float
-    similarity_gap: float
-    embedding_std: float
-    queue_fill: float
-    lr: float
-    images_per_second: float
-    data_wait: float
+from cp2fast.run_folder import RunFolder
 
 
 class Row(Protocol):

@@ -1,10 +1,16 @@
-"""The stages of benchmarks/gpu.py: a limit that holds for everything a stage starts."""
+"""benchmarks/gpu.sh: a limit for everything a stage starts, and a rehearsal of each stage."""
 
+import json
 import os
+import subprocess
 import sys
 import time
+from pathlib import Path
+
+import pytest
 
 from benchmarks.gpu import start
+from benchmarks.gpu_stages import STAGES
 
 TALKS_AND_LEAVES_A_CHILD = """
 import subprocess, sys, time
@@ -22,8 +28,19 @@ def exists(process: int) -> bool:
     return True
 
 
+def gpu_sh(*stages: str, out: Path) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"GPU_OUT": str(out), "PYTHON": sys.executable}
+    return subprocess.run(
+        ["benchmarks/gpu.sh", *stages],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 def test_a_stage_at_its_limit_ends_with_its_children_and_keeps_what_it_said() -> None:
-    done, _ = start([sys.executable, "-c", TALKS_AND_LEAVES_A_CHILD], limit=5)
+    done = start([sys.executable, "-c", TALKS_AND_LEAVES_A_CHILD], limit=5)
     assert done.returncode == 124
     assert done.stdout.startswith("the child is ")
     assert "not done after 5 s" in done.stderr
@@ -35,5 +52,22 @@ def test_a_stage_at_its_limit_ends_with_its_children_and_keeps_what_it_said() ->
 
 
 def test_a_stage_gives_its_output_and_exit_code() -> None:
-    done, _ = start([sys.executable, "-c", "print('seen'); raise SystemExit(3)"], limit=60)
+    done = start([sys.executable, "-c", "print('seen'); raise SystemExit(3)"], limit=60)
     assert (done.returncode, done.stdout) == (3, "seen\n")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_stage_runs_to_its_end_without_a_gpu(stage: str, tmp_path: Path) -> None:
+    done = gpu_sh(stage, out=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    kept = json.loads((tmp_path / f"{stage}.json").read_text("utf-8"))
+    assert (kept["name"], kept["status"]) == (stage, "done")
+
+
+def test_a_stage_that_does_not_exist_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    out = tmp_path / "results"
+    done = gpu_sh("op", "opp", out=out)
+    assert done.returncode == 2
+    assert "no stage is called opp" in done.stderr.splitlines()[-1]
+    assert not out.exists()

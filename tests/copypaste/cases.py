@@ -1,6 +1,6 @@
 """What every backend of copy-paste is tested on."""
 
-from dataclasses import fields
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -8,11 +8,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from cp2fast.batch import RaggedBatch
+from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
 from cp2fast.copypaste.parameters import Parameters
 from cp2fast.copypaste.reference import copy_paste_reference
-
-DEVIATION = 0.224
-"""Of a normalised channel, the least: an error over this is one in units of the pixel range."""
+from cp2fast.copypaste.views import pack
 
 Composed = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -28,16 +27,25 @@ def photo(height: int, width: int, seed: int = 0) -> Tensor:
     return torch.from_numpy(np.tile(pixels, times)[:height, :width].copy())
 
 
-def arguments(batch: RaggedBatch, parameters: Parameters) -> list[Tensor]:
-    images = [batch.pixels, batch.offset, batch.height, batch.width]
-    return images + [getattr(parameters, field.name) for field in fields(parameters)]
+def take(parameters: Parameters, samples: list[int] | slice) -> Parameters:
+    """The parameters of some samples."""
+    return Parameters(*(tensor[samples] for tensor in vars(parameters).values()))
 
 
-def assert_agrees(ours: Composed, batch: RaggedBatch, parameters: Parameters, size: int) -> None:
+def assert_agrees(
+    ours: Composed,
+    batch: RaggedBatch,
+    parameters: Parameters,
+    size: int,
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
+) -> None:
     """As the reference, with a hundredth of the error that backends are allowed."""
-    expected = copy_paste_reference(*arguments(batch, parameters), size, torch.float32)
+    views = pack(batch, parameters)
+    expected = copy_paste_reference(batch.pixels, views, size, torch.float32, mean, std)
+    deviation = torch.tensor(std)[:, None, None]  # in units of the pixel range
     for mine, theirs in zip(ours[:2], expected[:2], strict=True):
-        error = (mine.cpu() - theirs).abs() * DEVIATION
+        error = (mine.cpu() - theirs).abs() * deviation
         assert error.max() <= 0.04 / 255
         assert error.mean() <= 0.01 / 255
     assert torch.equal(ours[2].cpu(), expected[2])
@@ -74,11 +82,12 @@ def cases(
     factors = st.tuples(*[st.sampled_from([0.0, 0.6, 1.0, 1.4, 3.0])] * 3, st.floats(-2, 2))
     four = {"min_size": 4, "max_size": 4}
     flags = st.lists(st.booleans(), **four)
+    orientations = st.lists(st.integers(0, 7), **four)
     sigma = st.one_of(st.just(0.0), st.floats(0.05, 2))
     parameters = Parameters(
         source=torch.tensor([source], dtype=torch.int32),
         box=torch.tensor([[draw_(rectangle_in(*shapes[i])) for i in source]], dtype=torch.int32),
-        flip=torch.tensor([draw_(flags)]),
+        orientation=torch.tensor([draw_(orientations)], dtype=torch.uint8),
         jitter=torch.tensor([draw_(flags)]),
         factor=torch.tensor([draw_(st.lists(factors, **four))], dtype=torch.float32),
         order=torch.tensor(

@@ -1,15 +1,10 @@
 """Which backends work here, and what is said of those that do not."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
 from cp2fast.copypaste.backends import available_backends, implementation
-from cp2fast.copypaste.cpu import copy_paste_cpu
+from cp2fast.copypaste.cpu.launch import copy_paste_cpu
 from cp2fast.copypaste.reference import copy_paste_reference
 
 CPU = torch.device("cpu")
@@ -25,31 +20,12 @@ def test_every_backend_is_listed_with_what_it_lacks() -> None:
     assert set(available) == {"reference", "cpu", "cuda"}
     assert available["cpu"] is None
     assert available["reference"] is None
-    assert (available["cuda"] is None) == torch.cuda.is_available()
+    assert torch.cuda.is_available() or "nvidia-smi" in str(available["cuda"])
 
 
 def test_a_backend_for_another_device_is_refused() -> None:
     with pytest.raises(ValueError, match="backend 'cuda' takes tensors on cuda, not on cpu"):
         implementation("cuda", CPU)
-
-
-def test_a_gpu_without_a_compiler_falls_back_to_the_reference_with_one_warning() -> None:
-    here = Path(__file__).parent
-    done = subprocess.run(
-        [sys.executable, here / "cuda_without_nvvm.py"],
-        env={**os.environ, "PYTHONPATH": str(here.parents[1])},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    problem = "numba-cuda finds no libNVVM: pip install 'numba-cuda[cu13]'"
-    assert done.stdout.splitlines() == [
-        "copy_paste_reference",
-        "copy_paste_reference",
-        problem,
-        f"copy-paste runs its slow reference: {problem}",
-    ]
 
 
 @pytest.mark.gpu

@@ -14,7 +14,7 @@ from torchvision.transforms import RandomErasing, RandomResizedCrop
 from cp2fast.batch import RaggedBatch
 from cp2fast.copypaste.draw import draw
 from cp2fast.copypaste.op import Backend, copy_paste
-from cp2fast.copypaste.parameters import BRIGHTNESS, CONTRAST, HUE, SATURATION
+from cp2fast.copypaste.parameters import BRIGHTNESS, CONTRAST, HUE, MIRROR, SATURATION
 
 HERE = Path(__file__).parent
 SIZE = 224
@@ -63,7 +63,7 @@ def test_the_order_of_the_batch_changes_nothing(index, random):
 def test_the_rest_of_the_batch_changes_only_the_background():
     alone = draw(0, 0, batch_of([(300, 400)] * 3, [7, 8, 9]), SIZE, "batch")
     among = draw(0, 0, batch_of([(300, 400)] * 50, [*range(50, 97), 7, 8, 9]), SIZE, "batch")
-    names = {"box", "flip", "jitter", "factor", "order", "grey", "sigma", "paste"}
+    names = {"box", "orientation", "jitter", "factor", "order", "grey", "sigma", "paste"}
     for sample in range(3):
         assert fields(alone, sample, names) == fields(among, 47 + sample, names)
 
@@ -93,7 +93,11 @@ def test_the_four_views_are_drawn_independently():
     columns = [
         *(p.box[:, v, i] for v in range(4) for i in range(4)),
         *(p.factor[:, v, i] for v in range(4) for i in range(4)),
-        *(getattr(p, name)[:, v] for name in ("flip", "jitter", "grey", "sigma") for v in range(4)),
+        *(
+            getattr(p, name)[:, v]
+            for name in ("orientation", "jitter", "grey", "sigma")
+            for v in range(4)
+        ),
         *(p.paste[:, v, i] for v in range(2) for i in range(4)),
     ]
     correlation = np.corrcoef(torch.stack([c.double() for c in columns]).numpy())
@@ -246,7 +250,8 @@ def test_blur_has_a_uniform_sigma_in_half_of_the_views():
 
 def test_flip_jitter_and_grey_come_at_their_rates():
     p = draw(0, 0, same_size(5000), SIZE, "batch")
-    assert_rate(p.flip, 0.5)
+    assert_rate(p.orientation == MIRROR, 0.5)
+    assert p.orientation.max() == MIRROR
     assert_rate(p.jitter, 0.8)
     assert_rate(p.grey, 0.2)
 
@@ -316,7 +321,11 @@ def test_colour_factors_match_the_original(drawn, original):
 
 @pytest.mark.parametrize(("views", "name"), [(FOREGROUND, "fg"), (BACKGROUND, "bg")])
 def test_rates_match_the_original(drawn, original, views, name):
-    happened = {**drawn[0], "blur": drawn[0]["sigma"] > 0}
+    happened = {
+        **drawn[0],
+        "flip": drawn[0]["orientation"] == MIRROR,
+        "blur": drawn[0]["sigma"] > 0,
+    }
     for operation in ("flip", "jitter", "grey", "blur"):
         expected = original["rate"][operation][name]
         assert_rate(happened[operation][:, views], expected, original["rate"]["n"])
@@ -328,7 +337,7 @@ def test_without_a_background_the_foreground_fills_the_image() -> None:
     assert alone.paste.tolist() == [[[0, 0, 32, 32]] * 2] * 2
     trio = RaggedBatch.pack([torch.zeros(40, 60, 3, dtype=torch.uint8)] * 3, [4, 9, 2])
     pasted = draw(0, 1, trio, 32, "batch")
-    for name in ("box", "flip", "factor", "sigma"):  # The views are those of copy-paste.
+    for name in ("box", "orientation", "factor", "sigma"):  # The views are those of copy-paste.
         both = getattr(alone, name)[:, :2], getattr(pasted, name)[:2, :2]
         assert torch.equal(*both)
 

@@ -5,9 +5,11 @@ import torch
 from torch.nn.functional import interpolate
 
 from cp2fast.batch import RaggedBatch
+from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
 from cp2fast.copypaste.draw import draw
 from cp2fast.copypaste.op import copy_paste
 from cp2fast.copypaste.reference import copy_paste_reference
+from cp2fast.copypaste.views import pack
 
 SIZE = 32
 SIZES = [(40, 50), (64, 30), (33, 33), (90, 70)]
@@ -30,8 +32,8 @@ def parameters(batch):
 
 
 def arguments(batch, parameters, backend="reference", dtype=torch.float32):
-    images = batch.pixels, batch.offset, batch.height, batch.width
-    return *images, *vars(parameters).values(), SIZE, dtype, backend
+    views = pack(batch, parameters).to(batch.pixels.device)
+    return batch.pixels, views, SIZE, dtype, list(IMAGENET_MEAN), list(IMAGENET_STD), backend
 
 
 @pytest.mark.parametrize("backend", ["auto", "reference", "cpu"])
@@ -134,7 +136,7 @@ def test_torch_accepts_the_op_on_a_gpu(batch, parameters, dtype):
     device = torch.device("cuda")
     torch.library.opcheck(
         torch.ops.cp2fast.copy_paste.default,
-        arguments(batch.to(device), parameters.to(device), "cuda", dtype),
+        arguments(batch.to(device), parameters, "cuda", dtype),
     )
 
 

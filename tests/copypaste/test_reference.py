@@ -11,16 +11,20 @@ from torch.nn.functional import conv2d, interpolate, pad
 from torchvision.transforms import functional as tv
 
 from cp2fast.batch import RaggedBatch
+from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
 from cp2fast.copypaste.draw import draw
-from cp2fast.copypaste.parameters import BRIGHTNESS, CONTRAST, HUE, SATURATION
+from cp2fast.copypaste.parameters import BRIGHTNESS, CONTRAST, HUE, MIRROR, SATURATION
 from cp2fast.copypaste.reference import (
     adjust,
     blur,
     copy_paste_reference,
-    crop_and_resize,
+    make_view,
     normalise,
+    orient,
+    resize,
     to_grey,
 )
+from cp2fast.copypaste.views import View, pack
 
 SIZE = 48
 SIZES = [(80, 100), (120, 61), (47, 47), (150, 33), (30, 20), (90, 90)]
@@ -49,8 +53,8 @@ def image():
 
 
 def compose(batch, parameters, size=SIZE, dtype=torch.float32):
-    images = batch.pixels, batch.offset, batch.height, batch.width
-    return copy_paste_reference(*images, *vars(parameters).values(), size, dtype)
+    views = pack(batch, parameters)
+    return copy_paste_reference(batch.pixels, views, size, dtype, IMAGENET_MEAN, IMAGENET_STD)
 
 
 # The steps, one by one
@@ -64,7 +68,8 @@ def test_resize_is_pillows_but_for_its_rounding(box):
     top, left, height, width = box
     crop = Image.fromarray(source.numpy()).crop((left, top, left + width, top + height))
     expected = np.asarray(crop.resize((SIZE, SIZE), Image.Resampling.BILINEAR)) / 255
-    resized = crop_and_resize(source, list(box), SIZE).permute(1, 2, 0).numpy()
+    cut = source[top : top + height, left : left + width]
+    resized = resize(cut, SIZE).permute(1, 2, 0).numpy()
     # Pillow rounds to 8 bits after each of its two passes.
     assert np.abs(resized - expected).max() < 1.01 / 255
     assert abs((resized - expected).mean()) < 0.05 / 255
@@ -82,16 +87,48 @@ def test_resize_is_a_normalised_triangle_filter_inside_the_crop(length, taps_of)
         weight = np.array([1 - abs((i - centre + 0.5) / support) for i in range(first, end)])
         weight = weight.clip(0) / weight.clip(0).sum()
         expected[o] = weight @ (crop[0, first:end].double().numpy() / 255)
-    resized = crop_and_resize(crop, [0, 0, 1, length], taps_of)[:, 0].T
+    resized = resize(crop, taps_of)[:, 0].T
     np.testing.assert_allclose(resized.numpy(), expected, atol=1e-6)
 
 
 def test_resize_sees_nothing_outside_the_crop():
     source = torch.full((40, 40, 3), 255, dtype=torch.uint8)
     source[10:30, 5:20] = 51
-    assert crop_and_resize(source, [10, 5, 20, 15], SIZE).unique().tolist() == [
-        pytest.approx(0.2, abs=1e-6)
-    ]
+    view = View(
+        start=(10 * 40 + 5) * 3,
+        pitch=40 * 3,
+        height=20,
+        width=15,
+        orientation=0,
+        jitter=False,
+        grey=False,
+        order=(0, 1, 2, 3),
+        factor=(1, 1, 1, 0),
+        sigma=0,
+        paste=(0, 0, 1, 1),
+    )
+    seen = make_view(source.flatten(), view, SIZE).unique().tolist()
+    assert seen == [pytest.approx(0.2, abs=1e-6)]
+
+
+LAID = [
+    lambda image: image,
+    lambda image: image.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+    lambda image: image.transpose(Image.Transpose.FLIP_TOP_BOTTOM),
+    lambda image: image.transpose(Image.Transpose.ROTATE_180),
+    lambda image: image.transpose(Image.Transpose.TRANSPOSE),
+    lambda image: image.transpose(Image.Transpose.ROTATE_270),
+    lambda image: image.transpose(Image.Transpose.ROTATE_90),
+    lambda image: image.transpose(Image.Transpose.TRANSVERSE),
+]
+
+
+@pytest.mark.parametrize("orientation", range(8))
+def test_orientations_are_pillows_eight_ways_to_lay_a_square(orientation):
+    pixels = scene(SIZE, SIZE, seed=2)
+    expected = np.asarray(LAID[orientation](Image.fromarray(pixels.numpy())))
+    laid = orient(pixels.permute(2, 0, 1), orientation).permute(1, 2, 0)
+    np.testing.assert_array_equal(laid, expected)
 
 
 @pytest.mark.parametrize("factor", [0.6, 0.93, 1.0, 1.4])
@@ -186,7 +223,7 @@ def pillow_view(batch, p, sample, view):
     """The view as the original makes it: torchvision on 8-bit Pillow images."""
     image = Image.fromarray(batch.image(int(p.source[sample, view])).numpy())
     image = tv.resized_crop(image, *p.box[sample, view].tolist(), (SIZE, SIZE))
-    if p.flip[sample, view]:
+    if p.orientation[sample, view] == MIRROR:
         image = tv.hflip(image)
     if p.jitter[sample, view]:
         operations = tv.adjust_brightness, tv.adjust_contrast, tv.adjust_saturation, tv.adjust_hue
@@ -240,11 +277,11 @@ def test_a_view_appears_in_place(batch):
         assert torch.equal(out[outside], under[outside])
 
 
-def test_flip_mirrors_each_view(batch):
+def test_mirror_mirrors_each_view(batch):
     p = draw(0, 0, batch, SIZE, "batch")
     p.paste[:, :, 1] = SIZE - p.paste[:, :, 1] - p.paste[:, :, 3]
     mirrored = draw(0, 0, batch, SIZE, "batch")
-    mirrored.flip.logical_not_()
+    mirrored.orientation.bitwise_xor_(MIRROR)
     for image, mirror in zip(compose(batch, p), compose(batch, mirrored), strict=True):
         torch.testing.assert_close(image, mirror.flip(-1), atol=2e-5, rtol=0)
 
@@ -260,5 +297,5 @@ def test_half_precision_rounds_the_result_alone(batch, dtype):
 def test_the_gpu_composes_the_same(batch):
     p = draw(0, 0, batch, SIZE, "batch")
     cuda = torch.device("cuda")
-    for there, here in zip(compose(batch.to(cuda), p.to(cuda)), compose(batch, p), strict=True):
+    for there, here in zip(compose(batch.to(cuda), p), compose(batch, p), strict=True):
         torch.testing.assert_close(there.cpu(), here, atol=2e-4, rtol=0)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from cp2fast.batch import RaggedBatch
+from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
 from cp2fast.copypaste.draw import draw
 from cp2fast.copypaste.validate import validate
 
@@ -23,8 +24,15 @@ def parameters(batch):
     return draw(0, 0, batch, SIZE, "batch")
 
 
-def check(batch, parameters, size=SIZE, dtype=torch.float32):
-    validate(batch, parameters, size, dtype)
+def check(
+    batch,
+    parameters,
+    size=SIZE,
+    dtype=torch.float32,
+    mean=IMAGENET_MEAN,
+    std=IMAGENET_STD,
+):
+    validate(batch, parameters, size, dtype, mean, std)
 
 
 def with_value(holder, name, place, value):
@@ -58,6 +66,7 @@ def test_the_limits_themselves_are_right(batch, parameters):
         ("box", (2, 0), [0, 0, 5, 0], "box of sample 2"),
         ("box", (2, 0), [0, 0, -5, 5], "box of sample 2"),
         ("box", (2, 0), [2**31 - 1, 0, 2**31 - 1, 5], "box of sample 2"),
+        ("orientation", (1, 3), 8, "orientation of sample 1 must be from 0 to 7"),
         ("factor", (1, 1, 3), float("nan"), "factor of sample 1 must be finite"),
         ("factor", (2, 0, 0), float("inf"), "factor of sample 2 must be finite"),
         ("order", (1, 0), [0, 1, 1, 3], "order of sample 1 must be a permutation"),
@@ -96,7 +105,7 @@ def test_cut_pixels_are_refused(batch, parameters):
 
 
 @pytest.mark.parametrize(
-    "name", ["source", "box", "flip", "jitter", "factor", "order", "grey", "sigma", "paste"]
+    "name", ["source", "box", "orientation", "jitter", "factor", "order", "grey", "sigma", "paste"]
 )
 def test_wrong_types_shapes_and_devices_of_parameters_are_named(batch, parameters, name):
     tensor = getattr(parameters, name)
@@ -104,11 +113,11 @@ def test_wrong_types_shapes_and_devices_of_parameters_are_named(batch, parameter
         check(batch, replace(parameters, **{name: tensor.double()}))
     with pytest.raises(ValueError, match=f"{name} must have shape"):
         check(batch, replace(parameters, **{name: tensor[:, :1]}))
+    with pytest.raises(ValueError, match=f"{name} must be on the CPU"):
+        check(batch, replace(parameters, **{name: tensor.to("meta")}))
     if name != "source":
         with pytest.raises(ValueError, match=f"{name} must have shape"):
             check(batch, replace(parameters, **{name: tensor[:2]}))
-        with pytest.raises(ValueError, match=f"{name} must be on cpu"):
-            check(batch, replace(parameters, **{name: tensor.to("meta")}))
 
 
 @pytest.mark.parametrize("name", ["pixels", "offset", "height", "width"])
@@ -118,8 +127,25 @@ def test_wrong_types_shapes_and_devices_of_images_are_named(batch, parameters, n
         check(replace(batch, **{name: tensor.double()}), parameters)
     with pytest.raises(ValueError, match=f"{name} must have shape"):
         check(replace(batch, **{name: tensor[None]}), parameters)
-    with pytest.raises(ValueError, match="must be on"):
+    if name == "pixels":  # wherever they are, for only their number is looked at
+        check(replace(batch, pixels=tensor.to("meta")), parameters)
+        return
+    with pytest.raises(ValueError, match=f"{name} must be on the CPU"):
         check(replace(batch, **{name: tensor.to("meta")}), parameters)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("mean", (0.5, 0.5), "mean must be three finite numbers"),
+        ("mean", (0.5, 0.5, float("nan")), "mean must be three finite numbers"),
+        ("std", (0.5, 0.5, float("inf")), "std must be three finite numbers"),
+        ("std", (0.5, 0.0, 0.5), "std must be positive"),
+    ],
+)
+def test_wrong_normalisations_are_named(batch, parameters, name, values, message):
+    with pytest.raises(ValueError, match=message):
+        check(batch, parameters, **{name: values})
 
 
 def test_parameters_of_no_sample_are_refused(batch, parameters):

@@ -5,8 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cp2fast.config import FinetuneSettings
-from cp2fast.copypaste.reference import IMAGENET_MEAN, IMAGENET_STD
+from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD, FinetuneSettings
 from cp2fast.finetune.augment import (
     MAX_SHARE,
     Crop,

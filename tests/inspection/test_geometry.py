@@ -7,7 +7,7 @@ import torch
 from cp2fast.batch import RaggedBatch
 from cp2fast.copypaste.draw import draw
 from cp2fast.copypaste.op import copy_paste
-from cp2fast.copypaste.parameters import Parameters
+from cp2fast.copypaste.parameters import MIRROR, Parameters
 from cp2fast.inspection.geometry import Point, View, in_key
 
 SIZE = 64
@@ -46,6 +46,7 @@ def test_what_the_query_shows_at_a_place_the_key_shows_at_its_match(epoch: int) 
     photo = with_a_dot(200, 150)
     batch = RaggedBatch.pack([photo] * 3, range(3))
     parameters = plain(draw(0, epoch, batch, SIZE, "batch"))
+    parameters.orientation[:] = torch.randint(8, (3, 4))
     composed = copy_paste(batch, parameters, SIZE)
     for sample in range(3):
         query, key = centre_of_light(composed.query[sample]), centre_of_light(composed.key[sample])
@@ -57,18 +58,18 @@ def test_what_the_query_shows_at_a_place_the_key_shows_at_its_match(epoch: int) 
 
 
 def test_a_place_outside_the_crop_is_nowhere_in_the_view() -> None:
-    view = View(top=10, left=20, height=50, width=40, mirrored=False, size=SIZE)
+    view = View(top=10, left=20, height=50, width=40, orientation=0, size=SIZE)
     assert view.from_photo(Point(19.9, 30)) is None
     assert view.from_photo(Point(40, 60.1)) is None
     assert view.from_photo(Point(20, 10)) == Point(0, 0)
 
 
-@pytest.mark.parametrize("mirrored", [False, True])
-def test_to_the_photo_and_back_is_where_it_began(mirrored: bool) -> None:
-    view = View(top=10, left=20, height=50, width=40, mirrored=mirrored, size=SIZE)
+@pytest.mark.parametrize("orientation", range(8))
+def test_to_the_photo_and_back_is_where_it_began(orientation: int) -> None:
+    view = View(top=10, left=20, height=50, width=40, orientation=orientation, size=SIZE)
     assert view.from_photo(view.to_photo(Point(13.5, 40.5))) == pytest.approx((13.5, 40.5))
 
 
 def test_a_mirrored_view_shows_the_left_of_its_crop_on_the_right() -> None:
-    view = View(top=0, left=20, height=50, width=40, mirrored=True, size=SIZE)
+    view = View(top=0, left=20, height=50, width=40, orientation=MIRROR, size=SIZE)
     assert view.to_photo(Point(SIZE, 0)) == Point(20, 0)

@@ -12,7 +12,7 @@ from cp2fast.data.order import plan
 from cp2fast.data.source import choose_source, open_source
 from cp2fast.errors import UserError
 from cp2fast.inspection.pairs import displayable, first_pairs
-from cp2fast.train.batches import compose
+from cp2fast.pretrain.batches import compose
 
 CPU = torch.device("cpu")
 

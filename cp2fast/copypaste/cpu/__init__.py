@@ -1,0 +1,1 @@
+"""The op on the CPU, in numba."""

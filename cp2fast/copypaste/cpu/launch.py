@@ -1,0 +1,105 @@
+"""Copy-paste on the CPU: one thread a core, each with a numba kernel that releases the GIL.
+
+The threads are Python's, not numba's, whose default threading layer ends the process when two
+threads enter it at once. Every composed image is made by one thread from its own parameters
+alone, so its bits depend neither on the number of threads nor on the rest of the batch.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cp2fast.buffers import Buffers
+from cp2fast.copypaste.cpu.kernel import Inputs, Workspace, compose
+from cp2fast.copypaste.views import HEIGHT, KINDS, SIGMA, WIDTH
+
+_CHUNKS_PER_THREAD = 8
+_own = threading.local()
+_images, _masks = Buffers(keep=4), Buffers(keep=4)
+"""Outputs of two calls, of which one is still being read while the next one is made."""
+
+
+def copy_paste_cpu(
+    pixels: Tensor,
+    views: Tensor,
+    size: int,
+    dtype: torch.dtype,
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Compose every sample's query and key, on ``torch.get_num_threads()`` threads.
+
+    Args:
+        pixels: uint8 ``[N]``, on the CPU.
+        views: int32 ``[B, V, 16]``, the table of ``views.py``: contiguous, on the CPU, and valid,
+            for nothing is checked here.
+        size: side S of the output.
+        dtype: of the composed images: float32, bfloat16 or float16.
+        mean: of each channel.
+        std: of each channel.
+
+    Returns:
+        query and key ``[B, 3, S, S]`` channels-last, query mask and key mask bool ``[B, S, S]``.
+    """
+    samples = len(views)
+    shape = samples, size, size
+    images_BSSX = [_empty((*shape, 3), dtype, _images) for _ in range(2)]
+    masks = [_empty(shape, torch.bool, _masks) for _ in range(2)]
+    targets = [
+        (image.view(torch.uint8).flatten(1).numpy(), mask.numpy())
+        for image, mask in zip(images_BSSX, masks, strict=True)
+    ]
+    words = views.numpy()
+    inputs = Inputs(
+        pixels.numpy(),
+        words,
+        words.view(np.float32),
+        np.asarray(mean, np.float32),
+        np.asarray(std, np.float32),
+    )
+    crop = int(words[..., HEIGHT : WIDTH + 1].max(initial=1))
+    radius = math.ceil(3 * float(inputs.numbers[..., SIGMA].max(initial=0)))
+    threads = torch.get_num_threads()
+    step = max(1, 2 * samples // (threads * _CHUNKS_PER_THREAD))
+    chunks = iter([(pair, first) for pair in range(2) for first in range(0, samples, step)])
+
+    def work() -> None:
+        workspace = _workspace(size, crop, radius)
+        for pair, first in chunks:
+            last = min(first + step, samples)
+            compose(inputs, pair, first, last, KINDS[dtype], *targets[pair], workspace)
+
+    pool = _pool(os.getpid(), threads)
+    for worker in [pool.submit(work) for _ in range(threads)]:
+        worker.result()
+    query, key = (image.permute(0, 3, 1, 2) for image in images_BSSX)
+    return query, key, masks[0], masks[1]
+
+
+def _empty(shape: tuple[int, ...], dtype: torch.dtype, buffers: Buffers) -> Tensor:
+    return buffers.take(math.prod(shape) * dtype.itemsize).view(dtype).view(shape)
+
+
+@functools.cache
+def _pool(process: int, threads: int) -> ThreadPoolExecutor:
+    """The threads, kept between calls; a forked process makes its own."""
+    return ThreadPoolExecutor(threads, thread_name_prefix="cp2fast-copy-paste")
+
+
+def _workspace(size: int, crop: int, radius: int) -> Workspace:
+    """This thread's scratch, made anew only when a larger one, or another size, is needed."""
+    fits: tuple[int, int, int] = getattr(_own, "fits", (0, 0, 0))
+    if fits[0] != size or fits[1] < crop or fits[2] < radius:
+        _own.fits = size, max(crop, fits[1]), max(radius, fits[2])
+        _own.workspace = Workspace.allocate(*_own.fits)
+    workspace: Workspace = _own.workspace
+    return workspace

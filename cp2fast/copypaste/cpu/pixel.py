@@ -1,0 +1,93 @@
+"""The maths of one pixel, in float32.
+
+Plain functions, for tests to call; the kernel compiles them, so none calls another and every
+constant is a float32 (a Python number would make the compiled arithmetic double). Colours are in
+[0, 1].
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+_ZERO, _HALF, _ONE, _TWO, _FOUR, _SIX = (np.float32(x) for x in (0, 0.5, 1, 2, 4, 6))
+_LUMA_RED, _LUMA_GREEN, _LUMA_BLUE = (np.float32(x) for x in (0.299, 0.587, 0.114))
+_LEAST_CHROMA = np.float32(1e-12)
+_FLOAT16_STEPS = np.float32(2**24)  # the smallest float16 is one over this
+_WHOLE = np.float32(2**23)
+
+
+def triangle(distance: np.float32) -> np.float32:
+    """Weight of the bilinear filter at a distance in units of its support."""
+    return max(_ZERO, _ONE - abs(distance))
+
+
+def gaussian(distance: np.float32, sigma: np.float32) -> np.float32:
+    """Weight of the Gaussian at a distance in pixels, 1 at its centre."""
+    return np.float32(math.exp(-_HALF * (distance / sigma) * (distance / sigma)))
+
+
+def luma(red: np.float32, green: np.float32, blue: np.float32) -> np.float32:
+    """Grey value, ITU-R BT.601."""
+    return _LUMA_RED * red + _LUMA_GREEN * green + _LUMA_BLUE * blue
+
+
+def blend(base: np.float32, value: np.float32, factor: np.float32) -> np.float32:
+    """``value`` moved away from (factor > 1) or towards (factor < 1) ``base``, clipped to [0, 1].
+
+    The base of brightness is black, of contrast the image's mean luma, of saturation the pixel's
+    own luma (Pillow's ImageEnhance, torchvision's ColorJitter).
+    """
+    return min(max(base + factor * (value - base), _ZERO), _ONE)
+
+
+def wrap_turns(turns: np.float32) -> np.float32:
+    """The same angle within half a turn of 0."""
+    return turns - np.float32(math.floor(turns + _HALF))
+
+
+def shift_hue(
+    red: np.float32, green: np.float32, blue: np.float32, turns: np.float32
+) -> tuple[np.float32, np.float32, np.float32]:
+    """Turn the hue of HSV; saturation and value stay. ``turns`` is in [-1/2, 1/2].
+
+    Hue is measured in sixths of a turn, red at 0, green at 2, blue at 4. A channel is at its
+    highest within 1 of its own hue, at its lowest beyond 2, and linear in between.
+    """
+    value = max(max(red, green), blue)
+    chroma = value - min(min(red, green), blue)
+    scale = _ONE / max(chroma, _LEAST_CHROMA)
+    hue = (green - blue) * scale
+    hue = _TWO + (blue - red) * scale if green == value else hue
+    hue = _FOUR + (red - green) * scale if blue == value else hue
+    hue += _SIX * turns
+    # From here hue is in [-4, 8]; distances beyond half a turn are shorter the other way round.
+    from_red, from_green, from_blue = abs(hue), abs(hue - _TWO), abs(hue - _FOUR)
+    from_red = min(from_red, abs(_SIX - from_red))
+    from_green = min(from_green, abs(_SIX - from_green))
+    from_blue = min(from_blue, abs(_SIX - from_blue))
+    return (
+        value - chroma * min(max(from_red - _ONE, _ZERO), _ONE),
+        value - chroma * min(max(from_green - _ONE, _ZERO), _ONE),
+        value - chroma * min(max(from_blue - _ONE, _ZERO), _ONE),
+    )
+
+
+def normalise(value: np.float32, mean: np.float32, std: np.float32) -> np.float32:
+    """Zero mean and unit deviation."""
+    return (value - mean) * (_ONE / std)
+
+
+def bfloat16_bits(bits: int) -> int:
+    """The bits of a float32 rounded to bfloat16, ties to even."""
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16) & 0xFFFF
+
+
+def float16_bits(value: np.float32, bits: int) -> int:
+    """A float32 below 65,504 rounded to float16, ties to even; ``bits`` are its own."""
+    magnitude = bits & 0x7FFFFFFF
+    normal = (magnitude - (112 << 23) + 0xFFF + ((magnitude >> 13) & 1)) >> 13
+    # Adding and taking away 2^23 leaves a float32 rounded to a whole number, ties to even.
+    subnormal = int((abs(value) * _FLOAT16_STEPS + _WHOLE) - _WHOLE)
+    return ((bits >> 16) & 0x8000) | (normal if magnitude >= 113 << 23 else subnormal)

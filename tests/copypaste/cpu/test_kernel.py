@@ -1,0 +1,36 @@
+"""The kernel writes the samples it is asked for and no byte beside them."""
+
+import numpy as np
+import torch
+
+from cp2fast.batch import RaggedBatch
+from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
+from cp2fast.copypaste.cpu.kernel import Inputs, Workspace, compose
+from cp2fast.copypaste.cpu.launch import copy_paste_cpu
+from cp2fast.copypaste.draw import draw
+from cp2fast.copypaste.views import FLOAT32, pack
+
+CANARY = 0xA5
+
+
+def test_only_the_samples_asked_for_are_written() -> None:
+    size = 21
+    random = np.random.default_rng(0)
+    sides = [(40, 50), (30, 33), (25, 70)]
+    images = [torch.from_numpy(random.integers(0, 256, (*s, 3), dtype=np.uint8)) for s in sides]
+    batch = RaggedBatch.pack(images, range(3))
+    parameters = draw(0, 0, batch, size, "batch")
+    views = pack(batch, parameters)
+    expected = copy_paste_cpu(batch.pixels, views, size, torch.float32, IMAGENET_MEAN, IMAGENET_STD)
+    words = views.numpy()
+    normalisation = np.float32([IMAGENET_MEAN, IMAGENET_STD])
+    inputs = Inputs(batch.pixels.numpy(), words, words.view(np.float32), *normalisation)
+    out = np.full((3, size * size * 3 * 4), CANARY, np.uint8)
+    mask = np.full((3, size, size), CANARY, np.uint8)
+    workspace = Workspace.allocate(size, 70, 6)
+    compose(inputs, 1, 1, 2, FLOAT32, out, mask.view(np.bool_), workspace)
+    key = torch.from_numpy(out[1].view(np.float32).reshape(size, size, 3)).permute(2, 0, 1)
+    assert torch.equal(key, expected[1][1])
+    np.testing.assert_array_equal(mask[1], expected[3][1])
+    assert (out[[0, 2]] == CANARY).all()
+    assert (mask[[0, 2]] == CANARY).all()
