@@ -59,7 +59,7 @@ class DataSettings(Section):
     scenes: int = Field(
         0, ge=0, description="with no data.root: generate this many scenes in ./demo-data"
     )
-    source: Literal["auto", "dali", "ffcv", "torch"] = Field(
+    source: Literal["auto", "turbo", "dali", "ffcv", "torch"] = Field(
         "auto", description="decoder and loader; auto takes the fastest that works here"
     )
     decode: Literal["auto", "cpu", "gpu"] = Field(
@@ -75,9 +75,17 @@ class DataSettings(Section):
         description="of an epoch; quasi_random reads close to what it read before, for slow disks",
     )
     batch_size: PositiveInt = Field(256, description="samples a forward pass and process")
-    workers: int = Field(2, ge=0, description="decoding threads (dali, ffcv) or processes (torch)")
+    workers: int | None = Field(
+        None,
+        ge=0,
+        description="decoding threads, or processes (torch); none is all cores, which the "
+        "processes of a run on one machine share",
+    )
     max_pixels: PositiveInt = Field(
         100_000_000, description="an image of more pixels is refused as a bad file"
+    )
+    max_side: PositiveInt | None = Field(
+        None, description="longer images are shrunk to so many pixels when they are decoded"
     )
     max_bad_fraction: float = Field(
         0.01,
@@ -290,7 +298,11 @@ class LabelledDataSettings(Section):
         "refuse", description="what becomes of labels beyond the classes; 255 is always ignored"
     )
     batch_size: PositiveInt = Field(16, description="crops a step and process")
-    workers: PositiveInt = Field(4, description="threads that decode ahead")
+    workers: PositiveInt | None = Field(
+        None,
+        description="threads that decode ahead; none is all cores, which the processes of a run on "
+        "one machine share",
+    )
     max_pixels: PositiveInt = Field(
         100_000_000, description="an image of more pixels is refused as a bad file"
     )

@@ -23,7 +23,7 @@ def refusal(kind: type[Section], override: str) -> str:
 def test_a_setting_is_described_with_its_bounds_and_a_default_as_it_is_typed() -> None:
     pretrain, finetune = described(PretrainSettings), described(FinetuneSettings)
     assert pretrain["train.steps"] == ("whole number > 0", "none")
-    assert pretrain["data.workers"] == ("whole number >= 0", "2")
+    assert pretrain["data.workers"] == ("whole number >= 0", "none")
     assert pretrain["data.max_bad_fraction"] == ("number, 0 to 1", "0.01")
     assert pretrain["model.momentum"] == ("number >= 0 and < 1", "0.999")
     assert pretrain["data.root"] == ("path", "none")
@@ -51,7 +51,11 @@ def test_a_setting_is_described_with_its_bounds_and_a_default_as_it_is_typed() -
         (PretrainSettings, "model.momentum=1", "model.momentum=1 must be less than 1 ("),
         (FinetuneSettings, "evaluation.stride=2", "evaluation.stride=2 must be at most 1 ("),
         (PretrainSettings, "train.compile=never", "train.compile=never is not auto, on or off ("),
-        (PretrainSettings, "data.source=on", "data.source=true is not auto, dali, ffcv or torch ("),
+        (
+            PretrainSettings,
+            "data.source=on",
+            "data.source=true is not auto, turbo, dali, ffcv or torch (",
+        ),
         (FinetuneSettings, "model.head=foo", "model.head=foo is not aspp or fcn ("),
         (PretrainSettings, "data.root=5", "data.root=5 is not a path ("),
         (PretrainSettings, "model.init=5", "model.init=5 is not text ("),

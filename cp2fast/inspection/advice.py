@@ -127,6 +127,8 @@ def _disk(health: DataHealth) -> Iterator[Check]:
 def _workers(settings: PretrainSettings) -> Iterator[Check]:
     cores = available_cores()
     workers = settings.data.workers
+    if workers is None:
+        return
     if cores >= 2 * max(1, workers):
         yield Check(
             "workers",
