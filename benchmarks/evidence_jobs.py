@@ -103,7 +103,6 @@ def finetune(job: Job, out: Path) -> dict[str, Any]:
 def probe(job: Job, out: Path) -> dict[str, Any]:
     """Probes of a run's network, or of the random weights that a run with that seed starts from."""
     import torch
-    from cp2fast.model.trained import open_trained
 
     from cp2fast import recipes
     from cp2fast.config import LabelledDataSettings, PretrainSettings
