@@ -40,7 +40,6 @@ class Place(str, Enum):
         PretrainSettings,
         defaults={
             "data.batch_size": "32; train 8, on a GPU 256",
-            "data.workers": "the number of cores",
             "data.scenes": "320",
         },
     ),

@@ -20,6 +20,7 @@ from rich.console import Console
 
 from cp2fast.batch import CopyPasteBatch
 from cp2fast.data.order import plan
+from cp2fast.data.prefetch import prefetch
 from cp2fast.data.source import open_source
 from cp2fast.errors import UserError
 from cp2fast.model.cp2 import CP2Output
@@ -35,7 +36,6 @@ from cp2fast.train.finite import BadStep, LossRecord, all_finite
 from cp2fast.train.interrupt import stop_requests
 from cp2fast.train.metrics import Stopwatch, metrics_log
 from cp2fast.train.precision import autocast
-from cp2fast.train.prefetch import prefetch
 from cp2fast.train.schedule import cosine_by_epoch
 from cp2fast.train.watchdog import Doing, Watchdog
 
@@ -170,7 +170,7 @@ def _step_batches(
             pairs = batch.ready_pairs()
         watchdog.note(run.step, Doing.COMPUTING)
         if run.step == 0 and not images and run.ranks.is_main:
-            draw_pairs(pairs, run.folder.preview)
+            draw_pairs(pairs, run.folder.preview, run.settings.augment)
         images += batch.images
         yield pairs
 
