@@ -108,10 +108,6 @@ def probe(job: Job, out: Path) -> dict[str, Any]:
     from cp2fast.config import LabelledDataSettings, PretrainSettings
     from cp2fast.data.voc import open_voc
     from cp2fast.model.cp2 import build_cp2
-<<<<<<< HEAD
-    from cp2fast.weights.trained import open_trained
-=======
->>>>>>> main
     from cp2fast.probe import probe as probes
     from cp2fast.weights.trained import open_trained
 

@@ -394,7 +394,9 @@ class ProbeDataSettings(Section):
         "refuse", description="what becomes of labels beyond the classes; 255 is always ignored"
     )
     short_side: PositiveInt = Field(240, description="of the images, pixels")
-    workers: PositiveInt = Field(2, description="threads that decode ahead")
+    workers: PositiveInt | None = Field(
+        None, description="threads that decode ahead; none is one a core"
+    )
 
 
 class ProbeModelSettings(Section):

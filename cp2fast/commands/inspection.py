@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +14,7 @@ from cp2fast.commands.app import app, settings_help, split_words
 from cp2fast.config import PretrainSettings, ProbeSettings
 
 
-class Place(str, Enum):
+class Place(StrEnum):
     """What ``probe --place`` takes."""
 
     backbone = "backbone"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -105,10 +106,10 @@ def write(found: Embedded, path: Path) -> None:
         if path.suffix == ".npz":
             np.savez_compressed(file, names=np.array(found.names), vectors=found.vectors)
             return
-        import pyarrow
+        import pyarrow as pa
         from pyarrow import parquet
 
-        table = pyarrow.table({"name": found.names, "vector": list(found.vectors)})
+        table = pa.table({"name": found.names, "vector": list(found.vectors)})
         parquet.write_table(table, file)
 
 
@@ -162,13 +163,8 @@ def _check_target(out: Path, picture: Path) -> None:
             raise UserError(f"{path} exists already: remove it, or name another file with --out")
     if not out.absolute().parent.is_dir():
         raise UserError(f"there is no folder {out.parent} for {out.name}: make it first")
-    if out.suffix == ".parquet":
-        try:
-            import pyarrow  # noqa: F401
-        except ImportError as error:
-            raise UserError(
-                f"{out}: Parquet needs pyarrow: pip install pyarrow, or name it FILE.npz"
-            ) from error
+    if out.suffix == ".parquet" and find_spec("pyarrow") is None:
+        raise UserError(f"{out}: Parquet needs pyarrow: pip install pyarrow, or name it FILE.npz")
 
 
 def _check_embeds(trained: Trained, run: str) -> None:

@@ -1,8 +1,8 @@
 """The labelled images of a probe: in VOC layout, or photos and masks in two folders.
 
-    DIR/images/NAME.jpg     or .jpeg, .png, .webp
-    DIR/masks/NAME.png      a palette or grey PNG whose pixel values are the labels
-    DIR/classes.txt         one name a line, label 0 first; without it the labels' numbers
+DIR/images/NAME.jpg     or .jpeg, .png, .webp
+DIR/masks/NAME.png      a palette or grey PNG whose pixel values are the labels
+DIR/classes.txt         one name a line, label 0 first; without it the labels' numbers
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from cp2fast.config import LabelledDataSettings
+from cp2fast.cores import decoding_workers
 from cp2fast.data.voc import IGNORED, Example, VocData, open_voc, read_mask
 from cp2fast.errors import UserError
 from cp2fast.philox import Stream, permutation
@@ -66,7 +67,7 @@ def _open_pairs(settings: LabelledDataSettings, root: Path) -> VocData:
         train_split="images",
         max_pixels=settings.max_pixels,
         unknown=settings.unknown,
-        threads=settings.workers,
+        threads=decoding_workers(settings.workers),
     )
 
 

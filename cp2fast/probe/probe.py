@@ -21,8 +21,8 @@ from cp2fast.finetune.loader import examples_in_batches
 from cp2fast.model.segmenter import Segmenter
 from cp2fast.philox import Stream, permutation
 from cp2fast.probe.classify import Cells, Linear, Neighbours
-from cp2fast.probe.labelled import evenly
 from cp2fast.probe.features import Place, dense_features, prepare, take_statistics
+from cp2fast.probe.labelled import evenly
 
 REFERENCES = 16_384
 """Cells that the nearest neighbours are sought among, at most: drawn from those with labels."""
