@@ -7,7 +7,7 @@ declarations; ``recipes.py`` reads them from files and ``KEY=VALUE``.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal, TypeAlias, get_args
 
 from pydantic import (
     BaseModel,
@@ -23,6 +23,9 @@ from cp2fast.errors import UserError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of the red, green and blue of ImageNet's pixels in [0, 1]."""
+
+
+Logger: TypeAlias = Literal["tensorboard", "wandb", "mlflow"]
 
 
 class Section(BaseModel):
@@ -139,6 +142,11 @@ class TrainSettings(Section):
     momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
     weight_decay: float = Field(1e-4, ge=0, description="of every trained parameter")
     log_every: PositiveInt = Field(10, description="steps between two logged ones")
+    log: tuple[Logger, ...] = Field(
+        ("tensorboard",),
+        description="list of tensorboard, wandb and mlflow: where the logged steps go besides "
+        "metrics.jsonl",
+    )
     checkpoint_minutes: float = Field(
         10.0, gt=0, description="minutes between checkpoints; each epoch also ends with one"
     )
@@ -271,6 +279,11 @@ class FinetuneTrainSettings(Section):
         description="pixels that the loss is averaged over; all counts ignored ones, as the paper",
     )
     log_every: PositiveInt = Field(10, description="steps between two logged ones")
+    log: tuple[Logger, ...] = Field(
+        ("tensorboard",),
+        description="list of tensorboard, wandb and mlflow: where the logged steps go besides "
+        "metrics.jsonl",
+    )
     evaluate_every: PositiveInt = Field(
         4000, description="steps between two evaluations; the run also ends with one"
     )
