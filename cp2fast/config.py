@@ -6,6 +6,7 @@ declarations; ``recipes.py`` reads them from files and ``KEY=VALUE``.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, TypeAlias, get_args
 
@@ -25,6 +26,8 @@ from cp2fast.errors import UserError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of the red, green and blue of ImageNet's pixels in [0, 1]."""
+
+_TOO_LARGE = 1 << 63
 
 
 FALLING = "falling"
@@ -50,6 +53,22 @@ class Section(BaseModel):
         if "on" in get_args(cls.model_fields[str(info.field_name)].annotation):
             return "on" if value else "off"
         raise ValueError("input should not be yes, no, true or false")
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _no_number_beyond_words(cls, value: object) -> object:
+        """What torch and numpy hold whole numbers in has 64 bits."""
+        if isinstance(value, int) and value >= _TOO_LARGE:
+            raise PydanticCustomError("int_parsing_size", "too large")
+        return value
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _home_written_out(cls, value: object) -> object:
+        """``~`` before a path is the user's home, as a shell has it."""
+        if isinstance(value, str | Path) and str(value).startswith("~"):
+            return type(value)(os.path.expanduser(value))
+        return value
 
 
 class DataSettings(Section):
