@@ -6,8 +6,9 @@ declarations; ``recipes.py`` reads them from files and ``KEY=VALUE``.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, get_args
+from typing import Annotated, ClassVar, Literal, TypeAlias, get_args
 
 from pydantic import (
     BaseModel,
@@ -26,9 +27,13 @@ from cp2fast.errors import UserError
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of the red, green and blue of ImageNet's pixels in [0, 1]."""
 
+_TOO_LARGE = 1 << 63
+
 
 FALLING = "falling"
 """Pydantic's name of the error of a range that does not go from low to high."""
+
+Logger: TypeAlias = Literal["tensorboard", "wandb", "mlflow"]
 
 
 class Section(BaseModel):
@@ -48,6 +53,22 @@ class Section(BaseModel):
         if "on" in get_args(cls.model_fields[str(info.field_name)].annotation):
             return "on" if value else "off"
         raise ValueError("input should not be yes, no, true or false")
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _no_number_beyond_words(cls, value: object) -> object:
+        """What torch and numpy hold whole numbers in has 64 bits."""
+        if isinstance(value, int) and value >= _TOO_LARGE:
+            raise PydanticCustomError("int_parsing_size", "too large")
+        return value
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _home_written_out(cls, value: object) -> object:
+        """``~`` before a path is the user's home, as a shell has it."""
+        if isinstance(value, str | Path) and str(value).startswith("~"):
+            return type(value)(os.path.expanduser(value))
+        return value
 
 
 class DataSettings(Section):
@@ -225,6 +246,11 @@ class TrainSettings(Section):
     probe_every: PositiveInt = Field(
         1000, description="steps between two probes; the run also ends with one"
     )
+    log: tuple[Logger, ...] = Field(
+        ("tensorboard",),
+        description="list of tensorboard, wandb and mlflow: where the logged steps go besides "
+        "metrics.jsonl",
+    )
     checkpoint_minutes: float = Field(
         10.0, gt=0, description="minutes between checkpoints; each epoch also ends with one"
     )
@@ -368,6 +394,11 @@ class FinetuneTrainSettings(Section):
         description="pixels that the loss is averaged over; all counts ignored ones, as the paper",
     )
     log_every: PositiveInt = Field(10, description="steps between two logged ones")
+    log: tuple[Logger, ...] = Field(
+        ("tensorboard",),
+        description="list of tensorboard, wandb and mlflow: where the logged steps go besides "
+        "metrics.jsonl",
+    )
     evaluate_every: PositiveInt = Field(
         4000, description="steps between two evaluations; the run also ends with one"
     )
