@@ -112,7 +112,7 @@ def preview(
 
 
 @app.command(
-    help="Compare what the frozen features of networks are worth, with few labels.\n\n"
+    help="Compare what frozen features are worth, with few labels.\n\n"
     "The nearest neighbours and a linear classifier learn from the features of some labelled "
     "images and are scored by mIoU on others; about a minute a network on two cores.\n\n"
     "WHAT are run folders, checkpoints, files of weights, or random.\n\n"
@@ -148,7 +148,7 @@ def probe(
 
 
 @app.command(
-    help="Write one vector a photo, and draw which photos are alike.\n\n"
+    help="Write a vector of each photo, and draw which are alike.\n\n"
     "RUN is a run folder or checkpoint of pretraining; PHOTOS a folder, tar or .beton. The vectors "
     "are unit vectors: their products are cosines. FILE is .npz (names, vectors) or .parquet.\n\n"
     "\b\nExample:\n"
