@@ -25,7 +25,7 @@ from cp2fast.copypaste.op import copy_paste
 from cp2fast.copypaste.parameters import Parameters
 from cp2fast.data.decode import decode_image
 from cp2fast.data.images import list_images
-from cp2fast.train.run_folder import atomic_write
+from cp2fast.run_folder import atomic_write
 
 SIZE, PHOTOS, EPOCH = 96, 3, 8
 AMPLIFIED = 300_000

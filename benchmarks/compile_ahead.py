@@ -12,8 +12,8 @@ import torch
 from cp2fast import recipes
 from cp2fast.bench.train import random_pairs
 from cp2fast.config import PretrainSettings
+from cp2fast.pretrain.learner import build_learner
 from cp2fast.train.compile import compile_encoders
-from cp2fast.train.learner import build_learner
 
 
 def main() -> None:

@@ -20,8 +20,8 @@ from cp2fast.bench.machine import machine, versions
 from cp2fast.bench.timing import finish
 from cp2fast.bench.train import random_pairs
 from cp2fast.config import PretrainSettings
+from cp2fast.pretrain.learner import build_learner
 from cp2fast.train.compile import compile_encoders
-from cp2fast.train.learner import build_learner
 
 STEPS, WARM, SHOWN = 5, 5, 20
 

@@ -6,23 +6,34 @@ declarations; ``recipes.py`` reads them from files and ``KEY=VALUE``.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import ClassVar, Literal, get_args
+from typing import Annotated, ClassVar, Literal, TypeAlias, get_args
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
     ValidationInfo,
     field_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from cp2fast.errors import UserError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of the red, green and blue of ImageNet's pixels in [0, 1]."""
+
+_TOO_LARGE = 1 << 63
+
+
+FALLING = "falling"
+"""Pydantic's name of the error of a range that does not go from low to high."""
+
+Logger: TypeAlias = Literal["tensorboard", "wandb", "mlflow"]
 
 
 class Section(BaseModel):
@@ -43,6 +54,22 @@ class Section(BaseModel):
             return "on" if value else "off"
         raise ValueError("input should not be yes, no, true or false")
 
+    @field_validator("*", mode="after")
+    @classmethod
+    def _no_number_beyond_words(cls, value: object) -> object:
+        """What torch and numpy hold whole numbers in has 64 bits."""
+        if isinstance(value, int) and value >= _TOO_LARGE:
+            raise PydanticCustomError("int_parsing_size", "too large")
+        return value
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _home_written_out(cls, value: object) -> object:
+        """``~`` before a path is the user's home, as a shell has it."""
+        if isinstance(value, str | Path) and str(value).startswith("~"):
+            return type(value)(os.path.expanduser(value))
+        return value
+
 
 class DataSettings(Section):
     """Where the images come from and how they become a batch."""
@@ -53,7 +80,7 @@ class DataSettings(Section):
     scenes: int = Field(
         0, ge=0, description="with no data.root: generate this many scenes in ./demo-data"
     )
-    source: Literal["auto", "dali", "ffcv", "torch"] = Field(
+    source: Literal["auto", "turbo", "dali", "ffcv", "torch"] = Field(
         "auto", description="decoder and loader; auto takes the fastest that works here"
     )
     decode: Literal["auto", "cpu", "gpu"] = Field(
@@ -69,9 +96,17 @@ class DataSettings(Section):
         description="of an epoch; quasi_random reads close to what it read before, for slow disks",
     )
     batch_size: PositiveInt = Field(256, description="samples a forward pass and process")
-    workers: int = Field(2, ge=0, description="decoding threads (dali, ffcv) or processes (torch)")
+    workers: int | None = Field(
+        None,
+        ge=0,
+        description="decoding threads, or processes (torch); none is all cores, which the "
+        "processes of a run on one machine share",
+    )
     max_pixels: PositiveInt = Field(
         100_000_000, description="an image of more pixels is refused as a bad file"
+    )
+    max_side: PositiveInt | None = Field(
+        None, description="longer images are shrunk to so many pixels when they are decoded"
     )
     max_bad_fraction: float = Field(
         0.01,
@@ -79,6 +114,70 @@ class DataSettings(Section):
         le=1,
         description="largest share of bad images; a single one never ends a run",
     )
+
+
+MAX_SIGMA = 2.0
+"""In pixels: the blur's radius, ceil(3 sigma), is at most the 6 pixels that the kernels keep."""
+
+Share = Annotated[float, Field(gt=0, le=1)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Turns = Annotated[float, Field(ge=-0.5, le=0.5)]
+Strength = NonNegativeFloat | tuple[NonNegativeFloat, NonNegativeFloat]
+Sigma = Annotated[float, Field(ge=0, le=MAX_SIGMA)]
+Unit = Annotated[float, Field(ge=0, le=1)]
+Deviation = Annotated[float, Field(ge=0.001)]
+Colour = tuple[Unit, Unit, Unit]
+Deviations = tuple[Deviation, Deviation, Deviation]
+
+
+class AugmentSettings(Section):
+    """What is drawn for each view; the defaults are the paper's (section 3.2, and its code)."""
+
+    crop_area: tuple[Share, Share] = Field(
+        (0.2, 1.0), description="lowest and highest area of a crop, as a share of its photo's"
+    )
+    crop_ratio: tuple[PositiveFloat, PositiveFloat] = Field(
+        (3 / 4, 4 / 3), description="lowest and highest width of a crop over its height"
+    )
+    brightness: Strength = Field(
+        0.4, description="factor, drawn from 1 less this to 1 more; or [lowest, highest]"
+    )
+    contrast: Strength = Field(0.4, description="as augment.brightness")
+    saturation: Strength = Field(0.4, description="as augment.brightness")
+    hue: Annotated[float, Field(ge=0, le=0.5)] | tuple[Turns, Turns] = Field(
+        0.1, description="largest shift to either side, in turns; or [lowest, highest]"
+    )
+    jitter: Probability = Field(0.8, description="probability of these four, in random order")
+    grey: Probability = Field(0.2, description="probability of a view without colour")
+    blur: Probability = Field(0.5, description="probability of a Gaussian blur")
+    sigma: tuple[Sigma, Sigma] = Field(
+        (0.1, 2.0), description="lowest and highest deviation of the blur, in output pixels"
+    )
+    flip: Probability = Field(0.5, description="probability of a mirroring left to right")
+    vertical_flip: Probability = Field(0.0, description="probability of one top to bottom")
+    turn: Probability = Field(
+        0.0, description="probability of a turn, by one, two or three quarters alike"
+    )
+    paste_area: tuple[Share, Share] = Field(
+        (0.5, 0.8),
+        description="lowest and highest area of the foreground, as a share of the view's",
+    )
+    paste_ratio: tuple[PositiveFloat, PositiveFloat] = Field(
+        (0.8, 1.25), description="lowest and highest height of the foreground over its width"
+    )
+    mean: Colour = Field(
+        IMAGENET_MEAN, description="of red, green, blue in 0 to 1, which the input has less"
+    )
+    std: Deviations = Field(
+        IMAGENET_STD, description="of red, green and blue, which the network's input is divided by"
+    )
+
+    @field_validator("*")
+    @classmethod
+    def _from_low_to_high(cls, value: object) -> object:
+        if isinstance(value, tuple) and len(value) == 2 and value[0] > value[1]:
+            raise PydanticCustomError(FALLING, "must go from low to high")
+        return value
 
 
 class ModelSettings(Section):
@@ -139,6 +238,19 @@ class TrainSettings(Section):
     momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
     weight_decay: float = Field(1e-4, ge=0, description="of every trained parameter")
     log_every: PositiveInt = Field(10, description="steps between two logged ones")
+    probe: Path | None = Field(
+        None,
+        description="images with masks, in VOC layout or in the folders images and masks: the "
+        "frozen features are probed on them on the way",
+    )
+    probe_every: PositiveInt = Field(
+        1000, description="steps between two probes; the run also ends with one"
+    )
+    log: tuple[Logger, ...] = Field(
+        ("tensorboard",),
+        description="list of tensorboard, wandb and mlflow: where the logged steps go besides "
+        "metrics.jsonl",
+    )
     checkpoint_minutes: float = Field(
         10.0, gt=0, description="minutes between checkpoints; each epoch also ends with one"
     )
@@ -149,6 +261,7 @@ class PretrainSettings(Section):
     """All settings of ``cp2fast pretrain``."""
 
     data: DataSettings = DataSettings()
+    augment: AugmentSettings = AugmentSettings()
     model: ModelSettings = ModelSettings()
     train: TrainSettings = TrainSettings()
 
@@ -219,7 +332,11 @@ class LabelledDataSettings(Section):
         "refuse", description="what becomes of labels beyond the classes; 255 is always ignored"
     )
     batch_size: PositiveInt = Field(16, description="crops a step and process")
-    workers: PositiveInt = Field(4, description="threads that decode ahead")
+    workers: PositiveInt | None = Field(
+        None,
+        description="threads that decode ahead; none is all cores, which the processes of a run on "
+        "one machine share",
+    )
     max_pixels: PositiveInt = Field(
         100_000_000, description="an image of more pixels is refused as a bad file"
     )
@@ -246,6 +363,12 @@ class FinetuneModelSettings(Section):
         description="weights to start from: run folder, checkpoint, state dict, or imagenet "
         "(timm's, downloaded); none is random",
     )
+    mean: Colour | None = Field(
+        None, description="of the input's red, green, blue; none is that of model.init's run"
+    )
+    std: Deviations | None = Field(
+        None, description="of the input's red, green, blue; none is that of model.init's run"
+    )
 
 
 class FinetuneTrainSettings(Section):
@@ -271,6 +394,11 @@ class FinetuneTrainSettings(Section):
         description="pixels that the loss is averaged over; all counts ignored ones, as the paper",
     )
     log_every: PositiveInt = Field(10, description="steps between two logged ones")
+    log: tuple[Logger, ...] = Field(
+        ("tensorboard",),
+        description="list of tensorboard, wandb and mlflow: where the logged steps go besides "
+        "metrics.jsonl",
+    )
     evaluate_every: PositiveInt = Field(
         4000, description="steps between two evaluations; the run also ends with one"
     )
@@ -278,6 +406,53 @@ class FinetuneTrainSettings(Section):
         10.0, gt=0, description="minutes between checkpoints; each evaluation also brings one"
     )
     checkpoint_keep: PositiveInt = Field(2, description="checkpoints kept")
+
+
+class ProbeDataSettings(Section):
+    """Labelled images, of which few are learned from."""
+
+    root: Path | None = Field(
+        None, description="images with masks: VOC layout, or the folders images and masks"
+    )
+    train_split: str | None = Field(
+        None, description="list to learn from; none is train_aug if there, else train"
+    )
+    val_split: str = Field("val", description="list to score on")
+    classes: tuple[str, ...] | None = Field(
+        None, description="names by label; none reads classes.txt in data.root, else VOC's 21"
+    )
+    unknown: Literal["refuse", "ignore"] = Field(
+        "refuse", description="what becomes of labels beyond the classes; 255 is always ignored"
+    )
+    short_side: PositiveInt = Field(240, description="of the images, pixels")
+    workers: PositiveInt | None = Field(
+        None, description="threads that decode ahead; none is one a core"
+    )
+
+
+class ProbeModelSettings(Section):
+    """The network of random weights and of files that do not say theirs."""
+
+    backbone: str | None = Field(
+        None, description="timm ResNet or ViT; none is that of the first run named, else resnet50"
+    )
+    head: Literal["aspp", "fcn"] | None = Field(
+        None, description="segmentation head; none is that of the first run named, else aspp"
+    )
+    head_channels: PositiveInt | None = Field(
+        None, description="channels inside the head; none is that of the first run, else 512"
+    )
+    seed: int = Field(0, ge=0, description="of random weights")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto is the GPU if any")
+
+
+class ProbeSettings(Section):
+    """All settings of ``cp2fast probe``."""
+
+    recipes: ClassVar[str] = "probe"
+
+    data: ProbeDataSettings = ProbeDataSettings()
+    model: ProbeModelSettings = ProbeModelSettings()
 
 
 class EvaluationSettings(Section):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from cp2fast.bench.report import Report, format_rate
-from cp2fast.train.run_folder import atomic_write
+from cp2fast.run_folder import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

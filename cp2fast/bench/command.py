@@ -25,14 +25,15 @@ from cp2fast.bench.show import read_kept, show, show_against
 from cp2fast.bench.timing import Say
 from cp2fast.bench.train import bench_train
 from cp2fast.config import PretrainSettings, check_pretrain
-from cp2fast.cores import available_cores
+from cp2fast.console import open_console
+from cp2fast.cores import decoding_workers
 from cp2fast.data.beton import is_beton
 from cp2fast.data.decode import BadImage, decode_image
+from cp2fast.data.demo import data_root
 from cp2fast.data.images import ImageSet, list_images
 from cp2fast.errors import UserError
-from cp2fast.train.batches import data_root
+from cp2fast.run_folder import atomic_write
 from cp2fast.train.distributed import Ranks, device_of
-from cp2fast.train.run_folder import atomic_write
 
 BENCHMARKS = ("loader", "augment", "train")
 _DECODED_IMAGES = 256
@@ -95,8 +96,8 @@ def run_bench(what: str, overrides: Sequence[str], options: Options) -> None:
     kept = None if options.against is None else read_kept(options.against)
 
     jobs = _prepare(chosen, settings, options)
-    console = Console(soft_wrap=True, highlight=False)
-    progress = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+    console = open_console()
+    progress = open_console(stderr=True)
     turns = {job.name: job.turns for job in jobs}
     progress.print(f"bench {what}: {least_time(turns, options.rounds, options.seconds)}")
     reports = []
@@ -145,11 +146,10 @@ def combine(reports: Sequence[Report]) -> dict[str, Any]:
 
 
 def _settings(name: str, overrides: Sequence[str]) -> PretrainSettings:
-    """What is said beats the defaults: all cores, and batches that a laptop can take."""
+    """What is said beats the defaults: batches that a laptop can take."""
     gpu = torch.cuda.is_available()
     batch = {"loader": 32, "augment": 32, "train": 256 if gpu else 8}[name]
     defaults = [
-        f"data.workers={available_cores()}",
         f"data.batch_size={batch}",
         f"data.scenes={_SCENES}",
     ]
@@ -185,7 +185,7 @@ def _prepare_loader(settings: PretrainSettings, images: ImageSet, options: Optio
         device_of(settings.train.device, Ranks(0, 1, 0)),
         settings.model.size,
         settings.data.batch_size,
-        settings.data.workers,
+        decoding_workers(settings.data.workers),
     )
 
     def run(say: Say) -> Report:

@@ -18,8 +18,8 @@ from cp2fast.model.cp2 import build_cp2
 from cp2fast.model.dilated import DilatedConv2d, share_in_range
 from cp2fast.model.pooled import PooledConv2d
 from cp2fast.model.segmenter import build_segmenter
+from cp2fast.pretrain.learner import build_learner
 from cp2fast.train.compile import compile_encoders
-from cp2fast.train.learner import build_learner
 
 _PEAK_SIDE = {"cpu": 1024, "cuda": 8192}
 _TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 3e-2, torch.float16: 1e-2}

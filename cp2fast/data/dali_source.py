@@ -26,13 +26,14 @@ from torch import Tensor
 
 from cp2fast.batch import RaggedBatch
 from cp2fast.buffers import Buffers
-from cp2fast.data import jpeg
 from cp2fast.data.bad_images import BadImages
 from cp2fast.data.dali_batch import Batch, Place, pack
-from cp2fast.data.decode import BadImage, check_jpeg, decode_image, read_image
+from cp2fast.data.decode import BadImage, CommonJpeg, common_jpeg, decode_image, read_image
 from cp2fast.data.heap import share_heaps, trim_heaps
 from cp2fast.data.images import ImageSet
 from cp2fast.data.loading import Decoded, deliver, load
+from cp2fast.data.prefetch import keep_ahead
+from cp2fast.data.shrink import fitted
 from cp2fast.errors import UserError
 
 _DEPTH = 2
@@ -57,6 +58,7 @@ def open_dali(
     gpu: torch.device | None,
     max_pixels: int,
     bad: BadImages,
+    max_side: int | None = None,
 ) -> Iterator[RaggedBatch]:
     """Batches in the order of ``plan``, where they were decoded.
 
@@ -68,23 +70,24 @@ def open_dali(
         gpu: decodes JPEG and holds the batches; None is the CPU.
         max_pixels: larger images are bad.
         bad: where bad images are counted and listed.
+        max_side: longer images are decoded round it, and shrunk.
 
     Raises:
         UserError: too many bad images, or DALI fails where nothing is wrong with the images.
     """
     threads = max(1, threads)
     share_heaps()
-    files = _Files(images, max_pixels)
+    files = _Files(images, max_pixels, max_side)
     pool = ThreadPoolExecutor(max(_FEWEST_READERS, threads), "cp2fast-read")
 
     def submit(
-        numbers: Sequence[int], read: Callable[[int], bytes | Tensor]
+        numbers: Sequence[int], read: Callable[[int], CommonJpeg | Tensor]
     ) -> list[Future[Place]]:
         return [pool.submit(load, number, read, seed, len(images)) for number in numbers]
 
     try:
         reading = (submit(numbers.tolist(), files.prepare) for numbers in plan)
-        batches = (_results(futures) for futures in _ahead(reading, _DEPTH))
+        batches = (_results(futures) for futures in keep_ahead(reading, _DEPTH))
         decoded = _decode(
             batches,
             lambda batch: _results(submit([place.planned for place in batch], files.decode)),
@@ -102,20 +105,21 @@ def open_dali(
 class _Files:
     """Images by their number; a bad one is remembered and not read again."""
 
-    def __init__(self, images: ImageSet, max_pixels: int) -> None:
+    def __init__(self, images: ImageSet, max_pixels: int, max_side: int | None) -> None:
         self._images = images
+        self._max_side = max_side
         self._max_pixels = max_pixels
         self._bad: dict[int, str] = {}
 
-    def prepare(self, index: int) -> bytes | Tensor:
+    def prepare(self, index: int) -> CommonJpeg | Tensor:
         """The encoded image if it is for DALI, else its pixels. Raises BadImage."""
         return self._use(index, self._prepare)
 
-    def decode(self, index: int) -> bytes | Tensor:
+    def decode(self, index: int) -> CommonJpeg | Tensor:
         """The pixels of any image. Raises BadImage."""
-        return self._use(index, lambda encoded: decode_image(encoded, self._max_pixels))
+        return self._use(index, self._decode)
 
-    def _use(self, index: int, make: Callable[[bytes], bytes | Tensor]) -> bytes | Tensor:
+    def _use(self, index: int, make: Callable[[bytes], CommonJpeg | Tensor]) -> CommonJpeg | Tensor:
         if index in self._bad:
             raise BadImage(self._bad[index])
         try:
@@ -124,12 +128,15 @@ class _Files:
             self._bad[index] = str(bad)
             raise
 
-    def _prepare(self, encoded: bytes) -> bytes | Tensor:
-        if encoded.startswith(jpeg.SIGNATURE):
-            header = check_jpeg(encoded, self._max_pixels)
-            if header.is_common and jpeg.is_intact(encoded, header):
-                return encoded
-        return decode_image(encoded, self._max_pixels)
+    def _prepare(self, encoded: bytes) -> CommonJpeg | Tensor:
+        common = common_jpeg(encoded, self._max_pixels)
+        if common is None:
+            return self._decode(encoded)
+        size = (common.height, common.width)
+        return common if fitted(*size, self._max_side) == size else self._decode(encoded)
+
+    def _decode(self, encoded: bytes) -> Tensor:
+        return decode_image(encoded, self._max_pixels, self._max_side)
 
 
 def _decode(
@@ -145,8 +152,9 @@ def _decode(
     def feed() -> list[NDArray[np.uint8]]:
         batch = again.popleft() if again else next(batches)
         in_dali.append(batch)
-        encoded = [place.content for place in batch if isinstance(place.content, bytes)]
-        return [np.frombuffer(data, np.uint8) for data in encoded or [filler]]
+        jpegs = [place.content for place in batch if isinstance(place.content, CommonJpeg)]
+        encoded = [one.encoded for one in jpegs] or [filler]
+        return [np.frombuffer(data, np.uint8) for data in encoded]
 
     first = next(batches, None)
     if first is None:
@@ -205,7 +213,7 @@ def _build(
                 encoded,
                 device="cpu" if gpu is None else "mixed",
                 output_type=types.RGB,
-                adjust_orientation=True,
+                adjust_orientation=False,
                 # The rest is for the GPU, and makes it agree with the CPU.
                 hw_decoder_load=_HARDWARE_SHARE,
                 jpeg_fancy_upsampling=True,
@@ -213,16 +221,6 @@ def _build(
         )
     pipeline.build()
     return pipeline
-
-
-def _ahead(batches: Iterator[list[Future[Place]]], depth: int) -> Iterator[list[Future[Place]]]:
-    """The same items, each asked for when ``depth`` more are still to be handed on."""
-    started: deque[list[Future[Place]]] = deque()
-    for batch in batches:
-        started.append(batch)
-        if len(started) > depth:
-            yield started.popleft()
-    yield from started
 
 
 def _results(futures: list[Future[Place]]) -> Batch:

@@ -9,19 +9,19 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from cp2fast import recipes
 from cp2fast.config import FinetuneModelSettings, FinetuneSettings
+from cp2fast.console import open_console
+from cp2fast.data.demo import data_root
 from cp2fast.errors import UserError
 from cp2fast.finetune.command import train
 from cp2fast.finetune.run import begin, resume
 from cp2fast.finetune.start import IMAGENET, RANDOM, build_network, load_start, resolve
 from cp2fast.finetune.training import read_result
-from cp2fast.train.batches import data_root
+from cp2fast.run_folder import RunFolder, atomic_write
 from cp2fast.train.distributed import device_of, process_group, ranks_from_environment
-from cp2fast.train.run_folder import RunFolder, atomic_write
 
 COMPARISON = "compare.json"
 
@@ -54,7 +54,7 @@ def run_compare(
         UserError: bad input, or ``path`` holds another comparison.
     """
     ranks = ranks_from_environment()
-    console = Console(soft_wrap=True, highlight=False, quiet=not ranks.is_main)
+    console = open_console(quiet=not ranks.is_main)
     device = device_of(settings.train.device, ranks)
     trials = plan_trials(settings, path, starts, seeds)
     _check_starts(trials)

@@ -12,17 +12,18 @@ from torch.optim import Optimizer
 
 from cp2fast import __version__, recipes
 from cp2fast.config import FinetuneSettings, check_finetune
+from cp2fast.data.demo import data_root
 from cp2fast.data.order import steps_per_epoch
 from cp2fast.data.voc import VocData, check_masks, open_voc
 from cp2fast.errors import UserError
 from cp2fast.finetune.start import build_network, load_start, resolve
 from cp2fast.model.segmenter import Segmenter
-from cp2fast.train.batches import data_root
+from cp2fast.pretrain.run import check_same_run
+from cp2fast.run_folder import RunFolder, atomic_write
 from cp2fast.train.checkpoint import load_checkpoint, newest_intact, save_checkpoint
 from cp2fast.train.distributed import Ranks
+from cp2fast.train.loggers import check_loggers
 from cp2fast.train.optimizer import build_optimizer, restore_optimizer
-from cp2fast.train.run import check_same_run
-from cp2fast.train.run_folder import RunFolder, atomic_write
 
 KIND = "finetune"
 """What a checkpoint's ``kind`` says."""
@@ -134,6 +135,7 @@ def _build(
     settings: FinetuneSettings, folder: RunFolder, device: torch.device, ranks: Ranks
 ) -> FinetuneRun:
     check_finetune(settings)
+    check_loggers(settings.train.log)
     settings = resolve(settings)
     root = data_root(settings.data)
     settings = settings.model_copy(update={"data": settings.data.model_copy(update={"root": root})})

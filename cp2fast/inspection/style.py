@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cp2fast.errors import UserError
-from cp2fast.train.run_folder import atomic_write
+from cp2fast.run_folder import atomic_write
 
 QUERY, KEY = "#1769e0", "#e8590c"
 """Colours that are told apart with every kind of colour vision."""

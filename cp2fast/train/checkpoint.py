@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from cp2fast.errors import UserError
-from cp2fast.train.run_folder import atomic_write
+from cp2fast.run_folder import atomic_write
 
 _PATTERN = "step_*.pt"
 _PARTIAL_PATTERN = ".step_*.partial"

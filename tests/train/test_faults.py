@@ -18,8 +18,8 @@ import pytest
 from cp2fast.data.order import plan
 from cp2fast.train.checkpoint import damage, list_checkpoints
 from tests.command_line import Done, cp2fast
-from tests.train import runs
-from tests.train.runs import BATCH, PHOTOS, losses, start, wait_for_step
+from tests.pretrain import runs
+from tests.pretrain.runs import BATCH, PHOTOS, losses, start, wait_for_step
 
 pytestmark = pytest.mark.slow
 

@@ -1,0 +1,1 @@
+"""Pretraining: pairs in, losses out; its run, its metrics and its pictures."""

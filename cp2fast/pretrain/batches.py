@@ -1,0 +1,110 @@
+"""From image files to composed batches on the device of the network."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cp2fast.batch import CopyPasteBatch, RaggedBatch
+from cp2fast.config import SIZE_STEP, PretrainSettings
+from cp2fast.copypaste.draw import draw
+from cp2fast.copypaste.op import copy_paste
+from cp2fast.train.schedule import growing_size
+
+
+@dataclass(frozen=True)
+class Composed:
+    """A composed batch that may still be in the making on a CUDA stream of its own.
+
+    Attributes:
+        pairs: for the network; ask ``ready_pairs`` for them.
+        images: the numbers of the foreground images.
+        made: when the GPU has made them; None where nothing is to be waited for.
+    """
+
+    pairs: CopyPasteBatch
+    images: list[int]
+    made: torch.cuda.Event | None
+
+    def ready_pairs(self) -> CopyPasteBatch:
+        """The pairs, which the current CUDA stream waits for; this process does not."""
+        if self.made is not None:
+            stream = torch.cuda.current_stream(self.pairs.query.device)
+            stream.wait_event(self.made)
+            for field in fields(self.pairs):
+                getattr(self.pairs, field.name).record_stream(stream)
+        return self.pairs
+
+
+def split_steps(
+    steps: Iterator[NDArray[np.int64]], accumulate: int, independent: bool
+) -> Iterator[NDArray[np.int64]]:
+    """The batches of each step, of the same number of samples.
+
+    Args:
+        steps: image numbers of each step, as ``plan`` gives them for all batches of a step.
+        accumulate: batches a step.
+        independent: whether the numbers are of foregrounds and two backgrounds each.
+    """
+    for numbers in steps:
+        parts = numbers.reshape(3 if independent else 1, accumulate, -1)
+        for batch in range(accumulate):
+            yield parts[:, batch].reshape(-1)
+
+
+def image_size(settings: PretrainSettings, step: int, total_steps: int) -> int:
+    """Side of the composed images of a step."""
+    start, end = settings.train.resolution, settings.model.size
+    return end if start is None else growing_size(start, end, SIZE_STEP, step, total_steps)
+
+
+def compose(
+    batches: Iterator[RaggedBatch],
+    settings: PretrainSettings,
+    *,
+    seed: int,
+    start: int,
+    steps_per_epoch: int,
+    total_steps: int,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Generator[Composed, None, None]:
+    """Draw and paste each decoded batch and bring it to ``device``.
+
+    On a GPU this happens on a stream of its own, beside the training.
+
+    Args:
+        batches: ``train.accumulate`` of them a step.
+        settings: of the run.
+        seed: of the augmentation.
+        start: the step of the first batch.
+        steps_per_epoch: steps an epoch.
+        total_steps: steps in the run.
+        device: of the network.
+        dtype: of the images: the network's arithmetic would round them to it anyway.
+    """
+    if device.type == "cuda":  # of this thread; else what it touches would also be on the first GPU
+        torch.cuda.set_device(device)
+    stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+    augment = settings.augment
+    for number in itertools.count():
+        with torch.cuda.stream(stream):  # decoding on the GPU too; nothing for None
+            batch = next(batches, None)
+            if batch is None:
+                return
+            step = start + number // settings.train.accumulate
+            epoch, size = step // steps_per_epoch, image_size(settings, step, total_steps)
+            parameters = draw(seed, epoch, batch, size, settings.data.background, augment)
+            pairs = copy_paste(
+                *(batch, parameters, size, dtype),
+                device=device,
+                mean=augment.mean,
+                std=augment.std,
+            )
+            images = batch.index[: len(pairs)].tolist()
+        yield Composed(pairs, images, stream.record_event() if stream else None)

@@ -1,0 +1,101 @@
+"""Warnings, each given once, when the metrics say that training is broken or starved, and why."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cp2fast.pretrain.metrics import Metrics
+
+_IN_A_ROW = 10
+"""Logged steps that must agree before a warning."""
+
+
+@dataclass(frozen=True)
+class Symptom:
+    """What a sick run shows.
+
+    Attributes:
+        after: share of the run that must be over before it means anything.
+        shows: whether one logged step has it.
+        warning: one line: what, why, and the setting to change.
+    """
+
+    after: float
+    shows: Callable[[Metrics], bool]
+    warning: str
+
+
+class Health:
+    """Reads every logged step of a run."""
+
+    def __init__(
+        self, embedding: int, queue: int, total_steps: int, say: Callable[[str], None]
+    ) -> None:
+        """Watch a run.
+
+        Args:
+            embedding: channels of the embedding.
+            queue: keys in the queue.
+            total_steps: of the run.
+            say: tells the user.
+        """
+        self._rows = dict.fromkeys(symptoms(embedding, queue), 0)
+        self._total_steps = total_steps
+        self._say = say
+
+    def check(self, metrics: Metrics) -> None:
+        """Warn of each symptom that has shown itself ten times in a row, once."""
+        for symptom, rows in list(self._rows.items()):
+            due = metrics.step > symptom.after * self._total_steps
+            self._rows[symptom] = rows + 1 if due and symptom.shows(metrics) else 0
+            if self._rows[symptom] == _IN_A_ROW:
+                self._say(f"warning at step {metrics.step}: {symptom.warning}")
+                del self._rows[symptom]
+
+
+def symptoms(embedding: int, queue: int) -> list[Symptom]:
+    """What is looked for, with an embedding of so many channels and a queue of so many keys."""
+    spread, chance = 1 / math.sqrt(embedding), math.log(1 + queue)
+    return [
+        Symptom(
+            0.1,
+            lambda m: m.embedding_std < 0.02 * spread,
+            f"the embedding has collapsed: all images get nearly the same vector (embedding_std is "
+            f"below 2 % of the {spread:.3f} of spread vectors); lower train.lr, or raise "
+            "model.momentum",
+        ),
+        Symptom(
+            0.2,
+            lambda m: m.effective_rank < 2 and m.embedding_std >= 0.02 * spread,
+            "the instance vectors lie along one direction (effective_rank is below 2 of at most "
+            f"{embedding}): images are told apart by one thing alone; lower train.lr, or raise "
+            "model.momentum",
+        ),
+        Symptom(
+            0.2,
+            lambda m: m.effective_rank_dense < 2,
+            "the dense features have collapsed: all places of all images get nearly the same "
+            f"vector (effective_rank_dense is below 2 of at most {embedding}); lower train.lr, or "
+            "lower model.dense_weight",
+        ),
+        Symptom(
+            0.2,
+            lambda m: m.loss_instance > chance and m.queue_fill == 1,
+            f"the instance loss is no better than a guess among the {queue} keys of the queue "
+            f"({chance:.2f}): the network does not learn to tell images apart; lower train.lr",
+        ),
+        Symptom(
+            0.5,
+            lambda m: m.similarity_gap <= 0,
+            "similarity_gap is not above 0: foreground cells are no more alike than foreground and "
+            "background; raise model.dense_weight, or look at preview.png",
+        ),
+        Symptom(
+            0.0,
+            lambda m: m.data_wait > 0.5,
+            "more than half of the time is spent waiting for images: raise data.workers, or see "
+            "cp2fast bench loader",
+        ),
+    ]

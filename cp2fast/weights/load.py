@@ -1,0 +1,254 @@
+"""Weights in: from cp2fast's runs, the original CP2, MoCo, DINO, mmseg, timm and torchvision.
+
+These differ in what they put before the names of a network's tensors. ``load_weights`` takes the
+prefix under which most names are the network's own.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from timm.layers import resample_abs_pos_embed
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor
+
+from cp2fast.errors import UserError
+from cp2fast.model.segmenter import Segmenter
+from cp2fast.weights.files import find_file, read_content, tensors_of
+from cp2fast.weights.timm import download, is_timm_name
+from cp2fast.weights.torchvision_vit import from_torchvision, is_torchvision_vit
+
+_DATA_PARALLEL = "module."
+_ENCODERS = ("", "encoder_q.", "base_encoder.")
+"""Plain; CP2 and MoCo v1 and v2, whose query encoder this is; MoCo v3."""
+
+_TIMM_IN_MMSEG = re.compile(r"\bbackbone\.timm_model\.(model\.)?")
+"""mmseg's TIMMBackbone holds timm's model, which holds a transformer in a module of its own."""
+
+_PARTS = ("", "backbone.", "decode_head.")
+"""A whole network, a bare backbone or a bare head, or both in one flat file."""
+
+_PROJECTIONS = ("decode_head.conv_seg.", "decode_head.contrast_conv.")
+"""What heads of either kind have; a file may lack one of them."""
+
+_HEAD_MODULES = {"image_pool", "aspp_modules", "bottleneck", "convs", "conv_cat"}
+_MOCO_V3_HEADS = {384: 12}
+"""Attention heads of MoCo v3's ViT-S by its width; everybody else's has 6."""
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What became of each name; ``str`` of it is one line.
+
+    Attributes:
+        matched: the network's tensors that were loaded.
+        missing: the network's tensors that were left as they were.
+        unexpected: the file's tensors, under the prefix taken, for which the network has no place.
+        notes: what else the user should know, each a clause.
+    """
+
+    matched: list[str]
+    missing: list[str]
+    unexpected: list[str]
+    notes: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        counts = (
+            f"matched {len(self.matched)} tensors, missing {len(self.missing)}"
+            f"{_examples(self.missing)}, unexpected {len(self.unexpected)}"
+            f"{_examples(self.unexpected)}"
+        )
+        return "; ".join([counts, *self.notes])
+
+
+@dataclass(frozen=True)
+class _Match:
+    """The tensors under one prefix: by the network's names, and the names that are none."""
+
+    prefix: str
+    tensors: dict[str, Tensor]
+    unexpected: list[str]
+
+
+def load_weights(network: Segmenter, source: str | Path, skip: Sequence[str] = ()) -> LoadReport:
+    """Load what fits from ``source`` into ``network``, in place.
+
+    A position embedding for another size of images is resampled; class logits for another number
+    of classes stay as they are.
+
+    Args:
+        network: on any device.
+        source: a cp2fast run folder (its newest checkpoint), a checkpoint or state dict
+            (.pt, .pth), .safetensors, or a timm model's name.
+        skip: beginnings of names of the network that are to stay as they are.
+
+    Raises:
+        UserError: nothing fits, or the file holds another architecture; ``network`` is unchanged.
+    """
+    found = _tensors(source)
+    wanted = network.state_dict()
+    match = _best_match(found, wanted)
+    notes = [f"read under {match.prefix}"] if match.prefix else []
+    tensors = _other_classes_left_out(match.tensors, wanted, notes)
+    tensors = {name: t for name, t in tensors.items() if not name.startswith(tuple(skip))}
+    if not tensors:
+        raise UserError(
+            f"{source}: matched 0 of {len(found)} keys: it holds {_some(list(found))}, the "
+            f"network wants {_some(list(wanted))}; name a file of the same model.backbone"
+        )
+    tensors = _position_embedding_resampled(network, tensors, notes)
+    differences = _differences(
+        tensors,
+        match.unexpected,
+        {name: t for name, t in wanted.items() if not name.startswith(tuple(skip))},
+    )
+    if differences:
+        raise UserError(
+            f"{source} holds another architecture, set model.backbone and model.head to its own: "
+            f"{len(differences)} tensors differ: {_some(differences)}"
+        )
+    _check_attention_heads(network, match, source)
+    network.load_state_dict(tensors, strict=False)
+    if not any(name.startswith("decode_head.") for name in tensors):
+        notes.append("the backbone alone: the head keeps its initial weights")
+    return LoadReport(
+        matched=list(tensors),
+        missing=[name for name in wanted if name not in tensors],
+        unexpected=match.unexpected,
+        notes=notes,
+    )
+
+
+def check_exist(source: str | Path) -> None:
+    """Refuse weights that are not there, without reading any.
+
+    Raises:
+        UserError: ``source`` is neither a file, a run folder with a checkpoint nor a timm model.
+    """
+    path = Path(source).expanduser()
+    if path.exists() or not is_timm_name(str(source)):
+        find_file(path)
+
+
+def _tensors(source: str | Path) -> dict[str, Tensor]:
+    """The tensors of a file, run folder or timm model, by name."""
+    path = Path(source).expanduser()
+    if not path.exists() and is_timm_name(str(source)):
+        return download(str(source))
+    tensors = tensors_of(read_content(find_file(path)))
+    tensors = {_TIMM_IN_MMSEG.sub("backbone.", name): tensor for name, tensor in tensors.items()}
+    return from_torchvision(tensors) if is_torchvision_vit(tensors) else tensors
+
+
+def _best_match(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> _Match:
+    """The prefix under which most names are the network's."""
+
+    def under(prefix: str) -> _Match:
+        tensors, unexpected = {}, []
+        for key, tensor in found.items():
+            if key.startswith(prefix):
+                names = (part + key.removeprefix(prefix) for part in _PARTS)
+                name = next((name for name in names if name in wanted), None)
+                if name is None:
+                    unexpected.append(key.removeprefix(prefix))
+                else:
+                    tensors[name] = tensor
+        return _Match(prefix, tensors, unexpected)
+
+    prefixes = [outer + encoder for outer in ("", _DATA_PARALLEL) for encoder in _ENCODERS]
+    return max((under(prefix) for prefix in prefixes), key=lambda match: len(match.tensors))
+
+
+def _other_classes_left_out(
+    tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], notes: list[str]
+) -> dict[str, Tensor]:
+    weight = "decode_head.conv_seg.weight"
+    if weight not in tensors or len(tensors[weight]) == len(wanted[weight]):
+        return dict(tensors)
+    notes.append(
+        f"conv_seg keeps its initial weights: {len(tensors[weight])} classes in the file, "
+        f"{len(wanted[weight])} in the network"
+    )
+    return {name: t for name, t in tensors.items() if not name.startswith("decode_head.conv_seg.")}
+
+
+def _position_embedding_resampled(
+    network: Segmenter, tensors: dict[str, Tensor], notes: list[str]
+) -> dict[str, Tensor]:
+    """A transformer's position embedding at the network's grid, resized as timm does: bicubic.
+
+    The class and register tokens before the grid have no place in it and stay as they are.
+    """
+    theirs, backbone = tensors.get("backbone.pos_embed"), network.backbone
+    if theirs is None or not isinstance(backbone, VisionTransformer):
+        return tensors
+    ours, (rows, columns) = backbone.pos_embed, backbone.patch_embed.grid_size
+    before = ours.shape[1] - rows * columns
+    side = math.isqrt(max(0, theirs.shape[1] - before))
+    if side * side != theirs.shape[1] - before or (side, side) == (rows, columns):
+        return tensors
+    notes.append(f"position embedding resized from {side} x {side} to {rows} x {columns}")
+    resized = resample_abs_pos_embed(theirs, [rows, columns], num_prefix_tokens=before)
+    return tensors | {"backbone.pos_embed": resized}
+
+
+def _differences(
+    tensors: Mapping[str, Tensor], unexpected: Sequence[str], wanted: Mapping[str, Tensor]
+) -> list[str]:
+    """What shows that the file is of another architecture.
+
+    A file may lack the head or the backbone, one of the head's projections, or bring a classifier.
+    But tensors of another shape, part of a backbone or of a head, or more layers than the network
+    has, are another network's.
+    """
+    shapes = [
+        f"{name} {list(tensor.shape)} in the file, {list(wanted[name].shape)} in the network"
+        for name, tensor in tensors.items()
+        if tensor.shape != wanted[name].shape
+    ]
+    backbone = [name for name in wanted if name.startswith("backbone.")]
+    head = [
+        name
+        for name in wanted
+        if name.startswith("decode_head.") and not name.startswith(_PROJECTIONS)
+    ]
+    absent = [
+        f"{name} not in the file"
+        for part in (backbone, head)
+        if any(name in tensors for name in part)
+        for name in part
+        if name not in tensors and not name.endswith("num_batches_tracked")
+    ]
+    modules = {name.split(".")[1] for name in backbone} | _HEAD_MODULES
+    surplus = [
+        f"{name} not in the network"
+        for name in unexpected
+        if name.removeprefix("backbone.").removeprefix("decode_head.").split(".")[0] in modules
+    ]
+    return shapes + absent + surplus
+
+
+def _check_attention_heads(network: Segmenter, match: _Match, source: str | Path) -> None:
+    """Refuse MoCo v3's ViT-S for a network of 6 heads: nothing in the shapes would show it."""
+    backbone = network.backbone
+    if not match.prefix.endswith("base_encoder.") or not isinstance(backbone, VisionTransformer):
+        return
+    theirs, ours = _MOCO_V3_HEADS.get(backbone.embed_dim), backbone.blocks[0].attn.num_heads
+    if theirs is not None and theirs != ours:
+        raise UserError(
+            f"{source} is MoCo v3's ViT-S, whose attention has {theirs} heads where timm's has "
+            f"{ours}: use its ViT-B or ResNet-50, or DINO's ViT-S"
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:3]) or "nothing"
+    return shown + (", ..." if len(names) > 3 else "")
+
+
+def _examples(names: Sequence[str]) -> str:
+    return f" ({_some(names)})" if names else ""

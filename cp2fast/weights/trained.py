@@ -1,0 +1,127 @@
+"""A trained network with what is known of its training, from a run or an exported file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from cp2fast.config import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    AugmentSettings,
+    Colour,
+    Deviations,
+    ModelSettings,
+)
+from cp2fast.errors import UserError
+from cp2fast.model.segmenter import Segmenter, build_segmenter
+from cp2fast.weights.files import METADATA, find_file, read_content, tensors_of
+
+METADATA_KEY = "cp2fast"
+"""The text of a .safetensors file that holds ``Trained.facts`` as JSON."""
+
+_FACTS = ("kind", "settings", "classes", "step", "images", "versions")
+_QUERY_ENCODER = "encoder_q."
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network and its history.
+
+    Attributes:
+        network: on the CPU, in eval mode; of a pretraining run, the query encoder.
+        model: what the network was built from.
+        facts: plain values: ``kind`` (``pretrain`` or ``finetune``), ``settings`` of the run, and
+            where known ``classes``, ``step``, ``images`` and ``versions``.
+        path: the file that was read.
+    """
+
+    network: Segmenter
+    model: ModelSettings
+    facts: dict[str, Any]
+    path: Path
+
+    @property
+    def is_finetuned(self) -> bool:
+        """Whether the class logits were trained, rather than the embedding."""
+        return bool(self.facts.get("kind") == "finetune")
+
+    @property
+    def run_folder(self) -> Path | None:
+        """The run that the file is a checkpoint of."""
+        folder = self.path.parent
+        return folder.parent if folder.name == "checkpoints" else None
+
+
+def open_trained(path: str | Path) -> Trained:
+    """Read the network of a run folder, a checkpoint or an exported .safetensors file.
+
+    Raises:
+        UserError: nothing there, damaged, or not written by cp2fast.
+    """
+    path = find_file(Path(path))
+    content = read_content(path)
+    facts = _facts(content)
+    if facts is None:
+        raise UserError(
+            f"{path} does not say which network it holds: name a run of cp2fast, its checkpoint "
+            "or its export to safetensors; other weights go into a run by model.init=FILE"
+        )
+    try:
+        model = _model_settings(facts)
+        state = _segmenter_state(tensors_of(content))
+        classes = len(state["decode_head.conv_seg.weight"])
+        with torch.random.fork_rng(devices=[]):
+            network = build_segmenter(model, num_classes=classes)
+        network.load_state_dict(state)
+    except (KeyError, TypeError, ValidationError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{path} does not hold the network that it describes: {reason}") from error
+    network.classes = tuple(facts.get("classes") or ())
+    network.mean, network.std = _normalisation(facts["settings"])
+    return Trained(network.eval(), model, facts, path)
+
+
+def _facts(content: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the file says of its training; None when it says nothing."""
+    if METADATA in content:
+        try:
+            facts = json.loads(content[METADATA].get(METADATA_KEY, "null"))
+        except json.JSONDecodeError:
+            return None
+        return facts if isinstance(facts, dict) else None
+    if not isinstance(content.get("settings"), dict) or "model" not in content:
+        return None
+    known = {name: content[name] for name in _FACTS if name in content}
+    return {"kind": "pretrain", **known}
+
+
+def _model_settings(facts: Mapping[str, Any]) -> ModelSettings:
+    """The recorded settings of the network; keys of other versions are left out."""
+    recorded = facts["settings"]["model"]
+    known = {key: value for key, value in recorded.items() if key in ModelSettings.model_fields}
+    return ModelSettings.model_validate(known)
+
+
+def _normalisation(settings: Mapping[str, Any]) -> tuple[Colour, Deviations]:
+    """Mean and deviation of the images: of the fine-tuning, else of the pretraining."""
+    recorded = {**settings.get("augment", {}), **settings.get("model", {})}
+    mean, std = recorded.get("mean") or IMAGENET_MEAN, recorded.get("std") or IMAGENET_STD
+    known = AugmentSettings.model_validate({"mean": mean, "std": std})
+    return known.mean, known.std
+
+
+def _segmenter_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    query = {
+        name.removeprefix(_QUERY_ENCODER): tensor
+        for name, tensor in state.items()
+        if name.startswith(_QUERY_ENCODER)
+    }
+    return query or dict(state)

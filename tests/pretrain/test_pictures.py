@@ -1,0 +1,60 @@
+"""What is drawn of a run, looked at pixel by pixel."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cp2fast.pretrain.pictures import draw_curves
+
+BLUE, ORANGE = (31, 119, 180), (255, 127, 14)
+"""Of a panel's first and second curve."""
+PANELS = [(row, column) for row in range(2) for column in range(3)]
+NAMES = ("loss", "loss_instance", "loss_dense", "accuracy_instance", "accuracy_dense")
+
+
+def metrics(steps: range, data_wait: float = 0.01) -> list[dict[str, float]]:
+    rest = {"similarity_gap": 0.02, "images_per_second": 12.0, "data_wait": data_wait}
+    return [{"step": step, **dict.fromkeys(NAMES, 1 / step), **rest} for step in steps]
+
+
+def curve(path: Path, panel: tuple[int, int], colour: tuple[int, int, int]) -> np.ndarray:
+    """Rows and columns of the panel's pixels of this colour, without its title and legend."""
+    with Image.open(path) as image:
+        pixels = np.asarray(image.convert("RGB")).astype(int)
+    height, width = pixels.shape[0] // 2, pixels.shape[1] // 3
+    top, left = panel[0] * height + 24, panel[1] * width
+    inside = pixels[top : top + height - 24, left : left + width]
+    return np.argwhere(np.abs(inside - colour).max(-1) < 40)
+
+
+@pytest.mark.parametrize("panel", PANELS)
+def test_a_single_logged_step_is_seen_in_every_panel(panel: tuple[int, int], tmp_path: Path):
+    draw_curves(metrics(range(3, 4)), tmp_path / "curves.png")
+    colour = ORANGE if panel in ((0, 0), (0, 2)) else BLUE
+    assert len(curve(tmp_path / "curves.png", panel, colour)) >= 6
+
+
+def test_data_wait_is_drawn_from_none_to_all_of_the_time(tmp_path: Path):
+    heights = []
+    for wait in (0.01, 0.5, 0.99):
+        draw_curves(metrics(range(1, 100), wait), tmp_path / "curves.png")
+        heights.append(curve(tmp_path / "curves.png", (1, 2), BLUE)[:, 0].mean())
+    low, middle, high = heights
+    assert low > middle > high
+    assert low - high > 150
+    assert middle == pytest.approx((low + high) / 2, abs=3)
+
+
+def test_a_legend_hides_no_curve(tmp_path: Path):
+    """All of a flat curve is there, wherever it lies in its panel."""
+    for value in (0.0, 1.0):
+        rows = [row | {"accuracy_instance": 1 - value} for row in metrics(range(1, 100))]
+        for row in rows:
+            row["accuracy_dense"] = value
+        draw_curves(rows, tmp_path / "curves.png")
+        for colour in (BLUE, ORANGE):
+            columns = np.unique(curve(tmp_path / "curves.png", (0, 2), colour)[:, 1])
+            assert np.diff(columns).max() == 1
+            assert len(columns) > 230

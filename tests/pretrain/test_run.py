@@ -1,0 +1,166 @@
+"""Runs that end early, one way or another, and go on as if they had not."""
+
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cp2fast.data.pack import pack
+from cp2fast.data.packed_jpeg import JpegSettings
+from tests.command_line import refusal
+from tests.pretrain.runs import command, losses, run, run_apart, start, wait_for_step, write_photos
+
+
+def test_the_same_command_gives_the_same_losses(
+    undisturbed: Path, photos: Path, tmp_path: Path
+) -> None:
+    assert run_apart(tmp_path / "again", photos, "train.steps=12").returncode == 0
+    assert losses(tmp_path / "again") == losses(undisturbed)
+
+
+@pytest.fixture(scope="module")
+def beton(photos: Path) -> Path:
+    """The same files in FFCV's format."""
+    out = photos.with_name("photos.beton")
+    settings = JpegSettings(max_side=None, quality=90, keep_bytes=True, max_pixels=10_000)
+    pack(photos, out, settings, shard_size=1, workers=1, progress=lambda done, total: None)
+    return out
+
+
+@pytest.mark.parametrize("source", ["turbo", "dali", "torch", "ffcv"])
+def test_a_killed_run_resumes_mid_epoch_and_repeats_the_undisturbed_one_bit_for_bit(
+    undisturbed: Path, photos: Path, beton: Path, tmp_path: Path, source: str
+) -> None:
+    out = tmp_path / "killed"
+    root = beton if source == "ffcv" else photos
+    words = ("train.steps=12", "train.checkpoint_minutes=1e-9", f"data.source={source}")
+    process = start(command(out, root, *words))
+    wait_for_step(out, 7, process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    step = int(sorted((out / "checkpoints").glob("*.pt"))[-1].stem.removeprefix("step_"))
+    assert 6 <= step < 12
+    done = run_apart(out, root, *words, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert f"steps {step + 1} to 12" in done.stdout
+    assert losses(out) == losses(undisturbed)
+
+
+def test_a_run_killed_before_its_first_checkpoint_resumes_from_its_start(
+    undisturbed: Path, photos: Path, tmp_path: Path
+) -> None:
+    out = shutil.copytree(undisturbed, tmp_path / "killed")
+    shutil.rmtree(out / "checkpoints")
+    (out / "checkpoints").mkdir()
+    done = run_apart(out, photos, "train.steps=12", "--resume")
+    assert done.returncode == 0, done.stderr
+    assert losses(out) == losses(undisturbed)
+
+
+def test_a_run_stopped_before_anything_was_logged_says_so(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    words = ("train.steps=5000", "train.log_every=5000")
+    process = start(command(out, photos, *words))
+    while not (out / "preview.png").exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert "no step was logged yet" in output
+    assert list((out / "checkpoints").glob("*.pt"))
+
+
+def test_one_logged_step_is_not_told_as_a_beginning_and_an_end(
+    photos: Path, tmp_path: Path
+) -> None:
+    done = run(tmp_path / "run", photos, "train.steps=3", "train.log_every=10")
+    assert re.search(r"; loss \d\.\d{3} at step 3, the only one logged\n", done.stdout)
+    assert "tenth" not in done.stdout
+
+
+def test_ctrl_c_saves_says_how_to_go_on_and_exits_cleanly(
+    undisturbed: Path, photos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "stopped"
+    process = start(command(out, photos, "train.steps=12"))
+    wait_for_step(out, 2, process)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert f"cp2fast pretrain --resume --out {out}" in output
+    resumed = subprocess.run(
+        [sys.executable, "-m", "cp2fast", "pretrain", "--resume", "--out", str(out)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert resumed.returncode == 0, resumed.stderr
+    assert losses(out) == losses(undisturbed)
+
+
+def test_a_folder_that_holds_a_run_is_refused_and_resuming_a_complete_run_changes_nothing(
+    undisturbed: Path, photos: Path
+) -> None:
+    before = {p: p.read_bytes() for p in undisturbed.rglob("*") if p.is_file()}
+    message = refusal(run(undisturbed, photos, "train.steps=12"))
+    assert "--resume" in message
+    assert "--out" in message
+    complete = run(undisturbed, photos, "train.steps=12", "--resume")
+    assert complete.returncode == 0
+    assert "is complete" in complete.stdout
+    after = {p: p.read_bytes() for p in undisturbed.rglob("*") if p.is_file()}
+    assert after == before
+
+
+@pytest.mark.parametrize(
+    ("fewer", "enough"),
+    [
+        (["train.steps=7"], "train.steps to 12"),
+        (["train.steps=null", "train.epochs=2"], "train.epochs to 3"),
+    ],
+)
+def test_a_run_is_not_resumed_to_end_before_the_step_it_has_reached(
+    undisturbed: Path, photos: Path, fewer: list[str], enough: str
+) -> None:
+    before = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in files(undisturbed)}
+    message = refusal(run(undisturbed, photos, *fewer, "--resume"))
+    assert fewer[-1] in message
+    assert "step 12" in message
+    assert enough in message
+    assert {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in files(undisturbed)} == before
+
+
+def test_resuming_a_complete_run_writes_nothing(undisturbed: Path, photos: Path) -> None:
+    before = {p: p.stat().st_mtime_ns for p in files(undisturbed)}
+    done = run(undisturbed, photos, "train.steps=12", "train.log_every=5", "--resume")
+    assert "all 12 steps were run before" in done.stdout
+    assert {p: p.stat().st_mtime_ns for p in files(undisturbed)} == before
+
+
+def files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ("train.seed=5", "train.seed=5"),
+        ("data.batch_size=5", "data.batch_size=5"),
+        ("model.head=fcn", "model.head=fcn"),
+    ],
+)
+def test_a_run_is_not_resumed_as_another(
+    undisturbed: Path, photos: Path, change: str, named: str
+) -> None:
+    message = refusal(run(undisturbed, photos, "train.steps=20", change, "--resume"))
+    assert named in message
+    assert "--out" in message
+
+
+def test_resuming_on_other_images_is_refused(undisturbed: Path, tmp_path: Path) -> None:
+    other = write_photos(tmp_path / "other", 9)
+    assert "9 images" in refusal(run(undisturbed, other, "train.steps=20", "--resume"))

@@ -1,0 +1,149 @@
+"""Whole runs through the command line: what they leave and what they refuse."""
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from cp2fast.pretrain.metrics import Metrics
+from tests.command_line import cp2fast, refusal
+from tests.pretrain.runs import metrics, run, write_photos
+
+
+def test_a_run_leaves_what_the_design_promises(undisturbed: Path) -> None:
+    rows = metrics(undisturbed)
+    assert [row["step"] for row in rows] == list(range(1, 13))
+    assert all(set(row) == {field.name for field in fields(Metrics)} for row in rows)
+    assert all(np.isfinite(list(row.values())).all() for row in rows)
+    assert rows[4]["epoch"] == 1.0
+    assert [rows[0]["queue_fill"], rows[-1]["queue_fill"]] == [4 / 64, 48 / 64]
+    settings = yaml.safe_load((undisturbed / "config.yaml").read_text())
+    assert settings["model"]["size"] == 32
+    assert settings["model"]["temperature"] == 0.2
+    for picture in ("preview.png", "curves.png"):
+        with Image.open(undisturbed / picture) as image:
+            assert min(image.size) > 100
+    assert list((undisturbed / "tensorboard").glob("events.*"))
+    assert not (undisturbed / "bad_images.txt").exists()
+    newest = sorted((undisturbed / "checkpoints").glob("*.pt"))[-1]
+    assert torch.load(newest, weights_only=True)["step"] == 12
+
+
+def test_weights_of_another_architecture_are_refused_listing_what_differs(
+    undisturbed: Path, photos: Path, tmp_path: Path
+) -> None:
+    message = refusal(
+        run(tmp_path / "run", photos, f"model.init={undisturbed}", "model.head_channels=24")
+    )
+    assert "decode_head" in message
+    assert "16" in message
+    assert "24" in message
+    assert not (tmp_path / "run").exists()
+
+
+def test_weights_of_the_same_architecture_are_taken_and_counted(
+    undisturbed: Path, photos: Path, tmp_path: Path
+) -> None:
+    done = run(tmp_path / "run", photos, f"model.init={undisturbed}", "train.steps=1")
+    assert done.returncode == 0, done.stderr
+    assert "matched" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["data.root=nowhere"], "nowhere"),
+        (["data.batch_size=64"], "22 images"),
+        (["model.size=40"], "model.size=40"),
+        (["model.backbone=resnet81"], "model.backbone=resnet81"),
+        (["--resume"], "holds no run"),
+        (["data.source=ffcv"], "data.source=ffcv"),
+        (
+            ["model.backbone=vit_small_patch14_dinov2", "model.size=224", "train.resolution=96"],
+            "14",
+        ),
+    ],
+)
+def test_bad_input_is_refused_in_one_line_and_nothing_is_left(
+    photos: Path, tmp_path: Path, words: list[str], named: str
+) -> None:
+    assert named in refusal(run(tmp_path / "run", photos, *words))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("recipe", ["r50_quick", "vits16_quick"])
+def test_quick_tuning_wants_its_weights(photos: Path, tmp_path: Path, recipe: str) -> None:
+    words = [f"data.root={photos}", "data.batch_size=4", "--out", tmp_path / "run"]
+    message = refusal(cp2fast("pretrain", recipe, *words))
+    assert "pretrain.pth" in message
+    assert "model.init=FILE" in message
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_gpu_that_is_not_there_is_refused(photos: Path, tmp_path: Path) -> None:
+    assert "train.device=cuda" in refusal(run(tmp_path / "run", photos, "train.device=cuda"))
+
+
+def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert "empty" in refusal(run(tmp_path / "run", tmp_path / "empty"))
+
+
+@pytest.mark.parametrize("source", ["dali", "torch"])
+def test_broken_images_are_listed_and_the_run_goes_on(tmp_path: Path, source: str) -> None:
+    photos = write_photos(tmp_path / "photos", 22)
+    (photos / "005.jpg").write_bytes(b"")
+    (photos / "011.jpg").write_bytes((photos / "012.jpg").read_bytes()[:-300])
+    (photos / "017.jpg").write_text("not an image")
+    out = tmp_path / "run"
+    done = run(out, photos, "train.steps=12", f"data.source={source}", "data.max_bad_fraction=1")
+    assert done.returncode == 0, done.stderr
+    assert len(metrics(out)) == 12
+    listed = (out / "bad_images.txt").read_text()
+    assert [name for name in ("005.jpg", "011.jpg", "017.jpg") if name in listed]
+    assert len(listed.splitlines()) == 3
+
+
+def test_too_many_broken_images_stop_the_run(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "photos", 30)
+    for i in range(0, 30, 5):
+        (photos / f"{i:03}.jpg").write_bytes(b"")
+    out = tmp_path / "run"
+    message = refusal(run(out, photos, "train.steps=40"))
+    assert "data.max_bad_fraction" in message
+    assert "bad_images.txt" in message
+    count = int(re.search(r"at least (\d+) of the 30 images", message)[1])
+    assert 2 <= count <= 6
+
+    fix = message.rpartition(" by cp2fast ")[2].split()
+    done = cp2fast(*fix, "train.steps=3")
+    assert done.returncode == 0, done.stderr
+    assert len(metrics(out)) == 3
+
+
+def test_one_bad_image_in_a_small_folder_does_not_end_the_run(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "photos", 8)
+    (photos / "notes.jpg").write_text("not an image")
+    out = tmp_path / "run"
+    done = run(out, photos, "train.steps=60")
+    assert done.returncode == 0, done.stderr
+    assert len((out / "bad_images.txt").read_text().splitlines()) == 1
+
+
+def test_independent_backgrounds_train(photos: Path, tmp_path: Path) -> None:
+    done = run(tmp_path / "run", photos, "train.steps=2", "data.background=independent")
+    assert done.returncode == 0, done.stderr
+    assert len(metrics(tmp_path / "run")) == 2
+
+
+def test_a_vision_transformer_with_the_other_head_trains(photos: Path, tmp_path: Path) -> None:
+    words = ["model.backbone=vit_tiny_patch16_224", "model.head=fcn", "train.optimizer=adamw"]
+    done = run(tmp_path / "run", photos, "train.steps=2", *words)
+    assert done.returncode == 0, done.stderr
+    assert len(metrics(tmp_path / "run")) == 2

@@ -1,0 +1,112 @@
+"""Pretrained weights by timm's names, from its cache and when there is no network."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import huggingface_hub.constants
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from cp2fast.config import ModelSettings
+from cp2fast.errors import UserError
+from cp2fast.model.segmenter import build_segmenter
+from cp2fast.weights.load import load_weights
+
+SETTINGS = ModelSettings(backbone="resnet18", head="fcn", head_channels=8, embedding=4, size=64)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache and no network, as HF_HUB_CACHE and HF_HUB_OFFLINE=1 would have it."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    return tmp_path
+
+
+@pytest.fixture
+def empty_hub() -> Iterator[str]:
+    """The address of a server that has no file."""
+
+    class Empty(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(404)
+
+        do_HEAD = do_GET  # noqa: N815
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Empty) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("name", ["timm/resnet18.a1_in1k", "resnet18.a1_in1k", "resnet18"])
+def test_a_name_of_timm_is_loaded(cache: Path, name: str) -> None:
+    downloaded = timm.create_model("resnet18").state_dict()
+    repository = cache / "models--timm--resnet18.a1_in1k"
+    (repository / "snapshots/0").mkdir(parents=True)
+    save_file(downloaded, repository / "snapshots/0/model.safetensors")
+    (repository / "refs").mkdir()
+    (repository / "refs/main").write_text("0")
+
+    network = build_segmenter(SETTINGS)
+    report = load_weights(network, name)
+    assert report.unexpected == ["fc.weight", "fc.bias"]
+    expected = {n: t for n, t in downloaded.items() if not n.startswith("fc.")}
+    torch.testing.assert_close(dict(network.backbone.state_dict()), expected, rtol=0, atol=0)
+
+
+def test_without_a_network_one_line_says_what_to_do(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(UserError, match=r"timm/resnet18\.a1_in1k cannot be downloaded") as info:
+        load_weights(build_segmenter(SETTINGS), "timm/resnet18.a1_in1k")
+    assert "\n" not in str(info.value)
+    assert "model.init=FILE.safetensors" in str(info.value)
+    assert "huggingface_hub" not in {record.name.split(".")[0] for record in caplog.records}
+
+
+def test_before_a_download_a_line_says_so_and_how_to_do_without(
+    tmp_path: Path, empty_hub: str
+) -> None:
+    words = ["pretrain", "data.scenes=8", "data.batch_size=4", "model.init=timm/resnet18.a1_in1k"]
+    done = subprocess.run(
+        [sys.executable, "-m", "cp2fast", *words, "train.device=cpu"],
+        cwd=tmp_path,
+        env=os.environ | {"HF_ENDPOINT": empty_hub, "HF_HOME": str(tmp_path / "hub")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    first, last = done.stderr.splitlines()
+    assert first.startswith("cp2fast: getting timm/resnet18.a1_in1k from the network")
+    assert "HF_HUB_OFFLINE=1" in first
+    assert "cannot be downloaded" in last
+
+
+def test_offline_nothing_is_said_of_a_download(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    with pytest.raises(UserError):
+        load_weights(build_segmenter(SETTINGS), "timm/resnet18.a1_in1k")
+    assert not [record for record in caplog.records if record.name.startswith("cp2fast")]
+
+
+def test_a_name_that_timm_does_not_know_is_refused() -> None:
+    with pytest.raises(UserError, match=r"weights 'resnet50\.a1_im1k': .* timm/resnet50\.a1_in1k"):
+        load_weights(build_segmenter(SETTINGS), "timm/resnet50.a1_im1k")
+
+
+def test_what_is_neither_a_file_nor_a_name_is_refused() -> None:
+    with pytest.raises(UserError, match="no weights at resnet18x: name a run folder"):
+        load_weights(build_segmenter(SETTINGS), "resnet18x")
