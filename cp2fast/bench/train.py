@@ -133,7 +133,17 @@ def _flops_on_padding(layer: DilatedConv2d, side: int) -> float:
 def _matrix_product(dtype: torch.dtype, device: torch.device) -> Step:
     side = _PEAK_SIDE[device.type]
     left, right = torch.randn(2, side, side, device=device).to(dtype)
-    return lambda: left @ right
+
+    def product() -> Tensor:
+        # In float32 cuDNN convolves in TF32 unless told not to, which a ceiling must not be below.
+        before = torch.backends.cuda.matmul.allow_tf32
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32
+        try:
+            return left @ right
+        finally:
+            torch.backends.cuda.matmul.allow_tf32 = before
+
+    return product
 
 
 def random_pairs(
