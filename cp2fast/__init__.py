@@ -24,7 +24,8 @@ def load(path: str | Path) -> Segmenter:
 
     ``network.embed(images)`` gives dense features ``[B, C, ceil(H / stride), ceil(W / stride)]``,
     ``network.backbone`` is a timm model, and after fine-tuning ``network(images)`` gives logits of
-    ``network.classes``. Images are RGB, ``[B, 3, H, W]``, ImageNet-normalised.
+    ``network.classes``. Images are RGB in [0, 1], ``[B, 3, H, W]``, less ``network.mean`` and over
+    ``network.std`` (ImageNet's, unless the run set others).
 
     Args:
         path: a run folder (its newest checkpoint), a checkpoint, or a file written by
@@ -34,6 +35,6 @@ def load(path: str | Path) -> Segmenter:
         cp2fast.errors.UserError: there is no such network at ``path``.
     """
     # Imported here: torch takes seconds, which the command line's --help need not wait for.
-    from cp2fast.model.trained import open_trained
+    from cp2fast.weights.trained import open_trained
 
     return open_trained(path).network

@@ -111,9 +111,10 @@ def build_learner(settings: PretrainSettings, device: torch.device) -> Learner:
 
 
 def _mean(outputs: list[CP2Output]) -> CP2Output:
-    return CP2Output(
-        *(
-            torch.stack([getattr(output, field.name).detach() for output in outputs]).mean()
-            for field in fields(CP2Output)
-        )
-    )
+    """The means of the scalars, and the vectors of the last batch."""
+    names = [field.name for field in fields(CP2Output) if field.name != "vectors"]
+    means = {
+        name: torch.stack([getattr(output, name).detach() for output in outputs]).mean()
+        for name in names
+    }
+    return CP2Output(**means, vectors=outputs[-1].vectors)
