@@ -22,6 +22,7 @@ from cp2fast.pretrain.learner import Learner, build_learner
 from cp2fast.run_folder import RunFolder, atomic_write
 from cp2fast.train.checkpoint import load_checkpoint, newest_intact, save_checkpoint
 from cp2fast.train.distributed import Agreement, Ranks
+from cp2fast.train.loggers import check_loggers
 from cp2fast.train.optimizer import restore_optimizer
 from cp2fast.train.schedule import scaled_by_batch
 from cp2fast.weights.load import load_weights
@@ -203,6 +204,7 @@ def _check_reaches(run: Run) -> None:
 
 def _build(settings: PretrainSettings, folder: RunFolder, processes: Processes) -> Run:
     check_pretrain(settings)
+    check_loggers(settings.train.log)
     device, train = processes.device, settings.train
     with processes.agreement.main_first():  # the demo's images are generated once
         root = data_root(settings.data)
