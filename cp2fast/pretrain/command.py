@@ -8,7 +8,9 @@ from pathlib import Path
 from rich.console import Console
 
 from cp2fast.config import PretrainSettings
+from cp2fast.console import open_console
 from cp2fast.data.demo import DEMO_DATA, DEMO_RUN
+from cp2fast.data.images import skipped_in_words
 from cp2fast.pretrain.run import Processes, Run, begin, resume
 from cp2fast.pretrain.training import pretrain, summary
 from cp2fast.run_folder import RunFolder
@@ -33,7 +35,7 @@ def run_pretrain(settings: PretrainSettings, path: Path, resuming: bool) -> None
     ranks = ranks_from_environment()
     device = device_of(settings.train.device, ranks)
     folder = RunFolder(path)
-    console = Console(soft_wrap=True, highlight=False, quiet=not ranks.is_main)
+    console = open_console(quiet=not ranks.is_main)
     with process_group(ranks, device, settings.train.timeout_minutes):
         processes = Processes(ranks, device, Agreement(ranks, settings.train.timeout_minutes))
         restarted = was_restarted() and folder.holds_run
@@ -79,6 +81,9 @@ def _next(run: Run) -> list[str]:
 def _announce(run: Run, console: Console) -> None:
     name, decode, reason = run.source
     console.print(f"decoding by {name} on the {decode.upper()}: {reason}")
+    skipped = skipped_in_words(run.images)
+    if skipped is not None:
+        console.print(f"{run.settings.data.root}: {skipped}")
     processes = "" if run.ranks.world == 1 else f"{run.ranks.world} x "
     console.print(
         f"pretraining {run.settings.model.backbone} on {len(run.images)} images of "
