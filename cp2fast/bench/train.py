@@ -142,7 +142,7 @@ def _matrix_product(dtype: torch.dtype, device: torch.device) -> Step:
         before = torch.backends.cuda.matmul.allow_tf32
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32
         try:
-            return left @ right
+            return left @ right  # type: ignore[no-any-return]
         finally:
             torch.backends.cuda.matmul.allow_tf32 = before
 
