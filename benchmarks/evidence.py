@@ -70,6 +70,8 @@ CHANGES: list[dict[str, Any]] = [
     {"model.queue": 512},
     {"data.batch_size": 64},
     {"model.size": 128},
+    {"augment.crop_area": "[0.08,1.0]"},
+    {"augment.paste_area": "[0.3,0.6]"},
 ]
 """Tried one at a time for the recipe; of those above the base by ``GAIN`` the best of each key."""
 GAIN = 0.005
