@@ -73,7 +73,8 @@ def begin(
     if ranks.is_main:
         folder.refuse_unless_new()
     run = _build(settings, folder, device, ranks)
-    check_masks(run.data)
+    for warning in check_masks(run.data):
+        console.print(warning)
     console.print(load_start(run.network, run.settings.model))
     if ranks.is_main:
         folder.create(recipes.to_yaml(run.settings))

@@ -13,7 +13,8 @@ from typing import TypeVar
 
 from cp2fast.config import LabelledDataSettings
 from cp2fast.cores import decoding_workers
-from cp2fast.data.voc import IGNORED, Example, VocData, open_voc, read_mask
+from cp2fast.data.voc import IGNORED, VocData, open_voc, read_mask
+from cp2fast.data.voc_split import Example
 from cp2fast.errors import UserError
 from cp2fast.philox import Stream, permutation
 

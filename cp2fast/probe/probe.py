@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cp2fast.data.voc import IGNORED, Example, VocData
+from cp2fast.data.voc import IGNORED, VocData
+from cp2fast.data.voc_split import Example
 from cp2fast.errors import UserError
 from cp2fast.finetune.confusion import Scores, count_confusion, scores
 from cp2fast.finetune.loader import examples_in_batches
