@@ -14,6 +14,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
 import evidence  # noqa: E402
+import evidence_arms  # noqa: E402
 import evidence_data  # noqa: E402
 import evidence_report  # noqa: E402
 
@@ -67,10 +68,10 @@ def test_a_change_is_taken_when_it_helps_both_arms_together_and_the_best_of_each
         {"change": change, "linear": value, "arms": {"cp2": {}, "no-paste": {}}}
         for change, value in linear.items()
     ]
-    chosen = evidence.chosen(evidence.BASE, rows)
-    assert chosen == evidence.BASE | {"train.lr": 0.002}
+    chosen = evidence_arms.chosen(evidence_arms.BASE, rows)
+    assert chosen == evidence_arms.BASE | {"train.lr": 0.002}
     one_arm = [row | {"arms": {"cp2": {}}} for row in rows[1:]]
-    assert evidence.chosen(evidence.BASE, [rows[0], *one_arm]) == evidence.BASE
+    assert evidence_arms.chosen(evidence_arms.BASE, [rows[0], *one_arm]) == evidence_arms.BASE
 
 
 def test_the_arms_differ_in_nothing_but_what_names_them(data: Path, monkeypatch) -> None:
@@ -79,10 +80,10 @@ def test_the_arms_differ_in_nothing_but_what_names_them(data: Path, monkeypatch)
     )
     arguments = evidence.parse()
     words = {
-        arm: set(evidence.pretrain_words(arguments, evidence.BASE, "nuclei", arm, 1))
-        for arm in evidence.ARMS
+        arm: set(evidence_arms.pretrain_words(arguments, evidence_arms.BASE, "nuclei", arm, 1))
+        for arm in evidence_arms.ARMS
     }
-    for arm, own in evidence.ARMS.items():
+    for arm, own in evidence_arms.ARMS.items():
         assert words[arm] ^ words["cp2"] == set(own)
 
 
