@@ -11,6 +11,7 @@ from rich.console import Console
 
 from cp2fast import __version__, recipes
 from cp2fast.config import SIZE_STEP, PretrainSettings, Section, check_pretrain
+from cp2fast.copypaste.backends import fastest_backend
 from cp2fast.data.bad_images import BadImages
 from cp2fast.data.demo import data_root
 from cp2fast.data.images import ImageSet, list_images
@@ -213,6 +214,7 @@ def _build(settings: PretrainSettings, folder: RunFolder, processes: Processes) 
     samples = _samples_per_step(settings, processes.ranks)
     learner = build_learner(settings, device)
     _check_growing_sizes(settings, learner.network.encoder_q.stride)
+    fastest_backend(device.type)  # compiled now, or another taken, and not in the first step
     return Run(
         settings=settings,
         folder=folder,
