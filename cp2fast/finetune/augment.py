@@ -174,7 +174,7 @@ def distort(images_B3HW: Tensor, random_B8: Tensor) -> Tensor:
 
 def hsv_of(images_B3HW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Hue in turns, saturation and value (Smith, 1978) of RGB in [0, 1]: ``[B, 1, H, W]`` each."""
-    red, green, blue = images_B3HW.split(1, dim=1)
+    red, green, blue = images_B3HW.tensor_split(3, dim=1)
     value = images_B3HW.amax(dim=1, keepdim=True)
     spread = value - images_B3HW.amin(dim=1, keepdim=True)
     divisor = spread.where(spread > 0, 1)
