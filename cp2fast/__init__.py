@@ -34,6 +34,6 @@ def load(path: str | Path) -> Segmenter:
         cp2fast.errors.UserError: there is no such network at ``path``.
     """
     # Imported here: torch takes seconds, which the command line's --help need not wait for.
-    from cp2fast.model.trained import open_trained
+    from cp2fast.weights.trained import open_trained
 
     return open_trained(path).network

@@ -12,10 +12,12 @@ from torch.utils.dlpack import from_dlpack
 
 from cp2fast.batch import RaggedBatch
 from cp2fast.buffers import Buffers
+from cp2fast.data.decode import CommonJpeg
 from cp2fast.data.loading import Decoded, Loaded
+from cp2fast.data.orientation import UPRIGHT, orient_batch
 
-Place: TypeAlias = Loaded[bytes | Tensor]
-"""Encoded, for DALI, or decoded round it."""
+Place: TypeAlias = Loaded[CommonJpeg | Tensor]
+"""For DALI, or decoded round it."""
 Batch: TypeAlias = list[Place]
 
 
@@ -45,6 +47,9 @@ def pack(batch: Batch, output: Any, stream: torch.cuda.Stream | None, buffers: B
         width=torch.tensor(width, dtype=torch.int32),
         index=torch.tensor([place.index for place in batch], dtype=torch.int64),
     )
+    turns = [p.content.orientation if isinstance(p.content, CommonJpeg) else UPRIGHT for p in batch]
+    with torch.cuda.stream(stream):  # None changes nothing
+        packed = orient_batch(packed, turns)
     return Decoded.of(batch, packed if stream is None else _hand_over(packed, stream))
 
 

@@ -26,10 +26,9 @@ from torch import Tensor
 
 from cp2fast.batch import RaggedBatch
 from cp2fast.buffers import Buffers
-from cp2fast.data import jpeg
 from cp2fast.data.bad_images import BadImages
 from cp2fast.data.dali_batch import Batch, Place, pack
-from cp2fast.data.decode import BadImage, check_jpeg, decode_image, read_image
+from cp2fast.data.decode import BadImage, CommonJpeg, common_jpeg, decode_image, read_image
 from cp2fast.data.heap import share_heaps, trim_heaps
 from cp2fast.data.images import ImageSet
 from cp2fast.data.loading import Decoded, deliver, load
@@ -78,7 +77,7 @@ def open_dali(
     pool = ThreadPoolExecutor(max(_FEWEST_READERS, threads), "cp2fast-read")
 
     def submit(
-        numbers: Sequence[int], read: Callable[[int], bytes | Tensor]
+        numbers: Sequence[int], read: Callable[[int], CommonJpeg | Tensor]
     ) -> list[Future[Place]]:
         return [pool.submit(load, number, read, seed, len(images)) for number in numbers]
 
@@ -107,15 +106,15 @@ class _Files:
         self._max_pixels = max_pixels
         self._bad: dict[int, str] = {}
 
-    def prepare(self, index: int) -> bytes | Tensor:
+    def prepare(self, index: int) -> CommonJpeg | Tensor:
         """The encoded image if it is for DALI, else its pixels. Raises BadImage."""
         return self._use(index, self._prepare)
 
-    def decode(self, index: int) -> bytes | Tensor:
+    def decode(self, index: int) -> CommonJpeg | Tensor:
         """The pixels of any image. Raises BadImage."""
         return self._use(index, lambda encoded: decode_image(encoded, self._max_pixels))
 
-    def _use(self, index: int, make: Callable[[bytes], bytes | Tensor]) -> bytes | Tensor:
+    def _use(self, index: int, make: Callable[[bytes], CommonJpeg | Tensor]) -> CommonJpeg | Tensor:
         if index in self._bad:
             raise BadImage(self._bad[index])
         try:
@@ -124,12 +123,9 @@ class _Files:
             self._bad[index] = str(bad)
             raise
 
-    def _prepare(self, encoded: bytes) -> bytes | Tensor:
-        if encoded.startswith(jpeg.SIGNATURE):
-            header = check_jpeg(encoded, self._max_pixels)
-            if header.is_common and jpeg.is_intact(encoded, header):
-                return encoded
-        return decode_image(encoded, self._max_pixels)
+    def _prepare(self, encoded: bytes) -> CommonJpeg | Tensor:
+        common = common_jpeg(encoded, self._max_pixels)
+        return decode_image(encoded, self._max_pixels) if common is None else common
 
 
 def _decode(
@@ -145,8 +141,9 @@ def _decode(
     def feed() -> list[NDArray[np.uint8]]:
         batch = again.popleft() if again else next(batches)
         in_dali.append(batch)
-        encoded = [place.content for place in batch if isinstance(place.content, bytes)]
-        return [np.frombuffer(data, np.uint8) for data in encoded or [filler]]
+        jpegs = [place.content for place in batch if isinstance(place.content, CommonJpeg)]
+        encoded = [one.encoded for one in jpegs] or [filler]
+        return [np.frombuffer(data, np.uint8) for data in encoded]
 
     first = next(batches, None)
     if first is None:
@@ -205,7 +202,7 @@ def _build(
                 encoded,
                 device="cpu" if gpu is None else "mixed",
                 output_type=types.RGB,
-                adjust_orientation=True,
+                adjust_orientation=False,
                 # The rest is for the GPU, and makes it agree with the CPU.
                 hw_decoder_load=_HARDWARE_SHARE,
                 jpeg_fancy_upsampling=True,

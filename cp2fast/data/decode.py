@@ -1,4 +1,6 @@
-"""One encoded image to pixels, or the reason why not.
+"""One encoded image to upright pixels, or the reason why not.
+
+    file -> header, orientation -> file without metadata -> decoder -> pixels, turned upright
 
 torchvision decodes the common JPEG, because it is a third faster there; Pillow decodes everything
 else: CMYK and other rare JPEG, PNG of every kind, WebP, and what only has the name of one.
@@ -8,15 +10,20 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from cp2fast.data import jpeg
+from cp2fast.data import jpeg, png
 from cp2fast.data.images import ImageSet
+from cp2fast.data.kinds import kind_of
+from cp2fast.data.orientation import jpeg_orientation, orient, orientation_of, upright_size
 
 try:
     from torchvision.io import ImageReadMode, decode_jpeg
@@ -27,6 +34,20 @@ except ImportError:  # torchvision 0.29 announces that a later one will be witho
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 _PILLOW_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+
+
+class CommonJpeg(NamedTuple):
+    """A JPEG file that every decoder reads alike, for a source that decodes it by itself.
+
+    What it decodes is upright once ``orientation.orient`` has turned it.
+    """
+
+    encoded: bytes
+    """Without metadata, so that no decoder can trip over it or heed its orientation."""
+    height: int
+    """As stored, before it is turned."""
+    width: int
+    orientation: int
 
 
 class BadImage(Exception):  # noqa: N818
@@ -60,8 +81,9 @@ def read_file(path: Path) -> bytes:
 def decode_image(encoded: bytes, max_pixels: int) -> Tensor:
     """Decode one image file.
 
-    The EXIF orientation is applied, alpha is dropped (what lies beneath shows, as in Pillow's
-    ``convert("RGB")``), 16 bits are scaled to 8, and of an animation the first frame is taken.
+    The Exif orientation is applied (``orientation.py``), alpha is dropped (what lies beneath
+    shows, as in Pillow's ``convert("RGB")``), 16 bits are scaled to 8, and of an animation the
+    first frame is taken.
 
     Args:
         encoded: the whole file.
@@ -75,11 +97,46 @@ def decode_image(encoded: bytes, max_pixels: int) -> Tensor:
     """
     if not encoded:
         raise BadImage("empty file")
+    if not encoded.startswith(jpeg.SIGNATURE):
+        return orient(_decode_with_pillow(encoded, max_pixels), orientation_of(encoded))
+    header = check_jpeg(encoded, max_pixels)
+    if header.is_common and decode_jpeg is not None:
+        image = _decode_common_jpeg(encoded)
+    else:
+        image = _decode_with_pillow(jpeg.without_metadata(encoded, header), max_pixels)
+    return orient(image, jpeg_orientation(encoded, header))
+
+
+def common_jpeg(encoded: bytes, max_pixels: int) -> CommonJpeg | None:
+    """The file if it is a common and, by its look, intact JPEG; None is for ``decode_image``.
+
+    Raises:
+        BadImage: a JPEG with a broken header, or too large.
+    """
+    if not encoded.startswith(jpeg.SIGNATURE):
+        return None
+    header = check_jpeg(encoded, max_pixels)
+    if not header.is_common or not jpeg.is_intact(encoded, header):
+        return None
+    return CommonJpeg(
+        jpeg.without_metadata(encoded, header),
+        header.height,
+        header.width,
+        jpeg_orientation(encoded, header),
+    )
+
+
+def image_size(encoded: bytes, max_pixels: int) -> tuple[int, int]:
+    """Height and width of what ``decode_image`` would give, by the file's header.
+
+    Raises:
+        BadImage: there is no such header, or the image is too large.
+    """
     if encoded.startswith(jpeg.SIGNATURE):
         header = check_jpeg(encoded, max_pixels)
-        if header.is_common and decode_jpeg is not None:
-            return _decode_common_jpeg(encoded)
-    return _decode_with_pillow(encoded, max_pixels)
+        return upright_size(header.height, header.width, jpeg_orientation(encoded, header))
+    with _opened_by_pillow(encoded, max_pixels) as image:
+        return upright_size(image.height, image.width, orientation_of(encoded))
 
 
 def check_jpeg(encoded: bytes, max_pixels: int) -> jpeg.Header:
@@ -109,7 +166,7 @@ def _decode_common_jpeg(encoded: bytes) -> Tensor:
     # torch wants a buffer that it may write to; the copy costs a hundredth of the decoding.
     data = torch.frombuffer(bytearray(encoded), dtype=torch.uint8)
     try:
-        image_CHW = decode_jpeg(data, mode=ImageReadMode.RGB, apply_exif_orientation=True)
+        image_CHW = decode_jpeg(data, mode=ImageReadMode.RGB, apply_exif_orientation=False)
     except RuntimeError as error:
         raise BadImage(_one_line(error).rpartition(", ")[2]) from error
     image: Tensor = image_CHW.permute(1, 2, 0)
@@ -117,19 +174,37 @@ def _decode_common_jpeg(encoded: bytes) -> Tensor:
 
 
 def _decode_with_pillow(encoded: bytes, max_pixels: int) -> Tensor:
+    """As stored; the orientation is not applied."""
+    with _opened_by_pillow(encoded, max_pixels) as image:
+        image.load()
+        return torch.from_numpy(np.array(_to_rgb(image)))
+
+
+@contextmanager
+def _opened_by_pillow(encoded: bytes, max_pixels: int) -> Iterator[Image.Image]:
+    """The image, not decoded yet; whatever fails inside the block is a BadImage."""
+    if encoded.startswith(png.SIGNATURE):
+        encoded = png.without_metadata(encoded)
     try:
         with Image.open(io.BytesIO(encoded), formats=_PILLOW_FORMATS) as image:
             check_size(image.height, image.width, max_pixels)
-            image.load()
-            return torch.from_numpy(np.array(_to_rgb(ImageOps.exif_transpose(image))))
+            yield image
     except BadImage:
         raise
     except Image.DecompressionBombError as error:
         raise BadImage("more pixels than Pillow decodes") from error
     except UnidentifiedImageError as error:
-        raise BadImage("not an image of a known format") from error
+        raise BadImage(_not_known(encoded)) from error
     except Exception as error:  # Pillow raises almost anything on a damaged file.
         raise BadImage(_one_line(error)) from error
+
+
+def _not_known(encoded: bytes) -> str:
+    """Why Pillow does not know a file: it is something else, or only begins like an image."""
+    kind = kind_of(encoded)
+    if kind in ("a PNG image", "a WebP image", "a GIF image", "a BMP image"):
+        return f"{kind} with a broken header"
+    return kind if "JPEG image" in kind else f"{kind}, not a JPEG, PNG or WebP"
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

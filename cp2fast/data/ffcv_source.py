@@ -31,6 +31,7 @@ from cp2fast.data.beton import RAW
 from cp2fast.data.decode import BadImage, check_size, decode_image
 from cp2fast.data.images import ImageSet
 from cp2fast.data.loading import Decoded, Loaded, deliver, load
+from cp2fast.data.orientation import UPRIGHT, orientation_of
 
 _AHEAD = 2
 """Batches being decoded while one is consumed."""
@@ -112,7 +113,7 @@ class _Samples:
             data = os.pread(self._descriptor, size, offset)
         except OSError as error:
             raise BadImage(f"cannot be read: {error.strerror}") from error
-        if turbojpeg.decode_into(data, image):
+        if orientation_of(data) == UPRIGHT and turbojpeg.decode_into(data, image):
             return image
         return decode_image(data, self._max_pixels)
 

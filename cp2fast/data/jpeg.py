@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -10,14 +12,22 @@ SIGNATURE = b"\xff\xd8\xff"
 
 _BASELINE, _EXTENDED, _PROGRESSIVE = 0xC0, 0xC1, 0xC2
 _NOT_FRAMES = {0xC4, 0xC8, 0xCC}  # Huffman tables, reserved, arithmetic conditioning
-_START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
-_WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD8)}
+_START_OF_IMAGE, _END_OF_IMAGE, _START_OF_SCAN = 0xD8, 0xD9, 0xDA
+_WITHOUT_LENGTH = {0x01, *range(0xD0, 0xDA)}
+_APP0, _EXIF, _ADOBE, _LAST_APP, _COMMENT = 0xE0, 0xE1, 0xEE, 0xEF, 0xFE
+
+_EXIF_IDENTIFIER = b"Exif\0"
+"""A sixth byte follows, zero by the standard."""
+
+_NEEDED_TO_DECODE = {_APP0: (b"JFIF\0", 14), _ADOBE: (b"Adobe", 12)}
+"""The two that tell the colours: how they begin, and the least that libjpeg heeds."""
 
 
 class Header(NamedTuple):
-    """The frame header, and where the first scan begins."""
+    """The frame header, what lies beside it, and where the first scan begins."""
 
     height: int
+    """As stored, before any turning."""
     width: int
     components: int
     precision: int
@@ -27,6 +37,8 @@ class Header(NamedTuple):
     scan: int
     """Position of the first scan's entropy-coded data."""
     scan_components: int
+    metadata: tuple[tuple[int, int], ...]
+    """Begin and end of everything that says nothing about the pixels, in order."""
 
     @property
     def is_common(self) -> bool:
@@ -40,32 +52,85 @@ class Header(NamedTuple):
 
 def read_header(encoded: bytes) -> Header | None:
     """The header of a JPEG file; None if it is broken or ends before the first scan."""
-    position, frame = 2, None
-    while position + 4 <= len(encoded):
-        if encoded[position] != 0xFF:
-            return None
-        marker = encoded[position + 1]
-        if marker == 0xFF:  # a fill byte
-            position += 1
-            continue
-        if marker in _WITHOUT_LENGTH:
-            position += 2
-            continue
-        length = int.from_bytes(encoded[position + 2 : position + 4])
-        body = encoded[position + 4 : position + 2 + length]
-        position += 2 + length
+    frame, metadata, previous = None, list[tuple[int, int]](), 2
+    for marker, begin, end in _segments(encoded):
+        if begin > previous:
+            metadata.append((previous, begin))
+        previous = end
         if marker == _START_OF_SCAN:
-            if frame is None or not body or position >= len(encoded):
+            if frame is None or end - begin < 5 or end >= len(encoded):
                 return None
-            return Header(*frame, scan=position, scan_components=body[0])
-        if 0xC0 <= marker <= 0xCF and marker not in _NOT_FRAMES:
-            if len(body) < 6:
+            return Header(*frame, end, encoded[begin + 4], tuple(metadata))
+        if _APP0 <= marker <= _LAST_APP or marker == _COMMENT:
+            needed, least = _NEEDED_TO_DECODE.get(marker, (b"", 1 << 16))
+            if end - begin - 4 < least or not encoded.startswith(needed, begin + 4):
+                metadata.append((begin, end))
+        elif 0xC0 <= marker <= 0xCF and marker not in _NOT_FRAMES:
+            if end - begin < 10 or end > len(encoded):
                 return None
-            height, width = int.from_bytes(body[1:3]), int.from_bytes(body[3:5])
+            precision, height, width, components = struct.unpack_from(">BHHB", encoded, begin + 4)
             if not height or not width:
                 return None
-            frame = (height, width, body[5], body[0], marker)
+            frame = (height, width, components, precision, marker)
+        elif marker in (_START_OF_IMAGE, _END_OF_IMAGE):
+            return None
     return None
+
+
+def _segments(encoded: bytes) -> Iterator[tuple[int, int, int]]:
+    """Marker, begin and end of each segment; libjpeg too skips what lies between them."""
+    position = 2
+    while True:
+        position = encoded.find(b"\xff", position)
+        if position < 0 or position + 4 > len(encoded):
+            return
+        marker, begin = encoded[position + 1], position
+        if marker == 0xFF:  # a fill byte
+            position += 1
+        elif marker == 0:  # junk
+            position += 2
+        else:
+            position += 2
+            if marker not in _WITHOUT_LENGTH:
+                # A length counts its own two bytes, even one that says less.
+                position += max(2, int.from_bytes(encoded[position : position + 2]))
+            yield marker, begin, position
+            if marker == _START_OF_SCAN:
+                return
+
+
+def exif_blocks(encoded: bytes, header: Header | None = None) -> Iterator[bytes]:
+    """What follows the identifier of each Exif segment before the first scan, in order.
+
+    Args:
+        encoded: the whole file.
+        header: of the file, if it was read already, which saves the way through the segments.
+    """
+    places: Iterable[tuple[int, int]] = (
+        ((begin, end) for _, begin, end in _segments(encoded))
+        if header is None
+        else header.metadata
+    )
+    for begin, end in places:
+        if encoded[begin + 1] == _EXIF and encoded.startswith(_EXIF_IDENTIFIER, begin + 4):
+            yield encoded[begin + 10 : end]
+
+
+def without_metadata(encoded: bytes, header: Header) -> bytes:
+    """The file without what says nothing about its pixels, which no decoder can then trip over.
+
+    Exif, XMP, profiles, thumbnails, comments, application segments of any other kind or too short
+    to be heeded, and junk between segments. ``header.scan`` is a position in the whole file.
+    """
+    if not header.metadata:
+        return encoded
+    kept = zip(
+        (0, *(end for _, end in header.metadata)),
+        (*(begin for begin, _ in header.metadata), len(encoded)),
+        strict=True,
+    )
+    whole = memoryview(encoded)
+    return b"".join([whole[begin:end] for begin, end in kept])
 
 
 def is_intact(encoded: bytes, header: Header) -> bool:

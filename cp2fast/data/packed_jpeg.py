@@ -6,10 +6,11 @@ import io
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from PIL import ExifTags, Image
+from PIL import Image
 
 from cp2fast.data import jpeg
 from cp2fast.data.decode import decode_image
+from cp2fast.data.orientation import UPRIGHT, jpeg_orientation
 
 
 @dataclass(frozen=True)
@@ -67,5 +68,4 @@ def _is_upright_rgb(encoded: bytes) -> bool:
     header = jpeg.read_header(encoded)
     if header is None or not header.is_common or header.components != 3:
         return False
-    with Image.open(io.BytesIO(encoded), formats=["JPEG"]) as image:
-        return image.getexif().get(ExifTags.Base.Orientation, 1) in (0, 1)
+    return jpeg_orientation(encoded, header) == UPRIGHT

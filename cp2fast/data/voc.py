@@ -21,11 +21,15 @@ from typing import Literal
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from cp2fast.config import LabelledDataSettings
-from cp2fast.data.decode import BadImage, decode_image, read_file
+from cp2fast.data import png
+from cp2fast.data.decode import BadImage, decode_image, image_size, read_file
+from cp2fast.data.kinds import kind_of
+from cp2fast.data.orientation import orient, orientation_of
 from cp2fast.errors import UserError
 
 IGNORED = 255
@@ -123,7 +127,7 @@ def read_example(example: Example, data: VocData) -> tuple[Tensor, Tensor]:
     try:
         image = decode_image(read_file(example.image), data.max_pixels)
     except BadImage as bad:
-        raise UserError(f"{example.image}: {bad}; mend it or take it out of the split") from bad
+        raise UserError(_unreadable(example, bad)) from bad
     labels = read_mask(example.mask, len(data.classes), data.unknown)
     if image.shape[:2] != labels.shape:
         raise UserError(_differs(example, (image.shape[0], image.shape[1]), labels.shape))
@@ -131,36 +135,64 @@ def read_example(example: Example, data: VocData) -> tuple[Tensor, Tensor]:
 
 
 def read_mask(path: Path, num_classes: int, unknown: Unknown) -> Tensor:
-    """The labels in a mask: uint8 ``[H, W]``, below ``num_classes`` or 255.
+    """The labels in a mask, turned as a photo of its metadata would be.
+
+    Returns:
+        uint8 ``[H, W]``, below ``num_classes`` or 255.
 
     Raises:
-        UserError: it cannot be read, is not a palette or grey image, or holds another label.
+        UserError: it cannot be read, is not a palette or grey PNG, or holds another label.
     """
     try:
-        with Image.open(io.BytesIO(read_file(path)), formats=("PNG",)) as mask:
-            if mask.mode not in ("P", "L", "1"):
-                raise UserError(
-                    f"{path} is a mask of mode {mask.mode}, which holds no labels: save it as a "
-                    "palette or grey PNG whose pixel values are the labels"
-                )
-            labels = np.array(mask, dtype=np.uint8)
-    except (BadImage, UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"the mask {path} cannot be read as PNG: {_one_line(error)}") from error
-    return torch.from_numpy(_known(labels, path, num_classes, unknown))
+        encoded = read_file(path)
+    except BadImage as error:
+        raise UserError(
+            f"the mask {path} {error}: allow it, or take it out of the split"
+        ) from error
+    labels = orient(torch.from_numpy(_labels(encoded, path)), orientation_of(encoded))
+    return _known(labels, path, num_classes, unknown)
 
 
-def _known(
-    labels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]],
-    path: Path,
-    num_classes: int,
-    unknown: Unknown,
-) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+def _labels(encoded: bytes, path: Path) -> NDArray[np.uint8]:
+    """The values of a mask's pixels, as stored."""
+    header = png.read_header(encoded)
+    if header is None:
+        raise UserError(
+            f"the mask {path} cannot be read as PNG, for it is {kind_of(encoded)}: save it as a "
+            "palette or grey PNG whose pixel values are the labels"
+        )
+    if header.colour_type not in (png.GREY, png.PALETTE):
+        mode = png.MODES.get(header.colour_type, "unknown")
+        raise UserError(
+            f"{path} is a mask of mode {mode}, which holds no labels: save it as a palette or grey "
+            "PNG whose pixel values are the labels"
+        )
+    try:
+        with Image.open(io.BytesIO(png.without_metadata(encoded)), formats=("PNG",)) as mask:
+            values = np.array(mask)
+    except Exception as error:  # Pillow raises almost anything on a damaged file.
+        raise UserError(
+            f"the mask {path} cannot be read as PNG: {_one_line(error)}; save it again, or take it "
+            "out of the split"
+        ) from error
+    if header.bits == 16:
+        if values.max(initial=0) > IGNORED:
+            raise UserError(
+                f"{path} is a 16-bit mask with the value {values.max()}: save it as an 8-bit PNG "
+                f"whose values are the labels, {IGNORED} for ignored"
+            )
+    elif header.colour_type == png.GREY and 1 < header.bits < 8:
+        values //= IGNORED // ((1 << header.bits) - 1)  # Pillow spreads them over 0 to 255.
+    return values.astype(np.uint8)
+
+
+def _known(labels: Tensor, path: Path, num_classes: int, unknown: Unknown) -> Tensor:
     """Labels with the unknown ones refused, or made 255."""
     beyond = (labels >= num_classes) & (labels != IGNORED)
     if not beyond.any():
         return labels
     if unknown == "ignore":
-        return np.where(beyond, np.uint8(IGNORED), labels)
+        return labels.masked_fill(beyond, IGNORED)
     raise UserError(
         f"{path} holds label {labels[beyond][0]}, but there are {num_classes} classes (labels 0 to "
         f"{num_classes - 1}, and 255 for ignored): name them all in classes.txt or data.classes, "
@@ -175,12 +207,15 @@ def _problem(data: VocData, example: Example) -> str | None:
     except UserError as error:
         return str(error)
     try:
-        with Image.open(example.image) as image:
-            turned = image.getexif().get(0x0112, 1) >= 5
-            size = image.size if turned else image.size[::-1]
-    except (OSError, SyntaxError, ValueError):
-        return f"{example.image} cannot be read as an image; mend it or take it out of the split"
+        size = image_size(read_file(example.image), data.max_pixels)
+    except BadImage as bad:
+        return _unreadable(example, bad)
     return None if size == labels.shape else _differs(example, size, labels.shape)
+
+
+def _unreadable(example: Example, bad: BadImage) -> str:
+    reason = str(bad).removeprefix("cannot be read: ")
+    return f"{example.image} cannot be read: {reason}; save it again, or take it out of the split"
 
 
 def _differs(example: Example, image: tuple[int, int], mask: Sequence[int]) -> str:

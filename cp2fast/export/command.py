@@ -16,8 +16,8 @@ from cp2fast.export.onnx import export_onnx
 from cp2fast.export.safetensors import export_safetensors
 from cp2fast.export.timm import export_timm
 from cp2fast.export.torchvision import export_torchvision
-from cp2fast.model.trained import Trained, open_trained
 from cp2fast.run_folder import atomic_write
+from cp2fast.weights.trained import Trained, open_trained
 
 
 class _Format(NamedTuple):

@@ -21,8 +21,8 @@ from cp2fast.export.mmcv_ops import stand_in_for_mmcv_ops
 from cp2fast.model.backbone import RESNET_OUTPUT_STRIDE
 from cp2fast.model.head import ASPP_DILATIONS, DROPOUT
 from cp2fast.model.segmenter import build_segmenter
-from cp2fast.model.trained import Trained
-from cp2fast.model.weights import load_weights
+from cp2fast.weights.load import load_weights
+from cp2fast.weights.trained import Trained
 
 _INSTALL = "pip install mmsegmentation 'mmcv-lite<2.2' ftfy regex"
 _CONTRAST = "decode_head.contrast_conv."

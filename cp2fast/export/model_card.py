@@ -10,8 +10,8 @@ import yaml
 
 from cp2fast import __version__
 from cp2fast.export.exported import Exported
-from cp2fast.model.trained import Trained
 from cp2fast.run_folder import RunFolder, means_of_end_tenths, read_metrics
+from cp2fast.weights.trained import Trained
 
 IMAGENET_MEAN, IMAGENET_STD = "[0.485, 0.456, 0.406]", "[0.229, 0.224, 0.225]"
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from cp2fast.errors import UserError
 from cp2fast.export.exported import Exported, largest_difference, random_images
 from cp2fast.model.segmenter import Segmenter
-from cp2fast.model.trained import Trained
+from cp2fast.weights.trained import Trained
 
 _NEEDED = ("onnx", "onnxscript", "onnxruntime")
 _OTHER_SHAPE = (1, 64, 96)

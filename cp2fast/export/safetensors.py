@@ -10,7 +10,7 @@ import torch
 
 from cp2fast import __version__
 from cp2fast.export.exported import Exported, largest_difference, random_images
-from cp2fast.model.trained import METADATA_KEY, Trained, open_trained
+from cp2fast.weights.trained import METADATA_KEY, Trained, open_trained
 
 
 def export_safetensors(trained: Trained, file: str) -> Exported:

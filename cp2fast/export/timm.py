@@ -18,7 +18,7 @@ from cp2fast.export.exported import (
     tensors_as_bytes,
 )
 from cp2fast.model.backbone import RESNET_OUTPUT_STRIDE, feature_map
-from cp2fast.model.trained import Trained
+from cp2fast.weights.trained import Trained
 
 
 def export_timm(trained: Trained, file: str) -> Exported:

@@ -25,8 +25,8 @@ from cp2fast.export.exported import (
     tensors_as_bytes,
 )
 from cp2fast.model.backbone import feature_map
-from cp2fast.model.torchvision_vit import to_torchvision
-from cp2fast.model.trained import Trained
+from cp2fast.weights.torchvision_vit import to_torchvision
+from cp2fast.weights.trained import Trained
 
 _DILATE_LAST_STAGE = {"replace_stride_with_dilation": [False, False, True]}
 """The output stride of 16 that the network was trained at; basic blocks do not take it."""

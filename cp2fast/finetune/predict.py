@@ -21,10 +21,10 @@ from cp2fast.errors import UserError
 from cp2fast.finetune.inference import segment
 from cp2fast.finetune.loader import batches_of_one_size, map_ahead
 from cp2fast.finetune.pictures import overlay
-from cp2fast.model.trained import Trained, open_trained
 from cp2fast.run_folder import atomic_write
 from cp2fast.train.distributed import Ranks, device_of
 from cp2fast.train.precision import autocast, dtype_of
+from cp2fast.weights.trained import Trained, open_trained
 from cp2fast.wording import counted
 
 _AHEAD = 8

@@ -12,8 +12,8 @@ from cp2fast.config import FinetuneModelSettings, FinetuneSettings, ModelSetting
 from cp2fast.data.demo import DEMO_RUN
 from cp2fast.errors import UserError
 from cp2fast.model.segmenter import Segmenter, build_segmenter
-from cp2fast.model.trained import open_trained
-from cp2fast.model.weights import load_weights
+from cp2fast.weights.load import load_weights
+from cp2fast.weights.trained import open_trained
 
 RANDOM, IMAGENET = "random", "imagenet"
 """Values of ``model.init`` that name no file."""

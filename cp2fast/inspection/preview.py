@@ -29,7 +29,7 @@ from cp2fast.inspection.similarity_picture import draw_similarity_picture
 from cp2fast.inspection.style import check_target
 from cp2fast.model.cp2 import build_cp2
 from cp2fast.model.segmenter import Segmenter, build_segmenter
-from cp2fast.model.weights import check_exist, load_weights
+from cp2fast.weights.load import check_exist, load_weights
 
 _EMBEDDING = "decode_head.contrast_conv."
 

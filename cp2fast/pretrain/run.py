@@ -18,13 +18,13 @@ from cp2fast.data.order import steps_per_epoch
 from cp2fast.data.source import Choice, choose_source
 from cp2fast.errors import UserError
 from cp2fast.model.cp2 import CP2
-from cp2fast.model.weights import load_weights
 from cp2fast.pretrain.learner import Learner, build_learner
 from cp2fast.run_folder import RunFolder, atomic_write
 from cp2fast.train.checkpoint import load_checkpoint, newest_intact, save_checkpoint
 from cp2fast.train.distributed import Agreement, Ranks
 from cp2fast.train.optimizer import restore_optimizer
 from cp2fast.train.schedule import scaled_by_batch
+from cp2fast.weights.load import load_weights
 
 KIND = "pretrain"
 """What a checkpoint's ``kind`` says."""

@@ -1,6 +1,8 @@
 """Data sets in VOC layout: which files are read, and what is refused."""
 
 import re
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +11,11 @@ import torch
 from PIL import Image
 
 from cp2fast.config import LabelledDataSettings
+from cp2fast.data.orientation import orient
 from cp2fast.data.scenes import generate_scenes, voc_palette
-from cp2fast.data.voc import VOC_CLASSES, VocData, check_masks, open_voc, read_example
+from cp2fast.data.voc import VOC_CLASSES, VocData, check_masks, open_voc, read_example, read_mask
 from cp2fast.errors import UserError
+from tests.data import image_files, metadata
 
 
 @pytest.fixture
@@ -184,10 +188,126 @@ def test_an_image_that_cannot_be_read_is_refused(root: Path) -> None:
     assert "a.jpg cannot be read" in refusal(root)
     (root / "JPEGImages" / "a.jpg").write_bytes(whole[: len(whole) // 2])
     data = opened(root)
-    with pytest.raises(UserError, match=r"a\.jpg: "):
+    with pytest.raises(UserError, match=r"a\.jpg cannot be read: "):
         read_example(data.train[0], data)
 
 
 def test_class_names_must_be_many_enough_and_different(root: Path) -> None:
     assert "twice" in refusal(root, classes=["x", "y", "x", "z"])
     assert "1 classes" in refusal(root, classes=["x"])
+
+
+def turned_photo(value: int) -> bytes:
+    photo = image_files.encode(image_files.photo(31, 20), "JPEG")
+    return metadata.in_jpeg(photo, metadata.exif_segment(metadata.turned(value)))
+
+
+def grey_png(labels: np.ndarray, bits: int) -> bytes:
+    """A grey PNG of few bits, or of 16, which Pillow does not write as such."""
+    height, width = labels.shape
+    if bits == 16:
+        rows = labels.astype(">u2").view(np.uint8)
+    else:
+        spread = (labels[:, :, None] >> np.arange(bits)[::-1]) & 1
+        rows = np.packbits(spread.astype(np.uint8).reshape(height, -1), axis=1)
+    header = struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0)
+    data = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
+    parts = ((b"IHDR", header), (b"IDAT", data), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(metadata.chunk(*part) for part in parts)
+
+
+@pytest.mark.parametrize("value", range(1, 9))
+def test_a_photo_and_its_mask_are_turned_alike(root: Path, value: int) -> None:
+    labels = np.arange(20 * 31, dtype=np.uint8).reshape(20, 31) % 3
+    mask = image_files.encode(Image.fromarray(labels), "PNG")
+    chunk = metadata.chunk(b"eXIf", metadata.turned(value))
+    (root / "JPEGImages" / "a.jpg").write_bytes(turned_photo(value))
+    (root / "SegmentationClass" / "a.png").write_bytes(metadata.in_png(mask, chunk))
+    data = opened(root)
+    check_masks(data)
+    image, read = read_example(data.train[0], data)
+    assert np.array_equal(read, orient(torch.from_numpy(labels), value))
+    assert image.shape[:2] == read.shape
+
+
+@pytest.mark.parametrize("upright", [True, False])
+def test_a_mask_without_metadata_is_of_the_upright_photo(root: Path, upright: bool) -> None:
+    labels = np.zeros((31, 20) if upright else (20, 31), np.uint8)
+    (root / "JPEGImages" / "a.jpg").write_bytes(turned_photo(6))
+    Image.fromarray(labels).save(root / "SegmentationClass" / "a.png")
+    if upright:
+        data = opened(root)
+        check_masks(data)
+        assert read_example(data.train[0], data)[0].shape == (31, 20, 3)
+    else:
+        assert "20 x 31 pixels, but its mask" in refusal(root)
+
+
+ODD_BLOCKS = {
+    "four bytes": b"II*\0",
+    "text": metadata.tiff([(0x0112, 2, 2, b"6\0")]),
+    "byte": metadata.tiff([(0x0112, 1, 1, b"\6")]),
+    "float": metadata.tiff([(0x0112, 11, 1, struct.pack("<f", 6.0))]),
+    "ratio": metadata.tiff([(0x0112, 5, 1, struct.pack("<II", 6, 1))]),
+    "doubled": b"Exif\0\0" + metadata.turned(6),
+    "9": metadata.turned(9),
+    "65535": metadata.turned(65535),
+    "garbage": b"\x99" * 60,
+}
+
+
+@pytest.mark.parametrize("block", ODD_BLOCKS)
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
+def test_the_check_and_the_decoder_agree_on_odd_metadata(root: Path, block: str, suffix: str):
+    photo, content = image_files.photo(31, 20), ODD_BLOCKS[block]
+    encoded = {
+        "jpg": lambda: metadata.in_jpeg(
+            image_files.encode(photo, "JPEG"), metadata.exif_segment(content)
+        ),
+        "png": lambda: metadata.in_png(
+            image_files.encode(photo, "PNG"), metadata.chunk(b"eXIf", content)
+        ),
+        "webp": lambda: metadata.in_webp(photo, content),
+    }[suffix]()
+    (root / "JPEGImages" / "a.jpg").unlink()
+    (root / "JPEGImages" / f"a.{suffix}").write_bytes(encoded)
+    accepted = 0
+    for size in ((20, 31), (31, 20)):
+        Image.fromarray(np.zeros(size, np.uint8)).save(root / "SegmentationClass" / "a.png")
+        data = opened(root)
+        try:
+            check_masks(data)
+        except UserError:
+            continue
+        accepted += 1
+        assert read_example(data.train[0], data)[0].shape[:2] == size
+    assert accepted == 1
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 16])
+def test_labels_of_few_bits_are_not_spread(root: Path, bits: int) -> None:
+    labels = np.arange(20 * 31).reshape(20, 31) % min(3, 1 << bits)
+    (root / "SegmentationClass" / "a.png").write_bytes(grey_png(labels, bits))
+    assert np.array_equal(read_mask(root / "SegmentationClass" / "a.png", 3, "refuse"), labels)
+
+
+def test_sixteen_bits_that_hold_more_than_labels_are_refused(root: Path) -> None:
+    path = root / "SegmentationClass" / "a.png"
+    path.write_bytes(grey_png(np.full((20, 31), 514), 16))
+    with pytest.raises(UserError, match=r"16-bit mask with the value 514: save it as an 8-bit PNG"):
+        read_mask(path, 3, "refuse")
+
+
+@pytest.mark.parametrize(("kind", "name"), [("JPEG", "JPEG"), ("BMP", "BMP"), ("GIF", "GIF")])
+def test_a_mask_that_is_no_png_is_named_as_what_it_is(root: Path, kind: str, name: str) -> None:
+    path = root / "SegmentationClass" / "a.png"
+    path.write_bytes(image_files.encode(Image.fromarray(np.zeros((20, 31), np.uint8)), kind))
+    with pytest.raises(UserError, match=f"it is a {name} image: save it as a palette or grey PNG"):
+        read_mask(path, 3, "refuse")
+
+
+def test_a_mask_with_long_text_is_read(root: Path) -> None:
+    path = root / "SegmentationClass" / "a.png"
+    text = metadata.chunk(b"zTXt", b"Comment\0\0" + zlib.compress(b"a" * (2 << 20)))
+    path.write_bytes(metadata.in_png(path.read_bytes(), text))
+    check_masks(opened(root))

@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from cp2fast.config import ModelSettings
 from cp2fast.export.mmseg import export_mmseg
 from cp2fast.model.segmenter import build_segmenter
-from cp2fast.model.trained import Trained
-from cp2fast.model.weights import load_weights
+from cp2fast.weights.load import load_weights
+from cp2fast.weights.trained import Trained
 from tests.export.trained_networks import CLASSES, around, finetuned, pretrained
 
 

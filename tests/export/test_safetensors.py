@@ -13,8 +13,8 @@ import cp2fast
 from cp2fast.config import ModelSettings
 from cp2fast.export.safetensors import export_safetensors
 from cp2fast.model.segmenter import build_segmenter
-from cp2fast.model.trained import open_trained
-from cp2fast.model.weights import load_weights
+from cp2fast.weights.load import load_weights
+from cp2fast.weights.trained import open_trained
 from tests.export.trained_networks import CLASSES, SETTINGS, finetuned, pretrained
 
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from cp2fast.config import ModelSettings
 from cp2fast.model.segmenter import Segmenter, build_segmenter
-from cp2fast.model.trained import Trained, open_trained
 from cp2fast.train.checkpoint import save_checkpoint
+from cp2fast.weights.trained import Trained, open_trained
 
 CLASSES = ["ground", "ball", "box"]
 SETTINGS: dict[str, Any] = {

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 
 from cp2fast.errors import UserError
-from cp2fast.model.weight_files import METADATA, find_file, read_content, tensors_of
+from cp2fast.weights.files import METADATA, find_file, read_content, tensors_of
 
 WEIGHT = {"weight": torch.arange(3.0)}
 

@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from cp2fast.config import ModelSettings
 from cp2fast.errors import UserError
 from cp2fast.model.segmenter import build_segmenter
-from cp2fast.model.weights import load_weights
+from cp2fast.weights.load import load_weights
 
 SETTINGS = ModelSettings(backbone="resnet18", head="fcn", head_channels=8, embedding=4, size=64)
 

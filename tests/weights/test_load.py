@@ -25,7 +25,7 @@ from cp2fast.model.backbone import build_backbone, channels, feature_map
 from cp2fast.model.cp2 import build_cp2
 from cp2fast.model.head import FcnHead
 from cp2fast.model.segmenter import Segmenter, build_segmenter
-from cp2fast.model.weights import load_weights
+from cp2fast.weights.load import load_weights
 
 SETTINGS = ModelSettings(
     backbone="resnet18", head="fcn", head_channels=8, embedding=4, size=64, queue=8

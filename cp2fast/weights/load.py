@@ -18,9 +18,9 @@ from torch import Tensor
 
 from cp2fast.errors import UserError
 from cp2fast.model.segmenter import Segmenter
-from cp2fast.model.timm_weights import download, is_timm_name
-from cp2fast.model.torchvision_vit import from_torchvision, is_torchvision_vit
-from cp2fast.model.weight_files import find_file, read_content, tensors_of
+from cp2fast.weights.files import find_file, read_content, tensors_of
+from cp2fast.weights.timm import download, is_timm_name
+from cp2fast.weights.torchvision_vit import from_torchvision, is_torchvision_vit
 
 _DATA_PARALLEL = "module."
 _ENCODERS = ("", "encoder_q.", "base_encoder.")

@@ -15,7 +15,7 @@ from torch import Tensor
 from cp2fast.config import ModelSettings
 from cp2fast.errors import UserError
 from cp2fast.model.segmenter import Segmenter, build_segmenter
-from cp2fast.model.weight_files import METADATA, find_file, read_content, tensors_of
+from cp2fast.weights.files import METADATA, find_file, read_content, tensors_of
 
 METADATA_KEY = "cp2fast"
 """The text of a .safetensors file that holds ``Trained.facts`` as JSON."""

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 import cp2fast
 from cp2fast.errors import UserError
 from cp2fast.model.backbone import feature_map
-from cp2fast.model.trained import open_trained
+from cp2fast.weights.trained import open_trained
 from tests.export.trained_networks import CLASSES, save_finetuning, save_in, save_pretraining
 
 

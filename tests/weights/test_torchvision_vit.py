@@ -6,7 +6,7 @@ import timm
 import torch
 import torchvision
 
-from cp2fast.model.torchvision_vit import from_torchvision, is_torchvision_vit, to_torchvision
+from cp2fast.weights.torchvision_vit import from_torchvision, is_torchvision_vit, to_torchvision
 
 
 def test_the_names_are_those_of_the_libraries() -> None:

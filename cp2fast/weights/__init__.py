@@ -1,0 +1,1 @@
+"""Weights in: from files of any kind and from the network, recognised by what they hold."""
