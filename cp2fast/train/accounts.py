@@ -39,6 +39,11 @@ class Accounts:
         if device.type != "cuda":
             self._marks.append((began, "start"))
 
+    def wait_for_data(self) -> None:
+        """Let ``data`` pay from now on, for the run's first batch still ``start``."""
+        if self._account != "start":
+            self.switch("data")
+
     def switch(self, account: Account) -> None:
         """Let ``account`` pay from now on."""
         if not self._marks:  # the first on a GPU: until now there was only the host's time

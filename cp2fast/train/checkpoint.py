@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -53,19 +53,19 @@ class Saver:
         """Allocate the copy's memory beside the training, so that no step waits for that."""
         self._writing = self._thread.submit(self._snapshot.reserve, state)
 
-    def save(self, state: dict[str, Any], names: Sequence[str]) -> None:
+    def save(self, state: dict[str, Any], name: str) -> None:
         """Begin to write ``state``, which may change as soon as this returns.
 
         Args:
             state: tensors, plain values and containers of them.
-            names: of the files, which are written one after the other.
+            name: of the file.
 
         Raises:
             UserError: the disk did not take the one before.
         """
         self.wait()
         copy, copied = self._snapshot.take(state)
-        self._writing = self._thread.submit(self._write, copy, copied, names)
+        self._writing = self._thread.submit(self._write, copy, copied, name)
 
     def wait(self) -> None:
         """Return when nothing is being written.
@@ -80,13 +80,10 @@ class Saver:
         """Let the write in flight end, whatever comes of it."""
         self._thread.shutdown(wait=True)
 
-    def _write(
-        self, state: dict[str, Any], copied: torch.cuda.Event | None, names: Sequence[str]
-    ) -> None:
+    def _write(self, state: dict[str, Any], copied: torch.cuda.Event | None, name: str) -> None:
         if copied is not None:
             copied.synchronize()
-        for name in names:
-            write_checkpoint(self._folder / name, state)
+        write_checkpoint(self._folder / name, state)
         for path in list_checkpoints(self._folder)[: -self._keep]:
             if self._keep_each is None or checkpoint_step(path) % self._keep_each:
                 path.unlink(missing_ok=True)
