@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from cp2fast import recipes
 from cp2fast.config import (
@@ -70,6 +71,26 @@ def test_settings_survive_a_round_trip_through_yaml(tmp_path: Path) -> None:
     saved = tmp_path / "config.yaml"
     saved.write_text(recipes.to_yaml(settings))
     assert recipes.load(PretrainSettings, str(saved), []) == settings
+
+
+def test_a_kept_config_from_before_a_section_was_there_loads_with_its_defaults(
+    tmp_path: Path,
+) -> None:
+    kept = tmp_path / "config.yaml"
+    tree = yaml.safe_load(recipes.to_yaml(PretrainSettings()))
+    del tree["augment"]
+    kept.write_text(yaml.safe_dump(tree))
+    assert recipes.load(PretrainSettings, str(kept), []) == PretrainSettings()
+
+
+@pytest.mark.parametrize("brightness", [0, 0.7, [0.5, 1.2]])
+def test_a_colour_takes_a_strength_or_a_range(tmp_path: Path, brightness: object) -> None:
+    settings = recipes.load(PretrainSettings, None, [f"augment.brightness={brightness}"])
+    expected = tuple(brightness) if isinstance(brightness, list) else brightness
+    assert settings.augment.brightness == expected
+    kept = tmp_path / "config.yaml"
+    kept.write_text(recipes.to_yaml(settings))
+    assert recipes.load(PretrainSettings, str(kept), []) == settings
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,14 @@ import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
+import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from cp2fast.batch import RaggedBatch
+from cp2fast.bench import system_turbojpeg
 from cp2fast.bench.timing import Stream, finish
 from cp2fast.copypaste.draw import draw
 from cp2fast.copypaste.op import copy_paste
@@ -31,7 +34,11 @@ def decoders(images: ImageSet, count: int, threads: int) -> dict[str, Stream]:
         threads: that decode.
     """
     encoded = [images.read(number) for number in range(min(count, len(images)))]
-    by = {"torchvision": _by_torchvision, "libturbojpeg": _by_turbojpeg}
+    by: dict[str, Callable[[Sequence[bytes]], Callable[[int], object]]] = {
+        "torchvision": _by_torchvision,
+        "simplejpeg": partial(_into_memory, turbojpeg.decode_into),
+        "libturbojpeg": partial(_into_memory, system_turbojpeg.decode_into),
+    }
     return {
         name: Stream(_in_threads(threads, by[name](encoded), len(encoded)), ahead=0)
         for name in decoder_names()
@@ -40,7 +47,8 @@ def decoders(images: ImageSet, count: int, threads: int) -> dict[str, Stream]:
 
 def decoder_names() -> list[str]:
     """The libraries that call libjpeg-turbo here."""
-    return ["torchvision", *(["libturbojpeg"] if turbojpeg.problem() is None else [])]
+    ours, systems = turbojpeg.problem() is None, system_turbojpeg.problem() is None
+    return ["torchvision", *["simplejpeg"] * ours, *["libturbojpeg"] * systems]
 
 
 def reading(images: ImageSet, threads: int) -> Stream:
@@ -93,7 +101,9 @@ def _by_torchvision(encoded: Sequence[bytes]) -> Callable[[int], object]:
     return lambda number: decode_image(encoded[number], 10**9)
 
 
-def _by_turbojpeg(encoded: Sequence[bytes]) -> Callable[[int], object]:
+def _into_memory(
+    decode_into: Callable[[bytes, NDArray[np.uint8]], bool], encoded: Sequence[bytes]
+) -> Callable[[int], object]:
     """Into one buffer a thread, so without the cost of fresh memory."""
     shapes = [_shape(data) for data in encoded]
     largest = max(height * width * 3 for height, width in shapes)
@@ -101,10 +111,10 @@ def _by_turbojpeg(encoded: Sequence[bytes]) -> Callable[[int], object]:
 
     def decode(number: int) -> None:
         if not hasattr(of_thread, "buffer"):
-            of_thread.buffer = torch.empty(largest, dtype=torch.uint8)
+            of_thread.buffer = np.empty(largest, np.uint8)
         height, width = shapes[number]
-        place: Tensor = of_thread.buffer[: height * width * 3].view(height, width, 3)
-        if not turbojpeg.decode_into(encoded[number], place):
+        place = of_thread.buffer[: height * width * 3].reshape(height, width, 3)
+        if not decode_into(encoded[number], place):
             decode_image(encoded[number], 10**9)
 
     return decode

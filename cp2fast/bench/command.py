@@ -25,7 +25,7 @@ from cp2fast.bench.show import read_kept, show, show_against
 from cp2fast.bench.timing import Say
 from cp2fast.bench.train import bench_train
 from cp2fast.config import PretrainSettings, check_pretrain
-from cp2fast.cores import available_cores
+from cp2fast.cores import decoding_workers
 from cp2fast.data.beton import is_beton
 from cp2fast.data.decode import BadImage, decode_image
 from cp2fast.data.demo import data_root
@@ -145,11 +145,10 @@ def combine(reports: Sequence[Report]) -> dict[str, Any]:
 
 
 def _settings(name: str, overrides: Sequence[str]) -> PretrainSettings:
-    """What is said beats the defaults: all cores, and batches that a laptop can take."""
+    """What is said beats the defaults: batches that a laptop can take."""
     gpu = torch.cuda.is_available()
     batch = {"loader": 32, "augment": 32, "train": 256 if gpu else 8}[name]
     defaults = [
-        f"data.workers={available_cores()}",
         f"data.batch_size={batch}",
         f"data.scenes={_SCENES}",
     ]
@@ -185,7 +184,7 @@ def _prepare_loader(settings: PretrainSettings, images: ImageSet, options: Optio
         device_of(settings.train.device, Ranks(0, 1, 0)),
         settings.model.size,
         settings.data.batch_size,
-        settings.data.workers,
+        decoding_workers(settings.data.workers),
     )
 
     def run(say: Say) -> Report:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,10 @@ from cp2fast.copypaste.draw import draw
 from cp2fast.copypaste.op import copy_paste
 from cp2fast.data.bad_images import BadImages
 from cp2fast.data.dali_source import open_dali
-from cp2fast.data.ffcv_source import open_ffcv
 from cp2fast.data.images import ImageSet
+from cp2fast.data.prefetch import prefetch
 from cp2fast.data.torch_source import open_torch
-from cp2fast.train.prefetch import prefetch
+from cp2fast.data.turbo_source import open_turbo
 
 _CEILING_IMAGES = 512
 _COMPOSED_AHEAD = 2
@@ -163,11 +164,9 @@ def _sources(task: Task, missing: dict[str, str], bad: BadImages) -> dict[str, S
             _IN_THE_MAKING,
         ),
     }
-    if beton is not None:
-        sources["ffcv"] = (
-            lambda: open_ffcv(beton, task.plan(beton), threads=workers, **common),
-            _IN_THE_MAKING,
-        )
+    for name, photos in {"turbo": images, "ffcv": beton}.items():
+        if photos is not None:
+            sources[name] = (partial(_threads, photos, task, common), _IN_THE_MAKING)
     streams = {}
     for kind in ("cp2fast", "decode"):
         for name, (source, ahead) in sources.items():
@@ -180,6 +179,10 @@ def _sources(task: Task, missing: dict[str, str], bad: BadImages) -> dict[str, S
                 stream = Stream(composed, ahead + _COMPOSED_AHEAD + 1)
             streams[f"{kind}-{name}"] = stream
     return streams
+
+
+def _threads(photos: ImageSet, task: Task, common: dict[str, Any]) -> Iterator[RaggedBatch]:
+    return open_turbo(photos, task.plan(photos), threads=task.workers, **common)
 
 
 def _limited_by(systems: Iterable[str], found: Mapping[str, float]) -> dict[str, str]:

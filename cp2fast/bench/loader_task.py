@@ -21,9 +21,11 @@ SYSTEMS = (
     "dali-all",
     "ffcv-kornia",
     "cp2fast-torch",
+    "cp2fast-turbo",
     "cp2fast-dali",
     "cp2fast-ffcv",
     "decode-torch",
+    "decode-turbo",
     "decode-dali",
     "decode-ffcv",
 )
@@ -71,7 +73,9 @@ def find_missing(task: Task) -> dict[str, str]:
     no_beton = (
         None if task.beton else "no .beton: cp2fast pack DIR FILE.beton, then --beton FILE.beton"
     )
-    if no_source := no_beton or problems["ffcv"]:
+    if problems["turbo"]:
+        missing |= dict.fromkeys(("cp2fast-turbo", "decode-turbo"), problems["turbo"])
+    if no_source := no_beton or problems["turbo"]:
         missing |= dict.fromkeys(("cp2fast-ffcv", "decode-ffcv"), no_source)
     if no_peer := no_beton or available_backends()["reference"] or ffcv_kornia.problem():
         missing["ffcv-kornia"] = no_peer

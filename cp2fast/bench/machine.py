@@ -24,6 +24,7 @@ _PACKAGES = (
     "numba-cuda",
     "numpy",
     "pillow",
+    "simplejpeg",
 )
 
 

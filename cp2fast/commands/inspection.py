@@ -31,7 +31,6 @@ from cp2fast.config import PretrainSettings
         PretrainSettings,
         defaults={
             "data.batch_size": "32; train 8, on a GPU 256",
-            "data.workers": "the number of cores",
             "data.scenes": "320",
         },
     ),

@@ -32,6 +32,8 @@ from cp2fast.data.decode import BadImage, CommonJpeg, common_jpeg, decode_image,
 from cp2fast.data.heap import share_heaps, trim_heaps
 from cp2fast.data.images import ImageSet
 from cp2fast.data.loading import Decoded, deliver, load
+from cp2fast.data.prefetch import keep_ahead
+from cp2fast.data.shrink import fitted
 from cp2fast.errors import UserError
 
 _DEPTH = 2
@@ -56,6 +58,7 @@ def open_dali(
     gpu: torch.device | None,
     max_pixels: int,
     bad: BadImages,
+    max_side: int | None = None,
 ) -> Iterator[RaggedBatch]:
     """Batches in the order of ``plan``, where they were decoded.
 
@@ -67,13 +70,14 @@ def open_dali(
         gpu: decodes JPEG and holds the batches; None is the CPU.
         max_pixels: larger images are bad.
         bad: where bad images are counted and listed.
+        max_side: longer images are decoded round it, and shrunk.
 
     Raises:
         UserError: too many bad images, or DALI fails where nothing is wrong with the images.
     """
     threads = max(1, threads)
     share_heaps()
-    files = _Files(images, max_pixels)
+    files = _Files(images, max_pixels, max_side)
     pool = ThreadPoolExecutor(max(_FEWEST_READERS, threads), "cp2fast-read")
 
     def submit(
@@ -83,7 +87,7 @@ def open_dali(
 
     try:
         reading = (submit(numbers.tolist(), files.prepare) for numbers in plan)
-        batches = (_results(futures) for futures in _ahead(reading, _DEPTH))
+        batches = (_results(futures) for futures in keep_ahead(reading, _DEPTH))
         decoded = _decode(
             batches,
             lambda batch: _results(submit([place.planned for place in batch], files.decode)),
@@ -101,8 +105,9 @@ def open_dali(
 class _Files:
     """Images by their number; a bad one is remembered and not read again."""
 
-    def __init__(self, images: ImageSet, max_pixels: int) -> None:
+    def __init__(self, images: ImageSet, max_pixels: int, max_side: int | None) -> None:
         self._images = images
+        self._max_side = max_side
         self._max_pixels = max_pixels
         self._bad: dict[int, str] = {}
 
@@ -112,7 +117,7 @@ class _Files:
 
     def decode(self, index: int) -> CommonJpeg | Tensor:
         """The pixels of any image. Raises BadImage."""
-        return self._use(index, lambda encoded: decode_image(encoded, self._max_pixels))
+        return self._use(index, self._decode)
 
     def _use(self, index: int, make: Callable[[bytes], CommonJpeg | Tensor]) -> CommonJpeg | Tensor:
         if index in self._bad:
@@ -125,7 +130,13 @@ class _Files:
 
     def _prepare(self, encoded: bytes) -> CommonJpeg | Tensor:
         common = common_jpeg(encoded, self._max_pixels)
-        return decode_image(encoded, self._max_pixels) if common is None else common
+        if common is None:
+            return self._decode(encoded)
+        size = (common.height, common.width)
+        return common if fitted(*size, self._max_side) == size else self._decode(encoded)
+
+    def _decode(self, encoded: bytes) -> Tensor:
+        return decode_image(encoded, self._max_pixels, self._max_side)
 
 
 def _decode(
@@ -210,16 +221,6 @@ def _build(
         )
     pipeline.build()
     return pipeline
-
-
-def _ahead(batches: Iterator[list[Future[Place]]], depth: int) -> Iterator[list[Future[Place]]]:
-    """The same items, each asked for when ``depth`` more are still to be handed on."""
-    started: deque[list[Future[Place]]] = deque()
-    for batch in batches:
-        started.append(batch)
-        if len(started) > depth:
-            yield started.popleft()
-    yield from started
 
 
 def _results(futures: list[Future[Place]]) -> Batch:

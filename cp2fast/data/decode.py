@@ -24,6 +24,7 @@ from cp2fast.data import jpeg, png
 from cp2fast.data.images import ImageSet
 from cp2fast.data.kinds import kind_of
 from cp2fast.data.orientation import jpeg_orientation, orient, orientation_of, upright_size
+from cp2fast.data.shrink import shrink
 
 try:
     from torchvision.io import ImageReadMode, decode_jpeg
@@ -78,7 +79,7 @@ def read_file(path: Path) -> bytes:
         raise BadImage(f"cannot be read: {error.strerror}") from error
 
 
-def decode_image(encoded: bytes, max_pixels: int) -> Tensor:
+def decode_image(encoded: bytes, max_pixels: int, max_side: int | None = None) -> Tensor:
     """Decode one image file.
 
     The Exif orientation is applied (``orientation.py``), alpha is dropped (what lies beneath
@@ -88,6 +89,7 @@ def decode_image(encoded: bytes, max_pixels: int) -> Tensor:
     Args:
         encoded: the whole file.
         max_pixels: more than this many are refused before they are decoded.
+        max_side: longer images are shrunk to it (``shrink``); None leaves every size.
 
     Returns:
         uint8 ``[H, W, 3]``, RGB, contiguous.
@@ -95,6 +97,10 @@ def decode_image(encoded: bytes, max_pixels: int) -> Tensor:
     Raises:
         BadImage: empty, not an image, damaged, truncated, or too large.
     """
+    return torch.from_numpy(shrink(_decode_whole(encoded, max_pixels).numpy(), max_side))
+
+
+def _decode_whole(encoded: bytes, max_pixels: int) -> Tensor:
     if not encoded:
         raise BadImage("empty file")
     if not encoded.startswith(jpeg.SIGNATURE):

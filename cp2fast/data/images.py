@@ -97,9 +97,17 @@ class ImageSet:
         """
         if self.kind == "folder":
             return _read_file(self.names[index])
-        shard, offset, size = self.places[index].tolist()
-        data = read_member(self.shards[shard], offset, size)
+        data = self.read_raw(index)
         return encoded_image(data, *self.pixels[index].tolist()) if self.kind == "beton" else data
+
+    def read_raw(self, index: int) -> bytes:
+        """An image's bytes as they lie in a shard or a ``.beton``: pixels, where its mode is raw.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        shard, offset, size = self.places[index].tolist()
+        return read_member(self.shards[shard], offset, size)
 
     def largest(self) -> int:
         """Bytes of the largest encoded image; an unreadable one counts as empty."""

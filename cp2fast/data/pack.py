@@ -15,9 +15,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections import deque
 from collections.abc import Callable, Generator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
@@ -28,6 +26,7 @@ from cp2fast.data.decode import BadImage, read_image
 from cp2fast.data.images import ImageSet, list_images
 from cp2fast.data.pack_writers import BetonWriter, TarWriter, Writer, WriterState, page_size
 from cp2fast.data.packed_jpeg import JpegSettings, PackedJpeg, pack_jpeg
+from cp2fast.data.prefetch import map_ahead
 from cp2fast.data.shards import COMPRESSED_SUFFIXES, is_shard
 from cp2fast.errors import UserError
 
@@ -165,17 +164,8 @@ def _packed(
         except BadImage as bad:
             return 0, str(bad)
 
-    ahead: deque[Future[tuple[int, PackedJpeg | str]]] = deque()
-    pool = ThreadPoolExecutor(workers, "cp2fast-pack")
-    try:
-        for number in numbers:
-            ahead.append(pool.submit(pack_one, number))
-            if len(ahead) > workers * _AHEAD_PER_WORKER:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+    ahead = workers * _AHEAD_PER_WORKER
+    return map_ahead(pack_one, numbers, threads=workers, ahead=ahead, name="cp2fast-pack")
 
 
 def _open_writer(

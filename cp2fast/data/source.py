@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from cp2fast.batch import RaggedBatch
 from cp2fast.config import DataSettings
+from cp2fast.cores import decoding_workers
 from cp2fast.data import turbojpeg
 from cp2fast.data.bad_images import BadImages
 from cp2fast.data.dali_source import open_dali
-from cp2fast.data.ffcv_source import open_ffcv
 from cp2fast.data.images import ImageSet
 from cp2fast.data.torch_source import open_torch
+from cp2fast.data.turbo_source import open_turbo
 from cp2fast.errors import UserError
 
 _INSTALL_DALI = "pip install nvidia-dali-cuda130"
@@ -26,7 +27,7 @@ _INSTALL_DALI = "pip install nvidia-dali-cuda130"
 class Choice(NamedTuple):
     """A source, where it decodes JPEG, and why it was chosen, in one line."""
 
-    name: Literal["dali", "ffcv", "torch"]
+    name: Literal["turbo", "dali", "torch"]
     decode: Literal["cpu", "gpu"]
     reason: str
 
@@ -36,7 +37,7 @@ def available_sources() -> dict[str, str | None]:
 
     A library that is missing or broken is reported, never raised.
     """
-    return {"torch": None, "dali": _dali_problem(), "ffcv": turbojpeg.problem()}
+    return {"turbo": turbojpeg.problem(), "torch": None, "dali": _dali_problem()}
 
 
 def choose_source(settings: DataSettings, images: ImageSet, device: torch.device) -> Choice:
@@ -44,41 +45,35 @@ def choose_source(settings: DataSettings, images: ImageSet, device: torch.device
 
     Args:
         settings: ``source`` and ``decode`` matter here.
-        images: the data set; without a JPEG in it DALI has nothing to do.
+        images: the data set; without a JPEG in it libjpeg-turbo has nothing to do.
         device: of the training.
 
     Raises:
         UserError: the source asked for is not installed, or cannot do what is asked of it.
     """
-    on_gpu = settings.decode == "gpu"
-    if on_gpu and device.type != "cuda":
-        raise UserError("data.decode=gpu needs a GPU to train on: set data.decode=cpu")
-    if settings.source == "ffcv" and images.kind != "beton":
+    asked = settings.source
+    if settings.decode == "gpu":
+        if device.type != "cuda":
+            raise UserError("data.decode=gpu needs a GPU to train on: set data.decode=cpu")
+        if asked not in ("auto", "dali"):
+            raise UserError("data.decode=gpu needs DALI: set data.source=dali or data.decode=cpu")
+        return _needing(_dali_problem(), "dali", "gpu", f"data.source={asked}, data.decode=gpu")
+    if asked == "ffcv" and images.kind != "beton":
         raise UserError(
             "data.source=ffcv reads .beton files: make one with cp2fast pack DIR FILE.beton and "
-            "set data.root=FILE.beton, or set data.source=dali or data.source=torch"
+            "set data.root=FILE.beton, or set data.source=turbo"
         )
-    if settings.source in ("auto", "ffcv") and images.kind == "beton" and not on_gpu:
-        problem = turbojpeg.problem()
-        if not problem:
-            return Choice("ffcv", "cpu", "the data set is a .beton")
-        if settings.source == "ffcv":
-            raise UserError(problem)
-    problem = None if settings.source == "torch" else _dali_problem()
-    if settings.source == "dali" or on_gpu:
-        if settings.source not in ("auto", "dali"):
-            raise UserError("data.decode=gpu needs DALI: set data.source=dali or data.decode=cpu")
-        if problem:
-            raise UserError(problem)
-        asked = f"data.source={settings.source}, data.decode={settings.decode}"
-        return Choice("dali", "gpu" if on_gpu else "cpu", asked)
-    if settings.source == "torch":
+    if asked == "dali":
+        return _needing(_dali_problem(), "dali", "cpu", "data.source=dali")
+    if asked in ("turbo", "ffcv"):
+        return _needing(turbojpeg.problem(), "turbo", "cpu", f"data.source={asked}")
+    if asked == "torch":
         return Choice("torch", "cpu", "data.source=torch")
-    if problem:
+    if problem := turbojpeg.problem():
         return Choice("torch", "cpu", problem)
     if not any(name.lower().endswith((b".jpg", b".jpeg")) for name in images.names):
-        return Choice("torch", "cpu", "no JPEG among the images, and DALI is for JPEG")
-    return Choice("dali", "cpu", "DALI is installed, and is the fastest for JPEG")
+        return Choice("torch", "cpu", "no JPEG among the images, and libjpeg-turbo is for JPEG")
+    return Choice("turbo", "cpu", "threads with libjpeg-turbo are the fastest for JPEG")
 
 
 def open_source(
@@ -104,33 +99,30 @@ def open_source(
     Raises:
         UserError: while iterating, too many bad images or a dead decoder.
     """
+    workers = decoding_workers(settings.workers)
+    common: dict[str, Any] = {
+        "seed": seed,
+        "max_pixels": settings.max_pixels,
+        "max_side": settings.max_side,
+        "bad": bad,
+    }
     if choice.name == "dali":
-        return open_dali(
-            images,
-            plan,
-            seed=seed,
-            threads=settings.workers,
-            gpu=device if choice.decode == "gpu" else None,
-            max_pixels=settings.max_pixels,
-            bad=bad,
-        )
-    if choice.name == "ffcv":
-        return open_ffcv(
-            images,
-            plan,
-            seed=seed,
-            threads=settings.workers,
-            max_pixels=settings.max_pixels,
-            bad=bad,
-        )
-    return open_torch(
-        images,
-        plan,
-        seed=seed,
-        workers=settings.workers,
-        max_pixels=settings.max_pixels,
-        bad=bad,
-    )
+        gpu = device if choice.decode == "gpu" else None
+        return open_dali(images, plan, threads=workers, gpu=gpu, **common)
+    if choice.name == "turbo":
+        return open_turbo(images, plan, threads=workers, **common)
+    return open_torch(images, plan, workers=workers, **common)
+
+
+def _needing(
+    problem: str | None,
+    name: Literal["turbo", "dali", "torch"],
+    decode: Literal["cpu", "gpu"],
+    reason: str,
+) -> Choice:
+    if problem:
+        raise UserError(problem)
+    return Choice(name, decode, reason)
 
 
 def _dali_problem() -> str | None:

@@ -35,6 +35,7 @@ def open_torch(
     workers: int,
     max_pixels: int,
     bad: BadImages,
+    max_side: int | None = None,
 ) -> Iterator[RaggedBatch]:
     """Batches in the order of ``plan``, on the CPU.
 
@@ -45,12 +46,13 @@ def open_torch(
         workers: processes that decode; 0 decodes in this one.
         max_pixels: larger images are bad.
         bad: where bad images are counted and listed.
+        max_side: longer images are shrunk to it.
 
     Raises:
         UserError: too many bad images, or a worker that died.
     """
     loader: DataLoader[Decoded] = DataLoader(
-        _Batches(images, seed, max_pixels),
+        _Batches(images, seed, max_pixels, max_side),
         batch_size=None,
         sampler=plan,
         num_workers=workers,
@@ -79,10 +81,11 @@ def open_torch(
 class _Batches(Dataset[Decoded]):
     """One item is one batch, by its image numbers."""
 
-    def __init__(self, images: ImageSet, seed: int, max_pixels: int) -> None:
+    def __init__(self, images: ImageSet, seed: int, max_pixels: int, max_side: int | None) -> None:
         self._images = images
         self._seed = seed
         self._max_pixels = max_pixels
+        self._max_side = max_side
 
     def __getitem__(self, numbers: NDArray[np.int64]) -> Decoded:
         count = len(self._images)
@@ -93,7 +96,7 @@ class _Batches(Dataset[Decoded]):
         return Decoded.of(loaded, RaggedBatch.pack(pixels, [place.index for place in loaded]))
 
     def _read(self, index: int) -> Tensor:
-        return decode_image(read_image(self._images, index), self._max_pixels)
+        return decode_image(read_image(self._images, index), self._max_pixels, self._max_side)
 
 
 def _tells_of_a_death(error: Exception) -> bool:

@@ -26,6 +26,7 @@ from PIL import Image
 from torch import Tensor
 
 from cp2fast.config import LabelledDataSettings
+from cp2fast.cores import decoding_workers
 from cp2fast.data import png
 from cp2fast.data.decode import BadImage, decode_image, image_size, read_file
 from cp2fast.data.kinds import kind_of
@@ -100,7 +101,7 @@ def open_voc(settings: LabelledDataSettings, root: Path) -> VocData:
         train_split=train_split,
         max_pixels=settings.max_pixels,
         unknown=settings.unknown,
-        threads=settings.workers,
+        threads=decoding_workers(settings.workers),
     )
 
 

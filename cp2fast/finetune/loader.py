@@ -7,9 +7,7 @@ Decoding releases Python's lock, so threads do, and nothing is copied between pr
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from itertools import islice
 from typing import NamedTuple, TypeVar
@@ -17,12 +15,12 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from cp2fast.config import FinetuneSettings
+from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD, FinetuneSettings
 from cp2fast.data.order import plan, steps_per_epoch
+from cp2fast.data.prefetch import map_ahead
 from cp2fast.data.voc import Example, VocData, read_example
 from cp2fast.finetune.augment import Crop, assemble, cut
 
-Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _BATCHES_AHEAD = 2
@@ -71,32 +69,11 @@ def crop_batches(
         image, labels = read_example(data.train[number], data)
         return cut(image, labels, settings, epoch, number)
 
-    ahead = _BATCHES_AHEAD * size
-    with closing(map_ahead(read, wanted, settings.data.workers, ahead)) as crops:
+    ahead, model = _BATCHES_AHEAD * size, settings.model
+    mean, std = model.mean or IMAGENET_MEAN, model.std or IMAGENET_STD
+    with closing(map_ahead(read, wanted, threads=data.threads, ahead=ahead)) as crops:
         while batch := list(islice(crops, size)):
-            yield CropBatch(*assemble(batch, settings.model.size, device))
-
-
-def map_ahead(
-    function: Callable[[Item], Result], items: Iterable[Item], threads: int, ahead: int
-) -> Generator[Result, None, None]:
-    """``map`` in order, with up to ``ahead`` results made by ``threads`` before they are needed.
-
-    An exception of ``function`` is raised in its place. Closing this iterator ends the threads.
-    """
-    source, pending = iter(items), deque[Future[Result]]()
-    with ThreadPoolExecutor(threads, thread_name_prefix="cp2fast-decode") as pool:
-        try:
-            for item in islice(source, ahead):
-                pending.append(pool.submit(function, item))
-            while pending:
-                result = pending.popleft().result()
-                for item in islice(source, 1):
-                    pending.append(pool.submit(function, item))
-                yield result
-        finally:
-            for future in pending:
-                future.cancel()
+            yield CropBatch(*assemble(batch, model.size, device, mean, std))
 
 
 def examples_in_batches(
@@ -107,7 +84,9 @@ def examples_in_batches(
     Yields:
         Up to ``batch_size`` images uint8 ``[H, W, 3]`` and as many labels uint8 ``[H, W]``.
     """
-    read = map_ahead(lambda e: read_example(e, data), examples, data.threads, _IMAGES_AHEAD)
+    read = map_ahead(
+        lambda e: read_example(e, data), examples, threads=data.threads, ahead=_IMAGES_AHEAD
+    )
     with closing(read) as pairs:
         for batch in batches_of_one_size(pairs, batch_size):
             images, labels = zip(*batch, strict=True)

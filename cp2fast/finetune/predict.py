@@ -14,12 +14,14 @@ from rich.console import Console
 from torch import Tensor
 
 from cp2fast.config import FinetuneSettings
+from cp2fast.cores import decoding_workers
 from cp2fast.data.decode import BadImage, decode_image, read_file
 from cp2fast.data.images import list_images
+from cp2fast.data.prefetch import map_ahead
 from cp2fast.data.scenes import voc_palette
 from cp2fast.errors import UserError
 from cp2fast.finetune.inference import segment
-from cp2fast.finetune.loader import batches_of_one_size, map_ahead
+from cp2fast.finetune.loader import batches_of_one_size
 from cp2fast.finetune.pictures import overlay
 from cp2fast.run_folder import atomic_write
 from cp2fast.train.distributed import Ranks, device_of
@@ -154,7 +156,8 @@ def _read(
             return f"{photo.path}: {error}; the others were segmented", photo
 
     def readable() -> Generator[tuple[Tensor, Photo], None, None]:
-        with closing(map_ahead(decode, photos, settings.data.workers, _AHEAD)) as decoded:
+        threads = decoding_workers(settings.data.workers)
+        with closing(map_ahead(decode, photos, threads=threads, ahead=_AHEAD)) as decoded:
             for image, photo in decoded:
                 if isinstance(image, str):
                     bad.append(image)

@@ -22,6 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from cp2fast import philox
 from cp2fast.data.order import steps_per_epoch
+from cp2fast.data.prefetch import prefetch
 from cp2fast.finetune.confusion import Scores, scores
 from cp2fast.finetune.evaluate import evaluate
 from cp2fast.finetune.loader import CropBatch, crop_batches
@@ -33,7 +34,6 @@ from cp2fast.run_folder import RunFolder, atomic_write, read_metrics
 from cp2fast.train.interrupt import stop_requests
 from cp2fast.train.metrics import Log, Stopwatch, metrics_log
 from cp2fast.train.precision import autocast, dtype_of
-from cp2fast.train.prefetch import prefetch
 from cp2fast.train.schedule import polynomial
 
 RESULT = "result.json"
@@ -117,7 +117,7 @@ def _train(run: FinetuneRun, log: Log, console: Console) -> bool:
             with stopwatch.waiting():
                 batch = next(ready)
             if run.step == 0 and run.ranks.is_main:
-                draw_crops(batch, run.data.classes, run.folder.preview)
+                draw_crops(batch, run.network, run.data.classes, run.folder.preview)
             lr = _set_learning_rate(run)
             loss = _step(network, batch, run)
             run.step += 1

@@ -149,12 +149,10 @@ def _pretrain(settings: PretrainSettings) -> str:
     if settings.data.root is None:
         return "cp2fast pretrain r50 data.root=DIR"
     root = f"data.root={settings.data.root}"
-    # No recipe is judged with the default number of workers; a recipe knows better.
-    plain = ("data.workers", PretrainSettings().data.workers)
     changes = {}
     for name in recipes.names(PretrainSettings):
         found = recipes.differences(recipes.load(PretrainSettings, name, [root]), settings)
-        changes[name] = [f"{key}={_word(new)}" for key, _, new in found if (key, new) != plain]
+        changes[name] = [f"{key}={_word(new)}" for key, _, new in found]
     nearest = min(changes, key=lambda name: (len(changes[name]), name))
     return " ".join(["cp2fast pretrain", nearest, root, *changes[nearest]])
 

@@ -25,8 +25,6 @@ from cp2fast.copypaste.draw import draw
 from cp2fast.copypaste.op import copy_paste
 from cp2fast.data.images import ImageSet, list_images
 from cp2fast.data.order import plan
-from cp2fast.data.pack import pack
-from cp2fast.data.packed_jpeg import JpegSettings
 from cp2fast.data.scenes import generate_scenes
 from cp2fast.data.source import available_sources, choose_source
 from cp2fast.inspection.check import Check, Missing, perform
@@ -47,9 +45,9 @@ _TIMEOUT = timedelta(seconds=10)
 def check_sources() -> Iterator[Check]:
     """Each source decodes a few generated photos; Pillow decodes them too."""
     for name, problem in available_sources().items():
-        # DALI is what data.source=auto takes where it is installed; torch is what is left.
-        needed = name == "torch" or (name == "dali" and problem is None)
-        fix = "set data.source=torch" if name == "dali" else None
+        # turbo is what data.source=auto takes where it is installed; torch is what is left.
+        needed = name == "torch" or (name == "turbo" and problem is None)
+        fix = None if name == "torch" else "set data.source=torch"
         yield perform(name, partial(_decode, name, problem), needed=needed, fix=fix)
 
 
@@ -87,8 +85,6 @@ def _decode(name: str, problem: str | None) -> str:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "scenes"
         generate_scenes(root, _PHOTOS, seed=0)
-        if name == "ffcv":
-            root = _packed(root)
         images = list_images(root)
         data = DataSettings.model_validate({"root": root, "source": name, "workers": 1})
         choice = choose_source(data, images, _CPU)
@@ -106,14 +102,6 @@ def _require(problem: str | None) -> None:
     if problem is not None:
         what, _, fix = problem.rpartition(": ")
         raise Missing(what, fix)
-
-
-def _packed(root: Path) -> Path:
-    """The images of ``root`` in a .beton beside it, their files as they are."""
-    beton = root.with_suffix(".beton")
-    as_they_are = JpegSettings(max_side=None, quality=90, keep_bytes=True, max_pixels=1_000_000)
-    pack(root, beton, as_they_are, shard_size=1, workers=1, progress=lambda done, of: None)
-    return beton
 
 
 def _apart(batch: RaggedBatch, place: int, images: ImageSet) -> float:

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from cp2fast.config import ModelSettings, PretrainSettings, check_pretrain
+from cp2fast.config import AugmentSettings, ModelSettings, PretrainSettings, check_pretrain
 from cp2fast.data.images import check_exists
 from cp2fast.errors import UserError
 from cp2fast.inspection.pairs import Pairs, first_pairs
@@ -29,7 +29,9 @@ from cp2fast.inspection.similarity_picture import draw_similarity_picture
 from cp2fast.inspection.style import check_target
 from cp2fast.model.cp2 import build_cp2
 from cp2fast.model.segmenter import Segmenter, build_segmenter
+from cp2fast.recipes import differences
 from cp2fast.weights.load import check_exist, load_weights
+from cp2fast.wording import in_words
 
 _EMBEDDING = "decode_head.contrast_conv."
 
@@ -109,7 +111,15 @@ def describe(pairs: Pairs, settings: PretrainSettings) -> str:
     return (
         f"{pairs.images:,} images of {pairs.root}, decoded by {pairs.source.name}; "
         f"{settings.model.size} px, {background}, "
-        f"seed {settings.train.seed}"
+        f"seed {settings.train.seed}{_changed(settings.augment)}"
+    )
+
+
+def _changed(augment: AugmentSettings) -> str:
+    """The settings of the augmentation that are not the paper's."""
+    return "".join(
+        f", augment.{key}={in_words(value)}"
+        for key, _, value in differences(AugmentSettings(), augment)
     )
 
 

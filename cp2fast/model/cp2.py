@@ -31,6 +31,7 @@ from cp2fast.model.loss import (
 )
 from cp2fast.model.queue import enqueue, new_queue
 from cp2fast.model.segmenter import Segmenter, build_segmenter
+from cp2fast.model.signals import Vectors
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class CP2Output:
             of query foreground and key background positions.
         embedding_deviation: standard deviation of the query vectors over the batch, mean of the
             channels; near 0 means that all images look alike, 1 / sqrt(C) that they are spread.
+        vectors: from which signals are computed where they are logged.
     """
 
     loss: Tensor
@@ -56,6 +58,7 @@ class CP2Output:
     accuracy_dense: Tensor
     similarity_gap: Tensor
     embedding_deviation: Tensor
+    vectors: Vectors
 
 
 class CP2(nn.Module):
@@ -119,6 +122,11 @@ class CP2(nn.Module):
         key_BC = pool_instances(key_BCY, self._cells(key_mask, key_BCY))
         enqueue(self.queue, self.queue_ptr, gather(key_BC))
 
+    def newest_keys(self, count: int) -> Tensor:
+        """The ``count`` vectors that were enqueued last, ``[count, C]``, newest first."""
+        ago = torch.arange(1, count + 1, device=self.queue.device)
+        return self.queue[:, (self.queue_ptr - ago) % self.queue.shape[1]].T
+
     def _embed_keys(self, key: Tensor) -> Tensor:
         return _unit(unshuffle(self.encoder_k.embed(shuffle(key))))
 
@@ -157,6 +165,7 @@ class CP2(nn.Module):
             accuracy_dense=accuracy_dense(similarity_BXY, positive_BXY),
             similarity_gap=similarity_gap(similarity_BXY, query_mask_BX, key_mask_BY),
             embedding_deviation=query_BC.detach().std(dim=0, correction=0).mean(),
+            vectors=Vectors(query_BC.detach(), key_BC, query_BCX.detach()),
         )
 
 

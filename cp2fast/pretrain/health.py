@@ -68,6 +68,20 @@ def symptoms(embedding: int, queue: int) -> list[Symptom]:
         ),
         Symptom(
             0.2,
+            lambda m: m.effective_rank < 2 and m.embedding_std >= 0.02 * spread,
+            "the instance vectors lie along one direction (effective_rank is below 2 of at most "
+            f"{embedding}): images are told apart by one thing alone; lower train.lr, or raise "
+            "model.momentum",
+        ),
+        Symptom(
+            0.2,
+            lambda m: m.effective_rank_dense < 2,
+            "the dense features have collapsed: all places of all images get nearly the same "
+            f"vector (effective_rank_dense is below 2 of at most {embedding}); lower train.lr, or "
+            "lower model.dense_weight",
+        ),
+        Symptom(
+            0.2,
             lambda m: m.loss_instance > chance and m.queue_fill == 1,
             f"the instance loss is no better than a guess among the {queue} keys of the queue "
             f"({chance:.2f}): the network does not learn to tell images apart; lower train.lr",

@@ -21,6 +21,12 @@ class Metrics:
             background cells.
         embedding_std: standard deviation of the query vectors over the batch, mean of the channels;
             1 / sqrt(channels) where they are spread, 0 where all images look alike.
+        effective_rank: directions that the newest instance vectors in the queue use (RankMe): 1
+            where all images get one vector, at most the number of channels.
+        effective_rank_dense: the same of the dense features of all places in the batch.
+        alignment: mean squared distance of an image's two instance vectors: 0 where they agree.
+        uniformity: how evenly the batch's instance vectors lie on the sphere: 0 where all are
+            equal, near -4 where they are spread.
         queue_fill: share of the queue that holds keys rather than its random start.
         lr: learning rate of this step.
         images_per_second: samples over all processes since the last logged step.
@@ -36,6 +42,10 @@ class Metrics:
     accuracy_dense: float
     similarity_gap: float
     embedding_std: float
+    effective_rank: float
+    effective_rank_dense: float
+    alignment: float
+    uniformity: float
     queue_fill: float
     lr: float
     images_per_second: float

@@ -12,6 +12,7 @@ import errno
 import time
 from collections.abc import Generator, Iterator
 from contextlib import closing
+from dataclasses import astuple, fields
 from statistics import fmean
 
 import torch
@@ -19,9 +20,11 @@ from rich.console import Console
 
 from cp2fast.batch import CopyPasteBatch
 from cp2fast.data.order import plan
+from cp2fast.data.prefetch import prefetch
 from cp2fast.data.source import open_source
 from cp2fast.errors import UserError
 from cp2fast.model.cp2 import CP2Output
+from cp2fast.model.signals import Signals, signals
 from cp2fast.pretrain.batches import Composed, compose, image_size, split_steps
 from cp2fast.pretrain.health import Health
 from cp2fast.pretrain.metrics import Metrics
@@ -33,7 +36,6 @@ from cp2fast.train.finite import BadStep, LossRecord, all_finite
 from cp2fast.train.interrupt import stop_requests
 from cp2fast.train.metrics import Stopwatch, metrics_log
 from cp2fast.train.precision import autocast
-from cp2fast.train.prefetch import prefetch
 from cp2fast.train.schedule import cosine_by_epoch
 from cp2fast.train.watchdog import Doing, Watchdog
 
@@ -168,7 +170,7 @@ def _step_batches(
             pairs = batch.ready_pairs()
         watchdog.note(run.step, Doing.COMPUTING)
         if run.step == 0 and not images and run.ranks.is_main:
-            draw_pairs(pairs, run.folder.preview)
+            draw_pairs(pairs, run.folder.preview, run.settings.augment)
         images += batch.images
         yield pairs
 
@@ -227,16 +229,19 @@ def _check_finite(run: Run, record: LossRecord, images: list[int], saving: bool)
 
 def _metrics(run: Run, output: CP2Output, lr: float, stopwatch: Stopwatch) -> Metrics:
     """One row, the mean of all processes; reading the outputs waits for the device."""
-    own = torch.stack([getattr(output, name) for name in _LOGGED]).tolist()
-    steps, seconds, data_wait = stopwatch.lap(run.step)
-    everyones = run.processes.agreement.gather([*own, data_wait])
-    *logged, data_wait = map(fmean, zip(*everyones, strict=True))
     model = run.settings.model
     taken = model.queue if model.queue_start == "keys" else run.step * run.samples_per_step
+    keys_NC = run.network.newest_keys(min(taken, model.queue, _SIGNAL_KEYS))
+    found = astuple(signals(keys_NC, output.vectors))
+    own = torch.stack([getattr(output, name) for name in _LOGGED]).tolist()
+    steps, seconds, data_wait = stopwatch.lap(run.step)
+    everyones = run.processes.agreement.gather([*own, *found, data_wait])
+    *logged, data_wait = map(fmean, zip(*everyones, strict=True))
+    names = [*_LOGGED.values(), *(field.name for field in fields(Signals))]
     return Metrics(
         step=run.step,
         epoch=run.step / run.steps_per_epoch,
-        **dict(zip(_LOGGED.values(), logged, strict=True)),
+        **dict(zip(names, logged, strict=True)),
         queue_fill=min(1.0, taken / model.queue),
         lr=lr,
         images_per_second=run.samples_per_step * steps / seconds,
@@ -254,6 +259,9 @@ _LOGGED = {
     "embedding_deviation": "embedding_std",
 }
 """What is logged of the network's outputs, and its name in ``metrics.jsonl``."""
+
+_SIGNAL_KEYS = 1024
+"""Of the queue's newest keys at most so many are looked at: eight for each of 128 channels."""
 
 
 def _out_of_memory(run: Run) -> str:

@@ -21,8 +21,10 @@ SYSTEMS = {
     "torchvision",
     "dali-all",
     "cp2fast-torch",
+    "cp2fast-turbo",
     "cp2fast-dali",
     "decode-torch",
+    "decode-turbo",
     "decode-dali",
 }
 OF_A_BETON = {"ffcv-kornia", "cp2fast-ffcv", "decode-ffcv"}
@@ -80,7 +82,11 @@ def test_a_report_holds_every_system_its_ceiling_and_the_bottleneck(photos):
             name in ("original", "torchvision", "dali-all")
         )
     assert "limits" in report["bottleneck"]
-    assert report["extra"]["decoder_of_the_ceiling"] in ("torchvision", "libturbojpeg")
+    assert report["extra"]["decoder_of_the_ceiling"] in (
+        "torchvision",
+        "simplejpeg",
+        "libturbojpeg",
+    )
     assert set(report["missing"]) == {*OF_A_BETON, "transfer"}
     assert all("cp2fast pack" in report["missing"][name] for name in OF_A_BETON)
     assert "nothing is transferred" in report["missing"]["transfer"]

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from cp2fast.config import DataSettings
 from cp2fast.data.bad_images import BadImages
@@ -20,7 +21,8 @@ SEED = 3
 BATCH = 12
 LIMIT = 1_000_000
 
-sources = pytest.mark.parametrize("source", ["dali", "torch"])
+SOURCES = ("turbo", "dali", "torch")
+sources = pytest.mark.parametrize("source", SOURCES)
 
 
 @pytest.fixture(scope="module")
@@ -192,13 +194,14 @@ def test_damage_that_a_decoder_reads_past_gives_the_same_pixels_from_every_sourc
         (tmp_path / name).write_bytes(encoded)
     images = list_images(tmp_path)
     decoded = []
-    for source in ("dali", "torch"):
+    for source in SOURCES:
         settings = DataSettings(source=source, workers=1)
         choice = choose_source(settings, images, CPU)
         order = iter(np.arange(len(images)).reshape(1, -1))
         bad = BadImages(tmp_path / "run", max_fraction=0)
         decoded.extend(open_source(choice, settings, images, order, SEED, CPU, bad))
-    assert same(*decoded)
+    assert same(decoded[0], decoded[1])
+    assert same(decoded[0], decoded[2])
 
 
 @sources
@@ -217,9 +220,9 @@ def test_a_folder_of_only_bad_images_ends_the_run(source, tmp_path):
         batches(tmp_path / "images", source, BadImages(tmp_path, max_fraction=1), steps=1)
 
 
-def test_auto_takes_dali_for_jpeg_and_torch_for_the_rest():
+def test_auto_takes_libjpeg_turbo_for_jpeg_and_torch_for_the_rest():
     settings = DataSettings()
-    assert choose_source(settings, ImageSet.of_files(["a.png", "b.JPG"]), CPU).name == "dali"
+    assert choose_source(settings, ImageSet.of_files(["a.png", "b.JPG"]), CPU).name == "turbo"
     choice = choose_source(settings, ImageSet.of_files(["a.png", "b.webp"]), CPU)
     assert (choice.name, choice.decode) == ("torch", "cpu")
     assert "no JPEG" in choice.reason
@@ -227,14 +230,12 @@ def test_auto_takes_dali_for_jpeg_and_torch_for_the_rest():
 
 def test_what_works_here_has_no_problem_and_the_rest_says_how_to_get_it():
     problems = available_sources()
-    assert problems.keys() == {"torch", "dali", "ffcv"}
-    assert problems["torch"] is None
-    assert problems["dali"] is None
-    assert problems["ffcv"] is None or "apt-get install" in problems["ffcv"]
+    assert problems.keys() == {"turbo", "torch", "dali"}
+    assert set(problems.values()) == {None}
 
 
 def test_the_source_asked_for_is_taken():
-    for source in ("dali", "torch"):
+    for source in SOURCES:
         choice = choose_source(DataSettings(source=source), ImageSet.of_files(["a.png"]), CPU)
         assert (choice.name, choice.decode) == (source, "cpu")
     gpu = choose_source(
@@ -248,7 +249,7 @@ def test_the_source_asked_for_is_taken():
 @pytest.mark.parametrize(
     ("settings", "device", "message"),
     [
-        ({"source": "ffcv"}, "cpu", r"reads .beton files.*data.source=dali"),
+        ({"source": "ffcv"}, "cpu", r"reads .beton files.*data.source=turbo"),
         ({"decode": "gpu"}, "cpu", r"data.decode=gpu needs a GPU.*data.decode=cpu"),
         ({"source": "torch", "decode": "gpu"}, "cuda", r"needs DALI: set data.source=dali"),
     ],
@@ -259,16 +260,27 @@ def test_what_cannot_work_is_refused(settings, device, message):
 
 
 @pytest.mark.parametrize(
-    ("init", "found"),
+    ("package", "source", "install"),
     [
-        ("raise ModuleNotFoundError", "is not installed: pip install nvidia-dali-cuda130"),
-        ("raise OSError('libcuda is too old')", "is installed but broken .libcuda is too old."),
+        ("nvidia/dali", "dali", "pip install nvidia-dali-cuda130"),
+        ("simplejpeg", "turbo", "pip install simplejpeg"),
     ],
 )
-def test_without_a_working_dali_auto_goes_on_and_asking_for_it_does_not(tmp_path, init, found):
-    (tmp_path / "nvidia" / "dali").mkdir(parents=True)
-    (tmp_path / "nvidia" / "__init__.py").write_text("")
-    (tmp_path / "nvidia" / "dali" / "__init__.py").write_text(init)
+@pytest.mark.parametrize(
+    ("init", "found"),
+    [
+        ("raise ModuleNotFoundError", "is not installed: {}"),
+        ("raise OSError('libfoo is too old')", "is installed but broken .libfoo is too old.: {}"),
+    ],
+)
+def test_without_a_working_library_auto_goes_on_and_asking_for_it_does_not(
+    tmp_path, package, source, install, init, found
+):
+    folder = tmp_path / package
+    folder.mkdir(parents=True)
+    for above in {folder, folder.parent} - {tmp_path}:
+        (above / "__init__.py").write_text("")
+    (folder / "__init__.py").write_text(init)
     script = """
 import re, sys, torch
 from cp2fast.config import DataSettings
@@ -276,25 +288,61 @@ from cp2fast.data.images import ImageSet
 from cp2fast.data.source import choose_source
 from cp2fast.errors import UserError
 
+source, found = sys.argv[1:]
 cpu, images = torch.device("cpu"), ImageSet.of_files(["a.jpg"])
 choice = choose_source(DataSettings(), images, cpu)
-assert choice.name == "torch" and re.search(sys.argv[1], choice.reason), choice
+assert choice.name == ("torch" if source == "turbo" else "turbo"), choice
 try:
-    choose_source(DataSettings(source="dali"), images, cpu)
+    choose_source(DataSettings(source=source), images, cpu)
 except UserError as error:
-    assert re.search(sys.argv[1], str(error)), error
+    assert re.search(found, str(error)), error
 else:
     sys.exit("no error")
 """
     root = Path(__file__).parents[2]
     done = subprocess.run(
-        [sys.executable, "-c", script, found],
+        [sys.executable, "-c", script, source, found.format(install)],
         env={"PYTHONPATH": f"{tmp_path}:{root}", "PATH": ""},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+@sources
+def test_long_images_are_shrunk_to_the_mean_of_the_area_of_each_pixel(source, tmp_path):
+    long = np.random.default_rng(0).integers(0, 256, (75, 120, 3), dtype=np.uint8)
+    (tmp_path / "a.png").write_bytes(image_files.encode(Image.fromarray(long), "PNG"))
+    for number, size in enumerate([(300, 200), (200, 301), (60, 50), (40, 400)]):
+        image_files.photo(*size, seed=number).save(tmp_path / f"{number}.jpg", quality=95)
+    images = list_images(tmp_path)
+    whole, small = (next(iter(_opened(images, source, side, tmp_path))) for side in (None, 60))
+    sizes = list(zip(small.height.tolist(), small.width.tolist(), strict=True))
+    assert sizes == [(40, 60), (60, 40), (50, 60), (60, 6), (38, 60)]
+    for position, (height, width) in enumerate(sizes):
+        expected = area_means(whole.image(position).numpy(), height, width)
+        assert np.abs(small.image(position).numpy() - expected).max() <= 0.51
+
+
+def _opened(images, source, max_side, run):
+    settings = DataSettings(source=source, workers=1, max_side=max_side)
+    choice = choose_source(settings, images, CPU)
+    order = iter(np.arange(len(images)).reshape(1, -1))
+    return open_source(choice, settings, images, order, SEED, CPU, BadImages(run / "run", 0))
+
+
+def area_means(image, height, width):
+    """By integrating along each axis: the area's share of every pixel counts."""
+    for axis, size in ((0, height), (1, width)):
+        before = image.shape[axis]
+        sums = np.insert(np.cumsum(image, axis, dtype=np.float64), 0, 0, axis)
+        edges = np.linspace(0, before, size + 1)
+        low = np.minimum(edges.astype(int), before - 1)
+        share = (edges - low).reshape([-1 if a == axis else 1 for a in range(3)])
+        integral = sums.take(low, axis) * (1 - share) + sums.take(low + 1, axis) * share
+        image = np.diff(integral, axis=axis) * size / before
+    return image
 
 
 @pytest.mark.gpu

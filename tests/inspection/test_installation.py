@@ -22,11 +22,11 @@ def by_name(checks: list[Check]) -> dict[str, Check]:
 def test_every_source_is_told_of_and_the_default_ones_decode() -> None:
     threads = torch.get_num_threads()
     checks = by_name(list(check_sources()))
-    assert checks.keys() == {"torch", "dali", "ffcv"}
+    assert checks.keys() == {"turbo", "torch", "dali"}
     assert checks["torch"].status == "ok"
     assert checks["torch"].needed
     assert checks["dali"].status in ("ok", "missing")
-    assert checks["ffcv"].status in ("ok", "missing")
+    assert checks["turbo"].status == "ok"
     assert torch.get_num_threads() == threads
 
 

@@ -156,7 +156,10 @@ def test_keys_can_be_taken_before_the_first_step(cp2: CP2) -> None:
 def test_the_loss_weighs_its_two_parts(cp2: CP2) -> None:
     output = cp2(*random_batch(4))
     torch.testing.assert_close(output.loss.detach(), output.loss_instance + 0.2 * output.loss_dense)
-    assert [name for name, value in vars(output).items() if value.requires_grad] == ["loss"]
+    values = vars(output) | vars(output.vectors)
+    vectors = values.pop("vectors")
+    assert [name for name, value in values.items() if value.requires_grad] == ["loss"]
+    assert vectors.dense.shape == (4, SETTINGS.embedding, 16)
 
 
 def test_settings_reach_the_losses(cp2: CP2) -> None:
@@ -188,3 +191,13 @@ def test_losses_under_autocast_are_in_full_precision(cp2: CP2) -> None:
 def test_a_size_that_does_not_divide_into_cells_is_refused() -> None:
     with pytest.raises(UserError, match=r"^model.size=100 .* multiple of 16; use model.size=96$"):
         build_cp2(SETTINGS.model_copy(update={"size": 100}), seed=0)
+
+
+def test_the_newest_keys_are_those_of_the_last_batches_newest_first(cp2: CP2) -> None:
+    taken = []
+    for _ in range(4):
+        _, key, _, key_mask = random_batch(3)
+        place = int(cp2.queue_ptr)
+        cp2.take_keys(key + torch.randn(3, 1, 1, 1), key_mask)
+        taken += [cp2.queue[:, (place + n) % 10].clone() for n in range(3)]
+    torch.testing.assert_close(cp2.newest_keys(7), torch.stack(taken[::-1][:7]))

@@ -32,7 +32,7 @@ def beton(photos: Path) -> Path:
     return out
 
 
-@pytest.mark.parametrize("source", ["dali", "torch", "ffcv"])
+@pytest.mark.parametrize("source", ["turbo", "dali", "torch", "ffcv"])
 def test_a_killed_run_resumes_mid_epoch_and_repeats_the_undisturbed_one_bit_for_bit(
     undisturbed: Path, photos: Path, beton: Path, tmp_path: Path, source: str
 ) -> None:

@@ -1,0 +1,472 @@
+"""Does the pretraining help? Four arms under one budget, judged by probes and by fine-tuning.
+
+python benchmarks/evidence.py --prepare SOURCE DATA      # small copies of the sets, once
+python benchmarks/evidence.py DATA --gpu-minutes 5       # or --cpu-hours 2
+
+    random     the weights that the others start from
+    cp2        copy-paste, instance and dense loss
+    no-dense   copy-paste, instance loss alone
+    no-paste   instance loss on uncomposed crops: MoCo v2 on the same network
+
+With --imagenet FILE also that file alone and with CP2's Quick Tuning. The pretrained arms take the
+same recipe, images, seeds and number of steps, which follows from the budget and from rates that
+are measured first. The recipe is chosen before, one change at a time, by the linear probe on the
+last quarter of the training images, as the mean of cp2 and no-paste, so that it favours neither;
+with --recipe FILE it is given. Each set's val is read by the final judges alone.
+
+What is done is in OUT/results, one file a job, and is not done again: the same command goes on with
+one that was stopped. GPU minutes are minutes of the clock; CPU hours are those that the processes
+used, whatever else the machine does. Work that no longer fits is left out and counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from evidence_data import FEW, SETS, prepare
+from evidence_jobs import Job, run_job
+from evidence_report import read_results, recipe_rows, report, show
+from rich.console import Console
+
+ARMS: dict[str, list[str]] = {
+    "cp2": [],
+    "no-dense": ["model.dense_weight=0"],
+    "no-paste": ["model.dense_weight=0", "data.background=none"],
+}
+BASE = {
+    "model.backbone": "resnet18",
+    "model.head": "aspp",
+    "model.head_channels": 128,
+    "model.size": 96,
+    "model.queue": 2048,
+    "model.queue_start": "keys",
+    "model.momentum": 0.99,
+    "model.temperature": 0.2,
+    "data.batch_size": 32,
+    "train.optimizer": "adamw",
+    "train.lr": 0.001,
+    "train.weight_decay": 0.01,
+}
+CHANGES: list[dict[str, Any]] = [
+    {"train.lr": 0.0005},
+    {"train.lr": 0.002},
+    {"model.temperature": 0.1},
+    {"model.momentum": 0.996},
+    {"model.momentum": 0.95},
+    {"model.queue": 512},
+    {"data.batch_size": 64},
+    {"model.size": 128},
+]
+"""Tried one at a time for the recipe; of those above the base by ``GAIN`` the best of each key."""
+GAIN = 0.005
+RECIPE_ARMS = ("cp2", "no-paste")
+FINETUNE = {
+    "model.head": "aspp",
+    "model.size": 160,
+    "data.short_side": 240,
+    "data.scale_low": 0.75,
+    "data.scale_high": 1.5,
+    "data.batch_size": 8,
+    "train.optimizer": "adamw",
+    "train.lr": 0.0005,
+    "train.lr_end": 0,
+    "train.weight_decay": 0.01,
+    "train.log_every": 25,
+    "train.evaluate_every": 1_000_000,
+}
+
+
+@dataclass
+class Budget:
+    """What may be spent and what was: minutes of the clock on a GPU, CPU seconds without one."""
+
+    seconds: float
+    of_clock: bool
+    began: float = field(default_factory=time.perf_counter)
+    before: float = 0.0
+    used: float = 0.0
+
+    def add(self, result: dict[str, Any]) -> None:
+        """Take a job's cost into account."""
+        if not result.get("is_old"):
+            self.used += result["cpu_seconds"]
+
+    @property
+    def spent(self) -> float:
+        """By this call and by earlier ones."""
+        now = time.perf_counter() - self.began if self.of_clock else self.used
+        return self.before + now
+
+
+@dataclass
+class Evidence:
+    """One call of this script."""
+
+    arguments: argparse.Namespace
+    budget: Budget
+    pool: ProcessPoolExecutor
+    console: Console
+    left_out: list[str] = field(default_factory=list)
+
+    @property
+    def out(self) -> Path:
+        """Where everything is left."""
+        return self.arguments.out
+
+    def run(self, jobs: Sequence[Job], until: float, cost: float = 0.0) -> list[dict[str, Any]]:
+        """Run jobs, a few at a time, in this order, while ``budget.spent`` is below ``until``.
+
+        Args:
+            jobs: each independent of the others.
+            until: of the budget's seconds; what runs then is ended, what waits is left out.
+            cost: seconds that one is expected to take; none is begun that would end later.
+        """
+        waiting, running, done = list(jobs), dict[Future[dict[str, Any]], Job](), []
+        while waiting or running:
+            fits = self.budget.spent + cost <= until
+            while fits and waiting and len(running) < self.arguments.jobs:
+                job = waiting.pop(0)
+                running[self.pool.submit(run_job, job, self.out)] = job
+            if not running:
+                break
+            patience = max(0.1, until - self.budget.spent) if self.budget.of_clock else None
+            finished, _ = wait(running, timeout=patience, return_when=FIRST_COMPLETED)
+            for future in finished:
+                done += self._finish(running.pop(future), future)
+            if cost:
+                unit = "seconds" if self.budget.of_clock else "cpu_seconds"
+                cost = max([cost, *(one[unit] for one in done if not one.get("is_old"))])
+            if not finished and self.budget.spent >= until:
+                waiting = [*running.values(), *waiting]
+                break
+        self.left_out += [job.name for job in waiting]
+        return done
+
+    def _finish(self, job: Job, future: Future[dict[str, Any]]) -> list[dict[str, Any]]:
+        if error := future.exception():
+            self.console.print(f"{job.name} failed: {error}", markup=False)
+            self.left_out.append(f"{job.name}: {error}")
+            return []
+        result = future.result()
+        self.budget.add(result)
+        cost = f"{result['seconds']:.0f} s, CPU {result['cpu_seconds']:.0f} s"
+        self.console.print(f"{self.budget.spent:6.0f} s  {job.name}: {cost}", markup=False)
+        self.write()
+        return [result]
+
+    def write(self) -> dict[str, Any]:
+        """The report so far."""
+        a = self.arguments
+        content = {
+            "budget": {
+                "kind": "GPU minutes" if self.budget.of_clock else "CPU hours",
+                "given_seconds": self.budget.seconds,
+                "spent_seconds": self.budget.spent,
+                "worker_processes": a.jobs,
+            },
+            "plan": plan_of(self.out),
+            "left_out": self.left_out,
+            **report(self.out, ["random", *ARMS, "imagenet", "imagenet-cp2"]),
+        }
+        save(self.out / "evidence.json", content)
+        save(self.out / "spent.json", {"seconds": self.budget.spent})
+        return content
+
+
+def main() -> None:
+    arguments = parse()
+    if arguments.prepare:
+        prepare(*arguments.prepare, range(max(3, arguments.seeds)))
+        return
+    from cp2fast.bench.machine import machine, versions
+
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    budget, console = open_budget(arguments), Console(soft_wrap=True, highlight=False)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
+    os.environ["NUMBA_NUM_THREADS"] = str(arguments.threads)
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(arguments.jobs, mp_context=spawn) as pool:
+        evidence = Evidence(arguments, budget, pool, console)
+        gather(evidence)
+        content = evidence.write() | {"machine": machine(), "versions": versions()}
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in multiprocessing.active_children():
+            process.terminate()
+    save(arguments.out / "evidence.json", content)
+    show(content, console)
+    console.print(
+        f"spent {budget.spent:.0f} of {budget.seconds:.0f} s; {len(evidence.left_out)} jobs left "
+        f"out; {arguments.out / 'evidence.json'}"
+    )
+
+
+def gather(evidence: Evidence) -> None:
+    """Rates, recipe, pretraining, probes, fine-tuning, each within its share of the budget."""
+    a, total = evidence.arguments, evidence.budget.seconds
+    recipe = BASE | (json.loads(a.recipe.read_text()) if a.recipe else {})
+    rates = measure(evidence, recipe, total)
+    if not a.recipe and a.explore:
+        until = evidence.budget.spent + a.explore * total
+        recipe = choose_recipe(evidence, recipe, rates, until)
+    judging = (a.finetune + a.probes) * total
+    plan = plan_of(evidence.out)
+    if "pretrain_steps" not in plan:
+        runs = len(a.sets) * len(pretrained_arms(a)) * a.seeds
+        beside = a.run_seconds * runs / a.jobs
+        left = total - evidence.budget.spent - judging - beside
+        samples = rates["samples"] * max(0.0, left)
+        steps = max(a.least_steps, int(samples / runs / recipe["data.batch_size"]))
+        plan |= {"pretrain_steps": steps, "recipe": recipe, "rates": rates}
+        plan |= {"samples_an_arm": steps * recipe["data.batch_size"]}
+        save(evidence.out / "plan.json", plan)
+    recipe = plan["recipe"]
+    keys = [(s, arm, seed) for seed in range(a.seeds) for s in a.sets for arm in pretrained_arms(a)]
+    steps = f"train.steps={plan['pretrain_steps']}"
+    jobs = [
+        Job("pretrain", f"{s}/{arm}/seed{seed}", (*pretrain_words(a, recipe, s, arm, seed), steps))
+        for s, arm, seed in keys
+    ]
+    evidence.run(jobs, until=total - 0.5 * judging)
+    evidence.run(probe_jobs(evidence, recipe), until=total - 0.5 * a.finetune * total)
+    finetunes = finetune_jobs(evidence, recipe, rates)
+    evidence.run(finetunes, until=total, cost=rates["finetune_seconds"])
+
+
+def measure(evidence: Evidence, recipe: dict[str, Any], total: float) -> dict[str, float]:
+    """How fast this machine is with all workers busy: samples a second over all of them."""
+    a, plan = evidence.arguments, plan_of(evidence.out)
+    if "rates" in plan:
+        return plan["rates"]
+    steps = f"train.steps={a.rate_steps}"
+    words = pretrain_words(a, recipe, a.sets[0], "cp2", 0)
+    jobs = [Job("rate", f"worker{n}", (*words, steps)) for n in range(a.jobs)]
+    found = evidence.run(jobs, until=0.4 * total)
+    if not found:
+        raise SystemExit("no run could be timed: " + "; ".join(evidence.left_out))
+    if evidence.budget.of_clock:
+        samples = len(found) * fmean(one["images_per_second"] for one in found)
+    else:
+        samples = recipe["data.batch_size"] / fmean(one["cpu_seconds_a_step"] for one in found)
+    rates = {"samples": samples, "finetune_seconds": a.finetune_seconds}
+    save(evidence.out / "plan.json", plan | {"rates": rates})
+    return rates
+
+
+def choose_recipe(
+    evidence: Evidence, base: dict[str, Any], rates: dict[str, float], until: float
+) -> dict[str, Any]:
+    """Try each change with both arms on the first set; keep what helps by more than ``GAIN``."""
+    a, plan = evidence.arguments, plan_of(evidence.out)
+    if "recipe_samples" not in plan:
+        seconds = 0.8 * (until - evidence.budget.spent)
+        runs = len(RECIPE_ARMS) * (1 + len(CHANGES))
+        samples = rates["samples"] * (seconds - a.run_seconds * runs / a.jobs) / runs
+        plan |= {"recipe_samples": max(0, int(samples))}
+        save(evidence.out / "plan.json", plan)
+    runs, probes = [], []
+    for change in [{}, *CHANGES]:
+        recipe, name = base | change, change_name(change)
+        steps = max(a.least_steps, plan["recipe_samples"] // recipe["data.batch_size"])
+        for arm in RECIPE_ARMS:
+            key = f"recipe/{name}/{arm}"
+            words = (*pretrain_words(a, recipe, a.sets[0], arm, 0), f"train.steps={steps}")
+            runs.append(Job("pretrain", key, words))
+            probes.append(
+                Job(
+                    "probe",
+                    key,
+                    words,
+                    str(evidence.out / "runs" / key),
+                    probe_data(a, a.sets[0], ("recipe_train", "recipe_val"), ((FEW, (0, 1, 2)),)),
+                )
+            )
+    evidence.run(runs, until=until - 0.1 * (until - evidence.budget.spent))
+    there = [job for job in probes if (evidence.out / "runs" / job.key / "config.yaml").exists()]
+    evidence.run(there, until=until)
+    return chosen(base, recipe_rows(read_results(evidence.out)))
+
+
+def chosen(base: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The base with, of each key, the change that helped most, if by more than ``GAIN``."""
+    linear = {row["change"]: row["linear"] for row in rows if len(row["arms"]) == len(RECIPE_ARMS)}
+    if "base" not in linear:
+        return base
+    recipe, best = dict(base), dict[str, float]()
+    for change in CHANGES:
+        [(key, value)] = change.items()
+        score = linear.get(change_name(change), -math.inf)
+        if score > linear["base"] + GAIN and score > best.get(key, -math.inf):
+            recipe[key], best[key] = value, score
+    return recipe
+
+
+def change_name(change: dict[str, Any]) -> str:
+    return ",".join(f"{key}={value}" for key, value in change.items()) or "base"
+
+
+def probe_jobs(evidence: Evidence, recipe: dict[str, Any]) -> list[Job]:
+    a = evidence.arguments
+    jobs = []
+    for seed in range(a.seeds):
+        for set_ in a.sets:
+            labels = ((FEW, (0, 1, 2)), *(((1.0, (0,)),) if a.all_labels else ()))
+            data = probe_data(a, set_, ("train", "val"), labels)
+            for arm, start in starts(evidence, set_, seed):
+                words = pretrain_words(a, recipe, set_, "cp2", seed)
+                jobs.append(Job("probe", f"{set_}/{arm}/seed{seed}", words, start, data))
+    return jobs
+
+
+def finetune_jobs(evidence: Evidence, recipe: dict[str, Any], rates: dict[str, float]) -> list[Job]:
+    """With few labels first; each seed draws its own, the order and the crops too."""
+    a = evidence.arguments
+    jobs = []
+    for labels in ("few", "all") if a.all_labels else ("few",):
+        for seed in range(a.seeds):
+            for set_ in a.sets:
+                for arm, start in starts(evidence, set_, seed):
+                    words = finetune_words(a, recipe, set_, labels, seed)
+                    jobs.append(Job("finetune", f"{set_}/{arm}/{labels}/seed{seed}", words, start))
+    return jobs
+
+
+def starts(evidence: Evidence, set_: str, seed: int) -> list[tuple[str, str | None]]:
+    """The arms whose weights are there, and where; None is random."""
+    a = evidence.arguments
+    found: list[tuple[str, str | None]] = [("random", None)]
+    for arm in pretrained_arms(a):
+        key = f"{set_}/{arm}/seed{seed}"
+        if (evidence.out / "results" / f"pretrain-{key}.json").exists():
+            found.append((arm, str(evidence.out / "runs" / key)))
+    if a.imagenet:
+        found.append(("imagenet", str(a.imagenet)))
+    return found
+
+
+def pretrained_arms(a: argparse.Namespace) -> list[str]:
+    return [*ARMS, "imagenet-cp2"] if a.imagenet else list(ARMS)
+
+
+def pretrain_words(
+    a: argparse.Namespace, recipe: dict[str, Any], set_: str, arm: str, seed: int
+) -> tuple[str, ...]:
+    own = [f"model.init={a.imagenet}"] if arm == "imagenet-cp2" else ARMS[arm]
+    return (
+        *(f"{key}={value}" for key, value in recipe.items()),
+        *own,
+        f"data.root={a.data / f'{set_}-unlabelled'}",
+        f"data.workers={a.workers}",
+        f"train.seed={seed}",
+        "train.log_every=10",
+        "train.compile=off",
+        "train.checkpoint_minutes=30",
+        *a.set,
+    )
+
+
+def finetune_words(
+    a: argparse.Namespace, recipe: dict[str, Any], set_: str, labels: str, seed: int
+) -> tuple[str, ...]:
+    network = ("model.backbone", "model.head_channels")
+    return (
+        *(f"{key}={value}" for key, value in FINETUNE.items()),
+        *(f"{key}={recipe[key]}" for key in network),
+        f"data.root={a.data / set_}",
+        f"data.train_split={'train' if labels == 'all' else f'few{seed}'}",
+        f"data.workers={max(1, a.workers)}",
+        f"train.steps={a.finetune_steps}",
+        f"train.seed={seed}",
+        *a.set_finetune,
+    )
+
+
+def probe_data(
+    a: argparse.Namespace, set_: str, splits: tuple[str, str], labels: tuple[Any, ...]
+) -> tuple[tuple[str, Any], ...]:
+    train, val = splits
+    return (
+        ("root", str(a.data / set_)),
+        ("train", train),
+        ("val", val),
+        ("labels", labels),
+        ("places", tuple(a.places)),
+        ("short_side", a.probe_side),
+        ("workers", max(1, a.workers)),
+    )
+
+
+def open_budget(a: argparse.Namespace) -> Budget:
+    """The budget with what earlier calls have spent of it."""
+    spent = a.out / "spent.json"
+    before = json.loads(spent.read_text())["seconds"] if spent.exists() else 0.0
+    if a.gpu_minutes is not None:
+        return Budget(60 * a.gpu_minutes, of_clock=True, before=before)
+    return Budget(3600 * a.cpu_hours, of_clock=False, before=before)
+
+
+def plan_of(out: Path) -> dict[str, Any]:
+    path = out / "plan.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def save(path: Path, content: dict[str, Any]) -> None:
+    aside = path.with_suffix(".partial")
+    aside.write_text(json.dumps(content, indent=1) + "\n")
+    aside.replace(path)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path, nargs="?", help="of --prepare")
+    parser.add_argument("--prepare", type=Path, nargs=2, metavar=("SOURCE", "DATA"))
+    budget = parser.add_mutually_exclusive_group()
+    budget.add_argument("--gpu-minutes", type=float, help="of the clock, all in all")
+    budget.add_argument("--cpu-hours", type=float, help="used by all processes together")
+    parser.add_argument("--out", type=Path, default=Path("runs/evidence"))
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
+    parser.add_argument("--seeds", type=int, default=3, help="pretrainings of each arm")
+    parser.add_argument("--jobs", type=int, help="worker processes: 9 on a GPU, else 1")
+    parser.add_argument("--threads", type=int, default=1, help="of each worker")
+    parser.add_argument("--workers", type=int, default=1, help="data.workers")
+    parser.add_argument("--recipe", type=Path, help="JSON of settings to take; none is chosen then")
+    parser.add_argument("--explore", type=float, default=0.25, help="share, to choose a recipe")
+    parser.add_argument("--probes", type=float, default=0.1, help="share, for probes")
+    parser.add_argument("--finetune", type=float, default=0.25, help="share, for fine-tuning")
+    parser.add_argument("--finetune-steps", type=int, default=300)
+    parser.add_argument("--finetune-seconds", type=float, default=15, help="of one, as a guess")
+    parser.add_argument("--run-seconds", type=float, default=5, help="of a run beside its steps")
+    parser.add_argument("--rate-steps", type=int, default=100, help="that the rate is measured on")
+    parser.add_argument("--least-steps", type=int, default=20)
+    parser.add_argument("--places", nargs="+", default=["backbone", "head"])
+    parser.add_argument("--probe-side", type=int, default=240, help="short side, pixels")
+    parser.add_argument("--no-all-labels", dest="all_labels", action="store_false")
+    parser.add_argument("--imagenet", type=Path, help="weights for two more arms")
+    parser.add_argument("--set", action="append", default=[], help="KEY=VALUE of each pretraining")
+    parser.add_argument("--set-finetune", action="append", default=[], help="of each fine-tuning")
+    a = parser.parse_args()
+    if a.prepare is None and (a.data is None or (a.gpu_minutes is None and a.cpu_hours is None)):
+        parser.error("name DATA and --gpu-minutes or --cpu-hours, or --prepare SOURCE DATA")
+    if a.data is not None and not all((a.data / name / "classes.txt").exists() for name in a.sets):
+        parser.error(f"{a.data} does not hold {', '.join(a.sets)}: make it with --prepare")
+    if a.jobs is None:
+        a.jobs = 1 if a.gpu_minutes is None else 9
+    return a
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,209 @@
+"""What evidence.py runs in its worker processes: pretraining, probes, fine-tuning, and their rates.
+
+The commands are cp2fast's own, called inside the worker, so that a job costs no start of Python.
+Each job leaves one JSON file and is not run again; a pretraining that was stopped is resumed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import resource
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Job:
+    """One thing to do.
+
+    Attributes:
+        kind: ``rate``, ``pretrain``, ``finetune`` or ``probe``.
+        key: names its result: set, arm, seed.
+        words: settings, KEY=VALUE.
+        start: the run folder of the weights that it starts from or judges; None is random ones.
+        data: of a probe: the set, the splits, the label shares and seeds, the places.
+    """
+
+    kind: str
+    key: str
+    words: tuple[str, ...] = ()
+    start: str | None = None
+    data: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Of its result."""
+        return f"{self.kind}-{self.key}"
+
+
+def run_job(job: Job, out: Path) -> dict[str, Any]:
+    """Do it, or read what it gave before; the result holds what it cost."""
+    result = out / "results" / f"{job.name}.json"
+    if result.exists():
+        return json.loads(result.read_text()) | {"is_old": True}
+    began, cpu = time.perf_counter(), cpu_seconds()
+    found = _KINDS[job.kind](job, out)
+    found |= {"seconds": time.perf_counter() - began, "cpu_seconds": cpu_seconds() - cpu}
+    found |= {"job": asdict(job)}
+    result.parent.mkdir(parents=True, exist_ok=True)
+    aside = result.with_suffix(f".{os.getpid()}")
+    aside.write_text(json.dumps(found, indent=1))
+    aside.replace(result)
+    forget()
+    return found
+
+
+def rate(job: Job, out: Path) -> dict[str, Any]:
+    """Samples a second in the middle of a short run, and CPU seconds a step."""
+    costs = []
+    folder = out / "rates" / job.key
+    for number, steps in enumerate((_steps(job.words) // 8, _steps(job.words))):
+        cpu = cpu_seconds()
+        words = [*job.words, f"train.steps={max(2, steps)}", "train.log_every=1"]
+        call("pretrain", words, folder / str(number), out / "logs" / f"{job.name}.txt")
+        costs.append((max(2, steps), cpu_seconds() - cpu))
+        if number == 0 and _on_gpu():
+            costs.clear()
+    rows = _rows(folder / "1")
+    rates = [row["images_per_second"] for row in rows[len(rows) // 2 :]]
+    found: dict[str, Any] = {"images_per_second": median(rates)}
+    if len(costs) == 2 and costs[1][0] > costs[0][0]:
+        found["cpu_seconds_a_step"] = (costs[1][1] - costs[0][1]) / (costs[1][0] - costs[0][0])
+    return found
+
+
+def pretrain(job: Job, out: Path) -> dict[str, Any]:
+    """A run of ``cp2fast pretrain``: how it went and its signals, means of its last tenth."""
+    folder = out / "runs" / job.key
+    call("pretrain", job.words, folder, out / "logs" / f"{job.name}.txt")
+    rows = _rows(folder)
+    last = rows[-max(1, len(rows) // 10) :]
+    names = [name for name, value in last[-1].items() if isinstance(value, float)]
+    return {"steps": rows[-1]["step"], "last": {n: fmean(row[n] for row in last) for n in names}}
+
+
+def finetune(job: Job, out: Path) -> dict[str, Any]:
+    """A run of ``cp2fast finetune-voc``: its mIoU."""
+    folder = out / "finetune" / job.key
+    words = [*job.words, f"model.init={job.start or 'random'}"]
+    call("finetune-voc", words, folder, out / "logs" / f"{job.name}.txt")
+    result = json.loads((folder / "result.json").read_text())
+    for checkpoint in folder.glob("checkpoints/*"):  # they are large, and nothing reads them
+        checkpoint.unlink()
+    return {"miou": result["miou"], "per_class": result["per_class"]}
+
+
+def probe(job: Job, out: Path) -> dict[str, Any]:
+    """Probes of a run's network, or of the random weights that a run with that seed starts from."""
+    import torch
+
+    from cp2fast import recipes
+    from cp2fast.config import LabelledDataSettings, PretrainSettings
+    from cp2fast.data.voc import open_voc
+    from cp2fast.model.cp2 import build_cp2
+    from cp2fast.probe import probe as probes
+    from cp2fast.weights.trained import open_trained
+
+    settings = recipes.load(PretrainSettings, None, list(job.words))
+    network = (
+        build_cp2(settings.model, settings.train.seed).encoder_q
+        if job.start is None
+        else open_trained(job.start).network
+    )
+    device = torch.device("cuda" if _on_gpu() else "cpu")
+    network.to(device, memory_format=torch.channels_last)
+    given = dict(job.data)
+    splits = {"train_split": given["train"], "val_split": given["val"]}
+    data = LabelledDataSettings(root=given["root"], workers=given["workers"], **splits)
+    found = []
+    for labels, seeds in given["labels"]:
+        for place in given["places"]:
+            scored = probes.probe(
+                network,
+                open_voc(data, Path(given["root"])),
+                labels=labels,
+                seeds=seeds,
+                short_side=given["short_side"],
+                place=place,
+                device=device,
+            )
+            found += [
+                {
+                    "labels": labels,
+                    "place": place,
+                    "seed": each.seed,
+                    "knn": each.knn.miou,
+                    "linear": each.linear.miou,
+                    "per_class": each.linear.per_class,
+                }
+                for each in scored
+            ]
+    return {"probes": found}
+
+
+def call(command: str, words: list[str] | tuple[str, ...], folder: Path, log: Path) -> None:
+    """``cp2fast COMMAND`` inside this process, its output in ``log``.
+
+    Raises:
+        RuntimeError: it did not end well; the last lines of its output say why.
+    """
+    from cp2fast.cli import main
+
+    resume = ["--resume"] if (folder / "config.yaml").exists() else []
+    log.parent.mkdir(parents=True, exist_ok=True)
+    before = sys.argv
+    sys.argv = ["cp2fast", command, *words, "--out", str(folder), *resume]
+    try:
+        with (
+            log.open("a") as file,
+            contextlib.redirect_stdout(file),
+            contextlib.redirect_stderr(file),
+        ):
+            main()
+    except SystemExit as stop:
+        if stop.code not in (None, 0):
+            tail = " ".join(log.read_text().split("\n")[-4:])
+            raise RuntimeError(f"cp2fast {command} ended with {stop.code}: {tail}") from None
+    finally:
+        sys.argv = before
+
+
+def cpu_seconds() -> float:
+    """Of this process and of those that it started and saw end."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
+
+
+def forget() -> None:
+    """Free what a job left on the card."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _on_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _rows(folder: Path) -> list[dict[str, Any]]:
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    return [row for row in rows if "loss" in row]
+
+
+def _steps(words: tuple[str, ...]) -> int:
+    return next(int(w.partition("=")[2]) for w in words if w.startswith("train.steps="))
+
+
+_KINDS = {"rate": rate, "pretrain": pretrain, "finetune": finetune, "probe": probe}

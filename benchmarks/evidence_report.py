@@ -1,0 +1,140 @@
+"""What evidence.py found, from the results of its jobs: means, deviations, paired differences."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+Judged = dict[tuple[str, str, str], dict[str, dict[str, float]]]
+"""By (set, labels, judge): by arm: mIoU by seed."""
+
+
+def read_results(out: Path) -> list[dict[str, Any]]:
+    files = sorted((out / "results").glob("*.json"))
+    return [json.loads(file.read_text()) for file in files]
+
+
+def judged(results: Iterable[dict[str, Any]]) -> Judged:
+    """Every mIoU by what was judged, arm and seed."""
+    table: Judged = defaultdict(lambda: defaultdict(dict))
+    for set_, arm, labels, judge, seed, miou in _values(results):
+        table[set_, labels, judge][arm][seed] = miou
+    return table
+
+
+def _values(results: Iterable[dict[str, Any]]) -> Iterator[tuple[str, str, str, str, str, float]]:
+    for result in results:
+        job = result["job"]
+        if job["kind"] == "probe":
+            set_, arm, seed = job["key"].split("/")
+            for one in result["probes"]:
+                labels = "1/8" if one["labels"] < 1 else "all"
+                for judge in ("knn", "linear"):
+                    name = f"{judge} probe, {one['place']}"
+                    yield set_, arm, labels, name, f"{seed} labels{one['seed']}", one[judge]
+        elif job["kind"] == "finetune":
+            set_, arm, labels, seed = job["key"].split("/")
+            yield (
+                set_,
+                arm,
+                "1/8" if labels == "few" else "all",
+                "fine-tuning",
+                seed,
+                result["miou"],
+            )
+
+
+def compare(by_arm: dict[str, dict[str, float]], base: str, arms: Iterable[str]) -> dict[str, Any]:
+    """Each arm's mean and deviation, and its differences from ``base`` seed by seed."""
+    rows = {}
+    for arm in arms:
+        values = by_arm.get(arm, {})
+        if not values:
+            continue
+        paired = [
+            values[seed] - by_arm[base][seed] for seed in values if seed in by_arm.get(base, {})
+        ]
+        rows[arm] = {
+            "miou": values,
+            "mean": fmean(values.values()),
+            "deviation": _deviation(list(values.values())),
+            f"over_{base}": fmean(paired) if paired and arm != base else None,
+            f"over_{base}_deviation": _deviation(paired) if arm != base else None,
+            "pairs": len(paired),
+        }
+    return rows
+
+
+def report(out: Path, arms: list[str]) -> dict[str, Any]:
+    """All comparisons, from random weights and from the arm without paste, and the signals."""
+    results = read_results(out)
+    table = judged(result for result in results if not _is_recipe(result))
+    comparisons = [
+        {
+            "set": set_,
+            "labels": labels,
+            "judge": judge,
+            "arms": compare(by_arm, "random", arms),
+            "cp2_over_no_paste": compare(by_arm, "no-paste", ["cp2"]).get("cp2"),
+        }
+        for (set_, labels, judge), by_arm in sorted(table.items())
+    ]
+    signals = {r["job"]["key"]: r["last"] for r in results if r["job"]["kind"] == "pretrain"}
+    return {"comparisons": comparisons, "signals": signals, "recipe": recipe_rows(results)}
+
+
+def recipe_rows(results: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What was tried for the recipe: the linear probe on the last quarter of train, by arm."""
+    rows: dict[str, dict[str, Any]] = {}
+    for result in results:
+        if result["job"]["kind"] == "probe" and _is_recipe(result):
+            _, change, arm = result["job"]["key"].split("/")
+            row = rows.setdefault(change, {"change": change, "arms": {}})
+            probes = result["probes"]
+            row["arms"][arm] = {j: fmean(p[j] for p in probes) for j in ("linear", "knn")}
+    for row in rows.values():
+        row["linear"] = fmean(arm["linear"] for arm in row["arms"].values())
+    return sorted(rows.values(), key=lambda row: -row["linear"])
+
+
+def show(content: dict[str, Any], console: Console) -> None:
+    for row in content["recipe"]:
+        each = ", ".join(f"{arm} {found['linear']:.1%}" for arm, found in row["arms"].items())
+        console.print(f"recipe {row['change']:32} linear {row['linear']:.1%} ({each})")
+    for one in content["comparisons"]:
+        title = f"{one['set']}, {one['labels']} of the labels, {one['judge']}: mIoU"
+        table = Table("arm", "mean", "σ", "over random", "σ of the differences", title=title)
+        for arm, row in one["arms"].items():
+            table.add_row(
+                arm,
+                f"{row['mean']:.1%}",
+                _percent(row["deviation"]),
+                _percent(row["over_random"], "+"),
+                _percent(row["over_random_deviation"]),
+            )
+        console.print(table)
+        against = one["cp2_over_no_paste"]
+        if against and against["over_no-paste"] is not None:
+            console.print(
+                f"cp2 over no-paste: {against['over_no-paste']:+.1%} "
+                f"(σ {_percent(against['over_no-paste_deviation'])}, {against['pairs']} pairs)"
+            )
+
+
+def _is_recipe(result: dict[str, Any]) -> bool:
+    return bool(result["job"]["key"].startswith("recipe/"))
+
+
+def _percent(value: float | None, sign: str = "") -> str:
+    return "" if value is None else f"{value:{sign}.1%}"
+
+
+def _deviation(values: list[float]) -> float | None:
+    return stdev(values) if len(values) > 1 else None

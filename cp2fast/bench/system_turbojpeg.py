@@ -1,0 +1,83 @@
+"""The system's own libjpeg-turbo, where there is one: a ceiling beside the one in the wheel."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from ctypes import POINTER, byref, c_char_p, c_int, c_ulong, c_void_p
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+_LIBRARY = "libturbojpeg.so.0"
+_RGB_PIXELS = 0
+_COLOUR_SPACES = (0, 1, 2)  # RGB, YCbCr and grey, but not CMYK and YCCK
+_ACCURATE_DCT = 4096
+
+# Not made on first use: of two threads that made it at once, one would lose its own, in use.
+_own = threading.local()
+
+
+def problem() -> str | None:
+    """What keeps the library from being used, with the fix; None if nothing does."""
+    try:
+        _library()
+    except OSError as error:
+        return f"{_LIBRARY} cannot be loaded ({error}): apt-get install libturbojpeg0-dev"
+    return None
+
+
+def decode_into(encoded: bytes, pixels: NDArray[np.uint8]) -> bool:
+    """Decode a JPEG into ``pixels``; other threads run on meanwhile.
+
+    Args:
+        encoded: the whole file. Its EXIF orientation is ignored.
+        pixels: uint8 ``[H, W, 3]`` contiguous; gets RGB.
+
+    Returns:
+        Whether this was a JPEG of exactly that size, of RGB, YCbCr or grey, and without a fault;
+        if not, ``pixels`` holds anything.
+    """
+    library, handle = _library(), _decompressor().handle
+    width, height, subsampling, colours = c_int(), c_int(), c_int(), c_int()
+    header = (byref(width), byref(height), byref(subsampling), byref(colours))
+    if library.tjDecompressHeader3(handle, encoded, len(encoded), *header) != 0:
+        return False
+    if (height.value, width.value, 3) != pixels.shape or colours.value not in _COLOUR_SPACES:
+        return False
+    place = (pixels.ctypes.data, width, width.value * 3, height)
+    failed = library.tjDecompress2(
+        handle, encoded, len(encoded), *place, _RGB_PIXELS, _ACCURATE_DCT
+    )
+    return bool(failed == 0)
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    library = ctypes.CDLL(_LIBRARY)
+    library.tjInitDecompress.restype = c_void_p
+    library.tjInitDecompress.argtypes = []
+    library.tjDestroy.argtypes = [c_void_p]
+    library.tjDecompressHeader3.argtypes = [c_void_p, c_char_p, c_ulong, *[POINTER(c_int)] * 4]
+    library.tjDecompress2.argtypes = [c_void_p, c_char_p, c_ulong, c_void_p, *[c_int] * 5]
+    return library
+
+
+class _Decompressor:
+    """A decoder's state; each thread needs its own, which goes when the thread does."""
+
+    def __init__(self) -> None:
+        self.handle: int = _library().tjInitDecompress()
+        self._destroy = _library().tjDestroy
+
+    def __del__(self) -> None:
+        self._destroy(self.handle)
+
+
+def _decompressor() -> _Decompressor:
+    """This thread's. It is the thread that keeps it, so it stays until the thread ends."""
+    if not hasattr(_own, "decompressor"):
+        _own.decompressor = _Decompressor()
+    decompressor: _Decompressor = _own.decompressor
+    return decompressor

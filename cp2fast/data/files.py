@@ -1,0 +1,115 @@
+"""Images by their number on the way to a decoder: read, looked at, and what is bad remembered."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cp2fast.data import jpeg
+from cp2fast.data.beton import RAW
+from cp2fast.data.decode import (
+    BadImage,
+    check_jpeg,
+    check_size,
+    decode_image,
+    read_image,
+)
+from cp2fast.data.images import ImageSet
+from cp2fast.data.orientation import UPRIGHT, jpeg_orientation
+from cp2fast.data.shrink import fitted, shrink
+
+
+class Prepared(NamedTuple):
+    """An image that is read, but perhaps not decoded.
+
+    Attributes:
+        content: a common, upright JPEG, encoded; of anything else the pixels ``[H, W, 3]``.
+        height: of the pixels that it becomes.
+        width: likewise.
+        header: of the JPEG; None of anything else.
+    """
+
+    content: bytes | NDArray[np.uint8]
+    height: int
+    width: int
+    header: jpeg.Header | None
+
+    @staticmethod
+    def of_pixels(pixels: NDArray[np.uint8]) -> Prepared:
+        """An image that is decoded already."""
+        height, width, _ = pixels.shape
+        return Prepared(pixels, height, width, None)
+
+
+class Files:
+    """The images of a data set; a bad one is remembered and not read again.
+
+    Any number of threads may read at once.
+    """
+
+    def __init__(self, images: ImageSet, max_pixels: int, max_side: int | None) -> None:
+        """Those of more than ``max_pixels`` are bad; longer ones than ``max_side`` are shrunk."""
+        self.images = images
+        self.max_pixels = max_pixels
+        self.max_side = max_side
+        self.is_bad = np.zeros(len(images), np.bool_)
+        self._reasons: dict[int, str] = {}
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def check(self, index: int) -> None:
+        """Raise BadImage if the image is known to be bad."""
+        if index in self._reasons:
+            raise BadImage(self._reasons[index])
+
+    def prepare(self, index: int) -> Prepared:
+        """Read an image, and decode it unless it is a common JPEG. Raises BadImage."""
+        self.check(index)
+        try:
+            return self._prepare(index)
+        except BadImage as bad:
+            self.remember(index, bad)
+            raise
+
+    def decode(self, index: int) -> NDArray[np.uint8]:
+        """The pixels of any image. Raises BadImage."""
+        self.check(index)
+        try:
+            return self.decode_rare(read_image(self.images, index))
+        except BadImage as bad:
+            self.remember(index, bad)
+            raise
+
+    def decode_rare(self, encoded: bytes) -> NDArray[np.uint8]:
+        """The pixels by the decoder that takes everything. Raises BadImage."""
+        return decode_image(encoded, self.max_pixels, self.max_side).numpy()
+
+    def _prepare(self, index: int) -> Prepared:
+        if self.images.kind == "beton" and self.images.pixels[index, 2] == RAW:
+            return Prepared.of_pixels(self._raw(index))
+        encoded = read_image(self.images, index)
+        if not encoded.startswith(jpeg.SIGNATURE):
+            return Prepared.of_pixels(self.decode_rare(encoded))
+        header = check_jpeg(encoded, self.max_pixels)
+        if not (header.is_common and jpeg_orientation(encoded, header) == UPRIGHT):
+            return Prepared.of_pixels(self.decode_rare(encoded))
+        return Prepared(encoded, *fitted(header.height, header.width, self.max_side), header)
+
+    def _raw(self, index: int) -> NDArray[np.uint8]:
+        height, width, _ = self.images.pixels[index].tolist()
+        check_size(height, width, self.max_pixels)
+        try:
+            data = self.images.read_raw(index)
+        except OSError as error:
+            raise BadImage(f"cannot be read: {error.strerror}") from error
+        if len(data) != height * width * 3:
+            raise BadImage("incomplete pixels")
+        return shrink(np.frombuffer(data, np.uint8).reshape(height, width, 3), self.max_side)
+
+    def remember(self, index: int, bad: BadImage) -> None:
+        """From now on the image is known to be bad."""
+        self._reasons[index] = str(bad)
+        self.is_bad[index] = True

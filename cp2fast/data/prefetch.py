@@ -1,0 +1,83 @@
+"""Running ahead: work is started before its result is asked for.
+
+All that reads, decodes or composes ahead does it by ``keep_ahead``: what is started and how it runs
+(a task of a pool, many of them, a whole batch) is the caller's.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def keep_ahead(started: Iterable[Item], depth: int) -> Iterator[Item]:
+    """The same items in order, each handed on when ``depth`` more have been taken.
+
+    Args:
+        started: taking an item from it starts the work that the item stands for.
+        depth: items whose work runs while the consumer is busy with the one it got.
+    """
+    waiting: deque[Item] = deque()
+    for item in started:
+        waiting.append(item)
+        if len(waiting) > depth:
+            yield waiting.popleft()
+    while waiting:
+        yield waiting.popleft()
+
+
+def map_ahead(
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    *,
+    threads: int,
+    ahead: int,
+    name: str = "cp2fast-decode",
+) -> Generator[Result, None, None]:
+    """``map`` in order, with up to ``ahead`` results made by ``threads`` before they are needed.
+
+    An exception of ``function`` is raised in its place. Closing this iterator ends the threads.
+
+    Args:
+        function: run in the threads.
+        items: its arguments; taken in the consumer's thread.
+        threads: how many.
+        ahead: results.
+        name: of the threads.
+    """
+    pool = ThreadPoolExecutor(threads, name)
+    try:
+        futures: Iterator[Future[Result]] = (pool.submit(function, item) for item in items)
+        for future in keep_ahead(futures, ahead):
+            yield future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def prefetch(items: Generator[Item, None, None], depth: int) -> Generator[Item, None, None]:
+    """Yield from ``items``, which runs in a thread, ``depth`` of them ahead of the consumer.
+
+    An exception in ``items`` is raised here, after the items before it. Closing this iterator
+    closes ``items`` and ends the thread.
+    """
+    end = object()
+    try:
+        calls = iter(lambda: items, None)  # As often as there are items, and one more.
+        made = map_ahead(lambda i: next(i, end), calls, threads=1, ahead=depth, name=_THREAD)
+        try:
+            for item in made:
+                if item is end:
+                    return
+                yield item  # type: ignore[misc]  # The end is handled above.
+        finally:
+            made.close()
+    finally:
+        items.close()
+
+
+_THREAD = "cp2fast-prefetch"

@@ -1,0 +1,1 @@
+"""What frozen features are worth: probes with few labels, and features to look at."""

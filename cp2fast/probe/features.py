@@ -1,0 +1,85 @@
+"""Dense features of whole images from a frozen network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
+
+from cp2fast.copypaste.reference import normalise
+from cp2fast.model.backbone import feature_map
+from cp2fast.model.segmenter import Segmenter
+
+Place = Literal["backbone", "head", "embedding"]
+"""Where features are taken: the backbone's last map, the head's hidden one, or the embedding."""
+
+_STATISTICS_BATCH = 16
+
+
+@torch.no_grad()
+def dense_features(network: Segmenter, images_B3HW: Tensor, place: Place) -> Tensor:
+    """The features of normalised images in inference mode: float32 ``[B, C, h, w]``."""
+    network.eval()
+    features = feature_map(network.backbone, images_B3HW)
+    if place != "backbone":
+        features = network.decode_head(features)
+    if place == "embedding":
+        features = network.decode_head.contrast_conv(features)
+    return features.float()
+
+
+def prepare(
+    images_HW3: Sequence[Tensor], short_side: int, stride: int, device: torch.device
+) -> Tensor:
+    """Images of one size as the network takes them: ``[B, 3, H', W']`` on ``device``.
+
+    The short side becomes ``short_side``; then both are rounded to whole cells.
+
+    Args:
+        images_HW3: uint8 RGB.
+        short_side: pixels.
+        stride: pixels a cell.
+        device: of the network.
+    """
+    height, width = images_HW3[0].shape[:2]
+    scale = short_side / min(height, width)
+    sides = [max(1, round(side * scale / stride)) * stride for side in (height, width)]
+    images = torch.stack(list(images_HW3)).to(device).permute(0, 3, 1, 2).float() / 255
+    resized = F.interpolate(images, sides, mode="bilinear", antialias=True)
+    return normalise(resized).contiguous(memory_format=torch.channels_last)
+
+
+def take_statistics(
+    network: Segmenter,
+    images_HW3: Sequence[Tensor],
+    short_side: int,
+    place: Place,
+    device: torch.device,
+) -> None:
+    """Give the network's batch norm the statistics of these images, for a fair comparison.
+
+    Random weights would else be judged by a normalisation that does nothing, and trained ones by
+    that of crops of another size. All images are brought to the size of the first.
+
+    Args:
+        network: changed in place; one without batch norm is left as it is.
+        images_HW3: uint8 RGB, of any sizes.
+        short_side: as in ``prepare``.
+        place: beyond it nothing is computed.
+        device: of the network.
+    """
+    if not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules()):
+        return
+    inputs = [prepare([image], short_side, network.stride, device) for image in images_HW3]
+    size = inputs[0].shape[2:]
+    one_size = torch.cat([F.interpolate(each, size, mode="bilinear") for each in inputs])
+    if len(one_size) == 1:  # Batch norm after the image-wide mean needs two.
+        one_size = one_size.repeat(2, 1, 1, 1)
+    used = network.backbone if place == "backbone" else network
+    batches = one_size.tensor_split(math.ceil(len(one_size) / _STATISTICS_BATCH))
+    update_bn([batch for batch in batches if len(batch) > 1], used)

@@ -1,0 +1,221 @@
+"""Probes: how well few labels, put on frozen dense features, segment images not seen before.
+
+Features of the labelled images are cut into cells; a nearest-neighbour and a linear classifier
+learn from them; their probabilities for the cells of the images of ``val`` are upsampled to pixels
+and scored by mIoU. Nothing of the network is trained, so the figure is of its features alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cp2fast.data.voc import IGNORED, Example, VocData
+from cp2fast.errors import UserError
+from cp2fast.finetune.confusion import Scores, count_confusion, scores
+from cp2fast.finetune.loader import examples_in_batches
+from cp2fast.model.segmenter import Segmenter
+from cp2fast.philox import Stream, permutation
+from cp2fast.probe.classify import Cells, Linear, Neighbours
+from cp2fast.probe.features import Place, dense_features, prepare, take_statistics
+
+REFERENCES = 16_384
+"""Cells that the nearest neighbours are sought among, at most: drawn from those with labels."""
+STATISTICS_IMAGES = 64
+"""Training images that batch norm takes its statistics from, at most; their labels are not read."""
+_BATCH = 8
+
+Classifier = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class ProbeScores:
+    """Of one subset of the labels.
+
+    Attributes:
+        seed: that the subset was drawn with.
+        images: labelled images in it.
+        knn: of the nearest neighbours.
+        linear: of the linear classifier.
+    """
+
+    seed: int
+    images: int
+    knn: Scores
+    linear: Scores
+
+
+def probe(
+    network: Segmenter,
+    data: VocData,
+    *,
+    labels: float,
+    seeds: Sequence[int],
+    short_side: int,
+    place: Place,
+    device: torch.device,
+) -> list[ProbeScores]:
+    """Score a network's frozen features, once for each seed.
+
+    Args:
+        network: on ``device``; its batch norm statistics become those of the labelled images.
+        data: labelled images, ``train`` to learn from and ``val`` to score on.
+        labels: share of ``data.train`` whose labels are used.
+        seeds: each draws a subset of its own; with all labels only the references differ.
+        short_side: of the images, pixels.
+        place: where the features are taken.
+        device: where the work is done.
+
+    Raises:
+        UserError: an image or a mask that cannot be used, or no class in both splits.
+    """
+    subsets = {seed: subset(len(data.train), labels, seed) for seed in seeds}
+    wanted = sorted({number for numbers in subsets.values() for number in numbers})
+    examples = [data.train[number] for number in wanted]
+    _take_statistics(network, data, short_side, place, device)
+    cells_of = _cells(network, examples, data, short_side, place, device)
+    images = dict(zip(wanted, cells_of, strict=True))
+    classifiers: list[Classifier] = []
+    for seed, numbers in subsets.items():
+        cells = _labelled(_joined([images[number] for number in numbers]), data)
+        classifiers += [Neighbours.fit(_drawn(cells, seed)), Linear.fit(cells)]
+    confusions = _confusions(network, classifiers, data, short_side, place, device)
+    _check_common_classes(images.values(), confusions[0], data)
+    found = [scores(confusion, data.classes) for confusion in confusions]
+    return [
+        ProbeScores(seed, len(subsets[seed]), found[2 * row], found[2 * row + 1])
+        for row, seed in enumerate(seeds)
+    ]
+
+
+def subset(count: int, labels: float, seed: int) -> list[int]:
+    """Which of ``count`` images have labels: at least one, a function of ``seed``, in order."""
+    chosen = permutation(seed, Stream.PROBE, 0, count)[: max(1, round(labels * count))]
+    return sorted(chosen.tolist())
+
+
+def _take_statistics(
+    network: Segmenter, data: VocData, short_side: int, place: Place, device: torch.device
+) -> None:
+    count = min(STATISTICS_IMAGES, len(data.train))
+    examples = [data.train[place * len(data.train) // count] for place in range(count)]
+    batches = examples_in_batches(examples, data, _BATCH)
+    images = [image for batch, _ in batches for image in batch]
+    take_statistics(network, images, short_side, place, device)
+
+
+def _cells(
+    network: Segmenter,
+    examples: Sequence[Example],
+    data: VocData,
+    short_side: int,
+    place: Place,
+    device: torch.device,
+) -> Iterator[Cells]:
+    """The cells of each image."""
+    for images, labels in examples_in_batches(examples, data, _BATCH):
+        inputs = prepare(images, short_side, network.stride, device)
+        features_BChw = dense_features(network, inputs, place)
+        labels_BHW = torch.stack(labels).to(device)
+        shares_BKhw = class_shares(labels_BHW, len(data.classes), features_BChw.shape[2:])
+        for features, shares in zip(features_BChw, shares_BKhw, strict=True):
+            yield Cells(_rows(features), _rows(shares))
+
+
+def class_shares(labels_BHW: Tensor, num_classes: int, cells: Sequence[int]) -> Tensor:
+    """The shares of the classes among each cell's pixels: float32 ``[B, K, h, w]``.
+
+    Args:
+        labels_BHW: uint8, below K or 255.
+        num_classes: K.
+        cells: h and w.
+    """
+    kinds = torch.arange(num_classes, device=labels_BHW.device)
+    of_class = labels_BHW[:, None] == kinds[:, None, None]
+    return F.interpolate(of_class.float(), tuple(cells), mode="area")
+
+
+def _confusions(
+    network: Segmenter,
+    classifiers: Sequence[Classifier],
+    data: VocData,
+    short_side: int,
+    place: Place,
+    device: torch.device,
+) -> list[Tensor]:
+    """Each classifier's confusion matrix on ``data.val``, by pixels."""
+    classes = len(data.classes)
+    empty = torch.zeros(classes, classes, dtype=torch.int64, device=device)
+    confusions = [empty.clone() for _ in classifiers]
+    for images, labels in examples_in_batches(data.val, data, _BATCH):
+        inputs = prepare(images, short_side, network.stride, device)
+        features_BChw = dense_features(network, inputs, place)
+        labels_BHW = torch.stack(labels).to(device)
+        for confusion, classify in zip(confusions, classifiers, strict=True):
+            predicted = segment(classify, features_BChw, labels_BHW.shape[1:])
+            confusion += count_confusion(predicted, labels_BHW, classes)
+    return confusions
+
+
+def segment(classify: Classifier, features_BChw: Tensor, size: Sequence[int]) -> Tensor:
+    """The likeliest class of each pixel, ``[B, H, W]``, from the upsampled votes of the cells."""
+    batch, _, height, width = features_BChw.shape
+    votes_NK = classify(features_BChw.movedim(1, -1).flatten(0, 2))
+    votes_BKhw = votes_NK.view(batch, height, width, -1).movedim(-1, 1)
+    return F.interpolate(votes_BKhw, tuple(size), mode="bilinear").argmax(dim=1)
+
+
+def _rows(map_Chw: Tensor) -> Tensor:
+    return map_Chw.flatten(1).T.contiguous()
+
+
+def _joined(images: Sequence[Cells]) -> Cells:
+    return Cells(
+        torch.cat([cells.features for cells in images]),
+        torch.cat([cells.shares for cells in images]),
+    )
+
+
+def _labelled(cells: Cells, data: VocData) -> Cells:
+    """Those cells of which at least a part has a label."""
+    there = cells.shares.sum(dim=1) > 0
+    if not bool(there.any()):
+        raise UserError(
+            f"the masks of the labelled images of {data.train_split} hold no label but {IGNORED}, "
+            "which is ignored: there is nothing to learn from"
+        )
+    return Cells(cells.features[there], cells.shares[there])
+
+
+def _drawn(cells: Cells, seed: int) -> Cells:
+    """At most ``REFERENCES`` of the cells."""
+    count = len(cells.features)
+    if count <= REFERENCES:
+        return cells
+    chosen = permutation(seed, Stream.PROBE, 1, count)[:REFERENCES]
+    places = torch.from_numpy(chosen).to(cells.features.device)
+    return Cells(cells.features[places], cells.shares[places])
+
+
+def _check_common_classes(learned: Iterable[Cells], confusion_KK: Tensor, data: VocData) -> None:
+    """Refuse a set in which nothing that was learned can be right.
+
+    Raises:
+        UserError: no class of the labelled images occurs in ``val``.
+    """
+    known = torch.stack([cells.shares.sum(dim=0) for cells in learned]).sum(dim=0) > 0
+    there = confusion_KK.sum(dim=1) > 0
+    if not bool((known & there).any()):
+        raise UserError(
+            f"no class is in both splits: the labelled images of {data.train_split} hold "
+            f"{_names(known, data)}, those scored on {_names(there, data)}; choose other splits"
+        )
+
+
+def _names(there_K: Tensor, data: VocData) -> str:
+    named = zip(data.classes, there_K.tolist(), strict=True)
+    return ", ".join(name for name, is_there in named if is_there) or "none"
