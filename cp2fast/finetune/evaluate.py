@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.distributed as dist
@@ -25,6 +25,7 @@ def evaluate(
     settings: FinetuneSettings,
     device: torch.device,
     ranks: Ranks,
+    alive: Callable[[], None] = lambda: None,
 ) -> Tensor:
     """The confusion matrix over ``data.val``, each image at its own size.
 
@@ -34,6 +35,7 @@ def evaluate(
         settings: of the evaluation, the batch size and the precision.
         device: of this process.
         ranks: every process evaluates its share and gets the sum.
+        alive: called after each batch.
 
     Returns:
         int64 ``[K, K]``, true class by predicted class, on ``device``.
@@ -50,6 +52,7 @@ def evaluate(
     for images, labels in examples_in_batches(share, data, settings.data.batch_size):
         with autocast(precision, device):
             predicted = segment(network, torch.stack(images).to(device), settings)
+        alive()
         confusion += count_confusion(predicted, torch.stack(labels).to(device), classes)
     network.train(was_training)
     if ranks.world > 1:

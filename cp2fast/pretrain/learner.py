@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-
 import torch
 from torch import nn
 
 from cp2fast.batch import CopyPasteBatch
 from cp2fast.config import PretrainSettings
-from cp2fast.model.cp2 import CP2Output, build_cp2
-from cp2fast.train.learner import Learner, Outputs, learner_of
+from cp2fast.model.cp2 import CP2, CP2Output, build_cp2
+from cp2fast.train.learner import Learner, learner_of
 
 
-def build_learner(settings: PretrainSettings, device: torch.device) -> Learner[CopyPasteBatch]:
+def build_learner(settings: PretrainSettings, device: torch.device) -> Learner[CP2, CopyPasteBatch]:
     """A learner with random weights, for this process alone.
 
     Raises:
@@ -23,8 +21,8 @@ def build_learner(settings: PretrainSettings, device: torch.device) -> Learner[C
     return learner_of(network, network.encoder_q.parameters(), contrast, settings.train, device)
 
 
-def contrast(network: nn.Module, batch: CopyPasteBatch, step: int, number: int) -> Outputs:
-    """Losses and metrics of a batch, contrasted and enqueued by itself; ``CP2Output`` by name."""
+def contrast(network: nn.Module, batch: CopyPasteBatch, step: int, number: int) -> CP2Output:
+    """Losses and metrics of a batch, contrasted and enqueued by itself."""
     output: CP2Output = network(
         batch.query,
         batch.key,
@@ -32,4 +30,4 @@ def contrast(network: nn.Module, batch: CopyPasteBatch, step: int, number: int) 
         batch.key_mask,
         move_key_encoder=number == 0,
     )
-    return {field.name: getattr(output, field.name) for field in fields(CP2Output)}
+    return output

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Literal, get_args
 
@@ -78,8 +78,7 @@ class Accounts:
 
     def shares(self) -> dict[Account, float]:
         """Of the whole run so far, as of the last lap."""
-        whole = sum(self._totals.values())
-        return {account: seconds / (whole or 1.0) for account, seconds in self._totals.items()}
+        return shares_of(self._totals)
 
     def _now(self) -> float | torch.cuda.Event:
         if self._device.type != "cuda":
@@ -92,11 +91,17 @@ class Accounts:
         """Book what lies between marks that are in the past; few are not, however long a lap is."""
         while len(self._marks) > 1:
             (begin, account), (end, _) = self._marks[0], self._marks[1]
-            if isinstance(begin, torch.cuda.Event):
-                if not end.query():  # type: ignore[union-attr]
-                    return
-                seconds = begin.elapsed_time(end) / 1e3
+            if isinstance(begin, float) and isinstance(end, float):
+                seconds = end - begin
+            elif end.query():  # type: ignore[union-attr]
+                seconds = begin.elapsed_time(end) / 1e3  # type: ignore[union-attr, arg-type]
             else:
-                seconds = end - begin  # type: ignore[operator]
+                return
             self._seconds[account] += seconds
             self._marks.popleft()
+
+
+def shares_of(seconds: Mapping[Account, float]) -> dict[Account, float]:
+    """Of their sum; they add up to 1."""
+    whole = sum(seconds.values()) or 1.0
+    return {account: round(value / whole, 5) for account, value in seconds.items()}

@@ -131,10 +131,10 @@ class Snapshot:
 
 
 def _map_tensors(
-    state: Any,  # noqa: ANN401
+    state: Any,
     function: Callable[[Tensor, tuple[object, ...]], Tensor],
     place: tuple[object, ...] = (),
-) -> Any:  # noqa: ANN401
+) -> Any:
     """A state with each tensor replaced by ``function`` of it and of where it is."""
     if isinstance(state, Tensor):
         return function(state.detach(), place)

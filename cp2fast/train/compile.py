@@ -78,7 +78,8 @@ def uncompiled() -> AbstractContextManager[object]:
     """What is inside runs as it is written: images of all sizes would each be compiled for."""
     if "torch._dynamo" not in sys.modules:  # nothing was compiled, and importing it takes seconds
         return nullcontext()
-    return torch.compiler.set_stance("force_eager")
+    eager: AbstractContextManager[object] = torch.compiler.set_stance("force_eager")
+    return eager
 
 
 def _try(module: nn.Module, name: str, images_B3SS: Tensor, dtype: torch.dtype) -> None:

@@ -6,7 +6,7 @@ import io
 import os
 import sys
 from contextlib import suppress
-from typing import TextIO
+from typing import TextIO, cast
 
 from rich.console import Console
 
@@ -21,7 +21,9 @@ class RunConsole(Console):
             quiet: for all processes of a run but the main one.
         """
         self._stdout = _Stdout(sys.stdout)
-        super().__init__(file=self._stdout, soft_wrap=True, highlight=False, quiet=quiet)
+        super().__init__(
+            file=cast(TextIO, self._stdout), soft_wrap=True, highlight=False, quiet=quiet
+        )
 
     @property
     def is_gone(self) -> bool:

@@ -20,13 +20,13 @@ import torch
 
 from cp2fast.errors import UserError
 from cp2fast.run_folder import BEST, checkpoint_name, read_metrics
-from cp2fast.train.accounts import Accounts
+from cp2fast.train.accounts import Accounts, shares_of
 from cp2fast.train.advice import Advice
 from cp2fast.train.checkpoint import Saver
 from cp2fast.train.console import RunConsole
 from cp2fast.train.finite import BadStep, LossRecord, all_finite
 from cp2fast.train.interrupt import stop_requests
-from cp2fast.train.learner import Outputs
+from cp2fast.train.learner import mean_loss
 from cp2fast.train.metrics import Log, metrics_log
 from cp2fast.train.run import Run
 from cp2fast.train.task import Batch, Loaded, Pace
@@ -157,14 +157,14 @@ class Engine(Generic[Batch]):
             if due.save:
                 self._save(checkpoint_name(self.run.step))
 
-    def _step(self, batches: Iterator[Loaded[Batch]]) -> Outputs:
+    def _step(self, batches: Iterator[Loaded[Batch]]) -> list[Any]:
         self.images = []
         self.learner.set_learning_rate(self.task.learning_rate(self.run.step))
         outputs = self.learner.step(self._batches_of_step(batches), self.run.step)
         self.run.step += 1
         if self.is_main and self.run.step == self.first_step + 1:
             self.saver.reserve(self.run.state_dict())  # the optimiser has its state by now
-        self.losses.note(self.run.step, outputs["loss"], self.images)
+        self.losses.note(self.run.step, mean_loss(outputs), self.images)
         return outputs
 
     def _batches_of_step(self, batches: Iterator[Loaded[Batch]]) -> Iterator[Batch]:
@@ -231,26 +231,26 @@ class Engine(Generic[Batch]):
             f"train.lr={self.task.peak_lr:g}, or set train.precision=fp32"
         )
 
-    def _log(self, outputs: Outputs) -> None:
+    def _log(self, outputs: list[Any]) -> None:
         """One row, the mean of all processes; reading the outputs waits for the device."""
         with self.accounts.on("log"):
-            own = torch.stack([value.float() for value in outputs.values()]).tolist()
+            own = self.task.measure(self.run.step, outputs)
             seconds, spent = self.accounts.lap()
-            rate_seconds = seconds - spent["start"]
-            own_row = [*own, *(value / seconds for value in spent.values())]
-            means = [*map(fmean, zip(*self.agreement.gather(own_row), strict=True))]
-            shares = {name: round(x, 5) for name, x in zip(spent, means[len(own) :], strict=True)}
+            everyones = self.agreement.gather([*own.values(), *spent.values()])
+            means = [*map(fmean, zip(*everyones, strict=True))]
+            spent = dict(zip(spent, means[len(own) :], strict=True))
+            shares = shares_of(spent)
             steps = self.run.step - self.logged_step
             self.logged_step = self.run.step
             pace = Pace(
                 step=self.run.step,
                 epoch=self.run.step / self.task.steps_per_epoch,
                 lr=self.task.learning_rate(self.run.step - 1),
-                images_per_second=self.task.samples_per_step * steps / rate_seconds,
+                images_per_second=self.task.samples_per_step * steps / (seconds - spent["start"]),
                 data_wait=shares["data"],
                 time=shares,
             )
-            row = self.task.metrics(pace, dict(zip(outputs, means, strict=False)))
+            row = self.task.metrics(pace, dict(zip(own, means, strict=False)))
             self.log(row)
             for warning in [*self.task.warnings(row), *self.advice.hear(pace.time)]:
                 self.say(f"warning at step {self.run.step}: {warning}")
@@ -262,9 +262,8 @@ class Engine(Generic[Batch]):
         if evaluation is None:
             return
         with self.accounts.on("log"):
-            seconds, spent = self.accounts.lap()
-            shares = {name: round(value / seconds, 5) for name, value in spent.items()}
-            self.log({"step": run.step, **evaluation.scores, "time": shares})
+            _, spent = self.accounts.lap()
+            self.log({"step": run.step, **evaluation.scores, "time": shares_of(spent)})
             if not run.is_complete:
                 self.say(f"step {run.step}/{self.task.total_steps}  {evaluation.line}")
         if evaluation.score is not None and (run.best is None or evaluation.score > run.best[0]):

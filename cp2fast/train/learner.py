@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Generic, TypeAlias, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,19 +18,26 @@ from cp2fast.config import FinetuneTrainSettings, TrainSettings
 from cp2fast.train.optimizer import build_optimizer
 from cp2fast.train.precision import autocast, dtype_of, grad_scaler
 
+Network = TypeVar("Network", bound=nn.Module)
 Batch = TypeVar("Batch")
-Outputs: TypeAlias = dict[str, Tensor]
-"""Scalars of a batch by name; ``loss`` is what is differentiated."""
+
+
+class Output(Protocol):
+    """What the network and its loss give for a batch."""
+
+    @property
+    def loss(self) -> Tensor:
+        """A scalar, which is differentiated."""
 
 
 @dataclass
-class Learner(Generic[Batch]):
+class Learner(Generic[Network, Batch]):
     """The network and what moves its weights.
 
     Attributes:
         network: as it is saved.
         forward: from the network as it is called, a batch, the step (from 0) and the batch's number
-            in the step to the outputs.
+            in the step to the output.
         trained: the network as it is called: itself, or wrapped for several processes.
         optimizer: of the weights that are trained.
         scaler: of the loss; idle but for float16.
@@ -39,8 +46,8 @@ class Learner(Generic[Batch]):
         accumulate: batches a step.
     """
 
-    network: nn.Module
-    forward: Callable[[nn.Module, Batch, int, int], Outputs]
+    network: Network
+    forward: Callable[[nn.Module, Batch, int, int], Any]
     trained: nn.Module
     optimizer: Optimizer
     scaler: GradScaler
@@ -48,7 +55,7 @@ class Learner(Generic[Batch]):
     device: torch.device
     accumulate: int
 
-    def step(self, batches: Iterator[Batch], step: int = 0) -> Outputs:
+    def step(self, batches: Iterator[Batch], step: int = 0) -> list[Any]:
         """Train on ``accumulate`` batches.
 
         Args:
@@ -56,19 +63,19 @@ class Learner(Generic[Batch]):
             step: steps done before.
 
         Returns:
-            The mean of the batches' outputs, without gradient.
+            The ``Output`` of each batch.
         """
-        outputs = []
+        outputs: list[Output] = []
         for number, batch in enumerate(batches):
             with self._exchanging_gradients(number == self.accumulate - 1):
                 with autocast(self.dtype, self.device):
                     output = self.forward(self.trained, batch, step, number)
-                self.scaler.scale(output["loss"] / self.accumulate).backward()  # type: ignore[no-untyped-call]
-            outputs.append({name: value.detach() for name, value in output.items()})
+                self.scaler.scale(output.loss / self.accumulate).backward()
+            outputs.append(output)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-        return outputs[0] if self.accumulate == 1 else _mean(outputs)
+        return outputs
 
     def set_learning_rate(self, lr: float) -> None:
         """Of the next steps."""
@@ -95,12 +102,12 @@ class Learner(Generic[Batch]):
 
 
 def learner_of(
-    network: nn.Module,
+    network: Network,
     parameters: Iterable[nn.Parameter],
-    forward: Callable[[nn.Module, Batch, int, int], Outputs],
+    forward: Callable[[nn.Module, Batch, int, int], Any],
     train: TrainSettings | FinetuneTrainSettings,
     device: torch.device,
-) -> Learner[Batch]:
+) -> Learner[Network, Batch]:
     """A learner of ``network``, which moves to ``device``, for this process alone.
 
     Args:
@@ -127,5 +134,8 @@ def learner_of(
     )
 
 
-def _mean(outputs: list[Outputs]) -> Outputs:
-    return {name: torch.stack([output[name] for output in outputs]).mean() for name in outputs[0]}
+def mean_loss(outputs: list[Any]) -> Tensor:
+    """Of the batches of a step, without gradient."""
+    if len(outputs) == 1:
+        return outputs[0].loss.detach()  # type: ignore[no-any-return]
+    return torch.stack([output.loss.detach() for output in outputs]).mean()

@@ -14,7 +14,6 @@ from cp2fast.train.accounts import Account
 from cp2fast.train.learner import Learner
 
 Batch = TypeVar("Batch")
-Settings = TypeVar("Settings", PretrainSettings, FinetuneSettings)
 
 
 @dataclass(frozen=True)
@@ -83,8 +82,6 @@ class Task(Protocol[Batch]):
     """One kind of training: what its steps are, and what is logged, drawn and saved of them.
 
     Attributes:
-        settings: as resolved.
-        learner: the network, and what moves its weights.
         total_steps: of the whole run.
         steps_per_epoch: for ``epoch`` and ``train.checkpoint_epochs``.
         samples_per_step: over all batches and processes.
@@ -92,13 +89,19 @@ class Task(Protocol[Batch]):
         peak_lr: the largest learning rate of the run.
     """
 
-    settings: PretrainSettings | FinetuneSettings
-    learner: Learner[Batch]
     total_steps: int
     steps_per_epoch: int
     samples_per_step: int
     images: int
     peak_lr: float
+
+    @property
+    def settings(self) -> PretrainSettings | FinetuneSettings:
+        """As resolved."""
+
+    @property
+    def learner(self) -> Learner[Any, Batch]:
+        """The network, and what moves its weights."""
 
     def initialise(self, say: Callable[[str], None]) -> None:
         """Load the weights that a new run starts from.
@@ -128,12 +131,20 @@ class Task(Protocol[Batch]):
     def digest(self) -> str:
         """Of the names and sizes of the images: another data set has another one."""
 
+    def measure(self, step: int, outputs: Sequence[Any]) -> dict[str, float]:
+        """Numbers to be logged of this process's part of a step; waits for the device.
+
+        Args:
+            step: steps done.
+            outputs: of ``learner``, of the step's batches.
+        """
+
     def metrics(self, pace: Pace, means: Mapping[str, float]) -> Mapping[str, Any]:
         """A row of ``metrics.jsonl``.
 
         Args:
             pace: of the step.
-            means: what the step gave, averaged over its batches and all processes.
+            means: what ``measure`` gave, averaged over all processes.
         """
 
     def warnings(self, row: Mapping[str, Any]) -> Sequence[str]:

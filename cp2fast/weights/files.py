@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -14,6 +16,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from cp2fast.errors import UserError
+from cp2fast.run_folder import damage, trained_weights
+
+_say = logging.getLogger(__name__).info
 
 METADATA = "__metadata__"
 """Where ``read_content`` puts the texts that a .safetensors file holds beside its tensors."""
@@ -23,17 +28,17 @@ _WRAPPERS = ("model", "state_dict", "teacher", "student")
 
 
 def find_file(path: Path) -> Path:
-    """The file itself, or the newest checkpoint of a run folder.
+    """The file itself, or the best checkpoint of a run folder, or its newest one; intact.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or it is damaged.
     """
     path = path.expanduser()
     if path.is_dir():
-        checkpoints = sorted(path.glob("checkpoints/*.pt"))
-        if not checkpoints:
+        checkpoint = trained_weights(path, _say)
+        if checkpoint is None:
             raise UserError(f"{path} is not a run folder with a checkpoint: name a file in it")
-        path = checkpoints[-1]
+        return checkpoint
     if not path.is_file():
         raise UserError(
             f"no weights at {path}: name a run folder, a checkpoint or a state dict; what a "
@@ -51,6 +56,11 @@ def read_content(path: Path) -> dict[str, Any]:
     try:
         if _is_safetensors(path):
             return _read_safetensors(path)
+        problem = damage(path) if zipfile.is_zipfile(path) else None  # torch.load does not look
+        if problem is not None:
+            raise UserError(
+                f"{path} is damaged ({problem}): take another checkpoint, or copy it again"
+            )
         # Released checkpoints hold the words of the command line that made them.
         with torch.serialization.safe_globals([argparse.Namespace]):
             content = torch.load(path, map_location="cpu", weights_only=True)
