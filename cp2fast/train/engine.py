@@ -141,7 +141,9 @@ class Engine(Generic[Batch]):
         if self.run.is_complete:
             self._evaluate()
             self._draw()
-        self.saver.wait()
+        with self.accounts.on("save"):
+            self.saver.wait()
+        self.accounts.lap()
         return self.run.is_complete
 
     def _take_steps(self, batches: Iterator[Loaded[Batch]]) -> None:
@@ -266,7 +268,7 @@ class Engine(Generic[Batch]):
             self.log({"step": run.step, **evaluation.scores, "time": shares_of(spent)})
             if not run.is_complete:
                 self.say(f"step {run.step}/{self.task.total_steps}  {evaluation.line}")
-        if evaluation.score is not None and (run.best is None or evaluation.score > run.best[0]):
+        if evaluation.score is not None and (run.best is None or evaluation.score >= run.best[0]):
             run.best = evaluation.score, run.step
             self._save(BEST)
 

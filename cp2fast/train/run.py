@@ -229,7 +229,6 @@ def _check_reaches(run: Run[Any]) -> None:
         name, value = "train.epochs", task.total_steps // task.steps_per_epoch
         least = math.ceil(run.step / task.steps_per_epoch)
     raise UserError(
-        f"{name}={value} ends at step {task.total_steps}, but the run in {run.folder.path} has "
-        f"reached step {run.step}: set {name} to {least} or more, or start another run with "
-        "--out DIR"
+        f"the run in {run.folder.path} has reached step {run.step}, beyond {name}={value}: set "
+        f"{name} to {least} or more, or start another run with --out DIR"
     )
