@@ -6,8 +6,9 @@ declarations; ``recipes.py`` reads them from files and ``KEY=VALUE``.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, get_args
+from typing import Annotated, ClassVar, Literal, TypeAlias, get_args
 
 from pydantic import (
     BaseModel,
@@ -26,9 +27,13 @@ from cp2fast.errors import UserError
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of the red, green and blue of ImageNet's pixels in [0, 1]."""
 
+_TOO_LARGE = 1 << 63
+
 
 FALLING = "falling"
 """Pydantic's name of the error of a range that does not go from low to high."""
+
+Logger: TypeAlias = Literal["tensorboard", "wandb", "mlflow"]
 
 
 class Section(BaseModel):
@@ -48,6 +53,22 @@ class Section(BaseModel):
         if "on" in get_args(cls.model_fields[str(info.field_name)].annotation):
             return "on" if value else "off"
         raise ValueError("input should not be yes, no, true or false")
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _no_number_beyond_words(cls, value: object) -> object:
+        """What torch and numpy hold whole numbers in has 64 bits."""
+        if isinstance(value, int) and value >= _TOO_LARGE:
+            raise PydanticCustomError("int_parsing_size", "too large")
+        return value
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _home_written_out(cls, value: object) -> object:
+        """``~`` before a path is the user's home, as a shell has it."""
+        if isinstance(value, str | Path) and str(value).startswith("~"):
+            return type(value)(os.path.expanduser(value))
+        return value
 
 
 class DataSettings(Section):
@@ -217,6 +238,19 @@ class TrainSettings(Section):
     momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
     weight_decay: float = Field(1e-4, ge=0, description="of every trained parameter")
     log_every: PositiveInt = Field(10, description="steps between two logged ones")
+    probe: Path | None = Field(
+        None,
+        description="images with masks, in VOC layout or in the folders images and masks: the "
+        "frozen features are probed on them on the way",
+    )
+    probe_every: PositiveInt = Field(
+        1000, description="steps between two probes; the run also ends with one"
+    )
+    log: tuple[Logger, ...] = Field(
+        ("tensorboard",),
+        description="list of tensorboard, wandb and mlflow: where the logged steps go besides "
+        "metrics.jsonl",
+    )
     checkpoint_minutes: float = Field(
         10.0,
         gt=0,
@@ -371,6 +405,11 @@ class FinetuneTrainSettings(Section):
         description="pixels that the loss is averaged over; all counts ignored ones, as the paper",
     )
     log_every: PositiveInt = Field(10, description="steps between two logged ones")
+    log: tuple[Logger, ...] = Field(
+        ("tensorboard",),
+        description="list of tensorboard, wandb and mlflow: where the logged steps go besides "
+        "metrics.jsonl",
+    )
     evaluate_every: PositiveInt = Field(
         4000, description="steps between two evaluations; the run also ends with one"
     )
@@ -385,6 +424,53 @@ class FinetuneTrainSettings(Section):
     checkpoint_epochs: PositiveInt | None = Field(
         None, description="besides, a checkpoint that stays each so many epochs"
     )
+
+
+class ProbeDataSettings(Section):
+    """Labelled images, of which few are learned from."""
+
+    root: Path | None = Field(
+        None, description="images with masks: VOC layout, or the folders images and masks"
+    )
+    train_split: str | None = Field(
+        None, description="list to learn from; none is train_aug if there, else train"
+    )
+    val_split: str = Field("val", description="list to score on")
+    classes: tuple[str, ...] | None = Field(
+        None, description="names by label; none reads classes.txt in data.root, else VOC's 21"
+    )
+    unknown: Literal["refuse", "ignore"] = Field(
+        "refuse", description="what becomes of labels beyond the classes; 255 is always ignored"
+    )
+    short_side: PositiveInt = Field(240, description="of the images, pixels")
+    workers: PositiveInt | None = Field(
+        None, description="threads that decode ahead; none is one a core"
+    )
+
+
+class ProbeModelSettings(Section):
+    """The network of random weights and of files that do not say theirs."""
+
+    backbone: str | None = Field(
+        None, description="timm ResNet or ViT; none is that of the first run named, else resnet50"
+    )
+    head: Literal["aspp", "fcn"] | None = Field(
+        None, description="segmentation head; none is that of the first run named, else aspp"
+    )
+    head_channels: PositiveInt | None = Field(
+        None, description="channels inside the head; none is that of the first run, else 512"
+    )
+    seed: int = Field(0, ge=0, description="of random weights")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto is the GPU if any")
+
+
+class ProbeSettings(Section):
+    """All settings of ``cp2fast probe``."""
+
+    recipes: ClassVar[str] = "probe"
+
+    data: ProbeDataSettings = ProbeDataSettings()
+    model: ProbeModelSettings = ProbeModelSettings()
 
 
 class EvaluationSettings(Section):

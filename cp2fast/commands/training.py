@@ -11,6 +11,7 @@ from cp2fast import recipes
 from cp2fast.commands.app import app, settings_help, split_words
 from cp2fast.config import FinetuneSettings, PretrainSettings, check_finetune, check_pretrain
 from cp2fast.errors import UserError
+from cp2fast.files import is_file
 from cp2fast.run_folder import RunFolder
 
 
@@ -41,7 +42,7 @@ def pretrain(
     if resume:
         _refuse_other_kind(folder, "pretrain")
     stored = folder / "config.yaml"
-    base = str(stored) if resume and recipe is None and stored.is_file() else recipe or "demo"
+    base = str(stored) if resume and recipe is None and is_file(stored) else recipe or "demo"
     settings = recipes.load(PretrainSettings, base, words)
     check_pretrain(settings)
 
@@ -96,7 +97,7 @@ def finetune_voc(
     if resume:
         _refuse_other_kind(folder, "finetune")
     stored = folder / "config.yaml"
-    base = str(stored) if resume and recipe is None and stored.is_file() else recipe or default
+    base = str(stored) if resume and recipe is None and is_file(stored) else recipe or default
     settings = recipes.load(FinetuneSettings, base, words)
     check_finetune(settings)
 

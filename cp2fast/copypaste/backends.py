@@ -46,6 +46,10 @@ def implementation(backend: str, device: torch.device) -> Implementation:
         from cp2fast.copypaste.cpu.launch import copy_paste_cpu
 
         return copy_paste_cpu
+    if backend == "cuda":
+        from cp2fast.copypaste.cuda.launch import copy_paste_cuda
+
+        return copy_paste_cuda
     from cp2fast.copypaste.reference import copy_paste_reference
 
     return copy_paste_reference
@@ -71,7 +75,13 @@ def _kornia_problem() -> str | None:
 def _cuda_problem() -> str | None:
     if not torch.cuda.is_available():
         return "torch sees no CUDA GPU: check the driver with nvidia-smi"
-    return "its kernels are being rewritten in CUDA C++: take backend='reference' meanwhile"
+    from cp2fast.copypaste.cuda.compile import LEAST_CAPABILITY, problem
+
+    capability = torch.cuda.get_device_capability()
+    if capability < LEAST_CAPABILITY:
+        has, needs = (".".join(map(str, pair)) for pair in (capability, LEAST_CAPABILITY))
+        return f"the GPU's compute capability is {has}, the kernels need {needs}"
+    return problem()
 
 
 _PROBLEMS: dict[str, Callable[[], str | None]] = {

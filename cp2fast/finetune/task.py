@@ -112,7 +112,8 @@ class FinetuneTask:
 
     def initialise(self, say: Callable[[str], None]) -> None:
         """Read all masks once, then ``model.init``."""
-        check_masks(self.data)
+        for warning in check_masks(self.data):
+            say(warning)
         say(load_start(self.network, self.settings.model))
 
     def prepare(self, step: int, say: Callable[[str], None], alive: Callable[[], None]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from cp2fast.config import PretrainSettings
 from cp2fast.data.demo import DEMO_DATA, DEMO_RUN
+from cp2fast.data.images import skipped_in_words
 from cp2fast.pretrain.task import PRETRAIN, PretrainTask
 from cp2fast.run_folder import RunFolder
 from cp2fast.train.command import carry_out, joined_processes
@@ -61,8 +62,10 @@ def _announcement(run: Run[Any]) -> str:
     name, decode, reason = task.source
     ranks = run.processes.ranks
     processes = "" if ranks.world == 1 else f"{ranks.world} x "
+    skipped = skipped_in_words(task.image_set)
+    left_out = "" if skipped is None else f"{task.settings.data.root}: {skipped}\n"
     return (
-        f"decoding by {name} on the {decode.upper()}: {reason}\n"
+        f"decoding by {name} on the {decode.upper()}: {reason}\n{left_out}"
         f"pretraining {task.settings.model.backbone} on {task.images} images of "
         f"{task.settings.data.root} ({processes}{run.processes.device.type}): steps "
         f"{run.step + 1} to {task.total_steps}, {task.steps_per_epoch} an epoch; run folder "

@@ -22,7 +22,12 @@ class RunConsole(Console):
         """
         self._stdout = _Stdout(sys.stdout)
         super().__init__(
-            file=cast(TextIO, self._stdout), soft_wrap=True, highlight=False, quiet=quiet
+            file=cast(TextIO, self._stdout),
+            quiet=quiet,
+            soft_wrap=True,
+            highlight=False,
+            markup=False,
+            emoji=False,
         )
 
     @property

@@ -63,7 +63,9 @@ def train(run: Run[Any], console: RunConsole, accounts: Accounts) -> bool:
             closing(saver),
             closing(Watchdog(ranks, settings.timeout_minutes)) as watchdog,
             stop_requests() as stop_requested,
-            metrics_log(run.folder, run.step, task.total_steps, console, ranks.is_main) as log,
+            metrics_log(
+                run.folder, task.settings, run.step, task.total_steps, console, ranks.is_main
+            ) as log,
         ):
             engine = Engine(run, console, accounts, saver, watchdog, log, stop_requested)
             return engine.train()

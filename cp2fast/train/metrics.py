@@ -1,4 +1,4 @@
-"""What a run logs: one row a logged step, to a file, to TensorBoard and to the screen."""
+"""What a run logs: one row a logged step, to a file, to loggers and to the screen."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from torch.utils.tensorboard.writer import SummaryWriter
 
+from cp2fast.config import FinetuneSettings, PretrainSettings
 from cp2fast.run_folder import RunFolder
+from cp2fast.train.loggers import loggers
 
 
 class Log(Protocol):
@@ -27,12 +28,18 @@ class Log(Protocol):
 
 @contextmanager
 def metrics_log(
-    run: RunFolder, first_step: int, last_step: int, console: Console, is_main: bool
+    run: RunFolder,
+    settings: PretrainSettings | FinetuneSettings,
+    first_step: int,
+    last_step: int,
+    console: Console,
+    is_main: bool,
 ) -> Iterator[Log]:
-    """Log to ``metrics.jsonl``, TensorBoard and a progress bar; all are flushed at each row.
+    """Log to ``metrics.jsonl``, the loggers of ``train.log`` and a progress bar.
 
     Args:
         run: where to.
+        settings: of the run.
         first_step: steps done before.
         last_step: of the whole run.
         console: of the progress bar.
@@ -50,8 +57,12 @@ def metrics_log(
         console=console,
         transient=True,
     )
-    writer = SummaryWriter(str(run.tensorboard), purge_step=first_step + 1)
-    with run.metrics.open("a", encoding="utf-8") as file, bar:
+    config = settings.model_dump(mode="json")
+    with (
+        loggers(settings.train.log, config, run, first_step, console.print) as follow,
+        run.metrics.open("a", encoding="utf-8") as file,
+        bar,
+    ):
         task = bar.add_task(
             "", total=last_step, completed=first_step, loss="...", rate="...", time="..."
         )
@@ -60,9 +71,7 @@ def metrics_log(
             step = row["step"]
             file.write(json.dumps(_without_nan(row), allow_nan=False) + "\n")
             file.flush()
-            for name, value in _scalars(row):
-                writer.add_scalar(name, value, step)
-            writer.flush()
+            follow({"step": step, **dict(_scalars(row))})
             if "loss" not in row:
                 return
             loss, rate = f"{row['loss']:.4f}", f"{row['images_per_second']:.1f}"
@@ -71,10 +80,7 @@ def metrics_log(
             if not console.is_terminal and _is_milestone(step, last_step):
                 console.print(f"step {step}/{last_step}  loss {loss}  {rate} images/s  {spent}")
 
-        try:
-            yield log
-        finally:
-            writer.close()
+        yield log
 
 
 def _is_milestone(step: int, last_step: int) -> bool:

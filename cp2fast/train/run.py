@@ -16,6 +16,7 @@ from cp2fast.run_folder import RunFolder, atomic_write, newest_intact
 from cp2fast.train.checkpoint import load_checkpoint
 from cp2fast.train.distributed import Agreement, Ranks
 from cp2fast.train.finite import all_finite
+from cp2fast.train.loggers import check_loggers
 from cp2fast.train.optimizer import restore_optimizer
 from cp2fast.train.task import Batch, Task
 
@@ -116,6 +117,7 @@ def begin(
         UserError: bad input; nothing was written but the demo data.
     """
     is_main = processes.ranks.is_main
+    check_loggers(settings.train.log)
     if is_main:
         folder.refuse_unless_new()
     run = Run(kind.name, folder, processes, kind.build(settings, folder, processes))
@@ -139,6 +141,7 @@ def resume(
             run or end before the step that it has reached; the folder is as it was.
     """
     check_same_run(kind, settings, folder)
+    check_loggers(settings.train.log)
     is_main = processes.ranks.is_main
     path = newest_intact(folder.checkpoints, say) if is_main else None
     path = processes.agreement.gather(path)[0]
