@@ -12,6 +12,7 @@ import torch
 
 from cp2fast.batch import CopyPasteBatch
 from cp2fast.config import SIZE_STEP, PretrainSettings, check_pretrain
+from cp2fast.copypaste.backends import fastest_backend
 from cp2fast.data.bad_images import BadImages
 from cp2fast.data.demo import data_root
 from cp2fast.data.images import ImageSet, list_images
@@ -242,6 +243,7 @@ def build(settings: PretrainSettings, folder: RunFolder, processes: Processes) -
     images = list_images(root)
     learner = build_learner(settings, processes.device)
     _check_growing_sizes(settings, learner.network.encoder_q.stride)
+    fastest_backend(processes.device.type)  # compiled now, or another taken, not in the first step
     source = choose_source(settings.data, images, processes.device)
     return PretrainTask(settings, folder, processes.ranks, images, source, learner)
 

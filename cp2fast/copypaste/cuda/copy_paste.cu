@@ -88,6 +88,12 @@ __device__ __forceinline__ void wait_for_copies() {
   asm volatile("cp.async.wait_all;" ::: "memory");
 }
 
+__device__ __forceinline__ float reciprocal(float x) {
+  float result;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
+  return result;
+}
+
 __device__ __forceinline__ float power_of_two(float exponent) {
   float power;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(exponent));
@@ -155,7 +161,7 @@ struct Axis {
     float scale = static_cast<float>(length) / static_cast<float>(size);
     slope = mirror ? -scale : scale;
     origin = mirror ? static_cast<float>(length) - 0.5f * scale : 0.5f * scale;
-    support = fmaxf(scale, 1.0f), step = __fdividef(1.0f, support);
+    support = fmaxf(scale, 1.0f), step = reciprocal(support);
   }
 
   // Middle of output pixel `i` from start, in source pixels.
@@ -255,7 +261,7 @@ __device__ __forceinline__ void fetch(const Source& source, uint4* shared) {
   for (int i = 0; i < CHUNK / 4; ++i) {
     if (i == 4 && source.rows <= 16) break;
     int offset = source.offset(4 * i + lane / 8), phase = source.phase(offset);
-    int used = min(unit, (phase + 3 * source.columns - 1) / 16);
+    int used = min(unit, (phase + 3 * source.columns - 1) >> 4);
     copy_async(to + 4 * i * (RAW_PITCH / 16), source.first + (offset - phase + 16 * used));
   }
 }
@@ -368,11 +374,11 @@ struct Transposed {
   }
 };
 
-// Columns' weights, kept while a warp goes down a column of tiles.
+// What the columns of a tile need, kept while a warp goes down a column of tiles.
 struct Columns {
-  int tile;
-  uint32 b[2][2][2];
-  float sum[2][2];
+  int tile, first, end;
+  uint32 b[2][2][2];     // of the last block of source pixels
+  float inverse[2][2];   // of the sum of all weights
 };
 
 // Resize 16 x 16 pixels, `top` and `left` pixels from the axes' starts, into [0, 1].
@@ -381,18 +387,17 @@ __device__ __forceinline__ void resize(const View& view, const Axis& rows, const
   const uint32 ones[4] = {ONES, ONES, ONES, ONES};
   bool transpose = view.flags & TRANSPOSE;
   Halves halves(shared, transpose);
-  int row_first, row_end, column_first, column_end;
+  int row_first, row_end;
   rows.window(top, row_first, row_end);
-  columns.window(left, column_first, column_end);
-  bool in_one = column_end - column_first <= CHUNK, known = in_one && kept.tile == left;
-  kept.tile = in_one ? left : -1;
-  float row_sum[2] = {};
+  bool fresh = kept.tile != left, known = !fresh && kept.end - kept.first <= CHUNK;
+  if (fresh) columns.window(left, kept.first, kept.end);
+  kept.tile = left;
+  float row_sum[2] = {}, column_sum[2][2] = {};
   colours = {};
-  if (!known) kept.sum[0][0] = kept.sum[0][1] = kept.sum[1][0] = kept.sum[1][1] = 0.0f;
   for (int y = row_first; y < row_end; y += CHUNK) {
     uint32 a[2][4];
-    for (int x = column_first; x < column_end; x += CHUNK) {
-      int height = min(row_end - y, CHUNK), width = min(column_end - x, CHUNK);
+    for (int x = kept.first; x < kept.end; x += CHUNK) {
+      int height = min(row_end - y, CHUNK), width = min(kept.end - x, CHUNK);
       Source source;
       source.pitch = view.pitch;
       source.first = view.origin + static_cast<uint64>(transpose ? x : y) * view.pitch +
@@ -401,7 +406,7 @@ __device__ __forceinline__ void resize(const View& view, const Axis& rows, const
       source.columns = transpose ? height : width;
       __syncwarp();  // what was there before may still be read
       fetch(source, shared);
-      if (x == column_first) {
+      if (x == kept.first) {
         row_weights(rows, top, y, a);
         float sum[4] = {};
         multiply(sum, a[0], BYTE_ONES, BYTE_ONES);
@@ -416,21 +421,22 @@ __device__ __forceinline__ void resize(const View& view, const Axis& rows, const
             float sum[4] = {};
             multiply(sum, ones, kept.b[0][half][0], kept.b[0][half][1]);
             multiply(sum, ones, kept.b[1][half][0], kept.b[1][half][1]);
-            kept.sum[half][0] += sum[0], kept.sum[half][1] += sum[1];
+            column_sum[half][0] += sum[0], column_sum[half][1] += sum[1];
           }
         }
-        known = in_one;
       }
       to_planes(source, shared);
       if (transpose) filter(colours, a, kept.b, height > 16, width > 16, Transposed{halves});
       else filter(colours, a, kept.b, height > 16, width > 16, Upright{halves});
     }
   }
+  row_sum[0] = reciprocal(255.0f * row_sum[0]), row_sum[1] = reciprocal(255.0f * row_sum[1]);
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      float gain = __fdividef(1.0f, 255.0f * row_sum[i / 2] * kept.sum[half][i % 2]);
+      if (!known && i < 2) kept.inverse[half][i] = reciprocal(column_sum[half][i]);
+      float gain = row_sum[i / 2] * kept.inverse[half][i % 2];
 #pragma unroll
       for (int channel = 0; channel < 3; ++channel) colours.of[channel][half][i] *= gain;
     }
@@ -449,7 +455,7 @@ __device__ __forceinline__ float luma(float red, float green, float blue) {
 __device__ __forceinline__ void shift_hue(float& red, float& green, float& blue, float sixths) {
   float value = fmaxf(fmaxf(red, green), blue);
   float chroma = value - fminf(fminf(red, green), blue);
-  float scale = __fdividef(1.0f, fmaxf(chroma, 1e-12f));
+  float scale = reciprocal(fmaxf(chroma, 1e-12f));
   float hue = (green - blue) * scale + sixths;
   hue = green == value ? (blue - red) * scale + (2.0f + sixths) : hue;
   hue = blue == value ? (red - green) * scale + (4.0f + sixths) : hue;
@@ -502,28 +508,34 @@ __device__ __forceinline__ int area_unit(int row, int unit) {
   return row * (AREA / 8) + (unit ^ (row % 8));
 }
 
-// Weights of taps `distance` and `distance + 1` from the middle.
-__device__ __forceinline__ uint32 two_taps(int distance, int radius, float exponent) {
-  float one = static_cast<float>(distance), other = static_cast<float>(distance + 1);
-  return two_float16(abs(distance) <= radius ? power_of_two(exponent * one * one) : 0.0f,
-                     abs(distance + 1) <= radius ? power_of_two(exponent * other * other) : 0.0f);
-}
+// The Gaussian, cut off at the radius; two neighbouring taps of it.
+struct Gaussian {
+  float radius, exponent;
 
-// The Gaussian as operands of mma: output i is in the middle of source pixels i to i + 2 radius.
-__device__ __forceinline__ float gaussian(float sigma, int radius, uint32 (&a)[2][4], uint32 (&b)[2][2][2]) {
-  int lane = threadIdx.x % WARP, k = 2 * (lane % 4) - radius;
-  float exponent = -0.72134752f / (sigma * sigma);  // log2(e) / 2
+  __device__ float at(float distance) const {
+    return fabsf(distance) <= radius ? power_of_two(exponent * distance * distance) : 0.0f;
+  }
+
+  __device__ uint32 two(float distance) const { return two_float16(at(distance), at(distance + 1.0f)); }
+};
+
+// The blur as operands of mma: output i is in the middle of source pixels i to i + 2 radius. Returns what
+// makes the weights sum to 1.
+__device__ __forceinline__ float blur_weights(float sigma, float radius, uint32 (&a)[2][4], uint32 (&b)[2][2][2]) {
+  Gaussian gaussian = {radius, -0.72134752f / (sigma * sigma)};  // log2(e) / 2
+  int lane = threadIdx.x % WARP;
+  float first = static_cast<float>(2 * (lane % 4)) - radius, row = static_cast<float>(lane / 4);
+  float left = static_cast<float>(column_of(0, lane / 4)), right = left + 2.0f;
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
-    a[i / 2][i % 2 * 2] = two_taps(k + 8 * i - lane / 4, radius, exponent);
-    a[i / 2][i % 2 * 2 + 1] = two_taps(k + 8 * i - lane / 4 - 8, radius, exponent);
-    b[i / 2][0][i % 2] = two_taps(k + 8 * i - column_of(0, lane / 4), radius, exponent);
-    b[i / 2][1][i % 2] = two_taps(k + 8 * i - column_of(1, lane / 4), radius, exponent);
+    float k = first + static_cast<float>(8 * i);
+    a[i / 2][i % 2 * 2] = gaussian.two(k - row), a[i / 2][i % 2 * 2 + 1] = gaussian.two(k - row - 8.0f);
+    b[i / 2][0][i % 2] = gaussian.two(k - left), b[i / 2][1][i % 2] = gaussian.two(k - right);
   }
   float sum[4] = {};  // the same for every row, and for every column
   multiply(sum, a[0], ONES, ONES);
   multiply(sum, a[1], ONES, ONES);
-  return __fdividef(1.0f, sum[0] * sum[0]);
+  return reciprocal(sum[0] * sum[0]);
 }
 
 __device__ __forceinline__ void keep(const Colours& colours, int top, int left, uint4* planes) {
@@ -677,11 +689,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4)
     Colours colours;
     resize(view, rows, columns, y, x, kept, shared[warp], colours);
     jitter(colours, view, before, 0.0f);
+    int down = height - y - lane / 4, right = size - x - lane % 4 * 4;  // pixels that there are from here on
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
-      bool exists = y + lane / 4 + i % 4 / 2 * 8 < height && x + lane % 4 * 4 + i / 4 * 2 + i % 2 < size;
       float value = luma(colours.of[0][i / 4][i % 4], colours.of[1][i / 4][i % 4], colours.of[2][i / 4][i % 4]);
-      total += exists ? value : 0.0f;
+      total += down > i % 4 / 2 * 8 && right > i / 4 * 2 + i % 2 ? value : 0.0f;
     }
   });
 #pragma unroll
@@ -762,7 +774,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
   });
   if (radius == 0) return;
   uint32 a[2][4], b[2][2][2];
-  float gain = gaussian(view.sigma(), radius, a, b);
+  float gain = blur_weights(view.sigma(), static_cast<float>(radius), a, b);
   __syncthreads();
   int filled_height = ceil_div(height + 2 * radius, TILE) * TILE;
   int filled_width = ceil_div(width + 2 * radius, TILE) * TILE;

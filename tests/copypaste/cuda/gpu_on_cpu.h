@@ -306,7 +306,7 @@ inline unsigned __funnelshift_r(unsigned low, unsigned high, unsigned shift) {
 }
 
 inline float __saturatef(float x) { return x > 0.0f ? std::min(x, 1.0f) : 0.0f; }
-inline float __fdividef(float x, float y) { return x / y; }
+inline float reciprocal(float x) { return 1.0f / x; }
 
 inline float __int_as_float(int bits) {
   float value;
