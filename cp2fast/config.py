@@ -78,6 +78,14 @@ class DataSettings(Section):
     max_pixels: PositiveInt = Field(
         100_000_000, description="an image of more pixels is refused as a bad file"
     )
+    cache: Literal["auto", "off", "host", "gpu"] = Field(
+        "auto",
+        description="decoded images kept for the next epoch: in memory that all processes of a "
+        "machine share, or on each GPU; auto goes by what is free",
+    )
+    cache_gib: PositiveFloat | None = Field(
+        None, description="most that the cache takes; none is a share of what is free"
+    )
     max_side: PositiveInt | None = Field(
         None, description="longer images are shrunk to so many pixels when they are decoded"
     )

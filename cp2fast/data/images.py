@@ -100,6 +100,17 @@ class ImageSet:
         data = self.read_raw(index)
         return encoded_image(data, *self.pixels[index].tolist()) if self.kind == "beton" else data
 
+    def read_head(self, index: int, length: int) -> bytes:
+        """The first ``length`` bytes of an image in a folder or a shard, or all that there are.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        if self.kind == "folder":
+            return _read_file(self.names[index], length)
+        shard, offset, size = self.places[index].tolist()
+        return read_member(self.shards[shard], offset, min(size, length))
+
     def read_raw(self, index: int) -> bytes:
         """An image's bytes as they lie in a shard or a ``.beton``: pixels, where its mode is raw.
 
@@ -221,12 +232,12 @@ def _encode(names: Iterable[str | Path]) -> NDArray[np.bytes_]:
     return np.array([os.fsencode(name) for name in names], np.bytes_)
 
 
-def _read_file(path: bytes) -> bytes:
-    """The bytes of a plain file; of anything else reading might never end."""
+def _read_file(path: bytes, length: int = -1) -> bytes:
+    """The bytes of a plain file, or the first ``length``; of anything else reading might never end."""
     with open(path, "rb", buffering=0, opener=_open_without_waiting) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(errno.EINVAL, "not a plain file")
-        return file.read()
+        return file.read(length)
 
 
 def _open_without_waiting(path: str, flags: int) -> int:
