@@ -24,7 +24,8 @@ def load(path: str | Path) -> Segmenter:
 
     ``network.embed(images)`` gives dense features ``[B, C, ceil(H / stride), ceil(W / stride)]``,
     ``network.backbone`` is a timm model, and after fine-tuning ``network(images)`` gives logits of
-    ``network.classes``. Images are RGB, ``[B, 3, H, W]``, ImageNet-normalised.
+    ``network.classes``. Images are RGB in [0, 1], ``[B, 3, H, W]``, less ``network.mean`` and over
+    ``network.std`` (ImageNet's, unless the run set others).
 
     Args:
         path: a run folder (its newest checkpoint), a checkpoint, or a file written by

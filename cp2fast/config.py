@@ -6,23 +6,32 @@ declarations; ``recipes.py`` reads them from files and ``KEY=VALUE``.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import ClassVar, Literal, get_args
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
     ValidationInfo,
     field_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from cp2fast.errors import UserError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of the red, green and blue of ImageNet's pixels in [0, 1]."""
+
+_TOO_LARGE = 1 << 63
+
+
+FALLING = "falling"
+"""Pydantic's name of the error of a range that does not go from low to high."""
 
 
 class Section(BaseModel):
@@ -42,6 +51,22 @@ class Section(BaseModel):
         if "on" in get_args(cls.model_fields[str(info.field_name)].annotation):
             return "on" if value else "off"
         raise ValueError("input should not be yes, no, true or false")
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _no_number_beyond_words(cls, value: object) -> object:
+        """What torch and numpy hold whole numbers in has 64 bits."""
+        if isinstance(value, int) and value >= _TOO_LARGE:
+            raise PydanticCustomError("int_parsing_size", "too large")
+        return value
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _home_written_out(cls, value: object) -> object:
+        """``~`` before a path is the user's home, as a shell has it."""
+        if isinstance(value, str | Path) and str(value).startswith("~"):
+            return type(value)(os.path.expanduser(value))
+        return value
 
 
 class DataSettings(Section):
@@ -95,6 +120,70 @@ class DataSettings(Section):
         le=1,
         description="largest share of bad images; a single one never ends a run",
     )
+
+
+MAX_SIGMA = 2.0
+"""In pixels: the blur's radius, ceil(3 sigma), is at most the 6 pixels that the kernels keep."""
+
+Share = Annotated[float, Field(gt=0, le=1)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Turns = Annotated[float, Field(ge=-0.5, le=0.5)]
+Strength = NonNegativeFloat | tuple[NonNegativeFloat, NonNegativeFloat]
+Sigma = Annotated[float, Field(ge=0, le=MAX_SIGMA)]
+Unit = Annotated[float, Field(ge=0, le=1)]
+Deviation = Annotated[float, Field(ge=0.001)]
+Colour = tuple[Unit, Unit, Unit]
+Deviations = tuple[Deviation, Deviation, Deviation]
+
+
+class AugmentSettings(Section):
+    """What is drawn for each view; the defaults are the paper's (section 3.2, and its code)."""
+
+    crop_area: tuple[Share, Share] = Field(
+        (0.2, 1.0), description="lowest and highest area of a crop, as a share of its photo's"
+    )
+    crop_ratio: tuple[PositiveFloat, PositiveFloat] = Field(
+        (3 / 4, 4 / 3), description="lowest and highest width of a crop over its height"
+    )
+    brightness: Strength = Field(
+        0.4, description="factor, drawn from 1 less this to 1 more; or [lowest, highest]"
+    )
+    contrast: Strength = Field(0.4, description="as augment.brightness")
+    saturation: Strength = Field(0.4, description="as augment.brightness")
+    hue: Annotated[float, Field(ge=0, le=0.5)] | tuple[Turns, Turns] = Field(
+        0.1, description="largest shift to either side, in turns; or [lowest, highest]"
+    )
+    jitter: Probability = Field(0.8, description="probability of these four, in random order")
+    grey: Probability = Field(0.2, description="probability of a view without colour")
+    blur: Probability = Field(0.5, description="probability of a Gaussian blur")
+    sigma: tuple[Sigma, Sigma] = Field(
+        (0.1, 2.0), description="lowest and highest deviation of the blur, in output pixels"
+    )
+    flip: Probability = Field(0.5, description="probability of a mirroring left to right")
+    vertical_flip: Probability = Field(0.0, description="probability of one top to bottom")
+    turn: Probability = Field(
+        0.0, description="probability of a turn, by one, two or three quarters alike"
+    )
+    paste_area: tuple[Share, Share] = Field(
+        (0.5, 0.8),
+        description="lowest and highest area of the foreground, as a share of the view's",
+    )
+    paste_ratio: tuple[PositiveFloat, PositiveFloat] = Field(
+        (0.8, 1.25), description="lowest and highest height of the foreground over its width"
+    )
+    mean: Colour = Field(
+        IMAGENET_MEAN, description="of red, green, blue in 0 to 1, which the input has less"
+    )
+    std: Deviations = Field(
+        IMAGENET_STD, description="of red, green and blue, which the network's input is divided by"
+    )
+
+    @field_validator("*")
+    @classmethod
+    def _from_low_to_high(cls, value: object) -> object:
+        if isinstance(value, tuple) and len(value) == 2 and value[0] > value[1]:
+            raise PydanticCustomError(FALLING, "must go from low to high")
+        return value
 
 
 class ModelSettings(Section):
@@ -165,6 +254,7 @@ class PretrainSettings(Section):
     """All settings of ``cp2fast pretrain``."""
 
     data: DataSettings = DataSettings()
+    augment: AugmentSettings = AugmentSettings()
     model: ModelSettings = ModelSettings()
     train: TrainSettings = TrainSettings()
 
@@ -265,6 +355,12 @@ class FinetuneModelSettings(Section):
         None,
         description="weights to start from: run folder, checkpoint, state dict, or imagenet "
         "(timm's, downloaded); none is random",
+    )
+    mean: Colour | None = Field(
+        None, description="of the input's red, green, blue; none is that of model.init's run"
+    )
+    std: Deviations | None = Field(
+        None, description="of the input's red, green, blue; none is that of model.init's run"
     )
 
 

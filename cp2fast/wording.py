@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
 import yaml
 
-from cp2fast.config import Section
+from cp2fast.config import FALLING, Section
 
 _NOUNS = {int: "whole number", float: "number", str: "text", Path: "path"}
 _SIGNS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
@@ -36,6 +37,16 @@ def describe(kind: type[Section]) -> Iterator[Setting]:
     """Every setting of ``kind``, in order, with what it takes and its default."""
     for key, declared in _declarations(kind):
         yield Setting(key, str(declared.takes), in_words(declared.default), declared.help)
+
+
+@cache
+def text_settings(kind: type[Section]) -> Mapping[str, bool]:
+    """The settings that take a path or other free text, and whether a list of it, by key."""
+    return {
+        key: declared.takes.is_list
+        for key, declared in _declarations(kind)
+        if declared.takes.noun in ("text", "path")
+    }
 
 
 def in_words(value: object) -> str:
@@ -90,10 +101,14 @@ class _Takes:
     choices: tuple[str, ...] = ()
     bounds: str = ""
     is_list: bool = False
+    length: int | None = None
+    """Of a list, where it is fixed."""
 
     def __str__(self) -> str:
         noun = "|".join(self.choices) if self.choices else self.noun
-        return (f"list of {noun}s" if self.is_list else noun) + self.bounds
+        if self.is_list:
+            noun = f"list of {self.length or ''} {noun}s".replace("  ", " ")
+        return noun + self.bounds
 
     def item(self) -> _Takes:
         """What a list takes as one of its items."""
@@ -134,13 +149,15 @@ def _takes(annotation: Any, metadata: Sequence[object]) -> _Takes:
         return _takes(inner[0], inner[1:])
     if get_origin(annotation) is tuple:
         item = _takes(inner[0], ())
-        return _Takes(item.noun, item.choices, item.bounds, is_list=True)
+        length = None if Ellipsis in inner else len(inner)
+        return _Takes(item.noun, item.choices, item.bounds, is_list=True, length=length)
     return _takes(next(member for member in inner if member is not NoneType), metadata)
 
 
 def _bounds(metadata: Sequence[object]) -> str:
     """The bounds of a number, with a blank before them."""
-    bounds = {sign: getattr(one, sign) for one in metadata for sign in _SIGNS if hasattr(one, sign)}
+    flat = [one for item in metadata for one in getattr(item, "metadata", [item])]
+    bounds = {sign: getattr(one, sign) for one in flat for sign in _SIGNS if hasattr(one, sign)}
     if set(bounds) == {"ge", "le"}:
         return f", {bounds['ge']:g} to {bounds['le']:g}"
     texts = [f" {_SIGNS[sign]} {bounds[sign]:g}" for sign in _SIGNS if sign in bounds]
@@ -154,6 +171,10 @@ def _wrong(error: Mapping[str, Any], takes: _Takes) -> str:
         return f"must be {_BOUNDS[kind].format(**context)}"
     if kind == "too_short":
         return "is empty"
+    if kind == FALLING:
+        return "must go from low to high"
+    if takes.length and (kind in ("missing", "too_long") or takes.is_list):
+        return f"must be a list of {takes.length}"
     if kind == "finite_number":
         return "is not a finite number"
     if kind == "int_parsing_size":

@@ -28,6 +28,8 @@ def test_a_setting_is_described_with_its_bounds_and_a_default_as_it_is_typed() -
     assert pretrain["model.momentum"] == ("number >= 0 and < 1", "0.999")
     assert pretrain["data.root"] == ("path", "none")
     assert pretrain["model.init"] == ("text", "none")
+    assert pretrain["augment.crop_area"] == ("list of 2 numbers > 0 and <= 1", "[0.2, 1]")
+    assert pretrain["augment.flip"] == ("number, 0 to 1", "0.5")
     assert finetune["model.head"] == ("aspp|fcn", "none")
     assert finetune["model.head_channels"] == ("whole number > 0", "none")
     assert finetune["evaluation.scales"] == ("list of numbers > 0", "[1]")
@@ -55,8 +57,30 @@ def test_a_setting_is_described_with_its_bounds_and_a_default_as_it_is_typed() -
             "data.source=true is not auto, turbo, dali, ffcv or torch (",
         ),
         (FinetuneSettings, "model.head=foo", "model.head=foo is not aspp or fcn ("),
-        (PretrainSettings, "data.root=5", "data.root=5 is not a path ("),
-        (PretrainSettings, "model.init=5", "model.init=5 is not text ("),
+        (
+            PretrainSettings,
+            "augment.crop_area=[1, 0.2]",
+            "augment.crop_area=[1, 0.2] must go from low to high (",
+        ),
+        (PretrainSettings, "augment.hue=[0.1, -0.1]", "augment.hue=[0.1, -0.1] must go from low"),
+        (
+            PretrainSettings,
+            "augment.crop_area=0.2",
+            "augment.crop_area=0.2 must be a list of 2 (",
+        ),
+        (
+            PretrainSettings,
+            "augment.mean=[0.5, 0.5]",
+            "augment.mean=[0.5, 0.5] must be a list of 3 (",
+        ),
+        (
+            PretrainSettings,
+            "augment.sigma=[0.1, 3]",
+            "augment.sigma=[0.1, 3]: 3 must be at most 2 (",
+        ),
+        (PretrainSettings, "augment.std=[0, 1, 1]", "augment.std=[0, 1, 1]: 0 must be at least"),
+        (PretrainSettings, "augment.turn=1.5", "augment.turn=1.5 must be at most 1 ("),
+        (PretrainSettings, "augment.brightness=-1", "augment.brightness=-1 must be at least 0 ("),
         (
             FinetuneSettings,
             "evaluation.scales=0.5",

@@ -11,6 +11,7 @@ from cp2fast import recipes
 from cp2fast.commands.app import app, settings_help, split_words
 from cp2fast.config import FinetuneSettings, PretrainSettings, check_finetune, check_pretrain
 from cp2fast.errors import UserError
+from cp2fast.files import is_file
 
 
 @app.command(
@@ -38,7 +39,7 @@ def pretrain(
     recipe, words = split_words(arguments)
     folder = out or Path("runs") / Path(recipe or "demo").stem
     stored = folder / "config.yaml"
-    base = str(stored) if resume and recipe is None and stored.is_file() else recipe or "demo"
+    base = str(stored) if resume and recipe is None and is_file(stored) else recipe or "demo"
     settings = recipes.load(PretrainSettings, base, words)
     check_pretrain(settings)
 
@@ -91,7 +92,7 @@ def finetune_voc(
     kind = "finetune" if compare is None else "compare"
     folder = out or Path("runs") / f"{kind}-{Path(recipe or default).stem}"
     stored = folder / "config.yaml"
-    base = str(stored) if resume and recipe is None and stored.is_file() else recipe or default
+    base = str(stored) if resume and recipe is None and is_file(stored) else recipe or default
     settings = recipes.load(FinetuneSettings, base, words)
     check_finetune(settings)
 

@@ -5,21 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cp2fast.batch import RaggedBatch
+from cp2fast.config import MAX_SIGMA
+from cp2fast.copypaste.jit import exact, keep_compiled
 from cp2fast.copypaste.parameters import Parameters
 
-MAX_SIGMA = 2.0
-"""The blur's radius, ceil(3 sigma), is at most the 6 pixels of halo that the kernels keep."""
-
-_BATCH = {
-    "pixels": torch.uint8,
-    "offset": torch.int64,
-    "height": torch.int32,
-    "width": torch.int32,
-}
+_BATCH = {"offset": torch.int64, "height": torch.int32, "width": torch.int32}
 _PARAMETERS = {
     "source": (torch.int32, (4,)),
     "box": (torch.int32, (4, 4)),
@@ -31,6 +27,18 @@ _PARAMETERS = {
     "sigma": (torch.float32, (4,)),
     "paste": (torch.int32, (2, 4)),
 }
+_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+_LARGEST_FLOAT16 = 65_504
+
+_Words = NDArray[np.int32]
+_Floats = NDArray[np.float32]
+
+# What ``_first_wrong`` looks at, in this order; it answers with the number of the first wrong one.
+_IMAGE_FIELDS = ("height", "width", "offset", "pixels")
+_SAMPLE_FIELDS = ("source", "box", "orientation", "factor", "order", "sigma", "paste")
+_HEIGHT, _WIDTH, _OFFSET, _PIXELS = range(4)
+_SOURCE, _BOX, _ORIENTATION, _FACTOR, _ORDER, _SIGMA, _PASTE = range(4, 11)
+_NOTHING = -1
 
 
 def validate(
@@ -48,11 +56,20 @@ def validate(
     """
     if size < 1:
         raise ValueError(f"size must be at least 1: {size}")
-    if dtype not in (torch.float32, torch.bfloat16, torch.float16):
+    if dtype not in _DTYPES:
         raise ValueError(f"dtype must be float32, bfloat16 or float16: {dtype}")
     _check_normalisation(mean, std)
-    _check_batch(batch)
-    _check_parameters(batch, parameters, size)
+    _check_shapes(batch, parameters)
+    p = parameters
+    looked_at = p.source, p.box, p.orientation, p.factor, p.order, p.sigma, p.paste
+    wrong, place = _first_wrong(
+        *(field.numpy() for field in (batch.height, batch.width, batch.offset)),
+        batch.pixels.numel(),
+        *(field.contiguous().numpy() for field in looked_at),
+        size,
+    )
+    if wrong != _NOTHING:
+        raise ValueError(_complaint(batch, parameters, size, wrong, place))
 
 
 def _check_normalisation(mean: Sequence[float], std: Sequence[float]) -> None:
@@ -61,81 +78,119 @@ def _check_normalisation(mean: Sequence[float], std: Sequence[float]) -> None:
             raise ValueError(f"{name} must be three finite numbers: {list(values)}")
     if min(std) <= 0:
         raise ValueError(f"std must be positive: {list(std)}")
+    if any(max(abs(m), abs(1 - m)) / s > _LARGEST_FLOAT16 for m, s in zip(mean, std, strict=True)):
+        raise ValueError(f"std is too small, for float16 ends at {_LARGEST_FLOAT16}: {list(std)}")
 
 
-def _check_batch(batch: RaggedBatch) -> None:
+def _check_shapes(batch: RaggedBatch, parameters: Parameters) -> None:
+    if batch.pixels.dtype != torch.uint8:
+        raise ValueError(f"pixels must be torch.uint8: it is {batch.pixels.dtype}")
+    _check_tensor("pixels", batch.pixels, torch.uint8, (batch.pixels.numel(),))
     for name, dtype in _BATCH.items():
-        tensor = getattr(batch, name)
-        length = tensor.numel() if name == "pixels" else batch.offset.numel()
-        _check_tensor(name, tensor, dtype, (length,))
-    offset, height, width = (getattr(batch, name).long() for name in ("offset", "height", "width"))
-    _check("height", height > 0, height, "must be positive", of="image")
-    _check("width", width > 0, width, "must be positive", of="image")
-    _check("offset", offset >= 0, offset, "must not be negative", of="image")
-    _check(
-        "pixels",
-        offset + height * width * 3 <= len(batch.pixels),
-        torch.stack([offset, height, width], dim=1),
-        f"ends before the image does: its {len(batch.pixels)} bytes, offset, height and width",
-        of="image",
-    )
-
-
-def _check_parameters(batch: RaggedBatch, parameters: Parameters, size: int) -> None:
+        _check_on_host(name, getattr(batch, name), dtype, (batch.offset.numel(),))
     samples = parameters.source.shape[:1]
     if not samples.numel():
         raise ValueError("parameters must be of at least one sample")
     for name, (dtype, shape) in _PARAMETERS.items():
-        tensor = getattr(parameters, name)
-        _check_tensor(name, tensor, dtype, (*samples, *shape))
-    p = parameters
-    _check(
-        "source",
-        (p.source >= 0) & (p.source < len(batch)),
-        p.source,
-        f"must be the number of one of the {len(batch)} images",
-    )
-    sides = torch.stack([batch.height, batch.width], dim=1)[p.source.long()]
-    _check("box", _inside(p.box, sides), p.box, "is empty or leaves its image")
-    _check("orientation", p.orientation < 8, p.orientation, "must be from 0 to 7")
-    _check("factor", p.factor.isfinite(), p.factor, "must be finite")
-    _check(
-        "order",
-        (p.order.sort(dim=-1).values == torch.arange(4)).all(dim=-1),
-        p.order,
-        "must be a permutation of 0, 1, 2, 3",
-    )
-    _check(
-        "sigma",
-        (p.sigma >= 0) & (p.sigma <= MAX_SIGMA),
-        p.sigma,
-        f"must be from 0 to {MAX_SIGMA:g}",
-    )
-    _check(
-        "paste",
-        _inside(p.paste, torch.tensor([size, size])),
-        p.paste,
-        f"is empty or leaves the {size} x {size} output",
-    )
-
-
-def _inside(box: Tensor, sides: Tensor) -> Tensor:
-    """Whether (top, left, height, width) is a rectangle inside an image of (height, width)."""
-    place, extent = box[..., :2].long(), box[..., 2:].long()
-    return ((place >= 0) & (extent >= 1) & (place + extent <= sides)).all(dim=-1)
+        _check_on_host(name, getattr(parameters, name), dtype, (*samples, *shape))
 
 
 def _check_tensor(name: str, tensor: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
     if tensor.dtype != dtype:
         raise ValueError(f"{name} must be {dtype}: it is {tensor.dtype}")
-    if tuple(tensor.shape) != shape:
+    if tensor.shape != shape:
         raise ValueError(f"{name} must have shape {shape}: it has {tuple(tensor.shape)}")
-    if tensor.device.type != "cpu" and name != "pixels":
+
+
+def _check_on_host(name: str, tensor: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+    _check_tensor(name, tensor, dtype, shape)
+    if tensor.device.type != "cpu":
         raise ValueError(f"{name} must be on the CPU: it is on {tensor.device}")
 
 
-def _check(name: str, right: Tensor, values: Tensor, must: str, of: str = "sample") -> None:
-    """Raise for the first sample (or image) in which something is not right."""
-    if not right.all():
-        first = int(right.reshape(len(right), -1).all(dim=1).logical_not().nonzero()[0])
-        raise ValueError(f"{name} of {of} {first} {must}: {values[first].tolist()}")
+@exact
+def _first_wrong(
+    height: _Words,
+    width: _Words,
+    offset: NDArray[np.int64],
+    pixels: int,
+    source: _Words,
+    box: _Words,
+    orientation: NDArray[np.uint8],
+    factor: _Floats,
+    order: _Words,
+    sigma: _Floats,
+    paste: _Words,
+    size: int,
+) -> tuple[int, int]:
+    """The number of the field that is wrong, and the image or sample in which it is."""
+    images = len(offset)
+    for i in range(images):
+        if height[i] <= 0:
+            return _HEIGHT, i
+        if width[i] <= 0:
+            return _WIDTH, i
+        if offset[i] < 0:
+            return _OFFSET, i
+        # By division, as the product of two sides and 3 may not fit 64 bits with the offset.
+        if offset[i] > pixels or np.int64(height[i]) * width[i] > (pixels - offset[i]) // 3:
+            return _PIXELS, i
+    for b in range(len(source)):
+        for v in range(4):
+            image = source[b, v]
+            if image < 0 or image >= images:
+                return _SOURCE, b
+            if not _inside(box[b, v], height[image], width[image]):
+                return _BOX, b
+            if orientation[b, v] > 7:
+                return _ORIENTATION, b
+            seen = 0
+            for i in range(4):
+                if not np.isfinite(factor[b, v, i]):
+                    return _FACTOR, b
+                if 0 <= order[b, v, i] < 4:
+                    seen |= 1 << order[b, v, i]
+            if seen != 15:
+                return _ORDER, b
+            if not 0 <= sigma[b, v] <= MAX_SIGMA:  # which NaN is not either
+                return _SIGMA, b
+        for pair in range(2):
+            if not _inside(paste[b, pair], size, size):
+                return _PASTE, b
+    return _NOTHING, 0
+
+
+@exact
+def _inside(box: _Words, height: int, width: int) -> bool:
+    """Whether (top, left, height, width) is a rectangle inside an image of these sides."""
+    top, left, h, w = np.int64(box[0]), np.int64(box[1]), np.int64(box[2]), np.int64(box[3])
+    placed = top >= 0 and left >= 0 and h >= 1 and w >= 1
+    return bool(placed and top + h <= height and left + w <= width)
+
+
+keep_compiled(_first_wrong)
+
+
+def _complaint(
+    batch: RaggedBatch, parameters: Parameters, size: int, wrong: int, place: int
+) -> str:
+    name = (*_IMAGE_FIELDS, *_SAMPLE_FIELDS)[wrong]
+    must = (
+        "must be positive",
+        "must be positive",
+        "must not be negative",
+        f"ends before the image does: its {len(batch.pixels)} bytes, offset, height and width",
+        f"must be the number of one of the {len(batch)} images",
+        "is empty or leaves its image",
+        "must be from 0 to 7",
+        "must be finite",
+        "must be a permutation of 0, 1, 2, 3",
+        f"must be from 0 to {MAX_SIGMA:g}",
+        f"is empty or leaves the {size} x {size} output",
+    )[wrong]
+    if name == "pixels":
+        values = [int(field[place]) for field in (batch.offset, batch.height, batch.width)]
+    else:
+        values = getattr(batch if name in _IMAGE_FIELDS else parameters, name)[place].tolist()
+    kind = "image" if name in _IMAGE_FIELDS else "sample"
+    return f"{name} of {kind} {place} {must}: {values}"

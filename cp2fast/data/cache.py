@@ -33,20 +33,18 @@ _WORTH_IT = 0.02
 _GIB = 1 << 30
 
 
-class Processes(NamedTuple):
+class Sharing(NamedTuple):
     """This process among those of the run, as far as a cache is concerned.
 
     Attributes:
         gather: gives the values of all processes, in the order of their numbers.
         rank: this one's number.
         local_rank: its number on its machine; processes of a machine are numbered in a row.
-        local_world: how many there are on its machine.
     """
 
     gather: Callable[[Any], list[Any]] = lambda value: [value]
     rank: int = 0
     local_rank: int = 0
-    local_world: int = 1
 
 
 class _Found(NamedTuple):
@@ -80,7 +78,7 @@ def open_cache(
     seed: int,
     device: torch.device,
     epochs: float,
-    processes: Processes = Processes(),  # noqa: B008  # immutable
+    sharing: Sharing = Sharing(),  # noqa: B008  # immutable
 ) -> Cache:
     """The cache of a run; all its processes call this together.
 
@@ -91,24 +89,25 @@ def open_cache(
         device: of the training.
         epochs: how often an image is asked for on average: what is not asked for again need not
             be kept.
-        processes: those of the run.
+        sharing: with the other processes of the run.
 
     Raises:
         UserError: what was asked for does not fit, or there is no GPU.
     """
     arena, found = None, _Found("off")
-    if processes.local_rank == 0:
-        arena, found = _decide(settings, images, seed, device, epochs, processes.local_world)
-    everywhere: list[_Found] = processes.gather(found)
+    first = sharing.rank - sharing.local_rank
+    of_machine = sharing.gather(first).count(first)
+    if sharing.local_rank == 0:
+        arena, found = _decide(settings, images, seed, device, epochs, of_machine)
+    everywhere: list[_Found] = sharing.gather(found)
     for other in everywhere:
         if other.error is not None:
             raise UserError(other.error)
-    first = processes.rank - processes.local_rank
     found = everywhere[first]
     if found.where != "off" and arena is None:
         arena = _join(found, len(images), device)
-    joined = processes.gather(found.where == "off" or arena is not None)
-    if not all(joined[first : first + processes.local_world]):
+    joined = sharing.gather(found.where == "off" or arena is not None)
+    if not all(joined[first : first + of_machine]):
         return Cache(None, f"cache: off, {_UNREACHABLE[found.where]}")
     return Cache(arena, found.line)
 

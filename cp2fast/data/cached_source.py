@@ -84,7 +84,7 @@ def _joined(
             parts.append(decoded.image(of_source[place]))
         else:
             parts.append(arena.batch(index[place : place + 1]).image(0))
-    return RaggedBatch.pack(parts, index)
+    return RaggedBatch.pack(parts, index.tolist())
 
 
 def _keep(arena: Arena, batch: RaggedBatch, position: int) -> None:

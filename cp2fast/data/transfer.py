@@ -1,11 +1,12 @@
-"""Decoded batches on their way to a GPU: gathered in pinned memory, copied ahead of the consumer."""
+"""Decoded batches on their way to a GPU: gathered in pinned memory, copied ahead."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,6 +51,8 @@ def to_gpu(
             copied.done.synchronize()
     finally:
         pool.shutdown(cancel_futures=True)
+        if isinstance(batches, Generator):
+            batches.close()
 
 
 def gather(
@@ -76,7 +79,7 @@ def gather(
             packed.pixels.numpy(),
             there[begin:end],
         )
-        for begin, end in zip(bounds[:-1], bounds[1:], strict=True)
+        for begin, end in pairwise(bounds)
     ]
 
     def result() -> RaggedBatch:

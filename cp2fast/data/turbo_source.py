@@ -25,7 +25,7 @@ from cp2fast.buffers import Buffers
 from cp2fast.data.arena import Arena
 from cp2fast.data.bad_images import BadImages
 from cp2fast.data.decode import BadImage
-from cp2fast.data.files import Files, Pixels, Prepared
+from cp2fast.data.prepare import Reader, Pixels, Prepared
 from cp2fast.data.images import ImageSet
 from cp2fast.data.loading import Decoded, Failure, Loaded, deliver, load
 from cp2fast.data.prefetch import keep_ahead
@@ -69,8 +69,8 @@ def open_turbo(
         UserError: too many bad images.
     """
     pool = ThreadPoolExecutor(max(1, threads), "cp2fast-decode")
-    files, buffers = Files(images, max_pixels, max_side), Buffers(_DECODED_AHEAD + 1, pinned)
-    decoder = _Decoder(files, seed, pool, buffers, arena)
+    reader, buffers = Reader(images, max_pixels, max_side), Buffers(_DECODED_AHEAD + 1, pinned)
+    decoder = _Decoder(reader, seed, pool, buffers, arena)
     try:
         reading = (decoder.read(numbers) for numbers in plan)
         decoding = (decoder.decode(read()) for read in keep_ahead(reading, _READ_AHEAD))
@@ -108,7 +108,7 @@ class _Place(NamedTuple):
 class _Decoder:
     """The stages of a batch; each is started by a method, whose result waits for its end."""
 
-    files: Files
+    reader: Reader
     seed: int
     pool: ThreadPoolExecutor
     buffers: Buffers
@@ -122,7 +122,7 @@ class _Decoder:
         planned = numbers.tolist()
 
         def read(part: slice) -> list[Loaded[Prepared]]:
-            count = len(self.files)
+            count = len(self.reader)
             return [load(number, self._prepare, self.seed, count) for number in planned[part]]
 
         return self._in_parts(read, len(planned))
@@ -148,8 +148,8 @@ class _Decoder:
     def _cached(self, numbers: NDArray[np.int64], arena: Arena) -> Decoded | None:
         """The batch if all of it is in the cache, with substitutes of images known to be bad."""
         index, failures = numbers.copy(), list[Failure]()
-        for position in np.flatnonzero(self.files.is_bad[numbers]).tolist():
-            known = load(int(numbers[position]), self.files.check, self.seed, len(self.files))
+        for position in np.flatnonzero(self.reader.is_bad[numbers]).tolist():
+            known = load(int(numbers[position]), self.reader.check, self.seed, len(self.reader))
             index[position] = known.index
             failures += known.failures
         if not arena.holds(index):
@@ -158,7 +158,7 @@ class _Decoder:
 
     def _prepare(self, number: int) -> Prepared:
         there = None if self.arena is None else self.arena.image(number)
-        return self.files.prepare(number) if there is None else Prepared.of_pixels(there)
+        return self.reader.prepare(number) if there is None else Prepared.of_pixels(there)
 
     def _claim(self, image: Loaded[Prepared]) -> Pixels | None:
         if self.arena is None or image.content is None:
@@ -170,7 +170,9 @@ class _Decoder:
     ) -> bool:
         """Whether every image is in the cache, or about to be by this batch's own decoding."""
         others = [image.index for image, mine in zip(read, claimed, strict=True) if mine is None]
-        return arena.holds(np.array(others, np.int64)) and all(image.content for image in read)
+        return arena.holds(np.array(others, np.int64)) and all(
+            image.content is not None for image in read
+        )
 
     def _fill(self, place: _Place) -> Loaded[Pixels]:
         """The image where it belongs; one that turns out to be bad gives way to another."""
@@ -180,8 +182,8 @@ class _Decoder:
         try:
             pixels = self._decode(place, content)
         except BadImage as bad:
-            self.files.remember(image.index, bad)
-            return load(image.planned, self.files.decode, self.seed, len(self.files))
+            self.reader.remember(image.index, bad)
+            return load(image.planned, self.reader.decode, self.seed, len(self.reader))
         if place.room is not None and pixels is not place.room and pixels.shape == place.room.shape:
             place.room[...] = pixels
             pixels = place.room
@@ -190,9 +192,9 @@ class _Decoder:
     def _decode(self, place: _Place, content: Prepared) -> Pixels:
         number, claimed = place.image.index, place.claimed
         if claimed is None or self.arena is None:
-            return self.files.decode_into(content, place.room)
+            return self.reader.decode_into(content, place.room)
         try:
-            pixels = self.files.decode_into(content, claimed)
+            pixels = self.reader.decode_into(content, claimed)
             if pixels is claimed:
                 self.arena.publish(number, content.height, content.width)
             return pixels

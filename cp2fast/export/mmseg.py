@@ -95,8 +95,8 @@ def _config(trained: Trained, file: str) -> dict[str, Any]:
         "init_cfg": {"type": "Pretrained", "checkpoint": file},
         "data_preprocessor": {
             "type": "SegDataPreProcessor",
-            "mean": [123.675, 116.28, 103.53],
-            "std": [58.395, 57.12, 57.375],
+            "mean": [255 * value for value in trained.network.mean],
+            "std": [255 * value for value in trained.network.std],
             "bgr_to_rgb": True,
             "size": (size, size),
             "pad_val": 0,

@@ -9,11 +9,11 @@ from typing import Any
 import yaml
 
 from cp2fast import __version__
+from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
 from cp2fast.export.exported import Exported
+from cp2fast.model.segmenter import Segmenter
 from cp2fast.run_folder import RunFolder, means_of_end_tenths, read_metrics
 from cp2fast.weights.trained import Trained
-
-IMAGENET_MEAN, IMAGENET_STD = "[0.485, 0.456, 0.406]", "[0.229, 0.224, 0.225]"
 
 
 def model_card(trained: Trained, exported: Exported, file: str, difference: float) -> str:
@@ -32,8 +32,8 @@ def model_card(trained: Trained, exported: Exported, file: str, difference: floa
         exported.usage.rstrip(),
         "```",
         "",
-        "Images are RGB, scaled to 0 to 1, then normalised with ImageNet's mean "
-        f"{IMAGENET_MEAN} and standard deviation {IMAGENET_STD}.",
+        "Images are RGB, scaled to 0 to 1, then normalised with "
+        f"{_normalisation(trained.network)}.",
         "",
         *([*exported.notes, ""] if exported.notes else []),
         f"Before it was put in place, the file was loaded by {exported.library} and its outputs "
@@ -52,6 +52,11 @@ def model_card(trained: Trained, exported: Exported, file: str, difference: floa
         "",
     ]
     return "\n".join(lines)
+
+
+def _normalisation(network: Segmenter) -> str:
+    whose = "ImageNet's " if network.mean == IMAGENET_MEAN and network.std == IMAGENET_STD else ""
+    return f"{whose}mean {list(network.mean)} and standard deviation {list(network.std)}"
 
 
 def _training(trained: Trained) -> list[str]:

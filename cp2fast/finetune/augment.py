@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from cp2fast.config import FinetuneSettings
+from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD, FinetuneSettings
 from cp2fast.copypaste.reference import normalise
 from cp2fast.data.voc import IGNORED
 from cp2fast.philox import Stream, uniform
@@ -95,16 +95,24 @@ def resize_scale(height: int, width: int, short_side: int) -> float:
     return min(short_side / min(height, width), MAX_ASPECT * short_side / max(height, width))
 
 
-def assemble(crops: Sequence[Crop], side: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def assemble(
+    crops: Sequence[Crop],
+    side: int,
+    device: torch.device,
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
+) -> tuple[Tensor, Tensor]:
     """The crops resized, flipped, padded, distorted and normalised on ``device``.
 
     Args:
         crops: B of them.
         side: S of the crops in pixels.
         device: where the work is done.
+        mean: of each channel in [0, 1], which the images have less.
+        std: of each channel, which the images are divided by.
 
     Returns:
-        images float32 ``[B, 3, S, S]`` channels-last, ImageNet-normalised, 0 where padded; labels
+        images float32 ``[B, 3, S, S]`` channels-last, normalised, 0 where padded; labels
         uint8 ``[B, S, S]``, 255 where padded.
     """
     images = torch.zeros(len(crops), 3, side, side, device=device)
@@ -121,7 +129,7 @@ def assemble(crops: Sequence[Crop], side: int, device: torch.device) -> tuple[Te
         labels[number, :height, :width] = label.flip(-1) if crop.flip else label
         inside[number, :, :height, :width] = True
     colour = torch.tensor([crop.colour for crop in crops], device=device)
-    images = torch.where(inside, normalise(distort(images, colour)), 0)
+    images = torch.where(inside, normalise(distort(images, colour), mean, std), 0)
     return images.contiguous(memory_format=torch.channels_last), labels
 
 

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cp2fast.config import FinetuneSettings
+from cp2fast.console import open_console
 from cp2fast.data.demo import data_root
 from cp2fast.finetune.confusion import Scores
 from cp2fast.finetune.run import FinetuneRun, begin, resume
@@ -25,7 +26,7 @@ def run_finetune(settings: FinetuneSettings, path: Path, resuming: bool) -> None
         UserError: bad input; nothing was overwritten.
     """
     ranks = ranks_from_environment()
-    console = Console(soft_wrap=True, highlight=False, quiet=not ranks.is_main)
+    console = open_console(quiet=not ranks.is_main)
     device = device_of(settings.train.device, ranks)
     folder = RunFolder(path)
     with process_group(ranks, device, settings.train.timeout_minutes):

@@ -9,11 +9,11 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from cp2fast import recipes
 from cp2fast.config import FinetuneModelSettings, FinetuneSettings
+from cp2fast.console import open_console
 from cp2fast.data.demo import data_root
 from cp2fast.errors import UserError
 from cp2fast.finetune.command import train
@@ -54,7 +54,7 @@ def run_compare(
         UserError: bad input, or ``path`` holds another comparison.
     """
     ranks = ranks_from_environment()
-    console = Console(soft_wrap=True, highlight=False, quiet=not ranks.is_main)
+    console = open_console(quiet=not ranks.is_main)
     device = device_of(settings.train.device, ranks)
     trials = plan_trials(settings, path, starts, seeds)
     _check_starts(trials)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from cp2fast.config import FinetuneSettings
+from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD, FinetuneSettings
 from cp2fast.copypaste.reference import normalise
 from cp2fast.finetune.augment import resize, resize_scale
 from cp2fast.model.segmenter import Segmenter
@@ -26,7 +26,7 @@ def segment(network: Segmenter, images_BHW3: Tensor, settings: FinetuneSettings)
     Args:
         network: in evaluation mode.
         images_BHW3: uint8 RGB of any size, on the network's device.
-        settings: ``evaluation``, ``data.short_side`` and ``model.size`` count.
+        settings: ``evaluation``, ``data.short_side`` and the sizes and colours of ``model`` count.
 
     Returns:
         int64 ``[B, H, W]``.
@@ -48,7 +48,8 @@ def _probabilities(
     short_side = settings.evaluation.short_side or settings.data.short_side
     factor = resize_scale(height, width, max(1, round(scale * short_side)))
     resized = resize(images_B3HW, [max(1, round(side * factor)) for side in (height, width)])
-    inputs = normalise(resized.flip(-1) if flip else resized)
+    mean, std = settings.model.mean or IMAGENET_MEAN, settings.model.std or IMAGENET_STD
+    inputs = normalise(resized.flip(-1) if flip else resized, mean, std)
     if settings.evaluation.mode == "whole":
         logits = _upsampled_logits(network, inputs)
     else:

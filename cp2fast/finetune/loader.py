@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from cp2fast.config import FinetuneSettings
+from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD, FinetuneSettings
 from cp2fast.data.order import plan, steps_per_epoch
 from cp2fast.data.prefetch import map_ahead
 from cp2fast.data.voc import Example, VocData, read_example
@@ -69,10 +69,11 @@ def crop_batches(
         image, labels = read_example(data.train[number], data)
         return cut(image, labels, settings, epoch, number)
 
-    ahead = _BATCHES_AHEAD * size
+    ahead, model = _BATCHES_AHEAD * size, settings.model
+    mean, std = model.mean or IMAGENET_MEAN, model.std or IMAGENET_STD
     with closing(map_ahead(read, wanted, threads=data.threads, ahead=ahead)) as crops:
         while batch := list(islice(crops, size)):
-            yield CropBatch(*assemble(batch, settings.model.size, device))
+            yield CropBatch(*assemble(batch, model.size, device, mean, std))
 
 
 def examples_in_batches(

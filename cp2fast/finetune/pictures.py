@@ -20,10 +20,9 @@ from cp2fast.data.voc import IGNORED, read_example
 from cp2fast.finetune.inference import segment
 from cp2fast.finetune.loader import CropBatch
 from cp2fast.finetune.run import FinetuneRun
+from cp2fast.model.segmenter import Segmenter
 from cp2fast.run_folder import atomic_write
 
-_MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
-_STD = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
 _PALETTE = np.frombuffer(voc_palette(), np.uint8).reshape(256, 3)
 _MANY_CLASSES = 12
 """With more, the cells of the confusion picture are too small for numbers."""
@@ -47,13 +46,16 @@ def overlay(image_HW3: NDArray[np.uint8], labels_HW: NDArray[Any]) -> NDArray[np
     return np.where(clear, image_HW3, mixed).astype(np.uint8)
 
 
-def draw_crops(batch: CropBatch, classes: Sequence[str], path: Path, count: int = 6) -> None:
-    """Draw the first ``count`` crops, each above its labels."""
+def draw_crops(
+    batch: CropBatch, network: Segmenter, classes: Sequence[str], path: Path, count: int = 6
+) -> None:
+    """Draw the first ``count`` crops for ``network``, each above its labels."""
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (network.mean, network.std))
     count = min(count, len(batch.images))
     figure = Figure(figsize=(2 * count, 4.6), layout="constrained")
     axes = figure.subplots(2, count, squeeze=False)
     for column in range(count):
-        image = (batch.images[column].float().cpu() * _STD + _MEAN).clamp(0, 1).permute(1, 2, 0)
+        image = (batch.images[column].float().cpu() * std + mean).clamp(0, 1).permute(1, 2, 0)
         axes[0, column].imshow(image.numpy())
         axes[1, column].imshow(_PALETTE[batch.labels[column].cpu().numpy()])
     _finish(figure, ("crop", "labels"), classes, path)

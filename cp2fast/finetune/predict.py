@@ -10,10 +10,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from PIL import Image
-from rich.console import Console
 from torch import Tensor
 
 from cp2fast.config import FinetuneSettings
+from cp2fast.console import open_console
 from cp2fast.cores import decoding_workers
 from cp2fast.data.decode import BadImage, decode_image, read_file
 from cp2fast.data.images import list_images
@@ -54,7 +54,7 @@ def run_predict(model: Path, inputs: Sequence[Path], out: Path) -> None:
             input, or one that cannot be written; photos that cannot be read are named at the end,
             after all others are done.
     """
-    console = Console(soft_wrap=True, highlight=False)
+    console = open_console()
     trained, settings = _open(model)
     photos = plan_outputs(inputs, out)
     _make(out)

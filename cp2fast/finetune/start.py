@@ -8,7 +8,14 @@ from typing import Any
 import torch
 
 from cp2fast import recipes
-from cp2fast.config import FinetuneModelSettings, FinetuneSettings, ModelSettings, PretrainSettings
+from cp2fast.config import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    FinetuneModelSettings,
+    FinetuneSettings,
+    ModelSettings,
+    PretrainSettings,
+)
 from cp2fast.data.demo import DEMO_RUN
 from cp2fast.errors import UserError
 from cp2fast.model.segmenter import Segmenter, build_segmenter
@@ -18,6 +25,7 @@ from cp2fast.weights.trained import open_trained
 RANDOM, IMAGENET = "random", "imagenet"
 """Values of ``model.init`` that name no file."""
 
+_PAPER = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
 _NEW = ("decode_head.conv_seg.", "decode_head.contrast_conv.")
 """Not taken from the initial weights: the classifier is new, the projection is not used."""
 
@@ -25,18 +33,18 @@ _NEW = ("decode_head.conv_seg.", "decode_head.contrast_conv.")
 def resolve(settings: FinetuneSettings) -> FinetuneSettings:
     """The settings with the start and the network filled in.
 
-    What is not set of the network is that of the run or checkpoint ``model.init``, else the
-    demo's where ``data.root`` is not set, else ResNet-50 with ASPP. Where neither is set, the start
-    is the demo's pretraining if it was run.
+    What is not set of the network and its images is that of the run or checkpoint ``model.init``,
+    else the demo's where ``data.root`` is not set, else ResNet-50 with ASPP on ImageNet's mean and
+    deviation. Where neither is set, the start is the demo's pretraining if it was run.
     """
-    model, network = settings.model, ModelSettings().model_dump()
+    model, network = settings.model, _PAPER | ModelSettings().model_dump()
     if settings.data.root is None:
-        network = recipes.load(PretrainSettings, "demo", []).model.model_dump()
+        network |= recipes.load(PretrainSettings, "demo", []).model.model_dump()
         if model.init is None and list(DEMO_RUN.glob("checkpoints/*.pt")):
             model = model.model_copy(update={"init": str(DEMO_RUN)})
     if model.init not in (None, RANDOM, IMAGENET):
         network |= _network_of(str(model.init))
-    names = ("backbone", "head", "head_channels")
+    names = ("backbone", "head", "head_channels", "mean", "std")
     filled = {name: network[name] for name in names if getattr(model, name) is None}
     filled["init"] = model.init or RANDOM
     return settings.model_copy(update={"model": model.model_copy(update=filled)})
@@ -44,11 +52,13 @@ def resolve(settings: FinetuneSettings) -> FinetuneSettings:
 
 def build_network(model: FinetuneModelSettings, num_classes: int, seed: int) -> Segmenter:
     """The network of resolved settings, with random weights; its projection is not trained."""
-    network_settings = ModelSettings.model_validate(model.model_dump(exclude={"init"}))
+    shape = model.model_dump(exclude={"init", "mean", "std"})
+    network_settings = ModelSettings.model_validate(shape)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         network = build_segmenter(network_settings, num_classes)
     network.decode_head.contrast_conv.requires_grad_(False)
+    network.mean, network.std = model.mean or IMAGENET_MEAN, model.std or IMAGENET_STD
     return network
 
 
@@ -72,6 +82,8 @@ def load_start(network: Segmenter, model: FinetuneModelSettings) -> str:
 def _network_of(init: str) -> dict[str, Any]:
     """The network of a run, a checkpoint or an export; empty for foreign weights."""
     try:
-        return open_trained(init).model.model_dump()
+        trained = open_trained(init)
+        normalisation = {"mean": trained.network.mean, "std": trained.network.std}
+        return trained.model.model_dump() | normalisation
     except UserError:
         return {}  # Where it is no such file at all, load_weights says so.

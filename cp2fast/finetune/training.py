@@ -117,7 +117,7 @@ def _train(run: FinetuneRun, log: Log, console: Console) -> bool:
             with stopwatch.waiting():
                 batch = next(ready)
             if run.step == 0 and run.ranks.is_main:
-                draw_crops(batch, run.data.classes, run.folder.preview)
+                draw_crops(batch, run.network, run.data.classes, run.folder.preview)
             lr = _set_learning_rate(run)
             loss = _step(network, batch, run)
             run.step += 1

@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator
 
 from cp2fast.config import PretrainSettings
-from cp2fast.copypaste.draw import CROP_AREA
 from cp2fast.cores import available_cores
 from cp2fast.data.bad_images import allowed_bad
 from cp2fast.inspection.check import Check
@@ -33,12 +32,12 @@ def advise(health: DataHealth, settings: PretrainSettings) -> Iterator[Check]:
     yield from _workers(settings)
 
 
-def side_needed(size: int) -> int:
+def side_needed(size: int, crop_area: float) -> int:
     """The short side beyond which pixels are lost on every crop: the smallest still fills a view.
 
-    A photo's smallest crop has a fifth of its area, so sides of its square root.
+    A photo's smallest crop has ``crop_area`` of its area, so sides of its square root.
     """
-    return math.ceil(size / math.sqrt(CROP_AREA[0]))
+    return math.ceil(size / math.sqrt(crop_area))
 
 
 def _broken(health: DataHealth, settings: PretrainSettings) -> Iterator[Check]:
@@ -83,7 +82,7 @@ def _size(
     health: DataHealth, settings: PretrainSettings, short: float, long: float
 ) -> Iterator[Check]:
     size = settings.model.size
-    needed = side_needed(size)
+    needed = side_needed(size, settings.augment.crop_area[0])
     if short > _MUCH_LARGER * needed:
         side = _ROUND_TO * math.ceil(needed * long / short / _ROUND_TO)
         yield Check(

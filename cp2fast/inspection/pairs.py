@@ -10,12 +10,7 @@ import torch
 from torch import Tensor
 
 from cp2fast.batch import CopyPasteBatch, RaggedBatch
-from cp2fast.config import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    MIN_IMAGES_FOR_BATCH_BACKGROUNDS,
-    PretrainSettings,
-)
+from cp2fast.config import MIN_IMAGES_FOR_BATCH_BACKGROUNDS, AugmentSettings, PretrainSettings
 from cp2fast.copypaste.draw import draw
 from cp2fast.copypaste.op import copy_paste
 from cp2fast.copypaste.parameters import Parameters
@@ -43,6 +38,7 @@ class Pairs:
         decoded: the photos.
         parameters: what was drawn for each pair.
         composed: what the network gets.
+        augment: what was drawn from.
     """
 
     root: Path
@@ -53,6 +49,7 @@ class Pairs:
     decoded: RaggedBatch
     parameters: Parameters
     composed: CopyPasteBatch
+    augment: AugmentSettings
 
     def __len__(self) -> int:
         return len(self.composed)
@@ -97,8 +94,9 @@ def first_pairs(settings: PretrainSettings, count: int) -> Pairs:
     with opened(source, data, images, steps, seed, device) as (batches, bad):
         decoded = next(batches)
         listed = read_bad(bad)
-    parameters = draw(seed, 0, decoded, size, data.background)
-    composed = copy_paste(decoded, parameters, size)
+    augment = settings.augment
+    parameters = draw(seed, 0, decoded, size, data.background, augment)
+    composed = copy_paste(decoded, parameters, size, mean=augment.mean, std=augment.std)
     return Pairs(
         root=root,
         images=len(images),
@@ -108,10 +106,11 @@ def first_pairs(settings: PretrainSettings, count: int) -> Pairs:
         decoded=decoded.to(torch.device("cpu")),
         parameters=parameters,
         composed=composed.to(torch.device("cpu")),
+        augment=augment,
     )
 
 
-def displayable(image_3SS: Tensor) -> Tensor:
+def displayable(image_3SS: Tensor, augment: AugmentSettings) -> Tensor:
     """A composed image as it looks: float32 ``[S, S, 3]`` in [0, 1]."""
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (augment.mean, augment.std))
     return (image_3SS.float().cpu() * std + mean).clamp(0, 1).permute(1, 2, 0)

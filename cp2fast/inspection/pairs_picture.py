@@ -88,7 +88,7 @@ def _draw_pair(
     )
     for left, images, masks, view, colour in sides:
         axis = sheet.panel(left, top, _SIDE, _SIDE)
-        show(axis, displayable(images[row]))
+        show(axis, displayable(images[row], pairs.augment))
         axis.set_autoscale_on(False)
         cells = sample_mask(masks[row : row + 1], stride)[0]
         axis.scatter(

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from rich.console import Console
 
-from cp2fast.config import ModelSettings, PretrainSettings, check_pretrain
+from cp2fast.config import AugmentSettings, ModelSettings, PretrainSettings, check_pretrain
+from cp2fast.console import open_console
 from cp2fast.data.images import check_exists
 from cp2fast.errors import UserError
 from cp2fast.inspection.pairs import Pairs, first_pairs
@@ -29,7 +29,9 @@ from cp2fast.inspection.similarity_picture import draw_similarity_picture
 from cp2fast.inspection.style import check_target
 from cp2fast.model.cp2 import build_cp2
 from cp2fast.model.segmenter import Segmenter, build_segmenter
+from cp2fast.recipes import differences
 from cp2fast.weights.load import check_exist, load_weights
+from cp2fast.wording import in_words
 
 _EMBEDDING = "decode_head.contrast_conv."
 
@@ -87,7 +89,7 @@ def run_similarity(settings: PretrainSettings, weights: Path, count: int, path: 
         f"{figures_after.below_match:.0%} of the cells.",
     ]
     draw_similarity_picture(pairs, shown, before, after, about, path)
-    Console(soft_wrap=True, highlight=False).print(f"{weights}: {loaded}", *about[-2:], sep="\n")
+    open_console().print(f"{weights}: {loaded}", *about[-2:], sep="\n")
     report(pairs, path)
 
 
@@ -109,16 +111,24 @@ def describe(pairs: Pairs, settings: PretrainSettings) -> str:
     return (
         f"{pairs.images:,} images of {pairs.root}, decoded by {pairs.source.name}; "
         f"{settings.model.size} px, {background}, "
-        f"seed {settings.train.seed}"
+        f"seed {settings.train.seed}{_changed(settings.augment)}"
+    )
+
+
+def _changed(augment: AugmentSettings) -> str:
+    """The settings of the augmentation that are not the paper's."""
+    return "".join(
+        f", augment.{key}={in_words(value)}"
+        for key, _, value in differences(AugmentSettings(), augment)
     )
 
 
 def report(pairs: Pairs, path: Path) -> None:
     """Say on the console what was written, and which images could not be read."""
-    console = Console(soft_wrap=True, highlight=False)
+    console = open_console()
     for line in pairs.bad:
-        console.print(f"replaced an unreadable image: {line.replace(chr(9), ': ')}", markup=False)
-    console.print(f"wrote {path}", markup=False)
+        console.print(f"replaced an unreadable image: {line.replace(chr(9), ': ')}")
+    console.print(f"wrote {path}")
 
 
 def _stride(model: ModelSettings) -> int:

@@ -75,7 +75,10 @@ def draw_similarity_picture(
 def _draw_views(
     sheet: Sheet, pairs: Pairs, cell: Cell, query_left: float, key_left: float, top: float
 ) -> None:
-    query, key = pairs.composed.query[cell.sample], pairs.composed.key[cell.sample]
+    query, key = (
+        displayable(images[cell.sample], pairs.augment)
+        for images in (pairs.composed.query, pairs.composed.key)
+    )
     axis = sheet.panel(query_left, top, _SIDE, _SIDE)
     _show_view(axis, query, pairs.parameters.paste[cell.sample, 0], QUERY)
     _mark(axis, cell.place)
@@ -100,7 +103,10 @@ def _draw_map(
 ) -> None:
     """The key in grey under its map, and the scale of the colours below."""
     axis = sheet.panel(left, top, _SIDE, _SIDE)
-    key, size = displayable(pairs.composed.key[cell.sample]), pairs.composed.key.shape[-1]
+    key, size = (
+        displayable(pairs.composed.key[cell.sample], pairs.augment),
+        pairs.composed.key.shape[-1],
+    )
     show(axis, key.mean(dim=2, keepdim=True).expand(-1, -1, 3))
     axis.imshow(
         similarity.cosine_hw.numpy(),
@@ -132,7 +138,7 @@ def _draw_scale(sheet: Sheet, low: float, high: float, left: float, top: float) 
 
 
 def _show_view(axis: Axes, image: Tensor, paste: Tensor, colour: str) -> None:
-    show(axis, displayable(image))
+    show(axis, image)
     axis.set_autoscale_on(False)
     outline(axis, paste, colour)
 

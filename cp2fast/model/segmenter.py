@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from cp2fast.config import ModelSettings
+from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD, ModelSettings
 from cp2fast.model.backbone import Backbone, build_backbone, channels, feature_map, stride
 from cp2fast.model.head import AsppHead, FcnHead
 
@@ -15,6 +15,8 @@ class Segmenter(nn.Module):
     Attributes:
         stride: pixels from one cell of the outputs to the next.
         classes: names of the class logits, in order; empty until the network was fine-tuned.
+        mean: of red, green and blue in 0 to 1, which its images have less.
+        std: of red, green and blue, which its images are divided by.
     """
 
     def __init__(self, backbone: Backbone, decode_head: AsppHead | FcnHead) -> None:
@@ -23,6 +25,7 @@ class Segmenter(nn.Module):
         self.decode_head = decode_head
         self.stride = stride(backbone)
         self.classes: tuple[str, ...] = ()
+        self.mean, self.std = IMAGENET_MEAN, IMAGENET_STD
 
     def forward(self, images_B3HW: Tensor) -> Tensor:
         """Class logits ``[B, num_classes, ceil(H / stride), ceil(W / stride)]``."""

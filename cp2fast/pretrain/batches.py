@@ -91,6 +91,7 @@ def compose(
     if device.type == "cuda":  # of this thread; else what it touches would also be on the first GPU
         torch.cuda.set_device(device)
     stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+    augment = settings.augment
     for number in itertools.count():
         with torch.cuda.stream(stream):  # decoding on the GPU too; nothing for None
             batch = next(batches, None)
@@ -98,7 +99,12 @@ def compose(
                 return
             step = start + number // settings.train.accumulate
             epoch, size = step // steps_per_epoch, image_size(settings, step, total_steps)
-            parameters = draw(seed, epoch, batch, size, settings.data.background)
-            pairs = copy_paste(batch, parameters, size, dtype, device=device)
+            parameters = draw(seed, epoch, batch, size, settings.data.background, augment)
+            pairs = copy_paste(
+                *(batch, parameters, size, dtype),
+                device=device,
+                mean=augment.mean,
+                std=augment.std,
+            )
             images = batch.index[: len(pairs)].tolist()
         yield Composed(pairs, images, stream.record_event() if stream else None)

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from cp2fast.config import PretrainSettings
+from cp2fast.console import open_console
 from cp2fast.data.demo import DEMO_DATA, DEMO_RUN
 from cp2fast.pretrain.run import Processes, Run, begin, resume
 from cp2fast.pretrain.training import pretrain, summary
@@ -33,7 +34,7 @@ def run_pretrain(settings: PretrainSettings, path: Path, resuming: bool) -> None
     ranks = ranks_from_environment()
     device = device_of(settings.train.device, ranks)
     folder = RunFolder(path)
-    console = Console(soft_wrap=True, highlight=False, quiet=not ranks.is_main)
+    console = open_console(quiet=not ranks.is_main)
     with process_group(ranks, device, settings.train.timeout_minutes):
         processes = Processes(ranks, device, Agreement(ranks, settings.train.timeout_minutes))
         restarted = was_restarted() and folder.holds_run
@@ -79,6 +80,8 @@ def _next(run: Run) -> list[str]:
 def _announce(run: Run, console: Console) -> None:
     name, decode, reason = run.source
     console.print(f"decoding by {name} on the {decode.upper()}: {reason}")
+    if run.cache.line:
+        console.print(run.cache.line)
     processes = "" if run.ranks.world == 1 else f"{run.ranks.world} x "
     console.print(
         f"pretraining {run.settings.model.backbone} on {len(run.images)} images of "

@@ -14,17 +14,17 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from cp2fast.batch import CopyPasteBatch
+from cp2fast.config import AugmentSettings
 from cp2fast.run_folder import atomic_write
 
-_MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
 _DATA_WAIT = "data wait, share of time"
 _FEW_POINTS = 30
 """A line through so few logged steps shows them as dots too; through one it shows nothing."""
-_STD = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
 
 
-def draw_pairs(batch: CopyPasteBatch, path: Path, count: int = 6) -> None:
+def draw_pairs(batch: CopyPasteBatch, path: Path, augment: AugmentSettings, count: int = 6) -> None:
     """Draw the first ``count`` composed pairs, query above key, with the foreground outlined."""
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (augment.mean, augment.std))
     count = min(count, len(batch))
     figure = Figure(figsize=(2 * count, 4.2), layout="constrained")
     axes = figure.subplots(2, count, squeeze=False)
@@ -32,7 +32,7 @@ def draw_pairs(batch: CopyPasteBatch, path: Path, count: int = 6) -> None:
     for row, (name, images, masks) in enumerate(rows):
         for column in range(count):
             axis = axes[row, column]
-            image = images[column].float().cpu() * _STD + _MEAN
+            image = images[column].float().cpu() * std + mean
             axis.imshow(image.clamp(0, 1).permute(1, 2, 0).numpy(), interpolation="nearest")
             axis.add_patch(_outline(masks[column].cpu()))
             axis.set_axis_off()

@@ -12,6 +12,7 @@ from rich.console import Console
 from cp2fast import __version__, recipes
 from cp2fast.config import SIZE_STEP, PretrainSettings, Section, check_pretrain
 from cp2fast.data.bad_images import BadImages
+from cp2fast.data.cache import Cache, Sharing, open_cache
 from cp2fast.data.demo import data_root
 from cp2fast.data.images import ImageSet, list_images
 from cp2fast.data.order import steps_per_epoch
@@ -29,7 +30,11 @@ from cp2fast.weights.load import load_weights
 KIND = "pretrain"
 """What a checkpoint's ``kind`` says."""
 
-_FIXED = ("model.", "data.background", "data.order", "train.seed", "train.optimizer")
+_FIXED = (
+    *("model.", "data.background", "data.order", "data.max_side", "train.seed"),
+    "train.optimizer",
+    "train.optimizer",
+)
 """A run cannot be continued with other values of these, nor with other samples a step."""
 
 
@@ -48,6 +53,7 @@ class Run:
 
     Attributes:
         learner: network and optimiser.
+        cache: of decoded pixels.
         lr: peak learning rate, after scaling.
     """
 
@@ -56,6 +62,7 @@ class Run:
     processes: Processes
     images: ImageSet
     source: Choice
+    cache: Cache
     learner: Learner
     lr: float
     bad: BadImages
@@ -211,12 +218,14 @@ def _build(settings: PretrainSettings, folder: RunFolder, processes: Processes) 
     samples = _samples_per_step(settings, processes.ranks)
     learner = build_learner(settings, device)
     _check_growing_sizes(settings, learner.network.encoder_q.stride)
+    per_epoch = steps_per_epoch(len(images), samples)
     return Run(
         settings=settings,
         folder=folder,
         processes=processes,
         images=images,
         source=choose_source(settings.data, images, device),
+        cache=_open_cache(settings, images, processes, per_epoch),
         learner=learner,
         lr=train.lr if train.lr_scaling == "none" else scaled_by_batch(train.lr, samples),
         bad=BadImages(
@@ -224,8 +233,18 @@ def _build(settings: PretrainSettings, folder: RunFolder, processes: Processes) 
             settings.data.max_bad_fraction,
             again=f"cp2fast pretrain --resume --out {folder.path}",
         ),
-        steps_per_epoch=steps_per_epoch(len(images), samples),
+        steps_per_epoch=per_epoch,
     )
+
+
+def _open_cache(
+    settings: PretrainSettings, images: ImageSet, processes: Processes, per_epoch: int
+) -> Cache:
+    train, ranks = settings.train, processes.ranks
+    decodes = 3 if settings.data.background == "independent" else 1
+    epochs = decodes * (train.epochs if train.steps is None else train.steps / per_epoch)
+    sharing = Sharing(processes.agreement.gather, ranks.rank, ranks.local_rank)
+    return open_cache(settings.data, images, train.seed, processes.device, epochs, sharing)
 
 
 def _check_growing_sizes(settings: PretrainSettings, stride: int) -> None:

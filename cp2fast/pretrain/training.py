@@ -141,7 +141,9 @@ def _batches(run: Run, seed: int, start: int, stop: int) -> Generator[Composed, 
         order=data.order,
     )
     numbers = split_steps(steps, accumulate, independent)
-    decoded = open_source(run.source, data, run.images, numbers, seed, run.device, run.bad)
+    decoded = open_source(
+        run.source, data, run.images, numbers, seed, run.device, run.bad, run.cache.arena
+    )
     composed = compose(
         decoded,
         run.settings,
@@ -170,7 +172,7 @@ def _step_batches(
             pairs = batch.ready_pairs()
         watchdog.note(run.step, Doing.COMPUTING)
         if run.step == 0 and not images and run.ranks.is_main:
-            draw_pairs(pairs, run.folder.preview)
+            draw_pairs(pairs, run.folder.preview, run.settings.augment)
         images += batch.images
         yield pairs
 

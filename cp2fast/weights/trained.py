@@ -12,7 +12,14 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from cp2fast.config import ModelSettings
+from cp2fast.config import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    AugmentSettings,
+    Colour,
+    Deviations,
+    ModelSettings,
+)
 from cp2fast.errors import UserError
 from cp2fast.model.segmenter import Segmenter, build_segmenter
 from cp2fast.weights.files import METADATA, find_file, read_content, tensors_of
@@ -78,6 +85,7 @@ def open_trained(path: str | Path) -> Trained:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path} does not hold the network that it describes: {reason}") from error
     network.classes = tuple(facts.get("classes") or ())
+    network.mean, network.std = _normalisation(facts["settings"])
     return Trained(network.eval(), model, facts, path)
 
 
@@ -100,6 +108,14 @@ def _model_settings(facts: Mapping[str, Any]) -> ModelSettings:
     recorded = facts["settings"]["model"]
     known = {key: value for key, value in recorded.items() if key in ModelSettings.model_fields}
     return ModelSettings.model_validate(known)
+
+
+def _normalisation(settings: Mapping[str, Any]) -> tuple[Colour, Deviations]:
+    """Mean and deviation of the images: of the fine-tuning, else of the pretraining."""
+    recorded = {**settings.get("augment", {}), **settings.get("model", {})}
+    mean, std = recorded.get("mean") or IMAGENET_MEAN, recorded.get("std") or IMAGENET_STD
+    known = AugmentSettings.model_validate({"mean": mean, "std": std})
+    return known.mean, known.std
 
 
 def _segmenter_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -111,3 +111,33 @@ def test_a_damaged_header_is_an_error_and_not_the_end(tmp_path):
         path.write_bytes(copy)
         with pytest.raises(TarError, match=f"at byte {begin}"):
             entries(path)
+
+
+@pytest.mark.parametrize("between", [0, 512, 1024, 3 << 20])
+def test_archives_joined_by_cat_give_the_files_of_all(tmp_path, between):
+    first, second = write(tmp_path / "a.tar", names=["1.jpg"]), write(tmp_path / "b.tar")
+    whole = tmp_path / "both.tar"
+    whole.write_bytes(first.read_bytes() + bytes(between) + second.read_bytes())
+    found = entries(whole)
+    assert [entry.name for entry in found] == ["1.jpg", *NAMES]
+    behind = len(first.read_bytes()) + between
+    assert [entry.offset - behind for entry in found[1:]] == [e.offset for e in entries(second)]
+
+
+def test_one_block_of_zeros_ends_nothing(tmp_path):
+    content = write(tmp_path / "a.tar", names=["1.jpg", "2.jpg"]).read_bytes()
+    (tmp_path / "b.tar").write_bytes(content[:1024] + bytes(512) + content[1024:])
+    assert [entry.name for entry in entries(tmp_path / "b.tar")] == ["1.jpg", "2.jpg"]
+
+
+def test_junk_behind_the_end_mark_is_no_part_of_the_archive(tmp_path):
+    content = write(tmp_path / "a.tar").read_bytes()
+    (tmp_path / "b.tar").write_bytes(content + b"junk" * 200)
+    assert len(entries(tmp_path / "b.tar")) == len(NAMES)
+
+
+def test_a_second_archive_that_is_cut_is_an_error(tmp_path):
+    content = write(tmp_path / "a.tar").read_bytes()
+    (tmp_path / "b.tar").write_bytes(content + content[:1800])
+    with pytest.raises(TarError, match="inside a file"):
+        entries(tmp_path / "b.tar")

@@ -1,5 +1,6 @@
 """Whole-image, sliding-window, multi-scale and mirrored inference."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,10 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from cp2fast.config import FinetuneSettings, ModelSettings
+from cp2fast.config import FinetuneSettings, ModelSettings, PretrainSettings
 from cp2fast.copypaste.reference import normalise
 from cp2fast.finetune.inference import segment
+from cp2fast.finetune.start import build_network, resolve
 from cp2fast.model.segmenter import build_segmenter
+from cp2fast.weights.trained import open_trained
 
 
 class Darkness(nn.Module):
@@ -108,3 +111,44 @@ def test_mirrored_images_give_mirrored_labels(network: nn.Module) -> None:
     with torch.no_grad():
         predicted, mirrored = segment(network, images, both), segment(network, images.flip(2), both)
     assert torch.equal(predicted.flip(2), mirrored)
+
+
+def test_images_are_normalised_as_the_network_was_trained(tmp_path: Path) -> None:
+    """From the settings of a pretraining, through a fine-tuning's, to its checkpoint."""
+    pretrained = PretrainSettings.model_validate(
+        {
+            "model": {"backbone": "resnet18", "head_channels": 8, "size": 32, "queue": 64},
+            "augment": {"mean": [0.1, 0.2, 0.3], "std": [0.5, 0.6, 0.7]},
+        }
+    )
+    encoder = build_segmenter(pretrained.model)
+    state = {f"encoder_q.{name}": tensor for name, tensor in encoder.state_dict().items()}
+    checkpoint = {"model": state, "settings": pretrained.model_dump(mode="json")}
+    torch.save(checkpoint, tmp_path / "pretrained.pt")
+    loaded = open_trained(tmp_path / "pretrained.pt").network
+    assert (loaded.mean, loaded.std) == (pretrained.augment.mean, pretrained.augment.std)
+
+    data, init = {"root": "voc", "short_side": 32}, str(tmp_path / "pretrained.pt")
+    given = FinetuneSettings.model_validate({"data": data, "model": {"init": init}})
+    resolved = resolve(given)
+    assert (resolved.model.mean, resolved.model.std) == (loaded.mean, loaded.std)
+    network = build_network(resolved.model, 3, seed=0).eval()
+    torch.save(
+        {
+            "kind": "finetune",
+            "model": network.state_dict(),
+            "settings": resolved.model_dump(mode="json"),
+            "classes": ["a", "b", "c"],
+        },
+        tmp_path / "finetuned.pt",
+    )
+    finetuned = open_trained(tmp_path / "finetuned.pt").network
+
+    images = torch.randint(256, (1, 32, 32, 3), dtype=torch.uint8)
+    plain = images.permute(0, 3, 1, 2) / 255
+    mean, std = (torch.tensor(v)[:, None, None] for v in (loaded.mean, loaded.std))
+    with torch.no_grad():
+        labels = segment(finetuned, images, resolved)
+        logits = finetuned((plain - mean) / std)
+    expected = interpolate(logits, (32, 32), mode="bilinear").argmax(1)
+    assert torch.equal(labels, expected)

@@ -99,7 +99,7 @@ def test_too_few_images_for_a_batch_fail() -> None:
 
 def test_in_a_photo_of_the_side_needed_the_smallest_crops_still_fill_a_view() -> None:
     """Against the crops that are really drawn."""
-    side = side_needed(224)
+    side = side_needed(224, 0.2)
     photo = torch.zeros((side, side, 3), dtype=torch.uint8)
     batch = RaggedBatch.pack([photo] * 64, range(64))
     boxes = draw(0, 0, batch, 224, "batch").box[..., 2:].double()

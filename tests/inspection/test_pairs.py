@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cp2fast.config import PretrainSettings
+from cp2fast.config import AugmentSettings, PretrainSettings
 from cp2fast.data.bad_images import BadImages
 from cp2fast.data.images import list_images
 from cp2fast.data.order import plan
@@ -85,4 +85,4 @@ def test_a_displayed_image_has_the_colours_of_its_photo(settings: PretrainSettin
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     colours = torch.rand(8, 8, 3, generator=torch.Generator().manual_seed(0))
     normalised = ((colours - mean) / std).permute(2, 0, 1)
-    torch.testing.assert_close(displayable(normalised), colours)
+    torch.testing.assert_close(displayable(normalised, AugmentSettings()), colours)

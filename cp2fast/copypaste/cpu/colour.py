@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cp2fast.copypaste.cpu import pixel
-from cp2fast.copypaste.cpu.jit import jit
 from cp2fast.copypaste.cpu.planes import row_of
+from cp2fast.copypaste.jit import jit
 from cp2fast.copypaste.parameters import BRIGHTNESS, CONTRAST, HUE, SATURATION
 
 _Floats = NDArray[np.float32]

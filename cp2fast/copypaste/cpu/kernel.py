@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cp2fast.copypaste.cpu.colour import jitter, linear_gain, make_grey, view_luma
-from cp2fast.copypaste.cpu.jit import jit, keep_compiled
 from cp2fast.copypaste.cpu.output import blur_filter, blur_row, store
 from cp2fast.copypaste.cpu.planes import row_of
 from cp2fast.copypaste.cpu.resize import (
@@ -27,6 +26,7 @@ from cp2fast.copypaste.cpu.resize import (
     resize_transposed,
 )
 from cp2fast.copypaste.cpu.simd import WIDE
+from cp2fast.copypaste.jit import jit, keep_compiled
 from cp2fast.copypaste.parameters import CONTRAST, FLIP, MIRROR, TRANSPOSE
 from cp2fast.copypaste.views import (
     FACTOR,

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cp2fast.copypaste.cpu import pixel
-from cp2fast.copypaste.cpu.jit import jit
 from cp2fast.copypaste.cpu.simd import WIDE, add_pair, put, stretch
+from cp2fast.copypaste.jit import jit
 from cp2fast.copypaste.views import BFLOAT16, FLOAT16, FLOAT32
 
 _Floats = NDArray[np.float32]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from cp2fast.copypaste.cpu.jit import jit
+from cp2fast.copypaste.jit import jit
 
 _Floats = NDArray[np.float32]
 

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cp2fast.copypaste.cpu import pixel
-from cp2fast.copypaste.cpu.jit import jit
 from cp2fast.copypaste.cpu.planes import row_of
 from cp2fast.copypaste.cpu.simd import add_pixel, black, red_green_blue
+from cp2fast.copypaste.jit import jit
 
 _Floats = NDArray[np.float32]
 _Integers = NDArray[np.int64]

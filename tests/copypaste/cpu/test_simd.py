@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from cp2fast.copypaste.cpu.jit import jit
 from cp2fast.copypaste.cpu.simd import (
     WIDE,
     add_pair,
@@ -12,6 +11,7 @@ from cp2fast.copypaste.cpu.simd import (
     red_green_blue,
     stretch,
 )
+from cp2fast.copypaste.jit import jit
 
 VALUES = np.random.default_rng(0).integers(0, 256, 100).astype(np.float32)
 

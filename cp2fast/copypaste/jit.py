@@ -1,4 +1,4 @@
-"""How the CPU kernel is compiled, and kept between processes."""
+"""How what runs on the CPU is compiled, and kept between processes."""
 
 from __future__ import annotations
 
@@ -19,6 +19,11 @@ def jit(function: Callable[..., Any]) -> Any:
     loop around it from becoming SIMD.
     """
     return numba.njit(function, nogil=True, error_model="numpy", fastmath={"contract"})
+
+
+def exact(function: Callable[..., Any]) -> Any:
+    """Compile for the CPU: the GIL released, every operation as written, as numpy does it."""
+    return numba.njit(function, nogil=True, error_model="numpy")
 
 
 def keep_compiled(kernel: Any) -> None:

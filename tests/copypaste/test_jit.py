@@ -9,7 +9,7 @@ import cp2fast
 
 KERNEL = """
 from package import helper
-from cp2fast.copypaste.cpu.jit import jit, keep_compiled
+from cp2fast.copypaste.jit import jit, keep_compiled
 
 number = jit(helper.number)
 

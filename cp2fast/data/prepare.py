@@ -45,7 +45,7 @@ class Prepared(NamedTuple):
         return Prepared(pixels, height, width, None)
 
 
-class Files:
+class Reader:
     """The images of a data set; a bad one is remembered and not read again.
 
     Any number of threads may read at once.
