@@ -48,8 +48,9 @@ class Section(BaseModel):
         """YAML reads yes, no, on and off as booleans, which Python would take for 1 and 0."""
         if not isinstance(value, bool):
             return value
-        if "on" in get_args(cls.model_fields[str(info.field_name)].annotation):
-            return "on" if value else "off"
+        word = "on" if value else "off"
+        if word in get_args(cls.model_fields[str(info.field_name)].annotation):
+            return word
         raise ValueError("input should not be yes, no, true or false")
 
     @field_validator("*", mode="after")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -112,12 +113,18 @@ def open_source(
         "bad": bad,
     }
     on_gpu = device.type == "cuda"
+    first = next(plan, None)
+    if first is None:
+        return iter(())
+    plan = chain([first], plan)
 
     def decoded(numbers: Iterator[NDArray[np.int64]]) -> Iterator[RaggedBatch]:
         """By the source alone, where it decodes."""
         if choice.name == "dali":
             gpu = device if choice.decode == "gpu" else None
-            return open_dali(images, numbers, threads=workers, gpu=gpu, **common)
+            return open_dali(
+                images, numbers, threads=workers, gpu=gpu, largest=len(first), **common
+            )
         if choice.name == "torch":
             return open_torch(images, numbers, workers=workers, **common)
         into = arena if in_turbo else None
