@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, get_args
+from typing import Annotated, ClassVar, Literal, TypeAlias, get_args
 
 from pydantic import (
     BaseModel,
@@ -32,6 +32,8 @@ _TOO_LARGE = 1 << 63
 
 FALLING = "falling"
 """Pydantic's name of the error of a range that does not go from low to high."""
+
+Logger: TypeAlias = Literal["tensorboard", "wandb", "mlflow"]
 
 
 class Section(BaseModel):
@@ -245,6 +247,19 @@ class TrainSettings(Section):
     momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
     weight_decay: float = Field(1e-4, ge=0, description="of every trained parameter")
     log_every: PositiveInt = Field(10, description="steps between two logged ones")
+    probe: Path | None = Field(
+        None,
+        description="images with masks, in VOC layout or in the folders images and masks: the "
+        "frozen features are probed on them on the way",
+    )
+    probe_every: PositiveInt = Field(
+        1000, description="steps between two probes; the run also ends with one"
+    )
+    log: tuple[Logger, ...] = Field(
+        ("tensorboard",),
+        description="list of tensorboard, wandb and mlflow: where the logged steps go besides "
+        "metrics.jsonl",
+    )
     checkpoint_minutes: float = Field(
         10.0, gt=0, description="minutes between checkpoints; each epoch also ends with one"
     )
@@ -388,6 +403,11 @@ class FinetuneTrainSettings(Section):
         description="pixels that the loss is averaged over; all counts ignored ones, as the paper",
     )
     log_every: PositiveInt = Field(10, description="steps between two logged ones")
+    log: tuple[Logger, ...] = Field(
+        ("tensorboard",),
+        description="list of tensorboard, wandb and mlflow: where the logged steps go besides "
+        "metrics.jsonl",
+    )
     evaluate_every: PositiveInt = Field(
         4000, description="steps between two evaluations; the run also ends with one"
     )
@@ -395,6 +415,53 @@ class FinetuneTrainSettings(Section):
         10.0, gt=0, description="minutes between checkpoints; each evaluation also brings one"
     )
     checkpoint_keep: PositiveInt = Field(2, description="checkpoints kept")
+
+
+class ProbeDataSettings(Section):
+    """Labelled images, of which few are learned from."""
+
+    root: Path | None = Field(
+        None, description="images with masks: VOC layout, or the folders images and masks"
+    )
+    train_split: str | None = Field(
+        None, description="list to learn from; none is train_aug if there, else train"
+    )
+    val_split: str = Field("val", description="list to score on")
+    classes: tuple[str, ...] | None = Field(
+        None, description="names by label; none reads classes.txt in data.root, else VOC's 21"
+    )
+    unknown: Literal["refuse", "ignore"] = Field(
+        "refuse", description="what becomes of labels beyond the classes; 255 is always ignored"
+    )
+    short_side: PositiveInt = Field(240, description="of the images, pixels")
+    workers: PositiveInt | None = Field(
+        None, description="threads that decode ahead; none is one a core"
+    )
+
+
+class ProbeModelSettings(Section):
+    """The network of random weights and of files that do not say theirs."""
+
+    backbone: str | None = Field(
+        None, description="timm ResNet or ViT; none is that of the first run named, else resnet50"
+    )
+    head: Literal["aspp", "fcn"] | None = Field(
+        None, description="segmentation head; none is that of the first run named, else aspp"
+    )
+    head_channels: PositiveInt | None = Field(
+        None, description="channels inside the head; none is that of the first run, else 512"
+    )
+    seed: int = Field(0, ge=0, description="of random weights")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto is the GPU if any")
+
+
+class ProbeSettings(Section):
+    """All settings of ``cp2fast probe``."""
+
+    recipes: ClassVar[str] = "probe"
+
+    data: ProbeDataSettings = ProbeDataSettings()
+    model: ProbeModelSettings = ProbeModelSettings()
 
 
 class EvaluationSettings(Section):

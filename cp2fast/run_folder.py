@@ -41,6 +41,11 @@ class RunFolder:
         return self.path / "tensorboard"
 
     @property
+    def loggers(self) -> Path:
+        """The ids under which W&B and MLflow know the run; there only where one is asked for."""
+        return self.path / "loggers.json"
+
+    @property
     def preview(self) -> Path:
         """Composed pairs of the first batch."""
         return self.path / "preview.png"

@@ -9,7 +9,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from cp2fast.config import FinetuneSettings
-from cp2fast.data.voc import Example, VocData
+from cp2fast.data.voc import VocData
+from cp2fast.data.voc_split import Example
 from cp2fast.finetune.confusion import count_confusion
 from cp2fast.finetune.inference import segment
 from cp2fast.finetune.loader import examples_in_batches

@@ -18,7 +18,8 @@ from torch import Tensor
 from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD, FinetuneSettings
 from cp2fast.data.order import plan, steps_per_epoch
 from cp2fast.data.prefetch import map_ahead
-from cp2fast.data.voc import Example, VocData, read_example
+from cp2fast.data.voc import VocData, read_example
+from cp2fast.data.voc_split import Example
 from cp2fast.finetune.augment import Crop, assemble, cut
 
 Result = TypeVar("Result")

@@ -22,6 +22,7 @@ from cp2fast.pretrain.run import check_same_run
 from cp2fast.run_folder import RunFolder, atomic_write
 from cp2fast.train.checkpoint import load_checkpoint, newest_intact, save_checkpoint
 from cp2fast.train.distributed import Ranks
+from cp2fast.train.loggers import check_loggers
 from cp2fast.train.optimizer import build_optimizer, restore_optimizer
 
 KIND = "finetune"
@@ -72,7 +73,8 @@ def begin(
     if ranks.is_main:
         folder.refuse_unless_new()
     run = _build(settings, folder, device, ranks)
-    check_masks(run.data)
+    for warning in check_masks(run.data):
+        console.print(warning)
     console.print(load_start(run.network, run.settings.model))
     if ranks.is_main:
         folder.create(recipes.to_yaml(run.settings))
@@ -134,6 +136,7 @@ def _build(
     settings: FinetuneSettings, folder: RunFolder, device: torch.device, ranks: Ranks
 ) -> FinetuneRun:
     check_finetune(settings)
+    check_loggers(settings.train.log)
     settings = resolve(settings)
     root = data_root(settings.data)
     settings = settings.model_copy(update={"data": settings.data.model_copy(update={"root": root})})

@@ -81,7 +81,7 @@ def finetune(run: FinetuneRun, console: Console) -> Scores | None:
         UserError: an image or a mask that cannot be used.
     """
     main = run.ranks.is_main
-    with metrics_log(run.folder, run.step, run.total_steps, console, main) as log:
+    with metrics_log(run.folder, run.settings, run.step, run.total_steps, console, main) as log:
         if not _train(run, log, console):
             return None
         confusion, result = _evaluate(run, log)

@@ -76,6 +76,7 @@ class DataHealth:
     Attributes:
         root: the folder.
         images: how many it holds.
+        skipped: of the files that are none, how many have each suffix.
         sampled: how many were looked at, taken at random.
         formats: how many of each format.
         short_side: pixels.
@@ -93,6 +94,7 @@ class DataHealth:
 
     root: str
     images: int
+    skipped: dict[str, int]
     sampled: int
     formats: dict[str, int]
     short_side: Quantiles | None
@@ -127,6 +129,7 @@ def examine(settings: PretrainSettings, root: Path) -> DataHealth:
     return DataHealth(
         root=str(root),
         images=len(images),
+        skipped=dict(images.skipped),
         sampled=len(sampled),
         formats=dict(Counter(one.format for one in sampled).most_common()),
         short_side=Quantiles.of([short for short, _ in sides]) if good else None,

@@ -113,6 +113,8 @@ def _show_health(console: Console, health: DataHealth, settings: PretrainSetting
         "images": f"{health.images:,}, of which {health.sampled:,} were looked at",
         "formats": ", ".join(f"{kind} {count:,}" for kind, count in health.formats.items()),
     }
+    if health.skipped:
+        rows["skipped"] = ", ".join(f"{count:,} {kind}" for kind, count in health.skipped.items())
     if health.short_side and health.long_side and health.file_bytes:
         rows |= {
             "short side": f"{_spread(health.short_side)} px   (5 %, median, 95 %)",

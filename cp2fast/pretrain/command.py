@@ -10,6 +10,7 @@ from rich.console import Console
 from cp2fast.config import PretrainSettings
 from cp2fast.console import open_console
 from cp2fast.data.demo import DEMO_DATA, DEMO_RUN
+from cp2fast.data.images import skipped_in_words
 from cp2fast.pretrain.run import Processes, Run, begin, resume
 from cp2fast.pretrain.training import pretrain, summary
 from cp2fast.run_folder import RunFolder
@@ -82,6 +83,9 @@ def _announce(run: Run, console: Console) -> None:
     console.print(f"decoding by {name} on the {decode.upper()}: {reason}")
     if run.cache.line:
         console.print(run.cache.line)
+    skipped = skipped_in_words(run.images)
+    if skipped is not None:
+        console.print(f"{run.settings.data.root}: {skipped}")
     processes = "" if run.ranks.world == 1 else f"{run.ranks.world} x "
     console.print(
         f"pretraining {run.settings.model.backbone} on {len(run.images)} images of "

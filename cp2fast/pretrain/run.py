@@ -11,6 +11,7 @@ from rich.console import Console
 
 from cp2fast import __version__, recipes
 from cp2fast.config import SIZE_STEP, PretrainSettings, Section, check_pretrain
+from cp2fast.copypaste.backends import fastest_backend
 from cp2fast.data.bad_images import BadImages
 from cp2fast.data.cache import Cache, Sharing, open_cache
 from cp2fast.data.demo import data_root
@@ -23,6 +24,7 @@ from cp2fast.pretrain.learner import Learner, build_learner
 from cp2fast.run_folder import RunFolder, atomic_write
 from cp2fast.train.checkpoint import load_checkpoint, newest_intact, save_checkpoint
 from cp2fast.train.distributed import Agreement, Ranks
+from cp2fast.train.loggers import check_loggers
 from cp2fast.train.optimizer import restore_optimizer
 from cp2fast.train.schedule import scaled_by_batch
 from cp2fast.weights.load import load_weights
@@ -31,8 +33,11 @@ KIND = "pretrain"
 """What a checkpoint's ``kind`` says."""
 
 _FIXED = (
-    *("model.", "data.background", "data.order", "data.max_side", "train.seed"),
-    "train.optimizer",
+    "model.",
+    "data.background",
+    "data.order",
+    "data.max_side",
+    "train.seed",
     "train.optimizer",
 )
 """A run cannot be continued with other values of these, nor with other samples a step."""
@@ -210,6 +215,7 @@ def _check_reaches(run: Run) -> None:
 
 def _build(settings: PretrainSettings, folder: RunFolder, processes: Processes) -> Run:
     check_pretrain(settings)
+    check_loggers(settings.train.log)
     device, train = processes.device, settings.train
     with processes.agreement.main_first():  # the demo's images are generated once
         root = data_root(settings.data)
@@ -219,6 +225,7 @@ def _build(settings: PretrainSettings, folder: RunFolder, processes: Processes) 
     learner = build_learner(settings, device)
     _check_growing_sizes(settings, learner.network.encoder_q.stride)
     per_epoch = steps_per_epoch(len(images), samples)
+    fastest_backend(device.type)  # compiled now, or another taken, and not in the first step
     return Run(
         settings=settings,
         folder=folder,

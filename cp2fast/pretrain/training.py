@@ -91,7 +91,7 @@ def _train(run: Run, console: Console, watchdog: Watchdog) -> None:
     record = LossRecord(run.ranks.rank)
     with (
         stop_requests() as stop_requested,
-        metrics_log(run.folder, run.step, run.total_steps, console, is_main) as log,
+        metrics_log(run.folder, run.settings, run.step, run.total_steps, console, is_main) as log,
         closing(_batches(run, train.seed, run.step, run.total_steps)) as batches,
     ):
         _compile(run, console)

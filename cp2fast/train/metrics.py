@@ -1,4 +1,4 @@
-"""What a run logs: one typed row a logged step, to a file, to TensorBoard and to the screen."""
+"""What a run logs: one typed row a logged step, to a file, to loggers and to the screen."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from typing import Any, ClassVar, Protocol
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from torch.utils.tensorboard.writer import SummaryWriter
 
+from cp2fast.config import FinetuneSettings, PretrainSettings
 from cp2fast.run_folder import RunFolder
+from cp2fast.train.loggers import loggers
 
 
 class Row(Protocol):
@@ -36,12 +37,18 @@ class Log(Protocol):
 
 @contextmanager
 def metrics_log(
-    run: RunFolder, first_step: int, last_step: int, console: Console, is_main: bool
+    run: RunFolder,
+    settings: PretrainSettings | FinetuneSettings,
+    first_step: int,
+    last_step: int,
+    console: Console,
+    is_main: bool,
 ) -> Iterator[Log]:
-    """Log to ``metrics.jsonl``, TensorBoard and a progress bar; all are flushed at each row.
+    """Log to ``metrics.jsonl``, the loggers of ``train.log`` and a progress bar.
 
     Args:
         run: where to.
+        settings: of the run.
         first_step: steps done before.
         last_step: of the whole run.
         console: of the progress bar.
@@ -59,8 +66,12 @@ def metrics_log(
         console=console,
         transient=True,
     )
-    writer = SummaryWriter(str(run.tensorboard), purge_step=first_step + 1)
-    with run.metrics.open("a", encoding="utf-8") as file, bar:
+    config = settings.model_dump(mode="json")
+    with (
+        loggers(settings.train.log, config, run, first_step, console.print) as follow,
+        run.metrics.open("a", encoding="utf-8") as file,
+        bar,
+    ):
         task = bar.add_task(
             "", total=last_step, completed=first_step, loss="...", rate="...", wait="..."
         )
@@ -69,10 +80,7 @@ def metrics_log(
             values = asdict(metrics)
             file.write(json.dumps(values) + "\n")
             file.flush()
-            for name, value in values.items():
-                if name != "step":
-                    writer.add_scalar(name, value, metrics.step)
-            writer.flush()
+            follow(values)
             if "loss" not in values:
                 return
             loss, rate = f"{values['loss']:.4f}", f"{values['images_per_second']:.1f}"
@@ -84,10 +92,7 @@ def metrics_log(
                     f"data wait {wait}"
                 )
 
-        try:
-            yield log
-        finally:
-            writer.close()
+        yield log
 
 
 def _is_milestone(step: int, last_step: int) -> bool:

@@ -60,7 +60,7 @@ def read_content(path: Path) -> dict[str, Any]:
         raise UserError(
             _needs_code(path, code[1]) if code else f"{path} cannot be read as weights: {reason}"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, SafetensorError) as error:
+    except (RuntimeError, EOFError, OSError, ValueError, LookupError, SafetensorError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path} cannot be read as weights: {reason}") from error
     return content if isinstance(content, dict) else {}

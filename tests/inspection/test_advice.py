@@ -17,6 +17,7 @@ from cp2fast.inspection.data_health import DataHealth, Quantiles
 CORES = 4
 HEALTHY = DataHealth(
     root="photos",
+    skipped={},
     images=100_000,
     sampled=500,
     formats={"JPEG": 500},
