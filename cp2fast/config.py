@@ -50,8 +50,9 @@ class Section(BaseModel):
         """YAML reads yes, no, on and off as booleans, which Python would take for 1 and 0."""
         if not isinstance(value, bool):
             return value
-        if "on" in get_args(cls.model_fields[str(info.field_name)].annotation):
-            return "on" if value else "off"
+        word = "on" if value else "off"
+        if word in get_args(cls.model_fields[str(info.field_name)].annotation):
+            return word
         raise ValueError("input should not be yes, no, true or false")
 
     @field_validator("*", mode="after")
@@ -104,6 +105,14 @@ class DataSettings(Section):
     )
     max_pixels: PositiveInt = Field(
         100_000_000, description="an image of more pixels is refused as a bad file"
+    )
+    cache: Literal["auto", "off", "host", "gpu"] = Field(
+        "auto",
+        description="decoded images kept for the next epoch: in memory that all processes of a "
+        "machine share, or on each GPU; auto goes by what is free",
+    )
+    cache_gib: PositiveFloat | None = Field(
+        None, description="most that the cache takes; none is a share of what is free"
     )
     max_side: PositiveInt | None = Field(
         None, description="longer images are shrunk to so many pixels when they are decoded"

@@ -25,7 +25,7 @@ from cp2fast.data.shards import (
     suffix_of,
 )
 from cp2fast.errors import UserError
-from cp2fast.files import place_of, read_bytes
+from cp2fast.files import open_plain, place_of, read_bytes
 
 _VOC_PHOTOS = "JPEGImages"
 _SHOWN = 5
@@ -110,6 +110,18 @@ class ImageSet:
             return read_bytes(self.names[index].item())
         data = self.read_raw(index)
         return encoded_image(data, *self.pixels[index].tolist()) if self.kind == "beton" else data
+
+    def read_head(self, index: int, length: int) -> bytes:
+        """The first ``length`` bytes of an image in a folder or a shard, or all that there are.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        if self.kind == "folder":
+            with open_plain(self.names[index]) as file:
+                return file.read(length)
+        shard, offset, size = self.places[index].tolist()
+        return read_member(self.shards[shard], offset, min(size, length))
 
     def read_raw(self, index: int) -> bytes:
         """An image's bytes as they lie in a shard or a ``.beton``: pixels, where its mode is raw.

@@ -60,14 +60,16 @@ def _next(run: Run[Any]) -> list[str]:
 def _announcement(run: Run[Any]) -> str:
     task: PretrainTask = run.task  # type: ignore[assignment]
     name, decode, reason = task.source
+    skipped = skipped_in_words(task.image_set)
     ranks = run.processes.ranks
     processes = "" if ranks.world == 1 else f"{ranks.world} x "
-    skipped = skipped_in_words(task.image_set)
-    left_out = "" if skipped is None else f"{task.settings.data.root}: {skipped}\n"
-    return (
-        f"decoding by {name} on the {decode.upper()}: {reason}\n{left_out}"
+    lines = [
+        f"decoding by {name} on the {decode.upper()}: {reason}",
+        task.cache.line,
+        "" if skipped is None else f"{task.settings.data.root}: {skipped}",
         f"pretraining {task.settings.model.backbone} on {task.images} images of "
         f"{task.settings.data.root} ({processes}{run.processes.device.type}): steps "
         f"{run.step + 1} to {task.total_steps}, {task.steps_per_epoch} an epoch; run folder "
-        f"{run.folder.path}"
-    )
+        f"{run.folder.path}",
+    ]
+    return "\n".join(filter(None, lines))

@@ -14,6 +14,7 @@ from cp2fast.batch import CopyPasteBatch
 from cp2fast.config import SIZE_STEP, PretrainSettings, check_pretrain
 from cp2fast.copypaste.backends import fastest_backend
 from cp2fast.data.bad_images import BadImages
+from cp2fast.data.cache import Cache, Sharing, open_cache
 from cp2fast.data.demo import data_root
 from cp2fast.data.images import ImageSet, list_images
 from cp2fast.data.order import plan, steps_per_epoch
@@ -63,6 +64,7 @@ class PretrainTask:
         ranks: Ranks,
         image_set: ImageSet,
         source: Choice,
+        cache: Cache,
         learner: Learner[CP2, CopyPasteBatch],
     ) -> None:
         """Of a network with random weights.
@@ -73,6 +75,7 @@ class PretrainTask:
             ranks: this process among those of the run.
             image_set: to train on.
             source: that decodes them.
+            cache: of decoded pixels.
             learner: of these settings.
         """
         data, train = settings.data, settings.train
@@ -81,9 +84,10 @@ class PretrainTask:
         self.ranks = ranks
         self.image_set = image_set
         self.source = source
+        self.cache = cache
         self.learner = learner
         self.images = len(image_set)
-        self.samples_per_step = data.batch_size * train.accumulate * ranks.world
+        self.samples_per_step = _samples_per_step(settings, ranks)
         self.steps_per_epoch = steps_per_epoch(self.images, self.samples_per_step)
         self.total_steps = train.steps or train.epochs * self.steps_per_epoch
         scaled = train.lr_scaling == "linear"
@@ -206,7 +210,9 @@ class PretrainTask:
         )
         numbers = split_steps(steps, accumulate, independent)
         device = self.learner.device
-        decoded = open_source(self.source, data, self.image_set, numbers, seed, device, self.bad)
+        decoded = open_source(
+            self.source, data, self.image_set, numbers, seed, device, self.bad, self.cache.arena
+        )
         composed = compose(
             decoded,
             self.settings,
@@ -245,7 +251,21 @@ def build(settings: PretrainSettings, folder: RunFolder, processes: Processes) -
     _check_growing_sizes(settings, learner.network.encoder_q.stride)
     fastest_backend(processes.device.type)  # compiled now, or another taken, not in the first step
     source = choose_source(settings.data, images, processes.device)
-    return PretrainTask(settings, folder, processes.ranks, images, source, learner)
+    cache = _open_cache(settings, images, processes)
+    return PretrainTask(settings, folder, processes.ranks, images, source, cache, learner)
+
+
+def _open_cache(settings: PretrainSettings, images: ImageSet, processes: Processes) -> Cache:
+    train, ranks = settings.train, processes.ranks
+    per_epoch = steps_per_epoch(len(images), _samples_per_step(settings, ranks))
+    decodes = 3 if settings.data.background == "independent" else 1
+    epochs = decodes * (train.epochs if train.steps is None else train.steps / per_epoch)
+    sharing = Sharing(processes.agreement.gather, ranks.rank, ranks.local_rank)
+    return open_cache(settings.data, images, train.seed, processes.device, epochs, sharing)
+
+
+def _samples_per_step(settings: PretrainSettings, ranks: Ranks) -> int:
+    return settings.data.batch_size * settings.train.accumulate * ranks.world
 
 
 def _check_growing_sizes(settings: PretrainSettings, stride: int) -> None:
@@ -261,6 +281,14 @@ def _check_growing_sizes(settings: PretrainSettings, stride: int) -> None:
 PRETRAIN = Kind(
     name="pretrain",
     command="cp2fast pretrain",
-    fixed=("model.", "augment.", "data.background", "data.order", "train.seed", "train.optimizer"),
+    fixed=(
+        "model.",
+        "augment.",
+        "data.background",
+        "data.order",
+        "data.max_side",
+        "train.seed",
+        "train.optimizer",
+    ),
     build=build,
 )
