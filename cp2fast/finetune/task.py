@@ -196,6 +196,9 @@ class FinetuneTask:
         """Crops and labels."""
         draw_crops(batch, self.network, self.data.classes, self.folder.preview)
 
+    def look(self, step: int) -> None:
+        """Nothing: what the network makes of images is drawn at the end."""
+
     def pictures(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Confusions, predictions and curves."""
         path, device = self.folder.path, self.learner.device

@@ -279,6 +279,8 @@ class Engine(Generic[Batch]):
         if self.is_main:
             with self.accounts.on("save"):
                 self.saver.save(self.run.state_dict(), name)
+            with self.accounts.on("log"):
+                self.task.look(self.run.step)
 
     def _draw(self) -> None:
         if self.is_main:

@@ -164,6 +164,13 @@ class Task(Protocol[Batch]):
     def preview(self, batch: Batch) -> None:
         """Draw the first batch of the run; the main process only."""
 
+    def look(self, step: int) -> None:
+        """Draw what is to be seen of the network beside a checkpoint; the main process only.
+
+        Args:
+            step: steps done.
+        """
+
     def pictures(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Draw the finished run; the main process only.
 
