@@ -28,7 +28,7 @@ def load(path: str | Path) -> Segmenter:
     ``network.std`` (ImageNet's, unless the run set others).
 
     Args:
-        path: a run folder (its newest checkpoint), a checkpoint, or a file written by
+        path: a run folder (its best checkpoint, else its newest), a checkpoint, or a file written by
             ``cp2fast export --to safetensors``.
 
     Raises:
