@@ -28,7 +28,7 @@ from cp2fast.pretrain.health import Health
 from cp2fast.pretrain.learner import build_learner
 from cp2fast.pretrain.metrics import Metrics
 from cp2fast.pretrain.pictures import draw_curves, draw_pairs
-from cp2fast.run_folder import RunFolder
+from cp2fast.run_folder import RunFolder, read_metrics
 from cp2fast.train.compile import compile_encoders
 from cp2fast.train.distributed import Ranks
 from cp2fast.train.learner import Learner
@@ -172,9 +172,10 @@ class PretrainTask:
         """Composed pairs."""
         draw_pairs(batch, self.folder.preview, self.settings.augment)
 
-    def pictures(self, rows: Sequence[Mapping[str, Any]]) -> None:
+    def pictures(self, step: int, complete: bool) -> None:
         """The curves."""
-        draw_curves(rows, self.folder.curves)
+        if complete:
+            draw_curves(read_metrics(self.folder.metrics), self.folder.curves)
 
     def state_dict(self) -> dict[str, Any]:
         """Both encoders, the queue, and the counts of bad images."""
