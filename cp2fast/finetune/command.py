@@ -16,6 +16,7 @@ from cp2fast.finetune.task import FINETUNE, FinetuneTask
 from cp2fast.run_folder import BEST, RunFolder, atomic_write
 from cp2fast.train.command import carry_out, joined_processes
 from cp2fast.train.console import RunConsole
+from cp2fast.train.distributed import was_restarted
 from cp2fast.train.run import Processes, Run
 
 RESULT = "result.json"
@@ -67,7 +68,7 @@ def finetune(
     Raises:
         UserError: bad input; nothing was overwritten.
     """
-    if resuming and folder.holds_run:
+    if folder.holds_run and (resuming or was_restarted()):
         settings = resolve(settings)
     run, complete = carry_out(
         FINETUNE,

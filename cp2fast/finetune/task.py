@@ -27,7 +27,7 @@ from cp2fast.finetune.pictures import draw_confusion, draw_crops, draw_curves, d
 from cp2fast.finetune.start import build_network, load_start, resolve
 from cp2fast.model.segmenter import Segmenter
 from cp2fast.philox import Stream
-from cp2fast.run_folder import RunFolder
+from cp2fast.run_folder import RunFolder, read_metrics
 from cp2fast.train.accounts import Account
 from cp2fast.train.compile import compile_method, uncompiled
 from cp2fast.train.distributed import Ranks
@@ -196,18 +196,17 @@ class FinetuneTask:
         """Crops and labels."""
         draw_crops(batch, self.network, self.data.classes, self.folder.preview)
 
-    def look(self, step: int) -> None:
-        """Nothing: what the network makes of images is drawn at the end."""
-
-    def pictures(self, rows: Sequence[Mapping[str, Any]]) -> None:
+    def pictures(self, step: int, complete: bool) -> None:
         """Confusions, predictions and curves."""
+        if not complete:
+            return
         path, device = self.folder.path, self.learner.device
         draw_confusion(self._confusion, self.data.classes, path / "confusion.png")
         with uncompiled():
             draw_predictions(
                 self.network, self.data, self.settings, device, path / "predictions.png"
             )
-        draw_curves(rows, self.folder.curves)
+        draw_curves(read_metrics(self.folder.metrics), self.folder.curves)
 
     def state_dict(self) -> dict[str, Any]:
         """The network and the names of its classes."""

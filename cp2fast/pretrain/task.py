@@ -30,7 +30,7 @@ from cp2fast.pretrain.metrics import Metrics
 from cp2fast.pretrain.pictures import draw_curves, draw_pairs
 from cp2fast.pretrain.watch import Watch
 from cp2fast.probe.labelled import open_labelled
-from cp2fast.run_folder import RunFolder
+from cp2fast.run_folder import RunFolder, read_metrics
 from cp2fast.train.compile import compile_encoders
 from cp2fast.train.distributed import Ranks
 from cp2fast.train.learner import Learner
@@ -182,13 +182,11 @@ class PretrainTask:
         """Composed pairs."""
         draw_pairs(batch, self.folder.preview, self.settings.augment)
 
-    def look(self, step: int) -> None:
-        """The main directions of the dense features, as colours."""
+    def pictures(self, step: int, complete: bool) -> None:
+        """The main directions of the dense features; at the end also the curves."""
         self._watch.picture(self.network.encoder_q, step)
-
-    def pictures(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """The curves."""
-        draw_curves(rows, self.folder.curves)
+        if complete:
+            draw_curves(read_metrics(self.folder.metrics), self.folder.curves)
 
     def state_dict(self) -> dict[str, Any]:
         """Both encoders, the queue, and the counts of bad images."""

@@ -19,7 +19,7 @@ from typing import Any, Generic
 import torch
 
 from cp2fast.errors import UserError
-from cp2fast.run_folder import BEST, checkpoint_name, read_metrics
+from cp2fast.run_folder import BEST, checkpoint_name
 from cp2fast.train.accounts import Accounts, shares_of
 from cp2fast.train.advice import Advice
 from cp2fast.train.checkpoint import Saver
@@ -142,7 +142,7 @@ class Engine(Generic[Batch]):
             self.agreement.finish()
         if self.run.is_complete:
             self._evaluate()
-            self._draw()
+            self._draw(complete=True)
         with self.accounts.on("save"):
             self.saver.wait()
         self.accounts.lap()
@@ -160,6 +160,7 @@ class Engine(Generic[Batch]):
                 self._evaluate()
             if due.save:
                 self._save(checkpoint_name(self.run.step))
+                self._draw(complete=False)
 
     def _step(self, batches: Iterator[Loaded[Batch]]) -> list[Any]:
         self.images = []
@@ -279,13 +280,11 @@ class Engine(Generic[Batch]):
         if self.is_main:
             with self.accounts.on("save"):
                 self.saver.save(self.run.state_dict(), name)
-            with self.accounts.on("log"):
-                self.task.look(self.run.step)
 
-    def _draw(self) -> None:
+    def _draw(self, complete: bool) -> None:
         if self.is_main:
             with self.accounts.on("log"):
-                self.task.pictures(read_metrics(self.run.folder.metrics))
+                self.task.pictures(self.run.step, complete)
 
     def _alive(self) -> None:
         self.watchdog.note(self.run.step, Doing.EVALUATING)

@@ -164,18 +164,12 @@ class Task(Protocol[Batch]):
     def preview(self, batch: Batch) -> None:
         """Draw the first batch of the run; the main process only."""
 
-    def look(self, step: int) -> None:
-        """Draw what is to be seen of the network beside a checkpoint; the main process only.
+    def pictures(self, step: int, complete: bool) -> None:
+        """Draw the run as it is, at each checkpoint and at the end; the main process only.
 
         Args:
             step: steps done.
-        """
-
-    def pictures(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Draw the finished run; the main process only.
-
-        Args:
-            rows: of ``metrics.jsonl``.
+            complete: whether they were the last, and evaluated.
         """
 
     def state_dict(self) -> dict[str, Any]:
