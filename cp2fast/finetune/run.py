@@ -141,7 +141,14 @@ def _build(
     root = data_root(settings.data)
     settings = settings.model_copy(update={"data": settings.data.model_copy(update={"root": root})})
     data = open_voc(settings.data, root)
-    steps_per_epoch(len(data.train), settings.data.batch_size * ranks.world)
+    crops = settings.data.batch_size * ranks.world
+    fewest = 1 if settings.model.head == "fcn" else 2  # ASPP normalises one value a channel
+    steps_per_epoch(len(data.train), crops, fewest)
+    if crops < fewest:
+        raise UserError(
+            "data.batch_size=1 with model.head=aspp: batch normalisation needs at least 2 crops; "
+            "use data.batch_size=2"
+        )
     network = build_network(settings.model, len(data.classes), settings.train.seed)
     if ranks.world > 1 and device.type == "cuda":
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]

@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 
 from cp2fast import __version__, recipes
-from cp2fast.config import SIZE_STEP, PretrainSettings, Section, check_pretrain
+from cp2fast.config import SIZE_STEP, PretrainSettings, Section, check_pretrain, fewest_images
 from cp2fast.copypaste.backends import fastest_backend
 from cp2fast.data.bad_images import BadImages
 from cp2fast.data.demo import data_root
@@ -228,7 +228,7 @@ def _build(settings: PretrainSettings, folder: RunFolder, processes: Processes) 
             settings.data.max_bad_fraction,
             again=f"cp2fast pretrain --resume --out {folder.path}",
         ),
-        steps_per_epoch=steps_per_epoch(len(images), samples),
+        steps_per_epoch=steps_per_epoch(len(images), samples, fewest_images(settings.data)),
     )
 
 
