@@ -50,8 +50,9 @@ class Section(BaseModel):
         """YAML reads yes, no, on and off as booleans, which Python would take for 1 and 0."""
         if not isinstance(value, bool):
             return value
-        if "on" in get_args(cls.model_fields[str(info.field_name)].annotation):
-            return "on" if value else "off"
+        word = "on" if value else "off"
+        if word in get_args(cls.model_fields[str(info.field_name)].annotation):
+            return word
         raise ValueError("input should not be yes, no, true or false")
 
     @field_validator("*", mode="after")
@@ -104,6 +105,14 @@ class DataSettings(Section):
     )
     max_pixels: PositiveInt = Field(
         100_000_000, description="an image of more pixels is refused as a bad file"
+    )
+    cache: Literal["auto", "off", "host", "gpu"] = Field(
+        "auto",
+        description="decoded images kept for the next epoch: in memory that all processes of a "
+        "machine share, or on each GPU; auto goes by what is free",
+    )
+    cache_gib: PositiveFloat | None = Field(
+        None, description="most that the cache takes; none is a share of what is free"
     )
     max_side: PositiveInt | None = Field(
         None, description="longer images are shrunk to so many pixels when they are decoded"
@@ -252,9 +261,14 @@ class TrainSettings(Section):
         "metrics.jsonl",
     )
     checkpoint_minutes: float = Field(
-        10.0, gt=0, description="minutes between checkpoints; each epoch also ends with one"
+        10.0,
+        gt=0,
+        description="minutes between checkpoints; a stop and the end bring one too",
     )
-    checkpoint_keep: PositiveInt = Field(2, description="checkpoints kept")
+    checkpoint_keep: PositiveInt = Field(2, description="newest checkpoints kept")
+    checkpoint_epochs: PositiveInt | None = Field(
+        None, description="besides, a checkpoint that stays each so many epochs"
+    )
 
 
 class PretrainSettings(Section):
@@ -336,7 +350,7 @@ class LabelledDataSettings(Section):
     unknown: Literal["refuse", "ignore"] = Field(
         "refuse", description="what becomes of labels beyond the classes; 255 is always ignored"
     )
-    batch_size: PositiveInt = Field(16, description="crops a step and process")
+    batch_size: PositiveInt = Field(16, description="crops a forward pass and process")
     workers: PositiveInt | None = Field(
         None,
         description="threads that decode ahead; none is all cores, which the processes of a run on "
@@ -385,6 +399,12 @@ class FinetuneTrainSettings(Section):
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="of the arithmetic; auto is bf16 on GPUs that have it, else fp32"
     )
+    compile: Literal["auto", "on", "off"] = Field(
+        "auto", description="torch.compile the network; auto does so for a GPU"
+    )
+    accumulate: PositiveInt = Field(
+        1, description="batches a step: gradients are averaged over them before the optimiser's"
+    )
     timeout_minutes: float = Field(
         10.0, gt=0, description="a process that is silent for so long ends the run"
     )
@@ -408,9 +428,16 @@ class FinetuneTrainSettings(Section):
         4000, description="steps between two evaluations; the run also ends with one"
     )
     checkpoint_minutes: float = Field(
-        10.0, gt=0, description="minutes between checkpoints; each evaluation also brings one"
+        10.0,
+        gt=0,
+        description="minutes between checkpoints; a stop, the end and the best mIoU bring one too",
     )
-    checkpoint_keep: PositiveInt = Field(2, description="checkpoints kept")
+    checkpoint_keep: PositiveInt = Field(
+        2, description="newest checkpoints kept, beside the one with the best mIoU"
+    )
+    checkpoint_epochs: PositiveInt | None = Field(
+        None, description="besides, a checkpoint that stays each so many epochs"
+    )
 
 
 class ProbeDataSettings(Section):

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cp2fast.data.beton import JPEG, encoded_image, is_beton, list_samples
+from cp2fast.data.digest import digest, file_size
 from cp2fast.data.shards import (
     COMPRESSED_SUFFIXES,
     Member,
@@ -24,7 +25,7 @@ from cp2fast.data.shards import (
     suffix_of,
 )
 from cp2fast.errors import UserError
-from cp2fast.files import place_of, read_bytes
+from cp2fast.files import open_plain, place_of, read_bytes
 
 _VOC_PHOTOS = "JPEGImages"
 _SHOWN = 5
@@ -110,6 +111,18 @@ class ImageSet:
         data = self.read_raw(index)
         return encoded_image(data, *self.pixels[index].tolist()) if self.kind == "beton" else data
 
+    def read_head(self, index: int, length: int) -> bytes:
+        """The first ``length`` bytes of an image in a folder or a shard, or all that there are.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        if self.kind == "folder":
+            with open_plain(self.names[index]) as file:
+                return file.read(length)
+        shard, offset, size = self.places[index].tolist()
+        return read_member(self.shards[shard], offset, min(size, length))
+
     def read_raw(self, index: int) -> bytes:
         """An image's bytes as they lie in a shard or a ``.beton``: pixels, where its mode is raw.
 
@@ -119,10 +132,19 @@ class ImageSet:
         shard, offset, size = self.places[index].tolist()
         return read_member(self.shards[shard], offset, size)
 
+    def digest(self, root: Path | None) -> str:
+        """Of names below ``root`` and of sizes: another data set has another one."""
+        below = os.fsencode(f"{root}/")
+        names = (name.removeprefix(below) for name in self.names.tolist())
+        return digest(names, len(self), self._size)
+
+    def _size(self, index: int) -> int:
+        return file_size(self.names[index]) if self.kind == "folder" else int(self.places[index, 2])
+
     def largest(self) -> int:
         """Bytes of the largest encoded image; an unreadable one counts as empty."""
         if self.kind == "folder":
-            return max(map(_file_size, self.names))
+            return max(map(file_size, self.names))
         return int(self.places[:, 2].max())
 
 
@@ -284,10 +306,3 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 def _encode(names: Iterable[str | Path]) -> NDArray[np.bytes_]:
     return np.array([os.fsencode(name) for name in names], np.bytes_)
-
-
-def _file_size(path: bytes) -> int:
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return 0
