@@ -153,6 +153,9 @@ class Evidence:
         }
         save(self.out / "evidence.json", content)
         save(self.out / "spent.json", {"seconds": self.budget.spent})
+        if a.keep:  # also here, for who ends this script by force
+            a.keep.mkdir(parents=True, exist_ok=True)
+            save(a.keep / "evidence.json", content)
         return content
 
 

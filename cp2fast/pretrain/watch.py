@@ -6,6 +6,7 @@ that fails is named once, and the run goes on.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +29,8 @@ from cp2fast.run_folder import atomic_write
 
 Result = TypeVar("Result")
 
+_LOG = logging.getLogger("cp2fast")
+
 PHOTOS = 8
 PICTURE = "features.png"
 _SCORES = "features.npz"
@@ -39,12 +42,11 @@ _MOST_IMAGES = 100
 
 
 @dataclass(frozen=True)
-class ProbeMetrics:
-    """A row of ``metrics.jsonl``: mIoU of frozen backbone features after ``step`` steps."""
+class Probed:
+    """mIoU of frozen backbone features, by the nearest neighbours and by a linear classifier."""
 
-    step: int
-    probe_knn: float
-    probe_linear: float
+    knn: float
+    linear: float
 
 
 class Watch:
@@ -55,7 +57,7 @@ class Watch:
         settings: PretrainSettings,
         images: ImageSet,
         folder: Path,
-        say: Callable[[str], None],
+        say: Callable[[str], None] = _LOG.warning,
     ) -> None:
         """Prepare to look; nothing is read yet.
 
@@ -72,12 +74,12 @@ class Watch:
         """Draw ``features.png``: eight photos, and the main directions of their dense features."""
         self._guarded("the picture of the features", lambda: self._draw(encoder, step))
 
-    def probe(self, encoder: Segmenter, step: int) -> ProbeMetrics | None:
+    def probe(self, encoder: Segmenter) -> Probed | None:
         """Probe the frozen features; None where no probe is set, or where it failed."""
         root = self._settings.train.probe
         if root is None:
             return None
-        return self._guarded("the probe", lambda: self._probe(encoder, step, root))
+        return self._guarded("the probe", lambda: self._probe(encoder, root))
 
     def _guarded(self, what: str, look: Callable[[], Result]) -> Result | None:
         if what in self._failed:
@@ -122,7 +124,7 @@ class Watch:
             photos.append(_middle(photo))
         return photos
 
-    def _probe(self, encoder: Segmenter, step: int, root: Path) -> ProbeMetrics:
+    def _probe(self, encoder: Segmenter, root: Path) -> Probed:
         data = open_labelled(LabelledDataSettings(), root)
         few = replace(
             data, train=evenly(data.train, _MOST_IMAGES), val=evenly(data.val, _MOST_IMAGES)
@@ -137,7 +139,7 @@ class Watch:
             place="backbone",
             device=device,
         )
-        return ProbeMetrics(step, found.knn.miou, found.linear.miou)
+        return Probed(found.knn.miou, found.linear.miou)
 
 
 def frozen_copy(encoder: Segmenter, model: ModelSettings) -> tuple[Segmenter, torch.device]:
