@@ -204,7 +204,7 @@ def _check_same_data(run: Run[Any], state: dict[str, Any]) -> None:
             "--out DIR"
         )
     samples = state.get("samples_per_step", task.samples_per_step)
-    if samples != task.samples_per_step:
+    if samples != task.samples_per_step and state["step"] < task.total_steps:
         raise UserError(
             f"data.batch_size={settings.data.batch_size} x train.accumulate="
             f"{settings.train.accumulate} x {run.processes.ranks.world} processes are "
