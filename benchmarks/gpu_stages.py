@@ -7,6 +7,8 @@ stage runs to its end.
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -23,6 +25,14 @@ TINY = [
     "data.batch_size=4",
     "train.compile=off",
 ]
+TINY_EVIDENCE = shlex.split(
+    "--cpu-hours 1 --seeds 1 --rate-steps 3 --explore 0 --places backbone --probe-side 32 "
+    "--no-all-labels --finetune-steps 2 --steps 2 --set model.backbone=test_resnet --set "
+    "model.head_channels=8 --set model.size=32 --set model.queue=16 --set data.batch_size=4 "
+    "--set-finetune model.backbone=test_resnet --set-finetune model.head_channels=8 --set-finetune "
+    "model.size=32 --set-finetune data.short_side=32 --set-finetune data.batch_size=2"
+)
+EVIDENCE_MINUTES = 4.7
 SMALL_PICTURES = ["model.backbone=resnet18", "model.head_channels=128", "model.size=128"]
 R50 = ("data.batch_size=256",)
 VITS16 = ("data.batch_size=256", "model.backbone=vit_small_patch16_224")
@@ -36,11 +46,13 @@ class Job:
     Attributes:
         gpu: whether there is a GPU; without one everything is tiny.
         photos: the data set.
+        scenes: generated ones with masks, in VOC layout.
         out: folder of the results.
     """
 
     gpu: bool
     photos: Path
+    scenes: Path
     out: Path
 
 
@@ -157,10 +169,21 @@ def _cache(job: Job) -> Iterator[Command]:
 
 
 def _evidence(job: Job) -> Iterator[Command]:
-    file = job.out / "evidence" / "evidence.json"
-    minutes = "4.5" if job.gpu else "0.05"
-    words = [sys.executable, "benchmarks/evidence.py", str(file.parent), "--gpu-minutes", minutes]
-    yield Command([*words, *([] if job.gpu else ["--tiny"])], file)
+    out, script = job.out / "evidence", [sys.executable, "benchmarks/evidence.py"]
+    data = Path(os.environ.get("GPU_EVIDENCE", job.out / "evidence-data"))
+    if not data.exists():  # scenes in the place of a real set
+        source = job.out / "evidence-source"
+        source.mkdir()
+        (source / "nuclei-voc").symlink_to(job.scenes, target_is_directory=True)
+        yield Command([*script, "--prepare", str(source), str(data)])
+    options = ["--out", str(out), "--sets", *(path.name for path in _sets(data))]
+    options += ["--gpu-minutes", f"{EVIDENCE_MINUTES}"] if job.gpu else TINY_EVIDENCE
+    yield Command([*script, str(data), *options], out / "evidence.json")
+
+
+def _sets(data: Path) -> list[Path]:
+    sets = [path.parent for path in sorted(data.glob("*/classes.txt"))]
+    return sets or [data / "nuclei"]
 
 
 def _profile(job: Job) -> Iterator[Command]:
