@@ -178,7 +178,7 @@ def main() -> None:
         content = evidence.write() | {"machine": machine(), "versions": versions()}
         pool.shutdown(wait=False, cancel_futures=True)
         for process in multiprocessing.active_children():
-            process.terminate()
+            process.kill()  # a run would take a mere request to stop for its own
     save(arguments.out / "evidence.json", content)
     if arguments.keep:
         keep(arguments.out, arguments.keep)
@@ -338,7 +338,14 @@ def open_budget(a: argparse.Namespace) -> Budget:
 
 def keep(out: Path, target: Path) -> None:
     """Copy what is small: the report, the results, and each run's metrics and pictures."""
-    small = ("*.json", "results/*.json", "logs/*.txt", "*.png", "runs/**/*.png", "runs/**/*.jsonl")
+    small = (
+        "*.json",
+        "results/**/*.json",
+        "logs/*.txt",
+        "*.png",
+        "runs/**/*.png",
+        "runs/**/*.jsonl",
+    )
     for file in {file for pattern in small for file in out.glob(pattern)}:
         place = target / file.relative_to(out)
         place.parent.mkdir(parents=True, exist_ok=True)

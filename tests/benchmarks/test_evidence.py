@@ -109,5 +109,5 @@ def test_a_rehearsal_keeps_its_budget_and_goes_on_where_it_stopped(tmp_path: Pat
 
 
 def runs(out: Path) -> list[dict]:
-    files = (out / "results").glob("pretrain-*.json")
+    files = (out / "results").glob("pretrain-*/**/*.json")
     return [json.loads(file.read_text()) for file in files]
