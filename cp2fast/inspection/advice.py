@@ -6,11 +6,12 @@ import math
 from collections.abc import Iterator
 
 from cp2fast import recipes
-from cp2fast.config import PretrainSettings
+from cp2fast.config import MIN_IMAGES_FOR_BATCH_BACKGROUNDS, PretrainSettings
 from cp2fast.cores import available_cores
 from cp2fast.data.bad_images import allowed_bad
 from cp2fast.inspection.check import Check
 from cp2fast.inspection.data_health import DataHealth
+from cp2fast.wording import counted
 
 _FEW_IMAGES = 2_000
 _SMALL_RECIPE = (300, 20_000)
@@ -63,8 +64,11 @@ def _count(health: DataHealth, settings: PretrainSettings) -> Iterator[Check]:
         yield Check(
             "few images",
             "broken",
-            f"{health.images} images do not fill one batch of {settings.data.batch_size}",
-            f"data.batch_size={_batch_of_few(health.images)}, at most {health.images}",
+            f"{counted(health.images, 'image')} cannot fill one batch of "
+            f"{settings.data.batch_size}",
+            f"data.batch_size={_batch_of_few(health.images)}, at most {health.images}"
+            if health.images >= MIN_IMAGES_FOR_BATCH_BACKGROUNDS
+            else f"add images: {MIN_IMAGES_FOR_BATCH_BACKGROUNDS} are the fewest",
             needed=True,
         )
     elif health.images < _FEW_IMAGES:

@@ -11,7 +11,13 @@ from typing import Any
 import torch
 
 from cp2fast.batch import CopyPasteBatch
-from cp2fast.config import SIZE_STEP, LabelledDataSettings, PretrainSettings, check_pretrain
+from cp2fast.config import (
+    SIZE_STEP,
+    LabelledDataSettings,
+    PretrainSettings,
+    check_pretrain,
+    fewest_images,
+)
 from cp2fast.copypaste.backends import fastest_backend
 from cp2fast.data.bad_images import BadImages
 from cp2fast.data.cache import Cache, Sharing, open_cache
@@ -271,7 +277,8 @@ def build(settings: PretrainSettings, folder: RunFolder, processes: Processes) -
 
 def _open_cache(settings: PretrainSettings, images: ImageSet, processes: Processes) -> Cache:
     train, ranks = settings.train, processes.ranks
-    per_epoch = steps_per_epoch(len(images), _samples_per_step(settings, ranks))
+    fewest = fewest_images(settings.data)
+    per_epoch = steps_per_epoch(len(images), _samples_per_step(settings, ranks), fewest)
     decodes = 3 if settings.data.background == "independent" else 1
     epochs = decodes * (train.epochs if train.steps is None else train.steps / per_epoch)
     sharing = Sharing(processes.agreement.gather, ranks.rank, ranks.local_rank)

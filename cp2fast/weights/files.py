@@ -19,7 +19,7 @@ from cp2fast.files import cannot_read, open_plain, place_of
 from cp2fast.run_folder import damage, trained_weights
 from cp2fast.weights.layouts import METADATA
 
-_say = logging.getLogger(__name__).info
+_say = logging.getLogger(__name__).warning
 
 _HEAD = 1 << 16
 """Bytes from which the kind of a file is told."""
