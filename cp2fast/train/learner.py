@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -67,7 +67,7 @@ class Learner(Generic[Network, Batch]):
         """
         outputs: list[Output] = []
         for number, batch in enumerate(batches):
-            with self._exchanging_gradients(number == self.accumulate - 1), _tried_convolutions():
+            with self._exchanging_gradients(number == self.accumulate - 1):
                 with autocast(self.dtype, self.device):
                     output = self.forward(self.trained, batch, step, number)
                 self.scaler.scale(output.loss / self.accumulate).backward()
@@ -99,20 +99,6 @@ class Learner(Generic[Network, Batch]):
         if exchange or not isinstance(self.trained, DistributedDataParallel):
             return nullcontext()
         return self.trained.no_sync()
-
-
-@contextmanager
-def _tried_convolutions() -> Iterator[None]:
-    """Have cuDNN try its algorithms on each new shape and keep the fastest.
-
-    Steps repeat their shapes, so that pays; evaluation meets new ones all the time.
-    """
-    before = torch.backends.cudnn.benchmark
-    torch.backends.cudnn.benchmark = True
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.benchmark = before
 
 
 def learner_of(

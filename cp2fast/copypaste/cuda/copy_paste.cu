@@ -168,6 +168,9 @@ __device__ __forceinline__ Rectangle paste_of(const View& view) {
   return {top, rest.x, top + rest.y, rest.x + rest.z};
 }
 
+// Said so that the compiler knows it to be the same in a whole warp, and with it all that follows from it.
+__device__ __forceinline__ int warp_number() { return __shfl_sync(0xFFFFFFFF, static_cast<int>(threadIdx.x) / WARP, 0); }
+
 // ---- Resize ---------------------------------------------------------------------------------
 
 // One side of a view's resize: output pixels from `start` on, and where they come from. Those past
@@ -317,38 +320,40 @@ struct Colours {
   float of[3][2][4];
 };
 
-// d += rows x planes x columns. load.template at<CHANNEL, I, J>(b) gives 16 x 16 of a plane: the Ith of
-// the halves that the rows' weights go over, the Jth of the columns'.
-template <int C, int J, class Load>
-__device__ __forceinline__ void filter_half(Colours& d, const uint32 (&a)[2][4], const uint32 (&b)[2][2][2],
+// d += rows x planes x columns. load.template at<C, I, J>(b) gives 16 x 16 of channel C's plane: the Ith of
+// the halves that the rows' weights go over, the Jth of the columns'. Channels take turns, so that none
+// waits for its own last product.
+template <int I, int J, class Load>
+__device__ __forceinline__ void multiply_rows(float (&between)[3][2][4], const uint32 (&a)[4], const Load& load) {
+  uint32 pixels[3][4];
+  load.template at<0, I, J>(pixels[0]);
+  load.template at<1, I, J>(pixels[1]);
+  load.template at<2, I, J>(pixels[2]);
+#pragma unroll
+  for (int i = 0; i < 6; ++i) multiply(between[i % 3][i / 3], a, pixels[i % 3][i / 3 * 2], pixels[i % 3][i / 3 * 2 + 1]);
+}
+
+template <int J, class Load>
+__device__ __forceinline__ void filter_half(Colours& d, const uint32 (&a)[2][4], const uint32 (&b)[2][2],
                                             bool tall, const Load& load) {
-  float between[2][4] = {};
-  uint32 pixels[4];
-  load.template at<C, 0, J>(pixels);
-  multiply(between[0], a[0], pixels[0], pixels[1]);
-  multiply(between[1], a[0], pixels[2], pixels[3]);
-  if (tall) {
-    load.template at<C, 1, J>(pixels);
-    multiply(between[0], a[1], pixels[0], pixels[1]);
-    multiply(between[1], a[1], pixels[2], pixels[3]);
+  float between[3][2][4] = {};
+  multiply_rows<0, J>(between, a[0], load);
+  if (tall) multiply_rows<1, J>(between, a[1], load);
+#pragma unroll
+  for (int c = 0; c < 3; ++c) {
+    const float(&x)[2][4] = between[c];
+    uint32 left[4] = {two_float16(x[0][0], x[0][1]), two_float16(x[0][2], x[0][3]),
+                      two_float16(x[1][0], x[1][1]), two_float16(x[1][2], x[1][3])};
+    multiply(d.of[c][0], left, b[0][0], b[0][1]);
+    multiply(d.of[c][1], left, b[1][0], b[1][1]);
   }
-  uint32 left[4] = {two_float16(between[0][0], between[0][1]), two_float16(between[0][2], between[0][3]),
-                    two_float16(between[1][0], between[1][1]), two_float16(between[1][2], between[1][3])};
-  multiply(d.of[C][0], left, b[J][0][0], b[J][0][1]);
-  multiply(d.of[C][1], left, b[J][1][0], b[J][1][1]);
 }
 
 template <class Load>
 __device__ __forceinline__ void filter(Colours& d, const uint32 (&a)[2][4], const uint32 (&b)[2][2][2],
                                        bool tall, bool wide, const Load& load) {
-  filter_half<0, 0>(d, a, b, tall, load);
-  filter_half<1, 0>(d, a, b, tall, load);
-  filter_half<2, 0>(d, a, b, tall, load);
-  if (wide) {
-    filter_half<0, 1>(d, a, b, tall, load);
-    filter_half<1, 1>(d, a, b, tall, load);
-    filter_half<2, 1>(d, a, b, tall, load);
-  }
+  filter_half<0>(d, a, b[0], tall, load);
+  if (wide) filter_half<1>(d, a, b[1], tall, load);
 }
 
 // A thread's rows in the source's planes, in the left and the right half of its columns; of a transposed
@@ -666,7 +671,7 @@ __device__ __forceinline__ int ceil_div(int a, int b) { return (a + b - 1) / b; 
 // Do something for each of a warp's share of the tiles of height x width pixels, column by column.
 template <class Do>
 __device__ __forceinline__ void each_tile(int height, int width, Do act) {
-  int warp = threadIdx.x / WARP, down = ceil_div(height, TILE), tiles = down * ceil_div(width, TILE);
+  int warp = warp_number(), down = ceil_div(height, TILE), tiles = down * ceil_div(width, TILE);
   int first = warp * tiles / WARPS, left = (warp + 1) * tiles / WARPS - first;
   int y = first % down * TILE, x = first / down * TILE;
   for (; left > 0; --left) {
@@ -692,41 +697,52 @@ __device__ float linear_gain(const View& view, int count) {
   return gain;
 }
 
-// What source pixel k of `length` weighs in the sum of all `size` outputs.
-__device__ float weight_in_all(int k, int length, int size) {
-  Axis axis(0, size, size, length, false);
-  float middle = static_cast<float>(k) + 0.5f, sum = 0.0f;
-  int first = max(static_cast<int>(ceilf((middle - axis.support - axis.origin) / axis.slope)), 0);
-  int last = min(static_cast<int>((middle + axis.support - axis.origin) / axis.slope), size - 1);
+// What source pixel k weighs in the sum of all outputs.
+__device__ float weight_in_all(const Axis& axis, int k) {
+  float middle = static_cast<float>(k) + 0.5f, outputs = reciprocal(axis.slope), sum = 0.0f;
+  int first = max(static_cast<int>((middle - axis.support) * outputs - 1.5f), 0);
+  int last = min(static_cast<int>((middle + axis.support) * outputs + 0.5f), axis.last);
   for (int i = first; i <= last; ++i) {
     float centre = axis.centre(i), weights = 0.0f;
-    int end = min(static_cast<int>(centre + axis.support + 0.5f), length);
+    int end = min(static_cast<int>(centre + axis.support + 0.5f), axis.length);
     for (int j = max(static_cast<int>(centre - axis.support + 0.5f), 0); j < end; ++j)
       weights += fmaxf(1.0f - fabsf(static_cast<float>(j) + 0.5f - centre) * axis.step, 0.0f);
-    sum += fmaxf(1.0f - fabsf(middle - centre) * axis.step, 0.0f) / weights;
+    sum += fmaxf(1.0f - fabsf(middle - centre) * axis.step, 0.0f) * reciprocal(weights);
   }
   return sum;
 }
 
 // This thread's part of the luma of all outputs that comes from some rows of the crop: a weighted sum of
-// source pixels. `columns` is shared scratch for a float each.
-__device__ float luma_of_rows(const View& view, int top, int bottom, int size, float* columns) {
-  int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
-  for (int x = threadIdx.x; x < view.width; x += THREADS) columns[x] = weight_in_all(x, view.width, size);
+// source pixels. `weights` is shared scratch for a float each column and row.
+__device__ float luma_of_rows(const View& view, int top, int bottom, int size, float* weights) {
+  int lane = threadIdx.x % WARP;
+  float *of_row = weights + view.width, total = 0.0f;
+  Axis across(0, size, size, view.width, false), down(0, size, size, view.height, false);
+  for (int x = threadIdx.x; x < view.width; x += THREADS) weights[x] = weight_in_all(across, x);
+  for (int y = threadIdx.x; y < bottom - top; y += THREADS) of_row[y] = weight_in_all(down, top + y);
   __syncthreads();
-  float total = 0.0f;
-  for (int y = top + warp; y < bottom; y += THREADS) {
-    int own = y + WARPS * lane, rows = min(ceil_div(bottom - y, WARPS), WARP);
-    float weight = own < bottom ? weight_in_all(own, view.height, size) : 0.0f;
-    for (int i = 0; i < rows; ++i) {
-      const uint8* pixel = view.origin + static_cast<uint64>(y + WARPS * i) * view.pitch + 3 * lane;
-      float sum = 0.0f;
-      for (int x = lane; x < view.width; x += WARP, pixel += 3 * WARP)
-        sum += columns[x] * static_cast<float>(19595 * pixel[0] + 38470 * pixel[1] + 7471 * pixel[2]);
-      total += __shfl_sync(0xFFFFFFFF, weight, i) * sum;
-    }
+  for (int y = threadIdx.x / WARP; y < bottom - top; y += WARPS) {
+    const uint8* pixel = view.origin + static_cast<uint64>(top + y) * view.pitch + 3 * lane;
+    float sum = 0.0f;
+    for (int x = lane; x < view.width; x += WARP, pixel += 3 * WARP)
+      sum += weights[x] * static_cast<float>(19595 * pixel[0] + 38470 * pixel[1] + 7471 * pixel[2]);
+    total += of_row[y] * sum;
   }
   return total * (1.0f / (255.0f * 65536.0f));
+}
+
+// Add up what the threads of the block have; in a fixed order.
+__device__ __forceinline__ void store_sum(float total, float* sums, float* partial) {
+#pragma unroll
+  for (int step = WARP / 2; step > 0; step /= 2) total += __shfl_xor_sync(0xFFFFFFFF, total, step);
+  if (threadIdx.x % WARP == 0) sums[threadIdx.x / WARP] = total;
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    float sum = 0.0f;
+#pragma unroll
+    for (int i = 0; i < WARPS; ++i) sum += sums[i];
+    partial[blockIdx.x] = sum;
+  }
 }
 
 // The luma that contrast will see, summed over strips of TILE rows: one block a strip of a view.
@@ -736,13 +752,13 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4)
   __shared__ uint4 shared[WARPS][3 * PLANE / 8];
   __shared__ float sums[WARPS];
   int n = blockIdx.x / strips, strip = blockIdx.x % strips;
-  int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
+  int warp = warp_number(), lane = threadIdx.x % WARP;
   View view(pixels, bytes, views, n);
   if (!(view.flags & JITTER)) return;
   int before = 0;
   while ((view.flags >> (8 + 2 * before) & 3) != CONTRAST) ++before;
   float total = 0.0f, gain = linear_gain(view, before);
-  if (gain >= 0.0f && view.width <= static_cast<int>(sizeof shared / sizeof(float))) {
+  if (gain >= 0.0f && view.width + view.height <= static_cast<int>(sizeof shared / sizeof(float))) {
     int parts = min(strips, LINEAR_PARTS);
     if (strip < parts) {
       int64 height = view.height;
@@ -750,35 +766,27 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4)
                                   static_cast<int>(height * (strip + 1) / parts), size,
                                   reinterpret_cast<float*>(shared));
     }
-  } else {
-    bool transpose = view.flags & TRANSPOSE;
-    int top = strip * TILE, height = min(size - top, TILE);
-    Axis down(top, TILE, size, transpose ? view.width : view.height, view.flags & MIRROR_Y);
-    Axis across(0, size, size, transpose ? view.height : view.width, view.flags & MIRROR_X);
-    Rows kept;
-    each_tile(TILE, size, [&](int, int x) {
-      Columns fresh;
-      Colours colours;
-      resize(view, down, across, 0, x, kept, fresh, shared[warp], colours);
-      jitter(colours, view, before, 0.0f);
-      int rows = height - lane / 4, columns = size - x - lane % 4 * 4;  // that there are from here on
-#pragma unroll
-      for (int i = 0; i < 8; ++i) {
-        float value = luma(colours.of[0][i / 4][i % 4], colours.of[1][i / 4][i % 4], colours.of[2][i / 4][i % 4]);
-        total += rows > i % 4 / 2 * 8 && columns > i / 4 * 2 + i % 2 ? value : 0.0f;
-      }
-    });
+    store_sum(total, sums, partial);
+    return;
   }
+  bool transpose = view.flags & TRANSPOSE;
+  int top = strip * TILE, height = min(size - top, TILE);
+  Axis down(top, TILE, size, transpose ? view.width : view.height, view.flags & MIRROR_Y);
+  Axis across(0, size, size, transpose ? view.height : view.width, view.flags & MIRROR_X);
+  Rows kept;
+  each_tile(TILE, size, [&](int, int x) {
+    Columns fresh;
+    Colours colours;
+    resize(view, down, across, 0, x, kept, fresh, shared[warp], colours);
+    jitter(colours, view, before, 0.0f);
+    int rows = height - lane / 4, columns = size - x - lane % 4 * 4;  // that there are from here on
 #pragma unroll
-  for (int step = WARP / 2; step > 0; step /= 2) total += __shfl_xor_sync(0xFFFFFFFF, total, step);
-  if (lane == 0) sums[warp] = total;
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    float sum = 0.0f;
-#pragma unroll
-    for (int i = 0; i < WARPS; ++i) sum += sums[i];
-    partial[blockIdx.x] = sum;
-  }
+    for (int i = 0; i < 8; ++i) {
+      float value = luma(colours.of[0][i / 4][i % 4], colours.of[1][i / 4][i % 4], colours.of[2][i / 4][i % 4]);
+      total += rows > i % 4 / 2 * 8 && columns > i / 4 * 2 + i % 2 ? value : 0.0f;
+    }
+  });
+  store_sum(total, sums, partial);
 }
 
 // The tile of this block: of a foreground, counted from the paste's corner; of a background, from the
@@ -811,7 +819,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
             float green_scale, float blue_scale, float red_shift, float green_shift, float blue_shift) {
   __shared__ uint4 shared[WARPS][3 * PLANE / 8];
   __shared__ uint4 planes[3 * AREA * AREA / 8];
-  int n = blockIdx.x / tiles, number = blockIdx.x % tiles, warp = threadIdx.x / WARP;
+  int n = blockIdx.x / tiles, number = blockIdx.x % tiles, warp = warp_number();
   bool foreground = n % 4 < 2;
   View view(pixels, bytes, views, n);
   int radius = static_cast<int>(ceilf(3.0f * view.sigma()));
