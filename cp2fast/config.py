@@ -263,9 +263,14 @@ class TrainSettings(Section):
         "metrics.jsonl",
     )
     checkpoint_minutes: float = Field(
-        10.0, gt=0, description="minutes between checkpoints; each epoch also ends with one"
+        10.0,
+        gt=0,
+        description="minutes between checkpoints; a stop and the end bring one too",
     )
-    checkpoint_keep: PositiveInt = Field(2, description="checkpoints kept")
+    checkpoint_keep: PositiveInt = Field(2, description="newest checkpoints kept")
+    checkpoint_epochs: PositiveInt | None = Field(
+        None, description="besides, a checkpoint that stays each so many epochs"
+    )
 
 
 class PretrainSettings(Section):
@@ -344,7 +349,7 @@ class LabelledDataSettings(Section):
     unknown: Literal["refuse", "ignore"] = Field(
         "refuse", description="what becomes of labels beyond the classes; 255 is always ignored"
     )
-    batch_size: PositiveInt = Field(16, description="crops a step and process")
+    batch_size: PositiveInt = Field(16, description="crops a forward pass and process")
     workers: PositiveInt | None = Field(
         None,
         description="threads that decode ahead; none is all cores, which the processes of a run on "
@@ -393,6 +398,12 @@ class FinetuneTrainSettings(Section):
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="of the arithmetic; auto is bf16 on GPUs that have it, else fp32"
     )
+    compile: Literal["auto", "on", "off"] = Field(
+        "auto", description="torch.compile the network; auto does so for a GPU"
+    )
+    accumulate: PositiveInt = Field(
+        1, description="batches a step: gradients are averaged over them before the optimiser's"
+    )
     timeout_minutes: float = Field(
         10.0, gt=0, description="a process that is silent for so long ends the run"
     )
@@ -416,9 +427,16 @@ class FinetuneTrainSettings(Section):
         4000, description="steps between two evaluations; the run also ends with one"
     )
     checkpoint_minutes: float = Field(
-        10.0, gt=0, description="minutes between checkpoints; each evaluation also brings one"
+        10.0,
+        gt=0,
+        description="minutes between checkpoints; a stop, the end and the best mIoU bring one too",
     )
-    checkpoint_keep: PositiveInt = Field(2, description="checkpoints kept")
+    checkpoint_keep: PositiveInt = Field(
+        2, description="newest checkpoints kept, beside the one with the best mIoU"
+    )
+    checkpoint_epochs: PositiveInt | None = Field(
+        None, description="besides, a checkpoint that stays each so many epochs"
+    )
 
 
 class ProbeDataSettings(Section):

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cp2fast.data.beton import JPEG, encoded_image, is_beton, list_samples
+from cp2fast.data.digest import digest, file_size
 from cp2fast.data.shards import (
     COMPRESSED_SUFFIXES,
     Member,
@@ -131,10 +132,19 @@ class ImageSet:
         shard, offset, size = self.places[index].tolist()
         return read_member(self.shards[shard], offset, size)
 
+    def digest(self, root: Path | None) -> str:
+        """Of names below ``root`` and of sizes: another data set has another one."""
+        below = os.fsencode(f"{root}/")
+        names = (name.removeprefix(below) for name in self.names.tolist())
+        return digest(names, len(self), self._size)
+
+    def _size(self, index: int) -> int:
+        return file_size(self.names[index]) if self.kind == "folder" else int(self.places[index, 2])
+
     def largest(self) -> int:
         """Bytes of the largest encoded image; an unreadable one counts as empty."""
         if self.kind == "folder":
-            return max(map(_file_size, self.names))
+            return max(map(file_size, self.names))
         return int(self.places[:, 2].max())
 
 
@@ -292,10 +302,3 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 def _encode(names: Iterable[str | Path]) -> NDArray[np.bytes_]:
     return np.array([os.fsencode(name) for name in names], np.bytes_)
-
-
-def _file_size(path: bytes) -> int:
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return 0

@@ -77,7 +77,7 @@ def run_predict(model: Path, inputs: Sequence[Path], out: Path) -> None:
 
 
 def _open(path: Path) -> tuple[Trained, FinetuneSettings]:
-    """The fine-tuned network of a run folder (its newest checkpoint) or checkpoint."""
+    """The fine-tuned network of a run folder (its best checkpoint) or checkpoint."""
     trained = open_trained(path)
     if not trained.is_finetuned:
         raise UserError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import re
 import zipfile
 from pathlib import Path
@@ -15,24 +16,27 @@ from safetensors import SafetensorError, safe_open
 from cp2fast.data.kinds import kind_of
 from cp2fast.errors import UserError
 from cp2fast.files import cannot_read, open_plain, place_of
+from cp2fast.run_folder import damage, trained_weights
 from cp2fast.weights.layouts import METADATA
+
+_say = logging.getLogger(__name__).info
 
 _HEAD = 1 << 16
 """Bytes from which the kind of a file is told."""
 
 
 def find_file(path: Path) -> Path:
-    """The file itself, or the newest checkpoint of a run folder.
+    """The file itself, or the best checkpoint of a run folder, or its newest one; intact.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or it is damaged.
     """
     path = path.expanduser()
     if place_of(path) == "folder":
-        checkpoints = sorted(path.glob("checkpoints/*.pt"))
-        if not checkpoints:
+        checkpoint = trained_weights(path, _say)
+        if checkpoint is None:
             raise UserError(f"{path} is not a run folder with a checkpoint: name a file in it")
-        path = checkpoints[-1]
+        return checkpoint
     if place_of(path) != "file":
         raise UserError(
             f"no weights at {path}: name a run folder, a checkpoint or a state dict; what a "
@@ -57,6 +61,11 @@ def read_content(path: Path) -> dict[str, Any]:
     try:
         if head[8:9] == b"{":  # The length of a header in JSON, and the header.
             return _read_safetensors(path)
+        problem = damage(path) if zipfile.is_zipfile(path) else None  # torch.load does not look
+        if problem is not None:
+            raise UserError(
+                f"{path} is damaged ({problem}): take another checkpoint, or copy it again"
+            )
         with path.open("rb") as file, torch.serialization.safe_globals([argparse.Namespace]):
             # Released checkpoints hold the words of the command line that made them.
             content = torch.load(file, map_location="cpu", weights_only=True)

@@ -140,7 +140,7 @@ def test_the_miou_is_what_torchmetrics_makes_of_the_predicted_masks(
             assert predicted.size == labels.size
             metric.update(*(torch.from_numpy(np.array(mask)) for mask in (predicted, labels)))
     result = json.loads((finetuned / "result.json").read_text())
-    assert metric.compute().item() == pytest.approx(result["miou"], abs=1e-6)
+    assert metric.compute().item() == pytest.approx(result["best"]["miou"], abs=1e-6)
 
 
 def test_a_killed_run_goes_on_bit_for_bit(undisturbed: Path, scenes: Path, tmp_path: Path) -> None:
@@ -294,7 +294,7 @@ def test_a_run_is_not_resumed_to_fewer_steps_than_it_has(
     shutil.copytree(undisturbed, out)
     before = (out / "config.yaml").read_bytes()
     fewer = refusal(finetune(out, scenes, *NETWORK, "train.steps=1", "--resume"))
-    assert "beyond train.steps=1" in fewer
+    assert "train.steps to 9" in fewer
     assert (out / "config.yaml").read_bytes() == before
 
 
