@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import torch
 from torch import Tensor
 
 from cp2fast.bench.peers.torchvision_v2 import Views, paste
@@ -63,5 +62,5 @@ def composed(
         .add_sink(BATCHES_AHEAD)
         .build(num_threads=threads)
     )
-    with torch.inference_mode(), pipeline.auto_stop():
+    with pipeline.auto_stop():
         yield from pipeline
