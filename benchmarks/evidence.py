@@ -153,6 +153,9 @@ class Evidence:
         }
         save(self.out / "evidence.json", content)
         save(self.out / "spent.json", {"seconds": self.budget.spent})
+        if a.keep:  # also here, for who ends this script by force
+            a.keep.mkdir(parents=True, exist_ok=True)
+            save(a.keep / "evidence.json", content)
         return content
 
 
@@ -175,7 +178,7 @@ def main() -> None:
         content = evidence.write() | {"machine": machine(), "versions": versions()}
         pool.shutdown(wait=False, cancel_futures=True)
         for process in multiprocessing.active_children():
-            process.terminate()
+            process.kill()  # a run would take a mere request to stop for its own
     save(arguments.out / "evidence.json", content)
     if arguments.keep:
         keep(arguments.out, arguments.keep)
@@ -335,7 +338,14 @@ def open_budget(a: argparse.Namespace) -> Budget:
 
 def keep(out: Path, target: Path) -> None:
     """Copy what is small: the report, the results, and each run's metrics and pictures."""
-    small = ("*.json", "results/*.json", "logs/*.txt", "*.png", "runs/**/*.png", "runs/**/*.jsonl")
+    small = (
+        "*.json",
+        "results/**/*.json",
+        "logs/*.txt",
+        "*.png",
+        "runs/**/*.png",
+        "runs/**/*.jsonl",
+    )
     for file in {file for pattern in small for file in out.glob(pattern)}:
         place = target / file.relative_to(out)
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -383,7 +393,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--imagenet", type=Path, help="weights for two more arms")
     parser.add_argument("--set", action="append", default=[], help="KEY=VALUE of each pretraining")
     parser.add_argument("--set-finetune", action="append", default=[], help="of each fine-tuning")
+    parser.add_argument("--tiny", action="store_true", help="a rehearsal on generated scenes")
     a = parser.parse_args()
+    if a.tiny:
+        make_tiny(a)
     if a.prepare is None and (a.data is None or (a.gpu_minutes is None and a.cpu_hours is None)):
         parser.error("name DATA and --gpu-minutes or --cpu-hours, or --prepare SOURCE DATA")
     if a.data is not None and not all((a.data / name / "classes.txt").exists() for name in a.sets):
@@ -391,6 +404,22 @@ def parse() -> argparse.Namespace:
     if a.jobs is None:
         a.jobs = 1 if a.gpu_minutes is None else 9
     return a
+
+
+def make_tiny(a: argparse.Namespace) -> None:
+    """Every stage in seconds of a CPU, on one set of generated scenes that stands for nuclei."""
+    from cp2fast.data.scenes import generate_scenes
+
+    source, a.data = a.out / "tiny-source", a.out / "tiny"
+    if not source.exists():
+        generate_scenes(source / "nuclei-voc", 24, seed=0)
+        prepare(source, a.data, range(3), long_side=80)
+    a.sets, a.seeds, a.jobs, a.all_labels = ["nuclei"], 1, 1, False
+    a.places, a.probe_side, a.explore = ["backbone"], 32, 0.0
+    a.rate_steps, a.steps, a.finetune_steps, a.finetune_seconds = 3, 2, 2, 1.0
+    network = ["model.backbone=test_resnet", "model.head_channels=8", "model.size=32"]
+    a.set += [*network, "model.queue=16", "data.batch_size=4"]
+    a.set_finetune += [*network, "data.batch_size=2", "data.short_side=32"]
 
 
 if __name__ == "__main__":

@@ -71,7 +71,8 @@ def rate(job: Job, out: Path) -> dict[str, Any]:
     folder = out / "rates" / job.key
     for number, steps in enumerate((_steps(job.words) // 8, _steps(job.words))):
         cpu = cpu_seconds()
-        words = [*job.words, f"train.steps={max(2, steps)}", "train.log_every=1"]
+        every = max(1, steps // 8)  # seldom: a logged step takes longer than others
+        words = [*job.words, f"train.steps={max(2, steps)}", f"train.log_every={every}"]
         call("pretrain", words, folder / str(number), out / "logs" / f"{job.name}.txt")
         costs.append((max(2, steps), cpu_seconds() - cpu))
         if number == 0 and _on_gpu():
@@ -89,6 +90,8 @@ def pretrain(job: Job, out: Path) -> dict[str, Any]:
     folder = out / "runs" / job.key
     call("pretrain", job.words, folder, out / "logs" / f"{job.name}.txt")
     rows = _rows(folder)
+    if rows[-1]["step"] < _steps(job.words):
+        raise RuntimeError(f"{job.key} was stopped at step {rows[-1]['step']}")
     last = rows[-max(1, len(rows) // 10) :]
     names = [name for name, value in last[-1].items() if isinstance(value, float)]
     return {"steps": rows[-1]["step"], "last": {n: fmean(row[n] for row in last) for n in names}}
@@ -244,7 +247,8 @@ def _rows(folder: Path) -> list[dict[str, Any]]:
 
 
 def _steps(words: tuple[str, ...]) -> int:
-    return next(int(w.partition("=")[2]) for w in words if w.startswith("train.steps="))
+    """The last that is said of them."""
+    return [int(w.partition("=")[2]) for w in words if w.startswith("train.steps=")][-1]
 
 
 _KINDS = {

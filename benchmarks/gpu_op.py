@@ -52,7 +52,7 @@ views[..., 2:5] = torch.tensor([192, 64, 64])
 views[..., 13:15] = 16
 out = launch.copy_paste_cuda(pixels, views.cuda(), 32, torch.float32, (0, 0, 0), (1, 1, 1))
 out[0].sum().item()
-print(time.perf_counter() - begin)
+print(time.perf_counter() - begin, len(list(Path(sys.argv[1]).iterdir())))
 """
 
 
@@ -117,8 +117,8 @@ def start_up() -> dict[str, float]:
         runs = [
             subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(2)
         ]
-    compiled, kept = (float(run.stdout) for run in runs)
-    return {"compiled": compiled, "kept": kept}
+    (compiled, files), (kept, _) = (map(float, run.stdout.split()) for run in runs)
+    return {"compiled": compiled, "kept": kept, "files_kept": files}
 
 
 def agreement(images: list[Tensor]) -> dict[str, Any]:

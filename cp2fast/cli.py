@@ -53,7 +53,7 @@ def _messages() -> Iterator[None]:
     logger, handler = logging.getLogger("cp2fast"), logging.StreamHandler()
     handler.setFormatter(logging.Formatter("cp2fast: %(message)s"))
     level = logger.level
-    logger.setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING)
+    logger.setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR)
     logger.addHandler(handler)
     try:
         yield

@@ -289,6 +289,11 @@ SIZE_STEP = 32
 """Pixels by which images grow from ``train.resolution``."""
 
 
+def fewest_images(data: DataSettings) -> int:
+    """How many images a data set, and a batch of them, must have to be trained on."""
+    return 2 if data.background == "none" else MIN_IMAGES_FOR_BATCH_BACKGROUNDS
+
+
 def check_pretrain(settings: PretrainSettings) -> None:
     """Refuse combinations that cannot work, naming the key to change.
 

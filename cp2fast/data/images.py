@@ -219,7 +219,7 @@ def _list_folder(root: Path, name_it: str) -> ImageSet:
     if found.shards:
         found.skipped[".tar"] += len(found.shards)
     # All begin with the same root, so this is the order of the relative paths.
-    return ImageSet.of_files(sorted(found.images), tuple(found.skipped.most_common()))
+    return ImageSet.of_files(sorted(found.images), found.skipped_most_first())
 
 
 def _instead(root: Path, found: _Found, name_it: str) -> str:
@@ -231,7 +231,8 @@ def _instead(root: Path, found: _Found, name_it: str) -> str:
     advice = "it needs .jpg, .jpeg, .png or .webp files, at any depth, or .tar shards"
     if found.compressed:
         return f"{advice} (unpack {os.path.relpath(min(found.compressed), root)})"
-    there = ", ".join(f"{count:,} {suffix}" for suffix, count in found.skipped.most_common(_SHOWN))
+    most = found.skipped_most_first()[:_SHOWN]
+    there = ", ".join(f"{count:,} {suffix}" for suffix, count in most)
     return f"{advice} (there are {there})" if there else advice
 
 
@@ -260,6 +261,9 @@ class _Found:
             if name.lower().endswith(COMPRESSED_SUFFIXES):
                 self.compressed.append(path)
             self.skipped[suffix_of(name)] += 1
+
+    def skipped_most_first(self) -> tuple[tuple[str, int], ...]:
+        return tuple(sorted(self.skipped.items(), key=lambda item: (-item[1], item[0])))
 
 
 def _walk(root: str) -> _Found:

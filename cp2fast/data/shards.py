@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+from cp2fast.data.kinds import kind_of
 from cp2fast.data.tar import TarError, read_entries
 from cp2fast.errors import UserError
 from cp2fast.files import open_plain
@@ -30,6 +31,8 @@ _NO_PHOTO_FOLDERS = frozenset(
 
 COMPRESSED_SUFFIXES = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 _COMPRESSED_SIGNATURES = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
+_HEAD = 1 << 10
+"""Bytes from which the kind of a file is told."""
 _OPEN_SHARDS = 64
 """Shards kept open by a process; far below the usual limit of 1,024 open files."""
 
@@ -129,9 +132,11 @@ def _open(path: str) -> _OpenFile:
 
 
 def _members(shard: Path) -> Iterator[Member]:
+    head = b""
     try:
         with open_plain(shard) as file:
-            if os.pread(file.fileno(), 6, 0).startswith(_COMPRESSED_SIGNATURES):
+            head = os.pread(file.fileno(), _HEAD, 0)
+            if head.startswith(_COMPRESSED_SIGNATURES):
                 raise UserError(
                     f"{shard} is compressed: unpack it to a plain .tar (the images in it are "
                     "compressed already)"
@@ -141,6 +146,11 @@ def _members(shard: Path) -> Iterator[Member]:
                 if is_image(last) and _NO_PHOTO_FOLDERS.isdisjoint(folders):
                     yield Member(name, shard, offset, size)
     except TarError as error:
+        kind = kind_of(head)
+        if kind not in ("a tar archive", "an empty file", "a file of no known kind"):
+            raise UserError(
+                f"{shard} is {kind}, and no tar: fetch it again, or move it out"
+            ) from error
         raise UserError(
             f"{shard} is damaged or incomplete ({error}): fetch or write it again, or move it out"
         ) from error

@@ -57,7 +57,7 @@ def read_entries(descriptor: int) -> Iterator[Entry]:
             continue
         if not _checksum_holds(header):
             raise TarError(f"no header where one belongs, at byte {position}")
-        size = int(pax[b"size"]) if b"size" in pax else _number(header[124:136])
+        size = _decimal(pax[b"size"]) if b"size" in pax else _number(header[124:136])
         if kind in _WITHOUT_DATA:
             size = 0
         position = data + -(-size // BLOCK) * BLOCK
@@ -113,6 +113,12 @@ def _number(field: bytes) -> int:
         return int(field.strip(b"\0 ") or b"0", 8)
     except ValueError:
         raise TarError(f"a header says a size of {field!r}") from None
+
+
+def _decimal(digits: bytes) -> int:
+    if not digits.isdigit():
+        raise TarError(f"a header says a size of {digits!r}")
+    return int(digits)
 
 
 def _short_name(header: bytes) -> bytes:

@@ -252,10 +252,22 @@ def build(settings: FinetuneSettings, folder: RunFolder, processes: Processes) -
         root = data_root(settings.data)
     settings = settings.model_copy(update={"data": settings.data.model_copy(update={"root": root})})
     data = open_voc(settings.data, root)
+    _check_batch(settings, len(data.train), processes.ranks)
     network = build_network(settings.model, len(data.classes), settings.train.seed)
     if processes.ranks.world > 1 and processes.device.type == "cuda":
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
     return FinetuneTask(settings, folder, processes.ranks, data, network, processes.device)
+
+
+def _check_batch(settings: FinetuneSettings, images: int, ranks: Ranks) -> None:
+    """ASPP normalises one value a channel and image, which a batch of one has no spread of."""
+    crops, fewest = settings.data.batch_size * ranks.world, 1 if settings.model.head == "fcn" else 2
+    steps_per_epoch(images, crops, fewest)
+    if crops < fewest:
+        raise UserError(
+            "data.batch_size=1 with model.head=aspp: batch normalisation needs at least 2 crops; "
+            "use data.batch_size=2"
+        )
 
 
 FINETUNE = Kind(

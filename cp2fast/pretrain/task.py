@@ -11,7 +11,13 @@ from typing import Any
 import torch
 
 from cp2fast.batch import CopyPasteBatch
-from cp2fast.config import SIZE_STEP, PretrainSettings, check_pretrain
+from cp2fast.config import (
+    SIZE_STEP,
+    LabelledDataSettings,
+    PretrainSettings,
+    check_pretrain,
+    fewest_images,
+)
 from cp2fast.copypaste.backends import fastest_backend
 from cp2fast.data.bad_images import BadImages
 from cp2fast.data.cache import Cache, Sharing, open_cache
@@ -28,6 +34,8 @@ from cp2fast.pretrain.health import Health
 from cp2fast.pretrain.learner import build_learner
 from cp2fast.pretrain.metrics import Metrics
 from cp2fast.pretrain.pictures import draw_curves, draw_pairs
+from cp2fast.pretrain.watch import Watch
+from cp2fast.probe.labelled import open_labelled
 from cp2fast.run_folder import RunFolder, read_metrics
 from cp2fast.train.compile import compile_encoders
 from cp2fast.train.distributed import Ranks
@@ -92,6 +100,7 @@ class PretrainTask:
         self.total_steps = train.steps or train.epochs * self.steps_per_epoch
         scaled = train.lr_scaling == "linear"
         self.peak_lr = scaled_by_batch(train.lr, self.samples_per_step) if scaled else train.lr
+        self._watch = Watch(settings, image_set, folder.path)
         self.bad = BadImages(
             folder.path,
             data.max_bad_fraction,
@@ -161,19 +170,27 @@ class PretrainTask:
         return self._health.check(Metrics(**row))
 
     def evaluation_due(self, step: int) -> bool:
-        """Never."""
-        return False
+        """Where ``train.probe`` is set."""
+        train = self.settings.train
+        return train.probe is not None and step % train.probe_every == 0
 
     def evaluate(self, step: int, alive: Callable[[], None]) -> Evaluation | None:
-        """Nothing is judged."""
-        return None
+        """The probes of ``train.probe``, by the main process; the others go on and wait for it."""
+        if not self.ranks.is_main:
+            return None
+        found = self._watch.probe(self.network.encoder_q)
+        if found is None:
+            return None
+        line = f"probes of the frozen features: k-NN {found.knn:.1%}, linear {found.linear:.1%}"
+        return Evaluation({"probe_knn": found.knn, "probe_linear": found.linear}, None, line)
 
     def preview(self, batch: CopyPasteBatch) -> None:
         """Composed pairs."""
         draw_pairs(batch, self.folder.preview, self.settings.augment)
 
     def pictures(self, step: int, complete: bool) -> None:
-        """The curves."""
+        """The main directions of the dense features; at the end also the curves."""
+        self._watch.picture(self.network.encoder_q, step)
         if complete:
             draw_curves(read_metrics(self.folder.metrics), self.folder.curves)
 
@@ -244,6 +261,8 @@ def build(settings: PretrainSettings, folder: RunFolder, processes: Processes) -
         UserError: a combination that cannot work, no images, or no source that works here.
     """
     check_pretrain(settings)
+    if settings.train.probe is not None:  # a name mistyped is found now, not in the first probe
+        open_labelled(LabelledDataSettings(), settings.train.probe)
     with processes.agreement.main_first():  # the demo's images are generated once
         root = data_root(settings.data)
     settings = settings.model_copy(update={"data": settings.data.model_copy(update={"root": root})})
@@ -258,7 +277,8 @@ def build(settings: PretrainSettings, folder: RunFolder, processes: Processes) -
 
 def _open_cache(settings: PretrainSettings, images: ImageSet, processes: Processes) -> Cache:
     train, ranks = settings.train, processes.ranks
-    per_epoch = steps_per_epoch(len(images), _samples_per_step(settings, ranks))
+    fewest = fewest_images(settings.data)
+    per_epoch = steps_per_epoch(len(images), _samples_per_step(settings, ranks), fewest)
     decodes = 3 if settings.data.background == "independent" else 1
     epochs = decodes * (train.epochs if train.steps is None else train.steps / per_epoch)
     sharing = Sharing(processes.agreement.gather, ranks.rank, ranks.local_rank)

@@ -6,6 +6,7 @@ that fails is named once, and the run goes on.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cp2fast.config import LabelledDataSettings, ModelSettings, PretrainSettings
+from cp2fast.config import LabelledDataSettings, PretrainSettings
 from cp2fast.data.decode import BadImage, decode_image, read_image
 from cp2fast.data.images import ImageSet
 from cp2fast.model.segmenter import Segmenter, build_segmenter
@@ -27,6 +28,8 @@ from cp2fast.probe.probe import SHORT_SIDE, probe
 from cp2fast.run_folder import atomic_write
 
 Result = TypeVar("Result")
+
+_LOG = logging.getLogger("cp2fast")
 
 PHOTOS = 8
 PICTURE = "features.png"
@@ -39,12 +42,11 @@ _MOST_IMAGES = 100
 
 
 @dataclass(frozen=True)
-class ProbeMetrics:
-    """A row of ``metrics.jsonl``: mIoU of frozen backbone features after ``step`` steps."""
+class Probed:
+    """mIoU of frozen backbone features, by the nearest neighbours and by a linear classifier."""
 
-    step: int
-    probe_knn: float
-    probe_linear: float
+    knn: float
+    linear: float
 
 
 class Watch:
@@ -55,7 +57,7 @@ class Watch:
         settings: PretrainSettings,
         images: ImageSet,
         folder: Path,
-        say: Callable[[str], None],
+        say: Callable[[str], None] = _LOG.warning,
     ) -> None:
         """Prepare to look; nothing is read yet.
 
@@ -72,12 +74,12 @@ class Watch:
         """Draw ``features.png``: eight photos, and the main directions of their dense features."""
         self._guarded("the picture of the features", lambda: self._draw(encoder, step))
 
-    def probe(self, encoder: Segmenter, step: int) -> ProbeMetrics | None:
+    def probe(self, encoder: Segmenter) -> Probed | None:
         """Probe the frozen features; None where no probe is set, or where it failed."""
         root = self._settings.train.probe
         if root is None:
             return None
-        return self._guarded("the probe", lambda: self._probe(encoder, step, root))
+        return self._guarded("the probe", lambda: self._probe(encoder, root))
 
     def _guarded(self, what: str, look: Callable[[], Result]) -> Result | None:
         if what in self._failed:
@@ -94,8 +96,8 @@ class Watch:
         photos = self._photos()
         if not photos:
             return
-        network, device = frozen_copy(encoder, self._settings.model)
-        inputs = prepare(photos, _SIDE, network.stride, device)
+        network, device = frozen_copy(encoder, self._settings)
+        inputs = prepare(photos, _SIDE, network, device)
         features_BChw = dense_features(network, inputs, "embedding")
         batch, channels, height, width = features_BChw.shape
         scores_N3 = main_directions(features_BChw.movedim(1, -1).reshape(-1, channels)).cpu()
@@ -122,12 +124,12 @@ class Watch:
             photos.append(_middle(photo))
         return photos
 
-    def _probe(self, encoder: Segmenter, step: int, root: Path) -> ProbeMetrics:
+    def _probe(self, encoder: Segmenter, root: Path) -> Probed:
         data = open_labelled(LabelledDataSettings(), root)
         few = replace(
             data, train=evenly(data.train, _MOST_IMAGES), val=evenly(data.val, _MOST_IMAGES)
         )
-        network, device = frozen_copy(encoder, self._settings.model)
+        network, device = frozen_copy(encoder, self._settings)
         [found] = probe(
             network,
             few,
@@ -137,14 +139,15 @@ class Watch:
             place="backbone",
             device=device,
         )
-        return ProbeMetrics(step, found.knn.miou, found.linear.miou)
+        return Probed(found.knn.miou, found.linear.miou)
 
 
-def frozen_copy(encoder: Segmenter, model: ModelSettings) -> tuple[Segmenter, torch.device]:
+def frozen_copy(encoder: Segmenter, settings: PretrainSettings) -> tuple[Segmenter, torch.device]:
     """The encoder's weights in a network of their own, on its device, without what was compiled."""
     with torch.random.fork_rng(devices=[]):
-        network = build_segmenter(model, len(encoder.decode_head.conv_seg.weight))
+        network = build_segmenter(settings.model, len(encoder.decode_head.conv_seg.weight))
     network.load_state_dict(encoder.state_dict())
+    network.mean, network.std = settings.augment.mean, settings.augment.std
     device = next(encoder.parameters()).device
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network.eval().requires_grad_(False), device

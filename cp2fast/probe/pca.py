@@ -13,9 +13,8 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from cp2fast.run_folder import atomic_write
@@ -23,6 +22,8 @@ from cp2fast.run_folder import atomic_write
 COLOURS = 3
 _RANGE = 2.5
 """Deviations from the mean that the colours span."""
+_GAP, _TITLE = 6, 24
+"""Pixels between the pictures, and above them."""
 
 
 def main_directions(features_NC: Tensor) -> Tensor:
@@ -65,21 +66,20 @@ def draw_features(
     """Draw each photo above the colours of its features.
 
     Args:
-        images_HW3: the photos, as the network saw them.
+        images_HW3: photos of one size, as the network saw them.
         scores_hw3: their cells' scores.
         title: of the picture.
         path: a PNG file, replaced as a whole.
     """
-    figure = Figure(figsize=(2 * len(images_HW3), 4.4), layout="constrained")
-    axes = figure.subplots(2, len(images_HW3), squeeze=False)
-    for column, (image, scores) in enumerate(zip(images_HW3, scores_hw3, strict=True)):
-        height, width = image.shape[:2]
-        axes[0, column].imshow(image)
-        rgb = colours(torch.from_numpy(scores)).numpy()
-        axes[1, column].imshow(rgb, extent=(0, width, height, 0), interpolation="bicubic")
-        for axis in axes[:, column]:
-            axis.set_axis_off()
-    figure.suptitle(title, fontsize=10, x=0.01, ha="left")
-    FigureCanvasAgg(figure)
+    height, width = images_HW3[0].shape[:2]
+    size = (len(images_HW3) * (width + _GAP) + _GAP, _TITLE + 2 * (height + _GAP))
+    sheet = Image.new("RGB", size, "white")
+    ImageDraw.Draw(sheet).text((_GAP, _GAP), title, fill="black")
+    for column, (photo, scores) in enumerate(zip(images_HW3, scores_hw3, strict=True)):
+        left = _GAP + column * (width + _GAP)
+        rgb = (255 * colours(torch.from_numpy(scores))).round().to(torch.uint8).numpy()
+        features = Image.fromarray(rgb).resize((width, height), Image.Resampling.BICUBIC)
+        sheet.paste(Image.fromarray(photo), (left, _TITLE))
+        sheet.paste(features, (left, _TITLE + height + _GAP))
     with atomic_write(path) as file:
-        figure.savefig(file, format="png", dpi=100)
+        sheet.save(file, format="PNG")

@@ -15,7 +15,6 @@ from cp2fast.errors import UserError
 from cp2fast.run_folder import RunFolder, atomic_write, newest_intact
 from cp2fast.train.checkpoint import load_checkpoint
 from cp2fast.train.distributed import Agreement, Ranks
-from cp2fast.train.finite import all_finite
 from cp2fast.train.loggers import check_loggers
 from cp2fast.train.optimizer import restore_optimizer
 from cp2fast.train.task import Batch, Task
@@ -121,7 +120,7 @@ def begin(
     if is_main:
         folder.refuse_unless_new()
     run = Run(kind.name, folder, processes, kind.build(settings, folder, processes))
-    _initialise(run, say)
+    run.task.initialise(say)
     if is_main:
         folder.create(recipes.to_yaml(run.task.settings))
     return _distributed(run)
@@ -148,7 +147,7 @@ def resume(
     checkpoint = None if path is None else load_checkpoint(path)
     run = Run(kind.name, folder, processes, kind.build(settings, folder, processes))
     if checkpoint is None:
-        _initialise(run, say)
+        run.task.initialise(say)
     else:
         run.load_state_dict(checkpoint)
     _check_reaches(run)
@@ -179,15 +178,6 @@ def check_same_run(kind: Kind[Settings], settings: Settings, folder: RunFolder) 
             )
 
 
-def _initialise(run: Run[Any], say: Callable[[str], None]) -> None:
-    run.task.initialise(say)
-    if not all_finite(run.task.learner.network.parameters()):
-        raise UserError(
-            f"model.init={run.task.settings.model.init} holds weights that are not numbers: "
-            "take an earlier checkpoint of that training"
-        )
-
-
 def _distributed(run: Run[Any]) -> Run[Any]:
     """Join the processes; the weights must be the right ones by now."""
     if run.processes.ranks.world > 1:
@@ -214,7 +204,7 @@ def _check_same_data(run: Run[Any], state: dict[str, Any]) -> None:
             "--out DIR"
         )
     samples = state.get("samples_per_step", task.samples_per_step)
-    if samples != task.samples_per_step:
+    if samples != task.samples_per_step and state["step"] < task.total_steps:
         raise UserError(
             f"data.batch_size={settings.data.batch_size} x train.accumulate="
             f"{settings.train.accumulate} x {run.processes.ranks.world} processes are "

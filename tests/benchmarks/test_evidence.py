@@ -88,36 +88,9 @@ def test_the_arms_differ_in_nothing_but_what_names_them(data: Path, monkeypatch)
 
 
 @pytest.mark.slow
-def test_a_rehearsal_keeps_its_budget_and_goes_on_where_it_stopped(
-    data: Path, tmp_path: Path
-) -> None:
-    tiny = ["model.backbone=test_resnet", "model.head_channels=8", "model.size=32"]
-    tiny += ["model.queue=16", "data.batch_size=4", "train.device=cpu"]
-    shared = ["model.backbone=test_resnet", "model.head_channels=8"]
-    finetune = [
-        *shared,
-        "model.size=32",
-        "data.short_side=32",
-        "data.batch_size=2",
-        "train.device=cpu",
-    ]
-    command = [sys.executable, str(BENCHMARKS / "evidence.py"), str(data), "--cpu-hours", "1"]
+def test_a_rehearsal_keeps_its_budget_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    command = [sys.executable, str(BENCHMARKS / "evidence.py"), "--tiny", "--cpu-hours", "1"]
     command += ["--out", str(tmp_path / "out"), "--keep", str(tmp_path / "kept")]
-    command += [
-        "--sets",
-        "nuclei",
-        "--seeds",
-        "1",
-        "--rate-steps",
-        "3",
-        "--explore",
-        "0",
-        "--places",
-        "backbone",
-    ]
-    command += ["--probe-side", "32", "--no-all-labels", "--finetune-steps", "2", "--steps", "2"]
-    command += [word for setting in tiny for word in ("--set", setting)]
-    command += [word for setting in finetune for word in ("--set-finetune", setting)]
     for call in range(2):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -136,5 +109,5 @@ def test_a_rehearsal_keeps_its_budget_and_goes_on_where_it_stopped(
 
 
 def runs(out: Path) -> list[dict]:
-    files = (out / "results").glob("pretrain-*.json")
+    files = (out / "results").glob("pretrain-*/**/*.json")
     return [json.loads(file.read_text()) for file in files]

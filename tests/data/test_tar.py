@@ -1,9 +1,12 @@
+import contextlib
 import io
 import os
 import subprocess
 import tarfile
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cp2fast.data.tar import TarError, read_entries
 
@@ -141,3 +144,55 @@ def test_a_second_archive_that_is_cut_is_an_error(tmp_path):
     (tmp_path / "b.tar").write_bytes(content + content[:1800])
     with pytest.raises(TarError, match="inside a file"):
         entries(tmp_path / "b.tar")
+
+
+def in_memory(names, layout):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=layout) as tar:
+        for number, name in enumerate(names):
+            info = tarfile.TarInfo(name)
+            info.size = number * 300
+            tar.addfile(info, io.BytesIO(bytes(info.size)))
+    return buffer.getvalue()
+
+
+archives = st.builds(
+    lambda names, layout: (names, in_memory(names, layout)),
+    st.lists(st.text("ab/é.jpgn ", min_size=1, max_size=130).map(lambda n: f"x{n}y"), max_size=4),
+    st.sampled_from([tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]),
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(archives, min_size=1, max_size=3), st.integers(0, 3))
+def test_whatever_was_joined_all_files_are_found(tmp_path_factory, parts, zeros):
+    path = tmp_path_factory.mktemp("tar") / "a.tar"
+    path.write_bytes(bytes(512 * zeros).join(content for _, content in parts))
+    assert [entry.name for entry in entries(path)] == [name for names, _ in parts for name in names]
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    archives,
+    st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 255)), max_size=4),
+    st.integers(0, 12_000),
+)
+def test_damage_is_a_tar_error_or_gives_files_inside_the_archive(tmp_path_factory, part, hits, end):
+    content = bytearray(part[1])
+    for place, value in hits:
+        content[place % len(content)] = value
+    path = tmp_path_factory.mktemp("tar") / "a.tar"
+    path.write_bytes(content[:end])
+    with contextlib.suppress(TarError):
+        for entry in entries(path):
+            assert 0 <= entry.offset <= entry.offset + entry.size <= end
+
+
+@pytest.mark.parametrize("size", [b"-512", b"x", b""])
+def test_a_size_that_is_none_is_an_error(tmp_path, size):
+    info = tarfile.TarInfo("a.jpg")
+    info.pax_headers = {"size": size.decode()}
+    content = info.tobuf(tarfile.PAX_FORMAT)
+    (tmp_path / "a.tar").write_bytes(content + bytes(1024))
+    with pytest.raises(TarError, match="says a size of"):
+        entries(tmp_path / "a.tar")

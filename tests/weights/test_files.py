@@ -175,3 +175,29 @@ def test_a_path_without_weights_is_refused(tmp_path: Path) -> None:
         find_file(tmp_path / "nowhere.pt")
     with pytest.raises(UserError, match="not a run folder with a checkpoint"):
         find_file(tmp_path)
+
+
+def test_a_damaged_block_in_a_file_of_weights_is_never_read_in_silence(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pt"
+    torch.save({"weight": torch.randn(100_000)}, path)
+    assert len(read_content(path)["weight"]) == 100_000
+    data = bytearray(path.read_bytes())
+    data[200_000:204_096] = bytes(4096)
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=r"weights\.pt is damaged .*checksum"):
+        read_content(path)
+
+
+def test_of_a_run_the_best_intact_checkpoint_is_found_and_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    for name in ("best.pt", "step_000000001.pt", "step_000000002.pt", "step_zzz.pt"):
+        torch.save({"weight": torch.zeros(2000)}, tmp_path / "checkpoints" / name)
+    best, newest = (tmp_path / "checkpoints" / n for n in ("best.pt", "step_000000002.pt"))
+    assert find_file(tmp_path) == best
+    assert str(best) in caplog.messages[-1]
+    best.write_bytes(best.read_bytes()[:-100])
+    assert find_file(tmp_path) == newest
+    assert f"{best} is damaged" in caplog.messages[-1]
+    assert find_file(newest) == newest

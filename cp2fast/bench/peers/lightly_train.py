@@ -13,6 +13,7 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from cp2fast.data.images import ImageSet
+from cp2fast.data.torch_source import START_METHOD
 
 
 def problem(images: ImageSet) -> str | None:
@@ -43,4 +44,9 @@ def loader(
         transform=DenseCLTransform(arguments),
         num_channels=3,
     )
-    return DataLoader(dataset, batch_sampler=numbers, num_workers=workers)
+    return DataLoader(
+        dataset,
+        batch_sampler=numbers,
+        num_workers=workers,
+        multiprocessing_context=START_METHOD if workers else None,
+    )

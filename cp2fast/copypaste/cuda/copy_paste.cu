@@ -21,6 +21,7 @@ typedef unsigned char uint8;
 typedef unsigned short uint16;
 typedef unsigned int uint32;
 typedef unsigned long long uint64;
+typedef long long int64;
 
 constexpr int WARP = 32;
 constexpr int WARPS = 4;
@@ -113,14 +114,24 @@ __device__ __forceinline__ uint32 two_bfloat16(float low, float high) {
 }
 #endif
 
+// A block of source pixels on its way into a warp's shared memory, first as it is, then as planes.
+struct Source {
+  const uint8* base;             // a boundary of 16 bytes before the first pixel
+  int before, pitch, rows, last; // bytes between them; and from there to the last boundary before the end
+
+  // Bytes from the base to a row, of the block or beyond.
+  __device__ int offset(int row) const { return row * pitch + before; }
+};
+
 // A row of the table of views, see views.py. What is seldom needed is read where it is.
 struct View {
   const int4* row;
-  const uint8* origin;
+  const uint8 *origin, *end;  // of the crop, and of all pixels
   int pitch, height, width;
   uint32 flags;
 
-  __device__ View(const uint8* pixels, const int4* views, int n) : row(views + 4 * n) {
+  __device__ View(const uint8* pixels, int64 bytes, const int4* views, int n)
+      : row(views + 4 * n), end(pixels + bytes) {
     int4 a = row[0], b = row[1];
     uint64 high = static_cast<uint32>(a.y);
     origin = pixels + (high << 32 | static_cast<uint32>(a.x));
@@ -130,6 +141,15 @@ struct View {
   // Of one of the jitter's operations.
   __device__ float factor(int operation) const {
     return __int_as_float(reinterpret_cast<const int*>(row)[6 + operation]);
+  }
+
+  // The pixels of `rows` rows from here on.
+  __device__ Source source(int top, int left, int rows) const {
+    uint64 first = reinterpret_cast<uint64>(origin) + static_cast<uint64>(top) * static_cast<uint64>(pitch) +
+                   3 * static_cast<uint64>(left);
+    uint64 rest = reinterpret_cast<uint64>(end) - 1 - first / 16 * 16;
+    int last = rest < 0x7FFFFFFF ? static_cast<int>(rest) & ~15 : 0x7FFFFFF0;
+    return {reinterpret_cast<const uint8*>(first / 16 * 16), static_cast<int>(first % 16), pitch, rows, last};
   }
 
   __device__ float sigma() const { return __int_as_float(row[2].z); }
@@ -147,6 +167,9 @@ __device__ __forceinline__ Rectangle paste_of(const View& view) {
   int4 rest = view.row[3];
   return {top, rest.x, top + rest.y, rest.x + rest.z};
 }
+
+// Said so that the compiler knows it to be the same in a whole warp, and with it all that follows from it.
+__device__ __forceinline__ int warp_number() { return __shfl_sync(0xFFFFFFFF, static_cast<int>(threadIdx.x) / WARP, 0); }
 
 // ---- Resize ---------------------------------------------------------------------------------
 
@@ -236,33 +259,20 @@ __device__ __forceinline__ void column_weights(const Axis& axis, int tile, int f
   }
 }
 
-// A block of source pixels on its way into a warp's shared memory, first as it is, then as planes.
-struct Source {
-  const uint8* first;  // pixel of the block
-  int pitch, rows, columns;
-
-  // Bytes from the first pixel to a row; those that there are not repeat the last.
-  __device__ int offset(int row) const { return min(row, rows - 1) * pitch; }
-
-  // Bytes from a boundary of 16 to a row that begins at the offset.
-  __device__ int phase(int offset) const {
-    return (static_cast<int>(reinterpret_cast<uint64>(first)) + offset) & 15;
-  }
-};
-
-// What was fetched lies at the end, so that its first 16 rows are overwritten by their own planes alone.
+// What was fetched lies at the end, so that its first 16 rows are overwritten by their own planes alone. Of 8
+// rows the even ones come first, so that the banks of every 4 that are read together differ.
 constexpr int RAW_BEGIN = (3 * PLANE * 2 - CHUNK * RAW_PITCH) / 16;
+__device__ __forceinline__ constexpr int raw_slot(int i, int of_4) { return i / 2 * 8 + of_4 * 2 + i % 2; }
 
-// Fetch the block: units of 16 bytes that hold any of it, so that no other memory is touched.
+// Fetch the block in units of 16 bytes, and what lies beside and below it, though not past the last image.
 __device__ __forceinline__ void fetch(const Source& source, uint4* shared) {
-  int lane = threadIdx.x % WARP, unit = min(lane % 8, RAW_PITCH / 16 - 1);
-  uint4* to = shared + RAW_BEGIN + lane / 8 * (RAW_PITCH / 16) + unit;
+  int lane = threadIdx.x % WARP, unit = lane % 8, offset = source.offset(lane / 8);
+  uint4* to = shared + RAW_BEGIN + raw_slot(0, lane / 8) * (RAW_PITCH / 16) + unit;
 #pragma unroll
-  for (int i = 0; i < CHUNK / 4; ++i) {
+  for (int i = 0; i < CHUNK / 4; ++i, offset += 4 * source.pitch) {
     if (i == 4 && source.rows <= 16) break;
-    int offset = source.offset(4 * i + lane / 8), phase = source.phase(offset);
-    int used = min(unit, (phase + 3 * source.columns - 1) >> 4);
-    copy_async(to + 4 * i * (RAW_PITCH / 16), source.first + (offset - phase + 16 * used));
+    int from = min((offset & ~15) + 16 * unit, source.last);
+    if (unit < RAW_PITCH / 16) copy_async(to + raw_slot(i, 0) * (RAW_PITCH / 16), source.base + from);
   }
 }
 
@@ -274,8 +284,9 @@ constexpr int CHANNEL = 16 * 4, HALF = 3 * CHANNEL;
 // Turn what was fetched into three planes, in its place. A thread takes 4 pixels of each 4th row.
 __device__ __forceinline__ void to_planes(const Source& source, uint4* shared) {
   int lane = threadIdx.x % WARP, quad = lane % 8;
-  const uint32* raw = reinterpret_cast<const uint32*>(shared + RAW_BEGIN + lane / 8 * (RAW_PITCH / 16)) + 3 * quad;
-  int unit = chunk_unit(lane / 8, quad / 2);
+  const uint4* first = shared + RAW_BEGIN + raw_slot(0, lane / 8) * (RAW_PITCH / 16);
+  const uint32* raw = reinterpret_cast<const uint32*>(first) + 3 * quad;
+  int unit = chunk_unit(lane / 8, quad / 2), offset = source.offset(lane / 8);
   wait_for_copies();
   __syncwarp();
 #pragma unroll
@@ -283,19 +294,18 @@ __device__ __forceinline__ void to_planes(const Source& source, uint4* shared) {
     if (half == 1 && source.rows <= 16) break;
     uint32 words[4][3];
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      int row = 16 * half + 4 * i, phase = source.phase(source.offset(row + lane / 8));
-      const uint32* word = raw + row * (RAW_PITCH / 4) + phase / 4;
+    for (int i = 0; i < 4; ++i, offset += 4 * source.pitch) {
+      const uint32* word = raw + raw_slot(4 * half + i, 0) * (RAW_PITCH / 4) + (offset & 15) / 4;
 #pragma unroll
-      for (int j = 0; j < 3; ++j) words[i][j] = __funnelshift_r(word[j], word[j + 1], phase % 4 * 8);
+      for (int j = 0; j < 3; ++j) words[i][j] = __funnelshift_r(word[j], word[j + 1], (offset & 3) * 8);
     }
     __syncwarp();
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const uint32 even = 0x00FF00FF;
-      uint32 x = words[i][0], y = words[i][1], z = words[i][2];  // RGBR GBRG BRGB
       // 4 rows further the units are dealt out with another bit.
       uint2* to = reinterpret_cast<uint2*>(shared + HALF * half + (unit ^ (i % 2 * 2)) + 16 * i) + quad % 2;
+      const uint32 even = 0x00FF00FF;
+      uint32 x = words[i][0], y = words[i][1], z = words[i][2];  // RGBR GBRG BRGB
       to[0] = make_uint2(__byte_perm(x, 0, 0x4340), __byte_perm(y, z, 0x0502) & even);
       to[2 * CHANNEL] = make_uint2(__byte_perm(x, y, 0x0401) & even, __byte_perm(y, z, 0x0603) & even);
       to[4 * CHANNEL] = make_uint2(__byte_perm(x, y, 0x0502) & even, __byte_perm(z, 0, 0x4340));
@@ -310,38 +320,40 @@ struct Colours {
   float of[3][2][4];
 };
 
-// d += rows x planes x columns. load.template at<CHANNEL, I, J>(b) gives 16 x 16 of a plane: the Ith of
-// the halves that the rows' weights go over, the Jth of the columns'.
-template <int C, int J, class Load>
-__device__ __forceinline__ void filter_half(Colours& d, const uint32 (&a)[2][4], const uint32 (&b)[2][2][2],
+// d += rows x planes x columns. load.template at<C, I, J>(b) gives 16 x 16 of channel C's plane: the Ith of
+// the halves that the rows' weights go over, the Jth of the columns'. Channels take turns, so that none
+// waits for its own last product.
+template <int I, int J, class Load>
+__device__ __forceinline__ void multiply_rows(float (&between)[3][2][4], const uint32 (&a)[4], const Load& load) {
+  uint32 pixels[3][4];
+  load.template at<0, I, J>(pixels[0]);
+  load.template at<1, I, J>(pixels[1]);
+  load.template at<2, I, J>(pixels[2]);
+#pragma unroll
+  for (int i = 0; i < 6; ++i) multiply(between[i % 3][i / 3], a, pixels[i % 3][i / 3 * 2], pixels[i % 3][i / 3 * 2 + 1]);
+}
+
+template <int J, class Load>
+__device__ __forceinline__ void filter_half(Colours& d, const uint32 (&a)[2][4], const uint32 (&b)[2][2],
                                             bool tall, const Load& load) {
-  float between[2][4] = {};
-  uint32 pixels[4];
-  load.template at<C, 0, J>(pixels);
-  multiply(between[0], a[0], pixels[0], pixels[1]);
-  multiply(between[1], a[0], pixels[2], pixels[3]);
-  if (tall) {
-    load.template at<C, 1, J>(pixels);
-    multiply(between[0], a[1], pixels[0], pixels[1]);
-    multiply(between[1], a[1], pixels[2], pixels[3]);
+  float between[3][2][4] = {};
+  multiply_rows<0, J>(between, a[0], load);
+  if (tall) multiply_rows<1, J>(between, a[1], load);
+#pragma unroll
+  for (int c = 0; c < 3; ++c) {
+    const float(&x)[2][4] = between[c];
+    uint32 left[4] = {two_float16(x[0][0], x[0][1]), two_float16(x[0][2], x[0][3]),
+                      two_float16(x[1][0], x[1][1]), two_float16(x[1][2], x[1][3])};
+    multiply(d.of[c][0], left, b[0][0], b[0][1]);
+    multiply(d.of[c][1], left, b[1][0], b[1][1]);
   }
-  uint32 left[4] = {two_float16(between[0][0], between[0][1]), two_float16(between[0][2], between[0][3]),
-                    two_float16(between[1][0], between[1][1]), two_float16(between[1][2], between[1][3])};
-  multiply(d.of[C][0], left, b[J][0][0], b[J][0][1]);
-  multiply(d.of[C][1], left, b[J][1][0], b[J][1][1]);
 }
 
 template <class Load>
 __device__ __forceinline__ void filter(Colours& d, const uint32 (&a)[2][4], const uint32 (&b)[2][2][2],
                                        bool tall, bool wide, const Load& load) {
-  filter_half<0, 0>(d, a, b, tall, load);
-  filter_half<1, 0>(d, a, b, tall, load);
-  filter_half<2, 0>(d, a, b, tall, load);
-  if (wide) {
-    filter_half<0, 1>(d, a, b, tall, load);
-    filter_half<1, 1>(d, a, b, tall, load);
-    filter_half<2, 1>(d, a, b, tall, load);
-  }
+  filter_half<0>(d, a, b[0], tall, load);
+  if (wide) filter_half<1>(d, a, b[1], tall, load);
 }
 
 // A thread's rows in the source's planes, in the left and the right half of its columns; of a transposed
@@ -374,69 +386,72 @@ struct Transposed {
   }
 };
 
-// What the columns of a tile need, kept while a warp goes down a column of tiles.
+// What the rows, or the columns, of a tile need; a warp keeps it while it goes along a row, or a column.
+struct Rows {
+  int tile = -1, first, end;
+  uint32 a[2][4];    // of the last block of source pixels
+  float inverse[2];  // of the sum of all weights
+};
+
 struct Columns {
-  int tile, first, end;
-  uint32 b[2][2][2];     // of the last block of source pixels
-  float inverse[2][2];   // of the sum of all weights
+  int tile = -1, first, end;
+  uint32 b[2][2][2];
+  float inverse[2][2];
 };
 
 // Resize 16 x 16 pixels, `top` and `left` pixels from the axes' starts, into [0, 1].
-__device__ __forceinline__ void resize(const View& view, const Axis& rows, const Axis& columns, int top,
-                                       int left, Columns& kept, uint4* shared, Colours& colours) {
-  const uint32 ones[4] = {ONES, ONES, ONES, ONES};
+__device__ __forceinline__ void resize(const View& view, const Axis& down, const Axis& across, int top, int left,
+                                       Rows& rows, Columns& columns, uint4* shared, Colours& colours) {
   bool transpose = view.flags & TRANSPOSE;
   Halves halves(shared, transpose);
-  int row_first, row_end;
-  rows.window(top, row_first, row_end);
-  bool fresh = kept.tile != left, known = !fresh && kept.end - kept.first <= CHUNK;
-  if (fresh) columns.window(left, kept.first, kept.end);
-  kept.tile = left;
+  bool same_rows = rows.tile == top, same_columns = columns.tile == left;
+  if (!same_rows) down.window(top, rows.first, rows.end);
+  if (!same_columns) across.window(left, columns.first, columns.end);
+  rows.tile = top, columns.tile = left;
+  bool rows_known = same_rows && rows.end - rows.first <= CHUNK;
+  bool columns_known = same_columns && columns.end - columns.first <= CHUNK;
   float row_sum[2] = {}, column_sum[2][2] = {};
   colours = {};
-  for (int y = row_first; y < row_end; y += CHUNK) {
-    uint32 a[2][4];
-    for (int x = kept.first; x < kept.end; x += CHUNK) {
-      int height = min(row_end - y, CHUNK), width = min(kept.end - x, CHUNK);
-      Source source;
-      source.pitch = view.pitch;
-      source.first = view.origin + static_cast<uint64>(transpose ? x : y) * view.pitch +
-                     3 * static_cast<uint64>(transpose ? y : x);
-      source.rows = transpose ? width : height;
-      source.columns = transpose ? height : width;
+  for (int y = rows.first; y < rows.end; y += CHUNK) {
+    for (int x = columns.first; x < columns.end; x += CHUNK) {
+      int height = min(rows.end - y, CHUNK), width = min(columns.end - x, CHUNK);
+      int rows_from = transpose ? x : y, columns_from = transpose ? y : x;
+      Source source = view.source(rows_from, columns_from, transpose ? width : height);
       __syncwarp();  // what was there before may still be read
       fetch(source, shared);
-      if (x == kept.first) {
-        row_weights(rows, top, y, a);
+      if (!rows_known && x == columns.first) {
+        row_weights(down, top, y, rows.a);
         float sum[4] = {};
-        multiply(sum, a[0], BYTE_ONES, BYTE_ONES);
-        multiply(sum, a[1], BYTE_ONES, BYTE_ONES);
+        multiply(sum, rows.a[0], BYTE_ONES, BYTE_ONES);
+        multiply(sum, rows.a[1], BYTE_ONES, BYTE_ONES);
         row_sum[0] += sum[0], row_sum[1] += sum[2];
       }
-      if (!known) {
-        column_weights(columns, left, x, kept.b);
-        if (y == row_first) {
+      if (!columns_known) {
+        column_weights(across, left, x, columns.b);
+        if (y == rows.first) {
+          const uint32 ones[4] = {ONES, ONES, ONES, ONES};
 #pragma unroll
           for (int half = 0; half < 2; ++half) {
             float sum[4] = {};
-            multiply(sum, ones, kept.b[0][half][0], kept.b[0][half][1]);
-            multiply(sum, ones, kept.b[1][half][0], kept.b[1][half][1]);
+            multiply(sum, ones, columns.b[0][half][0], columns.b[0][half][1]);
+            multiply(sum, ones, columns.b[1][half][0], columns.b[1][half][1]);
             column_sum[half][0] += sum[0], column_sum[half][1] += sum[1];
           }
         }
       }
       to_planes(source, shared);
-      if (transpose) filter(colours, a, kept.b, height > 16, width > 16, Transposed{halves});
-      else filter(colours, a, kept.b, height > 16, width > 16, Upright{halves});
+      if (transpose) filter(colours, rows.a, columns.b, height > 16, width > 16, Transposed{halves});
+      else filter(colours, rows.a, columns.b, height > 16, width > 16, Upright{halves});
     }
   }
-  row_sum[0] = reciprocal(255.0f * row_sum[0]), row_sum[1] = reciprocal(255.0f * row_sum[1]);
+  if (!rows_known) rows.inverse[0] = reciprocal(255.0f * row_sum[0]), rows.inverse[1] = reciprocal(255.0f * row_sum[1]);
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
+    if (!columns_known) columns.inverse[half][0] = reciprocal(column_sum[half][0]);
+    if (!columns_known) columns.inverse[half][1] = reciprocal(column_sum[half][1]);
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      if (!known && i < 2) kept.inverse[half][i] = reciprocal(column_sum[half][i]);
-      float gain = row_sum[i / 2] * kept.inverse[half][i % 2];
+      float gain = rows.inverse[i / 2] * columns.inverse[half][i % 2];
 #pragma unroll
       for (int channel = 0; channel < 3; ++channel) colours.of[channel][half][i] *= gain;
     }
@@ -656,7 +671,7 @@ __device__ __forceinline__ int ceil_div(int a, int b) { return (a + b - 1) / b; 
 // Do something for each of a warp's share of the tiles of height x width pixels, column by column.
 template <class Do>
 __device__ __forceinline__ void each_tile(int height, int width, Do act) {
-  int warp = threadIdx.x / WARP, down = ceil_div(height, TILE), tiles = down * ceil_div(width, TILE);
+  int warp = warp_number(), down = ceil_div(height, TILE), tiles = down * ceil_div(width, TILE);
   int first = warp * tiles / WARPS, left = (warp + 1) * tiles / WARPS - first;
   int y = first % down * TILE, x = first / down * TILE;
   for (; left > 0; --left) {
@@ -666,39 +681,61 @@ __device__ __forceinline__ void each_tile(int height, int width, Do act) {
   }
 }
 
-// The luma that contrast will see, summed over strips of AREA rows: one block a strip of a view.
-// partial is float32 [B, 4, strips].
-extern "C" __global__ void __launch_bounds__(THREADS, 4)
-    mean_luma(const uint8* pixels, const int4* views, float* partial, int size, int strips) {
-  __shared__ uint4 shared[WARPS][3 * PLANE / 8];
-  __shared__ float sums[WARPS];
-  int n = blockIdx.x / strips, top = blockIdx.x % strips * AREA;
-  int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
-  View view(pixels, views, n);
-  if (!(view.flags & JITTER)) return;
-  int before = 0;
-  while ((view.flags >> (8 + 2 * before) & 3) != CONTRAST) ++before;
-  bool transpose = view.flags & TRANSPOSE;
-  Axis rows(top, AREA, size, transpose ? view.width : view.height, view.flags & MIRROR_Y);
-  Axis columns(0, size, size, transpose ? view.height : view.width, view.flags & MIRROR_X);
-  int height = min(size - top, AREA);
-  float total = 0.0f;
-  Columns kept;
-  kept.tile = -1;
-  each_tile(height, size, [&](int y, int x) {
-    Colours colours;
-    resize(view, rows, columns, y, x, kept, shared[warp], colours);
-    jitter(colours, view, before, 0.0f);
-    int down = height - y - lane / 4, right = size - x - lane % 4 * 4;  // pixels that there are from here on
-#pragma unroll
-    for (int i = 0; i < 8; ++i) {
-      float value = luma(colours.of[0][i / 4][i % 4], colours.of[1][i / 4][i % 4], colours.of[2][i / 4][i % 4]);
-      total += down > i % 4 / 2 * 8 && right > i / 4 * 2 + i % 2 ? value : 0.0f;
-    }
-  });
+// Blocks that share a view whose mean is a weighted sum: each finds the columns' weights anew.
+constexpr int LINEAR_PARTS = 4;
+
+// What brightness and saturation, the first `count` operations, multiply the mean luma by; -1 if it depends
+// on the pixels. Neither clips while its factor is in [0, 1], and then saturation keeps every luma.
+__device__ float linear_gain(const View& view, int count) {
+  float gain = 1.0f;
+  for (int i = 0; i < count; ++i) {
+    int operation = view.flags >> (8 + 2 * i) & 3;
+    float factor = view.factor(operation);
+    if (operation == HUE || factor < 0.0f || factor > 1.0f) return -1.0f;
+    if (operation == BRIGHTNESS) gain *= factor;
+  }
+  return gain;
+}
+
+// What source pixel k weighs in the sum of all outputs.
+__device__ float weight_in_all(const Axis& axis, int k) {
+  float middle = static_cast<float>(k) + 0.5f, outputs = reciprocal(axis.slope), sum = 0.0f;
+  int first = max(static_cast<int>((middle - axis.support) * outputs - 1.5f), 0);
+  int last = min(static_cast<int>((middle + axis.support) * outputs + 0.5f), axis.last);
+  for (int i = first; i <= last; ++i) {
+    float centre = axis.centre(i), weights = 0.0f;
+    int end = min(static_cast<int>(centre + axis.support + 0.5f), axis.length);
+    for (int j = max(static_cast<int>(centre - axis.support + 0.5f), 0); j < end; ++j)
+      weights += fmaxf(1.0f - fabsf(static_cast<float>(j) + 0.5f - centre) * axis.step, 0.0f);
+    sum += fmaxf(1.0f - fabsf(middle - centre) * axis.step, 0.0f) * reciprocal(weights);
+  }
+  return sum;
+}
+
+// This thread's part of the luma of all outputs that comes from some rows of the crop: a weighted sum of
+// source pixels. `weights` is shared scratch for a float each column and row.
+__device__ float luma_of_rows(const View& view, int top, int bottom, int size, float* weights) {
+  int lane = threadIdx.x % WARP;
+  float *of_row = weights + view.width, total = 0.0f;
+  Axis across(0, size, size, view.width, false), down(0, size, size, view.height, false);
+  for (int x = threadIdx.x; x < view.width; x += THREADS) weights[x] = weight_in_all(across, x);
+  for (int y = threadIdx.x; y < bottom - top; y += THREADS) of_row[y] = weight_in_all(down, top + y);
+  __syncthreads();
+  for (int y = threadIdx.x / WARP; y < bottom - top; y += WARPS) {
+    const uint8* pixel = view.origin + static_cast<uint64>(top + y) * view.pitch + 3 * lane;
+    float sum = 0.0f;
+    for (int x = lane; x < view.width; x += WARP, pixel += 3 * WARP)
+      sum += weights[x] * static_cast<float>(19595 * pixel[0] + 38470 * pixel[1] + 7471 * pixel[2]);
+    total += of_row[y] * sum;
+  }
+  return total * (1.0f / (255.0f * 65536.0f));
+}
+
+// Add up what the threads of the block have; in a fixed order.
+__device__ __forceinline__ void store_sum(float total, float* sums, float* partial) {
 #pragma unroll
   for (int step = WARP / 2; step > 0; step /= 2) total += __shfl_xor_sync(0xFFFFFFFF, total, step);
-  if (lane == 0) sums[warp] = total;
+  if (threadIdx.x % WARP == 0) sums[threadIdx.x / WARP] = total;
   __syncthreads();
   if (threadIdx.x == 0) {
     float sum = 0.0f;
@@ -706,6 +743,50 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4)
     for (int i = 0; i < WARPS; ++i) sum += sums[i];
     partial[blockIdx.x] = sum;
   }
+}
+
+// The luma that contrast will see, summed over strips of TILE rows: one block a strip of a view.
+// partial is float32 [B, 4, strips].
+extern "C" __global__ void __launch_bounds__(THREADS, 4)
+    mean_luma(const uint8* pixels, int64 bytes, const int4* views, float* partial, int size, int strips) {
+  __shared__ uint4 shared[WARPS][3 * PLANE / 8];
+  __shared__ float sums[WARPS];
+  int n = blockIdx.x / strips, strip = blockIdx.x % strips;
+  int warp = warp_number(), lane = threadIdx.x % WARP;
+  View view(pixels, bytes, views, n);
+  if (!(view.flags & JITTER)) return;
+  int before = 0;
+  while ((view.flags >> (8 + 2 * before) & 3) != CONTRAST) ++before;
+  float total = 0.0f, gain = linear_gain(view, before);
+  if (gain >= 0.0f && view.width + view.height <= static_cast<int>(sizeof shared / sizeof(float))) {
+    int parts = min(strips, LINEAR_PARTS);
+    if (strip < parts) {
+      int64 height = view.height;
+      total = gain * luma_of_rows(view, static_cast<int>(height * strip / parts),
+                                  static_cast<int>(height * (strip + 1) / parts), size,
+                                  reinterpret_cast<float*>(shared));
+    }
+    store_sum(total, sums, partial);
+    return;
+  }
+  bool transpose = view.flags & TRANSPOSE;
+  int top = strip * TILE, height = min(size - top, TILE);
+  Axis down(top, TILE, size, transpose ? view.width : view.height, view.flags & MIRROR_Y);
+  Axis across(0, size, size, transpose ? view.height : view.width, view.flags & MIRROR_X);
+  Rows kept;
+  each_tile(TILE, size, [&](int, int x) {
+    Columns fresh;
+    Colours colours;
+    resize(view, down, across, 0, x, kept, fresh, shared[warp], colours);
+    jitter(colours, view, before, 0.0f);
+    int rows = height - lane / 4, columns = size - x - lane % 4 * 4;  // that there are from here on
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      float value = luma(colours.of[0][i / 4][i % 4], colours.of[1][i / 4][i % 4], colours.of[2][i / 4][i % 4]);
+      total += rows > i % 4 / 2 * 8 && columns > i / 4 * 2 + i % 2 ? value : 0.0f;
+    }
+  });
+  store_sum(total, sums, partial);
 }
 
 // The tile of this block: of a foreground, counted from the paste's corner; of a background, from the
@@ -733,14 +814,14 @@ __device__ Rectangle tile_of(int number, const View& view, bool foreground, int 
 // Compose queries and keys: `tiles` blocks a layer, two layers an image, two images a sample, most of
 // them with something to do. partial is mean_luma's.
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
-    compose(const uint8* pixels, const int4* views, const float* partial, int size, int strips, int tiles,
+    compose(const uint8* pixels, int64 bytes, const int4* views, const float* partial, int size, int strips, int tiles,
             int kind, void* query, void* key, uint8* query_mask, uint8* key_mask, float red_scale,
             float green_scale, float blue_scale, float red_shift, float green_shift, float blue_shift) {
   __shared__ uint4 shared[WARPS][3 * PLANE / 8];
   __shared__ uint4 planes[3 * AREA * AREA / 8];
-  int n = blockIdx.x / tiles, number = blockIdx.x % tiles, warp = threadIdx.x / WARP;
+  int n = blockIdx.x / tiles, number = blockIdx.x % tiles, warp = warp_number();
   bool foreground = n % 4 < 2;
-  View view(pixels, views, n);
+  View view(pixels, bytes, views, n);
   int radius = static_cast<int>(ceilf(3.0f * view.sigma()));
   Rectangle seen = tile_of(number, view, foreground, size, radius);
   if (seen.empty()) return;
@@ -762,10 +843,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
   Axis columns(seen.left - radius, width + 2 * radius, size, transpose ? view.height : view.width,
                view.flags & MIRROR_X);
   Columns kept;
-  kept.tile = -1;
   each_tile(height + 2 * radius, width + 2 * radius, [&](int y, int x) {
+    Rows fresh;
     Colours colours;
-    resize(view, rows, columns, y, x, kept, shared[warp], colours);
+    resize(view, rows, columns, y, x, fresh, kept, shared[warp], colours);
     jitter(colours, view, operations, mean);
     if (view.flags & GREY)
       each_pixel(colours, [](float& r, float& g, float& b) { r = g = b = luma(r, g, b); });

@@ -19,15 +19,15 @@ from cp2fast.copypaste.cuda.compile import cubin, cuda_core
 from cp2fast.copypaste.views import KINDS, VIEWS
 
 THREADS = 128
-AREA = 64
-"""Side of the pixels that a block of ``compose`` makes, and rows of a strip of ``mean_luma``."""
+STRIP = 16
+"""Rows of a view that a block of ``mean_luma`` sums."""
 LEAST_TILE = 52
-"""Side of what is left of an area under the widest blur."""
+"""Side of what a block of ``compose`` makes under the widest blur."""
 
 
 def strips(size: int) -> int:
     """Blocks of ``mean_luma`` for a view."""
-    return -(-size // AREA)
+    return -(-size // STRIP)
 
 
 def tiles(size: int) -> int:
@@ -57,7 +57,11 @@ def copy_paste_cuda(
     Returns:
         query and key ``[B, 3, S, S]`` channels-last, query mask and key mask bool ``[B, S, S]``.
     """
-    samples, device = len(views), pixels.device
+    device = pixels.device
+    if torch.cuda.current_device() != device.index:
+        with torch.cuda.device(device):
+            return copy_paste_cuda(pixels, views, size, dtype, mean, std)
+    samples = len(views)
     images = [
         torch.empty(
             (samples, 3, size, size),
@@ -70,25 +74,25 @@ def copy_paste_cuda(
     masks = [torch.empty((samples, size, size), dtype=torch.bool, device=device) for _ in range(2)]
     if samples:
         partial = torch.empty((samples, VIEWS, strips(size)), device=device)
-        inputs = pixels.data_ptr(), views.data_ptr(), partial.data_ptr()
+        inputs = pixels.data_ptr(), pixels.numel(), views.data_ptr(), partial.data_ptr()
         outputs = [tensor.data_ptr() for tensor in (*images, *masks)]
-        with torch.cuda.device(device):
-            launch, stream_of, mean_luma, compose = _kernels(torch.cuda.get_device_capability())
-            stream = stream_of(torch.cuda.current_stream().cuda_stream)
-            for_mean, for_compose, sides, kind = _shape(samples, size, dtype)
-            launch(stream, for_mean, mean_luma, *inputs, *sides[:2])
-            scale_shift = normalisation(tuple(mean), tuple(std))
-            launch(stream, for_compose, compose, *inputs, *sides, kind, *outputs, *scale_shift)
+        launch, stream_of, mean_luma, compose = _kernels(device.index)
+        stream = stream_of(torch.cuda.current_stream().cuda_stream)
+        for_mean, for_compose, sides, kind = _shape(samples, size, dtype)
+        launch(stream, for_mean, mean_luma, *inputs, *sides[:2])
+        scale_shift = normalisation(tuple(mean), tuple(std))
+        launch(stream, for_compose, compose, *inputs, *sides, kind, *outputs, *scale_shift)
     return images[0], images[1], masks[0], masks[1]
 
 
 @functools.cache
-def _kernels(capability: tuple[int, int]) -> tuple[Any, Any, Any, Any]:
-    """cuda-core's ``launch`` and ``Stream.from_handle``, and the two kernels, loaded once."""
+def _kernels(device: int) -> tuple[Any, Any, Any, Any]:
+    """cuda-core's ``launch``, a maker of its streams, and the two kernels, loaded once."""
     core = cuda_core()
-    loaded = core.ObjectCode.from_cubin(cubin("sm_{}{}".format(*capability)))
-    kernels = loaded.get_kernel("mean_luma"), loaded.get_kernel("compose")
-    return core.launch, core.Stream.from_handle, *kernels
+    code = cubin("sm_{}{}".format(*torch.cuda.get_device_capability(device)))
+    loaded = core.ObjectCode.from_cubin(code)
+    stream_of = functools.lru_cache(maxsize=64)(core.Stream.from_handle)
+    return core.launch, stream_of, loaded.get_kernel("mean_luma"), loaded.get_kernel("compose")
 
 
 @functools.lru_cache(maxsize=64)

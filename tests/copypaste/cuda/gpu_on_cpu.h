@@ -284,14 +284,29 @@ inline void __syncthreads() {
   gpu::meet(gpu::block, gpu::thread_index.x, 0, "__syncthreads", nullptr, [](auto&) {});
 }
 
-inline float __shfl_xor_sync(unsigned, float value, int mask) {
-  std::pair<float, float> mine{value, 0.0f};
-  gpu::meet_warp("__shfl_xor_sync", &mine, [mask](const std::vector<void*>& lanes) {
-    using Both = std::pair<float, float>;
-    for (int lane = 0; lane < gpu::LANES; ++lane)
-      static_cast<Both*>(lanes[lane])->second = static_cast<Both*>(lanes[lane ^ mask])->first;
+struct Shuffled {
+  float value, result;
+  int from;
+};
+
+inline float shuffle(const char* name, float value, int from) {
+  Shuffled mine{value, 0.0f, from};
+  gpu::meet_warp(name, &mine, [](const std::vector<void*>& lanes) {
+    for (void* lane : lanes) {
+      auto* own = static_cast<Shuffled*>(lane);
+      own->result = static_cast<Shuffled*>(lanes[own->from])->value;
+    }
   });
-  return mine.second;
+  return mine.result;
+}
+
+inline float __shfl_xor_sync(unsigned, float value, int mask) {
+  return shuffle("__shfl_xor_sync", value, gpu::thread_index.x % gpu::LANES ^ mask);
+}
+
+inline float __shfl_sync(unsigned, float value, int from) { return shuffle("__shfl_sync", value, from); }
+inline int __shfl_sync(unsigned, int value, int from) {  // of numbers below 2^24
+  return static_cast<int>(shuffle("__shfl_sync", static_cast<float>(value), from));
 }
 
 inline unsigned __byte_perm(unsigned x, unsigned y, unsigned selector) {

@@ -40,8 +40,8 @@ int main() {
   read(views, samples * 4 * 64);
   gpu::random_state = header.seed;
   int layers = header.samples * 4;
-  gpu::launch(layers * header.strips, THREADS, mean_luma, pixels, views, partial, header.size, header.strips);
-  gpu::launch(layers * header.tiles, THREADS, compose, pixels, views, partial, header.size, header.strips,
+  gpu::launch(layers * header.strips, THREADS, mean_luma, pixels, header.bytes, views, partial, header.size, header.strips);
+  gpu::launch(layers * header.tiles, THREADS, compose, pixels, header.bytes, views, partial, header.size, header.strips,
               header.tiles, header.kind, outputs[0], outputs[1], outputs[2], outputs[3], header.scale[0],
               header.scale[1], header.scale[2], header.shift[0], header.shift[1], header.shift[2]);
   for (int i = 0; i < 4; ++i) std::fwrite(outputs[i], 1, i < 2 ? image : mask, stdout);
