@@ -60,8 +60,9 @@ def main() -> None:
     for row in results:
         print(
             f"{row['dtype']}: {row['before']['pairs_per_second']:.0f} pairs/s before, "
-            f"{row['now']['pairs_per_second']:.0f} now, {row['ratio']:.2f} times; by processor time "
-            f"{row['ratio_cpu']:.2f} times; largest difference {row['largest_difference']:.4f} levels"
+            f"{row['now']['pairs_per_second']:.0f} now, {row['ratio']:.2f} times; by processor "
+            f"time {row['ratio_cpu']:.2f} times; they differ by {row['largest_difference']:.4f} "
+            "levels at most"
         )
     if arguments.result:
         report = {

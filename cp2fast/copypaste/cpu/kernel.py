@@ -53,6 +53,8 @@ _Words = NDArray[np.int32]
 _LOW_HALF = 0xFFFFFFFF
 _LINE = 64
 """Bytes of the cache."""
+_SPILL = 2 * QUAD
+"""Between two rectangles of a resize, which also writes some pixels beside each."""
 _AHEAD = 4
 """Rows of a view for which those of the crop are fetched before they are needed."""
 
@@ -260,7 +262,7 @@ def _make_view(
             mean = gain * crop_luma(crop, rows, columns, w.line, w.totals)
     colour = Colour(order, factor, before, operations, flags >> GREY & 1 != 0)
     whole = gain < 0
-    count = _cover(paste, foreground, size if whole else radius, size, w.cover)
+    count = _cover(paste, foreground, size if whole else radius, _SPILL, size, w.cover)
     w.luma[:size] = 0
     for i in range(count):
         top, left, bottom, right = w.cover[i, 0], w.cover[i, 1], w.cover[i, 2], w.cover[i, 3]
@@ -271,11 +273,11 @@ def _make_view(
             _make_rows(crop, rows, columns, colour, top, left, bottom, right, whole, mean, w)
     if whole:
         mean = _mean_of(w.luma, size)
-        count = _cover(paste, foreground, radius, size, w.cover)
+        count = _cover(paste, foreground, radius, 0, size, w.cover)
         for i in range(count):
             top, left, bottom, right = w.cover[i, 0], w.cover[i, 1], w.cover[i, 2], w.cover[i, 3]
             _finish_colours(colour, top, left, bottom, right, mean, w)
-    count = _cover(paste, foreground, 0, size, w.cover)
+    count = _cover(paste, foreground, 0, 0, size, w.cover)
     for i in range(count):
         top, left, bottom, right = w.cover[i, 0], w.cover[i, 1], w.cover[i, 2], w.cover[i, 3]
         _finish(
@@ -413,8 +415,13 @@ def _mean_of(luma: _Floats, size: int) -> np.float32:
 
 
 @jit
-def _cover(paste: _Words, foreground: bool, halo: int, size: int, cover: _Integers) -> int:
-    """Disjoint rectangles over the foreground or over the rest, and ``halo`` pixels around it."""
+def _cover(
+    paste: _Words, foreground: bool, halo: int, hole: int, size: int, cover: _Integers
+) -> int:
+    """Disjoint rectangles over the foreground or over the rest, and ``halo`` pixels around it.
+
+    A hole that is not wider than ``hole`` is covered too.
+    """
     top, left, height, width = paste
     bottom, right = top + height, left + width
     if foreground:
@@ -423,7 +430,7 @@ def _cover(paste: _Words, foreground: bool, halo: int, size: int, cover: _Intege
         _set_rectangle(cover, 0, top, left, bottom, right)
         return 1
     top, left, bottom, right = top + halo, left + halo, bottom - halo, right - halo
-    if top >= bottom or right - left < 2 * QUAD:  # What is resized spills over into the hole.
+    if top >= bottom or right - left <= hole:
         _set_rectangle(cover, 0, 0, 0, size, size)
         return 1
     _set_rectangle(cover, 0, 0, 0, top, size)
