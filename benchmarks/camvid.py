@@ -75,6 +75,7 @@ def main() -> None:
         for arm in ARMS:
             miou[arm][seed] = run_arm(arm, seed, unlabelled, arguments)
             print(f"{arm}, seed {seed}: mIoU {miou[arm][seed]:.2%}", flush=True)
+    results = [summary(arm, miou) for arm in ARMS]
     report = {
         "machine": machine(),
         "versions": versions(),
@@ -86,10 +87,10 @@ def main() -> None:
             "seeds": arguments.seeds,
         },
         "minutes_of_this_call": (time.perf_counter() - began) / 60,
-        "results": [summary(arm, miou) for arm in ARMS],
+        "results": results,
     }
     (arguments.result or out / "camvid.json").write_text(json.dumps(report, indent=2) + "\n")
-    for row in report["results"]:
+    for row in results:
         deviation = "one seed" if row["deviation"] is None else f"+- {row['deviation']:.2%}"
         print(f"{row['arm']:10} {row['mean']:.2%} {deviation}", end="  ")
         print(f"over random, by seed: {', '.join(f'{g:+.2%}' for g in row['over_random'])}")
@@ -133,7 +134,7 @@ def run_arm(arm: str, seed: int, unlabelled: Path, arguments: argparse.Namespace
     if not (folder / "result.json").exists():
         words = [*FINETUNE, steps, f"model.init={init}", f"data.root={arguments.camvid}"]
         cp2fast("finetune-voc", folder, words, seed)
-    return json.loads((folder / "result.json").read_text())["miou"]
+    return float(json.loads((folder / "result.json").read_text())["miou"])
 
 
 def cp2fast(command: str, folder: Path, words: list[str], seed: int) -> None:
