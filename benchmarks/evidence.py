@@ -23,9 +23,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import multiprocessing
 import os
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -37,57 +37,26 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from evidence_arms import (
+    ARMS,
+    BASE,
+    CHANGES,
+    RECIPE_ARMS,
+    change_name,
+    chosen,
+    finetune_words,
+    pretrain_words,
+    pretrained_arms,
+    probe_data,
+    recipe_probe_data,
+)
 from evidence_data import FEW, SETS, prepare
 from evidence_jobs import Job, run_job
 from evidence_report import read_results, recipe_rows, report, show
 from rich.console import Console
 
-ARMS: dict[str, list[str]] = {
-    "cp2": [],
-    "no-dense": ["model.dense_weight=0"],
-    "no-paste": ["model.dense_weight=0", "data.background=none"],
-}
-BASE = {
-    "model.backbone": "resnet18",
-    "model.head": "aspp",
-    "model.head_channels": 128,
-    "model.size": 96,
-    "model.queue": 2048,
-    "model.queue_start": "keys",
-    "model.momentum": 0.99,
-    "model.temperature": 0.2,
-    "data.batch_size": 32,
-    "train.optimizer": "adamw",
-    "train.lr": 0.001,
-    "train.weight_decay": 0.01,
-}
-CHANGES: list[dict[str, Any]] = [
-    {"train.lr": 0.0005},
-    {"train.lr": 0.002},
-    {"model.temperature": 0.1},
-    {"model.momentum": 0.996},
-    {"model.momentum": 0.95},
-    {"model.queue": 512},
-    {"data.batch_size": 64},
-    {"model.size": 128},
-]
-"""Tried one at a time for the recipe; of those above the base by ``GAIN`` the best of each key."""
-GAIN = 0.005
-RECIPE_ARMS = ("cp2", "no-paste")
-FINETUNE = {
-    "model.head": "aspp",
-    "model.size": 160,
-    "data.short_side": 240,
-    "data.scale_low": 0.75,
-    "data.scale_high": 1.5,
-    "data.batch_size": 8,
-    "train.optimizer": "adamw",
-    "train.lr": 0.0005,
-    "train.lr_end": 0,
-    "train.weight_decay": 0.01,
-    "train.log_every": 25,
-    "train.evaluate_every": 1_000_000,
-}
+CAUTION = 0.85
+"""Of the steps that the rate promises: arms that are cut short would be worth nothing."""
 
 
 @dataclass
@@ -184,6 +153,9 @@ class Evidence:
         }
         save(self.out / "evidence.json", content)
         save(self.out / "spent.json", {"seconds": self.budget.spent})
+        if a.keep:  # also here, for who ends this script by force
+            a.keep.mkdir(parents=True, exist_ok=True)
+            save(a.keep / "evidence.json", content)
         return content
 
 
@@ -206,8 +178,10 @@ def main() -> None:
         content = evidence.write() | {"machine": machine(), "versions": versions()}
         pool.shutdown(wait=False, cancel_futures=True)
         for process in multiprocessing.active_children():
-            process.terminate()
+            process.kill()  # a run would take a mere request to stop for its own
     save(arguments.out / "evidence.json", content)
+    if arguments.keep:
+        keep(arguments.out, arguments.keep)
     show(content, console)
     console.print(
         f"spent {budget.spent:.0f} of {budget.seconds:.0f} s; {len(evidence.left_out)} jobs left "
@@ -229,8 +203,8 @@ def gather(evidence: Evidence) -> None:
         runs = len(a.sets) * len(pretrained_arms(a)) * a.seeds
         beside = a.run_seconds * runs / a.jobs
         left = total - evidence.budget.spent - judging - beside
-        samples = rates["samples"] * max(0.0, left)
-        steps = max(a.least_steps, int(samples / runs / recipe["data.batch_size"]))
+        samples = CAUTION * rates["samples"] * max(0.0, left)
+        steps = a.steps or max(a.least_steps, int(samples / runs / recipe["data.batch_size"]))
         plan |= {"pretrain_steps": steps, "recipe": recipe, "rates": rates}
         plan |= {"samples_an_arm": steps * recipe["data.batch_size"]}
         save(evidence.out / "plan.json", plan)
@@ -243,8 +217,9 @@ def gather(evidence: Evidence) -> None:
     ]
     evidence.run(jobs, until=total - 0.5 * judging)
     evidence.run(probe_jobs(evidence, recipe), until=total - 0.5 * a.finetune * total)
-    finetunes = finetune_jobs(evidence, recipe, rates)
-    evidence.run(finetunes, until=total, cost=rates["finetune_seconds"])
+    evidence.run(picture_jobs(evidence, recipe), until=total - 0.5 * a.finetune * total)
+    finetunes = finetune_jobs(evidence, recipe)
+    evidence.run(finetunes, until=total, cost=a.finetune_seconds)
 
 
 def measure(evidence: Evidence, recipe: dict[str, Any], total: float) -> dict[str, float]:
@@ -262,7 +237,7 @@ def measure(evidence: Evidence, recipe: dict[str, Any], total: float) -> dict[st
         samples = len(found) * fmean(one["images_per_second"] for one in found)
     else:
         samples = recipe["data.batch_size"] / fmean(one["cpu_seconds_a_step"] for one in found)
-    rates = {"samples": samples, "finetune_seconds": a.finetune_seconds}
+    rates = {"samples": samples}
     save(evidence.out / "plan.json", plan | {"rates": rates})
     return rates
 
@@ -273,7 +248,7 @@ def choose_recipe(
     """Try each change with both arms on the first set; keep what helps by more than ``GAIN``."""
     a, plan = evidence.arguments, plan_of(evidence.out)
     if "recipe_samples" not in plan:
-        seconds = 0.8 * (until - evidence.budget.spent)
+        seconds = 0.7 * (until - evidence.budget.spent)
         runs = len(RECIPE_ARMS) * (1 + len(CHANGES))
         samples = rates["samples"] * (seconds - a.run_seconds * runs / a.jobs) / runs
         plan |= {"recipe_samples": max(0, int(samples))}
@@ -292,31 +267,13 @@ def choose_recipe(
                     key,
                     words,
                     str(evidence.out / "runs" / key),
-                    probe_data(a, a.sets[0], ("recipe_train", "recipe_val"), ((FEW, (0, 1, 2)),)),
+                    recipe_probe_data(a),
                 )
             )
-    evidence.run(runs, until=until - 0.1 * (until - evidence.budget.spent))
+    evidence.run(runs, until=until - 0.2 * (until - evidence.budget.spent))
     there = [job for job in probes if (evidence.out / "runs" / job.key / "config.yaml").exists()]
     evidence.run(there, until=until)
     return chosen(base, recipe_rows(read_results(evidence.out)))
-
-
-def chosen(base: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """The base with, of each key, the change that helped most, if by more than ``GAIN``."""
-    linear = {row["change"]: row["linear"] for row in rows if len(row["arms"]) == len(RECIPE_ARMS)}
-    if "base" not in linear:
-        return base
-    recipe, best = dict(base), dict[str, float]()
-    for change in CHANGES:
-        [(key, value)] = change.items()
-        score = linear.get(change_name(change), -math.inf)
-        if score > linear["base"] + GAIN and score > best.get(key, -math.inf):
-            recipe[key], best[key] = value, score
-    return recipe
-
-
-def change_name(change: dict[str, Any]) -> str:
-    return ",".join(f"{key}={value}" for key, value in change.items()) or "base"
 
 
 def probe_jobs(evidence: Evidence, recipe: dict[str, Any]) -> list[Job]:
@@ -332,7 +289,19 @@ def probe_jobs(evidence: Evidence, recipe: dict[str, Any]) -> list[Job]:
     return jobs
 
 
-def finetune_jobs(evidence: Evidence, recipe: dict[str, Any], rates: dict[str, float]) -> list[Job]:
+def picture_jobs(evidence: Evidence, recipe: dict[str, Any]) -> list[Job]:
+    """Of each set one picture: what the linear probes of the first seed's arms make of photos."""
+    a = evidence.arguments
+    jobs = []
+    for set_ in a.sets:
+        data = probe_data(a, set_, ("train", "val"), ((FEW, (0,)),))
+        begun = tuple(starts(evidence, set_, 0))
+        words = pretrain_words(a, recipe, set_, "cp2", 0)
+        jobs.append(Job("picture", set_, words, data=(*data, ("starts", begun))))
+    return jobs
+
+
+def finetune_jobs(evidence: Evidence, recipe: dict[str, Any]) -> list[Job]:
     """With few labels first; each seed draws its own, the order and the crops too."""
     a = evidence.arguments
     jobs = []
@@ -358,58 +327,6 @@ def starts(evidence: Evidence, set_: str, seed: int) -> list[tuple[str, str | No
     return found
 
 
-def pretrained_arms(a: argparse.Namespace) -> list[str]:
-    return [*ARMS, "imagenet-cp2"] if a.imagenet else list(ARMS)
-
-
-def pretrain_words(
-    a: argparse.Namespace, recipe: dict[str, Any], set_: str, arm: str, seed: int
-) -> tuple[str, ...]:
-    own = [f"model.init={a.imagenet}"] if arm == "imagenet-cp2" else ARMS[arm]
-    return (
-        *(f"{key}={value}" for key, value in recipe.items()),
-        *own,
-        f"data.root={a.data / f'{set_}-unlabelled'}",
-        f"data.workers={a.workers}",
-        f"train.seed={seed}",
-        "train.log_every=10",
-        "train.compile=off",
-        "train.checkpoint_minutes=30",
-        *a.set,
-    )
-
-
-def finetune_words(
-    a: argparse.Namespace, recipe: dict[str, Any], set_: str, labels: str, seed: int
-) -> tuple[str, ...]:
-    network = ("model.backbone", "model.head_channels")
-    return (
-        *(f"{key}={value}" for key, value in FINETUNE.items()),
-        *(f"{key}={recipe[key]}" for key in network),
-        f"data.root={a.data / set_}",
-        f"data.train_split={'train' if labels == 'all' else f'few{seed}'}",
-        f"data.workers={max(1, a.workers)}",
-        f"train.steps={a.finetune_steps}",
-        f"train.seed={seed}",
-        *a.set_finetune,
-    )
-
-
-def probe_data(
-    a: argparse.Namespace, set_: str, splits: tuple[str, str], labels: tuple[Any, ...]
-) -> tuple[tuple[str, Any], ...]:
-    train, val = splits
-    return (
-        ("root", str(a.data / set_)),
-        ("train", train),
-        ("val", val),
-        ("labels", labels),
-        ("places", tuple(a.places)),
-        ("short_side", a.probe_side),
-        ("workers", max(1, a.workers)),
-    )
-
-
 def open_budget(a: argparse.Namespace) -> Budget:
     """The budget with what earlier calls have spent of it."""
     spent = a.out / "spent.json"
@@ -417,6 +334,22 @@ def open_budget(a: argparse.Namespace) -> Budget:
     if a.gpu_minutes is not None:
         return Budget(60 * a.gpu_minutes, of_clock=True, before=before)
     return Budget(3600 * a.cpu_hours, of_clock=False, before=before)
+
+
+def keep(out: Path, target: Path) -> None:
+    """Copy what is small: the report, the results, and each run's metrics and pictures."""
+    small = (
+        "*.json",
+        "results/**/*.json",
+        "logs/*.txt",
+        "*.png",
+        "runs/**/*.png",
+        "runs/**/*.jsonl",
+    )
+    for file in {file for pattern in small for file in out.glob(pattern)}:
+        place = target / file.relative_to(out)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, place)
 
 
 def plan_of(out: Path) -> dict[str, Any]:
@@ -438,6 +371,7 @@ def parse() -> argparse.Namespace:
     budget.add_argument("--gpu-minutes", type=float, help="of the clock, all in all")
     budget.add_argument("--cpu-hours", type=float, help="used by all processes together")
     parser.add_argument("--out", type=Path, default=Path("runs/evidence"))
+    parser.add_argument("--keep", type=Path, help="folder that gets the small files at the end")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--seeds", type=int, default=3, help="pretrainings of each arm")
     parser.add_argument("--jobs", type=int, help="worker processes: 9 on a GPU, else 1")
@@ -451,6 +385,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--finetune-seconds", type=float, default=15, help="of one, as a guess")
     parser.add_argument("--run-seconds", type=float, default=5, help="of a run beside its steps")
     parser.add_argument("--rate-steps", type=int, default=100, help="that the rate is measured on")
+    parser.add_argument("--steps", type=int, help="of each pretraining, whatever the rate says")
     parser.add_argument("--least-steps", type=int, default=20)
     parser.add_argument("--places", nargs="+", default=["backbone", "head"])
     parser.add_argument("--probe-side", type=int, default=240, help="short side, pixels")
@@ -458,7 +393,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--imagenet", type=Path, help="weights for two more arms")
     parser.add_argument("--set", action="append", default=[], help="KEY=VALUE of each pretraining")
     parser.add_argument("--set-finetune", action="append", default=[], help="of each fine-tuning")
+    parser.add_argument("--tiny", action="store_true", help="a rehearsal on generated scenes")
     a = parser.parse_args()
+    if a.tiny:
+        make_tiny(a)
     if a.prepare is None and (a.data is None or (a.gpu_minutes is None and a.cpu_hours is None)):
         parser.error("name DATA and --gpu-minutes or --cpu-hours, or --prepare SOURCE DATA")
     if a.data is not None and not all((a.data / name / "classes.txt").exists() for name in a.sets):
@@ -466,6 +404,22 @@ def parse() -> argparse.Namespace:
     if a.jobs is None:
         a.jobs = 1 if a.gpu_minutes is None else 9
     return a
+
+
+def make_tiny(a: argparse.Namespace) -> None:
+    """Every stage in seconds of a CPU, on one set of generated scenes that stands for nuclei."""
+    from cp2fast.data.scenes import generate_scenes
+
+    source, a.data = a.out / "tiny-source", a.out / "tiny"
+    if not source.exists():
+        generate_scenes(source / "nuclei-voc", 24, seed=0)
+        prepare(source, a.data, range(3), long_side=80)
+    a.sets, a.seeds, a.jobs, a.all_labels = ["nuclei"], 1, 1, False
+    a.places, a.probe_side, a.explore = ["backbone"], 32, 0.0
+    a.rate_steps, a.steps, a.finetune_steps, a.finetune_seconds = 3, 2, 2, 1.0
+    network = ["model.backbone=test_resnet", "model.head_channels=8", "model.size=32"]
+    a.set += [*network, "model.queue=16", "data.batch_size=4"]
+    a.set_finetune += [*network, "data.batch_size=2", "data.short_side=32"]
 
 
 if __name__ == "__main__":

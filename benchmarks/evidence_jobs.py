@@ -18,13 +18,18 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
+import torch
+
+from cp2fast.data.voc import VocData
+from cp2fast.model.segmenter import Segmenter
+
 
 @dataclass(frozen=True)
 class Job:
     """One thing to do.
 
     Attributes:
-        kind: ``rate``, ``pretrain``, ``finetune`` or ``probe``.
+        kind: ``rate``, ``pretrain``, ``finetune``, ``probe`` or ``picture``.
         key: names its result: set, arm, seed.
         words: settings, KEY=VALUE.
         start: the run folder of the weights that it starts from or judges; None is random ones.
@@ -66,7 +71,8 @@ def rate(job: Job, out: Path) -> dict[str, Any]:
     folder = out / "rates" / job.key
     for number, steps in enumerate((_steps(job.words) // 8, _steps(job.words))):
         cpu = cpu_seconds()
-        words = [*job.words, f"train.steps={max(2, steps)}", "train.log_every=1"]
+        every = max(1, steps // 8)  # seldom: a logged step takes longer than others
+        words = [*job.words, f"train.steps={max(2, steps)}", f"train.log_every={every}"]
         call("pretrain", words, folder / str(number), out / "logs" / f"{job.name}.txt")
         costs.append((max(2, steps), cpu_seconds() - cpu))
         if number == 0 and _on_gpu():
@@ -84,6 +90,8 @@ def pretrain(job: Job, out: Path) -> dict[str, Any]:
     folder = out / "runs" / job.key
     call("pretrain", job.words, folder, out / "logs" / f"{job.name}.txt")
     rows = _rows(folder)
+    if rows[-1]["step"] < _steps(job.words):
+        raise RuntimeError(f"{job.key} was stopped at step {rows[-1]['step']}")
     last = rows[-max(1, len(rows) // 10) :]
     names = [name for name, value in last[-1].items() if isinstance(value, float)]
     return {"steps": rows[-1]["step"], "last": {n: fmean(row[n] for row in last) for n in names}}
@@ -102,32 +110,16 @@ def finetune(job: Job, out: Path) -> dict[str, Any]:
 
 def probe(job: Job, out: Path) -> dict[str, Any]:
     """Probes of a run's network, or of the random weights that a run with that seed starts from."""
-    import torch
-
-    from cp2fast import recipes
-    from cp2fast.config import LabelledDataSettings, PretrainSettings
-    from cp2fast.data.voc import open_voc
-    from cp2fast.model.cp2 import build_cp2
     from cp2fast.probe import probe as probes
-    from cp2fast.weights.trained import open_trained
 
-    settings = recipes.load(PretrainSettings, None, list(job.words))
-    network = (
-        build_cp2(settings.model, settings.train.seed).encoder_q
-        if job.start is None
-        else open_trained(job.start).network
-    )
-    device = torch.device("cuda" if _on_gpu() else "cpu")
-    network.to(device, memory_format=torch.channels_last)
-    given = dict(job.data)
-    splits = {"train_split": given["train"], "val_split": given["val"]}
-    data = LabelledDataSettings(root=given["root"], workers=given["workers"], **splits)
+    given, device = dict(job.data), _device()
+    network = _network(job.words, job.start, device)
     found = []
     for labels, seeds in given["labels"]:
         for place in given["places"]:
             scored = probes.probe(
                 network,
-                open_voc(data, Path(given["root"])),
+                _labelled(given),
                 labels=labels,
                 seeds=seeds,
                 short_side=given["short_side"],
@@ -146,6 +138,30 @@ def probe(job: Job, out: Path) -> dict[str, Any]:
                 for each in scored
             ]
     return {"probes": found}
+
+
+def picture(job: Job, out: Path) -> dict[str, Any]:
+    """What the linear probes of several networks make of some photos."""
+    from cp2fast.probe import probe as probes
+    from cp2fast.probe.picture import draw_probes
+
+    given, device = dict(job.data), _device()
+    [(labels, seeds)] = given["labels"]
+    data, side, shown = _labelled(given), given["short_side"], {}
+    for arm, start in given["starts"]:
+        network = _network(job.words, start, device)
+        [scored] = probes.probe(
+            network,
+            data,
+            labels=labels,
+            seeds=seeds,
+            short_side=side,
+            place="backbone",
+            device=device,
+        )
+        shown[arm] = network, scored.classify
+    draw_probes(shown, data, side, "backbone", device, out / f"probes-{job.key}.png")
+    return {"arms": list(shown)}
 
 
 def call(command: str, words: list[str] | tuple[str, ...], folder: Path, log: Path) -> None:
@@ -183,16 +199,44 @@ def cpu_seconds() -> float:
 
 def forget() -> None:
     """Free what a job left on the card."""
-    import torch
-
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
 
-def _on_gpu() -> bool:
-    import torch
+def _network(words: tuple[str, ...], start: str | None, device: torch.device) -> Segmenter:
+    """Of a run, of a file of weights, or the random one that such a run begins with."""
+    from cp2fast import recipes
+    from cp2fast.config import PretrainSettings
+    from cp2fast.errors import UserError
+    from cp2fast.model.cp2 import build_cp2
+    from cp2fast.weights.load import load_weights
+    from cp2fast.weights.trained import open_trained
 
+    settings = recipes.load(PretrainSettings, None, list(words))
+    network = build_cp2(settings.model, settings.train.seed).encoder_q
+    if start is not None:
+        try:
+            network = open_trained(start).network
+        except UserError:
+            load_weights(network, start)
+    return network.to(device, memory_format=torch.channels_last)
+
+
+def _labelled(given: dict[str, Any]) -> VocData:
+    from cp2fast.config import LabelledDataSettings
+    from cp2fast.data.voc import open_voc
+
+    splits = {"train_split": given["train"], "val_split": given["val"]}
+    settings = LabelledDataSettings(root=given["root"], workers=given["workers"], **splits)
+    return open_voc(settings, Path(given["root"]))
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if _on_gpu() else "cpu")
+
+
+def _on_gpu() -> bool:
     return torch.cuda.is_available()
 
 
@@ -203,7 +247,14 @@ def _rows(folder: Path) -> list[dict[str, Any]]:
 
 
 def _steps(words: tuple[str, ...]) -> int:
-    return next(int(w.partition("=")[2]) for w in words if w.startswith("train.steps="))
+    """The last that is said of them."""
+    return [int(w.partition("=")[2]) for w in words if w.startswith("train.steps=")][-1]
 
 
-_KINDS = {"rate": rate, "pretrain": pretrain, "finetune": finetune, "probe": probe}
+_KINDS = {
+    "rate": rate,
+    "pretrain": pretrain,
+    "finetune": finetune,
+    "probe": probe,
+    "picture": picture,
+}

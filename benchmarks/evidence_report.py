@@ -17,7 +17,7 @@ Judged = dict[tuple[str, str, str], dict[str, dict[str, float]]]
 
 
 def read_results(out: Path) -> list[dict[str, Any]]:
-    files = sorted((out / "results").glob("*.json"))
+    files = sorted((out / "results").rglob("*.json"))
     return [json.loads(file.read_text()) for file in files]
 
 

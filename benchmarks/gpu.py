@@ -43,7 +43,10 @@ def main() -> int:
     out = Path(os.environ.get("GPU_OUT", "gpu-results")).absolute()
     out.mkdir(parents=True, exist_ok=True)
     gpu = torch.cuda.is_available()
-    job = Job(gpu, photos(out, gpu), out)
+    scenes = out / "scenes"
+    if not scenes.exists():
+        generate_scenes(scenes, SCENES if gpu else 32, seed=0)
+    job = Job(gpu, photos(scenes, out, gpu), scenes, out)
     # Shared by all stages: what one has compiled the others find.
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(out / "inductor"))
 
@@ -65,12 +68,9 @@ def main() -> int:
     return int(any(result.status == "failed" for result in results))
 
 
-def photos(out: Path, gpu: bool) -> Path:
+def photos(scenes: Path, out: Path, gpu: bool) -> Path:
     """The data set: the user's photos or scenes, under as many links as a long epoch needs."""
     given = os.environ.get("GPU_PHOTOS")
-    scenes = out / "scenes"
-    if given is None and not scenes.exists():
-        generate_scenes(scenes, SCENES if gpu else 32, seed=0)
     folder = Path(given) if given is not None else scenes / "JPEGImages"
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     links = out / "photos"

@@ -7,6 +7,7 @@
 # ends; `benchmarks/gpu.sh --help` gives each one's seconds. Without a GPU all run at a tiny size.
 #
 #     GPU_PHOTOS   folder of photos (default: generated scenes)
+#     GPU_EVIDENCE folder that evidence.py --prepare has made (default: evidence-data)
 #     GPU_OUT      new folder, or one of an earlier call, for the results (default: gpu-results)
 #     GPU_WHEELS   folder of wheels and site*.tar.xz archives (whole, or split into NAME.00, NAME.01, ...)
 #                  of packages that are missing here; unpacked beside the results, nothing is installed

@@ -28,8 +28,8 @@ def load(path: str | Path) -> Segmenter:
     ``network.std`` (ImageNet's, unless the run set others).
 
     Args:
-        path: a run folder (its newest checkpoint), a checkpoint, or a file written by
-            ``cp2fast export --to safetensors``.
+        path: a run folder (its best checkpoint, else its newest), a checkpoint, or a file that
+            ``cp2fast export --to safetensors`` wrote.
 
     Raises:
         cp2fast.errors.UserError: there is no such network at ``path``.

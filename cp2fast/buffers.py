@@ -21,9 +21,10 @@ class Buffers:
     while there is one. Threads may take at once, and tensors go in any of them.
     """
 
-    def __init__(self, keep: int) -> None:
-        """``keep``: buffers that are kept for later at most."""
+    def __init__(self, keep: int, pinned: bool = False) -> None:
+        """Keep at most ``keep`` buffers for later, pinned for copies to a GPU or not."""
         self._keep = keep
+        self._pinned = pinned
         # By address. Without a lock, as a buffer can return in the middle of anything, even of
         # ``take``: each step is one operation of the dictionary, which no thread can divide.
         self._free: dict[int, NDArray[np.uint8]] = {}
@@ -33,7 +34,9 @@ class Buffers:
         memory = self._take_free(size)
         if memory is None:
             self._drop_oldest()
-            memory = torch.empty(int(size * _HEADROOM), dtype=torch.uint8).numpy()
+            memory = torch.empty(
+                int(size * _HEADROOM), dtype=torch.uint8, pin_memory=self._pinned
+            ).numpy()
         part = memory[:size]
         # The tensor's storage holds this view of the memory, and is all that does.
         weakref.finalize(part, self._give_back, memory).atexit = False

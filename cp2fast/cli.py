@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from cp2fast.commands import inspection  # isort: skip
 from cp2fast.commands import data, weights  # isort: skip
 from cp2fast.commands.app import app
 from cp2fast.commands.mistakes import mistake
+from cp2fast.console import show_everything
 from cp2fast.errors import UserError
 
 __all__ = ["app", "data", "inspection", "main", "training", "weights"]
@@ -31,9 +33,12 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Likewise: batches in large pages, whose first touch costs a quarter of that of small ones.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    # Notebooks pass on a backend of their own, which is not there for their commands.
+    os.environ["MPLBACKEND"] = "agg"
+    show_everything()
     try:
         with _messages():
-            app(standalone_mode=False)
+            app([_home_written_out(word) for word in sys.argv[1:]], standalone_mode=False)
     except UserError as error:
         sys.exit(_refuse(str(error)))
     except _UsageError as error:
@@ -48,7 +53,7 @@ def _messages() -> Iterator[None]:
     logger, handler = logging.getLogger("cp2fast"), logging.StreamHandler()
     handler.setFormatter(logging.Formatter("cp2fast: %(message)s"))
     level = logger.level
-    logger.setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING)
+    logger.setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR)
     logger.addHandler(handler)
     try:
         yield
@@ -57,6 +62,16 @@ def _messages() -> Iterator[None]:
         logger.setLevel(level)
 
 
+def _home_written_out(word: str) -> str:
+    """A path that the shell left as it was, as in ``--out=~/runs``; settings see to themselves."""
+    option, equals, value = word.partition("=")
+    if equals and option.startswith("--"):
+        return option + equals + os.path.expanduser(value)
+    return os.path.expanduser(word)
+
+
 def _refuse(message: str) -> int:
-    print(f"cp2fast: {message}", file=sys.stderr)
+    # Names of files may hold anything; a message stays one line.
+    line = re.sub(r"[\0-\x1f\x7f]", lambda found: repr(found[0])[1:-1], message)
+    print(f"cp2fast: {line}", file=sys.stderr)
     return 2

@@ -6,8 +6,9 @@ declarations; ``recipes.py`` reads them from files and ``KEY=VALUE``.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, get_args
+from typing import Annotated, ClassVar, Literal, TypeAlias, get_args
 
 from pydantic import (
     BaseModel,
@@ -26,9 +27,13 @@ from cp2fast.errors import UserError
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of the red, green and blue of ImageNet's pixels in [0, 1]."""
 
+_TOO_LARGE = 1 << 63
+
 
 FALLING = "falling"
 """Pydantic's name of the error of a range that does not go from low to high."""
+
+Logger: TypeAlias = Literal["tensorboard", "wandb", "mlflow"]
 
 
 class Section(BaseModel):
@@ -45,9 +50,26 @@ class Section(BaseModel):
         """YAML reads yes, no, on and off as booleans, which Python would take for 1 and 0."""
         if not isinstance(value, bool):
             return value
-        if "on" in get_args(cls.model_fields[str(info.field_name)].annotation):
-            return "on" if value else "off"
+        word = "on" if value else "off"
+        if word in get_args(cls.model_fields[str(info.field_name)].annotation):
+            return word
         raise ValueError("input should not be yes, no, true or false")
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _no_number_beyond_words(cls, value: object) -> object:
+        """What torch and numpy hold whole numbers in has 64 bits."""
+        if isinstance(value, int) and value >= _TOO_LARGE:
+            raise PydanticCustomError("int_parsing_size", "too large")
+        return value
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _home_written_out(cls, value: object) -> object:
+        """``~`` before a path is the user's home, as a shell has it."""
+        if isinstance(value, str | Path) and str(value).startswith("~"):
+            return type(value)(os.path.expanduser(value))
+        return value
 
 
 class DataSettings(Section):
@@ -83,6 +105,14 @@ class DataSettings(Section):
     )
     max_pixels: PositiveInt = Field(
         100_000_000, description="an image of more pixels is refused as a bad file"
+    )
+    cache: Literal["auto", "off", "host", "gpu"] = Field(
+        "auto",
+        description="decoded images kept for the next epoch: in memory that all processes of a "
+        "machine share, or on each GPU; auto goes by what is free",
+    )
+    cache_gib: PositiveFloat | None = Field(
+        None, description="most that the cache takes; none is a share of what is free"
     )
     max_side: PositiveInt | None = Field(
         None, description="longer images are shrunk to so many pixels when they are decoded"
@@ -217,10 +247,28 @@ class TrainSettings(Section):
     momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
     weight_decay: float = Field(1e-4, ge=0, description="of every trained parameter")
     log_every: PositiveInt = Field(10, description="steps between two logged ones")
-    checkpoint_minutes: float = Field(
-        10.0, gt=0, description="minutes between checkpoints; each epoch also ends with one"
+    probe: Path | None = Field(
+        None,
+        description="images with masks, in VOC layout or in the folders images and masks: the "
+        "frozen features are probed on them on the way",
     )
-    checkpoint_keep: PositiveInt = Field(2, description="checkpoints kept")
+    probe_every: PositiveInt = Field(
+        1000, description="steps between two probes; the run also ends with one"
+    )
+    log: tuple[Logger, ...] = Field(
+        ("tensorboard",),
+        description="list of tensorboard, wandb and mlflow: where the logged steps go besides "
+        "metrics.jsonl",
+    )
+    checkpoint_minutes: float = Field(
+        10.0,
+        gt=0,
+        description="minutes between checkpoints; a stop and the end bring one too",
+    )
+    checkpoint_keep: PositiveInt = Field(2, description="newest checkpoints kept")
+    checkpoint_epochs: PositiveInt | None = Field(
+        None, description="besides, a checkpoint that stays each so many epochs"
+    )
 
 
 class PretrainSettings(Section):
@@ -237,6 +285,11 @@ MIN_IMAGES_FOR_BATCH_BACKGROUNDS = 3
 
 SIZE_STEP = 32
 """Pixels by which images grow from ``train.resolution``."""
+
+
+def fewest_images(data: DataSettings) -> int:
+    """How many images a data set, and a batch of them, must have to be trained on."""
+    return 2 if data.background == "none" else MIN_IMAGES_FOR_BATCH_BACKGROUNDS
 
 
 def check_pretrain(settings: PretrainSettings) -> None:
@@ -297,7 +350,7 @@ class LabelledDataSettings(Section):
     unknown: Literal["refuse", "ignore"] = Field(
         "refuse", description="what becomes of labels beyond the classes; 255 is always ignored"
     )
-    batch_size: PositiveInt = Field(16, description="crops a step and process")
+    batch_size: PositiveInt = Field(16, description="crops a forward pass and process")
     workers: PositiveInt | None = Field(
         None,
         description="threads that decode ahead; none is all cores, which the processes of a run on "
@@ -346,6 +399,12 @@ class FinetuneTrainSettings(Section):
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="of the arithmetic; auto is bf16 on GPUs that have it, else fp32"
     )
+    compile: Literal["auto", "on", "off"] = Field(
+        "auto", description="torch.compile the network; auto does so for a GPU"
+    )
+    accumulate: PositiveInt = Field(
+        1, description="batches a step: gradients are averaged over them before the optimiser's"
+    )
     timeout_minutes: float = Field(
         10.0, gt=0, description="a process that is silent for so long ends the run"
     )
@@ -360,13 +419,72 @@ class FinetuneTrainSettings(Section):
         description="pixels that the loss is averaged over; all counts ignored ones, as the paper",
     )
     log_every: PositiveInt = Field(10, description="steps between two logged ones")
+    log: tuple[Logger, ...] = Field(
+        ("tensorboard",),
+        description="list of tensorboard, wandb and mlflow: where the logged steps go besides "
+        "metrics.jsonl",
+    )
     evaluate_every: PositiveInt = Field(
         4000, description="steps between two evaluations; the run also ends with one"
     )
     checkpoint_minutes: float = Field(
-        10.0, gt=0, description="minutes between checkpoints; each evaluation also brings one"
+        10.0,
+        gt=0,
+        description="minutes between checkpoints; a stop, the end and the best mIoU bring one too",
     )
-    checkpoint_keep: PositiveInt = Field(2, description="checkpoints kept")
+    checkpoint_keep: PositiveInt = Field(
+        2, description="newest checkpoints kept, beside the one with the best mIoU"
+    )
+    checkpoint_epochs: PositiveInt | None = Field(
+        None, description="besides, a checkpoint that stays each so many epochs"
+    )
+
+
+class ProbeDataSettings(Section):
+    """Labelled images, of which few are learned from."""
+
+    root: Path | None = Field(
+        None, description="images with masks: VOC layout, or the folders images and masks"
+    )
+    train_split: str | None = Field(
+        None, description="list to learn from; none is train_aug if there, else train"
+    )
+    val_split: str = Field("val", description="list to score on")
+    classes: tuple[str, ...] | None = Field(
+        None, description="names by label; none reads classes.txt in data.root, else VOC's 21"
+    )
+    unknown: Literal["refuse", "ignore"] = Field(
+        "refuse", description="what becomes of labels beyond the classes; 255 is always ignored"
+    )
+    short_side: PositiveInt = Field(240, description="of the images, pixels")
+    workers: PositiveInt | None = Field(
+        None, description="threads that decode ahead; none is one a core"
+    )
+
+
+class ProbeModelSettings(Section):
+    """The network of random weights and of files that do not say theirs."""
+
+    backbone: str | None = Field(
+        None, description="timm ResNet or ViT; none is that of the first run named, else resnet50"
+    )
+    head: Literal["aspp", "fcn"] | None = Field(
+        None, description="segmentation head; none is that of the first run named, else aspp"
+    )
+    head_channels: PositiveInt | None = Field(
+        None, description="channels inside the head; none is that of the first run, else 512"
+    )
+    seed: int = Field(0, ge=0, description="of random weights")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto is the GPU if any")
+
+
+class ProbeSettings(Section):
+    """All settings of ``cp2fast probe``."""
+
+    recipes: ClassVar[str] = "probe"
+
+    data: ProbeDataSettings = ProbeDataSettings()
+    model: ProbeModelSettings = ProbeModelSettings()
 
 
 class EvaluationSettings(Section):

@@ -40,6 +40,8 @@ class Stream(IntEnum):
     """Crop, flip and colours of a labelled image."""
     DROPOUT = 8
     """The seed of a step's dropout."""
+    CACHE = 12
+    """Which images a cache keeps that cannot keep all."""
     PROBE = 14
     """Which images of a probe have labels, and which cells neighbours are sought among."""
     EXPORT_CHECK = 15

@@ -1,9 +1,14 @@
-"""Recipes: settings read from YAML files and ``KEY=VALUE``, with errors that name key and fix."""
+"""Recipes: settings read from YAML files and ``KEY=VALUE``, with errors that name key and fix.
+
+A value is YAML, but for paths and other text: there it is what the user typed, so that
+``data.root=2012`` or ``data.root=photos #1`` is a folder of that name.
+"""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,9 +17,13 @@ from pydantic import BaseModel, ValidationError
 
 from cp2fast.config import Section
 from cp2fast.errors import UserError
-from cp2fast.wording import complaint, describe
+from cp2fast.files import is_file, place_of, read_text
+from cp2fast.wording import complaint, describe, text_settings
 
 Settings = TypeVar("Settings", bound=Section)
+
+_NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
+_NULL, _TEXT = "tag:yaml.org,2002:null", "tag:yaml.org,2002:str"
 
 
 def names(kind: type[Section]) -> list[str]:
@@ -34,13 +43,13 @@ def load(kind: type[Settings], recipe: str | None, overrides: Sequence[str]) -> 
     Args:
         kind: which settings.
         recipe: a recipe's name, or the path of a YAML file; None is the defaults.
-        overrides: ``KEY=VALUE``; the value is read as YAML.
+        overrides: ``KEY=VALUE``; the value is read as YAML, but text is taken as it stands.
 
     Raises:
         UserError: a recipe that is not there, an unknown key, a value of the wrong type or out of
             bounds, or a combination that cannot work.
     """
-    tree = {} if recipe is None else _read_yaml(_recipe_path(kind, recipe))
+    tree = {} if recipe is None else _read_yaml(_recipe_path(kind, recipe), kind)
     for override in overrides:
         _set(tree, kind, override)
     return _build(kind, tree)
@@ -52,9 +61,9 @@ def stored_beside(weights: Path) -> str | None:
     Args:
         weights: a run folder, or a checkpoint in it.
     """
-    run = weights if weights.is_dir() else weights.parent.parent
+    run = weights if place_of(weights) == "folder" else weights.parent.parent
     stored = run / "config.yaml"
-    return str(stored) if stored.is_file() else None
+    return str(stored) if is_file(stored) else None
 
 
 def to_yaml(settings: BaseModel) -> str:
@@ -77,8 +86,8 @@ def _recipe_path(kind: type[Section], recipe: str) -> Path:
     for named in (folder(kind) / f"{recipe}.yaml", _recipe_folder() / f"{recipe}.yaml"):
         if named.is_file():
             return named
-    path = Path(recipe).expanduser()
-    if path.is_file():
+    path = Path(os.path.expanduser(recipe))
+    if is_file(path):
         return path
     known = names(kind)
     raise UserError(
@@ -87,30 +96,62 @@ def _recipe_path(kind: type[Section], recipe: str) -> Path:
     )
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def _read_yaml(path: Path, kind: type[Section]) -> dict[str, Any]:
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        root = yaml.compose(read_text(path), yaml.SafeLoader)
+        if root is None:
+            return {}
+        if not isinstance(root, yaml.MappingNode):
+            raise UserError(f"{path} must hold sections such as 'data:' and 'train:'")
+        _refuse_duplicates(path, root)
+        _take_literally(root, text_settings(kind))
+        return dict(_constructed(root))
+    except _NOT_YAML as error:
         raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    if tree is None:
-        return {}
-    if not isinstance(tree, dict):
-        raise UserError(f"{path} must hold sections such as 'data:' and 'train:'")
-    return tree
+
+
+def _constructed(node: yaml.Node) -> Any:
+    return yaml.SafeLoader("").construct_document(node)
+
+
+def _refuse_duplicates(path: Path, section: yaml.MappingNode, prefix: str = "") -> None:
+    """YAML would take the last of two keys of one name without a word."""
+    seen: dict[str, int] = {}
+    for key, value in section.value:
+        name, line = str(key.value), key.start_mark.line + 1
+        if name in seen:
+            raise UserError(
+                f"{path} has {prefix}{name} twice, in the lines {seen[name]} and {line}: keep one"
+            )
+        seen[name] = line
+        if isinstance(value, yaml.MappingNode):
+            _refuse_duplicates(path, value, f"{prefix}{name}.")
+
+
+def _take_literally(section: yaml.MappingNode, texts: Collection[str], prefix: str = "") -> None:
+    """Make what YAML would read as a number or a date the text that stands there."""
+    for key, value in section.value:
+        name = f"{prefix}{key.value}"
+        if isinstance(value, yaml.MappingNode):
+            _take_literally(value, texts, f"{name}.")
+        elif name in texts:
+            for node in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                if isinstance(node, yaml.ScalarNode) and node.tag != _NULL:
+                    node.tag = _TEXT
 
 
 def _set(tree: dict[str, Any], kind: type[Section], override: str) -> None:
     """Put one ``KEY=VALUE`` into the tree."""
     key, equals, text = override.partition("=")
-    known = [setting.key for setting in describe(kind)]
+    known, texts = [setting.key for setting in describe(kind)], text_settings(kind)
     if not equals:
         raise UserError(f"'{override}' is not KEY=VALUE, as in {_nearest(key, known)}=...")
     if key not in known:
         raise UserError(_unknown(key, text, known))
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"{override}: the value cannot be read as YAML; quote it") from error
+    if key in texts and not texts[key]:
+        value = None if text in ("", "null") else text
+    else:
+        value = _value(override, text, key in texts)
     *sections, name = key.split(".")
     for section in sections:
         child = tree.setdefault(section, {})
@@ -118,6 +159,19 @@ def _set(tree: dict[str, Any], kind: type[Section], override: str) -> None:
             raise UserError(f"'{section}' in the recipe must be a section, not {child!r}")
         tree = child
     tree[name] = value
+
+
+def _value(override: str, text: str, is_text: bool) -> Any:
+    """A value that is YAML; what is text in a list is taken as it stands."""
+    try:
+        node = yaml.compose(text, yaml.SafeLoader)
+        if node is None:
+            return None
+        for item in node.value if is_text and isinstance(node, yaml.SequenceNode) else ():
+            item.tag = _TEXT if isinstance(item, yaml.ScalarNode) else item.tag
+        return _constructed(node)
+    except _NOT_YAML as error:
+        raise UserError(f"{override}: the value cannot be read as YAML; quote it") from error
 
 
 def _build(kind: type[Settings], tree: Mapping[str, Any]) -> Settings:

@@ -1,17 +1,30 @@
-"""The run folder: what a run leaves behind, and the rule that nothing in it is overwritten."""
+"""The run folder: what a run leaves behind, and the rule that nothing in it is overwritten.
+
+Everyone who looks for the weights of a run looks here: a damaged checkpoint is never used in
+silence.
+"""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+import re
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import IO, Any
 
+import yaml
+
 from cp2fast.errors import UserError
+
+BEST = "best.pt"
+"""The checkpoint with the highest score so far, where a run is evaluated on the way."""
+_STEP = re.compile(r"step_(\d{9,})\.pt")
 
 
 @dataclass(frozen=True)
@@ -32,13 +45,23 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Path:
-        """The newest checkpoints."""
+        """The newest checkpoints, and the best."""
         return self.path / "checkpoints"
+
+    @property
+    def lock(self) -> Path:
+        """There while a process writes here, which it names."""
+        return self.path / "running.lock"
 
     @property
     def tensorboard(self) -> Path:
         """TensorBoard's event files."""
         return self.path / "tensorboard"
+
+    @property
+    def loggers(self) -> Path:
+        """The ids under which W&B and MLflow know the run; there only where one is asked for."""
+        return self.path / "loggers.json"
 
     @property
     def preview(self) -> Path:
@@ -54,6 +77,17 @@ class RunFolder:
     def holds_run(self) -> bool:
         """Whether a run was begun here."""
         return self.config.exists()
+
+    @property
+    def kind(self) -> str | None:
+        """``pretrain`` or ``finetune``; None where no run was begun."""
+        try:
+            settings = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError):
+            return None
+        if not isinstance(settings, dict):
+            return None
+        return "finetune" if "evaluation" in settings else "pretrain"
 
     def create(self, config_yaml: str) -> None:
         """Make the folder for a new run.
@@ -92,16 +126,99 @@ class RunFolder:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The logged rows; a last line cut short by a crash is left out."""
+    """The logged rows; a line that a crash has cut short or mangled is left out."""
     if not path.exists():
         return []
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            rows.append(json.loads(line))
+            row = json.loads(line)
         except json.JSONDecodeError:
-            break
+            continue
+        if isinstance(row, dict) and isinstance(row.get("step"), int):
+            rows.append(row)
     return rows
+
+
+def checkpoint_name(step: int) -> str:
+    """The file of the checkpoint after ``step`` steps."""
+    return f"step_{step:09d}.pt"
+
+
+def checkpoint_step(path: Path) -> int:
+    """The steps that a file of ``list_checkpoints`` was saved after."""
+    return int(path.stem.removeprefix("step_"))
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints by their steps, oldest first; the best and foreign files are not among them.
+
+    Args:
+        folder: the run folder's ``checkpoints/``.
+    """
+    found = [path for path in folder.glob("step_*.pt") if _STEP.fullmatch(path.name)]
+    return sorted(found, key=checkpoint_step)
+
+
+def newest_intact(folder: Path, say: Callable[[str], None]) -> Path | None:
+    """The newest checkpoint that is not damaged; None where there is no checkpoint at all.
+
+    Args:
+        folder: the run folder's ``checkpoints/``.
+        say: tells the user of each damaged one.
+
+    Raises:
+        UserError: all are damaged.
+    """
+    found = list_checkpoints(folder)
+    for path in reversed(found):
+        problem = damage(path)
+        if problem is None:
+            return path
+        say(f"{path} is damaged ({problem}): going back to the checkpoint before it")
+    if found:
+        raise UserError(
+            f"all {len(found)} checkpoints in {folder} are damaged: start another run with --out "
+            "DIR"
+        )
+    return None
+
+
+def trained_weights(run: Path, say: Callable[[str], None]) -> Path | None:
+    """The best checkpoint of a run, or its newest one where none is the best; intact.
+
+    Args:
+        run: the run folder.
+        say: tells the user of each damaged one, and when it is the best that is taken.
+
+    Returns:
+        None where there is no checkpoint.
+
+    Raises:
+        UserError: all are damaged.
+    """
+    folder = run / "checkpoints"
+    best = folder / BEST
+    if best.is_file():
+        problem = damage(best)
+        if problem is None:
+            say(f"{best}: the best of the run by mIoU; another is taken when it is named")
+            return best
+        say(f"{best} is damaged ({problem}): taking the newest checkpoint instead")
+    return newest_intact(folder, say)
+
+
+def damage(path: Path) -> str | None:
+    """What is wrong with a checkpoint file; None if its checksums are right.
+
+    The file is a zip archive, with a CRC-32 of each tensor, which ``torch.load`` does not check.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            member = archive.testzip()
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError) as error:
+        return str(error)
+    return None if member is None else f"the checksum of {member} is wrong"
 
 
 def means_of_end_tenths(values: Sequence[float]) -> tuple[float, float]:

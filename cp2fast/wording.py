@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
@@ -36,6 +37,16 @@ def describe(kind: type[Section]) -> Iterator[Setting]:
     """Every setting of ``kind``, in order, with what it takes and its default."""
     for key, declared in _declarations(kind):
         yield Setting(key, str(declared.takes), in_words(declared.default), declared.help)
+
+
+@cache
+def text_settings(kind: type[Section]) -> Mapping[str, bool]:
+    """The settings that take a path or other free text, and whether a list of it, by key."""
+    return {
+        key: declared.takes.is_list
+        for key, declared in _declarations(kind)
+        if declared.takes.noun in ("text", "path")
+    }
 
 
 def in_words(value: object) -> str:

@@ -1,6 +1,7 @@
 """The wheel: complete, and at work outside the checkout."""
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -15,6 +16,7 @@ CHECKOUT = Path(__file__).parents[1]
 def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel's content in a folder of its own."""
     folder = tmp_path_factory.mktemp("wheel")
+    shutil.rmtree(CHECKOUT / "build", ignore_errors=True)  # It may hold modules that are gone.
     build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps"]
     build += ["--no-build-isolation", "--wheel-dir", "dist"]
     subprocess.run([*build, str(CHECKOUT)], cwd=folder, check=True)

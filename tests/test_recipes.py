@@ -1,5 +1,6 @@
 """Recipes: YAML files, overrides, and what is refused and how."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -127,7 +128,7 @@ def test_an_unknown_key_in_a_file_is_refused_like_one_on_the_command_line(tmp_pa
         "train.lr=.nan",
         "train.lr=-1",
         "data.source=dail",
-        "data.root=[1, 2]",
+        "train.lr=[1, 2]",
         "model.momentum=1",
         "data.max_bad_fraction=2",
     ],
@@ -143,7 +144,7 @@ def test_a_wrong_value_is_refused_naming_key_value_and_what_it_takes(override: s
 def test_what_is_no_setting_at_all_is_refused() -> None:
     assert "KEY=VALUE" in refusal("photos")
     assert "'r50'" in refusal(recipe="r5")
-    assert "quote" in refusal("data.root=[")
+    assert "quote" in refusal("train.lr=[")
 
 
 @pytest.mark.parametrize("text", ["- 1", "train: [", "data: photos", "\xff"])
@@ -163,3 +164,93 @@ def test_differences_name_the_keys() -> None:
     old = recipes.load(PretrainSettings, None, [])
     new = recipes.load(PretrainSettings, None, ["train.seed=1", "model.size=96"])
     assert recipes.differences(old, new) == [("model.size", 224, 96), ("train.seed", 0, 1)]
+
+
+LITERAL = [
+    "photos #1",
+    "2012",
+    "2021-05-03",
+    "0123",
+    "no",
+    "a: b",
+    "[photos]",
+    "a[/b]c",
+    "{x}",
+    "*",
+]
+
+
+@pytest.mark.parametrize("name", [*LITERAL, "'quoted'", " blank "])
+def test_a_path_is_what_was_typed(name: str) -> None:
+    settings = recipes.load(PretrainSettings, None, [f"data.root={name}", f"model.init={name}"])
+    assert settings.data.root == Path(name)
+    assert settings.model.init == name
+    fine = recipes.load(FinetuneSettings, None, [f"data.train_split={name}"])
+    assert fine.data.train_split == name
+
+
+@pytest.mark.parametrize("name", LITERAL)
+def test_a_path_is_the_same_when_a_run_reads_its_settings_back(tmp_path: Path, name: str) -> None:
+    settings = recipes.load(PretrainSettings, None, [f"data.root={name}", f"model.init={name}"])
+    (tmp_path / "config.yaml").write_text(recipes.to_yaml(settings))
+    assert recipes.load(PretrainSettings, str(tmp_path / "config.yaml"), []) == settings
+
+
+def test_a_path_in_a_file_needs_no_quotes(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("data: {root: 0123}\nmodel: {init: 2021-05-03}\n")
+    settings = recipes.load(PretrainSettings, str(tmp_path / "a.yaml"), [])
+    assert settings.data.root == Path("0123")
+    assert settings.model.init == "2021-05-03"
+    (tmp_path / "b.yaml").write_text("data:\n  root: null\n  classes: [no, 1, on]\n")
+    fine = recipes.load(FinetuneSettings, str(tmp_path / "b.yaml"), [])
+    assert fine.data.root is None
+    assert fine.data.classes == ("no", "1", "on")
+    assert recipes.load(FinetuneSettings, None, ["data.classes=[no, 1]"]).data.classes == (
+        "no",
+        "1",
+    )
+
+
+@pytest.mark.parametrize("value", ["", "null"])
+def test_none_is_still_to_be_had(value: str) -> None:
+    assert recipes.load(PretrainSettings, None, [f"data.root={value}"]).data.root is None
+
+
+def test_the_home_is_written_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    words = ["data.root=~/photos", "model.init=~/w.pth"]
+    settings = recipes.load(PretrainSettings, None, words)
+    assert settings.data.root == tmp_path / "photos"
+    assert settings.model.init == str(tmp_path / "w.pth")
+    assert recipes.load(PretrainSettings, None, ["data.root=~"]).data.root == tmp_path
+    (tmp_path / "mine.yaml").write_text("train: {seed: 5}\n")
+    assert recipes.load(PretrainSettings, "~/mine.yaml", []).train.seed == 5
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("train:\n  seed: 1\n  lr: 0.1\n  seed: 2\n")
+    assert "train.seed twice, in the lines 2 and 4" in refusal(recipe=str(tmp_path / "a.yaml"))
+    (tmp_path / "b.yaml").write_text("train: {seed: 1}\ntrain: {lr: 0.1}\n")
+    assert "train twice, in the lines 1 and 2" in refusal(recipe=str(tmp_path / "b.yaml"))
+
+
+def test_a_recipe_may_be_in_any_unicode(tmp_path: Path) -> None:
+    for number, encoding in enumerate(("utf-8-sig", "utf-16")):
+        path = tmp_path / f"{number}.yaml"
+        path.write_bytes("data: {root: caf\xe9}\n".encode(encoding))
+        assert recipes.load(PretrainSettings, str(path), []).data.root == Path("caf\xe9")
+    (tmp_path / "old.yaml").write_bytes("data: {root: caf\xe9}\n".encode("latin-1"))
+    assert "save it as UTF-8" in refusal(recipe=str(tmp_path / "old.yaml"))
+
+
+def test_a_recipe_that_is_no_file_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.yaml")
+    (tmp_path / "circle.yaml").symlink_to(tmp_path / "circle.yaml")
+    assert "no plain file" in refusal(recipe=str(tmp_path / "pipe.yaml"))
+    assert "is a folder" in refusal(recipe=str(tmp_path))
+    assert "circle" in refusal(recipe=str(tmp_path / "circle.yaml"))
+
+
+@pytest.mark.parametrize("key", ["train.seed", "data.batch_size", "data.workers", "model.size"])
+def test_a_number_beyond_all_machines_is_refused(key: str) -> None:
+    assert key in refusal(f"{key}=99999999999999999999")

@@ -1,12 +1,21 @@
 import json
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 
 from cp2fast.errors import UserError
-from cp2fast.run_folder import RunFolder, atomic_write, read_metrics
+from cp2fast.run_folder import (
+    BEST,
+    RunFolder,
+    atomic_write,
+    list_checkpoints,
+    newest_intact,
+    read_metrics,
+    trained_weights,
+)
 
 
 def test_a_folder_that_holds_a_run_is_refused_and_left_alone(tmp_path: Path) -> None:
@@ -65,3 +74,68 @@ def test_metrics_after_a_step_are_forgotten_and_a_torn_line_is_ignored(tmp_path:
     assert read_metrics(folder.metrics) == rows
     folder.truncate_metrics(2)
     assert read_metrics(folder.metrics) == rows[:2]
+
+
+def test_a_mangled_line_of_metrics_loses_only_itself(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 1, "loss": 2.0}\n{"ste\xff\n[]\n{"step": 3, "loss": 1.0}\n')
+    assert [row["step"] for row in read_metrics(path)] == [1, 3]
+
+
+def checkpoints(run: Path, *names: str) -> Path:
+    """Intact files of these names."""
+    folder = run / "checkpoints"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        with zipfile.ZipFile(folder / name, "w") as archive:
+            archive.writestr("data", b"0" * 1000)
+    return folder
+
+
+def spoil(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[500] ^= 1
+    path.write_bytes(data)
+
+
+def test_only_strict_names_are_checkpoints_and_they_are_ordered_by_their_steps(
+    tmp_path: Path,
+) -> None:
+    names = ["step_1000000000.pt", "step_000000002.pt", "step_000000010.pt"]
+    folder = checkpoints(tmp_path, *names, "step_best.pt", "step_3.pt", BEST, "x.pt")
+    found = [path.name for path in list_checkpoints(folder)]
+    assert found == ["step_000000002.pt", "step_000000010.pt", "step_1000000000.pt"]
+
+
+def test_a_damaged_newest_is_told_and_the_one_before_taken(tmp_path: Path) -> None:
+    folder = checkpoints(tmp_path, "step_000000002.pt", "step_000000010.pt")
+    spoil(folder / "step_000000010.pt")
+    said: list[str] = []
+    assert newest_intact(folder, said.append) == folder / "step_000000002.pt"
+    assert "step_000000010.pt is damaged" in said[0]
+    spoil(folder / "step_000000002.pt")
+    with pytest.raises(UserError, match="all 2 checkpoints"):
+        newest_intact(folder, said.append)
+
+
+def test_the_best_is_taken_where_there_is_one_and_said(tmp_path: Path) -> None:
+    folder = checkpoints(tmp_path, "step_000000010.pt", BEST)
+    said: list[str] = []
+    assert trained_weights(tmp_path, said.append) == folder / BEST
+    assert "best" in said[-1]
+    spoil(folder / BEST)
+    assert trained_weights(tmp_path, said.append) == folder / "step_000000010.pt"
+    assert "damaged" in said[-1]
+    assert trained_weights(tmp_path / "nothing", said.append) is None
+
+
+@pytest.mark.parametrize(
+    ("config", "kind"),
+    [("data: {}\nevaluation: {}", "finetune"), ("data: {}", "pretrain"), ("[", None), (None, None)],
+)
+def test_the_kind_of_a_run_is_known_from_its_settings(
+    tmp_path: Path, config: str | None, kind: str | None
+) -> None:
+    if config is not None:
+        (tmp_path / "config.yaml").write_text(config)
+    assert RunFolder(tmp_path).kind == kind

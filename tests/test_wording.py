@@ -57,8 +57,6 @@ def test_a_setting_is_described_with_its_bounds_and_a_default_as_it_is_typed() -
             "data.source=true is not auto, turbo, dali, ffcv or torch (",
         ),
         (FinetuneSettings, "model.head=foo", "model.head=foo is not aspp or fcn ("),
-        (PretrainSettings, "data.root=5", "data.root=5 is not a path ("),
-        (PretrainSettings, "model.init=5", "model.init=5 is not text ("),
         (
             PretrainSettings,
             "augment.crop_area=[1, 0.2]",

@@ -25,6 +25,7 @@ from cp2fast.bench.show import read_kept, show, show_against
 from cp2fast.bench.timing import Say
 from cp2fast.bench.train import bench_train
 from cp2fast.config import PretrainSettings, check_pretrain
+from cp2fast.console import open_console
 from cp2fast.cores import decoding_workers
 from cp2fast.data.beton import is_beton
 from cp2fast.data.decode import BadImage, decode_image
@@ -95,8 +96,8 @@ def run_bench(what: str, overrides: Sequence[str], options: Options) -> None:
     kept = None if options.against is None else read_kept(options.against)
 
     jobs = _prepare(chosen, settings, options)
-    console = Console(soft_wrap=True, highlight=False)
-    progress = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+    console = open_console()
+    progress = open_console(stderr=True)
     turns = {job.name: job.turns for job in jobs}
     progress.print(f"bench {what}: {least_time(turns, options.rounds, options.seconds)}")
     reports = []

@@ -31,7 +31,7 @@ from cp2fast.data.bad_images import BadImages
 from cp2fast.data.dali_source import open_dali
 from cp2fast.data.images import ImageSet
 from cp2fast.data.prefetch import prefetch
-from cp2fast.data.torch_source import open_torch
+from cp2fast.data.torch_source import START_METHOD, open_torch
 from cp2fast.data.turbo_source import open_turbo
 
 _CEILING_IMAGES = 512
@@ -124,7 +124,11 @@ def _peers(task: Task, missing: dict[str, str]) -> dict[str, Stream]:
 
     def by_workers(dataset: Any, collate: Callable[[Any], Any] | None = None) -> Stream:
         loader = DataLoader(
-            dataset, batch_sampler=numbers(), num_workers=workers, collate_fn=collate
+            dataset,
+            batch_sampler=numbers(),
+            num_workers=workers,
+            collate_fn=collate,
+            multiprocessing_context=START_METHOD if workers else None,
         )
         return Stream((len(query) for query, *_ in loader), ahead=2 * workers)
 

@@ -21,7 +21,7 @@ _PACKAGES = (
     "ffcv",
     "kornia",
     "numba",
-    "numba-cuda",
+    "cuda-core",
     "numpy",
     "pillow",
     "simplejpeg",

@@ -15,7 +15,7 @@ from cp2fast.bench.report import Report, build_report
 from cp2fast.bench.timing import finish, measure
 from cp2fast.config import PretrainSettings
 from cp2fast.model.cp2 import build_cp2
-from cp2fast.model.dilated import DilatedConv2d, share_in_range
+from cp2fast.model.dilated import DilatedConv2d, leaves_out_padding, share_in_range
 from cp2fast.model.pooled import PooledConv2d
 from cp2fast.model.segmenter import build_segmenter
 from cp2fast.pretrain.learner import build_learner
@@ -65,7 +65,7 @@ def bench_train(
     memory = {n: _peak_memory(s, static[n], device) for n, s in steps.items() if on_gpu}
 
     dtypes = {"original": torch.float32, "cp2fast": learner_dtype}
-    flops = {name: flops_per_sample(settings, plain=name == "original") for name in steps}
+    flops = {name: flops_per_sample(settings, name == "original", device.type) for name in steps}
     work = {name: _unit(step, batch_size, device) for name, step in steps.items()}
     products = {str(d): _unit(_matrix_product(d, device), 1, device) for d in set(dtypes.values())}
     measured = measure(work | products, rounds, seconds, say)
@@ -94,7 +94,7 @@ def bench_train(
     )
 
 
-def flops_per_sample(settings: PretrainSettings, plain: bool) -> float:
+def flops_per_sample(settings: PretrainSettings, plain: bool, device_type: str) -> float:
     """Floating-point operations of one sample's step, a multiplication and its addition as two.
 
     Of the two encoders, counted on tensors without storage; the losses add less than a thousandth.
@@ -103,6 +103,7 @@ def flops_per_sample(settings: PretrainSettings, plain: bool) -> float:
     Args:
         settings: the model.
         plain: whether all convolutions are plain ones.
+        device_type: of the step, which decides where padding is left out.
     """
     size = settings.model.size
     with torch.device("meta"):
@@ -111,7 +112,9 @@ def flops_per_sample(settings: PretrainSettings, plain: bool) -> float:
     on_padding = 0.0
     for module in encoder.modules():
         if isinstance(module, DilatedConv2d):
-            on_padding += _flops_on_padding(module, size // encoder.stride)
+            side = size // encoder.stride
+            if leaves_out_padding(module.dilation[0], side, side, device_type):
+                on_padding += _flops_on_padding(module, side)
             module.eval()  # counted as the plain convolution
         elif isinstance(module, PooledConv2d):
             module.train(not plain)
@@ -133,7 +136,17 @@ def _flops_on_padding(layer: DilatedConv2d, side: int) -> float:
 def _matrix_product(dtype: torch.dtype, device: torch.device) -> Step:
     side = _PEAK_SIDE[device.type]
     left, right = torch.randn(2, side, side, device=device).to(dtype)
-    return lambda: left @ right
+
+    def product() -> Tensor:
+        # In float32 cuDNN convolves in TF32 unless told not to, which a ceiling must not be below.
+        before = torch.backends.cuda.matmul.allow_tf32
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32
+        try:
+            return left @ right  # type: ignore[no-any-return]
+        finally:
+            torch.backends.cuda.matmul.allow_tf32 = before
+
+    return product
 
 
 def random_pairs(
@@ -175,7 +188,7 @@ def _cp2fast(
         for _ in range(learner.accumulate):
             yield batch
 
-    return lambda: learner.step(batches()).loss, learner.dtype
+    return lambda: learner.step(batches())[-1].loss, learner.dtype
 
 
 def _check_equal(losses: dict[str, float], tolerance: float) -> None:

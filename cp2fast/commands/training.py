@@ -11,6 +11,8 @@ from cp2fast import recipes
 from cp2fast.commands.app import app, settings_help, split_words
 from cp2fast.config import FinetuneSettings, PretrainSettings, check_finetune, check_pretrain
 from cp2fast.errors import UserError
+from cp2fast.files import is_file
+from cp2fast.run_folder import RunFolder
 
 
 @app.command(
@@ -37,8 +39,10 @@ def pretrain(
     """Parse, then train."""
     recipe, words = split_words(arguments)
     folder = out or Path("runs") / Path(recipe or "demo").stem
+    if resume:
+        _refuse_other_kind(folder, "pretrain")
     stored = folder / "config.yaml"
-    base = str(stored) if resume and recipe is None and stored.is_file() else recipe or "demo"
+    base = str(stored) if resume and recipe is None and is_file(stored) else recipe or "demo"
     settings = recipes.load(PretrainSettings, base, words)
     check_pretrain(settings)
 
@@ -90,8 +94,10 @@ def finetune_voc(
     default = "finetune/voc_r50" if own_data else "finetune/demo"
     kind = "finetune" if compare is None else "compare"
     folder = out or Path("runs") / f"{kind}-{Path(recipe or default).stem}"
+    if resume:
+        _refuse_other_kind(folder, "finetune")
     stored = folder / "config.yaml"
-    base = str(stored) if resume and recipe is None and stored.is_file() else recipe or default
+    base = str(stored) if resume and recipe is None and is_file(stored) else recipe or default
     settings = recipes.load(FinetuneSettings, base, words)
     check_finetune(settings)
 
@@ -104,6 +110,20 @@ def finetune_voc(
     from cp2fast.finetune.command import run_finetune
 
     run_finetune(settings, folder, resume)
+
+
+def _refuse_other_kind(folder: Path, kind: str) -> None:
+    """Refuse to resume a pretraining as a fine-tuning, and the reverse."""
+    found = RunFolder(folder).kind
+    if found is None or found == kind:
+        return
+    what, command = {
+        "pretrain": ("pretraining", "pretrain"),
+        "finetune": ("fine-tuning", "finetune-voc"),
+    }[found]
+    raise UserError(
+        f"{folder} holds a {what}: go on with it by cp2fast {command} --resume --out {folder}"
+    )
 
 
 def _whole_numbers(option: str, text: str) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-import warnings
+import logging
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Literal
@@ -11,13 +11,17 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
+from cp2fast.copypaste.views import HEIGHT, PASTE, PITCH, VIEWS, WIDTH, WORDS
+from cp2fast.errors import UserError
+
 Backend = Literal["auto", "reference", "cpu", "cuda"]
 
 Implementation = Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]]
 
 
 def available_backends() -> dict[str, str | None]:
-    """Each backend and what is wrong with it here, with the fix; None if it works."""
+    """Each backend and what it lacks here, with the fix; None if all is there."""
     return {backend: problem() for backend, problem in _PROBLEMS.items()}
 
 
@@ -25,15 +29,15 @@ def implementation(backend: str, device: torch.device) -> Implementation:
     """The function behind a backend.
 
     Args:
-        backend: ``auto`` is ``cpu`` on the CPU and, on a GPU, ``cuda`` where it works; where it
-            does not, a warning says why, and ``reference`` takes its place.
+        backend: ``auto`` is what ``fastest_backend`` finds.
         device: of the tensors.
 
     Raises:
         ValueError: no such backend, not for this device, or not working here.
+        UserError: ``auto``, and none works.
     """
     if backend == "auto":
-        backend = _fastest_on(device.type)
+        backend = fastest_backend(device.type)
     if backend not in _PROBLEMS:
         raise ValueError(f"backend must be auto, reference, cpu or cuda: '{backend}'")
     if backend != "reference" and backend != device.type:
@@ -41,26 +45,76 @@ def implementation(backend: str, device: torch.device) -> Implementation:
     problem = _PROBLEMS[backend]()
     if problem:
         raise ValueError(f"backend '{backend}': {problem}")
+    return _function(backend)
+
+
+@functools.cache
+def fastest_backend(device_type: str) -> str:
+    """What ``auto`` takes: the device's kernels where they compile and run, else the reference.
+
+    A line is logged, once, where that is not the fastest.
+
+    Raises:
+        UserError: none works.
+    """
+    wrong: dict[str, str] = {}
+    for backend in (device_type, "reference"):
+        problem = _problem(backend) or failure(backend)
+        if problem is None:
+            for other, why in wrong.items():
+                _logger.warning("copy-paste runs its slow %s: %s: %s", backend, other, why)
+            return backend
+        wrong[backend] = problem
+    raise UserError(
+        f"no copy-paste works on {device_type}: "
+        + "; ".join(f"{backend}: {why}" for backend, why in wrong.items())
+    )
+
+
+@functools.cache
+def failure(backend: str) -> str | None:
+    """What goes wrong when a backend that is there composes one small pair, with the fix.
+
+    Its kernels are compiled by then. None if nothing does; the reference is not tried.
+    """
+    if backend == "reference":
+        return None
+    side = 4
+    views = torch.zeros(1, VIEWS, WORDS, dtype=torch.int32)
+    views[..., PITCH] = 3 * side
+    views[..., HEIGHT : WIDTH + 1] = side
+    views[..., PASTE + 2 : PASTE + 4] = side
+    pixels, device = torch.zeros(3 * side**2, dtype=torch.uint8), torch.device(backend)
+    try:
+        composed = _function(backend)(
+            *(pixels.to(device), views.to(device), side, torch.float32),
+            *(IMAGENET_MEAN, IMAGENET_STD),
+        )
+        composed[0].cpu()  # after all that the device was asked to do
+    except Exception as error:  # It may be anything, of the compiler, the driver or the device.
+        lines = str(error).strip().splitlines() or [""]
+        why = f"{type(error).__name__}: {lines[0]}".rstrip(": ")
+        return f"its kernels fail here ({why}): pip install --upgrade {_COMPILER[backend]}"
+    return None
+
+
+def _function(backend: str) -> Implementation:
     # Imported here: each brings a library that the others do without.
     if backend == "cpu":
         from cp2fast.copypaste.cpu.launch import copy_paste_cpu
 
         return copy_paste_cpu
+    if backend == "cuda":
+        from cp2fast.copypaste.cuda.launch import copy_paste_cuda
+
+        return copy_paste_cuda
     from cp2fast.copypaste.reference import copy_paste_reference
 
     return copy_paste_reference
 
 
-@functools.cache
-def _fastest_on(device_type: str) -> str:
-    """What ``auto`` takes; kept, so that a warning comes once."""
-    if device_type == "cpu":
-        return "cpu"
-    problem = _cuda_problem() if device_type == "cuda" else f"no kernels for '{device_type}'"
-    if problem is None:
-        return "cuda"
-    warnings.warn(f"copy-paste runs its slow reference: {problem}", stacklevel=3)
-    return "reference"
+def _problem(backend: str) -> str | None:
+    return _PROBLEMS[backend]() if backend in _PROBLEMS else "there are no kernels for it"
 
 
 def _kornia_problem() -> str | None:
@@ -71,9 +125,17 @@ def _kornia_problem() -> str | None:
 def _cuda_problem() -> str | None:
     if not torch.cuda.is_available():
         return "torch sees no CUDA GPU: check the driver with nvidia-smi"
-    return "its kernels are being rewritten in CUDA C++: take backend='reference' meanwhile"
+    from cp2fast.copypaste.cuda.compile import LEAST_CAPABILITY, problem
+
+    capability = torch.cuda.get_device_capability()
+    if capability < LEAST_CAPABILITY:
+        has, needs = (".".join(map(str, pair)) for pair in (capability, LEAST_CAPABILITY))
+        return f"the GPU's compute capability is {has}, the kernels need {needs}"
+    return problem()
 
 
+_logger = logging.getLogger(__name__)
+_COMPILER = {"cpu": "numba", "cuda": "cuda-core"}
 _PROBLEMS: dict[str, Callable[[], str | None]] = {
     "reference": _kornia_problem,
     "cpu": lambda: None,

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import io
 import os
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from cp2fast.errors import UserError
+from cp2fast.files import open_plain
 
 SUFFIX = ".beton"
 VERSION = 2
@@ -72,7 +74,7 @@ def list_samples(path: Path) -> NDArray[np.void]:
         UserError: it cannot be read, is no complete ``.beton``, or holds no images.
     """
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             samples = _list_samples(path, file)
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): allow it") from error
@@ -97,7 +99,7 @@ def encoded_image(data: bytes, height: int, width: int, mode: int) -> bytes:
     return buffer.getvalue()
 
 
-def _list_samples(path: Path, file: BinaryIO) -> NDArray[np.void]:
+def _list_samples(path: Path, file: FileIO) -> NDArray[np.void]:
     length = os.fstat(file.fileno()).st_size
 
     def read(dtype: np.dtype[Any], count: int, offset: int) -> NDArray[Any]:

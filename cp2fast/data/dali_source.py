@@ -59,18 +59,20 @@ def open_dali(
     max_pixels: int,
     bad: BadImages,
     max_side: int | None = None,
+    largest: int | None = None,
 ) -> Iterator[RaggedBatch]:
     """Batches in the order of ``plan``, where they were decoded.
 
     Args:
         images: the data set.
-        plan: image numbers of each batch, all of one length.
+        plan: image numbers of each batch.
         seed: of the run, for the substitutes of bad images.
         threads: of DALI's decoder; at least one is used.
         gpu: decodes JPEG and holds the batches; None is the CPU.
         max_pixels: larger images are bad.
         bad: where bad images are counted and listed.
         max_side: longer images are decoded round it, and shrunk.
+        largest: most images of a batch; None is as many as the first has.
 
     Raises:
         UserError: too many bad images, or DALI fails where nothing is wrong with the images.
@@ -93,6 +95,7 @@ def open_dali(
             lambda batch: _results(submit([place.planned for place in batch], files.decode)),
             threads,
             gpu,
+            largest,
         )
         for step, batch in enumerate(decoded, 1):
             yield deliver(batch, images, bad)
@@ -144,6 +147,7 @@ def _decode(
     decode_without_dali: Callable[[Batch], Batch],
     threads: int,
     gpu: torch.device | None,
+    largest: int | None,
 ) -> Iterator[Decoded]:
     again: deque[Batch] = deque()
     in_dali: deque[Batch] = deque()
@@ -160,7 +164,8 @@ def _decode(
     if first is None:
         return
     again.append(first)
-    pipeline = _build(feed, len(first), threads, gpu)
+    largest = len(first) if largest is None else largest
+    pipeline = _build(feed, largest, threads, gpu)
     # A stream of its own: on the consumer's, decoding would queue behind the training.
     stream = None if gpu is None else torch.cuda.Stream(gpu)  # type: ignore[no-untyped-call]
     buffers = Buffers(keep=_DEPTH + 2)
@@ -175,7 +180,7 @@ def _decode(
             failed = in_dali.popleft()
             again.extendleft(reversed(in_dali))
             in_dali.clear()
-            pipeline = _build(feed, len(first), threads, gpu)
+            pipeline = _build(feed, largest, threads, gpu)
             decoded = pack(decode_without_dali(failed), None, stream, buffers)
             explained = len(decoded.failures) > sum(len(place.failures) for place in failed)
             unexplained = 0 if explained else unexplained + 1

@@ -25,6 +25,7 @@ from cp2fast.data.images import ImageSet
 from cp2fast.data.kinds import kind_of
 from cp2fast.data.orientation import jpeg_orientation, orient, orientation_of, upright_size
 from cp2fast.data.shrink import shrink
+from cp2fast.files import read_bytes
 
 try:
     from torchvision.io import ImageReadMode, decode_jpeg
@@ -74,7 +75,7 @@ def read_file(path: Path) -> bytes:
         BadImage: it cannot be read.
     """
     try:
-        return path.read_bytes()
+        return read_bytes(path)
     except OSError as error:
         raise BadImage(f"cannot be read: {error.strerror}") from error
 

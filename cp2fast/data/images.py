@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,17 +13,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cp2fast.data.beton import JPEG, encoded_image, is_beton, list_samples
+from cp2fast.data.digest import digest, file_size
 from cp2fast.data.shards import (
     COMPRESSED_SUFFIXES,
     Member,
+    is_hidden,
     is_image,
     is_shard,
     list_members,
     read_member,
+    suffix_of,
 )
 from cp2fast.errors import UserError
+from cp2fast.files import open_plain, place_of, read_bytes
 
 _VOC_PHOTOS = "JPEGImages"
+_SHOWN = 5
+"""Suffixes named in a message."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,8 @@ class ImageSet:
         shards: paths of the shards, or of the ``.beton``; none in a folder.
         places: int64 ``[N, 3]``: shard, offset and size of each image; ``[0, 3]`` in a folder.
         pixels: int64 ``[N, 3]``: height, width and mode in a ``.beton``; else ``[0, 3]``.
+        skipped: of the files in a folder or shards that are none of the images, how many have
+            each suffix, the most frequent first.
     """
 
     kind: Literal["folder", "shards", "beton"]
@@ -48,11 +55,15 @@ class ImageSet:
     shards: tuple[str, ...]
     places: NDArray[np.int64]
     pixels: NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 3), np.int64))
+    skipped: tuple[tuple[str, int], ...] = ()
 
     @staticmethod
-    def of_files(paths: Iterable[str | Path]) -> ImageSet:
+    def of_files(
+        paths: Iterable[str | Path], skipped: tuple[tuple[str, int], ...] = ()
+    ) -> ImageSet:
         """Images that are files of their own."""
-        return ImageSet("folder", _encode(paths), (), np.empty((0, 3), np.int64))
+        nowhere = np.empty((0, 3), np.int64)
+        return ImageSet("folder", _encode(paths), (), nowhere, skipped=skipped)
 
     @staticmethod
     def of_members(members: Sequence[Member]) -> ImageSet:
@@ -96,9 +107,21 @@ class ImageSet:
             OSError: it cannot be read.
         """
         if self.kind == "folder":
-            return _read_file(self.names[index])
+            return read_bytes(self.names[index].item())
         data = self.read_raw(index)
         return encoded_image(data, *self.pixels[index].tolist()) if self.kind == "beton" else data
+
+    def read_head(self, index: int, length: int) -> bytes:
+        """The first ``length`` bytes of an image in a folder or a shard, or all that there are.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        if self.kind == "folder":
+            with open_plain(self.names[index]) as file:
+                return file.read(length)
+        shard, offset, size = self.places[index].tolist()
+        return read_member(self.shards[shard], offset, min(size, length))
 
     def read_raw(self, index: int) -> bytes:
         """An image's bytes as they lie in a shard or a ``.beton``: pixels, where its mode is raw.
@@ -109,10 +132,19 @@ class ImageSet:
         shard, offset, size = self.places[index].tolist()
         return read_member(self.shards[shard], offset, size)
 
+    def digest(self, root: Path | None) -> str:
+        """Of names below ``root`` and of sizes: another data set has another one."""
+        below = os.fsencode(f"{root}/")
+        names = (name.removeprefix(below) for name in self.names.tolist())
+        return digest(names, len(self), self._size)
+
+    def _size(self, index: int) -> int:
+        return file_size(self.names[index]) if self.kind == "folder" else int(self.places[index, 2])
+
     def largest(self) -> int:
         """Bytes of the largest encoded image; an unreadable one counts as empty."""
         if self.kind == "folder":
-            return max(map(_file_size, self.names))
+            return max(map(file_size, self.names))
         return int(self.places[:, 2].max())
 
 
@@ -121,7 +153,9 @@ def list_images(root: Path, name_it: str = "set data.root to") -> ImageSet:
 
     Of a folder, every JPEG, PNG and WebP file below it, sorted by its relative path. Folders may
     be nested and may be symbolic links; each real folder is read once, so a link to a folder
-    above is harmless. Hidden files and folders are skipped. Of a folder in PASCAL VOC layout only
+    above is harmless. Hidden files and folders are skipped, and those in which systems keep
+    thumbnails and deleted files; so are masks and depths by the names that WebDataset gives them
+    (``x.seg.png``). Of a folder in PASCAL VOC layout only
     ``JPEGImages`` is taken: the masks beside it are not photos.
 
     Of a ``.tar`` file, or of a folder with such files in it, the images inside (``shards.py``).
@@ -136,9 +170,9 @@ def list_images(root: Path, name_it: str = "set data.root to") -> ImageSet:
             images and shards, a folder below it cannot be read, or a shard is damaged.
     """
     check_exists(root, name_it)
-    if root.is_dir():
+    if place_of(root) == "folder":
         photos = root / _VOC_PHOTOS
-        return _list_folder(photos if photos.is_dir() else root, name_it)
+        return _list_folder(photos if place_of(photos) == "folder" else root, name_it)
     if is_beton(root.name):
         return ImageSet.of_beton(root)
     if not is_shard(root.name) and not root.name.lower().endswith(COMPRESSED_SUFFIXES):
@@ -150,34 +184,56 @@ def list_images(root: Path, name_it: str = "set data.root to") -> ImageSet:
 
 
 def check_exists(root: Path, name_it: str = "set data.root to") -> None:
-    """Refuse a folder that is not there, as ``list_images`` does, which takes longer.
+    """Refuse what is not there or may not be read, as ``list_images`` does, which takes longer.
 
     Raises:
-        UserError: there is none.
+        UserError: there is nothing, or no folder or file.
     """
-    if not root.exists():
+    place = place_of(root)
+    if place == "nothing":
         raise UserError(f"there is no folder {root}: {name_it} your folder of images")
+    if place == "other":
+        raise UserError(f"{root} is neither a folder nor a file: {name_it} your folder of images")
+
+
+def skipped_in_words(images: ImageSet) -> str | None:
+    """What lies beside the images, for a message; None if nothing does."""
+    if not images.skipped:
+        return None
+    shown = ", ".join(f"{count:,} {suffix}" for suffix, count in images.skipped[:_SHOWN])
+    return f"skipped: {shown}{', and others' if len(images.skipped) > _SHOWN else ''}"
 
 
 def _list_folder(root: Path, name_it: str) -> ImageSet:
     found = _walk(str(root))
-    inside = sorted(entry.name for entry in root.iterdir() if entry.is_file())
-    shards = [name for name in inside if is_shard(name)]
-    if found and shards:
+    shards = sorted(path for path in found.shards if os.path.dirname(path) == str(root))
+    if found.images and shards:
         raise UserError(
-            f"{root} holds both images ({min(found)}) and shards ({shards[0]}): keep one kind "
-            f"there, or {name_it} a single shard"
+            f"{root} holds both images ({min(found.images)}) and shards "
+            f"({os.path.basename(shards[0])}): keep one kind there, or {name_it} a single shard"
         )
     if shards:
         return _list_shards(root)
-    if not found:
-        compressed = [name for name in inside if name.lower().endswith(COMPRESSED_SUFFIXES)]
-        raise UserError(
-            f"no images in {root}: it needs .jpg, .jpeg, .png or .webp files, at any depth, or "
-            f".tar shards{f' (unpack {compressed[0]})' if compressed else ''}"
-        )
-    found.sort()  # All begin with the same root, so this is the order of the relative paths.
-    return ImageSet.of_files(found)
+    if not found.images:
+        raise UserError(f"no images in {root}: {_instead(root, found, name_it)}")
+    if found.shards:
+        found.skipped[".tar"] += len(found.shards)
+    # All begin with the same root, so this is the order of the relative paths.
+    return ImageSet.of_files(sorted(found.images), found.skipped_most_first())
+
+
+def _instead(root: Path, found: _Found, name_it: str) -> str:
+    """What a folder without images holds, and what to do about it."""
+    if found.shards:
+        folders = sorted({os.path.dirname(path) for path in found.shards})
+        more = f" (and {len(folders) - 1} more such folders)" if len(folders) > 1 else ""
+        return f"its shards are in {folders[0]}{more}, so {name_it} that folder"
+    advice = "it needs .jpg, .jpeg, .png or .webp files, at any depth, or .tar shards"
+    if found.compressed:
+        return f"{advice} (unpack {os.path.relpath(min(found.compressed), root)})"
+    most = found.skipped_most_first()[:_SHOWN]
+    there = ", ".join(f"{count:,} {suffix}" for suffix, count in most)
+    return f"{advice} (there are {there})" if there else advice
 
 
 def _list_shards(root: Path) -> ImageSet:
@@ -187,12 +243,35 @@ def _list_shards(root: Path) -> ImageSet:
     return ImageSet.of_members(members)
 
 
-def _walk(root: str) -> list[str]:
-    """The paths of the image files below ``root``, in no order.
+@dataclass(frozen=True)
+class _Found:
+    """The files below a folder: paths, and by suffix the number of those that are none of these."""
+
+    images: list[str] = field(default_factory=list)
+    shards: list[str] = field(default_factory=list)
+    compressed: list[str] = field(default_factory=list)
+    skipped: Counter[str] = field(default_factory=Counter)
+
+    def add(self, name: str, path: str) -> None:
+        if is_image(name):
+            self.images.append(path)
+        elif is_shard(name):
+            self.shards.append(path)
+        else:
+            if name.lower().endswith(COMPRESSED_SUFFIXES):
+                self.compressed.append(path)
+            self.skipped[suffix_of(name)] += 1
+
+    def skipped_most_first(self) -> tuple[tuple[str, int], ...]:
+        return tuple(sorted(self.skipped.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _walk(root: str) -> _Found:
+    """What lies below ``root``, in no order.
 
     Real folders go before linked ones, so that what a link repeats is found under its own name.
     """
-    found: list[str] = []
+    found = _Found()
     folders, links = [root], list[str]()
     seen: set[tuple[int, int]] = set()
     while folders or links:
@@ -203,38 +282,27 @@ def _walk(root: str) -> list[str]:
                 continue
             seen.add((status.st_dev, status.st_ino))
             with os.scandir(folder) as entries:
-                inside = [entry for entry in entries if not entry.name.startswith(".")]
+                inside = [entry for entry in entries if not is_hidden(entry.name)]
         except OSError as error:
             raise UserError(
                 f"the folder {folder} cannot be read ({error.strerror}): allow it, or move it out"
             ) from error
         for entry in inside:
-            if entry.is_dir():
+            if _is_folder(entry):
                 (links if entry.is_symlink() else folders).append(entry.path)
-            elif is_image(entry.name):
-                found.append(entry.path)
+            else:
+                found.add(entry.name, entry.path)
         links.sort(reverse=True)
     return found
 
 
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """False too of a link whose end cannot be looked at: what it is shows when it is read."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
 def _encode(names: Iterable[str | Path]) -> NDArray[np.bytes_]:
     return np.array([os.fsencode(name) for name in names], np.bytes_)
-
-
-def _read_file(path: bytes) -> bytes:
-    """The bytes of a plain file; of anything else reading might never end."""
-    with open(path, "rb", buffering=0, opener=_open_without_waiting) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(errno.EINVAL, "not a plain file")
-        return file.read()
-
-
-def _open_without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)
-
-
-def _file_size(path: bytes) -> int:
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return 0

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from cp2fast import philox
 from cp2fast.errors import UserError
 from cp2fast.philox import Stream
+from cp2fast.wording import counted
 
 Order = Literal["random", "quasi_random", "sequential"]
 
@@ -23,12 +24,22 @@ CHUNKS_MIXED = 32
 """Chunks whose images it mixes: reading stays within so many places of the file at a time."""
 
 
-def steps_per_epoch(count: int, global_batch: int) -> int:
+def steps_per_epoch(count: int, global_batch: int, fewest: int = 1) -> int:
     """Whole global batches in ``count`` images; the incomplete rest of an epoch is dropped.
+
+    Args:
+        count: images in the data set.
+        global_batch: samples a step, of all processes.
+        fewest: samples that a batch must have to be trained on.
 
     Raises:
         UserError: not even one.
     """
+    if count < fewest:
+        raise UserError(
+            f"{counted(count, 'image')} cannot be trained on, for a batch needs {fewest} or more: "
+            "add images"
+        )
     if count < global_batch:
         raise UserError(
             f"{count} images do not fill one batch of {global_batch} samples over all processes: "

@@ -104,8 +104,8 @@ def pack(
                 _publish(writer.path, out, summary)
     except OSError as error:
         raise UserError(
-            f"cannot write {work} ({error.strerror}): make room there or allow it, then run the "
-            "same command again to go on"
+            f"cannot write {work} ({error.strerror or error}): make room there or allow it, then "
+            "run the same command again to go on"
         ) from error
     shutil.rmtree(work, ignore_errors=True)
     return summary

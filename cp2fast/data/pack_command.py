@@ -5,10 +5,10 @@ from __future__ import annotations
 from contextlib import ExitStack
 from pathlib import Path
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cp2fast.config import DataSettings
+from cp2fast.console import open_console
 from cp2fast.cores import available_cores
 from cp2fast.data.pack import beside, pack, size_on_disk
 from cp2fast.data.packed_jpeg import JpegSettings
@@ -29,7 +29,7 @@ def run_pack(
     Raises:
         UserError: as ``pack``.
     """
-    console = Console(stderr=True)
+    console = open_console(stderr=True)
     columns = (TextColumn("packing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     progress = Progress(*columns, console=console)
     bar = progress.add_task("", total=None)

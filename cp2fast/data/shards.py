@@ -12,12 +12,27 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+from cp2fast.data.kinds import kind_of
 from cp2fast.data.tar import TarError, read_entries
 from cp2fast.errors import UserError
+from cp2fast.files import open_plain
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+_NO_PHOTOS = (
+    *("seg", "segm", "segmentation", "semantic", "instance", "panoptic"),
+    *("mask", "masks", "label", "labels", "depth"),
+)
+"""What stands before ``.png`` where an image is no photo but belongs to one of the same name."""
+
+_NO_PHOTO_FOLDERS = frozenset(
+    ("@eaDir", "#recycle", "@Recycle", "__MACOSX", "$RECYCLE.BIN", "lost+found")
+)
+"""Thumbnails of Synology, and what was deleted, or is of the file system."""
+
 COMPRESSED_SUFFIXES = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 _COMPRESSED_SIGNATURES = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
+_HEAD = 1 << 10
+"""Bytes from which the kind of a file is told."""
 _OPEN_SHARDS = 64
 """Shards kept open by a process; far below the usual limit of 1,024 open files."""
 
@@ -37,8 +52,9 @@ class Member(NamedTuple):
 def list_members(path: Path) -> list[Member]:
     """Every image in a tar file, or in the tar files of a folder.
 
-    Images are members named as JPEG, PNG or WebP; hidden ones and all else (``.json``, ``.cls``,
-    links) are left out. They are sorted by the shard's name, then by their position in it.
+    Images are members named as JPEG, PNG or WebP; hidden ones, masks (``x.seg.png``) and all else
+    (``.json``, ``.cls``, links) are left out. They are sorted by the shard's name, then by their
+    position in it.
 
     A damaged shard is refused as a whole, before a run begins: it is most often an incomplete
     download, and a run on the part that can be read would see fewer images than it was given.
@@ -50,7 +66,9 @@ def list_members(path: Path) -> list[Member]:
         UserError: a shard that is compressed, truncated, damaged or cannot be read.
     """
     if path.is_dir():
-        shards = sorted(shard for shard in path.iterdir() if is_shard(shard.name))
+        shards = sorted(
+            shard for shard in path.iterdir() if is_shard(shard.name) and not shard.is_dir()
+        )
     else:
         shards = [path]
     return [member for shard in shards for member in _members(shard)]
@@ -58,7 +76,22 @@ def list_members(path: Path) -> list[Member]:
 
 def is_image(name: str) -> bool:
     """Whether a file of this name, without its folder, is taken for an image."""
-    return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
+    suffix = suffix_of(name)
+    return suffix in IMAGE_SUFFIXES and not is_hidden(name)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is passed over without a word."""
+    return name.startswith(".") or name in _NO_PHOTO_FOLDERS
+
+
+def suffix_of(name: str) -> str:
+    """The suffix of a file's name, in lower case; of masks and the like both, as ``.seg.png``."""
+    stem, suffix = os.path.splitext(name.lower())
+    kind = os.path.splitext(stem)[1]
+    if suffix == ".png" and kind[1:] in _NO_PHOTOS:
+        return kind + suffix
+    return suffix or "without suffix"
 
 
 def is_shard(name: str) -> bool:
@@ -99,17 +132,25 @@ def _open(path: str) -> _OpenFile:
 
 
 def _members(shard: Path) -> Iterator[Member]:
+    head = b""
     try:
-        with shard.open("rb", buffering=0) as file:
-            if os.pread(file.fileno(), 6, 0).startswith(_COMPRESSED_SIGNATURES):
+        with open_plain(shard) as file:
+            head = os.pread(file.fileno(), _HEAD, 0)
+            if head.startswith(_COMPRESSED_SIGNATURES):
                 raise UserError(
                     f"{shard} is compressed: unpack it to a plain .tar (the images in it are "
                     "compressed already)"
                 )
             for name, offset, size in read_entries(file.fileno()):
-                if is_image(name.rpartition("/")[2]):
+                *folders, last = name.split("/")
+                if is_image(last) and _NO_PHOTO_FOLDERS.isdisjoint(folders):
                     yield Member(name, shard, offset, size)
     except TarError as error:
+        kind = kind_of(head)
+        if kind not in ("a tar archive", "an empty file", "a file of no known kind"):
+            raise UserError(
+                f"{shard} is {kind}, and no tar: fetch it again, or move it out"
+            ) from error
         raise UserError(
             f"{shard} is damaged or incomplete ({error}): fetch or write it again, or move it out"
         ) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -14,10 +15,13 @@ from cp2fast.batch import RaggedBatch
 from cp2fast.config import DataSettings
 from cp2fast.cores import decoding_workers
 from cp2fast.data import turbojpeg
+from cp2fast.data.arena import Arena
 from cp2fast.data.bad_images import BadImages
+from cp2fast.data.cached_source import open_cached
 from cp2fast.data.dali_source import open_dali
 from cp2fast.data.images import ImageSet
 from cp2fast.data.torch_source import open_torch
+from cp2fast.data.transfer import to_gpu
 from cp2fast.data.turbo_source import open_turbo
 from cp2fast.errors import UserError
 
@@ -84,8 +88,9 @@ def open_source(
     seed: int,
     device: torch.device,
     bad: BadImages,
+    arena: Arena | None = None,
 ) -> Iterator[RaggedBatch]:
-    """The batches of ``plan``, decoded by the source that was chosen.
+    """The batches of ``plan``, decoded by the source that was chosen or taken from the cache.
 
     Args:
         choice: of ``choose_source``, for the same data set and device.
@@ -93,8 +98,9 @@ def open_source(
         images: the data set, as ``list_images`` gives it.
         plan: image numbers of each batch.
         seed: of the run.
-        device: of the training; batches are on it if the GPU decodes, else on the CPU.
+        device: of the training, where the batches' pixels are.
         bad: where bad images are counted and listed.
+        arena: the pixel cache; None is none.
 
     Raises:
         UserError: while iterating, too many bad images or a dead decoder.
@@ -106,12 +112,35 @@ def open_source(
         "max_side": settings.max_side,
         "bad": bad,
     }
-    if choice.name == "dali":
-        gpu = device if choice.decode == "gpu" else None
-        return open_dali(images, plan, threads=workers, gpu=gpu, **common)
-    if choice.name == "turbo":
-        return open_turbo(images, plan, threads=workers, **common)
-    return open_torch(images, plan, workers=workers, **common)
+    on_gpu = device.type == "cuda"
+    first = next(plan, None)
+    if first is None:
+        return iter(())
+    plan = chain([first], plan)
+
+    def decoded(numbers: Iterator[NDArray[np.int64]]) -> Iterator[RaggedBatch]:
+        """By the source alone, where it decodes."""
+        if choice.name == "dali":
+            gpu = device if choice.decode == "gpu" else None
+            return open_dali(
+                images, numbers, threads=workers, gpu=gpu, largest=len(first), **common
+            )
+        if choice.name == "torch":
+            return open_torch(images, numbers, workers=workers, **common)
+        into = arena if in_turbo else None
+        return open_turbo(images, numbers, threads=workers, arena=into, pinned=on_gpu, **common)
+
+    def there(numbers: Iterator[NDArray[np.int64]]) -> Iterator[RaggedBatch]:
+        batches = decoded(numbers)
+        return to_gpu(batches, device, workers) if on_gpu else batches
+
+    in_turbo = choice.name == "turbo" and arena is not None and not arena.pixels.is_cuda
+    if arena is None or in_turbo:
+        return there(plan)
+    if arena.pixels.is_cuda:
+        return open_cached(arena, there, plan, len(images), bad)
+    batches = open_cached(arena, decoded, plan, len(images), bad)
+    return to_gpu(batches, device, workers) if on_gpu else batches
 
 
 def _needing(

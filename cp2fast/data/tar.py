@@ -18,6 +18,10 @@ _GNU_LONG_NAME, _PAX, _PAX_GLOBAL, _GNU_LONG_LINK = b"L", b"x", b"g", b"K"
 _WITHOUT_DATA = b"123456"  # links, devices, folders, pipes: their size means nothing
 
 
+_ZEROS_AT_ONCE = 1 << 20
+"""Bytes read in search of an end mark's end; a multiple of ``BLOCK``."""
+
+
 class TarError(Exception):
     """The archive is truncated or damaged; the message says where."""
 
@@ -34,6 +38,8 @@ class Entry(NamedTuple):
 def read_entries(descriptor: int) -> Iterator[Entry]:
     """The plain files of the archive open as ``descriptor``, in their order.
 
+    Where archives were joined by ``cat``, the files of all.
+
     Raises:
         TarError: it ends before its end mark, or a header is none.
     """
@@ -45,10 +51,13 @@ def read_entries(descriptor: int) -> Iterator[Entry]:
             raise TarError(f"it ends at byte {length} without an end mark")
         kind, data = header[156:157], position + BLOCK
         if kind == b"\0" and not any(header):
-            return
+            position = _next_archive(descriptor, position, length)
+            if position == length:
+                return
+            continue
         if not _checksum_holds(header):
             raise TarError(f"no header where one belongs, at byte {position}")
-        size = int(pax[b"size"]) if b"size" in pax else _number(header[124:136])
+        size = _decimal(pax[b"size"]) if b"size" in pax else _number(header[124:136])
         if kind in _WITHOUT_DATA:
             size = 0
         position = data + -(-size // BLOCK) * BLOCK
@@ -63,6 +72,24 @@ def read_entries(descriptor: int) -> Iterator[Entry]:
                 name = pax.get(b"path") or long_name or _short_name(header)
                 yield Entry(os.fsdecode(name), data, size)
             long_name, pax = b"", {}
+
+
+def _next_archive(descriptor: int, position: int, length: int) -> int:
+    """Where another archive begins behind an end mark, as in what ``cat`` made of two; or the end.
+
+    Anything else behind it is no part of the archive.
+    """
+    while position < length:
+        some = os.pread(descriptor, _ZEROS_AT_ONCE, position)
+        zeros = len(some) - len(some.lstrip(b"\0"))
+        if zeros < len(some):
+            begin = position + zeros // BLOCK * BLOCK
+            header = os.pread(descriptor, BLOCK, begin)
+            return begin if len(header) == BLOCK and _checksum_holds(header) else length
+        if not some:
+            return length
+        position += len(some)
+    return length
 
 
 def _checksum_holds(header: bytes) -> bool:
@@ -86,6 +113,12 @@ def _number(field: bytes) -> int:
         return int(field.strip(b"\0 ") or b"0", 8)
     except ValueError:
         raise TarError(f"a header says a size of {field!r}") from None
+
+
+def _decimal(digits: bytes) -> int:
+    if not digits.isdigit():
+        raise TarError(f"a header says a size of {digits!r}")
+    return int(digits)
 
 
 def _short_name(header: bytes) -> bytes:

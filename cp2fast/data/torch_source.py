@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gc
 import signal
+import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -25,6 +26,9 @@ from cp2fast.data.heap import bypass_heap
 from cp2fast.data.images import ImageSet
 from cp2fast.data.loading import Decoded, deliver, load
 from cp2fast.errors import UserError
+
+START_METHOD = "fork" if sys.platform == "linux" else None
+"""Said, as from Python 3.14 on each worker would otherwise import torch anew."""
 
 
 def open_torch(
@@ -57,6 +61,7 @@ def open_torch(
         sampler=plan,
         num_workers=workers,
         worker_init_fn=_start_worker,
+        multiprocessing_context=START_METHOD if workers else None,
         generator=torch.Generator(),  # Else it would draw from the global one.
     )
     # A DALI pipeline that waits to be collected would hang the worker that collects it.

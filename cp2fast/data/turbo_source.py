@@ -1,33 +1,34 @@
 """Decoding with libjpeg-turbo in threads, into the batch itself: folders, shards, ``.beton`` alike.
 
     plan -> threads: read, look at the header -> the batch's memory, whose size the headers tell
-         -> threads: decode into the image's room -> RaggedBatch
+         -> threads: decode into the image's room, or its place in the cache -> RaggedBatch
 
-Only common JPEG is decoded here. Everything else (PNG, WebP, CMYK, turned, suspicious JPEG) goes
-round it by ``decode_image``, which decides whether an image is bad, so every source gives the same
-pixels. A batch in which that happens late, when its memory is laid out, is packed anew.
+Only common JPEG is decoded here. Everything else (PNG, WebP, CMYK, turned photos) goes round it by
+``decode_image``, which also decides whether an image is bad, so every source gives the same pixels.
+A batch in which an image turns out to be bad after its memory was laid out is packed anew.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from cp2fast.batch import RaggedBatch
 from cp2fast.buffers import Buffers
-from cp2fast.data import turbojpeg
+from cp2fast.data.arena import Arena
 from cp2fast.data.bad_images import BadImages
 from cp2fast.data.decode import BadImage
-from cp2fast.data.files import Files, Prepared
 from cp2fast.data.images import ImageSet
-from cp2fast.data.loading import Decoded, Loaded, deliver, load
+from cp2fast.data.loading import Decoded, Failure, Loaded, deliver, load
 from cp2fast.data.prefetch import keep_ahead
-from cp2fast.data.shrink import shrink
+from cp2fast.data.prepare import Pixels, Prepared, Reader
 
 _READ_AHEAD = 2
 """Batches being read while others are decoded."""
@@ -35,7 +36,6 @@ _DECODED_AHEAD = 2
 """Batches being decoded while one is consumed."""
 _IMAGES_A_TASK = 8
 
-Pixels = NDArray[np.uint8]
 Result = TypeVar("Result")
 
 
@@ -48,8 +48,10 @@ def open_turbo(
     max_pixels: int,
     bad: BadImages,
     max_side: int | None = None,
+    arena: Arena | None = None,
+    pinned: bool = False,
 ) -> Iterator[RaggedBatch]:
-    """Batches in the order of ``plan``, on the CPU, each in memory of its own.
+    """Batches in the order of ``plan``, on the CPU, each in memory of its own or in the cache.
 
     Args:
         images: the data set.
@@ -59,137 +61,184 @@ def open_turbo(
         max_pixels: larger images are bad.
         bad: where bad images are counted and listed.
         max_side: longer images are shrunk to it.
+        arena: a cache in host memory. What is there is not read again, what is to be there is
+            decoded into it, and a batch whose images are all there points into it.
+        pinned: whether the batches' own memory is pinned, for copies to a GPU.
 
     Raises:
         UserError: too many bad images.
     """
-    files = Files(images, max_pixels, max_side)
     pool = ThreadPoolExecutor(max(1, threads), "cp2fast-decode")
-    buffers = Buffers(keep=_DECODED_AHEAD + 1)
+    reader, buffers = Reader(images, max_pixels, max_side), Buffers(_DECODED_AHEAD + 1, pinned)
+    decoder = _Decoder(reader, seed, pool, buffers, arena)
     try:
-        reading = (_read(numbers, files, seed, pool) for numbers in plan)
-        decoding = (
-            _decode(_results(read), files, seed, buffers, pool)
-            for read in keep_ahead(reading, _READ_AHEAD)
-        )
-        for started in keep_ahead(decoding, _DECODED_AHEAD):
-            yield deliver(_finish(started), images, bad)
+        reading = (decoder.read(numbers) for numbers in plan)
+        decoding = (decoder.decode(read()) for read in keep_ahead(reading, _READ_AHEAD))
+        for decoded in keep_ahead(decoding, _DECODED_AHEAD):
+            yield deliver(decoded(), images, bad)
     finally:
         pool.shutdown(cancel_futures=True)
+        if arena is not None:
+            arena.release_all()
 
 
-class _Decoding(NamedTuple):
-    """A batch whose images are being decoded, each into its room."""
+class _Place(NamedTuple):
+    """Where an image of a batch is decoded to.
 
-    batch: RaggedBatch
-    rooms: list[Pixels]
-    tasks: list[Future[list[Loaded[Pixels]]]]
+    Attributes:
+        image: read, or decoded already.
+        room: in the batch's own memory; None if the whole batch is in the cache.
+        claimed: in the cache, where the image is not there yet and may be.
+    """
+
+    image: Loaded[Prepared]
+    room: Pixels | None
+    claimed: Pixels | None
+
+    @property
+    def expected(self) -> Pixels | bytes | None:
+        """The array that will hold the image, if nothing is wrong with it."""
+        for pixels in (self.room, self.claimed):
+            if pixels is not None:
+                return pixels
+        return None if self.image.content is None else self.image.content.content
 
 
-def _read(
-    numbers: NDArray[np.int64], files: Files, seed: int, pool: ThreadPoolExecutor
-) -> list[Future[list[Loaded[Prepared]]]]:
-    planned = numbers.tolist()
+@dataclass(frozen=True)
+class _Decoder:
+    """The stages of a batch; each is started by a method, whose result waits for its end."""
 
-    def read(part: slice) -> list[Loaded[Prepared]]:
-        return [load(number, files.prepare, seed, len(files)) for number in planned[part]]
+    reader: Reader
+    seed: int
+    pool: ThreadPoolExecutor
+    buffers: Buffers
+    arena: Arena | None
 
-    return _in_parts(read, len(planned), pool)
+    def read(self, numbers: NDArray[np.int64]) -> Callable[[], list[Loaded[Prepared]] | Decoded]:
+        """Read the images, unless all are in the cache."""
+        cached = None if self.arena is None else self._cached(numbers, self.arena)
+        if cached is not None:
+            return lambda: cached
+        planned = numbers.tolist()
 
+        def read(part: slice) -> list[Loaded[Prepared]]:
+            count = len(self.reader)
+            return [load(number, self._prepare, self.seed, count) for number in planned[part]]
 
-def _decode(
-    loaded: Sequence[Loaded[Prepared]],
-    files: Files,
-    seed: int,
-    buffers: Buffers,
-    pool: ThreadPoolExecutor,
-) -> _Decoding:
-    shapes = np.array([_shape(place.content) for place in loaded], np.int64)
-    sizes = shapes.prod(axis=1) * 3
-    ends = sizes.cumsum()
-    memory = buffers.take(int(ends[-1]))
-    batch = RaggedBatch(
-        pixels=memory,
-        offset=torch.from_numpy(ends - sizes),
-        height=torch.from_numpy(shapes[:, 0].astype(np.int32)),
-        width=torch.from_numpy(shapes[:, 1].astype(np.int32)),
-        index=torch.tensor([place.index for place in loaded], dtype=torch.int64),
-    )
-    pixels = memory.numpy()
-    rooms = [
-        pixels[end - height * width * 3 : end].reshape(height, width, 3)
-        for end, (height, width) in zip(ends.tolist(), shapes.tolist(), strict=True)
-    ]
+        return self._in_parts(read, len(planned))
 
-    def decode(part: slice) -> list[Loaded[Pixels]]:
-        places = zip(loaded[part], rooms[part], strict=True)
-        return [_fill(place, room, files, seed) for place, room in places]
+    def decode(self, read: list[Loaded[Prepared]] | Decoded) -> Callable[[], Decoded]:
+        """Lay out the batch and decode its images."""
+        if isinstance(read, Decoded):
+            return lambda: read
+        shapes = np.array([_shape(image.content) for image in read], np.int64)
+        index = np.array([image.index for image in read], np.int64)
+        claimed = [self._claim(image) for image in read]
+        if self.arena is not None and self._all_in(self.arena, read, claimed):
+            batch = _lay_out(self.arena.pixels, self.arena.offset[index], shapes, index)
+            places = [_Place(image, None, mine) for image, mine in zip(read, claimed, strict=True)]
+        else:
+            sizes = shapes.prod(axis=1) * 3
+            memory = self.buffers.take(int(sizes.sum()))
+            batch = _lay_out(memory, sizes.cumsum() - sizes, shapes, index)
+            places = list(map(_Place, read, _rooms(memory, shapes), claimed))
+        filled = self._in_parts(lambda part: list(map(self._fill, places[part])), len(places))
+        return lambda: _finish(batch, places, filled())
 
-    return _Decoding(batch, rooms, _in_parts(decode, len(rooms), pool))
+    def _cached(self, numbers: NDArray[np.int64], arena: Arena) -> Decoded | None:
+        """The batch if all of it is in the cache, with substitutes of images known to be bad."""
+        index, failures = numbers.copy(), list[Failure]()
+        for position in np.flatnonzero(self.reader.is_bad[numbers]).tolist():
+            known = load(int(numbers[position]), self.reader.check, self.seed, len(self.reader))
+            index[position] = known.index
+            failures += known.failures
+        if not arena.holds(index):
+            return None
+        return Decoded(arena.batch(index), len(index) + len(failures), failures)
+
+    def _prepare(self, number: int) -> Prepared:
+        there = None if self.arena is None else self.arena.image(number)
+        return self.reader.prepare(number) if there is None else Prepared.of_pixels(there)
+
+    def _claim(self, image: Loaded[Prepared]) -> Pixels | None:
+        if self.arena is None or image.content is None:
+            return None
+        return self.arena.claim(image.index, image.content.height, image.content.width)
+
+    def _all_in(
+        self, arena: Arena, read: Sequence[Loaded[Prepared]], claimed: Sequence[Pixels | None]
+    ) -> bool:
+        """Whether every image is in the cache, or about to be by this batch's own decoding."""
+        others = [image.index for image, mine in zip(read, claimed, strict=True) if mine is None]
+        return arena.holds(np.array(others, np.int64)) and all(
+            image.content is not None for image in read
+        )
+
+    def _fill(self, place: _Place) -> Loaded[Pixels]:
+        """The image where it belongs; one that turns out to be bad gives way to another."""
+        image, content = place.image, place.image.content
+        if content is None:
+            return Loaded(image.planned, image.index, None, image.failures)
+        try:
+            pixels = self._decode(place, content)
+        except BadImage as bad:
+            self.reader.remember(image.index, bad)
+            return load(image.planned, self.reader.decode, self.seed, len(self.reader))
+        if place.room is not None and pixels is not place.room and pixels.shape == place.room.shape:
+            place.room[...] = pixels
+            pixels = place.room
+        return Loaded(image.planned, image.index, pixels, image.failures)
+
+    def _decode(self, place: _Place, content: Prepared) -> Pixels:
+        number, claimed = place.image.index, place.claimed
+        if claimed is None or self.arena is None:
+            return self.reader.decode_into(content, place.room)
+        try:
+            pixels = self.reader.decode_into(content, claimed)
+            if pixels is claimed:
+                self.arena.publish(number, content.height, content.width)
+            return pixels
+        finally:
+            self.arena.release(number)
+
+    def _in_parts(
+        self, work: Callable[[slice], list[Result]], count: int
+    ) -> Callable[[], list[Result]]:
+        """``work`` on a few images a task: a task for each would cost more in handing over."""
+        tasks: list[Future[list[Result]]] = [
+            self.pool.submit(work, slice(begin, begin + _IMAGES_A_TASK))
+            for begin in range(0, count, _IMAGES_A_TASK)
+        ]
+        return lambda: [result for task in tasks for result in task.result()]
 
 
 def _shape(prepared: Prepared | None) -> tuple[int, int]:
     return (0, 0) if prepared is None else (prepared.height, prepared.width)
 
 
-def _fill(place: Loaded[Prepared], room: Pixels, files: Files, seed: int) -> Loaded[Pixels]:
-    """The image in its room; one that turns out to be bad gives way, to one in other memory."""
-    if place.content is None:
-        return Loaded(place.planned, place.index, None, place.failures)
-    try:
-        pixels = decode_prepared(place.content, room, files)
-    except BadImage as bad:
-        files.remember(place.index, bad)
-        return load(place.planned, files.decode, seed, len(files))
-    return Loaded(place.planned, place.index, pixels, place.failures)
+def _lay_out(
+    pixels: Tensor, offset: NDArray[np.int64], shapes: NDArray[np.int64], index: NDArray[np.int64]
+) -> RaggedBatch:
+    height, width = shapes.T.astype(np.int32)
+    return RaggedBatch(pixels, *map(torch.from_numpy, (offset, height, width, index)))
 
 
-def decode_prepared(prepared: Prepared, room: Pixels, files: Files) -> Pixels:
-    """The pixels ``[H, W, 3]``: in ``room``, unless they are not of the size that was told.
-
-    Raises:
-        BadImage: it cannot be read.
-    """
-    content = prepared.content
-    if isinstance(content, bytes):
-        stored = prepared.header and (prepared.header.height, prepared.header.width)
-        if stored and stored != (prepared.height, prepared.width):
-            content = shrink(_decode_anywhere(content, stored, files), files.max_side)
-        elif turbojpeg.decode_into(content, room):
-            return room
-        else:
-            content = files.decode_rare(content)
-    if content.shape != room.shape:
-        return content
-    room[...] = content
-    return room
+def _rooms(memory: Tensor, shapes: NDArray[np.int64]) -> Iterator[Pixels]:
+    """The parts of ``memory`` for images of these shapes, back to back."""
+    pixels, begin = memory.numpy(), 0
+    for height, width in shapes.tolist():
+        end = begin + height * width * 3
+        yield pixels[begin:end].reshape(height, width, 3)
+        begin = end
 
 
-def _decode_anywhere(encoded: bytes, shape: tuple[int, int], files: Files) -> Pixels:
-    """The pixels at the size that the file has."""
-    pixels = np.empty((*shape, 3), np.uint8)
-    return pixels if turbojpeg.decode_into(encoded, pixels) else files.decode_rare(encoded)
-
-
-def _in_parts(
-    work: Callable[[slice], list[Result]], count: int, pool: ThreadPoolExecutor
-) -> list[Future[list[Result]]]:
-    """``work`` on a few images a task: a task for each would cost more in handing over."""
-    return [
-        pool.submit(work, slice(i, i + _IMAGES_A_TASK)) for i in range(0, count, _IMAGES_A_TASK)
-    ]
-
-
-def _results(tasks: Sequence[Future[list[Result]]]) -> list[Result]:
-    return [result for task in tasks for result in task.result()]
-
-
-def _finish(started: _Decoding) -> Decoded:
-    loaded = _results(started.tasks)
-    images = [place.content for place in loaded if place.content is not None]
+def _finish(
+    batch: RaggedBatch, places: Sequence[_Place], loaded: Sequence[Loaded[Pixels]]
+) -> Decoded:
+    images = [image.content for image in loaded if image.content is not None]
     if len(images) < len(loaded):
         return Decoded.of(loaded, None)
-    if all(image is room for image, room in zip(images, started.rooms, strict=True)):
-        return Decoded.of(loaded, started.batch)
+    if all(image is place.expected for image, place in zip(images, places, strict=True)):
+        return Decoded.of(loaded, batch)
     pixels = [torch.from_numpy(image) for image in images]
-    return Decoded.of(loaded, RaggedBatch.pack(pixels, [place.index for place in loaded]))
+    return Decoded.of(loaded, RaggedBatch.pack(pixels, [image.index for image in loaded]))

@@ -12,12 +12,12 @@ A mask is a palette or grey PNG whose pixel values are the labels; 255 is ignore
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -30,8 +30,10 @@ from cp2fast.cores import decoding_workers
 from cp2fast.data import png
 from cp2fast.data.decode import BadImage, decode_image, image_size, read_file
 from cp2fast.data.kinds import kind_of
-from cp2fast.data.orientation import orient, orientation_of
+from cp2fast.data.orientation import UPRIGHT, orient, orientation_of
+from cp2fast.data.voc_split import Example, list_of, read_split
 from cp2fast.errors import UserError
+from cp2fast.files import is_file, place_of, read_text
 
 IGNORED = 255
 """The label of pixels that count neither in the loss nor in the evaluation."""
@@ -42,18 +44,10 @@ VOC_CLASSES = (
     *("sheep", "sofa", "train", "tvmonitor"),
 )
 
-_MASK_FOLDERS = ("SegmentationClassAug", "SegmentationClass")
-_PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+_SHOWN = 5
+"""Classes named in a warning."""
 
 Unknown = Literal["refuse", "ignore"]
-
-
-@dataclass(frozen=True)
-class Example:
-    """A photo and its mask."""
-
-    image: Path
-    mask: Path
 
 
 @dataclass(frozen=True)
@@ -85,19 +79,19 @@ def open_voc(settings: LabelledDataSettings, root: Path) -> VocData:
     Raises:
         UserError: no such layout, or a split, an image, a mask or a class name is missing.
     """
-    lists = root / "ImageSets" / "Segmentation"
-    if not lists.is_dir():
+    lists = list_of(root, "").parent
+    if place_of(lists) != "folder":
         raise UserError(
             f"{root} is not in VOC layout: there is no {lists}; set data.root to the folder that "
             "holds JPEGImages, SegmentationClass and ImageSets"
         )
     train_split = settings.train_split
     if train_split is None:
-        train_split = "train_aug" if (lists / "train_aug.txt").is_file() else "train"
+        train_split = "train_aug" if is_file(list_of(root, "train_aug")) else "train"
     return VocData(
         classes=_class_names(root, settings.classes),
-        train=_read_split(root, train_split, "data.train_split"),
-        val=_read_split(root, settings.val_split, "data.val_split"),
+        train=read_split(root, train_split, "data.train_split"),
+        val=read_split(root, settings.val_split, "data.val_split"),
         train_split=train_split,
         max_pixels=settings.max_pixels,
         unknown=settings.unknown,
@@ -105,18 +99,59 @@ def open_voc(settings: LabelledDataSettings, root: Path) -> VocData:
     )
 
 
-def check_masks(data: VocData) -> None:
+def check_masks(data: VocData) -> list[str]:
     """Read every mask once, before hours of training depend on it.
+
+    Returns:
+        Warnings: classes that occur nowhere, and what else may not be as it was meant; each a line.
 
     Raises:
         UserError: the first mask that cannot be used, and how many more there are.
     """
     examples = list(dict.fromkeys([*data.train, *data.val]))
     with ThreadPoolExecutor(data.threads) as threads:
-        found = threads.map(partial(_problem, data), examples)
-        problems = [problem for problem in found if problem is not None]
+        looked_at = dict(zip(examples, threads.map(partial(_look_at, data), examples), strict=True))
+    problems = [look.problem for look in looked_at.values() if look.problem is not None]
     if problems:
         raise UserError(problems[0] + _and_more(len(problems) - 1, "like it"))
+    pixels = np.sum([looked_at[example].pixels for example in data.train], axis=0)
+    return [*_missing_classes(pixels, data), *_turned_without_their_masks(looked_at)]
+
+
+def _missing_classes(pixels_by_label: NDArray[np.int64], data: VocData) -> Iterator[str]:
+    """What the labels of all training pixels say about the classes."""
+    count = len(data.classes)
+    missing = [label for label in range(count) if not pixels_by_label[label]]
+    if not missing:
+        return
+    ignored = pixels_by_label[IGNORED]
+    if len(missing) == count:
+        yield (
+            f"warning: all pixels of {data.train_split} are {IGNORED}, which is ignored, so there "
+            f"is nothing to learn: labels are 0 to {count - 1}"
+        )
+    elif missing == list(range(1, count)) and ignored:
+        meant = f"'{data.classes[1]}', save it as 1" if count == 2 else "a class, save its label"
+        yield (
+            f"warning: the masks of {data.train_split} hold 0 and {IGNORED} alone, and {IGNORED} "
+            f"is ignored: if it stands for {meant}"
+        )
+    else:
+        names = ", ".join(f"{data.classes[label]} ({label})" for label in missing[:_SHOWN])
+        more = ", and others" if len(missing) > _SHOWN else ""
+        yield (
+            f"warning: {len(missing)} of {count} classes occur in no mask of {data.train_split}: "
+            f"{names}{more}"
+        )
+
+
+def _turned_without_their_masks(looked_at: Mapping[Example, _Look]) -> Iterator[str]:
+    turned = [example for example, look in looked_at.items() if look.turned_alone]
+    if turned:
+        yield (
+            f"note: {turned[0].image}{_and_more(len(turned) - 1, 'like it')} is turned upright by "
+            "its metadata, and its mask has none: the mask is taken as of the upright photo"
+        )
 
 
 def read_example(example: Example, data: VocData) -> tuple[Tensor, Tensor]:
@@ -201,17 +236,31 @@ def _known(labels: Tensor, path: Path, num_classes: int, unknown: Unknown) -> Te
     )
 
 
-def _problem(data: VocData, example: Example) -> str | None:
-    """What is wrong with an example, by its mask and the image's header."""
+class _Look(NamedTuple):
+    """What a look at a mask, and at the header of its photo, found."""
+
+    problem: str | None
+    pixels: NDArray[np.int64]
+    """By label, 256 of them."""
+    turned_alone: bool
+    """Whether the photo's metadata turns it, and nothing the mask."""
+
+
+def _look_at(data: VocData, example: Example) -> _Look:
+    nothing = np.zeros(256, np.int64)
     try:
         labels = read_mask(example.mask, len(data.classes), data.unknown)
+        photo = read_file(example.image)
+        size = image_size(photo, data.max_pixels)
+        if size != labels.shape:
+            return _Look(_differs(example, size, labels.shape), nothing, turned_alone=False)
+        turned = orientation_of(photo) != UPRIGHT
+        alone = turned and orientation_of(read_file(example.mask)) == UPRIGHT
     except UserError as error:
-        return str(error)
-    try:
-        size = image_size(read_file(example.image), data.max_pixels)
+        return _Look(str(error), nothing, turned_alone=False)
     except BadImage as bad:
-        return _unreadable(example, bad)
-    return None if size == labels.shape else _differs(example, size, labels.shape)
+        return _Look(_unreadable(example, bad), nothing, turned_alone=False)
+    return _Look(None, np.bincount(labels.numpy().ravel(), minlength=256), alone)
 
 
 def _unreadable(example: Example, bad: BadImage) -> str:
@@ -220,9 +269,11 @@ def _unreadable(example: Example, bad: BadImage) -> str:
 
 
 def _differs(example: Example, image: tuple[int, int], mask: Sequence[int]) -> str:
+    swapped = image == tuple(mask)[::-1]
+    hint = ", both turned by their metadata or neither" if swapped else ""
     return (
         f"{example.image} is {image[1]} x {image[0]} pixels, but its mask {example.mask} is "
-        f"{mask[1]} x {mask[0]}: they must be of one size"
+        f"{mask[1]} x {mask[0]}: they must be of one size{hint}"
     )
 
 
@@ -230,8 +281,8 @@ def _class_names(root: Path, given: tuple[str, ...] | None) -> tuple[str, ...]:
     """From the setting, else ``classes.txt``, else VOC's own."""
     file = root / "classes.txt"
     names, source = given, "data.classes"
-    if names is None and file.is_file():
-        names = tuple(line.strip() for line in file.read_text("utf-8").splitlines())
+    if names is None and is_file(file):
+        names = tuple(line.strip() for line in read_text(file).splitlines())
         names, source = tuple(name for name in names if name), str(file)
     if names is None:
         return VOC_CLASSES
@@ -241,40 +292,6 @@ def _class_names(root: Path, given: tuple[str, ...] | None) -> tuple[str, ...]:
         twice = next(name for name in names if names.count(name) > 1)
         raise UserError(f"{source} names the class '{twice}' twice: each needs a name of its own")
     return names
-
-
-def _read_split(root: Path, split: str, key: str) -> list[Example]:
-    path = root / "ImageSets" / "Segmentation" / f"{split}.txt"
-    if not path.is_file():
-        there = ", ".join(sorted(file.stem for file in path.parent.glob("*.txt"))) or "none"
-        raise UserError(f"there is no split {path}: set {key} to one of those there ({there})")
-    lines = (line.strip() for line in path.read_text("utf-8").splitlines())
-    names = [line for line in lines if line]
-    if not names:
-        raise UserError(f"{path} names no image: it needs one name a line")
-    examples, missing = [], list[str]()
-    for name in names:
-        image, mask = _photo(root, name), _mask(root, name)
-        if image is None:
-            missing.append(f"'{name}', but there is no image {root / 'JPEGImages' / name}.jpg")
-        elif mask is None:
-            missing.append(f"'{name}', but there is no mask {root / _MASK_FOLDERS[-1] / name}.png")
-        else:
-            examples.append(Example(image, mask))
-    if missing:
-        others = _and_more(len(missing) - 1, "missing")
-        raise UserError(f"{path} names {missing[0]}{others}: add them or shorten the split")
-    return examples
-
-
-def _photo(root: Path, name: str) -> Path | None:
-    found = (root / "JPEGImages" / f"{name}{suffix}" for suffix in _PHOTO_SUFFIXES)
-    return next((path for path in found if path.is_file()), None)
-
-
-def _mask(root: Path, name: str) -> Path | None:
-    found = (root / folder / f"{name}.png" for folder in _MASK_FOLDERS)
-    return next((path for path in found if path.is_file()), None)
 
 
 def _and_more(count: int, what: str) -> str:

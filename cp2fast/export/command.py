@@ -6,8 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from rich.console import Console
-
+from cp2fast.console import open_console
 from cp2fast.errors import UserError
 from cp2fast.export.exported import SAFETENSORS, TORCH_SUFFIXES, Exported
 from cp2fast.export.mmseg import export_mmseg
@@ -60,7 +59,7 @@ def run_export(run: Path, to: str, out: Path | None) -> None:
 
     exported = form.prepare(trained, out.name)
     difference = _write(trained, exported, out)
-    console = Console(soft_wrap=True, highlight=False, markup=False)
+    console = open_console()
     console.print(
         f"{out} holds {exported.holds}; read back by {exported.library}, its outputs differ from "
         f"the network's by {difference:.1e} of the largest"

@@ -150,8 +150,6 @@ def distort(images_B3HW: Tensor, random_B8: Tensor) -> Tensor:
             changes, and by how much; the coin for the place of contrast is what brightness's coin
             leaves over, so that it stays independent.
     """
-    from kornia.color import hsv_to_rgb, rgb_to_hsv
-
     coins, amounts = random_B8[:, :4], random_B8[:, 4:]
     chosen = coins < DISTORT
     contrast_last = (coins[:, 0] / DISTORT) % 1 < 0.5
@@ -168,11 +166,33 @@ def distort(images_B3HW: Tensor, random_B8: Tensor) -> Tensor:
         contrast.where(when[:, None, None, None], 1) for when in (~contrast_last, contrast_last)
     )
     x = ((images_B3HW + brightness).clamp(0, 1) * early).clamp(0, 1)
-    h, s, v = rgb_to_hsv(x).split(1, dim=1)
-    h, s = (h + 2 * torch.pi * hue) % (2 * torch.pi), (s * saturation).clamp(0, 1)
-    turned = torch.cat([h, s, v], dim=1)
-    distorted: Tensor = (hsv_to_rgb(turned) * late).clamp(0, 1)
+    h, s, v = hsv_of(x)
+    turned = rgb_of((h + hue) % 1, (s * saturation).clamp(0, 1), v)
+    distorted: Tensor = (turned * late).clamp(0, 1)
     return distorted
+
+
+def hsv_of(images_B3HW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Hue in turns, saturation and value (Smith, 1978) of RGB in [0, 1]: ``[B, 1, H, W]`` each."""
+    red, green, blue = images_B3HW.tensor_split(3, dim=1)
+    value = images_B3HW.amax(dim=1, keepdim=True)
+    spread = value - images_B3HW.amin(dim=1, keepdim=True)
+    divisor = spread.where(spread > 0, 1)
+    of_green, of_blue = 2 + (blue - red) / divisor, 4 + (red - green) / divisor
+    sixths = of_green.where(value == green, of_blue)
+    sixths = ((green - blue) / divisor).where(value == red, sixths)
+    return (sixths / 6) % 1, spread / value.where(value > 0, 1), value
+
+
+def rgb_of(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
+    """The inverse of ``hsv_of``: ``[B, 3, H, W]``.
+
+    A channel is ``value`` where the hue is within a sixth of a turn of it, falls linearly over the
+    next sixth, and is ``value * (1 - saturation)`` beyond.
+    """
+    sixths = (6 * hue + torch.tensor([5, 3, 1], device=hue.device).view(3, 1, 1)) % 6
+    away = torch.minimum(sixths, 4 - sixths).clamp(0, 1)
+    return value - value * saturation * away
 
 
 def _is_mixed(labels: Tensor) -> bool:

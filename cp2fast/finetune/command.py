@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import time
+import json
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from cp2fast.config import FinetuneSettings
-from cp2fast.data.demo import data_root
 from cp2fast.finetune.confusion import Scores
-from cp2fast.finetune.run import FinetuneRun, begin, resume
-from cp2fast.finetune.training import RESULT, finetune, read_result
-from cp2fast.run_folder import RunFolder
-from cp2fast.train.distributed import Agreement, device_of, process_group, ranks_from_environment
-from cp2fast.wording import counted
+from cp2fast.finetune.start import resolve
+from cp2fast.finetune.task import FINETUNE, FinetuneTask
+from cp2fast.run_folder import BEST, RunFolder, atomic_write
+from cp2fast.train.command import carry_out, joined_processes
+from cp2fast.train.console import RunConsole
+from cp2fast.train.distributed import was_restarted
+from cp2fast.train.run import Processes, Run
+
+RESULT = "result.json"
 
 
 def run_finetune(settings: FinetuneSettings, path: Path, resuming: bool) -> None:
@@ -24,57 +28,98 @@ def run_finetune(settings: FinetuneSettings, path: Path, resuming: bool) -> None
     Raises:
         UserError: bad input; nothing was overwritten.
     """
-    ranks = ranks_from_environment()
-    console = Console(soft_wrap=True, highlight=False, quiet=not ranks.is_main)
-    device = device_of(settings.train.device, ranks)
     folder = RunFolder(path)
-    with process_group(ranks, device, settings.train.timeout_minutes):
-        agreement = Agreement(ranks, settings.train.timeout_minutes)
-        with agreement.main_first():  # the demo's images are generated once
-            data_root(settings.data)
-        start = resume if resuming else begin
-        run = start(settings, folder, device, ranks, console)
-        done = read_result(folder) if run.step >= run.total_steps else None
-        if done is not None:
-            console.print(f"{path} is complete: all {run.step} steps were run before")
-            result = Scores(done["miou"], done["pixel_accuracy"], done["per_class"])
-        else:
-            trained = train(run, console)
-            if trained is None:
-                console.print(
-                    f"stopped and saved; go on with: cp2fast finetune-voc --resume --out {path}"
-                )
-                return
-            result = trained
-    console.print(_table(result, run))
+    with joined_processes(settings.train) as (processes, console):
+        run, complete = finetune(settings, folder, processes, console, resuming)
+    if not complete:
+        console.print(f"stopped and saved; go on with: {FINETUNE.command} --resume --out {path}")
+        return
+    found = read_result(folder)
+    if found is None:
+        return  # not the main process
+    task: FinetuneTask = run.task  # type: ignore[assignment]
+    result = Scores(found["miou"], found["pixel_accuracy"], found["per_class"])
+    console.print(_table(result, task))
     console.print(
         f"mIoU {result.miou:.2%} and pixel accuracy {result.pixel_accuracy:.2%} over "
-        f"{len(run.data.val)} images; {path / RESULT}, checkpoint in {folder.checkpoints}"
+        f"{len(task.data.val)} images; {path / RESULT}, checkpoint in {folder.checkpoints}"
     )
+    best = found.get("best")
+    if best is not None and best["step"] != found["step"]:
+        console.print(
+            f"the best is {best['miou']:.2%} at step {best['step']}: {folder.checkpoints / BEST}, "
+            "which predict and export take"
+        )
     console.print(f"next: cp2fast predict {path} IMAGES --out DIR")
 
 
-def train(run: FinetuneRun, console: Console) -> Scores | None:
-    """Train and evaluate, saying what and how long; None when stopped before the end."""
-    data, model = run.data, run.settings.model
-    console.print(
+def finetune(
+    settings: FinetuneSettings,
+    folder: RunFolder,
+    processes: Processes,
+    console: RunConsole,
+    resuming: bool,
+) -> tuple[Run[Any], bool]:
+    """Train and evaluate, leaving ``result.json`` last: where that is, the run is complete.
+
+    Returns:
+        The run, and whether it is complete.
+
+    Raises:
+        UserError: bad input; nothing was overwritten.
+    """
+    if folder.holds_run and (resuming or was_restarted()):
+        settings = resolve(settings)
+    run, complete = carry_out(
+        FINETUNE,
+        settings,
+        folder,
+        processes,
+        console,
+        resuming,
+        announce=lambda run: console.print(_announcement(run)),
+        is_done=lambda run: run.is_complete and read_result(folder) is not None,
+    )
+    task: FinetuneTask = run.task  # type: ignore[assignment]
+    if processes.ranks.is_main and complete and task.result is not None:
+        _write_result(run, task.result)
+    return run, complete
+
+
+def read_result(folder: RunFolder) -> dict[str, Any] | None:
+    """The content of a complete run's ``result.json``; None before that."""
+    path = folder.path / RESULT
+    return json.loads(path.read_text("utf-8")) if path.is_file() else None
+
+
+def _write_result(run: Run[Any], result: Scores) -> None:
+    task: FinetuneTask = run.task  # type: ignore[assignment]
+    best = None if run.best is None else {"miou": run.best[0], "step": run.best[1]}
+    content = asdict(result) | {
+        "best": best,
+        "images": len(task.data.val),
+        "step": run.step,
+        "settings": run.task.settings.model_dump(mode="json"),
+    }
+    with atomic_write(run.folder.path / RESULT) as file:
+        file.write(json.dumps(content, indent=2).encode() + b"\n")
+
+
+def _announcement(run: Run[Any]) -> str:
+    task: FinetuneTask = run.task  # type: ignore[assignment]
+    data, model = task.data, task.settings.model
+    return (
         f"fine-tuning {model.backbone} with {model.head} on {len(data.train)} images of "
-        f"{run.settings.data.root} ({data.train_split}; {len(data.classes)} classes; "
-        f"{run.device}): steps {run.step + 1} to {run.total_steps}; run folder {run.folder.path}"
+        f"{task.settings.data.root} ({data.train_split}; {len(data.classes)} classes; "
+        f"{run.processes.device}): steps {run.step + 1} to {task.total_steps}; run folder "
+        f"{run.folder.path}"
     )
-    began, first = time.perf_counter(), run.step
-    result = finetune(run, console)
-    minutes, seconds = divmod(round(time.perf_counter() - began), 60)
-    console.print(
-        f"{counted(run.step - first, 'step')} in {minutes} min {seconds} s, evaluation included"
-    )
-    return result
 
 
-def _table(result: Scores, run: FinetuneRun) -> Table:
+def _table(result: Scores, task: FinetuneTask) -> Table:
     """IoU by class; a class that is nowhere has none and does not count in the mean."""
     table = Table(
-        "class", "IoU", title=f"{run.settings.data.val_split}, {len(run.data.val)} images"
+        "class", "IoU", title=f"{task.settings.data.val_split}, {len(task.data.val)} images"
     )
     table.columns[1].justify = "right"
     for name, iou in result.per_class.items():

@@ -9,19 +9,16 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from cp2fast import recipes
 from cp2fast.config import FinetuneModelSettings, FinetuneSettings
 from cp2fast.data.demo import data_root
 from cp2fast.errors import UserError
-from cp2fast.finetune.command import train
-from cp2fast.finetune.run import begin, resume
+from cp2fast.finetune.command import finetune, read_result
 from cp2fast.finetune.start import IMAGENET, RANDOM, build_network, load_start, resolve
-from cp2fast.finetune.training import read_result
 from cp2fast.run_folder import RunFolder, atomic_write
-from cp2fast.train.distributed import device_of, process_group, ranks_from_environment
+from cp2fast.train.command import joined_processes
 
 COMPARISON = "compare.json"
 
@@ -53,27 +50,25 @@ def run_compare(
     Raises:
         UserError: bad input, or ``path`` holds another comparison.
     """
-    ranks = ranks_from_environment()
-    console = Console(soft_wrap=True, highlight=False, quiet=not ranks.is_main)
-    device = device_of(settings.train.device, ranks)
     trials = plan_trials(settings, path, starts, seeds)
     _check_starts(trials)
     results: dict[str, dict[int, dict[str, Any]]] = {trial.start: {} for trial in trials}
-    with process_group(ranks, device, settings.train.timeout_minutes):
+    with joined_processes(settings.train) as (processes, console):
+        is_main = processes.ranks.is_main
         for trial in trials:
             found = read_result(trial.folder)
             if found is None:
                 console.print(f"{trial.start}, seed {trial.seed}:")
-                start = resume if trial.folder.holds_run else begin
-                run = start(trial.settings, trial.folder, device, ranks, console)
-                if train(run, console) is None:
+                resuming = trial.folder.holds_run
+                _, complete = finetune(trial.settings, trial.folder, processes, console, resuming)
+                if not complete:
                     console.print("stopped and saved; the same command goes on")
                     return
-                found = read_result(trial.folder) if ranks.is_main else {}
+                found = read_result(trial.folder) if is_main else {}
             results[trial.start][trial.seed] = found or {}
-            if ranks.is_main:
+            if is_main:
                 _write(path, settings, results)
-    if ranks.is_main:
+    if is_main:
         console.print(_table(results))
         console.print(f"{path / COMPARISON}, and one run folder a trial beside it")
 

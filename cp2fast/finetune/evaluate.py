@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from cp2fast.config import FinetuneSettings
-from cp2fast.data.voc import Example, VocData
+from cp2fast.data.voc import VocData
+from cp2fast.data.voc_split import Example
 from cp2fast.finetune.confusion import count_confusion
 from cp2fast.finetune.inference import segment
 from cp2fast.finetune.loader import examples_in_batches
@@ -25,6 +26,7 @@ def evaluate(
     settings: FinetuneSettings,
     device: torch.device,
     ranks: Ranks,
+    alive: Callable[[], None] = lambda: None,
 ) -> Tensor:
     """The confusion matrix over ``data.val``, each image at its own size.
 
@@ -34,6 +36,7 @@ def evaluate(
         settings: of the evaluation, the batch size and the precision.
         device: of this process.
         ranks: every process evaluates its share and gets the sum.
+        alive: called after each batch.
 
     Returns:
         int64 ``[K, K]``, true class by predicted class, on ``device``.
@@ -50,6 +53,7 @@ def evaluate(
     for images, labels in examples_in_batches(share, data, settings.data.batch_size):
         with autocast(precision, device):
             predicted = segment(network, torch.stack(images).to(device), settings)
+        alive()
         confusion += count_confusion(predicted, torch.stack(labels).to(device), classes)
     network.train(was_training)
     if ranks.world > 1:

@@ -18,8 +18,10 @@ from torch import Tensor
 from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD, FinetuneSettings
 from cp2fast.data.order import plan, steps_per_epoch
 from cp2fast.data.prefetch import map_ahead
-from cp2fast.data.voc import Example, VocData, read_example
+from cp2fast.data.voc import VocData, read_example
+from cp2fast.data.voc_split import Example
 from cp2fast.finetune.augment import Crop, assemble, cut
+from cp2fast.train.task import Loaded
 
 Result = TypeVar("Result")
 
@@ -41,18 +43,21 @@ def crop_batches(
     device: torch.device,
     rank: int = 0,
     world: int = 1,
-) -> Generator[CropBatch, None, None]:
-    """The batches of ``steps``, on ``device``.
+) -> Generator[Loaded[CropBatch], None, None]:
+    """The batches of ``steps``, ``train.accumulate`` of them each, on ``device``.
+
+    On a GPU they are put together on a stream of its own, beside the training.
 
     Raises:
         UserError: an image or a mask that cannot be used, or fewer images than one step needs.
     """
-    size, seed = settings.data.batch_size, settings.train.seed
-    per_epoch = steps_per_epoch(len(data.train), size * world)
+    size, seed, model = settings.data.batch_size, settings.train.seed, settings.model
+    of_step = size * settings.train.accumulate
+    per_epoch = steps_per_epoch(len(data.train), of_step * world)
     order = plan(
         seed=seed,
         count=len(data.train),
-        batch_size=size,
+        batch_size=of_step,
         start=steps.start,
         stop=steps.stop,
         rank=rank,
@@ -64,16 +69,24 @@ def crop_batches(
         for number in numbers.tolist()
     )
 
-    def read(place: tuple[int, int]) -> Crop:
+    def read(place: tuple[int, int]) -> tuple[int, Crop]:
         epoch, number = place
         image, labels = read_example(data.train[number], data)
-        return cut(image, labels, settings, epoch, number)
+        return number, cut(image, labels, settings, epoch, number)
 
-    ahead, model = _BATCHES_AHEAD * size, settings.model
+    if device.type == "cuda":  # of this thread
+        torch.cuda.set_device(device)
+    stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
     mean, std = model.mean or IMAGENET_MEAN, model.std or IMAGENET_STD
+    ahead = _BATCHES_AHEAD * size
     with closing(map_ahead(read, wanted, threads=data.threads, ahead=ahead)) as crops:
         while batch := list(islice(crops, size)):
-            yield CropBatch(*assemble(batch, model.size, device, mean, std))
+            images = [number for number, _ in batch]
+            with torch.cuda.stream(stream):  # nothing for None
+                made = CropBatch(
+                    *assemble([crop for _, crop in batch], model.size, device, mean, std)
+                )
+            yield Loaded(made, images, stream.record_event() if stream else None)
 
 
 def examples_in_batches(

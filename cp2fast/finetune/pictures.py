@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,14 @@ from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cp2fast.config import FinetuneSettings
 from cp2fast.data.scenes import voc_palette
-from cp2fast.data.voc import IGNORED, read_example
+from cp2fast.data.voc import IGNORED, VocData, read_example
 from cp2fast.finetune.inference import segment
 from cp2fast.finetune.loader import CropBatch
-from cp2fast.finetune.run import FinetuneRun
 from cp2fast.model.segmenter import Segmenter
 from cp2fast.run_folder import atomic_write
+from cp2fast.train.shares_picture import draw_shares
 
 _PALETTE = np.frombuffer(voc_palette(), np.uint8).reshape(256, 3)
 _MANY_CLASSES = 12
@@ -62,24 +63,30 @@ def draw_crops(
 
 
 @torch.no_grad()
-def draw_predictions(run: FinetuneRun, path: Path, count: int = 6) -> None:
+def draw_predictions(
+    network: Segmenter,
+    data: VocData,
+    settings: FinetuneSettings,
+    device: torch.device,
+    path: Path,
+    count: int = 6,
+) -> None:
     """Draw images spread over the evaluated split: the photo, its labels, the prediction."""
-    data = run.data
     count = min(count, len(data.val))
     chosen = [data.val[i * len(data.val) // count] for i in range(count)]
     figure = Figure(figsize=(2 * count, 6.6), layout="constrained")
     axes = figure.subplots(3, count, squeeze=False)
-    run.network.eval()
+    network.eval()
     for column, example in enumerate(chosen):
         image, labels = read_example(example, data)
-        predicted = segment(run.network, image[None].to(run.device), run.settings)[0].cpu()
+        predicted = segment(network, image[None].to(device), settings)[0].cpu()
         axes[0, column].imshow(image.numpy())
         axes[1, column].imshow(_PALETTE[labels.numpy()])
         axes[2, column].imshow(_PALETTE[predicted.numpy()])
     _finish(figure, ("image", "labels", "predicted"), data.classes, path)
 
 
-def draw_curves(rows: Sequence[dict[str, Any]], path: Path) -> None:
+def draw_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draw loss, mIoU, learning rate and speed over the steps of ``metrics.jsonl``."""
     figure = Figure(figsize=(10, 6), layout="constrained")
     panels = {
@@ -88,9 +95,12 @@ def draw_curves(rows: Sequence[dict[str, Any]], path: Path) -> None:
         "learning rate": ("lr",),
         "images/s": ("images_per_second",),
     }
-    for axis, (title, names) in zip(figure.subplots(2, 2).flat, panels.items(), strict=True):
+    axes = figure.subplots(2, 3).flat
+    draw_shares(axes[len(panels)], rows)
+    axes[-1].set_axis_off()
+    for axis, (title, names) in zip(axes, panels.items(), strict=False):
         for name in names:
-            here = [row for row in rows if name in row]
+            here = [row for row in rows if row.get(name) is not None]
             marker = "o" if len(here) < 20 else None
             axis.plot(
                 [row["step"] for row in here],

@@ -10,10 +10,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from PIL import Image
-from rich.console import Console
 from torch import Tensor
 
 from cp2fast.config import FinetuneSettings
+from cp2fast.console import open_console
 from cp2fast.cores import decoding_workers
 from cp2fast.data.decode import BadImage, decode_image, read_file
 from cp2fast.data.images import list_images
@@ -51,10 +51,10 @@ def run_predict(model: Path, inputs: Sequence[Path], out: Path) -> None:
 
     Raises:
         UserError: no such model or image, an output that is there already or would replace an
-            input, or one that cannot be written; photos that cannot be read are named at the end,
-            after all others are done.
+            input, or one that cannot be written; photos that cannot be read are all named at the
+            end, after the others are done.
     """
-    console = Console(soft_wrap=True, highlight=False)
+    console = open_console()
     trained, settings = _open(model)
     photos = plan_outputs(inputs, out)
     _make(out)
@@ -72,12 +72,16 @@ def run_predict(model: Path, inputs: Sequence[Path], out: Path) -> None:
         f"{counted(len(photos) - len(bad), 'mask')} with overlays in {out} (palette PNG, "
         f"{len(classes)} classes: {', '.join(classes)})"
     )
+    if len(bad) > 1:
+        for line in bad:
+            console.print(line)
     if bad:
-        raise UserError(f"{bad[0]}" + (f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""))
+        more = f" (and {len(bad) - 1} more, all named above)" if len(bad) > 1 else ""
+        raise UserError(f"{bad[0]}; the others were segmented{more}")
 
 
 def _open(path: Path) -> tuple[Trained, FinetuneSettings]:
-    """The fine-tuned network of a run folder (its newest checkpoint) or checkpoint."""
+    """The fine-tuned network of a run folder (its best checkpoint) or checkpoint."""
     trained = open_trained(path)
     if not trained.is_finetuned:
         raise UserError(
@@ -153,7 +157,7 @@ def _read(
         try:
             return decode_image(read_file(photo.path), settings.data.max_pixels), photo
         except BadImage as error:
-            return f"{photo.path}: {error}; the others were segmented", photo
+            return f"{photo.path}: {error}", photo
 
     def readable() -> Generator[tuple[Tensor, Photo], None, None]:
         threads = decoding_workers(settings.data.workers)

@@ -19,6 +19,7 @@ from cp2fast.config import (
 from cp2fast.data.demo import DEMO_RUN
 from cp2fast.errors import UserError
 from cp2fast.model.segmenter import Segmenter, build_segmenter
+from cp2fast.run_folder import list_checkpoints
 from cp2fast.weights.load import load_weights
 from cp2fast.weights.trained import open_trained
 
@@ -40,7 +41,7 @@ def resolve(settings: FinetuneSettings) -> FinetuneSettings:
     model, network = settings.model, _PAPER | ModelSettings().model_dump()
     if settings.data.root is None:
         network |= recipes.load(PretrainSettings, "demo", []).model.model_dump()
-        if model.init is None and list(DEMO_RUN.glob("checkpoints/*.pt")):
+        if model.init is None and list_checkpoints(DEMO_RUN / "checkpoints"):
             model = model.model_copy(update={"init": str(DEMO_RUN)})
     if model.init not in (None, RANDOM, IMAGENET):
         network |= _network_of(str(model.init))

@@ -5,13 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from cp2fast.config import PretrainSettings
+from cp2fast import recipes
+from cp2fast.config import MIN_IMAGES_FOR_BATCH_BACKGROUNDS, PretrainSettings
 from cp2fast.cores import available_cores
 from cp2fast.data.bad_images import allowed_bad
 from cp2fast.inspection.check import Check
 from cp2fast.inspection.data_health import DataHealth
+from cp2fast.wording import counted
 
 _FEW_IMAGES = 2_000
+_SMALL_RECIPE = (300, 20_000)
+"""Images that the recipe small is for."""
 _SMALL_BATCH = 8
 _SLOW_READ = 5.0
 """Milliseconds; a local solid-state disk takes a tenth of it."""
@@ -60,8 +64,11 @@ def _count(health: DataHealth, settings: PretrainSettings) -> Iterator[Check]:
         yield Check(
             "few images",
             "broken",
-            f"{health.images} images do not fill one batch of {settings.data.batch_size}",
-            f"data.batch_size={_batch_of_few(health.images)}, at most {health.images}",
+            f"{counted(health.images, 'image')} cannot fill one batch of "
+            f"{settings.data.batch_size}",
+            f"data.batch_size={_batch_of_few(health.images)}, at most {health.images}"
+            if health.images >= MIN_IMAGES_FOR_BATCH_BACKGROUNDS
+            else f"add images: {MIN_IMAGES_FOR_BATCH_BACKGROUNDS} are the fewest",
             needed=True,
         )
     elif health.images < _FEW_IMAGES:
@@ -69,8 +76,25 @@ def _count(health: DataHealth, settings: PretrainSettings) -> Iterator[Check]:
             "few images",
             "advice",
             f"{health.images:,} images are little to learn from",
-            "model.init=FILE starts from pretrained weights (Quick Tuning)",
+            f"{_small(health, settings)}model.init=FILE starts from pretrained weights "
+            "(Quick Tuning)",
         )
+    elif small := _small(health, settings):
+        yield Check(
+            "recipe",
+            "advice",
+            f"{health.images:,} images are few beside a queue of {settings.model.queue:,} keys",
+            small.removesuffix("; or "),
+        )
+
+
+def _small(health: DataHealth, settings: PretrainSettings) -> str:
+    """The proposal of the recipe for few photos, where it fits and is not taken; else nothing."""
+    low, high = _SMALL_RECIPE
+    queue = recipes.load(PretrainSettings, "small", []).model.queue
+    if not low <= health.images <= high or settings.model.queue <= queue:
+        return ""
+    return f"cp2fast pretrain small data.root={health.root}; or "
 
 
 def _batch_of_few(images: int) -> int:

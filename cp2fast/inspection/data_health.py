@@ -7,6 +7,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from cp2fast.data.decode import BadImage, decode_image, read_image
 from cp2fast.data.images import ImageSet, list_images
 from cp2fast.data.order import plan
 from cp2fast.data.source import Choice, choose_source
+from cp2fast.files import open_plain
 from cp2fast.inspection.decoding import opened
 
 _MOST_SAMPLED = 512
@@ -74,6 +76,7 @@ class DataHealth:
     Attributes:
         root: the folder.
         images: how many it holds.
+        skipped: of the files that are none, how many have each suffix.
         sampled: how many were looked at, taken at random.
         formats: how many of each format.
         short_side: pixels.
@@ -91,6 +94,7 @@ class DataHealth:
 
     root: str
     images: int
+    skipped: dict[str, int]
     sampled: int
     formats: dict[str, int]
     short_side: Quantiles | None
@@ -125,6 +129,7 @@ def examine(settings: PretrainSettings, root: Path) -> DataHealth:
     return DataHealth(
         root=str(root),
         images=len(images),
+        skipped=dict(images.skipped),
         sampled=len(sampled),
         formats=dict(Counter(one.format for one in sampled).most_common()),
         short_side=Quantiles.of([short for short, _ in sides]) if good else None,
@@ -187,14 +192,8 @@ def _forget_cached(path: str) -> None:
     """Let the system drop the file from its cache, so that reading it shows the disk's speed."""
     if not hasattr(os, "posix_fadvise"):
         return
-    try:
-        file = os.open(path, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
-    finally:
-        os.close(file)
+    with suppress(OSError), open_plain(path) as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _source_rate(

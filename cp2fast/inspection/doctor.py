@@ -15,6 +15,7 @@ from rich.markup import escape
 from cp2fast import recipes
 from cp2fast.bench.machine import machine, versions
 from cp2fast.config import PretrainSettings
+from cp2fast.console import open_console
 from cp2fast.errors import UserError
 from cp2fast.inspection.advice import advise
 from cp2fast.inspection.check import Check, Status
@@ -50,7 +51,7 @@ def run_doctor(settings: PretrainSettings, report: Path | None) -> bool:
     began = time.perf_counter()
     if report is not None and report.exists():
         raise UserError(f"{report} exists already: remove it, or name another file with --json")
-    console = Console(soft_wrap=True, highlight=False)
+    console = open_console()
     _show_machine(console)
     groups = {
         "sources": check_sources(),
@@ -69,7 +70,7 @@ def run_doctor(settings: PretrainSettings, report: Path | None) -> bool:
     _show_verdict(console, failing, settings)
     if report is not None:
         _write(report, checks, health, time.perf_counter() - began)
-        console.print(f"wrote {report}", markup=False)
+        console.print(f"wrote {report}")
     return not failing
 
 
@@ -78,24 +79,26 @@ def _show_machine(console: Console) -> None:
     console.print(
         f"[bold]cp2fast {installed['cp2fast']}[/] · Python {installed['python']} · "
         f"torch {installed['torch']} · {escape(str(this['cpu']))} · {this['cores']} cores · "
-        f"{this['memory_gib']} GiB · GPU: {escape(str(this['gpu']))}"
+        f"{this['memory_gib']} GiB · GPU: {escape(str(this['gpu']))}",
+        markup=True,
     )
 
 
 def _show_checks(console: Console, title: str | None, found: Iterable[Check]) -> list[Check]:
     """Print each check as soon as it is done."""
     if title is not None:
-        console.print(f"\n[bold]{title}[/]")
+        console.print(f"\n[bold]{title}[/]", markup=True)
     checks = []
     for check in found:
         checks.append(check)
         style = _STYLES[check.status]
         seconds = f" [dim]({check.seconds:.1f} s)[/]" if check.seconds >= 0.1 else ""
         console.print(
-            f"  [{style}]{check.status:<8}[/] {check.name:<14} {escape(check.detail)}{seconds}"
+            f"  [{style}]{check.status:<8}[/] {check.name:<14} {escape(check.detail)}{seconds}",
+            markup=True,
         )
         if check.fix is not None:
-            console.print(f"{'':26}[bold]->[/] {escape(check.fix)}")
+            console.print(f"{'':26}[bold]->[/] {escape(check.fix)}", markup=True)
     return checks
 
 
@@ -103,12 +106,15 @@ def _show_health(console: Console, health: DataHealth, settings: PretrainSetting
     size, batch = settings.model.size, settings.data.batch_size
     console.print(
         f"\n[bold]data[/] {escape(health.root)}, for views of {size} px in batches of {batch}: "
-        f"{escape(_pretrain(settings))}"
+        f"{escape(_pretrain(settings))}",
+        markup=True,
     )
     rows = {
         "images": f"{health.images:,}, of which {health.sampled:,} were looked at",
         "formats": ", ".join(f"{kind} {count:,}" for kind, count in health.formats.items()),
     }
+    if health.skipped:
+        rows["skipped"] = ", ".join(f"{count:,} {kind}" for kind, count in health.skipped.items())
     if health.short_side and health.long_side and health.file_bytes:
         rows |= {
             "short side": f"{_spread(health.short_side)} px   (5 %, median, 95 %)",
@@ -125,12 +131,12 @@ def _show_health(console: Console, health: DataHealth, settings: PretrainSetting
             f"{_duration(health.epoch_seconds)} an epoch, if the network keeps up"
         )
     for name, value in rows.items():
-        console.print(f"  {name:<12} {value}", markup=False)
+        console.print(f"  {name:<12} {value}")
 
 
 def _show_bad(console: Console, health: DataHealth) -> None:
     for name, reason in health.bad[:_SHOWN]:
-        console.print(f"    {name}: {reason}", markup=False)
+        console.print(f"    {name}: {reason}")
     if len(health.bad) > _SHOWN:
         console.print(f"    and {len(health.bad) - _SHOWN} more; --json FILE lists all")
 
@@ -138,10 +144,11 @@ def _show_bad(console: Console, health: DataHealth) -> None:
 def _show_verdict(console: Console, failing: list[Check], settings: PretrainSettings) -> None:
     if failing:
         names = ", ".join(check.name for check in failing)
-        console.print(f"\n[bold red]pretraining does not work here:[/] {escape(names)}")
+        verdict = f"\n[bold red]pretraining does not work here:[/] {escape(names)}"
+        console.print(verdict, markup=True)
     else:
-        console.print("\n[bold green]pretraining works here[/]", end="")
-        console.print(f"; next: {_pretrain(settings)}", markup=False)
+        console.print("\n[bold green]pretraining works here[/]", end="", markup=True)
+        console.print(f"; next: {_pretrain(settings)}")
 
 
 def _pretrain(settings: PretrainSettings) -> str:

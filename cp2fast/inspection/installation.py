@@ -20,7 +20,7 @@ from PIL import Image
 from cp2fast import philox
 from cp2fast.batch import CopyPasteBatch, RaggedBatch
 from cp2fast.config import DataSettings, ModelSettings
-from cp2fast.copypaste.backends import Backend, available_backends
+from cp2fast.copypaste.backends import Backend, available_backends, failure
 from cp2fast.copypaste.draw import draw
 from cp2fast.copypaste.op import copy_paste
 from cp2fast.data.images import ImageSet, list_images
@@ -52,10 +52,17 @@ def check_sources() -> Iterator[Check]:
 
 
 def check_backends() -> Iterator[Check]:
-    """Each backend of the copy-paste op composes three pairs; all must agree."""
+    """Each backend of the copy-paste op composes three pairs; all must agree.
+
+    One that is there and fails is not needed: ``auto`` takes the next.
+    """
     problems = available_backends()
     compare = problems["reference"] is None
     for name, problem in problems.items():
+        what, _, fix = ("" if problem else failure(name) or "").rpartition(": ")
+        if what:
+            yield Check(name, "broken", what, fix)
+            continue
         needed = name == "cpu" or (name == "cuda" and problem is None)
         yield perform(name, partial(_compose, cast(Backend, name), problem, compare), needed=needed)
 

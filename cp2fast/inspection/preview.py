@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from rich.console import Console
 
 from cp2fast.config import AugmentSettings, ModelSettings, PretrainSettings, check_pretrain
+from cp2fast.console import open_console
 from cp2fast.data.images import check_exists
 from cp2fast.errors import UserError
 from cp2fast.inspection.pairs import Pairs, first_pairs
@@ -89,7 +89,7 @@ def run_similarity(settings: PretrainSettings, weights: Path, count: int, path: 
         f"{figures_after.below_match:.0%} of the cells.",
     ]
     draw_similarity_picture(pairs, shown, before, after, about, path)
-    Console(soft_wrap=True, highlight=False).print(f"{weights}: {loaded}", *about[-2:], sep="\n")
+    open_console().print(f"{weights}: {loaded}", *about[-2:], sep="\n")
     report(pairs, path)
 
 
@@ -125,10 +125,10 @@ def _changed(augment: AugmentSettings) -> str:
 
 def report(pairs: Pairs, path: Path) -> None:
     """Say on the console what was written, and which images could not be read."""
-    console = Console(soft_wrap=True, highlight=False)
+    console = open_console()
     for line in pairs.bad:
-        console.print(f"replaced an unreadable image: {line.replace(chr(9), ': ')}", markup=False)
-    console.print(f"wrote {path}", markup=False)
+        console.print(f"replaced an unreadable image: {line.replace(chr(9), ': ')}")
+    console.print(f"wrote {path}")
 
 
 def _stride(model: ModelSettings) -> int:

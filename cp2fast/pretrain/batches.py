@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -15,30 +14,7 @@ from cp2fast.config import SIZE_STEP, PretrainSettings
 from cp2fast.copypaste.draw import draw
 from cp2fast.copypaste.op import copy_paste
 from cp2fast.train.schedule import growing_size
-
-
-@dataclass(frozen=True)
-class Composed:
-    """A composed batch that may still be in the making on a CUDA stream of its own.
-
-    Attributes:
-        pairs: for the network; ask ``ready_pairs`` for them.
-        images: the numbers of the foreground images.
-        made: when the GPU has made them; None where nothing is to be waited for.
-    """
-
-    pairs: CopyPasteBatch
-    images: list[int]
-    made: torch.cuda.Event | None
-
-    def ready_pairs(self) -> CopyPasteBatch:
-        """The pairs, which the current CUDA stream waits for; this process does not."""
-        if self.made is not None:
-            stream = torch.cuda.current_stream(self.pairs.query.device)
-            stream.wait_event(self.made)
-            for field in fields(self.pairs):
-                getattr(self.pairs, field.name).record_stream(stream)
-        return self.pairs
+from cp2fast.train.task import Loaded
 
 
 def split_steps(
@@ -73,7 +49,7 @@ def compose(
     total_steps: int,
     device: torch.device,
     dtype: torch.dtype,
-) -> Generator[Composed, None, None]:
+) -> Generator[Loaded[CopyPasteBatch], None, None]:
     """Draw and paste each decoded batch and bring it to ``device``.
 
     On a GPU this happens on a stream of its own, beside the training.
@@ -107,4 +83,4 @@ def compose(
                 std=augment.std,
             )
             images = batch.index[: len(pairs)].tolist()
-        yield Composed(pairs, images, stream.record_event() if stream else None)
+        yield Loaded(pairs, images, stream.record_event() if stream else None)

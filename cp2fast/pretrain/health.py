@@ -1,4 +1,4 @@
-"""Warnings, each given once, when the metrics say that training is broken or starved, and why."""
+"""Warnings, each given once, when the metrics say that training is broken, and why."""
 
 from __future__ import annotations
 
@@ -30,29 +30,27 @@ class Symptom:
 class Health:
     """Reads every logged step of a run."""
 
-    def __init__(
-        self, embedding: int, queue: int, total_steps: int, say: Callable[[str], None]
-    ) -> None:
+    def __init__(self, embedding: int, queue: int, total_steps: int) -> None:
         """Watch a run.
 
         Args:
             embedding: channels of the embedding.
             queue: keys in the queue.
             total_steps: of the run.
-            say: tells the user.
         """
         self._rows = dict.fromkeys(symptoms(embedding, queue), 0)
         self._total_steps = total_steps
-        self._say = say
 
-    def check(self, metrics: Metrics) -> None:
-        """Warn of each symptom that has shown itself ten times in a row, once."""
+    def check(self, metrics: Metrics) -> list[str]:
+        """Warnings of each symptom that has shown itself ten times in a row, once."""
+        warnings = []
         for symptom, rows in list(self._rows.items()):
             due = metrics.step > symptom.after * self._total_steps
             self._rows[symptom] = rows + 1 if due and symptom.shows(metrics) else 0
             if self._rows[symptom] == _IN_A_ROW:
-                self._say(f"warning at step {metrics.step}: {symptom.warning}")
+                warnings.append(symptom.warning)
                 del self._rows[symptom]
+        return warnings
 
 
 def symptoms(embedding: int, queue: int) -> list[Symptom]:
@@ -91,11 +89,5 @@ def symptoms(embedding: int, queue: int) -> list[Symptom]:
             lambda m: m.similarity_gap <= 0,
             "similarity_gap is not above 0: foreground cells are no more alike than foreground and "
             "background; raise model.dense_weight, or look at preview.png",
-        ),
-        Symptom(
-            0.0,
-            lambda m: m.data_wait > 0.5,
-            "more than half of the time is spent waiting for images: raise data.workers, or see "
-            "cp2fast bench loader",
         ),
     ]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cp2fast.train.accounts import Account
+
 
 @dataclass(frozen=True)
 class Metrics:
@@ -31,6 +33,7 @@ class Metrics:
         lr: learning rate of this step.
         images_per_second: samples over all processes since the last logged step.
         data_wait: share of that time spent waiting for data.
+        time: shares of that time by account (``train.accounts``), which add up to 1.
     """
 
     step: int
@@ -50,3 +53,4 @@ class Metrics:
     lr: float
     images_per_second: float
     data_wait: float
+    time: dict[Account, float]

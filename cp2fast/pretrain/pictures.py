@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,8 @@ from matplotlib.ticker import MaxNLocator
 from cp2fast.batch import CopyPasteBatch
 from cp2fast.config import AugmentSettings
 from cp2fast.run_folder import atomic_write
+from cp2fast.train.shares_picture import draw_shares
 
-_DATA_WAIT = "data wait, share of time"
 _FEW_POINTS = 30
 """A line through so few logged steps shows them as dots too; through one it shows nothing."""
 
@@ -40,7 +40,7 @@ def draw_pairs(batch: CopyPasteBatch, path: Path, augment: AugmentSettings, coun
     _save(figure, path)
 
 
-def draw_curves(rows: Sequence[dict[str, Any]], path: Path) -> None:
+def draw_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draw losses, accuracies, similarity gap and speed over the steps of ``metrics.jsonl``."""
     figure = Figure(figsize=(10, 6), layout="constrained")
     panels = {
@@ -49,20 +49,19 @@ def draw_curves(rows: Sequence[dict[str, Any]], path: Path) -> None:
         "accuracy": ("accuracy_instance", "accuracy_dense"),
         "similarity gap": ("similarity_gap",),
         "images/s": ("images_per_second",),
-        _DATA_WAIT: ("data_wait",),
     }
-    steps = [row["step"] for row in rows]
     marker = "o" if len(rows) <= _FEW_POINTS else None
-    for axis, (title, names) in zip(figure.subplots(2, 3).flat, panels.items(), strict=True):
+    axes = figure.subplots(2, 3).flat
+    draw_shares(axes[-1], rows)
+    for axis, (title, names) in zip(axes, panels.items(), strict=False):
         for name in names:
-            values = [row[name] for row in rows]
+            here = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
+            steps, values = [step for step, _ in here], [value for _, value in here]
             axis.plot(steps, values, label=name, linewidth=1, marker=marker, markersize=3)
         axis.set_title(title, fontsize=9, loc="left")
         axis.set_xlabel("step", fontsize=8)
         axis.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
         axis.tick_params(labelsize=7)
-        if title == _DATA_WAIT:
-            axis.set_ylim(-0.03, 1.03)
         if len(names) > 1:
             _legend_beside_title(axis)
     _save(figure, path)

@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cp2fast.data.voc import IGNORED, Example, VocData
+from cp2fast.data.voc import IGNORED, VocData
+from cp2fast.data.voc_split import Example
 from cp2fast.errors import UserError
 from cp2fast.finetune.confusion import Scores, count_confusion, scores
 from cp2fast.finetune.loader import examples_in_batches
@@ -22,11 +23,14 @@ from cp2fast.model.segmenter import Segmenter
 from cp2fast.philox import Stream, permutation
 from cp2fast.probe.classify import Cells, Linear, Neighbours
 from cp2fast.probe.features import Place, dense_features, prepare, take_statistics
+from cp2fast.probe.labelled import evenly
 
 REFERENCES = 16_384
 """Cells that the nearest neighbours are sought among, at most: drawn from those with labels."""
 STATISTICS_IMAGES = 64
 """Training images that batch norm takes its statistics from, at most; their labels are not read."""
+SHORT_SIDE = 240
+"""Of the images, pixels, where nothing else is said."""
 _BATCH = 8
 
 Classifier = Callable[[Tensor], Tensor]
@@ -41,12 +45,14 @@ class ProbeScores:
         images: labelled images in it.
         knn: of the nearest neighbours.
         linear: of the linear classifier.
+        classify: the linear classifier itself.
     """
 
     seed: int
     images: int
     knn: Scores
     linear: Scores
+    classify: Classifier
 
 
 def probe(
@@ -87,7 +93,9 @@ def probe(
     _check_common_classes(images.values(), confusions[0], data)
     found = [scores(confusion, data.classes) for confusion in confusions]
     return [
-        ProbeScores(seed, len(subsets[seed]), found[2 * row], found[2 * row + 1])
+        ProbeScores(
+            seed, len(subsets[seed]), found[2 * row], found[2 * row + 1], classifiers[2 * row + 1]
+        )
         for row, seed in enumerate(seeds)
     ]
 
@@ -101,8 +109,7 @@ def subset(count: int, labels: float, seed: int) -> list[int]:
 def _take_statistics(
     network: Segmenter, data: VocData, short_side: int, place: Place, device: torch.device
 ) -> None:
-    count = min(STATISTICS_IMAGES, len(data.train))
-    examples = [data.train[place * len(data.train) // count] for place in range(count)]
+    examples = evenly(data.train, STATISTICS_IMAGES)
     batches = examples_in_batches(examples, data, _BATCH)
     images = [image for batch, _ in batches for image in batch]
     take_statistics(network, images, short_side, place, device)
@@ -118,7 +125,7 @@ def _cells(
 ) -> Iterator[Cells]:
     """The cells of each image."""
     for images, labels in examples_in_batches(examples, data, _BATCH):
-        inputs = prepare(images, short_side, network.stride, device)
+        inputs = prepare(images, short_side, network, device)
         features_BChw = dense_features(network, inputs, place)
         labels_BHW = torch.stack(labels).to(device)
         shares_BKhw = class_shares(labels_BHW, len(data.classes), features_BChw.shape[2:])
@@ -152,7 +159,7 @@ def _confusions(
     empty = torch.zeros(classes, classes, dtype=torch.int64, device=device)
     confusions = [empty.clone() for _ in classifiers]
     for images, labels in examples_in_batches(data.val, data, _BATCH):
-        inputs = prepare(images, short_side, network.stride, device)
+        inputs = prepare(images, short_side, network, device)
         features_BChw = dense_features(network, inputs, place)
         labels_BHW = torch.stack(labels).to(device)
         for confusion, classify in zip(confusions, classifiers, strict=True):

@@ -1,37 +1,158 @@
-"""Checkpoints: written whole or not at all, checked when read, read without running code."""
+"""Checkpoints: written whole or not at all, beside the training, and read without running code."""
 
 from __future__ import annotations
 
 import pickle
-import zipfile
-import zlib
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from cp2fast.errors import UserError
-from cp2fast.run_folder import atomic_write
+from cp2fast.run_folder import atomic_write, checkpoint_step, list_checkpoints
 
-_PATTERN = "step_*.pt"
-_PARTIAL_PATTERN = ".step_*.partial"
+_PARTIAL = ".*.pt.*.partial"
 
 
-def save_checkpoint(folder: Path, step: int, state: dict[str, Any], keep: int) -> Path:
-    """Write ``state`` (tensors, numbers, strings and containers of them) and drop the oldest.
+class Saver:
+    """Writes checkpoints from a thread, one at a time; the training waits for a copy in memory."""
 
-    Args:
-        folder: the run folder's ``checkpoints/``.
-        step: steps done.
-        state: what ``load_checkpoint`` gives back.
-        keep: how many of the newest checkpoints stay.
+    def __init__(
+        self, folder: Path, device: torch.device, keep: int, keep_each: int | None = None
+    ) -> None:
+        """A saver that has written nothing yet.
+
+        Args:
+            folder: the run folder's ``checkpoints/``.
+            device: of what is saved.
+            keep: how many of the newest checkpoints stay.
+            keep_each: besides, those after a multiple of so many steps.
+        """
+        self._folder = folder
+        self._keep = keep
+        self._keep_each = keep_each
+        self._snapshot = Snapshot(device)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="cp2fast-save")
+        self._writing: Future[None] | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether ``save`` would not have to wait."""
+        return self._writing is None or self._writing.done()
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether ``wait`` would raise."""
+        writing = self._writing
+        return writing is not None and writing.done() and writing.exception() is not None
+
+    def reserve(self, state: dict[str, Any]) -> None:
+        """Allocate the copy's memory beside the training, so that no step waits for that."""
+        self._writing = self._thread.submit(self._snapshot.reserve, state)
+
+    def save(self, state: dict[str, Any], name: str) -> None:
+        """Begin to write ``state``, which may change as soon as this returns.
+
+        Args:
+            state: tensors, plain values and containers of them.
+            name: of the file.
+
+        Raises:
+            UserError: the disk did not take the one before.
+        """
+        self.wait()
+        copy, copied = self._snapshot.take(state)
+        self._writing = self._thread.submit(self._write, copy, copied, name)
+
+    def wait(self) -> None:
+        """Return when nothing is being written.
+
+        Raises:
+            UserError: the disk did not take it; the checkpoints before it are intact.
+        """
+        if self._writing is not None:
+            self._writing.result()
+
+    def close(self) -> None:
+        """Let the write in flight end, whatever comes of it."""
+        self._thread.shutdown(wait=True)
+
+    def _write(self, state: dict[str, Any], copied: torch.cuda.Event | None, name: str) -> None:
+        if copied is not None:
+            copied.synchronize()
+        write_checkpoint(self._folder / name, state)
+        for path in list_checkpoints(self._folder)[: -self._keep]:
+            if self._keep_each is None or checkpoint_step(path) % self._keep_each:
+                path.unlink(missing_ok=True)
+
+
+class Snapshot:
+    """Copies of a state in host memory that is allocated once: pinned for what is on a GPU."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._memory: dict[tuple[object, ...], Tensor] = {}
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+
+    def take(self, state: dict[str, Any]) -> tuple[dict[str, Any], torch.cuda.Event | None]:
+        """The state with its tensors copied to the CPU, and when that is done; None is now.
+
+        From a GPU they are copied on a stream of their own. The current stream waits for it, so
+        that the next step changes nothing under it; this process does not.
+        """
+        if self._stream is None:
+            return _map_tensors(state, self._copy), None
+        current = torch.cuda.current_stream(self._stream.device)
+        self._stream.wait_stream(current)
+        with torch.cuda.stream(self._stream):
+            copy = _map_tensors(state, self._copy)
+            copied = self._stream.record_event()
+        current.wait_stream(self._stream)
+        return copy, copied
+
+    def reserve(self, state: dict[str, Any]) -> None:
+        """Allocate and touch the memory for such a state."""
+        _map_tensors(state, self._reserve)
+
+    def _copy(self, tensor: Tensor, place: tuple[object, ...]) -> Tensor:
+        memory = self._memory.get(place)
+        if memory is None or memory.shape != tensor.shape or memory.dtype != tensor.dtype:
+            memory = self._reserve(tensor, place)
+        return memory.copy_(tensor, non_blocking=True)
+
+    def _reserve(self, tensor: Tensor, place: tuple[object, ...]) -> Tensor:
+        memory = torch.empty_like(
+            tensor, device="cpu", pin_memory=tensor.is_cuda, requires_grad=False
+        )
+        self._memory[place] = memory
+        return memory if tensor.is_cuda else memory.zero_()
+
+
+def _map_tensors(
+    state: Any,
+    function: Callable[[Tensor, tuple[object, ...]], Tensor],
+    place: tuple[object, ...] = (),
+) -> Any:
+    """A state with each tensor replaced by ``function`` of it and of where it is."""
+    if isinstance(state, Tensor):
+        return function(state.detach(), place)
+    if isinstance(state, dict):
+        items = state.items()
+        return {key: _map_tensors(value, function, (*place, key)) for key, value in items}
+    if isinstance(state, list | tuple):
+        return [_map_tensors(value, function, (*place, i)) for i, value in enumerate(state)]
+    return state
+
+
+def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write ``state`` (tensors, numbers, strings and containers of them) to disk.
 
     Raises:
-        UserError: the disk does not take it; the checkpoints before it are as they were.
+        UserError: the disk does not take it; what was at ``path`` is as it was.
     """
-    path = folder / f"step_{step:09d}.pt"
-    for partial in folder.glob(_PARTIAL_PATTERN):  # of a process that was killed while it saved
+    for partial in path.parent.glob(_PARTIAL):  # of a process that was killed while it saved
         partial.unlink(missing_ok=True)
     try:
         with atomic_write(path) as file:
@@ -40,55 +161,15 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any], keep: int) -
         cause = error if isinstance(error, OSError) else error.__context__
         if not isinstance(cause, OSError):
             raise
+        if not path.parent.is_dir():
+            raise UserError(
+                f"{path.parent} is no longer there: it was moved or deleted while the run wrote to "
+                "it; go on from where it is now with --resume --out DIR"
+            ) from error
         raise UserError(
             f"cannot write {path}: {cause.strerror}; the checkpoints before it are intact: make "
             "room, then go on with --resume"
         ) from error
-    for old in list_checkpoints(folder)[:-keep]:
-        old.unlink(missing_ok=True)
-    return path
-
-
-def list_checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints, oldest first."""
-    return sorted(folder.glob(_PATTERN))
-
-
-def newest_intact(folder: Path, say: Callable[[str], None]) -> Path | None:
-    """The newest checkpoint that is not damaged; None where there is no checkpoint at all.
-
-    Args:
-        folder: the run folder's ``checkpoints/``.
-        say: tells the user of each damaged one.
-
-    Raises:
-        UserError: all are damaged.
-    """
-    found = list_checkpoints(folder)
-    for path in reversed(found):
-        problem = damage(path)
-        if problem is None:
-            return path
-        say(f"{path} is damaged ({problem}): going back to the checkpoint before it")
-    if found:
-        raise UserError(
-            f"all {len(found)} checkpoints in {folder} are damaged: start another run with --out "
-            "DIR"
-        )
-    return None
-
-
-def damage(path: Path) -> str | None:
-    """What is wrong with a checkpoint file; None if its checksums are right.
-
-    The file is a zip archive, with a CRC-32 of each tensor, which ``torch.load`` does not check.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            member = archive.testzip()
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError) as error:
-        return str(error)
-    return None if member is None else f"the checksum of {member} is wrong"
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -1,15 +1,16 @@
-"""The encoders through ``torch.compile``, or as they are where that fails."""
+"""The network through ``torch.compile``, or as it is where that fails."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cp2fast.model.cp2 import CP2
-from cp2fast.model.segmenter import Segmenter
 from cp2fast.train.precision import autocast
 
 _COMPILATIONS = 128
@@ -23,19 +24,33 @@ def compile_encoders(
     dtype: torch.dtype,
     say: Callable[[str], None],
 ) -> bool:
-    """Compile both encoders of ``network`` and try them; weights and buffers stay as they were.
+    """Compile ``embed`` of both encoders of ``network``: ``compile_method``."""
+    encoders = network.encoder_q, network.encoder_k
+    return compile_method(encoders, "embed", setting, images_B3SS, dtype, say)
+
+
+def compile_method(
+    modules: Sequence[nn.Module],
+    name: str,
+    setting: Literal["auto", "on", "off"],
+    images_B3SS: Tensor,
+    dtype: torch.dtype,
+    say: Callable[[str], None],
+) -> bool:
+    """Compile a method of some modules and try it; weights and buffers stay as they were.
 
     A compiler that is missing or fails shows itself here, in one line, before the first step.
 
     Args:
-        network: its encoders' ``embed`` is replaced.
+        modules: whose method is replaced.
+        name: of the method, from images to a tensor.
         setting: ``train.compile``; ``auto`` compiles for a GPU.
         images_B3SS: a batch as the training will bring them; the values do not matter.
         dtype: of ``dtype_of``.
         say: tells the user.
 
     Returns:
-        Whether the encoders are compiled.
+        Whether it is compiled.
     """
     if setting == "off" or (setting == "auto" and images_B3SS.device.type != "cuda"):
         return False
@@ -43,33 +58,40 @@ def compile_encoders(
     # without a word, uncompiled.
     limit = torch._dynamo.config.recompile_limit
     torch._dynamo.config.recompile_limit = max(limit, _COMPILATIONS)
-    encoders = network.encoder_q, network.encoder_k
-    for encoder in encoders:
-        encoder.embed = torch.compile(encoder.embed, dynamic=False)  # type: ignore[method-assign]
+    for module in modules:
+        setattr(module, name, torch.compile(getattr(module, name), dynamic=False))
     try:
-        for encoder in encoders:
-            _try(encoder, images_B3SS, dtype)
+        for module in modules:
+            _try(module, name, images_B3SS, dtype)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # a compiler can fail in any way
-        for encoder in encoders:
-            del encoder.embed  # the class's own comes back
+        for module in modules:
+            delattr(module, name)  # the class's own comes back
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         say(f"torch.compile does not work here ({reason}): training goes on without, slower")
         return False
     return True
 
 
-def _try(encoder: Segmenter, images_B3SS: Tensor, dtype: torch.dtype) -> None:
-    """One forward pass, and one backward if the encoder learns, leaving no trace in it."""
-    before = [buffer.clone() for buffer in encoder.buffers()]
-    learns = any(parameter.requires_grad for parameter in encoder.parameters())
+def uncompiled() -> AbstractContextManager[object]:
+    """What is inside runs as it is written: images of all sizes would each be compiled for."""
+    if "torch._dynamo" not in sys.modules:  # nothing was compiled, and importing it takes seconds
+        return nullcontext()
+    eager: AbstractContextManager[object] = torch.compiler.set_stance("force_eager")
+    return eager
+
+
+def _try(module: nn.Module, name: str, images_B3SS: Tensor, dtype: torch.dtype) -> None:
+    """One forward pass, and one backward if the module learns, leaving no trace in it."""
+    before = [buffer.clone() for buffer in module.buffers()]
+    learns = any(parameter.requires_grad for parameter in module.parameters())
     try:
         with autocast(dtype, images_B3SS.device), torch.set_grad_enabled(learns):
-            embedding = encoder.embed(images_B3SS)
+            output = getattr(module, name)(images_B3SS)
         if learns:
-            embedding.sum().backward()  # type: ignore[no-untyped-call]
+            output.sum().backward()
     finally:
-        encoder.zero_grad(set_to_none=True)
-        for buffer, value in zip(encoder.buffers(), before, strict=True):
+        module.zero_grad(set_to_none=True)
+        for buffer, value in zip(module.buffers(), before, strict=True):
             buffer.copy_(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,10 @@ from torch.distributed import PrefixStore, Store, rendezvous  # type: ignore[att
 from cp2fast.errors import UserError
 
 Value = TypeVar("Value")
+
+_CALLS_UNDER_WAY = 2
+"""Steps that an exchange of flags may take: an update of the weights lies in each, and that no
+process passes without the others."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +146,7 @@ class Agreement:
         """Needs the process group of ``process_group`` where there is more than one process."""
         self.ranks = ranks
         self._group: Any = None
+        self._under_way: deque[tuple[torch.Tensor, Any]] = deque()
         if ranks.world > 1:
             self._group = dist.new_group(
                 backend="gloo", timeout=collective_timeout(timeout_minutes)
@@ -153,6 +159,27 @@ class Agreement:
         counts = torch.tensor(flags, dtype=torch.uint8)
         dist.all_reduce(counts, dist.ReduceOp.MAX, group=self._group)
         return tuple(bool(count) for count in counts.tolist())
+
+    def any_lately(self, *flags: bool) -> tuple[bool, ...]:
+        """For each flag, whether any process set it two calls ago; nothing waits for the others.
+
+        All processes learn the same in the same call. A single process learns it at once.
+        """
+        if self._group is None:
+            return flags
+        counts = torch.tensor(flags, dtype=torch.uint8)
+        work = dist.all_reduce(counts, dist.ReduceOp.MAX, group=self._group, async_op=True)
+        self._under_way.append((counts, work))
+        if len(self._under_way) <= _CALLS_UNDER_WAY:
+            return (False,) * len(flags)
+        counts, work = self._under_way.popleft()
+        work.wait()
+        return tuple(bool(count) for count in counts.tolist())
+
+    def finish(self) -> None:
+        """Let what ``any_lately`` has begun come to its end, unread."""
+        while self._under_way:
+            self._under_way.popleft()[1].wait()
 
     def gather(self, value: Value) -> list[Value]:
         """The value of each process, in the order of the ranks."""

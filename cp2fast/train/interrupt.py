@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM ask a run to stop after the current step."""
+"""Ctrl-C, SIGTERM and SIGHUP, of a terminal that was closed, ask a run to stop after its step."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from types import FrameType
 def stop_requests() -> Iterator[Callable[[], bool]]:
     """Yield a function that says whether a stop was asked for.
 
-    The first SIGINT or SIGTERM is only noted; a second SIGINT interrupts at once, as usual.
+    The first SIGINT, SIGTERM or SIGHUP is only noted; a second SIGINT interrupts at once, as usual.
+    Under ``nohup``, SIGHUP stays ignored.
     """
     asked = False
 
@@ -22,7 +23,10 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         asked = True
 
-    before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, note) for number in numbers}
     try:
         yield lambda: asked
     finally:

@@ -28,6 +28,7 @@ class Doing(IntEnum):
     READING = 0
     COMPUTING = 1
     SAVING = 2
+    EVALUATING = 3
 
 
 class Beat(NamedTuple):

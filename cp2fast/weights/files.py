@@ -3,38 +3,41 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import re
-from collections.abc import Mapping
+import zipfile
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
+from cp2fast.data.kinds import kind_of
 from cp2fast.errors import UserError
+from cp2fast.files import cannot_read, open_plain, place_of
+from cp2fast.run_folder import damage, trained_weights
+from cp2fast.weights.layouts import METADATA
 
-METADATA = "__metadata__"
-"""Where ``read_content`` puts the texts that a .safetensors file holds beside its tensors."""
+_say = logging.getLogger(__name__).warning
 
-_WRAPPERS = ("model", "state_dict", "teacher", "student")
-"""cp2fast, DeiT and MAE; MoCo, CP2, mmseg and timm; DINO, whose teacher is the better network."""
+_HEAD = 1 << 16
+"""Bytes from which the kind of a file is told."""
 
 
 def find_file(path: Path) -> Path:
-    """The file itself, or the newest checkpoint of a run folder.
+    """The file itself, or the best checkpoint of a run folder, or its newest one; intact.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or it is damaged.
     """
     path = path.expanduser()
-    if path.is_dir():
-        checkpoints = sorted(path.glob("checkpoints/*.pt"))
-        if not checkpoints:
+    if place_of(path) == "folder":
+        checkpoint = trained_weights(path, _say)
+        if checkpoint is None:
             raise UserError(f"{path} is not a run folder with a checkpoint: name a file in it")
-        path = checkpoints[-1]
-    if not path.is_file():
+        return checkpoint
+    if place_of(path) != "file":
         raise UserError(
             f"no weights at {path}: name a run folder, a checkpoint or a state dict; what a "
             "training starts from is model.init=FILE"
@@ -45,39 +48,39 @@ def find_file(path: Path) -> Path:
 def read_content(path: Path) -> dict[str, Any]:
     """What a file holds: a dictionary of tensors, plain values and such dictionaries.
 
+    Its kind is told by its content, whatever its name.
+
     Raises:
         UserError: damaged, of another format, or not to be read without running its code.
     """
     try:
-        if _is_safetensors(path):
+        with open_plain(path) as file:
+            head = file.read(_HEAD)
+    except OSError as error:
+        raise cannot_read(path, error) from error
+    try:
+        if head[8:9] == b"{":  # The length of a header in JSON, and the header.
             return _read_safetensors(path)
-        # Released checkpoints hold the words of the command line that made them.
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        problem = damage(path) if zipfile.is_zipfile(path) else None  # torch.load does not look
+        if problem is not None:
+            raise UserError(
+                f"{path} is damaged ({problem}): take another checkpoint, or copy it again"
+            )
+        with path.open("rb") as file, torch.serialization.safe_globals([argparse.Namespace]):
+            # Released checkpoints hold the words of the command line that made them.
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         code = re.search(r"GLOBAL ([\w.]+)", str(error))
-        reason = "it is damaged, or neither PyTorch's nor safetensors"
-        raise UserError(
-            _needs_code(path, code[1]) if code else f"{path} cannot be read as weights: {reason}"
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, SafetensorError) as error:
+        if code is not None:
+            raise UserError(_needs_code(path, code[1])) from error
+        reason = "it is damaged, or a pickle that PyTorch did not write"
+        raise UserError(_cannot(path, head, reason)) from error
+    except (RuntimeError, EOFError, OSError, ValueError, LookupError, SafetensorError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path} cannot be read as weights: {reason}") from error
+        raise UserError(_cannot(path, head, reason)) from error
+    if isinstance(content, list | tuple):
+        return {str(number): one for number, one in enumerate(content)}
     return content if isinstance(content, dict) else {}
-
-
-def tensors_of(content: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The tensors of a checkpoint by name, out of the dictionaries around them."""
-    for wrapper in _WRAPPERS:
-        if isinstance(content.get(wrapper), dict):
-            return tensors_of(content[wrapper])
-    return {name: value for name, value in content.items() if isinstance(value, Tensor)}
-
-
-def _is_safetensors(path: Path) -> bool:
-    """By its beginning: the length of a header in JSON, and the header."""
-    with path.open("rb") as file:
-        return file.read(9)[8:] == b"{"
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:
@@ -86,12 +89,33 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
         return tensors | {METADATA: file.metadata() or {}}
 
 
+def _cannot(path: Path, head: bytes, reason: str) -> str:
+    """Why a file is no weights: it is something else, an archive of them, or damaged."""
+    kind = kind_of(head)
+    if kind == "a zip archive" and not zipfile.is_zipfile(path):
+        return f"{path} cannot be read as weights: it is incomplete or damaged; fetch it again"
+    if kind.endswith(" archive"):
+        return f"{path} cannot be read as weights: it is {kind}; unpack it and name the file inside"
+    if kind != "a file of no known kind":
+        return f"{path} cannot be read as weights: it is {kind}; fetch the file itself"
+    return f"{path} cannot be read as weights: {reason}; fetch it again, or name another"
+
+
+_KEEP_TENSORS = (
+    "import torch; "
+    "keep = lambda x: keep(x.state_dict()) if isinstance(x, torch.nn.Module) else "
+    "{{str(k): keep(v) for k, v in (x.items() if isinstance(x, dict) else enumerate(x)) "
+    "if isinstance(v, (dict, list, tuple, torch.Tensor, torch.nn.Module))}} "
+    "if isinstance(x, (dict, list, tuple)) else x; "
+    "torch.save(keep(torch.load({source!r}, 'cpu', weights_only=False)), {target!r})"
+)
+"""Of whatever a file holds: networks become their tensors, and all else goes."""
+
+
 def _needs_code(path: Path, code: str) -> str:
     tensors = path.with_name(f"{path.stem}_tensors.pt")
-    script = (
-        f"import torch; c = torch.load({str(path)!r}, 'cpu', weights_only=False); "
-        f"torch.save(c.get('state_dict', c), {str(tensors)!r})"
-    )
+    script = _KEEP_TENSORS.format(source=str(path), target=str(tensors))
+    script = re.sub(r'([\\"$`])', r"\\\1", script)  # between a shell's double quotes
     return (
         f"{path} would run code when read ({code}), so it was not read: if you trust who made it, "
         f'keep its tensors alone with: python -c "{script}" and name {tensors}'

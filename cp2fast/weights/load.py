@@ -1,36 +1,27 @@
 """Weights in: from cp2fast's runs, the original CP2, MoCo, DINO, mmseg, timm and torchvision.
 
-These differ in what they put before the names of a network's tensors. ``load_weights`` takes the
-prefix under which most names are the network's own.
+These differ in what they put around a network's tensors (``layouts.py``). ``load_weights`` takes
+the place where most names are the network's own.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import torch
 from timm.layers import resample_abs_pos_embed
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from cp2fast.errors import UserError
 from cp2fast.model.segmenter import Segmenter
-from cp2fast.weights.files import find_file, read_content, tensors_of
+from cp2fast.weights.files import find_file, read_content
+from cp2fast.weights.layouts import Match, best_match, names_in
 from cp2fast.weights.timm import download, is_timm_name
-from cp2fast.weights.torchvision_vit import from_torchvision, is_torchvision_vit
-
-_DATA_PARALLEL = "module."
-_ENCODERS = ("", "encoder_q.", "base_encoder.")
-"""Plain; CP2 and MoCo v1 and v2, whose query encoder this is; MoCo v3."""
-
-_TIMM_IN_MMSEG = re.compile(r"\bbackbone\.timm_model\.(model\.)?")
-"""mmseg's TIMMBackbone holds timm's model, which holds a transformer in a module of its own."""
-
-_PARTS = ("", "backbone.", "decode_head.")
-"""A whole network, a bare backbone or a bare head, or both in one flat file."""
 
 _PROJECTIONS = ("decode_head.conv_seg.", "decode_head.contrast_conv.")
 """What heads of either kind have; a file may lack one of them."""
@@ -65,15 +56,6 @@ class LoadReport:
         return "; ".join([counts, *self.notes])
 
 
-@dataclass(frozen=True)
-class _Match:
-    """The tensors under one prefix: by the network's names, and the names that are none."""
-
-    prefix: str
-    tensors: dict[str, Tensor]
-    unexpected: list[str]
-
-
 def load_weights(network: Segmenter, source: str | Path, skip: Sequence[str] = ()) -> LoadReport:
     """Load what fits from ``source`` into ``network``, in place.
 
@@ -89,17 +71,20 @@ def load_weights(network: Segmenter, source: str | Path, skip: Sequence[str] = (
     Raises:
         UserError: nothing fits, or the file holds another architecture; ``network`` is unchanged.
     """
-    found = _tensors(source)
-    wanted = network.state_dict()
-    match = _best_match(found, wanted)
+    content, wanted = _content(source), network.state_dict()
+    match = best_match(content, wanted)
     notes = [f"read under {match.prefix}"] if match.prefix else []
+    if match.is_average and match.inside:
+        notes.append(f"of {'.'.join(match.inside)}")
     tensors = _other_classes_left_out(match.tensors, wanted, notes)
     tensors = {name: t for name, t in tensors.items() if not name.startswith(tuple(skip))}
     if not tensors:
+        found = names_in(content)
         raise UserError(
-            f"{source}: matched 0 of {len(found)} keys: it holds {_some(list(found))}, the "
+            f"{source}: matched 0 of {len(found)} keys: it holds {_some(found)}, the "
             f"network wants {_some(list(wanted))}; name a file of the same model.backbone"
         )
+    _check_numbers(tensors, wanted, source)
     tensors = _position_embedding_resampled(network, tensors, notes)
     differences = _differences(
         tensors,
@@ -134,33 +119,12 @@ def check_exist(source: str | Path) -> None:
         find_file(path)
 
 
-def _tensors(source: str | Path) -> dict[str, Tensor]:
-    """The tensors of a file, run folder or timm model, by name."""
+def _content(source: str | Path) -> Mapping[str, Any]:
+    """What a file, run folder or timm model holds."""
     path = Path(source).expanduser()
     if not path.exists() and is_timm_name(str(source)):
         return download(str(source))
-    tensors = tensors_of(read_content(find_file(path)))
-    tensors = {_TIMM_IN_MMSEG.sub("backbone.", name): tensor for name, tensor in tensors.items()}
-    return from_torchvision(tensors) if is_torchvision_vit(tensors) else tensors
-
-
-def _best_match(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> _Match:
-    """The prefix under which most names are the network's."""
-
-    def under(prefix: str) -> _Match:
-        tensors, unexpected = {}, []
-        for key, tensor in found.items():
-            if key.startswith(prefix):
-                names = (part + key.removeprefix(prefix) for part in _PARTS)
-                name = next((name for name in names if name in wanted), None)
-                if name is None:
-                    unexpected.append(key.removeprefix(prefix))
-                else:
-                    tensors[name] = tensor
-        return _Match(prefix, tensors, unexpected)
-
-    prefixes = [outer + encoder for outer in ("", _DATA_PARALLEL) for encoder in _ENCODERS]
-    return max((under(prefix) for prefix in prefixes), key=lambda match: len(match.tensors))
+    return read_content(find_file(path))
 
 
 def _other_classes_left_out(
@@ -232,7 +196,27 @@ def _differences(
     return shapes + absent + surplus
 
 
-def _check_attention_heads(network: Segmenter, match: _Match, source: str | Path) -> None:
+def _check_numbers(
+    tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], source: str | Path
+) -> None:
+    """Refuse quantised weights and such as are no numbers: nothing would show it for long."""
+    for name, tensor in tensors.items():
+        if not wanted[name].is_floating_point():
+            continue
+        if not tensor.is_floating_point():
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise UserError(
+                f"{source} holds {name} as {kind}: these are quantised weights; name the file that "
+                "they were made of"
+            )
+        if not torch.isfinite(tensor).all():
+            raise UserError(
+                f"{source} holds NaN or infinity in {name}: the training that made it had failed; "
+                "name an earlier checkpoint"
+            )
+
+
+def _check_attention_heads(network: Segmenter, match: Match, source: str | Path) -> None:
     """Refuse MoCo v3's ViT-S for a network of 6 heads: nothing in the shapes would show it."""
     backbone = network.backbone
     if not match.prefix.endswith("base_encoder.") or not isinstance(backbone, VisionTransformer):

@@ -22,7 +22,8 @@ from cp2fast.config import (
 )
 from cp2fast.errors import UserError
 from cp2fast.model.segmenter import Segmenter, build_segmenter
-from cp2fast.weights.files import METADATA, find_file, read_content, tensors_of
+from cp2fast.weights.files import find_file, read_content
+from cp2fast.weights.layouts import METADATA
 
 METADATA_KEY = "cp2fast"
 """The text of a .safetensors file that holds ``Trained.facts`` as JSON."""
@@ -76,7 +77,7 @@ def open_trained(path: str | Path) -> Trained:
         )
     try:
         model = _model_settings(facts)
-        state = _segmenter_state(tensors_of(content))
+        state = _segmenter_state(content)
         classes = len(state["decode_head.conv_seg.weight"])
         with torch.random.fork_rng(devices=[]):
             network = build_segmenter(model, num_classes=classes)
@@ -118,10 +119,13 @@ def _normalisation(settings: Mapping[str, Any]) -> tuple[Colour, Deviations]:
     return known.mean, known.std
 
 
-def _segmenter_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _segmenter_state(content: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The network's tensors in a checkpoint or an export; of a pretraining, the query encoder's."""
+    held = content if METADATA in content else content["model"]
+    state = {name: value for name, value in held.items() if isinstance(value, Tensor)}
     query = {
         name.removeprefix(_QUERY_ENCODER): tensor
         for name, tensor in state.items()
         if name.startswith(_QUERY_ENCODER)
     }
-    return query or dict(state)
+    return query or state

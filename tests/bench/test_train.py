@@ -23,7 +23,7 @@ def test_both_systems_are_measured_and_do_the_same() -> None:
 
 def test_flops_of_resnet50_are_those_of_the_layers() -> None:
     settings = PretrainSettings()
-    plain, ours = (flops_per_sample(settings, plain=p) / 1e9 for p in (True, False))
+    plain, ours = (flops_per_sample(settings, p, "cpu") / 1e9 for p in (True, False))
     assert plain == pytest.approx(114.5, abs=0.1)
     # Three branches of 2048 x 512 channels on 196 cells, four passes, less 49, 82 and 89 %; and the
     # bottleneck's products with 512 pooled channels, once instead of at 196 cells.
@@ -31,3 +31,6 @@ def test_flops_of_resnet50_are_those_of_the_layers() -> None:
     pooled = 2 * 195 * 512 * 512 * 9 / 1e9
     less = 4 * branch * (0.490 + 0.816 + 0.889) + 4 * pooled
     assert plain - ours == pytest.approx(less, rel=1e-3)
+    # A GPU leaves out no padding of dilation 6.
+    on_gpu = flops_per_sample(settings, False, "cuda") / 1e9
+    assert on_gpu - ours == pytest.approx(4 * branch * 0.490, rel=1e-3)

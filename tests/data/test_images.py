@@ -1,9 +1,11 @@
 import os
+import re
 
 import pytest
 
-from cp2fast.data.images import list_images
+from cp2fast.data.images import list_images, skipped_in_words
 from cp2fast.errors import UserError
+from tests import unprivileged
 
 
 def make(root, *names):
@@ -71,3 +73,87 @@ if os.geteuid() != 0:  # root may read everything
         with pytest.raises(UserError, match="locked cannot be read"):
             list_images(tmp_path)
         (tmp_path / "locked").chmod(0o755)
+
+
+def test_a_link_in_a_circle_is_an_image_that_cannot_be_read(tmp_path):
+    make(tmp_path, "a.jpg")
+    (tmp_path / "circle.jpg").symlink_to(tmp_path / "circle.jpg")
+    (tmp_path / "other").symlink_to(tmp_path / "other")
+    assert listed(tmp_path) == ["a.jpg", "circle.jpg"]
+    with pytest.raises(OSError, match="symbolic links"):
+        list_images(tmp_path).read(1)
+    with pytest.raises(UserError, match=r"other cannot be read .*go round in a circle"):
+        list_images(tmp_path / "other")
+
+
+def test_thumbnails_and_what_was_deleted_are_no_photos(tmp_path):
+    make(tmp_path, "a.jpg", "@eaDir/a.jpg", "sub/@eaDir/b.jpg", "__MACOSX/c.jpg", "#recycle/d.jpg")
+    assert listed(tmp_path) == ["a.jpg"]
+
+
+def test_masks_by_their_names_are_no_photos(tmp_path):
+    make(tmp_path, "a.jpg", "a.seg.png", "b.depth.png", "b.v2.png", "mask.png")
+    assert listed(tmp_path) == ["a.jpg", "b.v2.png", "mask.png"]
+    assert list_images(tmp_path).skipped == ((".depth.png", 1), (".seg.png", 1))
+
+
+def test_what_is_skipped_is_counted_by_suffix(tmp_path):
+    make(
+        tmp_path, "a.jpg", "1.HEIC", "2.heic", "notes", "deep/down/3.heic", "x.tiff", ".hidden.tiff"
+    )
+    images = list_images(tmp_path)
+    assert images.skipped == ((".heic", 3), (".tiff", 1), ("without suffix", 1))
+    assert skipped_in_words(images) == "skipped: 3 .heic, 1 .tiff, 1 without suffix"
+    make(tmp_path / "only", "a.jpg")
+    assert skipped_in_words(list_images(tmp_path / "only")) is None
+
+
+def test_a_folder_without_images_says_what_it_holds(tmp_path):
+    make(tmp_path, "photos/1.heic", "photos/2.heic")
+    with pytest.raises(UserError, match=r"there are 2 \.heic"):
+        list_images(tmp_path)
+
+
+def test_shards_in_folders_below_are_pointed_to(tmp_path):
+    make(tmp_path, "train/0.tar", "train/1.tar", "val/0.tar")
+    where = re.escape(str(tmp_path / "train"))
+    with pytest.raises(UserError, match=f"its shards are in {where} .and 1 more such folder"):
+        list_images(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["pipe", "pipe.tar", "pipe.beton"])
+def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(UserError, match="neither a folder nor a file"):
+        list_images(tmp_path / name)
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "folder" / "0.tar")
+    with pytest.raises(UserError, match=r"0.tar cannot be read .not a plain file"):
+        list_images(tmp_path / "folder")
+
+
+LIST_ALL = """
+import sys
+from pathlib import Path
+from cp2fast.data.images import list_images, skipped_in_words
+from cp2fast.errors import UserError
+for name in sys.argv[1:]:
+    mode = Path(name).stat().st_mode
+    Path(name).chmod(0)
+    for root in (Path(name), Path(name) / "photos"):
+        try:
+            images = list_images(root)
+            images.read(0)
+        except UserError as error:
+            print(error)
+    Path(name).chmod(mode)
+"""
+
+
+def test_what_may_not_be_read_is_one_line(tmp_path):
+    make(tmp_path, "parent/photos/a.jpg", "shards/photos/0.tar")
+    done = unprivileged.run("-c", LIST_ALL, tmp_path / "parent", tmp_path / "shards")
+    assert not done.stderr
+    assert len(done.stdout.splitlines()) == 4
+    for line in done.stdout.splitlines():
+        assert "cannot be read (Permission denied): allow it" in line

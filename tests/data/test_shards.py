@@ -131,3 +131,26 @@ def test_beside_a_voc_folder_a_shard_is_no_matter(tmp_path):
     (tmp_path / "JPEGImages").mkdir()
     (tmp_path / "JPEGImages" / "1.jpg").write_bytes(b"")
     assert list_images(tmp_path).kind == "folder"
+
+
+def test_masks_and_thumbnails_in_shards_are_no_photos(tmp_path):
+    names = ["1.jpg", "1.seg.png", "1.mask.png", "2.img.jpg", "@eaDir/3.jpg", "./4.jpg", "a/5.png"]
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for name in names:
+            tar.addfile(tarfile.TarInfo(name))
+    found = [member.name for member in list_members(tmp_path / "a.tar")]
+    assert found == ["1.jpg", "2.img.jpg", "./4.jpg", "a/5.png"]
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"<html>" * 200, "an HTML page"),
+        (b"PK\3\4" + b"x" * 2000, "a zip archive"),
+        (b"", "an empty"),
+    ],
+)
+def test_a_shard_that_is_something_else_is_named(tmp_path, content, kind):
+    (tmp_path / "a.tar").write_bytes(content)
+    with pytest.raises(UserError, match=f"a.tar is {kind}.*no tar"):
+        list_members(tmp_path / "a.tar")

@@ -1,9 +1,12 @@
+import contextlib
 import io
 import os
 import subprocess
 import tarfile
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cp2fast.data.tar import TarError, read_entries
 
@@ -111,3 +114,85 @@ def test_a_damaged_header_is_an_error_and_not_the_end(tmp_path):
         path.write_bytes(copy)
         with pytest.raises(TarError, match=f"at byte {begin}"):
             entries(path)
+
+
+@pytest.mark.parametrize("between", [0, 512, 1024, 3 << 20])
+def test_archives_joined_by_cat_give_the_files_of_all(tmp_path, between):
+    first, second = write(tmp_path / "a.tar", names=["1.jpg"]), write(tmp_path / "b.tar")
+    whole = tmp_path / "both.tar"
+    whole.write_bytes(first.read_bytes() + bytes(between) + second.read_bytes())
+    found = entries(whole)
+    assert [entry.name for entry in found] == ["1.jpg", *NAMES]
+    behind = len(first.read_bytes()) + between
+    assert [entry.offset - behind for entry in found[1:]] == [e.offset for e in entries(second)]
+
+
+def test_one_block_of_zeros_ends_nothing(tmp_path):
+    content = write(tmp_path / "a.tar", names=["1.jpg", "2.jpg"]).read_bytes()
+    (tmp_path / "b.tar").write_bytes(content[:1024] + bytes(512) + content[1024:])
+    assert [entry.name for entry in entries(tmp_path / "b.tar")] == ["1.jpg", "2.jpg"]
+
+
+def test_junk_behind_the_end_mark_is_no_part_of_the_archive(tmp_path):
+    content = write(tmp_path / "a.tar").read_bytes()
+    (tmp_path / "b.tar").write_bytes(content + b"junk" * 200)
+    assert len(entries(tmp_path / "b.tar")) == len(NAMES)
+
+
+def test_a_second_archive_that_is_cut_is_an_error(tmp_path):
+    content = write(tmp_path / "a.tar").read_bytes()
+    (tmp_path / "b.tar").write_bytes(content + content[:1800])
+    with pytest.raises(TarError, match="inside a file"):
+        entries(tmp_path / "b.tar")
+
+
+def in_memory(names, layout):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=layout) as tar:
+        for number, name in enumerate(names):
+            info = tarfile.TarInfo(name)
+            info.size = number * 300
+            tar.addfile(info, io.BytesIO(bytes(info.size)))
+    return buffer.getvalue()
+
+
+archives = st.builds(
+    lambda names, layout: (names, in_memory(names, layout)),
+    st.lists(st.text("ab/é.jpgn ", min_size=1, max_size=130).map(lambda n: f"x{n}y"), max_size=4),
+    st.sampled_from([tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]),
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(archives, min_size=1, max_size=3), st.integers(0, 3))
+def test_whatever_was_joined_all_files_are_found(tmp_path_factory, parts, zeros):
+    path = tmp_path_factory.mktemp("tar") / "a.tar"
+    path.write_bytes(bytes(512 * zeros).join(content for _, content in parts))
+    assert [entry.name for entry in entries(path)] == [name for names, _ in parts for name in names]
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    archives,
+    st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 255)), max_size=4),
+    st.integers(0, 12_000),
+)
+def test_damage_is_a_tar_error_or_gives_files_inside_the_archive(tmp_path_factory, part, hits, end):
+    content = bytearray(part[1])
+    for place, value in hits:
+        content[place % len(content)] = value
+    path = tmp_path_factory.mktemp("tar") / "a.tar"
+    path.write_bytes(content[:end])
+    with contextlib.suppress(TarError):
+        for entry in entries(path):
+            assert 0 <= entry.offset <= entry.offset + entry.size <= end
+
+
+@pytest.mark.parametrize("size", [b"-512", b"x", b""])
+def test_a_size_that_is_none_is_an_error(tmp_path, size):
+    info = tarfile.TarInfo("a.jpg")
+    info.pax_headers = {"size": size.decode()}
+    content = info.tobuf(tarfile.PAX_FORMAT)
+    (tmp_path / "a.tar").write_bytes(content + bytes(1024))
+    with pytest.raises(TarError, match="says a size of"):
+        entries(tmp_path / "a.tar")

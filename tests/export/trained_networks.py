@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from cp2fast.config import ModelSettings
 from cp2fast.model.segmenter import Segmenter, build_segmenter
-from cp2fast.train.checkpoint import save_checkpoint
+from cp2fast.run_folder import checkpoint_name
+from cp2fast.train.checkpoint import write_checkpoint
 from cp2fast.weights.trained import Trained, open_trained
 
 CLASSES = ["ground", "ball", "box"]
@@ -75,7 +76,7 @@ def save_finetuning(run: Path, **settings: Any) -> Path:
 
 def save_in(run: Path, state: dict[str, Any]) -> Path:
     (run / "checkpoints").mkdir(parents=True)
-    save_checkpoint(run / "checkpoints", state["step"], state, keep=1)
+    write_checkpoint(run / "checkpoints" / checkpoint_name(state["step"]), state)
     return run
 
 

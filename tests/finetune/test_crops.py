@@ -1,5 +1,7 @@
 """Crops of labelled images: image and labels together, as drawn."""
 
+import colorsys
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,9 @@ from cp2fast.finetune.augment import (
     assemble,
     cut,
     distort,
+    hsv_of,
     resize_scale,
+    rgb_of,
 )
 
 CPU = torch.device("cpu")
@@ -136,6 +140,17 @@ def test_a_photo_much_larger_than_the_crop_is_antialiased() -> None:
     images, _ = assemble([crop], 64, CPU)
     grey = images[0, 0] * IMAGENET_STD[0] + IMAGENET_MEAN[0]
     assert (grey - 0.5).abs().max() < 0.02
+
+
+def test_hue_saturation_and_value_are_those_of_the_standard_library_and_back() -> None:
+    colours = torch.rand(200, 3, generator=torch.Generator().manual_seed(2))
+    colours[:3] = torch.tensor([[0.0, 0, 0], [1, 1, 1], [0.5, 0.5, 0.2]])
+    images = colours.view(200, 3, 1, 1)
+    hue, saturation, value = hsv_of(images)
+    expected = torch.tensor([colorsys.rgb_to_hsv(*colour) for colour in colours.tolist()])
+    found = torch.cat([hue, saturation, value], dim=1).flatten(1)
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(rgb_of(hue, saturation, value), images, atol=1e-6, rtol=0)
 
 
 def test_without_its_coins_distortion_changes_nothing() -> None:

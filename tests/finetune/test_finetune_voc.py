@@ -103,6 +103,14 @@ def test_a_run_leaves_what_the_design_promises(finetuned: Path) -> None:
     assert {"lr", "images_per_second", "data_wait"} <= losses[0].keys()
     assert [row["step"] for row in evaluations] == [4, 8, 9]
     assert evaluations[-1]["miou"] == result["miou"]
+    best = max(evaluations, key=lambda row: (row["miou"], row["step"]))
+    assert result["best"] == {"miou": best["miou"], "step": best["step"]}
+    kept = torch.load(finetuned / "checkpoints" / "best.pt", weights_only=True)
+    assert kept["step"] == best["step"]
+    assert all(
+        sum(row["time"].values()) == pytest.approx(1, abs=0.001) for row in losses + evaluations
+    )
+    assert all(row["time"]["evaluate"] > 0.5 for row in evaluations)
     assert losses[0]["lr"] == pytest.approx(0.003)
     assert 1e-4 < losses[-1]["lr"] < 0.001
     for name in ("preview", "curves", "confusion", "predictions"):
@@ -131,6 +139,7 @@ def test_the_miou_is_what_torchmetrics_makes_of_the_predicted_masks(
     photos = [scenes / "JPEGImages" / f"{name}.jpg" for name in names]
     done = cp2fast("predict", finetuned, *photos, "--out", tmp_path / "masks")
     assert done.returncode == 0, done.stderr
+    assert "checkpoints/best.pt: the best of the run" in done.stderr
     metric = MulticlassJaccardIndex(6, ignore_index=255)
     for name in names:
         with (
@@ -140,7 +149,7 @@ def test_the_miou_is_what_torchmetrics_makes_of_the_predicted_masks(
             assert predicted.size == labels.size
             metric.update(*(torch.from_numpy(np.array(mask)) for mask in (predicted, labels)))
     result = json.loads((finetuned / "result.json").read_text())
-    assert metric.compute().item() == pytest.approx(result["miou"], abs=1e-6)
+    assert metric.compute().item() == pytest.approx(result["best"]["miou"], abs=1e-6)
 
 
 def test_a_killed_run_goes_on_bit_for_bit(undisturbed: Path, scenes: Path, tmp_path: Path) -> None:
@@ -294,7 +303,7 @@ def test_a_run_is_not_resumed_to_fewer_steps_than_it_has(
     shutil.copytree(undisturbed, out)
     before = (out / "config.yaml").read_bytes()
     fewer = refusal(finetune(out, scenes, *NETWORK, "train.steps=1", "--resume"))
-    assert "beyond train.steps=1" in fewer
+    assert "train.steps to 9" in fewer
     assert (out / "config.yaml").read_bytes() == before
 
 

@@ -17,6 +17,7 @@ from cp2fast.inspection.data_health import DataHealth, Quantiles
 CORES = 4
 HEALTHY = DataHealth(
     root="photos",
+    skipped={},
     images=100_000,
     sampled=500,
     formats={"JPEG": 500},
@@ -55,6 +56,8 @@ def test_a_healthy_folder_needs_none() -> None:
          {"short_side": Quantiles(2000, 3024, 3024), "long_side": Quantiles(3000, 4536, 4600)}, []),
         ("small images", "model.size=96",
          {"short_side": Quantiles(60, 90, 100), "long_side": Quantiles(60, 90, 100)}, []),
+        ("recipe", "cp2fast pretrain small data.root=photos", {"images": 12_000}, []),
+        ("few images", "cp2fast pretrain small data.root=photos; or", {"images": 500}, []),
         ("format", "cp2fast pack photos packed.tar", {"formats": {"PNG": 400, "JPEG": 100}}, []),
         ("slow disk", "local disk", {"read_milliseconds": 40.0, "file_system": "nfs4"}, []),
         ("few images", "model.init=FILE", {"images": 900}, []),
@@ -106,3 +109,11 @@ def test_in_a_photo_of_the_side_needed_the_smallest_crops_still_fill_a_view() ->
     smallest = boxes.prod(-1).sqrt().min()
     assert smallest == pytest.approx(224, rel=0.02)
     assert side == math.ceil(224 / math.sqrt(0.2))
+
+
+def test_the_recipe_for_few_photos_is_not_proposed_where_it_is_taken_or_does_not_fit() -> None:
+    assert "recipe" not in advice("model.queue=2048", images=12_000)
+    assert "recipe" not in advice(images=30_000)
+    fix = advice("data.batch_size=8", images=100)["few images"].fix
+    assert fix is not None
+    assert fix.startswith("model.init=FILE")

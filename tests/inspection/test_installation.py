@@ -2,10 +2,13 @@
 
 import sys
 
+import numba
 import pytest
 import torch
 
 from cp2fast.copypaste import op
+from cp2fast.copypaste.backends import failure
+from cp2fast.copypaste.cpu import launch
 from cp2fast.inspection.check import Check
 from cp2fast.inspection.installation import (
     check_backends,
@@ -64,6 +67,19 @@ def test_a_backend_that_composes_something_else_is_found(monkeypatch: pytest.Mon
     cpu = by_name(list(check_backends()))["cpu"]
     assert cpu.fails
     assert "differs from the reference" in cpu.detail
+
+
+def test_a_backend_whose_kernels_do_not_compile_is_broken_and_not_needed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    failure.cache_clear()
+    monkeypatch.setattr(launch, "compose", numba.njit(lambda *inputs: inputs.no_such_thing))
+    cpu = by_name(list(check_backends()))["cpu"]
+    failure.cache_clear()
+    assert cpu.status == "broken"
+    assert cpu.detail.startswith("its kernels fail here (TypingError")
+    assert cpu.fix == "pip install --upgrade numba"
+    assert not cpu.fails  # The reference takes its place.
 
 
 def test_without_kornia_only_the_reference_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

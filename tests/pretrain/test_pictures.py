@@ -1,6 +1,7 @@
 """What is drawn of a run, looked at pixel by pixel."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +15,9 @@ PANELS = [(row, column) for row in range(2) for column in range(3)]
 NAMES = ("loss", "loss_instance", "loss_dense", "accuracy_instance", "accuracy_dense")
 
 
-def metrics(steps: range, data_wait: float = 0.01) -> list[dict[str, float]]:
-    rest = {"similarity_gap": 0.02, "images_per_second": 12.0, "data_wait": data_wait}
+def metrics(steps: range, data: float = 0.01) -> list[dict[str, Any]]:
+    time = {"data": data, "step": 1 - data, "save": 0, "evaluate": 0, "log": 0, "start": 0}
+    rest = {"similarity_gap": 0.02, "images_per_second": 12.0, "time": time}
     return [{"step": step, **dict.fromkeys(NAMES, 1 / step), **rest} for step in steps]
 
 
@@ -36,15 +38,13 @@ def test_a_single_logged_step_is_seen_in_every_panel(panel: tuple[int, int], tmp
     assert len(curve(tmp_path / "curves.png", panel, colour)) >= 6
 
 
-def test_data_wait_is_drawn_from_none_to_all_of_the_time(tmp_path: Path):
-    heights = []
-    for wait in (0.01, 0.5, 0.99):
-        draw_curves(metrics(range(1, 100), wait), tmp_path / "curves.png")
-        heights.append(curve(tmp_path / "curves.png", (1, 2), BLUE)[:, 0].mean())
-    low, middle, high = heights
-    assert low > middle > high
-    assert low - high > 150
-    assert middle == pytest.approx((low + high) / 2, abs=3)
+def test_the_areas_of_the_time_accounts_are_their_shares(tmp_path: Path):
+    for data in (0.1, 0.5, 0.9):
+        draw_curves(metrics(range(1, 100), data), tmp_path / "curves.png")
+        step, waiting = (
+            len(curve(tmp_path / "curves.png", (1, 2), colour)) for colour in (BLUE, ORANGE)
+        )
+        assert waiting / (step + waiting) == pytest.approx(data, abs=0.03)
 
 
 def test_a_legend_hides_no_curve(tmp_path: Path):

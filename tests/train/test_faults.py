@@ -1,5 +1,5 @@
-"""What goes wrong in long runs, done for real: killed, stopped and frozen processes, a full disk,
-a loss that is not a number, damaged checkpoints."""
+"""What goes wrong in long runs, done for real to both tasks: killed, stopped and frozen processes,
+a full disk, a loss that is not a number, damaged checkpoints."""
 
 from __future__ import annotations
 
@@ -9,37 +9,36 @@ import re
 import resource
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from cp2fast.data.order import plan
-from cp2fast.train.checkpoint import damage, list_checkpoints
-from tests.command_line import Done, cp2fast
-from tests.pretrain import runs
-from tests.pretrain.runs import BATCH, PHOTOS, losses, start, wait_for_step
+from cp2fast.data.scenes import generate_scenes
+from cp2fast.run_folder import checkpoint_step, damage, list_checkpoints
+from tests.command_line import refusal
+from tests.pretrain.runs import BATCH, PHOTOS, start, wait_for_step, write_photos
+from tests.train.tasks import TORCHRUN, Kind, losses
 
 pytestmark = pytest.mark.slow
 
-ONE_PROCESS = ["data.source=torch", "data.workers=0"]
-EACH_STEP = ["train.checkpoint_minutes=1e-9", "train.steps=12"]
-TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+
+@pytest.fixture(scope="module", params=["pretrain", "finetune"])
+def kind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Kind:
+    data = tmp_path_factory.mktemp("data") / request.param
+    if request.param == "pretrain":
+        write_photos(data, PHOTOS)
+    else:
+        generate_scenes(data, 10, seed=5)
+    return Kind(request.param, data)
 
 
-def words(out: Path, photos: Path, *more: str) -> list[str]:
-    return runs.words(out, photos, *ONE_PROCESS, *EACH_STEP, *more)
-
-
-def run(out: Path, photos: Path, *more: str) -> Done:
-    return cp2fast(*words(out, photos, *more))
-
-
-def torchrun(out: Path, photos: Path, *more: str, restarts: int = 0) -> subprocess.Popen[str]:
+def torchrun(kind: Kind, out: Path, *more: str, restarts: int = 0) -> subprocess.Popen[str]:
     """Two ranks."""
     launcher = [*TORCHRUN, "--max-restarts", str(restarts)]
-    return start([sys.executable, *launcher, "-m", "cp2fast", *words(out, photos, *more)])
+    return start(kind.command(out, *more, launcher=launcher))
 
 
 def ranks_of(torchrun: subprocess.Popen[str]) -> list[int]:
@@ -54,39 +53,44 @@ def ranks_of(torchrun: subprocess.Popen[str]) -> list[int]:
     return [by_rank[0], by_rank[1]]
 
 
+def newest(out: Path) -> Path:
+    return list_checkpoints(out / "checkpoints")[-1]
+
+
 @pytest.fixture(scope="module")
-def undisturbed(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def undisturbed(kind: Kind, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two ranks, never disturbed."""
     out = tmp_path_factory.mktemp("runs") / "undisturbed"
-    process = torchrun(out, photos)
+    process = torchrun(kind, out)
     _, errors = process.communicate()
     assert process.returncode == 0, errors
     return out
 
 
 def test_two_ranks_leave_one_runs_files_and_speak_once(undisturbed: Path) -> None:
-    assert [row[0] for row in losses(undisturbed)] == list(range(1, 13))
+    assert [step for step, _ in losses(undisturbed)] == list(range(1, 13))
     assert len(list((undisturbed / "tensorboard").iterdir())) == 1
     assert [damage(path) for path in list_checkpoints(undisturbed / "checkpoints")] == [None, None]
+    assert not (undisturbed / "running.lock").exists()
 
 
 def test_a_killed_rank_is_restarted_and_the_run_ends_as_if_nothing_had_happened(
-    undisturbed: Path, photos: Path, tmp_path: Path
+    kind: Kind, undisturbed: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "killed"
-    process = torchrun(out, photos, restarts=1)
-    wait_for_step(out, 5, process)
+    process = torchrun(kind, out, restarts=1)
+    wait_for_step(out, 7, process)
     os.kill(ranks_of(process)[1], signal.SIGKILL)
     output, errors = process.communicate()
     assert process.returncode == 0, errors
     first_steps = [int(step) for step in re.findall(r"steps (\d+) to 12", output)]
     assert first_steps[0] == 1
-    assert 5 <= first_steps[1] <= 12
+    assert 2 <= first_steps[1] <= 12
     assert losses(out) == losses(undisturbed)
 
 
-def test_an_error_of_one_rank_is_told_and_ends_all(undisturbed: Path, photos: Path) -> None:
-    process = torchrun(undisturbed, photos)
+def test_an_error_of_one_rank_is_told_and_ends_all(kind: Kind, undisturbed: Path) -> None:
+    process = torchrun(kind, undisturbed)
     _, errors = process.communicate(timeout=300)
     assert process.returncode != 0
     [line] = [line for line in errors.splitlines() if line.startswith("cp2fast:")]
@@ -94,28 +98,26 @@ def test_an_error_of_one_rank_is_told_and_ends_all(undisturbed: Path, photos: Pa
 
 
 def test_a_stop_asked_of_one_rank_stops_all_at_the_same_step(
-    undisturbed: Path, photos: Path, tmp_path: Path
+    kind: Kind, undisturbed: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "stopped"
-    process = torchrun(out, photos)
+    process = torchrun(kind, out)
     wait_for_step(out, 3, process)
     os.kill(ranks_of(process)[1], signal.SIGTERM)
     output, errors = process.communicate()
     assert process.returncode == 0, errors
-    assert "stopped and saved" in output
     done = losses(out)
     assert done == losses(undisturbed)[: len(done)]
-    newest = list_checkpoints(out / "checkpoints")[-1]
-    assert newest.name == f"step_{len(done):09d}.pt"
-    assert damage(newest) is None
+    assert ("stopped and saved" in output) == (len(done) < 12)
+    assert checkpoint_step(newest(out)) == len(done)
+    assert damage(newest(out)) is None
 
 
-def test_a_frozen_rank_is_named_and_ends_the_run(photos: Path, tmp_path: Path) -> None:
+def test_a_frozen_rank_is_named_and_ends_the_run(kind: Kind, tmp_path: Path) -> None:
     out = tmp_path / "frozen"
-    process = torchrun(out, photos, "train.steps=5000", "train.timeout_minutes=0.2")
+    process = torchrun(kind, out, "train.steps=5000", "train.timeout_minutes=0.2")
     wait_for_step(out, 2, process)
-    frozen = ranks_of(process)[1]
-    os.kill(frozen, signal.SIGSTOP)
+    os.kill(ranks_of(process)[1], signal.SIGSTOP)
     _, errors = process.communicate()
     assert process.returncode == 1
     [line] = [line for line in errors.splitlines() if line.startswith("cp2fast:")]
@@ -133,56 +135,197 @@ def files_of_at_most(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_full_disk_leaves_the_old_checkpoint_and_says_so(photos: Path, tmp_path: Path) -> None:
+def test_a_full_disk_leaves_the_old_checkpoint_and_says_so(kind: Kind, tmp_path: Path) -> None:
     out = tmp_path / "full"
-    assert run(out, photos, "train.steps=3").returncode == 0
+    assert kind.run(out, "train.steps=3").returncode == 0
     before = {path: path.read_bytes() for path in list_checkpoints(out / "checkpoints")}
     size = min(map(len, before.values())) // 2
     with files_of_at_most(size):
-        done = run(out, photos, "--resume")
-    assert done.returncode == 2, done.stderr
-    [line] = done.stderr.strip().splitlines()
-    assert "step_000000004.pt" in line
+        line = refusal(kind.run(out, "--resume"))
+    assert re.search(r"step_0000000(04|05|06|07|08|09|10|11|12)\.pt", line)
     assert "File too large" in line
     assert {path: path.read_bytes() for path in list_checkpoints(out / "checkpoints")} == before
-    assert not list((out / "checkpoints").glob("*.partial"))
+    assert not list((out / "checkpoints").glob(".*.partial"))
+    assert not (out / "running.lock").exists()
 
 
 def test_a_damaged_checkpoint_is_noticed_and_the_one_before_it_taken(
-    photos: Path, tmp_path: Path
+    kind: Kind, tmp_path: Path
 ) -> None:
     out = tmp_path / "damaged"
-    assert run(out, photos, "train.steps=4").returncode == 0
+    assert kind.run(out, "train.steps=3").returncode == 0
+    assert kind.run(out, "train.steps=4", "--resume").returncode == 0
     whole = losses(out)
-    older, newest = list_checkpoints(out / "checkpoints")
-    data = bytearray(newest.read_bytes())
-    data[len(data) // 2] ^= 1
-    newest.write_bytes(data)
-    done = run(out, photos, "train.steps=4", "--resume")
+    older, damaged = list_checkpoints(out / "checkpoints")
+    assert (checkpoint_step(older), checkpoint_step(damaged)) == (3, 4)
+    flip_a_bit(damaged)
+    done = kind.run(out, "train.steps=4", "--resume")
     assert done.returncode == 0, done.stderr
-    assert f"{newest} is damaged" in done.stdout
+    assert f"{damaged} is damaged" in done.stdout
     assert "steps 4 to 4" in done.stdout
     assert losses(out) == whole
 
-    for path in (older, newest):
+    for path in (older, damaged):
         path.write_bytes(path.read_bytes()[:1000])
-    done = run(out, photos, "train.steps=4", "--resume")
-    assert done.returncode == 2
-    assert "checkpoints" in done.stderr.strip().splitlines()[-1]
+    assert "checkpoints" in refusal(kind.run(out, "train.steps=4", "--resume"))
+
+
+def flip_a_bit(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
 
 
 def test_a_loss_that_is_not_a_number_stops_the_run_naming_step_and_images(
-    photos: Path, tmp_path: Path
+    kind: Kind, tmp_path: Path
 ) -> None:
     out = tmp_path / "broken"
-    done = run(out, photos, "train.lr=1e18", "train.log_every=10")
-    assert done.returncode == 2, done.stdout + done.stderr
-    [line] = done.stderr.strip().splitlines()
+    line = refusal(kind.run(out, "train.lr=1e18", "train.log_every=10"))
     found = re.search(r"broke at step (\d+), images ([\d, ]+) \((.*)\): .*train\.lr=", line)
     assert found, line
     step, images = int(found[1]), [int(number) for number in found[2].split(", ")]
-    [numbers] = plan(seed=0, count=PHOTOS, batch_size=BATCH, start=step - 1, stop=step)
-    assert images == numbers.tolist()
-    assert f"{images[0]:03d}.jpg" in found[3]
-    saved = [int(p.stem.removeprefix("step_")) for p in list_checkpoints(out / "checkpoints")]
-    assert all(before < step for before in saved)
+    if kind.name == "pretrain":
+        [numbers] = plan(seed=0, count=PHOTOS, batch_size=BATCH, start=step - 1, stop=step)
+        assert images == numbers.tolist()
+        assert f"{images[0]:03d}.jpg" in found[3]
+    else:
+        photos = (kind.data / "ImageSets/Segmentation/train.txt").read_text().split()
+        assert f"{photos[images[0]]}.jpg" in found[3]
+        assert not (out / "result.json").exists()
+    assert all(checkpoint_step(p) < step for p in list_checkpoints(out / "checkpoints"))
+    assert all("NaN" not in line for line in (out / "metrics.jsonl").read_text().splitlines())
+
+
+def test_weights_that_are_not_numbers_are_refused_before_the_run_begins(
+    kind: Kind, tmp_path: Path
+) -> None:
+    assert kind.run(tmp_path / "run", "train.steps=1").returncode == 0
+    state = torch.load(newest(tmp_path / "run"), weights_only=True)
+    name = next(name for name in state["model"] if "backbone" in name and name.endswith("weight"))
+    state["model"][name].fill_(float("nan"))
+    torch.save(state, tmp_path / "broken.pt")
+    line = refusal(kind.run(tmp_path / "other", f"model.init={tmp_path / 'broken.pt'}"))
+    assert "broken.pt" in line
+    assert "NaN" in line
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_run_that_is_still_running_is_neither_resumed_nor_disturbed(
+    kind: Kind, tmp_path: Path
+) -> None:
+    out = tmp_path / "running"
+    process = start(kind.command(out, "train.steps=5000"))
+    wait_for_step(out, 3, process)
+    line = refusal(kind.run(out, "train.steps=5000", "--resume"))
+    assert str(process.pid) in line
+    logged = len(losses(out))
+    wait_for_step(out, logged + 2, process)
+    process.send_signal(signal.SIGHUP)
+    output, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert "stopped and saved" in output
+    steps = [step for step, _ in losses(out)]
+    assert steps == list(range(1, len(steps) + 1))
+    assert checkpoint_step(newest(out)) == steps[-1]
+    assert not (out / "running.lock").exists()
+
+
+def test_the_lock_of_a_process_that_is_gone_is_taken_over(kind: Kind, tmp_path: Path) -> None:
+    out = tmp_path / "killed"
+    process = start(kind.command(out, "train.steps=5000"))
+    wait_for_step(out, 5, process)
+    process.kill()
+    process.communicate()
+    assert (out / "running.lock").exists()
+    done = kind.run(out, "--resume", f"train.steps={len(losses(out)) + 1}")
+    assert done.returncode == 0, done.stderr
+    assert not (out / "running.lock").exists()
+
+
+def test_the_lock_of_another_machine_is_refused_saying_what_to_do(
+    kind: Kind, tmp_path: Path
+) -> None:
+    out = tmp_path / "elsewhere"
+    assert kind.run(out, "train.steps=1").returncode == 0
+    lock = out / "running.lock"
+    lock.write_text('{"host": "not-here", "pid": 1, "started": "1"}')
+    line = refusal(kind.run(out, "train.steps=2", "--resume"))
+    assert f"delete {lock}" in line
+
+
+def test_a_run_folder_that_is_renamed_ends_the_run_in_one_line(kind: Kind, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    process = start(kind.command(out, "train.steps=5000"))
+    wait_for_step(out, 5, process)
+    out.rename(tmp_path / "renamed")
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 2
+    [line] = errors.strip().splitlines()
+    assert "no longer there" in line
+    assert damage(newest(tmp_path / "renamed")) is None
+
+
+def test_a_closed_stdout_ends_the_run_in_silence_and_saved(kind: Kind, tmp_path: Path) -> None:
+    out = tmp_path / "piped"
+    process = start(kind.command(out, "train.steps=200"))
+    process.stdout.close()
+    errors = process.stderr.read()
+    assert process.wait() == 0
+    assert errors == ""
+    assert checkpoint_step(newest(out)) == len(losses(out))
+
+
+def test_a_file_of_another_name_is_not_taken_for_a_checkpoint(kind: Kind, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert kind.run(out, "train.steps=2").returncode == 0
+    (out / "checkpoints" / "step_best.pt").write_bytes(b"mine")
+    done = kind.run(out, "train.steps=3", "--resume")
+    assert done.returncode == 0, done.stderr
+    assert "steps 3 to 3" in done.stdout
+    assert (out / "checkpoints" / "step_best.pt").read_bytes() == b"mine"
+
+
+def test_a_broken_line_of_the_metrics_loses_only_itself(kind: Kind, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert kind.run(out, "train.steps=3").returncode == 0
+    lines = (out / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (out / "metrics.jsonl").write_text(lines[0] + lines[1][:20] + "\n" + "".join(lines[2:]))
+    assert kind.run(out, "train.steps=4", "--resume").returncode == 0
+    assert [step for step, _ in losses(out)] == [1, 3, 4]
+
+
+def test_other_images_of_the_same_number_are_not_resumed_on(kind: Kind, tmp_path: Path) -> None:
+    out, data = tmp_path / "run", tmp_path / "data"
+    moved = Kind(kind.name, data)
+    if kind.name == "pretrain":
+        write_photos(data, PHOTOS)
+        photo = data / "004.jpg"
+    else:
+        generate_scenes(data, 10, seed=5)
+        names = (data / "ImageSets/Segmentation/train.txt").read_text().split()
+        photo = data / "JPEGImages" / f"{names[0]}.jpg"
+    assert kind.run(out, "train.steps=1").returncode == 0
+    same = moved.run(out, "train.steps=2", "--resume")
+    assert same.returncode == 0, same.stderr
+    photo.write_bytes(photo.read_bytes() + b"more")
+    assert "other images" in refusal(moved.run(out, "train.steps=3", "--resume"))
+
+
+def test_a_run_of_the_other_task_is_not_resumed(kind: Kind, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert kind.run(out, "train.steps=1").returncode == 0
+    name = "finetune" if kind.name == "pretrain" else "pretrain"
+    line = refusal(Kind(name, kind.data).run(out, "--resume"))
+    command = "pretrain" if kind.name == "pretrain" else "finetune-voc"
+    assert f"cp2fast {command} --resume --out {out}" in line
+
+
+def test_a_checkpoint_of_the_version_before_is_resumed(kind: Kind, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert kind.run(out, "train.steps=2").returncode == 0
+    state = torch.load(newest(out), weights_only=True)
+    old = {"kind", "model", "classes", "bad_images", "optimizer", "step", "images", "settings"}
+    torch.save({name: state[name] for name in old & state.keys()}, newest(out))
+    done = kind.run(out, "train.steps=3", "--resume")
+    assert done.returncode == 0, done.stderr
+    assert "steps 3 to 3" in done.stdout

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
+import gzip
 import os
 import pickle
 import re
 import subprocess
-import sys
+import tarfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -16,32 +17,83 @@ import torch
 from safetensors.torch import save_file
 
 from cp2fast.errors import UserError
-from cp2fast.weights.files import METADATA, find_file, read_content, tensors_of
+from cp2fast.weights.files import find_file, read_content
+from cp2fast.weights.layouts import METADATA, best_match
 
 WEIGHT = {"weight": torch.arange(3.0)}
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        WEIGHT,
-        {"state_dict": WEIGHT, "args": argparse.Namespace(lr=0.1)},
-        {"model": WEIGHT, "step": 3},
-        {"teacher": WEIGHT, "student": {"weight": torch.zeros(3)}},
-        {"model": {"state_dict": WEIGHT}},
-    ],
-)
-def test_the_tensors_are_found_in_what_is_around_them(tmp_path: Path, content: object) -> None:
-    torch.save(content, tmp_path / "w.pt")
-    tensors = tensors_of(read_content(tmp_path / "w.pt"))
-    torch.testing.assert_close(tensors, WEIGHT)
 
 
 def test_safetensors_bring_their_metadata(tmp_path: Path) -> None:
     save_file(WEIGHT, tmp_path / "w.safetensors", {"a": "b"})
     content = read_content(tmp_path / "w.safetensors")
     assert content[METADATA] == {"a": "b"}
-    assert list(tensors_of(content)) == ["weight"]
+    torch.testing.assert_close(content["weight"], WEIGHT["weight"])
+
+
+@pytest.mark.parametrize("name", ["w.pth", "w.safetensors", "w"])
+def test_a_file_is_read_by_its_content_not_its_name(tmp_path: Path, name: str) -> None:
+    for save in (torch.save, save_file):
+        (tmp_path / name).unlink(missing_ok=True)
+        save(WEIGHT, tmp_path / name)
+        torch.testing.assert_close(read_content(tmp_path / name)["weight"], WEIGHT["weight"])
+
+
+def test_a_list_is_read_by_number(tmp_path: Path) -> None:
+    torch.save([WEIGHT], tmp_path / "w.pt")
+    torch.testing.assert_close(read_content(tmp_path / "w.pt"), {"0": WEIGHT})
+
+
+def archives(folder: Path) -> dict[str, bytes]:
+    torch.save(WEIGHT, folder / "inside.pth")
+    with zipfile.ZipFile(folder / "zip", "w") as archive:
+        archive.write(folder / "inside.pth", "inside.pth")
+    with tarfile.open(folder / "tar", "w") as tar:
+        tar.add(folder / "inside.pth", "inside.pth")
+    whole = (folder / "inside.pth").read_bytes()
+    return {
+        "zip": (folder / "zip").read_bytes(),
+        "tar": (folder / "tar").read_bytes(),
+        "gzip": gzip.compress(whole),
+        "cut": whole[: len(whole) // 2],
+    }
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("zip", "it is a zip archive; unpack it"),
+        ("tar", "it is a tar archive; unpack it"),
+        ("gzip", "it is a gzip archive; unpack it"),
+        ("cut", "it is incomplete or damaged; fetch it again"),
+    ],
+)
+def test_an_archive_is_told_from_a_cut_file(tmp_path: Path, kind: str, reason: str) -> None:
+    (tmp_path / "w.pth").write_bytes(archives(tmp_path)[kind])
+    with pytest.raises(UserError, match=f"w.pth cannot be read as weights: {reason}"):
+        read_content(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"", "an empty file"),
+        (b"<!DOCTYPE html><html><head><title>Virus scan warning</title>", "an HTML page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 123\n", "a Git LFS"),
+    ],
+)
+def test_what_is_no_weights_is_named(tmp_path: Path, name: str, content: bytes, kind: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=f"{name} cannot be read as weights: it is {kind}"):
+        read_content(tmp_path / name)
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "w.pth")
+    with pytest.raises(UserError, match=r"no weights at .*w\.pth"):
+        find_file(tmp_path / "w.pth")
+    with pytest.raises(UserError, match="not a plain file"):
+        read_content(tmp_path / "w.pth")
 
 
 class Malice:
@@ -68,17 +120,37 @@ def test_code_in_a_file_is_not_run(tmp_path: Path, save: str) -> None:
     assert not touched.exists()
 
 
-def test_the_advice_for_a_file_that_needs_code_works(tmp_path: Path) -> None:
-    path = tmp_path / "w.pth"
-    torch.save({"state_dict": WEIGHT, "meta": {"PALETTE": np.zeros(3)}}, path)
-    with pytest.raises(UserError, match=r"would run code when read \(numpy\.") as info:
+class Extra:
+    """What makes a file need code."""
+
+
+NEED_CODE = {
+    "a dictionary with state_dict": lambda module: {
+        "state_dict": module.state_dict(),
+        "x": Extra(),
+    },
+    "a dictionary without": lambda module: {"model": module.state_dict(), "x": Extra()},
+    "a module in a dictionary": lambda module: {"model": module, "epoch": 1},
+    "a whole module": lambda module: module,
+    "a list": lambda module: [module.state_dict(), Extra()],
+    "numpy's arrays": lambda module: {"model": module.state_dict(), "x": np.zeros(3)},
+}
+
+
+@pytest.mark.parametrize("kind", NEED_CODE)
+def test_the_advice_for_a_file_that_needs_code_works(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "it's $w.pth"
+    module = torch.nn.Linear(2, 3)
+    torch.save(NEED_CODE[kind](module), path)
+    with pytest.raises(UserError, match="would run code when read") as info:
         read_content(path)
     [command] = re.findall(r'python -c ".*"', str(info.value))
-    path_of_python = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    subprocess.run(  # noqa: S602
-        command, shell=True, check=True, env={**os.environ, "PATH": path_of_python}
-    )
-    torch.testing.assert_close(read_content(tmp_path / "w_tensors.pt"), WEIGHT)
+    shown = command.replace("python -c", "printf %s")  # what a shell makes of it, run here
+    script = subprocess.run(shown, shell=True, check=True, capture_output=True, text=True)  # noqa: S602
+    exec(script.stdout, {})  # noqa: S102
+    kept = read_content(tmp_path / "it's $w_tensors.pt")
+    match = best_match(kept, module.state_dict())
+    torch.testing.assert_close(match.tensors, dict(module.state_dict()))
 
 
 @pytest.mark.parametrize("name", ["w.pt", "w.safetensors"])
@@ -103,3 +175,29 @@ def test_a_path_without_weights_is_refused(tmp_path: Path) -> None:
         find_file(tmp_path / "nowhere.pt")
     with pytest.raises(UserError, match="not a run folder with a checkpoint"):
         find_file(tmp_path)
+
+
+def test_a_damaged_block_in_a_file_of_weights_is_never_read_in_silence(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pt"
+    torch.save({"weight": torch.randn(100_000)}, path)
+    assert len(read_content(path)["weight"]) == 100_000
+    data = bytearray(path.read_bytes())
+    data[200_000:204_096] = bytes(4096)
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=r"weights\.pt is damaged .*checksum"):
+        read_content(path)
+
+
+def test_of_a_run_the_best_intact_checkpoint_is_found_and_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    for name in ("best.pt", "step_000000001.pt", "step_000000002.pt", "step_zzz.pt"):
+        torch.save({"weight": torch.zeros(2000)}, tmp_path / "checkpoints" / name)
+    best, newest = (tmp_path / "checkpoints" / n for n in ("best.pt", "step_000000002.pt"))
+    assert find_file(tmp_path) == best
+    assert str(best) in caplog.messages[-1]
+    best.write_bytes(best.read_bytes()[:-100])
+    assert find_file(tmp_path) == newest
+    assert f"{best} is damaged" in caplog.messages[-1]
+    assert find_file(newest) == newest

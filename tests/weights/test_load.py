@@ -334,3 +334,28 @@ def test_a_file_of_which_nothing_fits_is_refused(
     with pytest.raises(UserError, match=r"w\.pt: matched 0 of [01] keys: it holds") as info:
         load_weights(network, tmp_path / "w.pt")
     assert "\n" not in str(info.value)
+
+
+def test_quantised_weights_are_refused(tmp_path: Path, network: Segmenter) -> None:
+    state = {n: (t * 100).to(torch.int8) for n, t in snapshot(network).items()}
+    torch.save(state, tmp_path / "w.pth")
+    with pytest.raises(UserError, match=r"as int8: these are quantised weights"):
+        load_weights(network, tmp_path / "w.pth")
+
+
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path, network: Segmenter) -> None:
+    state = snapshot(network)
+    state["backbone.conv1.weight"][0] = float("nan")
+    torch.save(state, tmp_path / "w.pth")
+    with pytest.raises(UserError, match=r"holds NaN or infinity in backbone.conv1.weight"):
+        load_weights(network, tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_another_precision_are_converted(
+    tmp_path: Path, network: Segmenter, dtype: torch.dtype
+) -> None:
+    state = {n: t.to(dtype) if t.is_floating_point() else t for n, t in snapshot(network).items()}
+    torch.save(state, tmp_path / "w.pth")
+    load_weights(network, tmp_path / "w.pth")
+    assert network.backbone.conv1.weight.dtype == torch.float32

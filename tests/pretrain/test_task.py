@@ -11,6 +11,7 @@ import yaml
 from PIL import Image
 
 from cp2fast.pretrain.metrics import Metrics
+from cp2fast.run_folder import checkpoint_step, list_checkpoints
 from tests.command_line import cp2fast, refusal
 from tests.pretrain.runs import metrics, run, write_photos
 
@@ -19,7 +20,11 @@ def test_a_run_leaves_what_the_design_promises(undisturbed: Path) -> None:
     rows = metrics(undisturbed)
     assert [row["step"] for row in rows] == list(range(1, 13))
     assert all(set(row) == {field.name for field in fields(Metrics)} for row in rows)
-    assert all(np.isfinite(list(row.values())).all() for row in rows)
+    assert all(np.isfinite([v for v in row.values() if v is not row["time"]]).all() for row in rows)
+    assert all(sum(row["time"].values()) == pytest.approx(1, abs=0.001) for row in rows)
+    assert all(row["data_wait"] == row["time"]["data"] for row in rows)
+    assert rows[0]["time"]["start"] > 0.1
+    assert all(row["time"]["start"] == 0 for row in rows[1:])
     assert rows[4]["epoch"] == 1.0
     assert [rows[0]["queue_fill"], rows[-1]["queue_fill"]] == [4 / 64, 48 / 64]
     settings = yaml.safe_load((undisturbed / "config.yaml").read_text())
@@ -147,3 +152,25 @@ def test_a_vision_transformer_with_the_other_head_trains(photos: Path, tmp_path:
     done = run(tmp_path / "run", photos, "train.steps=2", *words)
     assert done.returncode == 0, done.stderr
     assert len(metrics(tmp_path / "run")) == 2
+
+
+def test_checkpoints_go_by_the_clock_and_those_of_asked_epochs_stay(
+    photos: Path, tmp_path: Path
+) -> None:
+    """Five steps an epoch."""
+    done = run(tmp_path / "clock", photos, "train.steps=12")
+    assert done.returncode == 0, done.stderr
+    assert steps_of(tmp_path / "clock") == [12]
+    each = ("train.checkpoint_epochs=1", "train.checkpoint_keep=1")
+    assert run(tmp_path / "epochs", photos, "train.steps=12", *each).returncode == 0
+    assert steps_of(tmp_path / "epochs") == [5, 10, 12]
+
+
+def steps_of(out: Path) -> list[int]:
+    return [checkpoint_step(path) for path in list_checkpoints(out / "checkpoints")]
+
+
+def test_what_takes_a_tenth_of_the_time_is_named_at_the_end(photos: Path, tmp_path: Path) -> None:
+    done = run(tmp_path / "run", photos, "train.steps=2")
+    assert re.search(r"\ntime: .*\d+% start\n", done.stdout)
+    assert "of the time is spent before the first step" in done.stdout

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cp2fast.data import jpeg
+from cp2fast.data import jpeg, turbojpeg
 from cp2fast.data.beton import RAW
 from cp2fast.data.decode import (
     BadImage,
@@ -20,6 +20,8 @@ from cp2fast.data.images import ImageSet
 from cp2fast.data.orientation import UPRIGHT, jpeg_orientation
 from cp2fast.data.shrink import fitted, shrink
 
+Pixels = NDArray[np.uint8]
+
 
 class Prepared(NamedTuple):
     """An image that is read, but perhaps not decoded.
@@ -31,19 +33,19 @@ class Prepared(NamedTuple):
         header: of the JPEG; None of anything else.
     """
 
-    content: bytes | NDArray[np.uint8]
+    content: bytes | Pixels
     height: int
     width: int
     header: jpeg.Header | None
 
     @staticmethod
-    def of_pixels(pixels: NDArray[np.uint8]) -> Prepared:
+    def of_pixels(pixels: Pixels) -> Prepared:
         """An image that is decoded already."""
         height, width, _ = pixels.shape
         return Prepared(pixels, height, width, None)
 
 
-class Files:
+class Reader:
     """The images of a data set; a bad one is remembered and not read again.
 
     Any number of threads may read at once.
@@ -74,7 +76,7 @@ class Files:
             self.remember(index, bad)
             raise
 
-    def decode(self, index: int) -> NDArray[np.uint8]:
+    def decode(self, index: int) -> Pixels:
         """The pixels of any image. Raises BadImage."""
         self.check(index)
         try:
@@ -83,9 +85,32 @@ class Files:
             self.remember(index, bad)
             raise
 
-    def decode_rare(self, encoded: bytes) -> NDArray[np.uint8]:
+    def decode_rare(self, encoded: bytes) -> Pixels:
         """The pixels by the decoder that takes everything. Raises BadImage."""
         return decode_image(encoded, self.max_pixels, self.max_side).numpy()
+
+    def decode_into(self, prepared: Prepared, room: Pixels | None) -> Pixels:
+        """The pixels ``[H, W, 3]`` of an image; in ``room`` if it is given and has their shape.
+
+        Raises:
+            BadImage: it cannot be decoded.
+        """
+        content = prepared.content
+        if isinstance(content, bytes):
+            content = self._decode_jpeg(content, prepared, room)
+        if room is None or content is room or content.shape != room.shape:
+            return content
+        room[...] = content
+        return room
+
+    def _decode_jpeg(self, encoded: bytes, prepared: Prepared, room: Pixels | None) -> Pixels:
+        header = prepared.header
+        stored = (prepared.height, prepared.width) if header is None else header[:2]
+        if stored != (prepared.height, prepared.width) or room is None:
+            room = np.empty((*stored, 3), np.uint8)
+        if turbojpeg.decode_into(encoded, room):
+            return shrink(room, self.max_side)
+        return self.decode_rare(encoded)
 
     def _prepare(self, index: int) -> Prepared:
         if self.images.kind == "beton" and self.images.pixels[index, 2] == RAW:
@@ -98,7 +123,7 @@ class Files:
             return Prepared.of_pixels(self.decode_rare(encoded))
         return Prepared(encoded, *fitted(header.height, header.width, self.max_side), header)
 
-    def _raw(self, index: int) -> NDArray[np.uint8]:
+    def _raw(self, index: int) -> Pixels:
         height, width, _ = self.images.pixels[index].tolist()
         check_size(height, width, self.max_pixels)
         try:

@@ -1,0 +1,102 @@
+"""What a run costs beside its steps: few photos against many, and checkpoints.
+
+    python benchmarks/few_photos.py FOLDER [RESULT.json]
+
+Runs on 40 and on 500 photos of FOLDER alternate, all settings alike; rates are from the runs' own
+metrics, the first logged row left out. Then one run of eleven minutes at the default
+``train.checkpoint_minutes`` gives the share of saving, and one that saves every few seconds the
+longest time that a checkpoint has held up a step. Twenty minutes on two cores.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import islice
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from cp2fast.bench.machine import machine, versions
+
+ROUNDS, STEPS, BATCH, COUNTS = 3, 40, 32, (40, 500)
+SETTINGS = ["model.backbone=resnet18", "model.head_channels=128", "model.size=128"]
+SETTINGS += ["model.queue=1024", f"data.batch_size={BATCH}", "train.log_every=4"]
+MINUTES = 11
+SUFFIXES = {".jpg", ".jpeg", ".JPEG", ".JPG"}
+
+
+def some_of(folder: Path, count: int, out: Path) -> Path:
+    """A folder of links to the first ``count`` photos."""
+    photos = [path for path in sorted(folder.rglob("*")) if path.suffix in SUFFIXES]
+    out.mkdir()
+    for number, photo in enumerate(islice(photos, count)):
+        (out / f"{number:04}.jpg").symlink_to(photo.resolve())
+    if len(list(out.iterdir())) < count:
+        sys.exit(f"{folder} holds fewer than {count} photos")
+    return out
+
+
+def run(photos: Path, out: Path, *settings: str) -> list[dict[str, Any]]:
+    """The logged rows of a run."""
+    words = [*SETTINGS, f"data.root={photos}", *settings, "--out", str(out)]
+    command = [sys.executable, "-m", "cp2fast", "pretrain", "demo", *words]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def seconds(row: dict[str, Any], steps: int) -> float:
+    """That a row is about, without the start."""
+    return float(steps * BATCH / row["images_per_second"])
+
+
+def main() -> None:
+    rates: dict[int, list[float]] = {count: [] for count in COUNTS}
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        photos = {n: some_of(Path(sys.argv[1]), n, folder / f"photos-{n}") for n in COUNTS}
+        for number in range(ROUNDS):
+            for count in COUNTS:
+                rows = run(photos[count], folder / f"{number}-{count}", f"train.steps={STEPS}")
+                rates[count].append(median(row["images_per_second"] for row in rows[1:]))
+                print(f"{count} photos: {rates[count][-1]:.2f} samples/s", flush=True)
+
+        steps = int(MINUTES * 60 * median(rates[COUNTS[0]]) / BATCH)
+        began = time.perf_counter()
+        rows = run(photos[COUNTS[0]], folder / "long", f"train.steps={steps}")
+        minutes = (time.perf_counter() - began) / 60
+        whole = sum(seconds(row, 4) for row in rows)
+        saving = sum(row["time"]["save"] * seconds(row, 4) for row in rows)
+
+        each = ("train.checkpoint_minutes=0.05", "train.log_every=1", f"train.steps={STEPS}")
+        held = [
+            row["time"]["save"] * seconds(row, 1)
+            for row in run(photos[COUNTS[0]], folder / "each", *each)[1:]
+        ]
+        size = max(path.stat().st_size for path in (folder / "each/checkpoints").iterdir())
+    few, many = (median(rates[count]) for count in COUNTS)
+    result = {
+        "machine": machine(),
+        "versions": versions(),
+        "settings": {"recipe": "demo", "overrides": SETTINGS},
+        "samples_per_second": {str(count): found for count, found in rates.items()},
+        "few_over_many": few / many,
+        "minutes": minutes,
+        "share_of_saving": saving / whole,
+        "longest_hold_up_seconds": max(held),
+        "checkpoint_bytes": size,
+    }
+    print(
+        f"{COUNTS[0]} photos make {few / many:.3f} of the rate of {COUNTS[1]}; saving took "
+        f"{saving / whole:.3%} of {minutes:.1f} minutes; a checkpoint of {size / 1e6:.0f} MB held "
+        f"up a step for {max(held):.3f} s at most"
+    )
+    if len(sys.argv) > 2:
+        Path(sys.argv[2]).write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

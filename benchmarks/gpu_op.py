@@ -1,0 +1,221 @@
+"""The CUDA op alone on a GPU: right, how fast, in which kernel, and how soon after a start.
+
+    python benchmarks/gpu_op.py --json FILE [--photos DIR] [--variant NAME=VALUE[,NAME=VALUE]] ...
+
+Takes about 40 seconds. Needs torch, numba, cuda-core and this package; kornia only to compare with
+the reference itself: else the CPU's kernels, which are held to it, are compared with. Without
+photos it makes some of the sizes of ImageNet's. A variant is a set of macros with which the kernels
+are compiled and timed once more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cp2fast.batch import RaggedBatch
+from cp2fast.copypaste.cuda import compile as compile_module
+from cp2fast.copypaste.cuda import launch
+from cp2fast.copypaste.draw import draw
+from cp2fast.copypaste.views import pack
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+PAIRS, WARM, CALLS = 256, 5, 40
+SIZES = [(375, 500)] * 5 + [(500, 375), (333, 500), (500, 333), (400, 600), (298, 380)]
+GPU = torch.device("cuda")
+
+FIRST_CALL = """
+import sys, time
+from pathlib import Path
+import torch
+torch.zeros(1, device="cuda").sum().item()
+begin = time.perf_counter()
+from cp2fast.copypaste.cuda import compile, launch
+compile._folders = lambda: [Path(sys.argv[1])]
+pixels = torch.zeros(3 * 64 * 64, dtype=torch.uint8, device="cuda")
+views = torch.zeros(1, 4, 16, dtype=torch.int32)
+views[..., 2:5] = torch.tensor([192, 64, 64])
+views[..., 13:15] = 16
+out = launch.copy_paste_cuda(pixels, views.cuda(), 32, torch.float32, (0, 0, 0), (1, 1, 1))
+out[0].sum().item()
+print(time.perf_counter() - begin, len(list(Path(sys.argv[1]).iterdir())))
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path, required=True)
+    parser.add_argument("--photos", type=Path)
+    parser.add_argument("--variant", action="append", default=[])
+    asked = parser.parse_args()
+    images = photos(asked.photos)
+    result: dict[str, Any] = {
+        "card": torch.cuda.get_device_name(),
+        "torch": torch.__version__,
+        "mean_pixels": sum(i.shape[0] * i.shape[1] for i in images) / len(images),
+    }
+
+    def done(name: str, figures: Any) -> None:
+        """Written after each step: what was measured outlives a machine that is taken away."""
+        result[name] = figures
+        asked.json.write_text(json.dumps(result, indent=1) + "\n")
+        print(name, json.dumps(figures), flush=True)
+
+    done("start_seconds", start_up())
+    done("agreement", agreement(images[:48]))
+    batch = RaggedBatch.pack([images[i % len(images)] for i in range(PAIRS)], list(range(PAIRS)))
+    copied = bandwidth()
+    done("copy_gigabytes_per_second", copied)
+    for size in (224, 128, 96):
+        for dtype in (torch.bfloat16, torch.float16, torch.float32):
+            name = f"{size} {str(dtype).removeprefix('torch.')}"
+            done(name, time_op(batch, size, dtype, copied))
+    done("by_kernel", by_kernel(batch, 224))
+    for variant in asked.variant:
+        macros = [tuple(macro.split("=")) for macro in variant.split(",")]
+        with_macros(macros)
+        for size in (224, 128):
+            done(f"{variant} {size}", time_op(batch, size, torch.bfloat16, copied))
+        done(f"{variant} by_kernel", by_kernel(batch, 224))
+
+
+def photos(folder: Path | None) -> list[Tensor]:
+    """Up to 256 decoded photos, uint8 HWC; without a folder, clouds under noise."""
+    if folder is not None:
+        from PIL import Image
+
+        files = sorted(file for file in folder.rglob("*") if file.is_file())[:PAIRS]
+        return [torch.from_numpy(np.array(Image.open(file).convert("RGB"))) for file in files]
+    random, images = torch.Generator().manual_seed(0), []
+    for i in range(64):
+        coarse = torch.rand(1, 3, 9, 12, generator=random)
+        cloud = torch.nn.functional.interpolate(coarse, SIZES[i % len(SIZES)], mode="bicubic")[0]
+        noise = 0.05 * torch.randn(cloud.shape, generator=random)
+        image = (255 * (cloud * 1.4 - 0.2 + noise)).clamp(0, 255)
+        images.append(image.byte().permute(1, 2, 0).contiguous())
+    return images
+
+
+def start_up() -> dict[str, float]:
+    """The first call of a process, from the import on, without and with the kernels on disk."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-c", FIRST_CALL, folder]
+        runs = [
+            subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(2)
+        ]
+    (compiled, files), (kept, _) = (map(float, run.stdout.split()) for run in runs)
+    return {"compiled": compiled, "kept": kept, "files_kept": files}
+
+
+def agreement(images: list[Tensor]) -> dict[str, Any]:
+    """The greatest and the mean difference in grey levels, over two epochs."""
+    batch, differences, masks = RaggedBatch.pack(images, list(range(len(images)))), [], True
+    if find_spec("kornia") and find_spec("pydantic"):
+        from cp2fast.copypaste.reference import copy_paste_reference as expected
+    else:
+        from cp2fast.copypaste.cpu.launch import copy_paste_cpu as expected
+    for epoch in range(2):
+        views = pack(batch, draw(0, epoch, batch, 224, "batch"))
+        there = batch.pixels.to(GPU), views.to(GPU)
+        ours = launch.copy_paste_cuda(*there, 224, torch.float32, MEAN, STD)
+        inputs = there if expected.__name__ == "copy_paste_reference" else (batch.pixels, views)
+        theirs = expected(*inputs, 224, torch.float32, MEAN, STD)
+        levels = torch.tensor(STD)[:, None, None] * 255
+        for mine, other in zip(ours[:2], theirs[:2], strict=True):
+            differences.append((mine.cpu() - other.cpu()).abs() * levels)
+        for mine, other in zip(ours[2:], theirs[2:], strict=True):
+            masks &= torch.equal(mine.cpu(), other.cpu())
+    every = torch.stack(differences)
+    return {
+        "with": expected.__name__,
+        "greatest": float(every.max()),
+        "mean": float(every.mean()),
+        "masks_equal": masks,
+    }
+
+
+def bandwidth() -> float:
+    """Of a copy on the card, bytes read and written, in GB/s."""
+    block = torch.empty(1 << 30, dtype=torch.uint8, device=GPU)
+    target = torch.empty_like(block)
+    return 2 * block.numel() / median(milliseconds(lambda: target.copy_(block))) / 1e6
+
+
+def time_op(batch: RaggedBatch, size: int, dtype: torch.dtype, copied: float) -> dict[str, float]:
+    """A captured call replayed, by the card's clock, and what launching costs the host."""
+    call = calling(batch, size, dtype)
+    host = []
+    for _ in range(WARM + CALLS):
+        begin = time.perf_counter()
+        call()
+        host.append(1e6 * (time.perf_counter() - begin))
+        torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        call()
+    times = milliseconds(graph.replay)
+    read = batch.pixels.numel()
+    moved = read + PAIRS * 2 * size * size * (3 * dtype.itemsize + 1)
+    return {
+        "milliseconds": median(times),
+        "spread": (max(times) - min(times)) / median(times),
+        "host_microseconds": median(host[WARM:]),
+        "share_of_bandwidth": moved / median(times) / 1e6 / copied,
+    }
+
+
+def calling(batch: RaggedBatch, size: int, dtype: torch.dtype) -> Callable[[], Any]:
+    views = pack(batch, draw(0, 0, batch, size, "batch")).to(GPU)
+    arguments = batch.pixels.to(GPU), views, size, dtype, MEAN, STD
+    return functools.partial(launch.copy_paste_cuda, *arguments)
+
+
+def milliseconds(call: Callable[[], Any]) -> list[float]:
+    times = []
+    for _ in range(WARM + CALLS):
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record()
+        call()
+        end.record()
+        end.synchronize()
+        times.append(begin.elapsed_time(end))
+    return times[WARM:]
+
+
+def by_kernel(batch: RaggedBatch, size: int) -> dict[str, float]:
+    """Milliseconds of each kernel of a call, by torch's profiler."""
+    call = calling(batch, size, torch.bfloat16)
+    call()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        for _ in range(10):
+            call()
+        torch.cuda.synchronize()
+    return {
+        event.key: event.device_time_total / event.count / 1000 for event in profile.key_averages()
+    }
+
+
+def with_macros(macros: list[tuple[str, ...]]) -> None:
+    """Let the next launches be of kernels compiled with these."""
+    arch = "sm_{}{}".format(*torch.cuda.get_device_capability())
+    code = compile_module.compile_kernels(arch, define_macro=macros)
+    launch.cubin = lambda arch: code
+    launch._kernels.cache_clear()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The op on an NVIDIA GPU, in CUDA C++."""

@@ -1,0 +1,132 @@
+"""From ``copy_paste.cu`` to machine code: NVRTC through cuda-core, once a card, kept on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import os
+import tempfile
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch  # brings NVRTC into the process, and has to come before cuda-core for that
+
+SOURCE = Path(__file__).with_name("copy_paste.cu")
+LEAST_CAPABILITY = 8, 0
+"""Products of 16 x 8 x 16 float16 numbers and asynchronous copies came with Ampere."""
+
+_DIGEST = hashlib.sha256().digest_size
+
+
+def cuda_core() -> Any:
+    """The module of cuda-core, which was called ``cuda.core.experimental`` before its version 1.
+
+    Raises:
+        ImportError: it is not installed, or cannot find what it needs.
+    """
+    module = importlib.import_module("cuda.core")
+    if not hasattr(module, "Program"):
+        module = importlib.import_module("cuda.core.experimental")
+    return module
+
+
+def problem() -> str | None:
+    """What keeps the kernels from being compiled here, with the fix; None if nothing does.
+
+    Whether there is a card is the caller's to know.
+    """
+    major = str(torch.version.cuda or "13").partition(".")[0]
+    try:
+        cuda_core()
+        importlib.import_module("cuda.bindings.nvrtc")
+    except ImportError:
+        return f"cuda-core is not installed: pip install 'cuda-core[cu{major}]'"
+    try:
+        _nvrtc_version()
+    except RuntimeError:  # of cuda-pathfinder, which looks for the library
+        package = "nvidia-cuda-nvrtc-cu12" if major == "12" else "nvidia-cuda-nvrtc"
+        return f"NVRTC, CUDA's compiler, is not there: pip install {package}"
+    return None
+
+
+def compile_kernels(
+    arch: str, options: Iterable[str] = (), logs: Any = None, **others: Any
+) -> bytes:
+    """Compile for one architecture, which need not be this machine's; takes about a second.
+
+    Args:
+        arch: for example ``sm_90``.
+        options: of ptxas.
+        logs: with a method ``write``, for what the compiler says.
+        others: of cuda-core's ``ProgramOptions``.
+
+    Returns:
+        The cubin.
+    """
+    core = cuda_core()
+    chosen = core.ProgramOptions(
+        arch=arch, std="c++17", ptxas_options=list(options) or None, **others
+    )
+    program = core.Program(SOURCE.read_text(), "c++", chosen)
+    return bytes(program.compile("cubin", logs=logs).code)
+
+
+def cubin(arch: str, folders: Iterable[Path] | None = None) -> bytes:
+    """The compiled kernels, from disk where they are there and whole, else compiled and kept.
+
+    Args:
+        arch: for example ``sm_90``.
+        folders: where to keep them, the first that can be written; by default beside the source,
+            else in the user's cache, as numba does with the CPU's kernels.
+    """
+    digest = hashlib.sha256(repr((arch, version("cuda-core"), _nvrtc_version())).encode())
+    digest.update(SOURCE.read_bytes())
+    name = f"{SOURCE.stem}-{digest.hexdigest()[:16]}.{arch}.cubin"
+    folders = list(_folders() if folders is None else folders)
+    for folder in folders:
+        if (kept := _read(folder / name)) is not None:
+            return kept
+    code = compile_kernels(arch)
+    for folder in folders:
+        if _write(folder / name, code):
+            break
+    return code
+
+
+def _nvrtc_version() -> tuple[int, ...]:
+    nvrtc = importlib.import_module("cuda.bindings.nvrtc")
+    return tuple(int(part) for part in nvrtc.nvrtcVersion())
+
+
+def _folders() -> list[Path]:
+    user = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return [SOURCE.with_name("__pycache__"), Path(user) / "cp2fast"]
+
+
+def _read(file: Path) -> bytes | None:
+    """What ``_write`` has left there; None if nothing, or not all of it."""
+    try:
+        content = file.read_bytes()
+    except OSError:
+        return None
+    digest, code = content[:_DIGEST], content[_DIGEST:]
+    return code if hashlib.sha256(code).digest() == digest else None
+
+
+def _write(file: Path, code: bytes) -> bool:
+    """Put the code and its digest there, whole or not at all; False if the folder is read-only."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handle, unfinished = tempfile.mkstemp(dir=file.parent)
+    except OSError:
+        return False
+    try:
+        with os.fdopen(handle, "wb") as out:
+            out.write(hashlib.sha256(code).digest() + code)
+        os.replace(unfinished, file)
+    except OSError:
+        os.unlink(unfinished)
+        return False
+    return True

@@ -1,0 +1,257 @@
+"""Decoded pixels by image number, in one piece of memory: the pixel cache itself.
+
+    host: | state, height, width, offset of each image | pixels |   one mapping for all processes
+    GPU:  the tables on the host, the pixels on the card            of a machine; on a card each
+                                                                    has its own
+
+Each image that the cache is to hold has a place of just its size from the start. Who decodes it
+claims the place, decodes into it and publishes it; a place that is not published is not read, so a
+process may die at any moment. Host memory that is shared has no name in any file system (memfd):
+it goes when the last process does, whatever ends it, and no limit of /dev/shm counts.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cp2fast.batch import RaggedBatch
+from cp2fast.data.memory import free_memory
+
+_EMPTY, _READY = 0, 1
+_HUGE_PAGE = 2 << 20
+_MAP_NORESERVE = 0x4000  # Linux; Python has no name for it.
+_CHECK_EVERY = 256 << 20
+"""Bytes newly claimed between two looks at the memory that is left."""
+RESERVE = 1 << 30
+"""Free memory, in bytes, below which a cache takes no more images."""
+
+Pixels = NDArray[np.uint8]
+
+
+class Arena:
+    """The cache of a data set; any number of threads, and of processes if shared, may use it.
+
+    Attributes:
+        pixels: uint8 ``[bytes]``, where all images lie.
+        offset: int64 ``[N]``, where each one's place begins; -1 for images that have none.
+        size: int64 ``[N]``, bytes of each place; 0 for images that have none.
+        grows: becomes False when memory runs short: no more images are taken from then on.
+    """
+
+    def __init__(
+        self,
+        pixels: Tensor,
+        tables: dict[str, NDArray[Any]],
+        descriptor: int | None = None,
+        check: Callable[[], bool] = lambda: free_memory() > RESERVE,
+    ) -> None:
+        """Use ``new_host`` or ``new_gpu``; ``check`` says whether there is memory left to grow."""
+        self.pixels = pixels
+        self.offset = tables["offset"]
+        self.size = tables["size"]
+        self.grows = True
+        self._state, self._height, self._width = (
+            tables[name] for name in ("state", "height", "width")
+        )
+        self._descriptor = descriptor
+        self._check = check
+        self._unchecked = 0
+        self._lock = threading.Lock()
+        self._claimed: set[int] = set()
+
+    @staticmethod
+    def new_host(size: NDArray[np.int64], shared: bool) -> Arena:
+        """An empty cache in host memory, which is taken page by page as images come.
+
+        Args:
+            size: int64 ``[N]``, bytes of each image's place; 0 for none.
+            shared: whether other processes will ``attach`` to it.
+
+        Raises:
+            OSError: the system gives none.
+        """
+        total = _layout(len(size))[1] + int(size.sum())
+        if not shared:
+            # Private memory may come in huge pages, which cost a fifth of the small ones' time.
+            flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
+            memory = mmap.mmap(-1, total, flags)
+            if hasattr(mmap, "MADV_HUGEPAGE"):
+                memory.madvise(mmap.MADV_HUGEPAGE)
+            return _in_memory(memory, size, None)
+        descriptor = os.memfd_create("cp2fast-cache")
+        os.ftruncate(descriptor, total)
+        return _in_memory(mmap.mmap(descriptor, total), size, descriptor)
+
+    @staticmethod
+    def new_gpu(size: NDArray[np.int64], device: torch.device) -> Arena:
+        """An empty cache on a GPU.
+
+        Raises:
+            torch.OutOfMemoryError: it does not fit.
+        """
+        pixels = torch.empty(int(size.sum()), dtype=torch.uint8, device=device)
+        tables: dict[str, NDArray[Any]] = {
+            name: np.zeros(len(size), dtype) for name, dtype in _TABLES.items()
+        }
+        _place(tables, size)
+        return Arena(pixels, tables, check=lambda: True)
+
+    @property
+    def address(self) -> tuple[int, int]:
+        """By which other processes of this user ``attach`` to a shared one: process, descriptor."""
+        if self._descriptor is None:
+            raise ValueError("shared must be true for other processes to attach")
+        return os.getpid(), self._descriptor
+
+    @staticmethod
+    def attach(address: tuple[int, int], count: int) -> Arena:
+        """The cache that another process on this machine made, of ``count`` images.
+
+        Raises:
+            OSError: its memory cannot be reached.
+        """
+        process, descriptor = address
+        ours = os.open(f"/proc/{process}/fd/{descriptor}", os.O_RDWR)
+        return _in_memory(mmap.mmap(ours, os.fstat(ours).st_size), None, ours, count)
+
+    def __len__(self) -> int:
+        return len(self._state)
+
+    def holds(self, numbers: NDArray[np.int64]) -> bool:
+        """Whether all these images are there."""
+        return bool((self._state[numbers] == _READY).all())
+
+    def missing(self, numbers: NDArray[np.int64]) -> NDArray[np.intp]:
+        """The positions in ``numbers`` of images that are not there."""
+        return np.flatnonzero(self._state[numbers] != _READY)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every image of the data set is there."""
+        return bool((self._state == _READY).all())
+
+    def batch(self, numbers: NDArray[np.int64]) -> RaggedBatch:
+        """The images, which are all there, where they lie; nothing is copied."""
+        return RaggedBatch(
+            pixels=self.pixels,
+            offset=torch.from_numpy(self.offset[numbers]),
+            height=torch.from_numpy(self._height[numbers]),
+            width=torch.from_numpy(self._width[numbers]),
+            index=torch.from_numpy(numbers.astype(np.int64)),
+        )
+
+    def image(self, number: int) -> Pixels | None:
+        """The pixels ``[H, W, 3]`` of an image in host memory; None if it is not there."""
+        if self._state[number] != _READY:
+            return None
+        return self._room(number).reshape(self._height[number], self._width[number], 3)
+
+    def claim(self, number: int, height: int, width: int) -> Pixels | None:
+        """The place ``[H, W, 3]`` in host memory for an image that is about to be decoded.
+
+        None if it is there already, has no place of this size, or somebody else is decoding it.
+        What was claimed is to be published or released.
+        """
+        if not self.reserve(number, height, width):
+            return None
+        return self._room(number).reshape(height, width, 3)
+
+    def reserve(self, number: int, height: int, width: int) -> bool:
+        """As ``claim``, for pixels that are copied to ``offset``; whether it may be done."""
+        wanted = 3 * height * width
+        if self._state[number] != _EMPTY or self.size[number] != wanted:
+            return False
+        if not self._may_grow(wanted):
+            return False
+        with self._lock:
+            if number in self._claimed or not self._lock_in_all_processes(number):
+                return False
+            self._claimed.add(number)
+        if self._state[number] != _EMPTY:  # Another process was faster.
+            self.release(number)
+            return False
+        return True
+
+    def publish(self, number: int, height: int, width: int) -> None:
+        """The pixels of a claimed place are whole."""
+        self._height[number], self._width[number] = height, width
+        with self._lock:  # So that what was written before is seen before.
+            self._state[number] = _READY
+        self.release(number)
+
+    def release(self, number: int) -> None:
+        """Give up a claim."""
+        with self._lock:
+            if number in self._claimed:
+                self._claimed.discard(number)
+                if self._descriptor is not None:
+                    fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, number)
+
+    def release_all(self) -> None:
+        """Give up the claims of work that was broken off."""
+        for number in list(self._claimed):
+            self.release(number)
+
+    def _room(self, number: int) -> Pixels:
+        begin = self.offset[number]
+        room: Pixels = self.pixels[begin : begin + self.size[number]].numpy()
+        return room
+
+    def _may_grow(self, by: int) -> bool:
+        self._unchecked += by
+        if self.grows and self._unchecked > _CHECK_EVERY:
+            self._unchecked = 0
+            self.grows = self._check()
+        return self.grows
+
+    def _lock_in_all_processes(self, number: int) -> bool:
+        """A lock of the file, which the system takes away from a process that dies."""
+        if self._descriptor is None:
+            return True
+        try:
+            fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, number)
+        except OSError:
+            return False
+        return True
+
+
+_TABLES = {"offset": "<i8", "size": "<i8", "height": "<i4", "width": "<i4", "state": "<u1"}
+
+
+def _layout(count: int) -> tuple[dict[str, int], int]:
+    """Where each table of ``count`` images begins in the memory, and where the pixels do."""
+    begins, end = {}, 0
+    for name, dtype in _TABLES.items():
+        begins[name] = end
+        end += np.dtype(dtype).itemsize * count
+    return begins, -(-end // _HUGE_PAGE) * _HUGE_PAGE
+
+
+def _in_memory(
+    memory: mmap.mmap, size: NDArray[np.int64] | None, descriptor: int | None, count: int = 0
+) -> Arena:
+    """The cache in ``memory``: a new one with places of ``size``, or that of another process."""
+    count = count if size is None else len(size)
+    begins, pixels = _layout(count)
+    tables: dict[str, NDArray[Any]] = {
+        name: np.frombuffer(memory, dtype, count, begins[name]) for name, dtype in _TABLES.items()
+    }
+    if size is not None:
+        _place(tables, size)
+    whole = torch.from_numpy(np.frombuffer(memory, np.uint8, offset=pixels))
+    return Arena(whole, tables, descriptor)
+
+
+def _place(tables: dict[str, NDArray[Any]], size: NDArray[np.int64]) -> None:
+    tables["size"][:] = size
+    tables["offset"][:] = np.where(size > 0, size.cumsum() - size, -1)

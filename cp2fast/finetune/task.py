@@ -1,0 +1,285 @@
+"""Fine-tuning as the engine runs it: crops, cross-entropy, evaluations, pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from cp2fast import philox
+from cp2fast.config import FinetuneSettings, check_finetune
+from cp2fast.data.demo import data_root
+from cp2fast.data.digest import digest, file_size
+from cp2fast.data.order import steps_per_epoch
+from cp2fast.data.prefetch import prefetch
+from cp2fast.data.voc import VocData, check_masks, open_voc
+from cp2fast.errors import UserError
+from cp2fast.finetune.confusion import Scores, scores
+from cp2fast.finetune.evaluate import evaluate
+from cp2fast.finetune.loader import CropBatch, crop_batches
+from cp2fast.finetune.loss import segmentation_loss
+from cp2fast.finetune.pictures import draw_confusion, draw_crops, draw_curves, draw_predictions
+from cp2fast.finetune.start import build_network, load_start, resolve
+from cp2fast.model.segmenter import Segmenter
+from cp2fast.philox import Stream
+from cp2fast.run_folder import RunFolder, read_metrics
+from cp2fast.train.accounts import Account
+from cp2fast.train.compile import compile_method, uncompiled
+from cp2fast.train.distributed import Ranks
+from cp2fast.train.learner import learner_of
+from cp2fast.train.run import Kind, Processes
+from cp2fast.train.schedule import polynomial
+from cp2fast.train.task import Evaluation, Loaded, Pace
+
+_BATCHES_AHEAD = 2
+
+
+@dataclass(frozen=True)
+class FinetuneMetrics:
+    """One row of ``metrics.jsonl``.
+
+    Attributes:
+        step: steps done, from 1.
+        epoch: passes over the training images done, with fraction.
+        loss: of this step.
+        lr: learning rate of this step.
+        images_per_second: crops over all processes since the last logged step.
+        data_wait: share of that time spent waiting for data.
+        time: shares of that time by account (``train.accounts``), which add up to 1.
+    """
+
+    step: int
+    epoch: float
+    loss: float
+    lr: float
+    images_per_second: float
+    data_wait: float
+    time: dict[Account, float]
+
+
+@dataclass(frozen=True)
+class SegmentationOutput:
+    """Of a batch of crops."""
+
+    loss: Tensor
+
+
+class FinetuneTask:
+    """See ``train.task.Task``, and what the command asks besides.
+
+    Attributes:
+        result: of the last evaluation.
+    """
+
+    def __init__(
+        self,
+        settings: FinetuneSettings,
+        folder: RunFolder,
+        ranks: Ranks,
+        data: VocData,
+        network: Segmenter,
+        device: torch.device,
+    ) -> None:
+        """Of a network with random weights.
+
+        Args:
+            settings: resolved.
+            folder: of the run.
+            ranks: this process among those of the run.
+            data: to train and evaluate on.
+            network: moves to ``device``.
+            device: of this process.
+        """
+        train = settings.train
+        self.settings = settings
+        self.folder = folder
+        self.ranks = ranks
+        self.data = data
+        self.images = len(data.train)
+        self.samples_per_step = settings.data.batch_size * train.accumulate * ranks.world
+        self.steps_per_epoch = steps_per_epoch(self.images, self.samples_per_step)
+        self.total_steps = train.steps
+        self.peak_lr = train.lr
+        self.network = network
+        trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        self.learner = learner_of(network, trained, self._step, train, device)
+        self.result: Scores | None = None
+
+    def initialise(self, say: Callable[[str], None]) -> None:
+        """Read all masks once, then ``model.init``."""
+        for warning in check_masks(self.data):
+            say(warning)
+        say(load_start(self.network, self.settings.model))
+
+    def prepare(self, step: int, say: Callable[[str], None], alive: Callable[[], None]) -> None:
+        """Compile the network."""
+        self.network.train()
+        size, dtype = self.settings.model.size, self.learner.dtype
+        images_B3SS = torch.zeros(
+            (self.settings.data.batch_size, 3, size, size), device=self.learner.device
+        ).contiguous(memory_format=torch.channels_last)
+        setting = self.settings.train.compile
+        compile_method([self.network], "forward", setting, images_B3SS, dtype, say)
+
+    def batches(self, start: int, stop: int) -> Generator[Loaded[CropBatch], None, None]:
+        """Crops, made ahead in a thread."""
+        made = crop_batches(
+            self.data,
+            self.settings,
+            range(start, stop),
+            self.learner.device,
+            self.ranks.rank,
+            self.ranks.world,
+        )
+        return prefetch(made, _BATCHES_AHEAD)
+
+    def learning_rate(self, step: int) -> float:
+        """Polynomial in the steps."""
+        train = self.settings.train
+        return polynomial(train.lr, train.lr_end, train.lr_power, step, self.total_steps)
+
+    def image_name(self, number: int) -> str:
+        """The path of the photo."""
+        return str(self.data.train[number].image)
+
+    def digest(self) -> str:
+        """Of the photos trained on."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
+        photos = [example.image for example in self.data.train]
+        names = (photo.name.encode("utf-8", "surrogateescape") for photo in photos)
+        return digest(names, len(photos), lambda number: file_size(photos[number]))
+
+    def measure(self, step: int, outputs: Sequence[SegmentationOutput]) -> dict[str, float]:
+        """The loss."""
+        losses = torch.stack([output.loss.detach() for output in outputs])
+        return {"loss": losses.mean().item()}
+
+    def metrics(self, pace: Pace, means: Mapping[str, float]) -> dict[str, Any]:
+        """``FinetuneMetrics`` as a dictionary."""
+        return asdict(FinetuneMetrics(**vars(pace), **dict[str, Any](means)))
+
+    def warnings(self, row: Mapping[str, Any]) -> list[str]:
+        """None."""
+        return []
+
+    def evaluation_due(self, step: int) -> bool:
+        """``train.evaluate_every``."""
+        return step % self.settings.train.evaluate_every == 0
+
+    def evaluate(self, step: int, alive: Callable[[], None]) -> Evaluation:
+        """The mIoU on the other split."""
+        device = self.learner.device
+        if self.ranks.world > 1:
+            for buffer in self.network.buffers():  # On the CPU each process has batch statistics of
+                dist.broadcast(buffer, 0)  # its own; those of the main one are saved.
+        with uncompiled():
+            self._confusion = evaluate(
+                self.network, self.data, self.settings, device, self.ranks, alive
+            )
+        self.result = scores(self._confusion, self.data.classes)
+        miou, accuracy = self.result.miou, self.result.pixel_accuracy
+        return Evaluation(
+            scores={"miou": miou, "pixel_accuracy": accuracy},
+            score=miou,
+            line=f"mIoU {miou:.1%}, pixel accuracy {accuracy:.1%}",
+        )
+
+    def preview(self, batch: CropBatch) -> None:
+        """Crops and labels."""
+        draw_crops(batch, self.network, self.data.classes, self.folder.preview)
+
+    def pictures(self, step: int, complete: bool) -> None:
+        """Confusions, predictions and curves."""
+        if not complete:
+            return
+        path, device = self.folder.path, self.learner.device
+        draw_confusion(self._confusion, self.data.classes, path / "confusion.png")
+        with uncompiled():
+            draw_predictions(
+                self.network, self.data, self.settings, device, path / "predictions.png"
+            )
+        draw_curves(read_metrics(self.folder.metrics), self.folder.curves)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The network and the names of its classes."""
+        return {"model": self.network.state_dict(), "classes": list(self.data.classes)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """See ``state_dict``.
+
+        Raises:
+            UserError: the data set has other classes by now.
+        """
+        if state["classes"] != list(self.data.classes):
+            raise UserError(
+                f"{self.settings.data.root} holds {len(self.data.classes)} classes, but the run in "
+                f"{self.folder.path} was begun with {len(state['classes'])} or other names: "
+                "restore them, or start another run with --out DIR"
+            )
+        self.network.load_state_dict(state["model"])
+
+    def _step(
+        self, network: nn.Module, batch: CropBatch, step: int, number: int
+    ) -> SegmentationOutput:
+        if number == 0:
+            # Dropout draws from torch's own generator: a seed of each step's own makes resuming
+            # exact.
+            words = philox.words(self.settings.train.seed, Stream.DROPOUT, step, self.ranks.rank)
+            torch.manual_seed(int(words[0]))
+        logits = network(batch.images)
+        with torch.autocast(logits.device.type, enabled=False):
+            loss = segmentation_loss(logits, batch.labels, self.settings.train.loss_mean)
+        return SegmentationOutput(loss)
+
+
+def build(settings: FinetuneSettings, folder: RunFolder, processes: Processes) -> FinetuneTask:
+    """The task of these settings, its network with random weights.
+
+    Raises:
+        UserError: a combination that cannot work, or no data in VOC layout.
+    """
+    check_finetune(settings)
+    settings = resolve(settings)
+    with processes.agreement.main_first():  # the demo's images are generated once
+        root = data_root(settings.data)
+    settings = settings.model_copy(update={"data": settings.data.model_copy(update={"root": root})})
+    data = open_voc(settings.data, root)
+    _check_batch(settings, len(data.train), processes.ranks)
+    network = build_network(settings.model, len(data.classes), settings.train.seed)
+    if processes.ranks.world > 1 and processes.device.type == "cuda":
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
+    return FinetuneTask(settings, folder, processes.ranks, data, network, processes.device)
+
+
+def _check_batch(settings: FinetuneSettings, images: int, ranks: Ranks) -> None:
+    """ASPP normalises one value a channel and image, which a batch of one has no spread of."""
+    crops, fewest = settings.data.batch_size * ranks.world, 1 if settings.model.head == "fcn" else 2
+    steps_per_epoch(images, crops, fewest)
+    if crops < fewest:
+        raise UserError(
+            "data.batch_size=1 with model.head=aspp: batch normalisation needs at least 2 crops; "
+            "use data.batch_size=2"
+        )
+
+
+FINETUNE = Kind(
+    name="finetune",
+    command="cp2fast finetune-voc",
+    fixed=(
+        "model.",
+        "data.batch_size",
+        "data.train_split",
+        "data.classes",
+        "train.seed",
+        "train.optimizer",
+    ),
+    build=build,
+)

@@ -1,0 +1,315 @@
+"""Pretraining as the engine runs it: pairs, losses, signals, warnings, pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from cp2fast.batch import CopyPasteBatch
+from cp2fast.config import (
+    SIZE_STEP,
+    LabelledDataSettings,
+    PretrainSettings,
+    check_pretrain,
+    fewest_images,
+)
+from cp2fast.copypaste.backends import fastest_backend
+from cp2fast.data.bad_images import BadImages
+from cp2fast.data.cache import Cache, Sharing, open_cache
+from cp2fast.data.demo import data_root
+from cp2fast.data.images import ImageSet, list_images
+from cp2fast.data.order import plan, steps_per_epoch
+from cp2fast.data.prefetch import prefetch
+from cp2fast.data.source import Choice, choose_source, open_source
+from cp2fast.errors import UserError
+from cp2fast.model.cp2 import CP2, CP2Output
+from cp2fast.model.signals import signals
+from cp2fast.pretrain.batches import compose, image_size, split_steps
+from cp2fast.pretrain.health import Health
+from cp2fast.pretrain.learner import build_learner
+from cp2fast.pretrain.metrics import Metrics
+from cp2fast.pretrain.pictures import draw_curves, draw_pairs
+from cp2fast.pretrain.watch import Watch
+from cp2fast.probe.labelled import open_labelled
+from cp2fast.run_folder import RunFolder, read_metrics
+from cp2fast.train.compile import compile_encoders
+from cp2fast.train.distributed import Ranks
+from cp2fast.train.learner import Learner
+from cp2fast.train.precision import autocast
+from cp2fast.train.run import Kind, Processes
+from cp2fast.train.schedule import cosine_by_epoch, scaled_by_batch
+from cp2fast.train.task import Evaluation, Loaded, Pace
+from cp2fast.weights.load import load_weights
+
+_BATCHES_AHEAD = 2
+_LOGGED = {
+    "loss": "loss",
+    "loss_instance": "loss_instance",
+    "loss_dense": "loss_dense",
+    "accuracy_instance": "accuracy_instance",
+    "accuracy_dense": "accuracy_dense",
+    "similarity_gap": "similarity_gap",
+    "embedding_deviation": "embedding_std",
+}
+"""What is logged of the network's outputs, and its name in ``metrics.jsonl``."""
+
+_SIGNAL_KEYS = 1024
+"""Of the queue's newest keys at most so many are looked at: eight for each of 128 channels."""
+
+
+class PretrainTask:
+    """See ``train.task.Task``, and what the command and the evidence ask besides."""
+
+    def __init__(
+        self,
+        settings: PretrainSettings,
+        folder: RunFolder,
+        ranks: Ranks,
+        image_set: ImageSet,
+        source: Choice,
+        cache: Cache,
+        learner: Learner[CP2, CopyPasteBatch],
+    ) -> None:
+        """Of a network with random weights.
+
+        Args:
+            settings: with ``data.root``.
+            folder: of the run.
+            ranks: this process among those of the run.
+            image_set: to train on.
+            source: that decodes them.
+            cache: of decoded pixels.
+            learner: of these settings.
+        """
+        data, train = settings.data, settings.train
+        self.settings = settings
+        self.folder = folder
+        self.ranks = ranks
+        self.image_set = image_set
+        self.source = source
+        self.cache = cache
+        self.learner = learner
+        self.images = len(image_set)
+        self.samples_per_step = _samples_per_step(settings, ranks)
+        self.steps_per_epoch = steps_per_epoch(self.images, self.samples_per_step)
+        self.total_steps = train.steps or train.epochs * self.steps_per_epoch
+        scaled = train.lr_scaling == "linear"
+        self.peak_lr = scaled_by_batch(train.lr, self.samples_per_step) if scaled else train.lr
+        self._watch = Watch(settings, image_set, folder.path)
+        self.bad = BadImages(
+            folder.path,
+            data.max_bad_fraction,
+            again=f"{PRETRAIN.command} --resume --out {folder.path}",
+        )
+
+    @property
+    def network(self) -> CP2:
+        """The encoders and the queue."""
+        return self.learner.network
+
+    def initialise(self, say: Callable[[str], None]) -> None:
+        """``model.init`` into both encoders."""
+        if self.settings.model.init is not None:
+            say(str(load_weights(self.network.encoder_q, self.settings.model.init)))
+            self.network.encoder_k.load_state_dict(self.network.encoder_q.state_dict())
+
+    def prepare(self, step: int, say: Callable[[str], None], alive: Callable[[], None]) -> None:
+        """Compile the encoders; fill the queue where it is to start with keys."""
+        data, model, learner = self.settings.data, self.settings.model, self.learner
+        size = image_size(self.settings, step, self.total_steps)
+        images_B3SS = torch.zeros(
+            (data.batch_size, 3, size, size), dtype=learner.dtype, device=learner.device
+        ).contiguous(memory_format=torch.channels_last)
+        compile_encoders(self.network, self.settings.train.compile, images_B3SS, learner.dtype, say)
+        if step == 0 and model.queue_start == "keys":
+            self._fill_queue(alive)
+        self._health = Health(model.embedding, model.queue, self.total_steps)
+
+    def batches(self, start: int, stop: int) -> Generator[Loaded[CopyPasteBatch], None, None]:
+        """Composed pairs, made ahead in a thread."""
+        return self._batches(self.settings.train.seed, start, stop)
+
+    def learning_rate(self, step: int) -> float:
+        """Half a cosine over the epochs."""
+        return cosine_by_epoch(self.peak_lr, step, self.steps_per_epoch, self.total_steps)
+
+    def image_name(self, number: int) -> str:
+        """Its path."""
+        return self.image_set.name(number)
+
+    def digest(self) -> str:
+        """Of names and sizes."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
+        return self.image_set.digest(self.settings.data.root)
+
+    def measure(self, step: int, outputs: Sequence[CP2Output]) -> dict[str, float]:
+        """The losses, the accuracies and the signals of the last batch."""
+        keys_NC = self.network.newest_keys(min(self._keys_taken(step), _SIGNAL_KEYS))
+        found = asdict(signals(keys_NC, outputs[-1].vectors))
+        values = torch.stack(
+            [torch.stack([getattr(output, name) for name in _LOGGED]) for output in outputs]
+        )
+        means = values.detach().mean(dim=0).tolist()
+        return dict(zip(_LOGGED.values(), means, strict=True)) | found
+
+    def metrics(self, pace: Pace, means: Mapping[str, float]) -> dict[str, Any]:
+        """``Metrics`` as a dictionary."""
+        fill = self._keys_taken(pace.step) / self.settings.model.queue
+        return asdict(Metrics(**vars(pace), **dict[str, Any](means), queue_fill=fill))
+
+    def warnings(self, row: Mapping[str, Any]) -> list[str]:
+        """What the metrics say of the network's health."""
+        return self._health.check(Metrics(**row))
+
+    def evaluation_due(self, step: int) -> bool:
+        """Where ``train.probe`` is set."""
+        train = self.settings.train
+        return train.probe is not None and step % train.probe_every == 0
+
+    def evaluate(self, step: int, alive: Callable[[], None]) -> Evaluation | None:
+        """The probes of ``train.probe``, by the main process; the others go on and wait for it."""
+        if not self.ranks.is_main:
+            return None
+        found = self._watch.probe(self.network.encoder_q)
+        if found is None:
+            return None
+        line = f"probes of the frozen features: k-NN {found.knn:.1%}, linear {found.linear:.1%}"
+        return Evaluation({"probe_knn": found.knn, "probe_linear": found.linear}, None, line)
+
+    def preview(self, batch: CopyPasteBatch) -> None:
+        """Composed pairs."""
+        draw_pairs(batch, self.folder.preview, self.settings.augment)
+
+    def pictures(self, step: int, complete: bool) -> None:
+        """The main directions of the dense features; at the end also the curves."""
+        self._watch.picture(self.network.encoder_q, step)
+        if complete:
+            draw_curves(read_metrics(self.folder.metrics), self.folder.curves)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Both encoders, the queue, and the counts of bad images."""
+        return {"model": self.network.state_dict(), "bad_images": self.bad.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """See ``state_dict``."""
+        self.network.load_state_dict(state["model"])
+        self.bad.load_state_dict(state["bad_images"])
+
+    def _keys_taken(self, step: int) -> int:
+        """How many vectors of the queue are keys rather than its random start."""
+        model = self.settings.model
+        if model.queue_start == "keys":
+            return model.queue
+        return min(step * self.samples_per_step, model.queue)
+
+    def _batches(
+        self, seed: int, start: int, stop: int
+    ) -> Generator[Loaded[CopyPasteBatch], None, None]:
+        data, accumulate = self.settings.data, self.settings.train.accumulate
+        independent = data.background == "independent"
+        steps = plan(
+            seed=seed,
+            count=self.images,
+            batch_size=data.batch_size * accumulate,
+            start=start,
+            stop=stop,
+            rank=self.ranks.rank,
+            world=self.ranks.world,
+            independent=independent,
+            order=data.order,
+        )
+        numbers = split_steps(steps, accumulate, independent)
+        device = self.learner.device
+        decoded = open_source(
+            self.source, data, self.image_set, numbers, seed, device, self.bad, self.cache.arena
+        )
+        composed = compose(
+            decoded,
+            self.settings,
+            seed=seed,
+            start=start,
+            steps_per_epoch=self.steps_per_epoch,
+            total_steps=self.total_steps,
+            device=device,
+            dtype=self.learner.dtype,
+        )
+        return prefetch(composed, _BATCHES_AHEAD)
+
+    def _fill_queue(self, alive: Callable[[], None]) -> None:
+        """Keys for the whole queue, of another order and augmentation than the training's."""
+        steps = -(-self.settings.model.queue // self.samples_per_step)
+        with closing(self._batches(self.settings.train.seed + 1, 0, steps)) as filling:
+            for loaded in filling:
+                alive()
+                pairs = loaded.ready()
+                with autocast(self.learner.dtype, self.learner.device):
+                    self.network.take_keys(pairs.key, pairs.key_mask)
+
+
+def build(settings: PretrainSettings, folder: RunFolder, processes: Processes) -> PretrainTask:
+    """The task of these settings, its network with random weights.
+
+    Raises:
+        UserError: a combination that cannot work, no images, or no source that works here.
+    """
+    check_pretrain(settings)
+    if settings.train.probe is not None:  # a name mistyped is found now, not in the first probe
+        open_labelled(LabelledDataSettings(), settings.train.probe)
+    with processes.agreement.main_first():  # the demo's images are generated once
+        root = data_root(settings.data)
+    settings = settings.model_copy(update={"data": settings.data.model_copy(update={"root": root})})
+    images = list_images(root)
+    learner = build_learner(settings, processes.device)
+    _check_growing_sizes(settings, learner.network.encoder_q.stride)
+    fastest_backend(processes.device.type)  # compiled now, or another taken, not in the first step
+    source = choose_source(settings.data, images, processes.device)
+    cache = _open_cache(settings, images, processes)
+    return PretrainTask(settings, folder, processes.ranks, images, source, cache, learner)
+
+
+def _open_cache(settings: PretrainSettings, images: ImageSet, processes: Processes) -> Cache:
+    train, ranks = settings.train, processes.ranks
+    fewest = fewest_images(settings.data)
+    per_epoch = steps_per_epoch(len(images), _samples_per_step(settings, ranks), fewest)
+    decodes = 3 if settings.data.background == "independent" else 1
+    epochs = decodes * (train.epochs if train.steps is None else train.steps / per_epoch)
+    sharing = Sharing(processes.agreement.gather, ranks.rank, ranks.local_rank)
+    return open_cache(settings.data, images, train.seed, processes.device, epochs, sharing)
+
+
+def _samples_per_step(settings: PretrainSettings, ranks: Ranks) -> int:
+    return settings.data.batch_size * settings.train.accumulate * ranks.world
+
+
+def _check_growing_sizes(settings: PretrainSettings, stride: int) -> None:
+    start = settings.train.resolution
+    if start is not None and (start % stride or SIZE_STEP % stride):
+        raise UserError(
+            f"train.resolution={start} with model.backbone={settings.model.backbone}: its cells of "
+            f"{stride} pixels do not divide sizes that grow by {SIZE_STEP}; leave out "
+            "train.resolution"
+        )
+
+
+PRETRAIN = Kind(
+    name="pretrain",
+    command="cp2fast pretrain",
+    fixed=(
+        "model.",
+        "augment.",
+        "data.background",
+        "data.order",
+        "data.max_side",
+        "train.seed",
+        "train.optimizer",
+    ),
+    build=build,
+)

@@ -1,0 +1,215 @@
+"""``cp2fast probe``: what the frozen features of several networks are worth, side by side."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from cp2fast.bench.machine import machine, versions
+from cp2fast.config import LabelledDataSettings, ModelSettings, ProbeSettings
+from cp2fast.data.voc import VocData
+from cp2fast.errors import UserError
+from cp2fast.model.segmenter import Segmenter, build_segmenter
+from cp2fast.probe.features import Place
+from cp2fast.probe.labelled import open_labelled
+from cp2fast.probe.picture import draw_probes
+from cp2fast.probe.probe import ProbeScores, probe
+from cp2fast.run_folder import atomic_write
+from cp2fast.train.distributed import device_of, ranks_from_environment
+from cp2fast.weights.load import load_weights
+from cp2fast.weights.trained import open_trained
+
+RANDOM = "random"
+RESULT, PICTURE = "probe.json", "probe.png"
+
+
+@dataclass(frozen=True)
+class Probed:
+    """What came of one network."""
+
+    name: str
+    scores: list[ProbeScores]
+    seconds: float
+
+    def values(self, judge: str) -> list[float]:
+        """The mIoU of each seed."""
+        return [float(getattr(one, judge).miou) for one in self.scores]
+
+
+def run_probe(
+    settings: ProbeSettings,
+    names: Sequence[str],
+    labels: float,
+    seeds: int,
+    place: Place,
+    out: Path,
+) -> None:
+    """Probe each network, print a table, and leave a picture and a JSON file in ``out``.
+
+    Args:
+        settings: of the labelled images and of random weights.
+        names: run folders, checkpoints, files of weights, or ``random``.
+        labels: share of the labelled images whose labels are learned from.
+        seeds: subsets of so many labels that are drawn.
+        place: where the features are taken.
+        out: a new folder.
+
+    Raises:
+        UserError: bad input; nothing was written.
+    """
+    if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
+        raise UserError(f"{out} exists already: remove it, or name another folder with --out")
+    if not names:
+        raise UserError("name what to probe: run folders, files of weights, or random")
+    if not 0 < labels <= 1:
+        raise UserError(f"--labels {labels:g}: name a share above 0, at most 1")
+    if settings.data.root is None:
+        raise UserError("data.root is not set: name your images with masks with data.root=DIR")
+    data = open_labelled(_labelled(settings), settings.data.root)
+    networks = open_networks(names, settings)
+    device = device_of(settings.model.device, ranks_from_environment())
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(
+        f"{labels:.3g} of the labels of {len(data.train)} images, scored on {len(data.val)} of "
+        f"{settings.data.root} ({len(data.classes)} classes; {device}); features of the {place}",
+        markup=False,
+    )
+    probed = []
+    for name, network in networks.items():
+        began = time.perf_counter()
+        network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        scores = probe(
+            network,
+            data,
+            labels=labels,
+            seeds=range(seeds),
+            short_side=settings.data.short_side,
+            place=place,
+            device=device,
+        )
+        probed.append(Probed(name, scores, time.perf_counter() - began))
+        console.print(f"  {name}: {probed[-1].seconds:.0f} s", markup=False)
+    console.print(_table(probed))
+    out.mkdir(parents=True, exist_ok=True)
+    classifiers = [one.scores[0].classify for one in probed]
+    shown = dict(zip(networks, zip(networks.values(), classifiers, strict=True), strict=True))
+    draw_probes(shown, data, settings.data.short_side, place, device, out / PICTURE)
+    _write(out / RESULT, probed, data, settings, labels, place)
+    console.print(f"wrote {out / PICTURE} and {out / RESULT}", markup=False)
+
+
+def open_networks(names: Sequence[str], settings: ProbeSettings) -> dict[str, Segmenter]:
+    """Each network by its name, on the CPU.
+
+    Raises:
+        UserError: one cannot be read, does not fit, or is named twice.
+    """
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UserError(f"{twice} is named twice: name each network once")
+    model = _model(names, settings)
+    networks = {}
+    for name in names:
+        if name == RANDOM:
+            networks[name] = _random(model, settings.model.seed)
+            continue
+        try:
+            networks[name] = open_trained(name).network
+        except UserError as error:
+            if not Path(name).is_file() or "does not say which" not in str(error):
+                raise
+            networks[name] = _random(model, settings.model.seed)
+            load_weights(networks[name], name)
+    return networks
+
+
+def _model(names: Sequence[str], settings: ProbeSettings) -> ModelSettings:
+    """Of random weights: what is set, else that of the first run named, else the defaults."""
+    known = ModelSettings().model_dump()
+    for name in names:
+        if name != RANDOM:
+            try:
+                known = open_trained(name).model.model_dump()
+                break
+            except UserError:
+                continue  # open_networks says what is wrong with it
+    given = settings.model.model_dump(exclude={"seed", "device"})
+    return ModelSettings(**known | {key: value for key, value in given.items() if value})
+
+
+def _random(model: ModelSettings, seed: int) -> Segmenter:
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return build_segmenter(model).eval()
+
+
+def _labelled(settings: ProbeSettings) -> LabelledDataSettings:
+    return LabelledDataSettings(**settings.data.model_dump())
+
+
+def _table(probed: Sequence[Probed]) -> Table:
+    first = probed[0]
+    table = Table("network", "k-NN", "linear", f"linear over {first.name}", title="mIoU")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for one in probed:
+        gains = [a - b for a, b in zip(one.values("linear"), first.values("linear"), strict=True)]
+        table.add_row(
+            one.name,
+            _spread(one.values("knn")),
+            _spread(one.values("linear")),
+            "" if one is first else _spread(gains, "+"),
+        )
+    return table
+
+
+def _spread(values: Sequence[float], sign: str = "") -> str:
+    mean = f"{fmean(values):{sign}.1%}"
+    return mean if len(values) < 2 else f"{mean} σ {stdev(values):.1%}"
+
+
+def _write(
+    path: Path,
+    probed: Sequence[Probed],
+    data: VocData,
+    settings: ProbeSettings,
+    labels: float,
+    place: Place,
+) -> None:
+    results = [
+        {
+            "network": one.name,
+            "seconds": one.seconds,
+            **{
+                judge: {
+                    "miou": one.values(judge),
+                    "mean": fmean(one.values(judge)),
+                    "per_class": [getattr(each, judge).per_class for each in one.scores],
+                }
+                for judge in ("knn", "linear")
+            },
+        }
+        for one in probed
+    ]
+    content: dict[str, Any] = {
+        "results": results,
+        "labels": labels,
+        "seeds": [each.seed for each in probed[0].scores],
+        "labelled_images": probed[0].scores[0].images,
+        "val_images": len(data.val),
+        "place": place,
+        "settings": settings.model_dump(mode="json"),
+        "machine": machine(),
+        "versions": versions(),
+    }
+    with atomic_write(path) as file:
+        file.write(json.dumps(content, indent=2).encode() + b"\n")

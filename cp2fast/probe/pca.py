@@ -1,0 +1,85 @@
+"""A picture of dense features: their three main directions as red, green and blue.
+
+The picture is drawn again at each checkpoint. Principal components come in any order and sign, so
+each time they are turned to the colours of the time before as far as they can be: what changes from
+one picture to the next is the features, not the palette.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from cp2fast.run_folder import atomic_write
+
+COLOURS = 3
+_RANGE = 2.5
+"""Deviations from the mean that the colours span."""
+_GAP, _TITLE = 6, 24
+"""Pixels between the pictures, and above them."""
+
+
+def main_directions(features_NC: Tensor) -> Tensor:
+    """The scores of each vector on the three main directions of all, of deviation 1: ``[N, 3]``.
+
+    Exact, by the eigenvectors of the covariance; the sign of each direction makes its largest
+    score positive, so that equal features give equal scores.
+    """
+    centred = (features_NC - features_NC.mean(dim=0)).double()
+    _, vectors = torch.linalg.eigh(centred.T @ centred / len(centred))
+    scores = centred @ vectors.flip(1)[:, :COLOURS]
+    scores = F.pad(scores, (0, COLOURS - scores.shape[1]))
+    largest = scores.gather(0, scores.abs().argmax(dim=0, keepdim=True)).sign()
+    scores = scores * torch.where(largest == 0, 1, largest)
+    return scores / scores.std(dim=0, correction=0).clamp(min=1e-12)
+
+
+def turned(scores_N3: Tensor, before_N3: Tensor) -> Tensor:
+    """The scores, turned to lie as near as they can to those of the picture before.
+
+    The orthogonal Procrustes problem (Schönemann, 1966), solved by one singular value
+    decomposition.
+    """
+    u, _, vh = torch.linalg.svd(scores_N3.T @ before_N3)
+    turned_N3: Tensor = scores_N3 @ (u @ vh)
+    return turned_N3
+
+
+def colours(scores_N3: Tensor) -> Tensor:
+    """RGB from 0 to 1: grey is the mean, full colour ``_RANGE`` deviations from it."""
+    return (0.5 + scores_N3 / (2 * _RANGE)).clamp(0, 1)
+
+
+def draw_features(
+    images_HW3: Sequence[NDArray[np.uint8]],
+    scores_hw3: Sequence[NDArray[np.float64]],
+    title: str,
+    path: Path,
+) -> None:
+    """Draw each photo above the colours of its features.
+
+    Args:
+        images_HW3: photos of one size, as the network saw them.
+        scores_hw3: their cells' scores.
+        title: of the picture.
+        path: a PNG file, replaced as a whole.
+    """
+    height, width = images_HW3[0].shape[:2]
+    size = (len(images_HW3) * (width + _GAP) + _GAP, _TITLE + 2 * (height + _GAP))
+    sheet = Image.new("RGB", size, "white")
+    ImageDraw.Draw(sheet).text((_GAP, _GAP), title, fill="black")
+    for column, (photo, scores) in enumerate(zip(images_HW3, scores_hw3, strict=True)):
+        left = _GAP + column * (width + _GAP)
+        rgb = (255 * colours(torch.from_numpy(scores))).round().to(torch.uint8).numpy()
+        features = Image.fromarray(rgb).resize((width, height), Image.Resampling.BICUBIC)
+        sheet.paste(Image.fromarray(photo), (left, _TITLE))
+        sheet.paste(features, (left, _TITLE + height + _GAP))
+    with atomic_write(path) as file:
+        sheet.save(file, format="PNG")

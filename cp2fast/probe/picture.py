@@ -1,0 +1,74 @@
+"""The picture of a comparison by probes: photos, their masks, and what the probes make of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from cp2fast.data.scenes import voc_palette
+from cp2fast.data.voc import IGNORED, VocData, read_example
+from cp2fast.model.segmenter import Segmenter
+from cp2fast.probe.features import Place, dense_features, prepare
+from cp2fast.probe.labelled import evenly
+from cp2fast.probe.probe import Classifier, segment
+from cp2fast.run_folder import atomic_write
+
+_ROWS = 4
+_LEGEND = 12
+_PALETTE = np.frombuffer(voc_palette(), np.uint8).reshape(256, 3)
+
+
+def draw_probes(
+    probes: Mapping[str, tuple[Segmenter, Classifier]],
+    data: VocData,
+    short_side: int,
+    place: Place,
+    device: torch.device,
+    path: Path,
+) -> None:
+    """Draw four images of ``data.val``: photo, mask, and each network's linear probe.
+
+    Args:
+        probes: by name: the network and the classifier of its features.
+        data: labelled images.
+        short_side: of the images, pixels.
+        place: where the features are taken.
+        device: of the networks.
+        path: a PNG file.
+    """
+    examples = evenly(data.val, _ROWS)
+    columns = ["photo", "mask", *probes]
+    figure = Figure(figsize=(2.4 * len(columns), 1.9 * len(examples) + 0.5), layout="constrained")
+    axes = figure.subplots(len(examples), len(columns), squeeze=False)
+    for row, example in zip(axes, examples, strict=True):
+        image, labels = read_example(example, data)
+        shown = [image.numpy(), _PALETTE[labels.numpy()]]
+        for network, classify in probes.values():
+            inputs = prepare([image], short_side, network, device)
+            predicted = segment(classify, dense_features(network, inputs, place), labels.shape)
+            known = torch.where(labels == IGNORED, IGNORED, predicted[0].cpu())
+            shown.append(_PALETTE[known.numpy()])
+        for axis, picture in zip(row, shown, strict=True):
+            axis.imshow(picture, interpolation="nearest")
+            axis.set_axis_off()
+    for axis, name in zip(axes[0], columns, strict=True):
+        axis.set_title(name[-28:], fontsize=8, loc="left")
+    figure.legend(
+        handles=[
+            Patch(color=tuple(_PALETTE[label] / 255), label=name)
+            for label, name in enumerate(data.classes[:_LEGEND])
+        ],
+        loc="outside lower left",
+        ncols=6,
+        fontsize=7,
+        frameon=False,
+    )
+    FigureCanvasAgg(figure)
+    with atomic_write(path) as file:
+        figure.savefig(file, format="png", dpi=100)

@@ -1,0 +1,53 @@
+"""What to do about time that is not spent in steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from cp2fast.train.accounts import Account
+
+_MUCH = 0.1
+"""Share of the time beside the step that the user should know of."""
+_IN_A_ROW = 10
+"""Logged steps that must agree before a warning."""
+
+_WHAT: dict[Account, tuple[str, str]] = {
+    "data": (
+        "spent waiting for images",
+        "raise data.workers, or see cp2fast bench loader",
+    ),
+    "save": ("held up by checkpoints", "raise train.checkpoint_minutes"),
+    "evaluate": ("spent on evaluations", "raise the steps between two (train.evaluate_every)"),
+    "log": ("spent on logging", "raise train.log_every"),
+    "start": (
+        "spent before the first step",
+        "a longer run pays that once; train.compile=off leaves out compiling",
+    ),
+}
+
+
+class Advice:
+    """Reads the accounts of a run, and names each that takes more than a tenth, once."""
+
+    def __init__(self) -> None:
+        self._rows = dict.fromkeys(_WHAT, 0)
+
+    def hear(self, shares: Mapping[Account, float]) -> list[str]:
+        """Warnings about what ten logged steps in a row have shown."""
+        warnings = []
+        for account in list(self._rows):
+            self._rows[account] = self._rows[account] + 1 if shares[account] > _MUCH else 0
+            if self._rows[account] == _IN_A_ROW:
+                warnings.append(_line(account, shares[account]))
+                del self._rows[account]
+        return warnings
+
+
+def of_whole_run(shares: Mapping[Account, float]) -> list[str]:
+    """One line for each account that took more than a tenth of a run."""
+    return [_line(account, shares[account]) for account in _WHAT if shares[account] > _MUCH]
+
+
+def _line(account: Account, share: float) -> str:
+    what, fix = _WHAT[account]
+    return f"{share:.0%} of the time is {what}: {fix}"

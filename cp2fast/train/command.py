@@ -1,0 +1,117 @@
+"""What every training command does and tells around the training itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from cp2fast.config import FinetuneTrainSettings, TrainSettings
+from cp2fast.run_folder import RunFolder, means_of_end_tenths, read_metrics
+from cp2fast.train.accounts import Accounts
+from cp2fast.train.advice import of_whole_run
+from cp2fast.train.console import RunConsole
+from cp2fast.train.distributed import (
+    Agreement,
+    device_of,
+    process_group,
+    ranks_from_environment,
+    was_restarted,
+)
+from cp2fast.train.engine import train
+from cp2fast.train.lock import locked, refuse_running
+from cp2fast.train.run import Kind, Processes, Run, Settings, begin, resume, rewind
+from cp2fast.wording import counted
+
+
+@contextmanager
+def joined_processes(
+    settings: TrainSettings | FinetuneTrainSettings,
+) -> Iterator[tuple[Processes, RunConsole]]:
+    """This process among those of the run, and where the main one speaks to the user."""
+    ranks = ranks_from_environment()
+    device = device_of(settings.device, ranks)
+    console = RunConsole(quiet=not ranks.is_main)
+    with process_group(ranks, device, settings.timeout_minutes):
+        yield Processes(ranks, device, Agreement(ranks, settings.timeout_minutes)), console
+
+
+def carry_out(
+    kind: Kind[Settings],
+    settings: Settings,
+    folder: RunFolder,
+    processes: Processes,
+    console: RunConsole,
+    resuming: bool,
+    announce: Callable[[Run[Any]], None],
+    is_done: Callable[[Run[Any]], bool] = lambda run: run.is_complete,
+) -> tuple[Run[Any], bool]:
+    """Begin or resume a run, train it, and say what came of it.
+
+    A process that torchrun started again goes on from the last checkpoint, asked to or not.
+
+    Args:
+        kind: of run.
+        settings: of the run.
+        folder: of the run.
+        processes: joined.
+        console: tells the user.
+        resuming: whether to go on with the run that is there.
+        announce: says what is about to be trained.
+        is_done: whether a resumed run has nothing left to do.
+
+    Returns:
+        The run, and whether it is complete.
+
+    Raises:
+        UserError: bad input; nothing was overwritten.
+    """
+    began = time.perf_counter()
+    restarted = was_restarted() and folder.holds_run
+    (resuming,) = processes.agreement.any(resuming or restarted)
+    is_main = processes.ranks.is_main
+    if is_main and resuming and not restarted:
+        refuse_running(folder)
+    start = resume if resuming else begin
+    run = start(kind, settings, folder, processes, console.print)
+    if is_done(run):
+        console.print(f"{folder.path} is complete: all {run.step} steps were run before")
+        return run, True
+    with _held(folder, is_main, restarted):
+        if is_main and resuming:
+            rewind(run)
+        announce(run)
+        first, accounts = run.step, Accounts(processes.device, began)
+        complete = train(run, console, accounts)
+    minutes, seconds = divmod(round(time.perf_counter() - began), 60)
+    steps = counted(run.step - first, "step")
+    console.print(f"{steps} in {minutes} min {seconds} s; {summary(folder)}")
+    shares = accounts.shares()
+    spent = ", ".join(f"{share:.0%} {name}" for name, share in shares.items() if share >= 0.005)
+    if spent:
+        console.print(f"time: {spent}")
+    for line in of_whole_run(shares):
+        console.print(line)
+    return run, complete
+
+
+def summary(folder: RunFolder) -> str:
+    """How the loss went: the mean of the first and of the last tenth of the logged steps."""
+    rows = [row for row in read_metrics(folder.metrics) if row.get("loss") is not None]
+    losses = [row["loss"] for row in rows]
+    if not losses:
+        return "no step was logged yet"
+    if len(losses) == 1:
+        return f"loss {losses[0]:.3f} at step {rows[0]['step']}, the only one logged"
+    first, last = means_of_end_tenths(losses)
+    return f"loss {first:.3f} in the first tenth of the run, {last:.3f} in the last"
+
+
+@contextmanager
+def _held(folder: RunFolder, is_main: bool, restarted: bool) -> Iterator[None]:
+    if not is_main:
+        yield
+        return
+    with locked(folder, take_over=restarted):
+        yield

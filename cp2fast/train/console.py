@@ -1,0 +1,75 @@
+"""What a run says on stdout, which may be closed before the run has ended: ``| head``."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from contextlib import suppress
+from typing import TextIO, cast
+
+from rich.console import Console
+
+
+class RunConsole(Console):
+    """Says nothing more once stdout takes nothing more; the run then stops as after SIGTERM."""
+
+    def __init__(self, quiet: bool) -> None:
+        """Write to stdout as it is now.
+
+        Args:
+            quiet: for all processes of a run but the main one.
+        """
+        self._stdout = _Stdout(sys.stdout)
+        super().__init__(
+            file=cast(TextIO, self._stdout),
+            quiet=quiet,
+            soft_wrap=True,
+            highlight=False,
+            markup=False,
+            emoji=False,
+        )
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether stdout was closed."""
+        return self._stdout.is_gone
+
+
+class _Stdout(io.TextIOBase):
+    def __init__(self, stdout: TextIO) -> None:
+        self._to = stdout
+        self.is_gone = False
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self._to.encoding or "utf-8"
+
+    def isatty(self) -> bool:
+        return self._to.isatty()
+
+    def fileno(self) -> int:
+        return self._to.fileno()
+
+    def write(self, text: str) -> int:
+        if not self.is_gone:
+            try:
+                self._to.write(text)
+            except OSError:
+                self._leave()
+        return len(text)
+
+    def flush(self) -> None:
+        if not self.is_gone:
+            try:
+                self._to.flush()
+            except OSError:
+                self._leave()
+
+    def _leave(self) -> None:
+        """Nothing more; nor does the interpreter complain of what is left in its buffer."""
+        self.is_gone = True
+        with suppress(OSError, ValueError):  # it may be no file
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, self._to.fileno())
+            os.close(null)

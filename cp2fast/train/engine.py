@@ -1,0 +1,315 @@
+"""The loop of every run: step, check, log, evaluate, save.
+
+Its only state besides the task's is the step: order, augmentation and schedule are pure functions
+of (seed, step), so a run that goes on from a checkpoint repeats the one that was never stopped. The
+device is waited for only when a step is logged or saved, the other processes only when one is
+logged.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any, Generic
+
+import torch
+
+from cp2fast.errors import UserError
+from cp2fast.run_folder import BEST, checkpoint_name
+from cp2fast.train.accounts import Accounts, shares_of
+from cp2fast.train.advice import Advice
+from cp2fast.train.checkpoint import Saver
+from cp2fast.train.console import RunConsole
+from cp2fast.train.finite import BadStep, LossRecord, all_finite
+from cp2fast.train.interrupt import stop_requests
+from cp2fast.train.learner import mean_loss
+from cp2fast.train.metrics import Log, metrics_log
+from cp2fast.train.run import Run
+from cp2fast.train.task import Batch, Loaded, Pace
+from cp2fast.train.watchdog import Doing, Watchdog
+
+_OF_THE_DISK = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
+    *(errno.EIO, errno.ESTALE),
+}
+_NAMED = 3
+"""Images of a broken step whose files are named."""
+
+
+def train(run: Run[Any], console: RunConsole, accounts: Accounts) -> bool:
+    """Train from ``run.step`` to the end, leaving metrics, checkpoints and pictures in its folder.
+
+    Returns:
+        True when the run is complete, False when it was asked to stop before; saved either way.
+
+    Raises:
+        UserError: too many images cannot be read, the loss is not a number, the memory or the
+            disk is full. The checkpoints written before are intact.
+    """
+    task, ranks, settings = run.task, run.processes.ranks, run.task.settings.train
+    each = settings.checkpoint_epochs
+    saver = Saver(
+        run.folder.checkpoints,
+        run.processes.device,
+        settings.checkpoint_keep,
+        None if each is None else each * task.steps_per_epoch,
+    )
+    try:
+        with (
+            closing(saver),
+            closing(Watchdog(ranks, settings.timeout_minutes)) as watchdog,
+            stop_requests() as stop_requested,
+            metrics_log(
+                run.folder, task.settings, run.step, task.total_steps, console, ranks.is_main
+            ) as log,
+        ):
+            engine = Engine(run, console, accounts, saver, watchdog, log, stop_requested)
+            return engine.train()
+    except torch.OutOfMemoryError as error:
+        raise UserError(_out_of_memory(run)) from error
+    except RuntimeError as error:
+        if "can't allocate memory" not in str(error):
+            raise
+        raise UserError(_out_of_memory(run)) from error
+    except OSError as error:
+        if run.folder.path.is_dir() and error.errno not in _OF_THE_DISK:
+            raise
+        raise UserError(_cannot_write(run, error)) from error
+
+
+@dataclass(frozen=True)
+class Due:
+    """What a step ends with, the same on all processes."""
+
+    log: bool
+    evaluate: bool
+    save: bool
+
+
+class Engine(Generic[Batch]):
+    """One process's part of a run."""
+
+    def __init__(
+        self,
+        run: Run[Batch],
+        console: RunConsole,
+        accounts: Accounts,
+        saver: Saver,
+        watchdog: Watchdog,
+        log: Log,
+        stop_requested: Callable[[], bool],
+    ) -> None:
+        """Nothing is trained yet.
+
+        Args:
+            run: moved by this.
+            console: tells the user.
+            accounts: in ``start``.
+            saver: of the run's checkpoints.
+            watchdog: told of each part of a step.
+            log: takes the rows of ``metrics.jsonl``.
+            stop_requested: whether this process was asked to stop.
+        """
+        self.run = run
+        self.task = run.task
+        self.learner = run.task.learner
+        self.is_main = run.processes.ranks.is_main
+        self.agreement = run.processes.agreement
+        self.say = console.print
+        self.console = console
+        self.accounts = accounts
+        self.saver = saver
+        self.watchdog = watchdog
+        self.log = log
+        self.stop_requested = stop_requested
+        self.advice = Advice()
+        self.losses = LossRecord(run.processes.ranks.rank)
+        self.images: list[int] = []
+        self.first_step = self.logged_step = run.step
+        self.save_asked = time.monotonic()
+        self.stopping = False
+
+    def train(self) -> bool:
+        """See ``train``."""
+        if not self.run.is_complete:
+            self.task.prepare(self.run.step, self.say, self._alive)
+            with closing(self.task.batches(self.run.step, self.task.total_steps)) as batches:
+                self._take_steps(batches)
+            self.agreement.finish()
+        if self.run.is_complete:
+            self._evaluate()
+            self._draw(complete=True)
+        with self.accounts.on("save"):
+            self.saver.wait()
+        self.accounts.lap()
+        return self.run.is_complete
+
+    def _take_steps(self, batches: Iterator[Loaded[Batch]]) -> None:
+        while not self.run.is_complete and not self.stopping:
+            outputs = self._step(batches)
+            due = self._due()
+            if due.log or due.evaluate or due.save or self.losses.is_full:
+                self._refuse_broken(deeply=due.evaluate or due.save)
+            if due.log:
+                self._log(outputs)
+            if due.evaluate:
+                self._evaluate()
+            if due.save:
+                self._save(checkpoint_name(self.run.step))
+                self._draw(complete=False)
+
+    def _step(self, batches: Iterator[Loaded[Batch]]) -> list[Any]:
+        self.images = []
+        self.learner.set_learning_rate(self.task.learning_rate(self.run.step))
+        outputs = self.learner.step(self._batches_of_step(batches), self.run.step)
+        self.run.step += 1
+        if self.is_main and self.run.step == self.first_step + 1:
+            self.saver.reserve(self.run.state_dict())  # the optimiser has its state by now
+        self.losses.note(self.run.step, mean_loss(outputs), self.images)
+        return outputs
+
+    def _batches_of_step(self, batches: Iterator[Loaded[Batch]]) -> Iterator[Batch]:
+        """Each when it is there; the numbers of their images go to ``self.images``."""
+        for _ in range(self.learner.accumulate):
+            self.watchdog.note(self.run.step, Doing.READING)
+            self.accounts.wait_for_data()
+            loaded = next(batches)
+            batch = loaded.ready()
+            self.accounts.switch("step")
+            self.watchdog.note(self.run.step, Doing.COMPUTING)
+            if self.run.step == 0 and not self.images and self.is_main:
+                with self.accounts.on("log"):
+                    self.task.preview(batch)
+            self.images += loaded.images
+            yield batch
+
+    def _due(self) -> Due:
+        """What the processes settle, without waiting for each other, and what the step says."""
+        step, train = self.run.step, self.task.settings.train
+        now = time.monotonic()
+        waited = now - self.save_asked >= 60 * train.checkpoint_minutes
+        clock = self.is_main and waited and self.saver.is_idle
+        if clock:
+            self.save_asked = now
+        asked = self.stop_requested() or self.console.is_gone
+        self.stopping, clock, failed = self.agreement.any_lately(
+            asked, clock, self.saver.has_failed
+        )
+        if failed:
+            self.saver.wait()  # raises on the process that wrote
+            raise SystemExit(2)
+        each = train.checkpoint_epochs
+        is_kept = each is not None and step % (each * self.task.steps_per_epoch) == 0
+        is_last = self.run.is_complete
+        return Due(
+            log=is_last or step % train.log_every == 0,
+            evaluate=not is_last and self.task.evaluation_due(step),
+            save=is_last or self.stopping or clock or is_kept,
+        )
+
+    def _refuse_broken(self, deeply: bool) -> None:
+        """Stop a broken run before it is logged, evaluated or saved; all processes find the same.
+
+        Args:
+            deeply: look at the weights too: a last loss may be a number, its gradient not.
+
+        Raises:
+            UserError: on the main process; the others leave in silence.
+        """
+        found = [bad for bad in self.agreement.gather(self.losses.check()) if bad is not None]
+        if not found and deeply and not all_finite(self.learner.network.parameters()):
+            everyones = [number for own in self.agreement.gather(self.images) for number in own]
+            found = [BadStep(self.run.step, 0, everyones)]
+        if not found:
+            return
+        if not self.is_main:
+            raise SystemExit(2)
+        first = min(found)
+        names = ", ".join(self.task.image_name(number) for number in first.images[:_NAMED])
+        raise UserError(
+            f"training broke at {first} (beginning with {names}): the loss or its gradient is not "
+            f"a number; nothing was saved since, so --resume goes on before it: lower "
+            f"train.lr={self.task.peak_lr:g}, or set train.precision=fp32"
+        )
+
+    def _log(self, outputs: list[Any]) -> None:
+        """One row, the mean of all processes; reading the outputs waits for the device."""
+        with self.accounts.on("log"):
+            own = self.task.measure(self.run.step, outputs)
+            spent = self.accounts.lap()
+            everyones = self.agreement.gather([*own.values(), *spent.values()])
+            means = [*map(fmean, zip(*everyones, strict=True))]
+            spent = dict(zip(spent, means[len(own) :], strict=True))
+            shares, seconds = shares_of(spent), sum(spent.values()) - spent["start"]
+            samples = self.task.samples_per_step * (self.run.step - self.logged_step)
+            self.logged_step = self.run.step
+            pace = Pace(
+                step=self.run.step,
+                epoch=self.run.step / self.task.steps_per_epoch,
+                lr=self.task.learning_rate(self.run.step - 1),
+                images_per_second=samples / seconds,
+                data_wait=shares["data"],
+                time=shares,
+            )
+            row = self.task.metrics(pace, dict(zip(own, means, strict=False)))
+            self.log(row)
+            for warning in [*self.task.warnings(row), *self.advice.hear(pace.time)]:
+                self.say(f"warning at step {self.run.step}: {warning}")
+
+    def _evaluate(self) -> None:
+        run = self.run
+        with self.accounts.on("evaluate"):
+            evaluation = self.task.evaluate(run.step, self._alive)
+        if evaluation is None:
+            return
+        with self.accounts.on("log"):
+            shares = shares_of(self.accounts.lap())
+            self.log({"step": run.step, **evaluation.scores, "time": shares})
+            self.logged_step = run.step
+            if not run.is_complete:
+                self.say(f"step {run.step}/{self.task.total_steps}  {evaluation.line}")
+        if evaluation.score is not None and (run.best is None or evaluation.score >= run.best[0]):
+            run.best = evaluation.score, run.step
+            self._save(BEST)
+
+    def _save(self, name: str) -> None:
+        self.watchdog.note(self.run.step, Doing.SAVING)
+        if self.is_main:
+            with self.accounts.on("save"):
+                self.saver.save(self.run.state_dict(), name)
+
+    def _draw(self, complete: bool) -> None:
+        if self.is_main:
+            with self.accounts.on("log"):
+                self.task.pictures(self.run.step, complete)
+
+    def _alive(self) -> None:
+        self.watchdog.note(self.run.step, Doing.EVALUATING)
+
+
+def _out_of_memory(run: Run[Any]) -> str:
+    settings, learner = run.task.settings, run.task.learner
+    half = max(1, settings.data.batch_size // 2)
+    precision = ", or train.precision=bf16" if learner.dtype == torch.float32 else ""
+    return (
+        f"the memory of {learner.device} does not hold data.batch_size="
+        f"{settings.data.batch_size}: use data.batch_size={half} "
+        f"train.accumulate={2 * learner.accumulate}{precision}"
+    )
+
+
+def _cannot_write(run: Run[Any], error: OSError) -> str:
+    path = run.folder.path
+    if not path.is_dir():
+        return (
+            f"{path} is no longer there: it was moved or deleted while the run wrote to it; go on "
+            "from where it is now with --resume --out DIR"
+        )
+    return (
+        f"cannot write to {path}: {error.strerror}; its checkpoints are intact: make room, then go "
+        "on with --resume"
+    )

@@ -1,0 +1,141 @@
+"""What learns, and one step of it: forward, backward, update; nothing waits for the device."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
+
+from cp2fast.config import FinetuneTrainSettings, TrainSettings
+from cp2fast.train.optimizer import build_optimizer
+from cp2fast.train.precision import autocast, dtype_of, grad_scaler
+
+Network = TypeVar("Network", bound=nn.Module)
+Batch = TypeVar("Batch")
+
+
+class Output(Protocol):
+    """What the network and its loss give for a batch."""
+
+    @property
+    def loss(self) -> Tensor:
+        """A scalar, which is differentiated."""
+
+
+@dataclass
+class Learner(Generic[Network, Batch]):
+    """The network and what moves its weights.
+
+    Attributes:
+        network: as it is saved.
+        forward: from the network as it is called, a batch, the step (from 0) and the batch's number
+            in the step to the output.
+        trained: the network as it is called: itself, or wrapped for several processes.
+        optimizer: of the weights that are trained.
+        scaler: of the loss; idle but for float16.
+        dtype: of the arithmetic.
+        device: of this process.
+        accumulate: batches a step.
+    """
+
+    network: Network
+    forward: Callable[[nn.Module, Batch, int, int], Any]
+    trained: nn.Module
+    optimizer: Optimizer
+    scaler: GradScaler
+    dtype: torch.dtype
+    device: torch.device
+    accumulate: int
+
+    def step(self, batches: Iterator[Batch], step: int = 0) -> list[Any]:
+        """Train on ``accumulate`` batches.
+
+        Args:
+            batches: the step's; each is asked for when the one before is done.
+            step: steps done before.
+
+        Returns:
+            The ``Output`` of each batch.
+        """
+        outputs: list[Output] = []
+        for number, batch in enumerate(batches):
+            with self._exchanging_gradients(number == self.accumulate - 1):
+                with autocast(self.dtype, self.device):
+                    output = self.forward(self.trained, batch, step, number)
+                self.scaler.scale(output.loss / self.accumulate).backward()
+            outputs.append(output)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        return outputs
+
+    def set_learning_rate(self, lr: float) -> None:
+        """Of the next steps."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+
+    def distribute(self) -> None:
+        """Average the gradients over the processes from now on; they must hold equal weights."""
+        with warnings.catch_warnings():
+            # Newer versions call it forward_sync_buffers, which older ones do not know.
+            warnings.filterwarnings("ignore", "`broadcast_buffers`", FutureWarning)
+            self.trained = DistributedDataParallel(
+                self.network,
+                device_ids=[self.device] if self.device.type == "cuda" else None,
+                broadcast_buffers=False,
+                gradient_as_bucket_view=True,
+            )
+
+    def _exchanging_gradients(self, exchange: bool) -> AbstractContextManager[None]:
+        """Processes exchange their gradients once a step, with the last batch's."""
+        if exchange or not isinstance(self.trained, DistributedDataParallel):
+            return nullcontext()
+        return self.trained.no_sync()
+
+
+def learner_of(
+    network: Network,
+    parameters: Iterable[nn.Parameter],
+    forward: Callable[[nn.Module, Batch, int, int], Any],
+    train: TrainSettings | FinetuneTrainSettings,
+    device: torch.device,
+) -> Learner[Network, Batch]:
+    """A learner of ``network``, which moves to ``device``, for this process alone.
+
+    Args:
+        network: to be saved.
+        parameters: those of its weights that are trained.
+        forward: see ``Learner``.
+        train: precision, optimiser and batches a step.
+        device: of this process.
+
+    Raises:
+        UserError: no such precision on this device.
+    """
+    dtype = dtype_of(train.precision, device)
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Learner(
+        network=network,
+        forward=forward,
+        trained=network,
+        optimizer=build_optimizer(parameters, train),
+        scaler=grad_scaler(dtype, device),
+        dtype=dtype,
+        device=device,
+        accumulate=train.accumulate,
+    )
+
+
+def mean_loss(outputs: list[Any]) -> Tensor:
+    """Of the batches of a step, without gradient."""
+    if len(outputs) == 1:
+        return outputs[0].loss.detach()  # type: ignore[no-any-return]
+    return torch.stack([output.loss.detach() for output in outputs]).mean()

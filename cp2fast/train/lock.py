@@ -1,0 +1,104 @@
+"""One run at a time in a run folder: a lock file names the process that writes there."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from cp2fast.errors import UserError
+from cp2fast.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A process: ``started`` tells it from a later one of the same number, where that is known."""
+
+    host: str
+    pid: int
+    started: str
+
+
+def refuse_running(folder: RunFolder) -> None:
+    """Refuse a run folder that another process is at work in.
+
+    Raises:
+        UserError: it is, or that cannot be known from this machine.
+    """
+    if not folder.lock.exists():
+        return
+    holder = _read(folder.lock)
+    if holder is None or holder.host != socket.gethostname():
+        who = "a process" if holder is None else f"process {holder.pid} on {holder.host}"
+        raise UserError(
+            f"{folder.path} is in use by {who}, which cannot be seen from here: if it has ended, "
+            f"delete {folder.lock}, then --resume"
+        )
+    if _started(holder.pid) == holder.started:
+        raise UserError(
+            f"the run in {folder.path} is still running, as process {holder.pid}: wait for it, or "
+            f"stop it with kill {holder.pid}, which saves; then --resume"
+        )
+
+
+@contextmanager
+def locked(folder: RunFolder, take_over: bool) -> Iterator[None]:
+    """Hold the lock of a run folder while the context lasts.
+
+    Args:
+        folder: of the run, which exists.
+        take_over: from whoever holds it: torchrun has ended all processes of the attempt before.
+
+    Raises:
+        UserError: as ``refuse_running``, or the folder cannot be written.
+    """
+    if not take_over:
+        refuse_running(folder)
+    holder = Holder(socket.gethostname(), os.getpid(), _started(os.getpid()) or "")
+    try:
+        folder.lock.unlink(missing_ok=True)  # of a process that is gone
+        with folder.lock.open("x", encoding="utf-8") as file:
+            json.dump(asdict(holder), file)
+    except FileExistsError:
+        refuse_running(folder)
+        raise
+    except OSError as error:
+        raise UserError(
+            f"cannot write the run folder {folder.path}: {error.strerror}; mend that, or start "
+            "another run with --out DIR"
+        ) from error
+    try:
+        yield
+    finally:
+        if _read(folder.lock) == holder:
+            with suppress(OSError):
+                folder.lock.unlink()
+
+
+def _read(path: Path) -> Holder | None:
+    try:
+        return Holder(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, TypeError, ValueError):
+        return None
+
+
+def _started(pid: int) -> str | None:
+    """When a process of this machine began, in ticks; empty where unknown, None if it is gone."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        return stat.rpartition(")")[2].split()[19]
+    except OSError:
+        pass
+    if Path("/proc/self/stat").exists():
+        return None
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return None
+    except PermissionError:
+        pass
+    return ""

@@ -1,0 +1,270 @@
+"""Where the logged rows go besides ``metrics.jsonl``: TensorBoard, Weights & Biases, MLflow.
+
+Each is written by a thread of its own, so that a server which is slow or gone holds up no step. One
+that fails is named once and left alone; ``metrics.jsonl`` has everything. Where to and as whom is
+said to W&B and MLflow as always, by their environment variables and files.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from queue import SimpleQueue
+from threading import Lock, Thread
+from typing import Any, NamedTuple, TypeAlias
+
+from cp2fast.errors import UserError
+from cp2fast.run_folder import RunFolder, atomic_write
+
+Follow: TypeAlias = Callable[[Mapping[str, Any]], None]
+"""Takes one row: ``step`` and its values, which may be numbers or mappings of numbers."""
+
+_PROJECT = "cp2fast"
+"""W&B's project and MLflow's experiment, where the environment names none."""
+_PATIENCE = 60.0
+"""Seconds that the end of a run waits for a logger's last rows."""
+_ids_lock = Lock()
+
+
+class _Row(NamedTuple):
+    step: int
+    milliseconds: int
+    values: dict[str, float]
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What a logger is told of the run that it follows."""
+
+    folder: RunFolder
+    config: Mapping[str, Any]
+    first_step: int
+    say: Callable[[str], None]
+
+
+class _Logger(NamedTuple):
+    """An open logger; ``close`` is told whether the run failed."""
+
+    write: Callable[[_Row], None]
+    close: Callable[[bool], None]
+
+
+def check_loggers(names: Sequence[str]) -> None:
+    """Refuse a logger that is not installed.
+
+    Args:
+        names: of ``train.log``.
+
+    Raises:
+        UserError: with the command that installs it.
+    """
+    for name in names:
+        spec = find_spec(name)
+        # A folder of that name, as W&B leaves one, is found too, but has no origin.
+        if spec is None or spec.origin is None:
+            raise UserError(
+                f"train.log={name}: {name} is not installed: pip install {name}, or leave it out"
+            )
+
+
+@contextmanager
+def loggers(
+    names: Sequence[str],
+    config: Mapping[str, Any],
+    folder: RunFolder,
+    first_step: int,
+    say: Callable[[str], None],
+) -> Iterator[Follow]:
+    """Hand each row to every logger; all have been told of the last one, or were given up, at exit.
+
+    Args:
+        names: of ``train.log``.
+        config: the run's settings, as plain nested values.
+        folder: of the run; the ids under which W&B and MLflow know it are kept there.
+        first_step: steps done before: rows are taken from the next one on.
+        say: told in one line of a logger that failed.
+    """
+    run = _Run(folder, config, first_step, say)
+    threads = [_LoggerThread(name, run) for name in dict.fromkeys(names)]
+
+    def follow(row: Mapping[str, Any]) -> None:
+        taken = _Row(row["step"], time.time_ns() // 1_000_000, dict(_scalars(row)))
+        for thread in threads:
+            thread.take(taken)
+
+    failed = True
+    try:
+        yield follow
+        failed = False
+    finally:
+        for thread in threads:
+            thread.end(failed)
+
+
+class _LoggerThread:
+    """A thread that opens a logger, writes what it is handed, and dies quietly but for one line."""
+
+    def __init__(self, name: str, run: _Run) -> None:
+        self._name, self._run = name, run
+        self._rows: SimpleQueue[_Row | None] = SimpleQueue()
+        self._run_failed = self._is_dead = False
+        self._thread = Thread(target=self._follow, name=f"cp2fast-{name}", daemon=True)
+        with self._giving_up():
+            # Not in the thread: decoding processes are forked soon, which an import does not stand.
+            import_module(_MODULE[name])
+            self._thread.start()
+
+    def take(self, row: _Row) -> None:
+        if not self._is_dead:
+            self._rows.put(row)
+
+    def end(self, run_failed: bool) -> None:
+        if self._is_dead:
+            return
+        self._run_failed = run_failed
+        self._rows.put(None)
+        self._thread.join(_PATIENCE)
+        if self._thread.is_alive():
+            self._give_up(f"has not taken the last rows within {_PATIENCE:.0f} s")
+
+    def _follow(self) -> None:
+        with self._giving_up():
+            logger = _OPEN[self._name](self._run)
+            while (row := self._rows.get()) is not None:
+                logger.write(row)
+            logger.close(self._run_failed)
+
+    @contextmanager
+    def _giving_up(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # Whatever it is, the run goes on without this logger.
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            self._give_up(f"failed: {lines[0]}")
+
+    def _give_up(self, why: str) -> None:
+        if not self._is_dead:
+            self._is_dead = True
+            self._run.say(
+                f"train.log={self._name} {why}; the run goes on without it, and "
+                f"{self._run.folder.metrics} has every row"
+            )
+
+
+def _open_tensorboard(run: _Run) -> _Logger:
+    from torch.utils.tensorboard.writer import SummaryWriter
+
+    writer = SummaryWriter(str(run.folder.tensorboard), purge_step=run.first_step + 1)
+
+    def write(row: _Row) -> None:
+        for name, value in row.values.items():
+            writer.add_scalar(name, value, row.step, walltime=row.milliseconds / 1e3)
+        writer.flush()
+
+    return _Logger(write, lambda failed: writer.close())
+
+
+def _open_wandb(run: _Run) -> _Logger:
+    import wandb
+
+    silent = wandb.Settings(silent=True, console="off")  # nor may it ask for a key
+    wandb.setup(settings=silent)
+    arguments: dict[str, Any] = {
+        "project": os.environ.get("WANDB_PROJECT", _PROJECT),
+        "dir": str(run.folder.path),
+        "name": run.folder.path.name,
+        "id": _read_ids(run.folder).get("wandb"),
+        "resume": "allow",
+        "config": dict(run.config),
+        "allow_val_change": True,
+        "settings": silent,
+    }
+    try:
+        known = wandb.init(**arguments)
+    except wandb.Error as error:
+        if os.environ.get("WANDB_MODE") == "offline":
+            raise
+        run.say(
+            f"train.log=wandb is kept offline ({str(error).splitlines()[0].rstrip('.')}): upload "
+            f"it with wandb sync {run.folder.path}/wandb/offline-run-*"
+        )
+        known = wandb.init(**arguments, mode="offline")
+    _keep_id(run.folder, "wandb", known.id)
+
+    def write(row: _Row) -> None:
+        known.log(row.values, step=row.step)
+
+    return _Logger(write, lambda failed: known.finish(exit_code=int(failed)))
+
+
+def _open_mlflow(run: _Run) -> _Logger:
+    import mlflow
+    from mlflow.entities import Metric, Param
+
+    for noisy in ("mlflow", "alembic", "urllib3"):  # a failure comes as an exception too
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    client = mlflow.MlflowClient()
+    known = _read_ids(run.folder).get("mlflow")
+    if known is None:
+        name = os.environ.get("MLFLOW_EXPERIMENT_NAME", _PROJECT)
+        experiment = mlflow.set_experiment(name).experiment_id
+        known = client.create_run(experiment, run_name=run.folder.path.name).info.run_id
+        _keep_id(run.folder, "mlflow", known)
+        parameters = [Param(name, str(value)) for name, value in _flat(run.config)]
+        client.log_batch(known, params=parameters)
+    else:
+        client.update_run(known, status="RUNNING")
+
+    def write(row: _Row) -> None:
+        metrics = [Metric(n, v, row.milliseconds, row.step) for n, v in row.values.items()]
+        client.log_batch(known, metrics=metrics)
+
+    def close(failed: bool) -> None:
+        client.set_terminated(known, "FAILED" if failed else "FINISHED")
+
+    return _Logger(write, close)
+
+
+_MODULE = {"tensorboard": "torch.utils.tensorboard", "wandb": "wandb", "mlflow": "mlflow"}
+_OPEN: dict[str, Callable[[_Run], _Logger]] = {
+    "tensorboard": _open_tensorboard,
+    "wandb": _open_wandb,
+    "mlflow": _open_mlflow,
+}
+
+
+def _read_ids(folder: RunFolder) -> dict[str, str]:
+    """By logger, the id under which it knows the run."""
+    if not folder.loggers.exists():
+        return {}
+    return dict(json.loads(folder.loggers.read_text(encoding="utf-8")))
+
+
+def _keep_id(folder: RunFolder, name: str, known: str) -> None:
+    with _ids_lock:
+        ids = _read_ids(folder) | {name: known}
+        with atomic_write(folder.loggers) as file:
+            file.write(json.dumps(ids).encode())
+
+
+def _scalars(row: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """The numbers of a row but its step; those of a mapping are named ``mapping/name``."""
+    for name, value in _flat(row, "/"):
+        if name != "step" and isinstance(value, int | float):
+            yield name, float(value)
+
+
+def _flat(values: Mapping[str, Any], separator: str = ".") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            for inner, of_inner in _flat(value, separator):
+                yield f"{name}{separator}{inner}", of_inner
+        else:
+            yield name, value

@@ -1,0 +1,227 @@
+"""A run: how it begins, how it goes on from a checkpoint, and what a checkpoint holds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import torch
+
+from cp2fast import __version__, recipes
+from cp2fast.config import FinetuneSettings, PretrainSettings
+from cp2fast.errors import UserError
+from cp2fast.run_folder import RunFolder, atomic_write, newest_intact
+from cp2fast.train.checkpoint import load_checkpoint
+from cp2fast.train.distributed import Agreement, Ranks
+from cp2fast.train.loggers import check_loggers
+from cp2fast.train.optimizer import restore_optimizer
+from cp2fast.train.task import Batch, Task
+
+Settings = TypeVar("Settings", PretrainSettings, FinetuneSettings)
+
+
+@dataclass
+class Processes:
+    """Where a run runs: its processes, this one's device, and how they talk on the host."""
+
+    ranks: Ranks
+    device: torch.device
+    agreement: Agreement
+
+
+@dataclass(frozen=True)
+class Kind(Generic[Settings]):
+    """A kind of run.
+
+    Attributes:
+        name: what a checkpoint's ``kind`` says.
+        command: that begins one.
+        fixed: beginnings of the settings that a run cannot be continued with other values of;
+            ``model.init`` may differ, and the number of samples a step may not.
+        build: the task of these settings, its network with random weights.
+    """
+
+    name: str
+    command: str
+    fixed: tuple[str, ...]
+    build: Callable[[Settings, RunFolder, Processes], Task[Any]]
+
+
+@dataclass
+class Run(Generic[Batch]):
+    """Everything that the engine moves; ``step`` counts the steps done.
+
+    Attributes:
+        kind: ``pretrain`` or ``finetune``.
+        best: the highest score of an evaluation so far, and its step.
+    """
+
+    kind: str
+    folder: RunFolder
+    processes: Processes
+    task: Task[Batch]
+    step: int = 0
+    best: tuple[float, int] | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all steps are done."""
+        return self.step >= self.task.total_steps
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint holds: the run goes on from it bit for bit."""
+        task, learner = self.task, self.task.learner
+        return {
+            "kind": self.kind,
+            **task.state_dict(),
+            "optimizer": learner.optimizer.state_dict(),
+            "scaler": learner.scaler.state_dict(),
+            "step": self.step,
+            "best": self.best,
+            "images": task.images,
+            "digest": task.digest(),
+            "samples_per_step": task.samples_per_step,
+            "settings": task.settings.model_dump(mode="json"),
+            "versions": {"cp2fast": __version__, "torch": str(torch.__version__)},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint of this version or the one before.
+
+        Raises:
+            UserError: it belongs to another run, or to other images.
+        """
+        _check_same_data(self, state)
+        learner = self.task.learner
+        self.task.load_state_dict(state)
+        restore_optimizer(learner.optimizer, state["optimizer"])
+        if state.get("scaler"):  # empty but of a run in float16
+            learner.scaler.load_state_dict(state["scaler"])
+        self.step = state["step"]
+        self.best = tuple(state["best"]) if state.get("best") else None
+
+
+def begin(
+    kind: Kind[Settings],
+    settings: Settings,
+    folder: RunFolder,
+    processes: Processes,
+    say: Callable[[str], None],
+) -> Run[Any]:
+    """Build a new run; its folder is made last, when nothing else can fail.
+
+    Raises:
+        UserError: bad input; nothing was written but the demo data.
+    """
+    is_main = processes.ranks.is_main
+    check_loggers(settings.train.log)
+    if is_main:
+        folder.refuse_unless_new()
+    run = Run(kind.name, folder, processes, kind.build(settings, folder, processes))
+    run.task.initialise(say)
+    if is_main:
+        folder.create(recipes.to_yaml(run.task.settings))
+    return _distributed(run)
+
+
+def resume(
+    kind: Kind[Settings],
+    settings: Settings,
+    folder: RunFolder,
+    processes: Processes,
+    say: Callable[[str], None],
+) -> Run[Any]:
+    """Build the run that ``folder`` holds, as it was at its newest intact checkpoint or its start.
+
+    Raises:
+        UserError: there is none, all checkpoints are damaged, or ``settings`` belong to another
+            run or end before the step that it has reached; the folder is as it was.
+    """
+    check_same_run(kind, settings, folder)
+    check_loggers(settings.train.log)
+    is_main = processes.ranks.is_main
+    path = newest_intact(folder.checkpoints, say) if is_main else None
+    path = processes.agreement.gather(path)[0]
+    checkpoint = None if path is None else load_checkpoint(path)
+    run = Run(kind.name, folder, processes, kind.build(settings, folder, processes))
+    if checkpoint is None:
+        run.task.initialise(say)
+    else:
+        run.load_state_dict(checkpoint)
+    _check_reaches(run)
+    return _distributed(run)
+
+
+def rewind(run: Run[Any]) -> None:
+    """Forget what a resumed run had logged after its checkpoint; the main process's business."""
+    run.folder.truncate_metrics(run.step)
+    with atomic_write(run.folder.config) as file:
+        file.write(recipes.to_yaml(run.task.settings).encode())
+
+
+def check_same_run(kind: Kind[Settings], settings: Settings, folder: RunFolder) -> None:
+    """Refuse to go on with a run under other settings.
+
+    Raises:
+        UserError: ``folder`` holds no run of this kind, or a fixed setting differs.
+    """
+    if not folder.holds_run:
+        raise UserError(f"{folder.path} holds no run to resume: leave out --resume to start one")
+    before = recipes.load(type(settings), str(folder.config), [])
+    for key, old, new in recipes.differences(before, settings):
+        if key.startswith(kind.fixed) and key != "model.init":
+            raise UserError(
+                f"{key}={new}, but the run in {folder.path} was begun with {old}: "
+                "keep it, or start another run with --out DIR"
+            )
+
+
+def _distributed(run: Run[Any]) -> Run[Any]:
+    """Join the processes; the weights must be the right ones by now."""
+    if run.processes.ranks.world > 1:
+        run.task.learner.distribute()
+    return run
+
+
+def _check_same_data(run: Run[Any], state: dict[str, Any]) -> None:
+    task, settings, path = run.task, run.task.settings, run.folder.path
+    if state.get("kind") != run.kind:
+        raise UserError(
+            f"the checkpoint in {path} is not one of this version's: start another run with "
+            "--out DIR, from its weights with model.init"
+        )
+    if state["images"] != task.images:
+        raise UserError(
+            f"data.root={settings.data.root} holds {task.images} images, but the run in {path} was "
+            f"begun with {state['images']}: restore them, or start another with --out DIR"
+        )
+    if state.get("digest", task.digest()) != task.digest():
+        raise UserError(
+            f"data.root={settings.data.root} holds other images than those that the run in {path} "
+            "was begun with, by their names and sizes: restore them, or start another with "
+            "--out DIR"
+        )
+    samples = state.get("samples_per_step", task.samples_per_step)
+    if samples != task.samples_per_step and state["step"] < task.total_steps:
+        raise UserError(
+            f"data.batch_size={settings.data.batch_size} x train.accumulate="
+            f"{settings.train.accumulate} x {run.processes.ranks.world} processes are "
+            f"{task.samples_per_step} samples a step, but the run in {path} was begun with "
+            f"{samples}: keep that, or start another run with --out DIR"
+        )
+
+
+def _check_reaches(run: Run[Any]) -> None:
+    task = run.task
+    if task.total_steps >= run.step:
+        return
+    name, value, least = "train.steps", task.total_steps, run.step
+    if task.settings.train.steps is None:
+        name, value = "train.epochs", task.total_steps // task.steps_per_epoch
+        least = math.ceil(run.step / task.steps_per_epoch)
+    raise UserError(
+        f"the run in {run.folder.path} has reached step {run.step}, beyond {name}={value}: set "
+        f"{name} to {least} or more, or start another run with --out DIR"
+    )

@@ -1,0 +1,176 @@
+"""Where a file keeps a network's tensors: under which wrappers, prefixes and names.
+
+Libraries put a network into dictionaries (``state_dict``, ``model``, ``teacher``) and modules
+(``module.``, ``encoder_q.``, ``backbone.``). They are not listed here: a network is found by its
+own names, at whatever place most of them are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from cp2fast.weights.torchvision_vit import from_torchvision, is_torchvision_vit
+
+METADATA = "__metadata__"
+"""Where ``files.read_content`` puts the texts that a .safetensors file holds beside its tensors."""
+
+_PARTS = ("", "backbone.", "decode_head.")
+"""A whole network, a bare backbone or a bare head, or both in one flat file."""
+
+_WRAPPING_MODULES = frozenset(
+    ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module")
+)
+"""Of data parallel training, of compiling and so on: they say nothing of the network."""
+
+_TIMM_IN_MMSEG = re.compile(r"\bbackbone\.timm_model\.(model\.)?")
+"""mmseg's TIMMBackbone holds timm's model, which holds a transformer in a module of its own."""
+
+_AVERAGED = re.compile(r"(?<![a-z])(ema|teacher)(?![a-z])")
+_LESSER = re.compile(r"(?<![a-z])(student|momentum|target|encoder_k)(?![a-z])")
+"""A running average of a network is the better one, as DINO and timm take it; but where the network
+itself is what others are held against, as in MoCo, its average is not it."""
+
+_NUMBERED = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
+"""A ResNet's modules in ``Sequential(*resnet.children())``, as lightly makes it."""
+
+
+@dataclass
+class Match:
+    """The tensors at one place of a file.
+
+    Attributes:
+        inside: the dictionaries around them, from the outermost.
+        prefix: what stands before the network's names.
+        tensors: by the network's names.
+        unexpected: names at this place that are none of the network's, without the prefix.
+    """
+
+    inside: tuple[str, ...]
+    prefix: str
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    unexpected: list[str] = field(default_factory=list)
+
+    @property
+    def is_average(self) -> bool:
+        """Whether the file calls this network a running average."""
+        return bool(_AVERAGED.search(self._place))
+
+    @property
+    def _place(self) -> str:
+        return ".".join((*self.inside, self.prefix)).lower()
+
+    def better_than(self, other: Match) -> bool:
+        """Whether this is rather what was asked for: more of the network, or the better one."""
+        return self._merits() > other._merits()
+
+    def _merits(self) -> tuple[int, int, int]:
+        trained = sum(not name.endswith("num_batches_tracked") for name in self.tensors)
+        rank = self.is_average - bool(_LESSER.search(self._place))
+        return trained, rank, len(self.inside)
+
+
+def best_match(content: Mapping[str, Any], wanted: Mapping[str, Tensor]) -> Match:
+    """The place where most of a network's names are.
+
+    Args:
+        content: of a file: dictionaries and lists in each other, with tensors by name.
+        wanted: the network's tensors.
+    """
+    best = Match((), "")
+    for inside, tensors in _dictionaries(content):
+        for match in _matches(inside, _renamed(tensors), wanted):
+            if match.better_than(best):
+                best = match
+    return best
+
+
+def names_in(content: Mapping[str, Any]) -> list[str]:
+    """The names of all tensors, with the dictionaries around them."""
+    return list(_flattened(content))
+
+
+def _dictionaries(
+    content: Mapping[str, Any], inside: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor]]]:
+    """Each dictionary with all tensors in it, at any depth; the outer ones first."""
+    yield inside, _flattened(content)
+    for name, value in _children(content):
+        if isinstance(value, Mapping | list | tuple):
+            yield from _dictionaries(_named(value), (*inside, name))
+
+
+def _flattened(content: Mapping[str, Any], prefix: str = "") -> dict[str, Tensor]:
+    found: dict[str, Tensor] = {}
+    for name, value in _children(content):
+        if isinstance(value, Tensor):
+            found[prefix + name] = value
+        elif isinstance(value, Mapping | list | tuple):
+            found |= _flattened(_named(value), f"{prefix}{name}.")
+    return found
+
+
+def _children(content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """What may belong to a network: the optimiser has tensors too, under the network's names."""
+    for key, value in content.items():
+        name = str(key)
+        if name != METADATA and not name.lower().startswith("optim"):
+            yield name, value
+
+
+def _named(value: Mapping[str, Any] | Sequence[Any]) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {str(i): one for i, one in enumerate(value)}
+
+
+def _matches(
+    inside: tuple[str, ...], tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]
+) -> list[Match]:
+    """A match for each prefix under which there is any name of the network."""
+    found: dict[str, Match] = {}
+    for name, tensor in tensors.items():
+        steps = name.split(".")
+        for step in range(len(steps)):
+            rest = ".".join(steps[step:])
+            own = next((part + rest for part in _PARTS if part + rest in wanted), None)
+            if own is not None:
+                prefix = name.removesuffix(rest)
+                found.setdefault(prefix, Match(inside, prefix)).tensors.setdefault(own, tensor)
+    for prefix, match in found.items():
+        under = [name.removeprefix(prefix) for name in tensors if name.startswith(prefix)]
+        match.unexpected = [
+            name for name in under if not any(part + name in match.tensors for part in _PARTS)
+        ]
+    return list(found.values())
+
+
+def _renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors by the names of timm, without modules that only wrap."""
+    renamed = {}
+    for name, tensor in tensors.items():
+        plain = ".".join(step for step in name.split(".") if step not in _WRAPPING_MODULES)
+        renamed[_TIMM_IN_MMSEG.sub("backbone.", plain)] = tensor
+    for name in list(renamed):
+        before, found, _ = name.rpartition("class_token")
+        if found and is_torchvision_vit({n.removeprefix(before): t for n, t in renamed.items()}):
+            return from_torchvision(
+                {n.removeprefix(before): t for n, t in renamed.items() if n.startswith(before)}
+            )
+    return _without_numbers(renamed)
+
+
+def _without_numbers(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A ResNet's names, where it was made a sequence of its modules."""
+    stems = [name.removesuffix("4.0.conv1.weight") for name in tensors]
+    prefix = next((stem for stem, name in zip(stems, tensors, strict=True) if stem != name), None)
+    if prefix is None or f"{prefix}1.running_mean" not in tensors:
+        return tensors
+    renamed = {}
+    for name, tensor in tensors.items():
+        number, dot, rest = name.removeprefix(prefix).partition(".")
+        known = name.startswith(prefix) and number in _NUMBERED
+        renamed[f"{prefix}{_NUMBERED[number]}{dot}{rest}" if known else name] = tensor
+    return renamed

@@ -1,0 +1,113 @@
+"""benchmarks/evidence.py: fair arms, an honest report, and a rehearsal at a tiny size."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from cp2fast.data.scenes import generate_scenes
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+sys.path.insert(0, str(BENCHMARKS))
+
+import evidence  # noqa: E402
+import evidence_arms  # noqa: E402
+import evidence_data  # noqa: E402
+import evidence_report  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("evidence")
+    generate_scenes(root / "source" / "nuclei-voc", 24, seed=0)
+    evidence_data.prepare(root / "source", root / "data", [0, 1, 2], long_side=80)
+    return root / "data"
+
+
+def probe_result(arm: str, seed: int, linear: float, key: str = "camvid/{}/seed{}") -> dict:
+    one = {"labels": 0.125, "place": "backbone", "seed": 0, "knn": 0.1, "linear": linear}
+    return {"job": {"kind": "probe", "key": key.format(arm, seed)}, "probes": [one]}
+
+
+def test_copies_are_small_and_their_lists_fixed(data: Path) -> None:
+    lists = {
+        file.stem: file.read_text().split()
+        for file in (data / "nuclei" / "ImageSets" / "Segmentation").glob("*.txt")
+    }
+    assert set(lists["recipe_train"]) | set(lists["recipe_val"]) == set(lists["train"])
+    assert not set(lists["recipe_train"]) & set(lists["recipe_val"])
+    assert not set(lists["train"]) & set(lists["val"])
+    assert len(lists["few0"]) == round(len(lists["train"]) / 8)
+    assert set(lists["few0"]) < set(lists["train"])
+    with Image.open(data / "nuclei" / "JPEGImages" / f"{lists['val'][0]}.jpg") as photo:
+        assert max(photo.size) == 80
+        size = photo.size
+    with Image.open(data / "nuclei" / "SegmentationClass" / f"{lists['val'][0]}.png") as mask:
+        assert mask.size == size
+    assert len(list((data / "nuclei-unlabelled").iterdir())) == len(lists["train"])
+
+
+def test_differences_are_paired_by_seed() -> None:
+    values = {("random", 0): 0.2, ("random", 1): 0.3, ("cp2", 0): 0.26, ("cp2", 1): 0.34}
+    results = [probe_result(arm, seed, value) for (arm, seed), value in values.items()]
+    table = evidence_report.judged(results)
+    by_arm = table["camvid", "1/8", "linear probe, backbone"]
+    row = evidence_report.compare(by_arm, "random", ["random", "cp2"])["cp2"]
+    assert row["mean"] == pytest.approx(0.3)
+    assert row["over_random"] == pytest.approx(0.05)
+    assert row["over_random_deviation"] == pytest.approx(0.0141, abs=1e-3)
+    assert row["pairs"] == 2
+
+
+def test_a_change_is_taken_when_it_helps_both_arms_together_and_the_best_of_each_key() -> None:
+    linear = {"base": 0.20, "train.lr=0.0005": 0.22, "train.lr=0.002": 0.23, "model.queue=512": 0.2}
+    rows = [
+        {"change": change, "linear": value, "arms": {"cp2": {}, "no-paste": {}}}
+        for change, value in linear.items()
+    ]
+    chosen = evidence_arms.chosen(evidence_arms.BASE, rows)
+    assert chosen == evidence_arms.BASE | {"train.lr": 0.002}
+    one_arm = [row | {"arms": {"cp2": {}}} for row in rows[1:]]
+    assert evidence_arms.chosen(evidence_arms.BASE, [rows[0], *one_arm]) == evidence_arms.BASE
+
+
+def test_the_arms_differ_in_nothing_but_what_names_them(data: Path, monkeypatch) -> None:
+    monkeypatch.setattr(
+        sys, "argv", ["evidence.py", str(data), "--cpu-hours", "1", "--sets", "nuclei"]
+    )
+    arguments = evidence.parse()
+    words = {
+        arm: set(evidence_arms.pretrain_words(arguments, evidence_arms.BASE, "nuclei", arm, 1))
+        for arm in evidence_arms.ARMS
+    }
+    for arm, own in evidence_arms.ARMS.items():
+        assert words[arm] ^ words["cp2"] == set(own)
+
+
+@pytest.mark.slow
+def test_a_rehearsal_keeps_its_budget_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    command = [sys.executable, str(BENCHMARKS / "evidence.py"), "--tiny", "--cpu-hours", "1"]
+    command += ["--out", str(tmp_path / "out"), "--keep", str(tmp_path / "kept")]
+    for call in range(2):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        report = json.loads((tmp_path / "kept" / "evidence.json").read_text())
+        assert report["left_out"] == []
+        if call == 0:
+            first = report
+    assert report["comparisons"] == first["comparisons"]
+    assert report["budget"]["spent_seconds"] == pytest.approx(first["budget"]["spent_seconds"])
+    judges = {one["judge"] for one in report["comparisons"]}
+    assert judges == {"linear probe, backbone", "knn probe, backbone", "fine-tuning"}
+    for one in report["comparisons"]:
+        assert set(one["arms"]) == {"random", "cp2", "no-dense", "no-paste"}
+    assert (tmp_path / "kept" / "probes-nuclei.png").exists()
+    assert {row["steps"] for row in runs(tmp_path / "out")} == {2}
+
+
+def runs(out: Path) -> list[dict]:
+    files = (out / "results").glob("pretrain-*/**/*.json")
+    return [json.loads(file.read_text()) for file in files]

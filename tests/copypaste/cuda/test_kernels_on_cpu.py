@@ -1,0 +1,123 @@
+"""What the CUDA kernels compute, without a GPU: their source, built by g++ (see gpu_on_cpu.h)."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, seed, settings
+
+from cp2fast.batch import RaggedBatch
+from cp2fast.copypaste.draw import draw
+from cp2fast.copypaste.parameters import Parameters
+from tests.copypaste import cases
+from tests.copypaste.cases import assert_agrees, assert_same_bits, photo, take
+from tests.copypaste.cuda.on_cpu import Kernels
+
+SHARE = 0.25
+"""Of the error that backends are allowed, even of colours that extreme factors have multiplied."""
+
+
+@pytest.fixture(scope="module")
+def kernels(tmp_path_factory: pytest.TempPathFactory) -> Kernels:
+    return Kernels.build(tmp_path_factory.mktemp("kernels"), "-O2")
+
+
+@pytest.fixture(scope="module")
+def checked(tmp_path_factory: pytest.TempPathFactory) -> Kernels:
+    """Any access outside of what is there, and any undefined arithmetic, ends it."""
+    options = "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"
+    return Kernels.build(tmp_path_factory.mktemp("checked"), *options)
+
+
+@pytest.fixture
+def batch() -> RaggedBatch:
+    sides = [(97, 130), (60, 240), (33, 33), (12, 300), (1, 1)]
+    return RaggedBatch.pack([photo(*s, seed=i) for i, s in enumerate(sides)], range(len(sides)))
+
+
+def test_the_kernels_agree_with_the_reference(kernels: Kernels) -> None:
+    @seed(0)
+    @settings(deadline=None, max_examples=60, database=None)
+    @given(cases.cases(max_size=40, max_height=700, max_width=700))
+    def agree(case: tuple[RaggedBatch, Parameters, int]) -> None:
+        batch, parameters, size = case
+        assert_agrees(kernels(*case), batch, parameters, size, share=SHARE)
+
+    agree()
+
+
+@pytest.mark.parametrize("size", [64, 100])
+def test_they_agree_closely_on_what_is_drawn(
+    kernels: Kernels, batch: RaggedBatch, size: int
+) -> None:
+    """In one tile and in several."""
+    parameters = draw(0, 0, batch, size, "batch")
+    assert_agrees(kernels(batch, parameters, size), batch, parameters, size, share=0.1)
+
+
+def test_the_smallest_outputs_of_the_largest_images(kernels: Kernels) -> None:
+    """More source pixels to an output pixel than float16 could count."""
+    large = RaggedBatch.pack([photo(300, 900), photo(900, 1), photo(1, 900)], range(3))
+    for size in (2, 5):
+        parameters = draw(1, 0, large, size, "batch")
+        assert_agrees(kernels(large, parameters, size), large, parameters, size, share=SHARE)
+
+
+def test_other_means_and_deviations(kernels: Kernels, batch: RaggedBatch) -> None:
+    parameters, mean, std = draw(2, 0, batch, 24, "batch"), (0.1, 0.5, 0.9), (1.0, 0.5, 0.25)
+    ours = kernels(batch, parameters, 24, mean=mean, std=std)
+    assert_agrees(ours, batch, parameters, 24, mean, std, share=0.1)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_the_float32_result_rounded(
+    kernels: Kernels, batch: RaggedBatch, dtype: torch.dtype
+) -> None:
+    for size in (21, 36):  # stored pixel by pixel, and four at a time
+        parameters = draw(0, 0, batch, size, "batch")
+        single, half = (kernels(batch, parameters, size, d) for d in (torch.float32, dtype))
+        assert_same_bits(half, (single[0].to(dtype), single[1].to(dtype), *single[2:]))
+
+
+def test_no_bit_depends_on_the_rest_of_the_batch_or_on_the_order_of_threads(
+    kernels: Kernels, batch: RaggedBatch
+) -> None:
+    drawn = draw(0, 0, batch, 30, "batch")
+    parameters = replace(drawn, jitter=torch.ones_like(drawn.jitter))
+    whole = kernels(batch, parameters, 30)
+    for order, chosen in enumerate(([1], [3, 0])):
+        some = kernels(batch, take(parameters, chosen), 30, seed=order)
+        assert_same_bits(some, tuple(x[chosen] for x in whole))
+
+
+def test_nothing_but_the_crops_matters(kernels: Kernels, batch: RaggedBatch) -> None:
+    parameters = take(draw(1, 0, batch, 9, "batch"), [0])
+    expected = kernels(batch, parameters, 9)
+    images = [batch.image(i).clone() for i in range(len(batch))]
+    for i, image in enumerate(images):
+        cropped = torch.zeros(image.shape[:2], dtype=torch.bool)
+        for top, left, height, width in parameters.box[parameters.source == i].tolist():
+            cropped[top : top + height, left : left + width] = True
+        image[~cropped] = 255 - image[~cropped]
+    other = RaggedBatch.pack(images, range(len(images)))
+    assert_same_bits(kernels(other, parameters, 9), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_no_access_is_out_of_bounds_and_no_arithmetic_undefined(
+    checked: Kernels, batch: RaggedBatch, dtype: torch.dtype
+) -> None:
+    turned = torch.arange(20, dtype=torch.uint8).view(5, 4) % 8
+    for size in (3, 36, 70):
+        parameters = replace(draw(size, 0, batch, size, "batch"), orientation=turned)
+        checked(batch, parameters, size, dtype)
+
+
+def test_no_random_case_is_out_of_bounds_either(checked: Kernels) -> None:
+    @seed(1)
+    @settings(deadline=None, max_examples=20, database=None)
+    @given(cases.cases(max_size=24, max_height=300, max_width=300))
+    def run(case: tuple[RaggedBatch, Parameters, int]) -> None:
+        checked(*case)
+
+    run()

@@ -1,0 +1,144 @@
+"""The CUDA backend on a card: the reference's pixels, streams, graphs and memory."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+
+from cp2fast.batch import RaggedBatch
+from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
+from cp2fast.copypaste.cuda import launch
+from cp2fast.copypaste.cuda.launch import LEAST_TILE, THREADS, copy_paste_cuda, strips, tiles
+from cp2fast.copypaste.draw import draw
+from cp2fast.copypaste.op import copy_paste
+from cp2fast.copypaste.parameters import Parameters
+from cp2fast.copypaste.validate import MAX_SIGMA
+from cp2fast.copypaste.views import pack
+from tests.copypaste import cases
+from tests.copypaste.cases import Composed, assert_agrees, assert_same_bits, photo, take
+
+GPU = torch.device("cuda")
+SHARE = 0.25
+
+
+def on_gpu(batch: RaggedBatch, parameters: Parameters, size: int, dtype=torch.float32) -> Composed:
+    out = copy_paste(batch, parameters, size, dtype, backend="cuda", device=GPU)
+    return out.query, out.key, out.query_mask, out.key_mask
+
+
+def arguments(batch: RaggedBatch, parameters: Parameters, size: int, dtype: torch.dtype):
+    """Of the registered op, all on the card."""
+    views = pack(batch, parameters).to(GPU)
+    return batch.pixels.to(GPU), views, size, dtype, IMAGENET_MEAN, IMAGENET_STD, "cuda"
+
+
+@pytest.fixture
+def batch() -> RaggedBatch:
+    sides = [(97, 130), (240, 61), (33, 33), (150, 400), (12, 300), (260, 255), (1, 1), (64, 80)]
+    return RaggedBatch.pack([photo(*s, seed=i) for i, s in enumerate(sides)], range(len(sides)))
+
+
+def test_there_are_blocks_for_every_tile_under_the_widest_blur() -> None:
+    assert LEAST_TILE == 64 - 2 * 3 * MAX_SIGMA
+    assert (strips(224), tiles(224)) == (14, 25)
+    assert (strips(16), strips(17), tiles(52), tiles(53)) == (1, 2, 1, 4)
+
+
+@pytest.mark.gpu
+def test_the_kernels_on_the_card_spill_nothing_and_share_a_multiprocessor(batch) -> None:
+    on_gpu(batch, draw(0, 0, batch, 8, "batch"), 8)
+    *_, mean_luma, compose = launch._kernels(torch.cuda.current_device())
+    for kernel, blocks in ((mean_luma, 3), (compose, 2)):
+        attributes = kernel.attributes[0]
+        assert attributes.local_size_bytes == 0
+        assert attributes.num_regs * THREADS * blocks <= 64 * 1024
+
+
+@pytest.mark.gpu
+@settings(deadline=None, max_examples=100)
+@given(cases.cases(max_size=120))
+def test_agrees_with_the_reference(case: tuple[RaggedBatch, Parameters, int]) -> None:
+    batch, parameters, size = case
+    assert_agrees(on_gpu(batch, parameters, size), batch, parameters, size, share=SHARE)
+
+
+@pytest.mark.gpu
+def test_agrees_closely_as_drawn_at_the_papers_size(batch: RaggedBatch) -> None:
+    parameters = draw(0, 0, batch, 224, "batch")
+    assert_agrees(on_gpu(batch, parameters, 224), batch, parameters, 224, share=0.1)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_the_float32_result_rounded(batch, dtype) -> None:
+    for size in (61, 64):
+        parameters = draw(0, 0, batch, size, "batch")
+        single, half = (on_gpu(batch, parameters, size, d) for d in (torch.float32, dtype))
+        assert_same_bits(half, (single[0].to(dtype), single[1].to(dtype), *single[2:]))
+
+
+@pytest.mark.gpu
+def test_the_rest_of_the_batch_and_its_order_change_no_bit(batch) -> None:
+    parameters = draw(0, 0, batch, 50, "batch")
+    whole = on_gpu(batch, parameters, 50)
+    for chosen in ([5], [3, 0, 6], list(reversed(range(len(batch))))):
+        assert_same_bits(on_gpu(batch, take(parameters, chosen), 50), [x[chosen] for x in whole])
+
+
+@pytest.mark.gpu
+def test_every_pixel_is_written(batch) -> None:
+    """Whatever was in the memory before, which the allocator hands out again."""
+    for size in (7, 64, 224):
+        given = arguments(batch, draw(0, 0, batch, size, "batch"), size, torch.float16)
+        expected = torch.ops.cp2fast.copy_paste(*given)
+        dirt = [torch.full((x.nbytes,), 123, dtype=torch.uint8, device=GPU) for x in expected]
+        del dirt
+        assert_same_bits(torch.ops.cp2fast.copy_paste(*given), expected)
+
+
+@pytest.mark.gpu
+def test_a_cuda_graph_captures_the_op_and_replays_it_on_new_pixels(batch) -> None:
+    given = arguments(batch, draw(0, 0, batch, 64, "batch"), 64, torch.bfloat16)
+    torch.ops.cp2fast.copy_paste(*given)  # loads the kernels
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = torch.ops.cp2fast.copy_paste(*given)
+    given[0].copy_(255 - given[0])
+    graph.replay()
+    assert_same_bits(captured, torch.ops.cp2fast.copy_paste(*given))
+
+
+@pytest.mark.gpu
+def test_works_on_the_current_stream(batch) -> None:
+    """Pixels that another stream's work delivers late are waited for, by stream order alone."""
+    given = arguments(batch, draw(0, 0, batch, 64, "batch"), 64, torch.float32)
+    stream, late = torch.cuda.Stream(), given[0]
+    expected = torch.ops.cp2fast.copy_paste(*given)
+    pixels = late.clone()
+    late.zero_()
+    torch.cuda.synchronize()
+    with torch.cuda.stream(stream):
+        torch.cuda._sleep(50_000_000)
+        late.copy_(pixels)
+        ours = torch.ops.cp2fast.copy_paste(*given)
+    stream.synchronize()
+    assert_same_bits(ours, expected)
+
+
+@pytest.mark.gpu
+def test_nothing_is_allocated_from_the_card_after_the_first_call(batch) -> None:
+    given = arguments(batch, draw(0, 0, batch, 224, "batch"), 224, torch.bfloat16)
+    torch.ops.cp2fast.copy_paste(*given)
+    torch.cuda.synchronize()
+    free = torch.cuda.mem_get_info()[0]
+    for _ in range(20):
+        torch.ops.cp2fast.copy_paste(*given)
+    torch.cuda.synchronize()
+    assert torch.cuda.mem_get_info()[0] >= free
+
+
+@pytest.mark.gpu
+def test_an_empty_batch_is_nothing_to_do() -> None:
+    views = torch.empty((0, 4, 16), dtype=torch.int32, device=GPU)
+    pixels = torch.empty(0, dtype=torch.uint8, device=GPU)
+    query, *_ = copy_paste_cuda(pixels, views, 8, torch.float32, IMAGENET_MEAN, IMAGENET_STD)
+    assert query.shape == (0, 3, 8, 8)

@@ -1,0 +1,122 @@
+"""Whatever is cached, a run has the same losses bit for bit: resumed, and on two ranks, too."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.command_line import refusal
+from tests.pretrain.runs import (
+    command,
+    losses,
+    run,
+    run_apart,
+    start,
+    wait_for_step,
+    words,
+    write_photos,
+)
+
+TWELVE = "train.steps=12"
+HALF = f"data.cache_gib={60_000 / 2**30}"
+
+
+@pytest.fixture(scope="module", params=["batch", "independent"])
+def uncached(request, photos: Path, tmp_path_factory) -> tuple[str, Path]:
+    background = f"data.background={request.param}"
+    out = tmp_path_factory.mktemp("runs") / "uncached"
+    done = run(out, photos, TWELVE, background, "data.cache=off")
+    assert done.returncode == 0, done.stderr
+    assert "cache:" not in done.stdout
+    return background, out
+
+
+@pytest.mark.parametrize(
+    ("setting", "line"),
+    [
+        (["data.cache=host"], "cache: in host memory, all 22 images"),
+        (["data.cache=host", HALF], r"cache: in host memory, \d+ of 22 images, 0 MiB of 0 MiB"),
+        (["data.cache=host", "data.source=dali"], "cache: in host memory, all 22 images"),
+    ],
+    ids=["host", "half", "dali"],
+)
+def test_the_losses_are_those_without_a_cache(
+    uncached: tuple[str, Path], photos: Path, tmp_path: Path, setting: list[str], line: str
+) -> None:
+    background, out = uncached
+    done = run(tmp_path / "run", photos, TWELVE, background, *setting)
+    assert done.returncode == 0, done.stderr
+    assert re.search(line, done.stdout)
+    assert losses(tmp_path / "run") == losses(out)
+
+
+@pytest.mark.parametrize("then", ["data.cache=off", HALF])
+def test_a_killed_run_may_go_on_with_another_cache(
+    undisturbed: Path, photos: Path, tmp_path: Path, then: str
+) -> None:
+    out, often = tmp_path / "killed", "train.checkpoint_minutes=1e-9"
+    process = start(command(out, photos, TWELVE, often, "data.cache=host"))
+    wait_for_step(out, 7, process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = run_apart(out, photos, TWELVE, then, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert losses(out) == losses(undisturbed)
+
+
+def test_another_max_side_is_another_run(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert run(out, photos, "train.steps=2", "data.max_side=40").returncode == 0
+    again = run(out, photos, "train.steps=3", "data.max_side=30", "--resume")
+    assert "data.max_side=30, but the run" in refusal(again)
+
+
+def torchrun(out: Path, photos: Path, *more: str) -> subprocess.Popen[str]:
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    return start([sys.executable, *launcher, "-m", "cp2fast", *words(out, photos, *more)])
+
+
+def shares(launcher: int) -> dict[int, tuple[int, int]]:
+    """KiB of the cache that each process below ``launcher`` maps, and those it is charged with."""
+    children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
+    found = {}
+    for child in map(int, children):
+        with contextlib.suppress(OSError):
+            text = Path(f"/proc/{child}/smaps").read_text()
+            maps = re.findall(r"memfd:cp2fast-cache.*?\nRss: +(\d+).*?\nPss: +(\d+)", text, re.S)
+            if maps:
+                rss, pss = zip(*maps, strict=True)
+                found[child] = (sum(map(int, rss)), sum(map(int, pss)))
+    return found
+
+
+@pytest.mark.slow
+def test_two_ranks_fill_one_cache_which_counts_once_and_goes_with_them(
+    photos: Path, tmp_path: Path
+) -> None:
+    large = write_photos(tmp_path / "photos", 40)
+    long = "train.steps=100000"
+    process = torchrun(tmp_path / "off", large, long, "data.cache=off")
+    wait_for_step(tmp_path / "off", 12, process)
+    process.terminate()
+    process.wait()
+
+    process = torchrun(tmp_path / "on", large, long, "data.cache=host")
+    wait_for_step(tmp_path / "on", 12, process)
+    each = shares(process.pid)
+    assert len(each) == 2
+    for mapped, _ in each.values():  # Both have touched all of it.
+        assert mapped > 200
+    charged = sum(share for _, share in each.values())
+    assert charged == pytest.approx(max(mapped for mapped, _ in each.values()), rel=0.2)
+    os.kill(min(each), signal.SIGKILL)  # The one that made it.
+    process.wait()
+    assert losses(tmp_path / "on")[:12] == losses(tmp_path / "off")[:12]
+    assert not any(Path(f"/proc/{child}").exists() for child in each)

@@ -1,0 +1,84 @@
+"""``cp2fast probe`` and ``embed`` as a user runs them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cp2fast.data.scenes import generate_scenes
+from tests.command_line import cp2fast, refusal
+from tests.export.trained_networks import save_finetuning, save_pretraining
+
+SMALL = ["data.short_side=48", "data.workers=1", "model.device=cpu"]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("probe")
+    generate_scenes(root / "scenes", 8, seed=0)
+    save_pretraining(root / "run")
+    save_finetuning(root / "tuned")
+    return root
+
+
+def test_a_run_beside_random_weights(root: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    words = ["probe", "random", root / "run", f"data.root={root / 'scenes'}", *SMALL]
+    done = cp2fast(*words, "--labels", "0.5", "--seeds", "2", "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert "linear over random" in done.stdout
+    content = json.loads((out / "probe.json").read_text())
+    assert [one["network"] for one in content["results"]] == ["random", str(root / "run")]
+    for one in content["results"]:
+        assert len(one["linear"]["miou"]) == len(one["knn"]["miou"]) == 2
+    assert (out / "probe.png").read_bytes().startswith(b"\x89PNG")
+    assert "exists already" in refusal(cp2fast(*words, "--out", out))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["random"], "data.root is not set"),
+        (["data.root=scenes"], "name what to probe"),
+        (["random", "random", "data.root=scenes"], "named twice"),
+        (["random", "data.root=scenes", "--labels", "0"], "--labels 0"),
+        (["random", "data.root=nothing"], "holds no labelled images"),
+        (["nowhere", "data.root=scenes"], "nowhere"),
+        (["scenes/classes.txt", "data.root=scenes"], "classes.txt"),
+    ],
+)
+def test_bad_input_gets_one_line(
+    root: Path, tmp_path: Path, words: list[str], message: str
+) -> None:
+    placed = [word.replace("scenes", str(root / "scenes")) for word in words]
+    assert message in refusal(cp2fast("probe", *placed, "--out", tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_photos_become_vectors_and_a_picture(root: Path, tmp_path: Path) -> None:
+    out = tmp_path / "vectors.npz"
+    done = cp2fast("embed", root / "run", root / "scenes", "--out", out)
+    assert done.returncode == 0, done.stderr
+    found = np.load(out)
+    assert found["names"].shape == (8,)
+    np.testing.assert_allclose(np.linalg.norm(found["vectors"], axis=1), 1, rtol=1e-5)
+    assert out.with_suffix(".png").exists()
+    assert "exists already" in refusal(
+        cp2fast("embed", root / "run", root / "scenes", "--out", out)
+    )
+
+
+@pytest.mark.parametrize(
+    ("run", "out", "message"),
+    [
+        ("run", "vectors.csv", ".npz or .parquet"),
+        ("run", "nowhere/vectors.npz", "there is no folder"),
+        ("tuned", "vectors.npz", "was fine-tuned"),
+    ],
+)
+def test_embed_refuses_in_one_line(
+    root: Path, tmp_path: Path, run: str, out: str, message: str
+) -> None:
+    done = cp2fast("embed", root / run, root / "scenes", "--out", tmp_path / out)
+    assert message in refusal(done)

@@ -1,0 +1,108 @@
+"""Files that users name: opened without waiting, refused in one line."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from cp2fast.errors import UserError
+from cp2fast.files import is_file, open_plain, place_of, read_bytes, read_text
+from tests import unprivileged
+
+
+@pytest.fixture
+def odd(tmp_path: Path) -> dict[str, Path]:
+    """What may lie where a file should."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "device").symlink_to("/dev/zero")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    listening = socket.socket(socket.AF_UNIX)
+    os.chdir(tmp_path)  # a socket's path may have a hundred letters
+    listening.bind("socket")
+    listening.close()
+    return {path.name: path for path in tmp_path.iterdir()}
+
+
+@pytest.fixture(autouse=True)
+def _back() -> object:
+    here = Path.cwd()
+    yield
+    os.chdir(here)
+
+
+def test_nothing_but_a_plain_file_is_opened(odd: dict[str, Path]) -> None:
+    for path in odd.values():
+        for opener in (read_bytes, open_plain):
+            with pytest.raises(OSError, match=path.name) as refusal:
+                opener(path)
+            assert refusal.value.strerror
+
+
+def test_each_place_is_named(odd: dict[str, Path]) -> None:
+    places = {name: place_of(path) for name, path in odd.items() if name != "circle"}
+    assert places == {
+        "pipe": "other",
+        "folder": "folder",
+        "device": "other",
+        "dangling": "nothing",
+        "socket": "other",
+    }
+    with pytest.raises(UserError, match=r"circle cannot be read.*remove one"):
+        place_of(odd["circle"])
+    with pytest.raises(UserError, match="folder is a folder: a file belongs there"):
+        is_file(odd["folder"])
+    with pytest.raises(UserError, match="pipe is no plain file"):
+        is_file(odd["pipe"])
+    assert not is_file(odd["dangling"])
+    assert place_of(odd["folder"] / "a" / "b") == "nothing"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_text_is_read_by_its_byte_order_mark(tmp_path: Path, encoding: str) -> None:
+    marks = {"utf-16-le": b"\xff\xfe", "utf-16-be": b"\xfe\xff"}
+    content = marks.get(encoding, b"") + "caf\xe9\r\nstra\xdfe\n".encode(encoding)
+    (tmp_path / "list.txt").write_bytes(content)
+    assert read_text(tmp_path / "list.txt").splitlines() == ["caf\xe9", "stra\xdfe"]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("a\ncaf\xe9\n".encode("latin-1"), r"is not UTF-8 \(line 2\): save it as UTF-8"),
+        (b"\xff\xfea", r"is not UTF-8 \(line 1\): save it as UTF-8"),
+        ("a\n".encode("utf-16-le"), "holds zeros.*save it as UTF-8"),
+    ],
+)
+def test_other_text_is_refused_in_one_line(tmp_path: Path, content: bytes, reason: str) -> None:
+    (tmp_path / "list.txt").write_bytes(content)
+    with pytest.raises(UserError, match=f"list.txt {reason}"):
+        read_text(tmp_path / "list.txt")
+
+
+def test_what_may_not_be_read_is_one_line(tmp_path: Path) -> None:
+    locked = tmp_path / "locked"
+    locked.mkdir()
+    for folder in (tmp_path, locked):
+        (folder / "list.txt").write_text("a\n")
+    (tmp_path / "list.txt").chmod(0)
+    locked.chmod(0)
+    script = """
+import sys
+from pathlib import Path
+from cp2fast.errors import UserError
+from cp2fast.files import place_of, read_text
+for function, path in ((read_text, sys.argv[1]), (read_text, sys.argv[2]), (place_of, sys.argv[2])):
+    try:
+        print(function(Path(path)))
+    except UserError as error:
+        print(error)
+"""
+    done = unprivileged.run("-c", script, tmp_path / "list.txt", locked / "list.txt")
+    locked.chmod(0o755)
+    assert not done.stderr
+    assert len(done.stdout.splitlines()) == 3
+    for line in done.stdout.splitlines():
+        assert "list.txt cannot be read (Permission denied): allow it" in line
