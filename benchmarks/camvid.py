@@ -24,6 +24,7 @@ import sys
 import time
 from pathlib import Path
 from statistics import fmean, stdev
+from typing import Any
 
 from cp2fast.bench.machine import machine, versions
 
@@ -151,7 +152,7 @@ def cp2fast(command: str, folder: Path, words: list[str], seed: int) -> None:
         )
 
 
-def summary(arm: str, miou: dict[str, dict[int, float]]) -> dict[str, object]:
+def summary(arm: str, miou: dict[str, dict[int, float]]) -> dict[str, Any]:
     values = list(miou[arm].values())
     return {
         "arm": arm,
