@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cp2fast.config import LabelledDataSettings, ModelSettings, PretrainSettings
+from cp2fast.config import LabelledDataSettings, PretrainSettings
 from cp2fast.data.decode import BadImage, decode_image, read_image
 from cp2fast.data.images import ImageSet
 from cp2fast.model.segmenter import Segmenter, build_segmenter
@@ -96,8 +96,8 @@ class Watch:
         photos = self._photos()
         if not photos:
             return
-        network, device = frozen_copy(encoder, self._settings.model)
-        inputs = prepare(photos, _SIDE, network.stride, device)
+        network, device = frozen_copy(encoder, self._settings)
+        inputs = prepare(photos, _SIDE, network, device)
         features_BChw = dense_features(network, inputs, "embedding")
         batch, channels, height, width = features_BChw.shape
         scores_N3 = main_directions(features_BChw.movedim(1, -1).reshape(-1, channels)).cpu()
@@ -129,7 +129,7 @@ class Watch:
         few = replace(
             data, train=evenly(data.train, _MOST_IMAGES), val=evenly(data.val, _MOST_IMAGES)
         )
-        network, device = frozen_copy(encoder, self._settings.model)
+        network, device = frozen_copy(encoder, self._settings)
         [found] = probe(
             network,
             few,
@@ -142,11 +142,12 @@ class Watch:
         return Probed(found.knn.miou, found.linear.miou)
 
 
-def frozen_copy(encoder: Segmenter, model: ModelSettings) -> tuple[Segmenter, torch.device]:
+def frozen_copy(encoder: Segmenter, settings: PretrainSettings) -> tuple[Segmenter, torch.device]:
     """The encoder's weights in a network of their own, on its device, without what was compiled."""
     with torch.random.fork_rng(devices=[]):
-        network = build_segmenter(model, len(encoder.decode_head.conv_seg.weight))
+        network = build_segmenter(settings.model, len(encoder.decode_head.conv_seg.weight))
     network.load_state_dict(encoder.state_dict())
+    network.mean, network.std = settings.augment.mean, settings.augment.std
     device = next(encoder.parameters()).device
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network.eval().requires_grad_(False), device

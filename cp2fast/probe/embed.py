@@ -85,7 +85,7 @@ def embed(trained: Trained, images: ImageSet, console: Console) -> Embedded:
     network = trained.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     numbers, vectors = [], []
     for number, image in _readable(images, console):
-        inputs = prepare([image], trained.model.size, network.stride, device)
+        inputs = prepare([image], trained.model.size, network, device)
         numbers.append(number)
         vectors.append(instance_vector(network, inputs)[0].cpu())
     if not numbers:

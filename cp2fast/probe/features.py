@@ -34,7 +34,7 @@ def dense_features(network: Segmenter, images_B3HW: Tensor, place: Place) -> Ten
 
 
 def prepare(
-    images_HW3: Sequence[Tensor], short_side: int, stride: int, device: torch.device
+    images_HW3: Sequence[Tensor], short_side: int, network: Segmenter, device: torch.device
 ) -> Tensor:
     """Images of one size as the network takes them: ``[B, 3, H', W']`` on ``device``.
 
@@ -43,15 +43,17 @@ def prepare(
     Args:
         images_HW3: uint8 RGB.
         short_side: pixels.
-        stride: pixels a cell.
+        network: that tells its pixels a cell, and the mean and deviation that it was trained with.
         device: of the network.
     """
     height, width = images_HW3[0].shape[:2]
     scale = short_side / min(height, width)
+    stride = network.stride
     sides = [max(1, round(side * scale / stride)) * stride for side in (height, width)]
     images = torch.stack(list(images_HW3)).to(device).permute(0, 3, 1, 2).float() / 255
     resized = F.interpolate(images, sides, mode="bilinear", antialias=True)
-    return normalise(resized).contiguous(memory_format=torch.channels_last)
+    inputs = normalise(resized, network.mean, network.std)
+    return inputs.contiguous(memory_format=torch.channels_last)
 
 
 def take_statistics(
@@ -75,7 +77,7 @@ def take_statistics(
     """
     if not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules()):
         return
-    inputs = [prepare([image], short_side, network.stride, device) for image in images_HW3]
+    inputs = [prepare([image], short_side, network, device) for image in images_HW3]
     size = inputs[0].shape[2:]
     one_size = torch.cat([F.interpolate(each, size, mode="bilinear") for each in inputs])
     if len(one_size) == 1:  # Batch norm after the image-wide mean needs two.

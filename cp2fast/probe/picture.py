@@ -50,7 +50,7 @@ def draw_probes(
         image, labels = read_example(example, data)
         shown = [image.numpy(), _PALETTE[labels.numpy()]]
         for network, classify in probes.values():
-            inputs = prepare([image], short_side, network.stride, device)
+            inputs = prepare([image], short_side, network, device)
             predicted = segment(classify, dense_features(network, inputs, place), labels.shape)
             known = torch.where(labels == IGNORED, IGNORED, predicted[0].cpu())
             shown.append(_PALETTE[known.numpy()])

@@ -125,7 +125,7 @@ def _cells(
 ) -> Iterator[Cells]:
     """The cells of each image."""
     for images, labels in examples_in_batches(examples, data, _BATCH):
-        inputs = prepare(images, short_side, network.stride, device)
+        inputs = prepare(images, short_side, network, device)
         features_BChw = dense_features(network, inputs, place)
         labels_BHW = torch.stack(labels).to(device)
         shares_BKhw = class_shares(labels_BHW, len(data.classes), features_BChw.shape[2:])
@@ -159,7 +159,7 @@ def _confusions(
     empty = torch.zeros(classes, classes, dtype=torch.int64, device=device)
     confusions = [empty.clone() for _ in classifiers]
     for images, labels in examples_in_batches(data.val, data, _BATCH):
-        inputs = prepare(images, short_side, network.stride, device)
+        inputs = prepare(images, short_side, network, device)
         features_BChw = dense_features(network, inputs, place)
         labels_BHW = torch.stack(labels).to(device)
         for confusion, classify in zip(confusions, classifiers, strict=True):

@@ -63,7 +63,7 @@ class Accounts:
         finally:
             self.switch(before)
 
-    def lap(self) -> tuple[float, dict[Account, float]]:
+    def lap(self) -> dict[Account, float]:
         """Seconds since the lap before, or the run's begin, by account; waits for the GPU."""
         self.switch(self._account)
         end, _ = self._marks[-1]
@@ -74,7 +74,7 @@ class Accounts:
         self._seconds = dict.fromkeys(ACCOUNTS, 0.0)
         for account, seconds in spent.items():
             self._totals[account] += seconds
-        return sum(spent.values()), spent
+        return spent
 
     def shares(self) -> dict[Account, float]:
         """Of the whole run so far, as of the last lap."""

@@ -240,18 +240,18 @@ class Engine(Generic[Batch]):
         """One row, the mean of all processes; reading the outputs waits for the device."""
         with self.accounts.on("log"):
             own = self.task.measure(self.run.step, outputs)
-            seconds, spent = self.accounts.lap()
+            spent = self.accounts.lap()
             everyones = self.agreement.gather([*own.values(), *spent.values()])
             means = [*map(fmean, zip(*everyones, strict=True))]
             spent = dict(zip(spent, means[len(own) :], strict=True))
-            shares = shares_of(spent)
-            steps = self.run.step - self.logged_step
+            shares, seconds = shares_of(spent), sum(spent.values()) - spent["start"]
+            samples = self.task.samples_per_step * (self.run.step - self.logged_step)
             self.logged_step = self.run.step
             pace = Pace(
                 step=self.run.step,
                 epoch=self.run.step / self.task.steps_per_epoch,
                 lr=self.task.learning_rate(self.run.step - 1),
-                images_per_second=self.task.samples_per_step * steps / (seconds - spent["start"]),
+                images_per_second=samples / seconds,
                 data_wait=shares["data"],
                 time=shares,
             )
@@ -267,8 +267,9 @@ class Engine(Generic[Batch]):
         if evaluation is None:
             return
         with self.accounts.on("log"):
-            _, spent = self.accounts.lap()
-            self.log({"step": run.step, **evaluation.scores, "time": shares_of(spent)})
+            shares = shares_of(self.accounts.lap())
+            self.log({"step": run.step, **evaluation.scores, "time": shares})
+            self.logged_step = run.step
             if not run.is_complete:
                 self.say(f"step {run.step}/{self.task.total_steps}  {evaluation.line}")
         if evaluation.score is not None and (run.best is None or evaluation.score >= run.best[0]):

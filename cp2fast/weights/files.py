@@ -75,7 +75,7 @@ def read_content(path: Path) -> dict[str, Any]:
             raise UserError(_needs_code(path, code[1])) from error
         reason = "it is damaged, or a pickle that PyTorch did not write"
         raise UserError(_cannot(path, head, reason)) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, SafetensorError) as error:
+    except (RuntimeError, EOFError, OSError, ValueError, LookupError, SafetensorError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(_cannot(path, head, reason)) from error
     if isinstance(content, list | tuple):

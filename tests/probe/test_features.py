@@ -25,10 +25,13 @@ def photos(count: int, height: int = 48, width: int = 80) -> list[torch.Tensor]:
 
 def test_photos_are_brought_to_whole_cells_and_normalised() -> None:
     white = torch.full((30, 50, 3), 255, dtype=torch.uint8)
-    inputs = prepare([white], short_side=60, stride=16, device=CPU)
+    net = network()
+    inputs = prepare([white], 60, net, CPU)
     assert inputs.shape == (1, 3, 64, 96)
     expected = torch.tensor([(1 - 0.485) / 0.229, (1 - 0.456) / 0.224, (1 - 0.406) / 0.225])
     torch.testing.assert_close(inputs[0, :, 7, 9], expected)
+    net.mean, net.std = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+    torch.testing.assert_close(prepare([white], 60, net, CPU)[0, :, 7, 9], torch.full((3,), 2.0))
 
 
 def test_features_can_be_taken_at_three_places() -> None:
@@ -52,7 +55,7 @@ def test_statistics_are_those_of_the_images_whatever_they_were_before() -> None:
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.fill_(3.0)
     images = photos(5)
-    inputs = prepare(images, 48, 16, CPU)
+    inputs = prepare(images, 48, first, CPU)
     for net in (first, second):
         take_statistics(net, images, 48, "backbone", CPU)
     features = dense_features(first, inputs, "backbone")
@@ -70,10 +73,9 @@ def test_one_photo_and_photos_of_other_sizes_give_statistics_too() -> None:
     assert dense_features(net, torch.randn(1, 3, 48, 48), "embedding").isfinite().all()
 
 
-def test_a_network_without_batch_norm_is_left_as_it_is() -> None:
-    net = network().backbone
-    plain = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1))
-    before = plain[0].weight.clone()
-    take_statistics(plain, photos(2), 48, "backbone", CPU)  # type: ignore[arg-type]
-    assert torch.equal(plain[0].weight, before)
-    assert net is not None
+def test_a_backbone_without_batch_norm_is_left_as_it_is() -> None:
+    net = network("test_vit")
+    before = copy.deepcopy(net.backbone.state_dict())
+    take_statistics(net, photos(2), 64, "backbone", CPU)
+    after = net.backbone.state_dict()
+    assert all(torch.equal(before[name], value) for name, value in after.items())

@@ -56,8 +56,8 @@ def test_colours_that_are_the_labels_are_learned(data: VocData, tmp_path: Path) 
 
     def moved(examples: list) -> list:
         return [
-            replace(
-                e, image=tmp_path / f"{e.image.stem}.jpg", mask=tmp_path / f"{e.image.stem}.png"
+            e._replace(
+                image=tmp_path / f"{e.image.stem}.jpg", mask=tmp_path / f"{e.image.stem}.png"
             )
             for e in examples
         ]
@@ -102,7 +102,7 @@ def test_splits_without_a_common_class_are_refused(data: VocData, tmp_path: Path
             mask = tmp_path / f"{e.mask.stem}-{label}.png"
             with Image.open(e.mask) as before:
                 Image.new("L", before.size, label).save(mask)
-            changed.append(replace(e, mask=mask))
+            changed.append(e._replace(mask=mask))
         return changed
 
     apart = replace(data, train=of_class(0, data.train), val=of_class(1, data.val))
@@ -117,6 +117,6 @@ def test_splits_without_a_common_class_are_refused(data: VocData, tmp_path: Path
 def test_a_mask_of_another_size_is_refused(data: VocData, tmp_path: Path) -> None:
     mask = tmp_path / "small.png"
     Image.new("L", (5, 5)).save(mask)
-    wrong = replace(data, train=[replace(e, mask=mask) for e in data.train])
+    wrong = replace(data, train=[e._replace(mask=mask) for e in data.train])
     with pytest.raises(UserError, match="they must be of one size"):
         probed(wrong)

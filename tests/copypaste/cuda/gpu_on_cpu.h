@@ -305,6 +305,9 @@ inline float __shfl_xor_sync(unsigned, float value, int mask) {
 }
 
 inline float __shfl_sync(unsigned, float value, int from) { return shuffle("__shfl_sync", value, from); }
+inline int __shfl_sync(unsigned, int value, int from) {  // of numbers below 2^24
+  return static_cast<int>(shuffle("__shfl_sync", static_cast<float>(value), from));
+}
 
 inline unsigned __byte_perm(unsigned x, unsigned y, unsigned selector) {
   uint64_t bytes = static_cast<uint64_t>(y) << 32 | x;
