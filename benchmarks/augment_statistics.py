@@ -18,7 +18,7 @@ import json
 import os
 import random
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -140,7 +140,7 @@ def published_scores(ours: Statistics, published: dict[str, Any]) -> dict[str, f
     return scores
 
 
-def show(title: str, rows: dict[str, tuple[float, ...]], *columns: str) -> None:
+def show(title: str, rows: Mapping[str, tuple[float, ...]], *columns: str) -> None:
     table = Table("", *columns, title=title)
     for name, values in rows.items():
         table.add_row(name, *(f"{value:.3f}" for value in values))

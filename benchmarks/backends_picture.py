@@ -11,6 +11,7 @@ import sys
 from dataclasses import fields
 from io import BytesIO
 from pathlib import Path
+from typing import cast
 
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from cp2fast.batch import RaggedBatch
 from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
-from cp2fast.copypaste.backends import available_backends
+from cp2fast.copypaste.backends import Backend, available_backends
 from cp2fast.copypaste.draw import draw
 from cp2fast.copypaste.op import copy_paste
 from cp2fast.copypaste.parameters import Parameters
@@ -68,7 +69,7 @@ def composed(batch: RaggedBatch, parameters: Parameters) -> dict[str, Tensor]:
     for name, problem in available_backends().items():
         if problem is None:
             device = torch.device("cuda" if name == "cuda" else "cpu")
-            made = copy_paste(batch, parameters, SIZE, backend=name, device=device)
+            made = copy_paste(batch, parameters, SIZE, backend=cast(Backend, name), device=device)
             pairs[name] = torch.cat([made.query, made.key])
     return pairs
 

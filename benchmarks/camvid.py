@@ -24,6 +24,7 @@ import sys
 import time
 from pathlib import Path
 from statistics import fmean, stdev
+from typing import Any
 
 from cp2fast.bench.machine import machine, versions
 
@@ -75,6 +76,7 @@ def main() -> None:
         for arm in ARMS:
             miou[arm][seed] = run_arm(arm, seed, unlabelled, arguments)
             print(f"{arm}, seed {seed}: mIoU {miou[arm][seed]:.2%}", flush=True)
+    results = [summary(arm, miou) for arm in ARMS]
     report = {
         "machine": machine(),
         "versions": versions(),
@@ -86,10 +88,10 @@ def main() -> None:
             "seeds": arguments.seeds,
         },
         "minutes_of_this_call": (time.perf_counter() - began) / 60,
-        "results": [summary(arm, miou) for arm in ARMS],
+        "results": results,
     }
     (arguments.result or out / "camvid.json").write_text(json.dumps(report, indent=2) + "\n")
-    for row in report["results"]:
+    for row in results:
         deviation = "one seed" if row["deviation"] is None else f"+- {row['deviation']:.2%}"
         print(f"{row['arm']:10} {row['mean']:.2%} {deviation}", end="  ")
         print(f"over random, by seed: {', '.join(f'{g:+.2%}' for g in row['over_random'])}")
@@ -133,7 +135,7 @@ def run_arm(arm: str, seed: int, unlabelled: Path, arguments: argparse.Namespace
     if not (folder / "result.json").exists():
         words = [*FINETUNE, steps, f"model.init={init}", f"data.root={arguments.camvid}"]
         cp2fast("finetune-voc", folder, words, seed)
-    return json.loads((folder / "result.json").read_text())["miou"]
+    return float(json.loads((folder / "result.json").read_text())["miou"])
 
 
 def cp2fast(command: str, folder: Path, words: list[str], seed: int) -> None:
@@ -150,7 +152,7 @@ def cp2fast(command: str, folder: Path, words: list[str], seed: int) -> None:
         )
 
 
-def summary(arm: str, miou: dict[str, dict[int, float]]) -> dict[str, object]:
+def summary(arm: str, miou: dict[str, dict[int, float]]) -> dict[str, Any]:
     values = list(miou[arm].values())
     return {
         "arm": arm,

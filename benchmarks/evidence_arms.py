@@ -70,7 +70,7 @@ def pretrain_words(
         f"data.root={a.data / f'{set_}-unlabelled'}",
         f"data.workers={a.workers}",
         f"train.seed={seed}",
-        "train.log_every=10",
+        "train.log_every=25",
         "train.compile=off",
         "train.checkpoint_minutes=30",
         "train.checkpoint_keep=1",

@@ -41,7 +41,7 @@ def main() -> None:
             learner.step(iter([batch]))
         finish(device)
     # Annotations, as of the optimiser's step, span kernels and the gaps between them.
-    types = torch.autograd.DeviceType
+    types = torch.autograd.DeviceType  # type: ignore[attr-defined]  # documented, not exported
     shown = types.CUDA if gpu else types.CPU
     kernels = [
         event

@@ -1,8 +1,11 @@
 """One small call of the op, on a GPU for compute-sanitizer."""
 
+from typing import cast
+
 import torch
 
 from cp2fast.batch import RaggedBatch
+from cp2fast.copypaste.backends import Backend
 from cp2fast.copypaste.draw import draw
 from cp2fast.copypaste.op import copy_paste
 
@@ -18,6 +21,8 @@ if __name__ == "__main__":
     for size in (17, 64):
         for dtype in (torch.float32, torch.bfloat16, torch.float16):
             parameters = draw(0, size, batch, size, "batch")
-            copy_paste(batch.to(device), parameters, size, dtype, backend=device.type)
+            copy_paste(
+                batch.to(device), parameters, size, dtype, backend=cast(Backend, device.type)
+            )
     if device.type == "cuda":
         torch.cuda.synchronize()

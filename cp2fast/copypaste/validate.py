@@ -33,12 +33,12 @@ _LARGEST_FLOAT16 = 65_504
 _Words = NDArray[np.int32]
 _Floats = NDArray[np.float32]
 
-# What ``_first_wrong`` looks at, in this order; it answers with the number of the first wrong one.
+# What ``_first_wrong`` looks at, in this order.
 _IMAGE_FIELDS = ("height", "width", "offset", "pixels")
 _SAMPLE_FIELDS = ("source", "box", "orientation", "factor", "order", "sigma", "paste")
 _HEIGHT, _WIDTH, _OFFSET, _PIXELS = range(4)
 _SOURCE, _BOX, _ORIENTATION, _FACTOR, _ORDER, _SIGMA, _PASTE = range(4, 11)
-_NOTHING = -1
+_NOTHING = 11
 
 
 def validate(
@@ -123,41 +123,61 @@ def _first_wrong(
     paste: _Words,
     size: int,
 ) -> tuple[int, int]:
-    """The number of the field that is wrong, and the image or sample in which it is."""
+    """The first field that is wrong anywhere, and the first image or sample in which it is."""
+    wrong, place = _NOTHING, 0
     images = len(offset)
     for i in range(images):
-        if height[i] <= 0:
-            return _HEIGHT, i
-        if width[i] <= 0:
-            return _WIDTH, i
-        if offset[i] < 0:
-            return _OFFSET, i
-        # By division, as the product of two sides and 3 may not fit 64 bits with the offset.
-        if offset[i] > pixels or np.int64(height[i]) * width[i] > (pixels - offset[i]) // 3:
-            return _PIXELS, i
+        field = _wrong_of_image(height[i], width[i], offset[i], pixels)
+        if field < wrong:
+            wrong, place = field, i
+    if wrong < _NOTHING:
+        return wrong, place
     for b in range(len(source)):
         for v in range(4):
             image = source[b, v]
             if image < 0 or image >= images:
-                return _SOURCE, b
-            if not _inside(box[b, v], height[image], width[image]):
-                return _BOX, b
-            if orientation[b, v] > 7:
-                return _ORIENTATION, b
-            seen = 0
-            for i in range(4):
-                if not np.isfinite(factor[b, v, i]):
-                    return _FACTOR, b
-                if 0 <= order[b, v, i] < 4:
-                    seen |= 1 << order[b, v, i]
-            if seen != 15:
-                return _ORDER, b
-            if not 0 <= sigma[b, v] <= MAX_SIGMA:  # which NaN is not either
-                return _SIGMA, b
+                field = _SOURCE
+            elif not _inside(box[b, v], height[image], width[image]):
+                field = _BOX
+            else:
+                field = _wrong_of_view(orientation[b, v], factor[b, v], order[b, v], sigma[b, v])
+            if field < wrong:
+                wrong, place = field, b
         for pair in range(2):
-            if not _inside(paste[b, pair], size, size):
-                return _PASTE, b
-    return _NOTHING, 0
+            if wrong > _PASTE and not _inside(paste[b, pair], size, size):
+                wrong, place = _PASTE, b
+    return wrong, place
+
+
+@exact
+def _wrong_of_image(height: int, width: int, offset: int, pixels: int) -> int:
+    if height <= 0:
+        return _HEIGHT
+    if width <= 0:
+        return _WIDTH
+    if offset < 0:
+        return _OFFSET
+    # By division, as the product of two sides and 3 may not fit 64 bits with the offset.
+    if offset > pixels or np.int64(height) * width > (pixels - offset) // 3:
+        return _PIXELS
+    return _NOTHING
+
+
+@exact
+def _wrong_of_view(orientation: int, factor: _Floats, order: _Words, sigma: float) -> int:
+    if orientation > 7:
+        return _ORIENTATION
+    seen = 0
+    for i in range(4):
+        if not np.isfinite(factor[i]):
+            return _FACTOR
+        if 0 <= order[i] < 4:
+            seen |= 1 << order[i]
+    if seen != 15:
+        return _ORDER
+    if not 0 <= sigma <= MAX_SIGMA:  # which NaN is not either
+        return _SIGMA
+    return _NOTHING
 
 
 @exact

@@ -53,15 +53,12 @@ def signals(keys_NC: Tensor, batch: Vectors) -> Signals:
         keys_NC: instance vectors of many images.
         batch: of a step.
     """
-    found = torch.stack(
-        [
-            effective_rank(keys_NC),
-            effective_rank(batch.dense.movedim(1, -1).flatten(0, 1)),
-            alignment(batch.query, batch.key).double(),
-            uniformity(batch.query).double(),
-        ]
+    return Signals(
+        effective_rank=effective_rank(keys_NC).item(),
+        effective_rank_dense=effective_rank(batch.dense.movedim(1, -1).flatten(0, 1)).item(),
+        alignment=alignment(batch.query, batch.key).item(),
+        uniformity=uniformity(batch.query).item(),
     )
-    return Signals(*found.tolist())
 
 
 def effective_rank(vectors_NC: Tensor) -> Tensor:
@@ -74,12 +71,13 @@ def effective_rank(vectors_NC: Tensor) -> Tensor:
         vectors_NC: N vectors of C channels, not centred.
 
     Returns:
-        A scalar in float64; 1 where all vectors are 0.
+        A scalar in float64, on the CPU; 1 where all vectors are 0.
     """
     # In double precision: single precision's noise in the squares would count as directions.
     vectors = vectors_NC.double()
     gram = vectors.T @ vectors if vectors.shape[0] >= vectors.shape[1] else vectors @ vectors.T
-    singular = torch.linalg.eigvalsh(gram).clamp(min=0).sqrt()
+    # A GPU takes longer for the eigenvalues of so small a matrix, and seconds for the first.
+    singular = torch.linalg.eigvalsh(gram.cpu()).clamp(min=0).sqrt()
     shares = singular / singular.sum().clamp(min=torch.finfo(torch.float64).tiny)
     entropy: Tensor = torch.special.entr(shares).sum()
     return entropy.exp()

@@ -1,4 +1,4 @@
-"""Colour jitter on the CPU, in place, on rectangles (top, left, bottom, right) of three planes."""
+"""Colour jitter on the CPU, in place, on part of a row of three planes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cp2fast.copypaste.cpu import pixel
-from cp2fast.copypaste.cpu.planes import row_of
 from cp2fast.copypaste.jit import jit
 from cp2fast.copypaste.parameters import BRIGHTNESS, CONTRAST, HUE, SATURATION
 
@@ -20,71 +19,89 @@ _wrap_turns, _shift_hue = jit(pixel.wrap_turns), jit(pixel.shift_hue)
 
 
 @jit
-def jitter(
-    planes: _Floats,
-    rectangle: _Integers,
-    order: NDArray[np.int32],
+def jitter_row(
+    flat: _Floats,
+    at: int,
+    plane: int,
+    length: int,
+    order: _Integers,
+    first: int,
+    last: int,
     factor: _Floats,
     mean: np.float32,
 ) -> None:
-    """Apply the operations in ``order``, some or all; ``mean`` is the luma for contrast."""
-    top, left, bottom, right = rectangle
-    for y in range(top, bottom):
-        red, green, blue = row_of(planes, y, left, right)
-        for operation in order:
-            f = factor[operation]
-            if operation == HUE:
-                turns = _wrap_turns(f)
-                for x in range(len(red)):
-                    red[x], green[x], blue[x] = _shift_hue(red[x], green[x], blue[x], turns)
-            elif operation == SATURATION:
-                for x in range(len(red)):
-                    grey = _luma(red[x], green[x], blue[x])
-                    red[x] = _blend(grey, red[x], f)
-                    green[x] = _blend(grey, green[x], f)
-                    blue[x] = _blend(grey, blue[x], f)
-            else:
-                base = mean if operation == CONTRAST else _ZERO
-                for x in range(len(red)):
-                    red[x] = _blend(base, red[x], f)
-                    green[x] = _blend(base, green[x], f)
-                    blue[x] = _blend(base, blue[x], f)
+    """Apply the operations ``first`` to ``last`` - 1 of ``order`` to part of a row, in place.
+
+    Args:
+        flat: the planes.
+        at: where the part begins in the red one.
+        plane: from one channel to the next.
+        length: pixels.
+        order: int64 ``[4]``.
+        first: from this operation.
+        last: to before this one.
+        factor: of each operation.
+        mean: the view's luma, for contrast.
+    """
+    red = np.uint64(at)
+    green, blue = red + np.uint64(plane), red + np.uint64(2 * plane)
+    for place in range(first, last):
+        operation = order[place]
+        f = factor[operation]
+        if operation == HUE:
+            turns = _wrap_turns(f)
+            for x in range(length):
+                i = np.uint64(x)
+                flat[red + i], flat[green + i], flat[blue + i] = _shift_hue(
+                    flat[red + i], flat[green + i], flat[blue + i], turns
+                )
+        elif operation == SATURATION:
+            for x in range(length):
+                i = np.uint64(x)
+                grey = _luma(flat[red + i], flat[green + i], flat[blue + i])
+                flat[red + i] = _blend(grey, flat[red + i], f)
+                flat[green + i] = _blend(grey, flat[green + i], f)
+                flat[blue + i] = _blend(grey, flat[blue + i], f)
+        else:
+            base = mean if operation == CONTRAST else _ZERO
+            for x in range(length):
+                i = np.uint64(x)
+                flat[red + i] = _blend(base, flat[red + i], f)
+                flat[green + i] = _blend(base, flat[green + i], f)
+                flat[blue + i] = _blend(base, flat[blue + i], f)
 
 
 @jit
-def make_grey(planes: _Floats, rectangle: _Integers) -> None:
-    """Luma in all three planes."""
-    top, left, bottom, right = rectangle
-    for y in range(top, bottom):
-        red, green, blue = row_of(planes, y, left, right)
-        for x in range(len(red)):
-            grey = _luma(red[x], green[x], blue[x])
-            red[x], green[x], blue[x] = grey, grey, grey
+def make_grey(flat: _Floats, at: int, plane: int, length: int) -> None:
+    """Luma in all three channels of part of a row; as in ``jitter_row``."""
+    red = np.uint64(at)
+    green, blue = red + np.uint64(plane), red + np.uint64(2 * plane)
+    for x in range(length):
+        i = np.uint64(x)
+        grey = _luma(flat[red + i], flat[green + i], flat[blue + i])
+        flat[red + i], flat[green + i], flat[blue + i] = grey, grey, grey
 
 
 @jit
-def view_luma(planes: _Floats, columns: _Floats) -> np.float32:
-    """Mean luma of whole planes ``[3, S, S]``; ``columns`` is scratch ``[S]``."""
-    size = len(columns)
-    columns[:] = _ZERO
-    for y in range(size):
-        red, green, blue = row_of(planes, y, 0, size)
-        for x in range(size):
-            columns[x] += _luma(red[x], green[x], blue[x])
-    total = 0.0
-    for x in range(size):
-        total += columns[x]
-    return np.float32(total / (size * size))
+def add_luma(flat: _Floats, at: int, plane: int, columns: _Floats, length: int) -> None:
+    """Add a row's luma to that of the rows above, column by column."""
+    red = np.uint64(at)
+    green, blue = red + np.uint64(plane), red + np.uint64(2 * plane)
+    for x in range(length):
+        i = np.uint64(x)
+        columns[i] += _luma(flat[red + i], flat[green + i], flat[blue + i])
 
 
 @jit
-def linear_gain(order: NDArray[np.int32], factor: _Floats) -> np.float32:
-    """What brightness and saturation multiply the mean luma by; -1 if it depends on the pixels.
+def linear_gain(order: _Integers, count: int, factor: _Floats) -> np.float32:
+    """What the first ``count`` operations multiply the mean luma by; -1 if that is of the pixels.
 
-    Neither clips while its factor is in [0, 1], and then saturation keeps every pixel's luma.
+    Brightness and saturation clip nothing while their factor is in [0, 1], and then saturation
+    keeps every pixel's luma.
     """
     gain = _ONE
-    for operation in order:
+    for place in range(count):
+        operation = order[place]
         f = factor[operation]
         if operation == HUE or f < _ZERO or f > _ONE:
             return -_ONE

@@ -14,18 +14,21 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cp2fast.copypaste.cpu.colour import jitter, linear_gain, make_grey, view_luma
+from cp2fast.copypaste.cpu.colour import add_luma, jitter_row, linear_gain, make_grey
 from cp2fast.copypaste.cpu.output import blur_filter, blur_row, store
-from cp2fast.copypaste.cpu.planes import row_of
 from cp2fast.copypaste.cpu.resize import (
+    QUAD,
     Crop,
+    Filter,
     crop_luma,
     most_taps,
-    resize,
     resize_filter,
-    resize_transposed,
+    span,
+    spread,
+    weigh_columns,
+    weigh_rows,
 )
-from cp2fast.copypaste.cpu.simd import WIDE
+from cp2fast.copypaste.cpu.simd import WIDE, prefetch, settle
 from cp2fast.copypaste.jit import jit, keep_compiled
 from cp2fast.copypaste.parameters import CONTRAST, FLIP, MIRROR, TRANSPOSE
 from cp2fast.copypaste.views import (
@@ -48,6 +51,12 @@ _Integers = NDArray[np.int64]
 _Words = NDArray[np.int32]
 
 _LOW_HALF = 0xFFFFFFFF
+_LINE = 64
+"""Bytes of the cache."""
+_SPILL = 2 * QUAD
+"""Between two rectangles of a resize, which also writes some pixels beside each."""
+_AHEAD = 4
+"""Rows of a view for which those of the crop are fetched before they are needed."""
 
 
 class Inputs(NamedTuple):
@@ -72,20 +81,24 @@ class Workspace(NamedTuple):
     """One thread's scratch, for views of side S; float32 unless said otherwise.
 
     Attributes:
-        planes: ``[3, S, S]``, the view before its blur.
-        flat: ``[3 S S + WIDE]``, the same memory and what the last register takes along.
+        planes: ``[3, S, pitch]``, the view before its blur; a row has room for whole registers.
+        flat: ``[3 S pitch + WIDE]``, the same memory and what the last register takes along.
         line: a row of the crop, interleaved, between the vertical and the horizontal resize, and
             one float that the last pixel's register takes along.
         totals: what each row or column of the crop weighs.
         weights_y: the vertical filter; and start_y, int64 ``[S]``.
         start_y: see weights_y.
-        weights_x: the horizontal filter; and start_x, int64 ``[S]``.
+        weights_x: the horizontal filter; and start_x, int64, S up to a multiple of four.
         start_x: see weights_x.
+        wide: the horizontal weights as ``spread`` lays them out.
         half: the centre and one side of the blur's filter.
         reach: uint64 ``[2, radius + 1]``, where the rows above and below a blurred one begin.
-        padded: ``[S + 2 radius + WIDE]``, a row between the vertical and the horizontal blur.
-        blurred: ``[3, S + WIDE]``, a row after both.
-        row: ``[3 S]``, a row before it is rounded to 16 bits.
+        padded: ``[pitch + 2 radius + WIDE]``, a row between the vertical and the horizontal blur.
+        blurred: ``[3 pitch + WIDE]``, a row after both.
+        luma: ``[pitch]``, sums of each column.
+        row: ``[3 pitch]``, a row before it is rounded to 16 bits.
+        bits: uint32, the same memory.
+        short: uint16 ``[3 pitch]``, the row after that.
         cover: int64 ``[4, 4]``, rectangles of the view: top, left, bottom, right.
         order: int64 ``[4]``, the jitter operations.
     """
@@ -98,11 +111,15 @@ class Workspace(NamedTuple):
     start_y: _Integers
     weights_x: _Floats
     start_x: _Integers
+    wide: _Floats
     half: _Floats
     reach: NDArray[np.uint64]
     padded: _Floats
     blurred: _Floats
+    luma: _Floats
     row: _Floats
+    bits: NDArray[np.uint32]
+    short: NDArray[np.uint16]
     cover: _Integers
     order: _Integers
 
@@ -110,31 +127,57 @@ class Workspace(NamedTuple):
     def allocate(size: int, crop: int, radius: int) -> Workspace:
         """For crops of sides up to ``crop`` and blurs up to ``radius``."""
 
-        def floats(*shape: int) -> _Floats:
-            return np.empty(shape, np.float32)
+        def floats(count: int) -> _Floats:
+            """Aligned, so that no register is loaded from two lines of the cache."""
+            memory = np.empty(count + WIDE, np.float32)
+            first = -memory.ctypes.data % _LINE // 4
+            return memory[first : first + count]
 
         def integers(*shape: int) -> _Integers:
             return np.empty(shape, np.int64)
 
         taps = most_taps(crop, size)
-        flat = floats(3 * size * size + WIDE)
+        pitch = -(-size // WIDE) * WIDE
+        flat, row = floats(3 * size * pitch + WIDE), floats(3 * pitch)
         return Workspace(
-            planes=flat[: 3 * size * size].reshape(3, size, size),
+            planes=flat[: 3 * size * pitch].reshape(3, size, pitch),
             flat=flat,
             line=floats(3 * crop + 1),
             totals=floats(crop),
             weights_y=floats(size * taps),
             start_y=integers(size),
             weights_x=floats(size * taps),
-            start_x=integers(size),
+            start_x=integers(pitch),
+            wide=floats(pitch * taps * 4),
             half=floats(radius + 1),
             reach=np.empty((2, radius + 1), np.uint64),
-            padded=floats(size + 2 * radius + WIDE),
-            blurred=floats(3, size + WIDE),
-            row=floats(3 * size),
+            padded=floats(pitch + 2 * radius + WIDE),
+            blurred=floats(3 * pitch + WIDE),
+            luma=floats(pitch),
+            row=row,
+            bits=row.view(np.uint32),
+            short=np.empty(3 * pitch, np.uint16),
             cover=integers(4, 4),
             order=integers(4),
         )
+
+
+class Colour(NamedTuple):
+    """What happens to a view's colours.
+
+    Attributes:
+        order: int64 ``[4]``, the jitter operations.
+        factor: float32 ``[4]``, theirs.
+        before: operations before contrast.
+        operations: all of them: four, or none.
+        grey: whether it becomes grey.
+    """
+
+    order: _Integers
+    factor: _Floats
+    before: int
+    operations: int
+    grey: bool
 
 
 @jit
@@ -144,7 +187,9 @@ def compose(
     first: int,
     last: int,
     kind: int,
-    out: NDArray[np.uint8],
+    single: _Floats,
+    half: NDArray[np.uint16],
+    skew: int,
     mask: NDArray[np.bool_],
     workspace: Workspace,
 ) -> None:
@@ -156,16 +201,19 @@ def compose(
         first: from here.
         last: to before here.
         kind: FLOAT32, BFLOAT16 or FLOAT16.
-        out: ``[B, N]``, the bytes of ``[B, S, S, 3]``.
+        single: ``[B S S 3]`` for FLOAT32, else not used.
+        half: the bits of ``[B S S 3]`` for the others, else not used.
+        skew: how many values into a line of the cache, of 64 bytes, that begins.
         mask: ``[B, S, S]``.
         workspace: nobody else's meanwhile.
     """
     for b in range(first, last):
         for foreground, v in ((True, pair), (False, pair + 2)):
-            _make_view(inputs, b, v, foreground, kind, out[b], workspace)
+            _make_view(inputs, b, v, foreground, kind, single, half, skew, workspace)
         top, left, height, width = inputs.views[b, pair, PASTE : PASTE + 4]
         mask[b] = False
         mask[b, top : top + height, left : left + width] = True
+    settle()
 
 
 @jit
@@ -175,11 +223,13 @@ def _make_view(
     v: int,
     foreground: bool,
     kind: int,
-    out: NDArray[np.uint8],
+    single: _Floats,
+    half: NDArray[np.uint16],
+    skew: int,
     w: Workspace,
 ) -> None:
-    """Make what is seen of one view and store it in ``out``, the bytes of ``[S, S, 3]``."""
-    size, planes = len(w.start_x), w.planes
+    """Make what is seen of one view and store it."""
+    size = w.planes.shape[1]
     view, numbers = inputs.views[b, v], inputs.numbers[b, v]
     paste, factor = view[PASTE : PASTE + 4], numbers[FACTOR : FACTOR + 4]
     flags = view[FLAGS]
@@ -190,60 +240,204 @@ def _make_view(
     mirror, flip = orientation & MIRROR != 0, orientation & FLIP != 0
     if transposed:  # The view's x is the crop's y.
         mirror, flip = flip, mirror
-    rows = resize_filter(crop.height, flip, w.weights_y, w.start_y)
-    columns = resize_filter(crop.width, mirror, w.weights_x, w.start_x)
-    half = blur_filter(numbers[SIGMA], w.half)
-    radius = len(half) - 1
+    taps = resize_filter(crop.height, size, flip, w.weights_y, w.start_y)
+    rows = Filter(w.weights_y[: size * taps].reshape(size, taps), w.start_y)
+    taps = resize_filter(crop.width, size, mirror, w.weights_x, w.start_x)
+    columns = Filter(w.weights_x[: size * taps].reshape(size, taps), w.start_x)
+    spread(columns, w.wide)
+    radius = blur_filter(numbers[SIGMA], w.half)
+    blur = w.half[: radius + 1]
     order = w.order
     for i in range(4):
         order[i] = flags >> (ORDER + 2 * i) & 3
 
-    # Operations before the mean of the whole view is known, and after.
-    before, after, mean, gain = order[:0], order[:0], np.float32(0), np.float32(0)
+    # Operations before the mean of the whole view is known, and all of them.
+    before, operations, mean, gain = 0, 0, np.float32(0), np.float32(0)
     if flags >> JITTER & 1:
-        contrast = 0
-        while order[contrast] != CONTRAST:
-            contrast += 1
-        before, after = order[:contrast], order[contrast:]
-        gain = linear_gain(before, factor)
+        operations = 4
+        while order[before] != CONTRAST:
+            before += 1
+        gain = linear_gain(order, before, factor)
         if gain >= 0:
             mean = gain * crop_luma(crop, rows, columns, w.line, w.totals)
+    colour = Colour(order, factor, before, operations, flags >> GREY & 1 != 0)
     whole = gain < 0
-    for rectangle in _cover(paste, foreground, size if whole else radius, size, w.cover):
+    count = _cover(paste, foreground, size if whole else radius, _SPILL, size, w.cover)
+    w.luma[:size] = 0
+    for i in range(count):
+        top, left, bottom, right = w.cover[i, 0], w.cover[i, 1], w.cover[i, 2], w.cover[i, 3]
         if transposed:
-            resize_transposed(crop, rows, columns, rectangle, w.line, w.row, planes)
+            _make_columns(crop, rows, columns, top, left, bottom, right, w)
+            _change_rows(colour, top, left, bottom, right, whole, mean, w)
         else:
-            resize(crop, rows, columns, rectangle, w.line, planes)
-        jitter(planes, rectangle, before, factor, mean)
+            _make_rows(crop, rows, columns, colour, top, left, bottom, right, whole, mean, w)
     if whole:
-        mean = view_luma(planes, w.row[:size])
-    for rectangle in _cover(paste, foreground, radius, size, w.cover):
-        jitter(planes, rectangle, after, factor, mean)
-        if flags >> GREY & 1:
-            make_grey(planes, rectangle)
-    for rectangle in _cover(paste, foreground, 0, size, w.cover):
-        _finish(inputs, planes, rectangle, half, kind, out, w)
+        mean = _mean_of(w.luma, size)
+        count = _cover(paste, foreground, radius, 0, size, w.cover)
+        for i in range(count):
+            top, left, bottom, right = w.cover[i, 0], w.cover[i, 1], w.cover[i, 2], w.cover[i, 3]
+            _finish_colours(colour, top, left, bottom, right, mean, w)
+    count = _cover(paste, foreground, 0, 0, size, w.cover)
+    for i in range(count):
+        top, left, bottom, right = w.cover[i, 0], w.cover[i, 1], w.cover[i, 2], w.cover[i, 3]
+        _finish(
+            inputs.mean, inputs.std, b, top, left, bottom, right, blur, kind, single, half, skew, w
+        )
 
 
 @jit
-def _cover(paste: _Words, foreground: bool, halo: int, size: int, cover: _Integers) -> _Integers:
-    """Disjoint rectangles over the foreground or over the rest, and ``halo`` pixels around it."""
+def _make_rows(
+    crop: Crop,
+    rows: Filter,
+    columns: Filter,
+    colour: Colour,
+    top: int,
+    left: int,
+    bottom: int,
+    right: int,
+    whole: bool,
+    mean: np.float32,
+    w: Workspace,
+) -> None:
+    """Resize a rectangle row by row, and change its colours while the row is near.
+
+    Of the ``whole`` view only the operations before contrast are done, and its luma is summed.
+    Up to three pixels to each side of the rectangle are overwritten.
+    """
+    if left >= right:
+        return
+    # Names of their own, as every look into a tuple counts a reference.
+    pixels, weights, starts, start = crop.pixels, rows.weights, rows.start, columns.start
+    wide, line, flat, luma = w.wide, w.line, w.flat, w.luma
+    order, factor = colour.order, colour.factor
+    size, pitch = w.planes.shape[1:]
+    plane, taps, length = size * pitch, columns.weights.shape[1], right - left
+    first, last = left // QUAD * QUAD, -(-right // QUAD) * QUAD
+    begin, end = span(start, taps, first, last)
+    operations = colour.before if whole else colour.operations
+    fetched = starts[top] + weights.shape[1]
+    for y in range(top, bottom):
+        wanted = starts[min(y + _AHEAD, bottom - 1)] + weights.shape[1]
+        for row in range(fetched, wanted):
+            source = crop.origin + row * crop.pitch
+            for i in range(begin, end, _LINE):
+                prefetch(pixels, np.uint64(source + i))
+        fetched = max(fetched, wanted)
+        at = crop.origin + starts[y] * crop.pitch
+        weigh_rows(pixels, at, crop.pitch, weights, y, line, begin, end)
+        weigh_columns(line, start, wide, first, last, taps, flat, y * pitch, plane)
+        place = y * pitch + left
+        jitter_row(flat, place, plane, length, order, 0, operations, factor, mean)
+        if whole:
+            add_luma(flat, place, plane, luma, length)
+        elif colour.grey:
+            make_grey(flat, place, plane, length)
+
+
+@jit
+def _make_columns(
+    crop: Crop,
+    rows: Filter,
+    columns: Filter,
+    top: int,
+    left: int,
+    bottom: int,
+    right: int,
+    w: Workspace,
+) -> None:
+    """As the resize of ``_make_rows``, of a view with x and y swapped.
+
+    The filters are of the crop's own axes: a row of the resize becomes a column of the view.
+    """
+    if top >= bottom:
+        return
+    pixels, weights, starts, start = crop.pixels, rows.weights, rows.start, columns.start
+    wide, line, flat, row = w.wide, w.line, w.flat, w.row
+    size, pitch = w.planes.shape[1:]
+    plane, taps = size * pitch, columns.weights.shape[1]
+    first, last = top // QUAD * QUAD, -(-bottom // QUAD) * QUAD
+    begin, end = span(start, taps, first, last)
+    for x in range(left, right):
+        at = crop.origin + starts[x] * crop.pitch
+        weigh_rows(pixels, at, crop.pitch, weights, x, line, begin, end)
+        weigh_columns(line, start, wide, first, last, taps, row, 0, pitch)
+        for c in range(3):
+            for y in range(top, bottom):
+                flat[c * plane + y * pitch + x] = row[c * pitch + y]
+
+
+@jit
+def _change_rows(
+    colour: Colour,
+    top: int,
+    left: int,
+    bottom: int,
+    right: int,
+    whole: bool,
+    mean: np.float32,
+    w: Workspace,
+) -> None:
+    """The colours of ``_make_rows``."""
+    flat, luma, order, factor = w.flat, w.luma, colour.order, colour.factor
+    size, pitch = w.planes.shape[1:]
+    plane, length = size * pitch, right - left
+    operations = colour.before if whole else colour.operations
+    for y in range(top, bottom):
+        place = y * pitch + left
+        jitter_row(flat, place, plane, length, order, 0, operations, factor, mean)
+        if whole:
+            add_luma(flat, place, plane, luma, length)
+        elif colour.grey:
+            make_grey(flat, place, plane, length)
+
+
+@jit
+def _finish_colours(
+    colour: Colour, top: int, left: int, bottom: int, right: int, mean: np.float32, w: Workspace
+) -> None:
+    """The operations from contrast on, and grey."""
+    flat, order, factor = w.flat, colour.order, colour.factor
+    size, pitch = w.planes.shape[1:]
+    plane, length, before = size * pitch, right - left, colour.before
+    for y in range(top, bottom):
+        place = y * pitch + left
+        jitter_row(flat, place, plane, length, order, before, colour.operations, factor, mean)
+        if colour.grey:
+            make_grey(flat, place, plane, length)
+
+
+@jit
+def _mean_of(luma: _Floats, size: int) -> np.float32:
+    total = 0.0
+    for x in range(size):
+        total += luma[x]
+    return np.float32(total / (size * size))
+
+
+@jit
+def _cover(
+    paste: _Words, foreground: bool, halo: int, hole: int, size: int, cover: _Integers
+) -> int:
+    """Disjoint rectangles over the foreground or over the rest, and ``halo`` pixels around it.
+
+    A hole that is not wider than ``hole`` is covered too.
+    """
     top, left, height, width = paste
     bottom, right = top + height, left + width
     if foreground:
         top, left = max(top - halo, 0), max(left - halo, 0)
         bottom, right = min(bottom + halo, size), min(right + halo, size)
         _set_rectangle(cover, 0, top, left, bottom, right)
-        return cover[:1]
+        return 1
     top, left, bottom, right = top + halo, left + halo, bottom - halo, right - halo
-    if top >= bottom or left >= right:
+    if top >= bottom or right - left <= hole:
         _set_rectangle(cover, 0, 0, 0, size, size)
-        return cover[:1]
+        return 1
     _set_rectangle(cover, 0, 0, 0, top, size)
     _set_rectangle(cover, 1, top, 0, bottom, left)
     _set_rectangle(cover, 2, top, right, bottom, size)
     _set_rectangle(cover, 3, bottom, 0, size, size)
-    return cover
+    return 4
 
 
 @jit
@@ -254,27 +448,37 @@ def _set_rectangle(cover: _Integers, i: int, top: int, left: int, bottom: int, r
 
 @jit
 def _finish(
-    inputs: Inputs,
-    planes: _Floats,
-    rectangle: _Integers,
-    half: _Floats,
+    mean: _Floats,
+    std: _Floats,
+    b: int,
+    top: int,
+    left: int,
+    bottom: int,
+    right: int,
+    blur: _Floats,
     kind: int,
-    out: NDArray[np.uint8],
+    single: _Floats,
+    half: NDArray[np.uint16],
+    skew: int,
     w: Workspace,
 ) -> None:
     """Blur, normalise and store one rectangle."""
-    top, left, bottom, right = rectangle
-    size = len(w.start_x)
-    pixel_bytes = len(out) // (size * size)
+    flat, reach, padded, blurred = w.flat, w.reach, w.padded, w.blurred
+    row, bits, short = w.row, w.bits, w.short
+    size, pitch = w.planes.shape[1:]
+    length = right - left
     for y in range(top, bottom):
-        if len(half) > 1:
-            blur_row(w.flat, y, left, right, half, w.reach, w.padded, w.blurred)
-            length = right - left
-            red, green, blue = w.blurred[0, :length], w.blurred[1, :length], w.blurred[2, :length]
+        to = 3 * ((b * size + y) * size + left)
+        if len(blur) > 1:
+            blur_row(flat, size, pitch, y, left, right, blur, reach, padded, blurred)
+            store(
+                blurred, 0, pitch, length, mean, std, kind, row, bits, short, single, half, skew, to
+            )
         else:
-            red, green, blue = row_of(planes, y, left, right)
-        begin, end = (y * size + left) * pixel_bytes, (y * size + right) * pixel_bytes
-        store(red, green, blue, inputs.mean, inputs.std, kind, w.row, out[begin:end])
+            at, plane = y * pitch + left, size * pitch
+            store(
+                flat, at, plane, length, mean, std, kind, row, bits, short, single, half, skew, to
+            )
 
 
 keep_compiled(compose)

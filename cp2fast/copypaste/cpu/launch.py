@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cp2fast.buffers import Buffers
@@ -55,7 +56,7 @@ def copy_paste_cpu(
     images_BSSX = [_empty((*shape, 3), dtype, _images) for _ in range(2)]
     masks = [_empty(shape, torch.bool, _masks) for _ in range(2)]
     targets = [
-        (image.view(torch.uint8).flatten(1).numpy(), mask.numpy())
+        (*_typed(image), _skew(image), mask.numpy())
         for image, mask in zip(images_BSSX, masks, strict=True)
     ]
     words = views.numpy()
@@ -83,6 +84,18 @@ def copy_paste_cpu(
         worker.result()
     query, key = (image.permute(0, 3, 1, 2) for image in images_BSSX)
     return query, key, masks[0], masks[1]
+
+
+def _typed(image: Tensor) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
+    """The image as ``compose`` takes it: float32, or the bits of 16; the other is not used."""
+    if image.dtype == torch.float32:
+        return image.view(-1).numpy(), np.empty(0, np.uint16)
+    return np.empty(0, np.float32), image.view(-1).view(torch.uint16).numpy()
+
+
+def _skew(image: Tensor) -> int:
+    """How many values into a line of the cache the image begins: torch aligns what is its own."""
+    return image.data_ptr() // image.itemsize % (64 // image.itemsize)
 
 
 def _empty(shape: tuple[int, ...], dtype: torch.dtype, buffers: Buffers) -> Tensor:

@@ -6,33 +6,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cp2fast.copypaste.cpu import pixel
-from cp2fast.copypaste.cpu.simd import WIDE, add_pair, put, stretch
+from cp2fast.copypaste.cpu.simd import WIDE, add_pair, put, stream, stretch
 from cp2fast.copypaste.jit import jit
-from cp2fast.copypaste.views import BFLOAT16, FLOAT16, FLOAT32
+from cp2fast.copypaste.views import BFLOAT16, FLOAT32
 
 _Floats = NDArray[np.float32]
 
-_1 = np.uint64(1)
+_LINE = 64
+"""Bytes of the cache."""
+_1, _2 = np.uint64(1), np.uint64(2)
 
 _gaussian, _normalise = jit(pixel.gaussian), jit(pixel.normalise)
 _bfloat16_bits, _float16_bits = jit(pixel.bfloat16_bits), jit(pixel.float16_bits)
 
 
 @jit
-def blur_filter(sigma: np.float32, taps: _Floats) -> _Floats:
-    """The Gaussian over three standard deviations: its centre and one side, in scratch ``taps``."""
-    half = taps[: int(np.ceil(3.0 * sigma)) + 1]
+def blur_filter(sigma: np.float32, half: _Floats) -> int:
+    """Make the Gaussian over three standard deviations, its centre and one side; its radius."""
+    radius = int(np.ceil(3.0 * sigma))
     half[0] = total = np.float32(1)
-    for i in range(1, len(half)):
+    for i in range(1, radius + 1):
         half[i] = _gaussian(np.float32(i), sigma)
         total += half[i] + half[i]
-    half /= total
-    return half
+    for i in range(radius + 1):
+        half[i] /= total
+    return radius
 
 
 @jit
 def blur_row(
-    planes: _Floats,
+    flat: _Floats,
+    size: int,
+    pitch: int,
     y: int,
     left: int,
     right: int,
@@ -41,35 +46,39 @@ def blur_row(
     padded: _Floats,
     out: _Floats,
 ) -> None:
-    """Row ``y`` of the blurred ``planes``, from column ``left`` to ``right``, into ``out``.
+    """Row ``y`` of the blurred planes, from column ``left`` to ``right``, into ``out``.
 
     Vertically into ``padded``, then horizontally; edge pixels are repeated.
 
     Args:
-        planes: float32 ``[3 S S + WIDE]``.
+        flat: the planes, float32 ``[3 S pitch + WIDE]``.
+        size: S.
+        pitch: from one row of a plane to the next.
         y: from 0 to S - 1.
         left: from 0.
         right: to S.
         half: the blur's filter, its centre and one side.
         reach: scratch ``[2, radius + 1]``.
-        padded: scratch ``[S + 2 radius + WIDE]``.
-        out: ``[3, S + WIDE]``.
+        padded: scratch ``[pitch + 2 radius + WIDE]``.
+        out: float32 ``[3 pitch + WIDE]``.
     """
-    size, radius, length = out.shape[1] - WIDE, len(half) - 1, right - left
+    radius, length = len(half) - 1, right - left
     begin, end = max(left - radius, 0), min(right + radius, size)
     first, last = begin - (left - radius), end - (left - radius)
     for i in range(1, len(half)):
-        reach[0, i], reach[1, i] = max(y - i, 0) * size, min(y + i, size - 1) * size
+        reach[0, i], reach[1, i] = max(y - i, 0) * pitch, min(y + i, size - 1) * pitch
     for c in range(3):
-        at = c * size * size + begin
+        at = c * size * pitch + begin
         for x in range(0, end - begin, WIDE):
             column = np.uint64(at + x)
-            total = stretch(half[0], planes, column + np.uint64(y * size))
+            total = stretch(half[0], flat, column + np.uint64(y * pitch))
             for i in range(1, len(half)):
-                total = add_pair(total, half[i], planes, column + reach[0, i], column + reach[1, i])
+                total = add_pair(total, half[i], flat, column + reach[0, i], column + reach[1, i])
             put(padded, np.uint64(first + x), total)
-        padded[:first] = padded[first]
-        padded[last : length + 2 * radius] = padded[last - 1]
+        for x in range(first):
+            padded[x] = padded[first]
+        for x in range(last, length + 2 * radius):
+            padded[x] = padded[last - 1]
         for x in range(0, length, WIDE):
             centre = np.uint64(x + radius)
             total = stretch(half[0], padded, centre)
@@ -78,32 +87,102 @@ def blur_row(
                 before -= _1
                 after += _1
                 total = add_pair(total, half[i], padded, before, after)
-            put(out[c], np.uint64(x), total)
+            put(out, np.uint64(c * pitch + x), total)
 
 
 @jit
 def store(
-    red: _Floats,
-    green: _Floats,
-    blue: _Floats,
+    flat: _Floats,
+    at: int,
+    plane: int,
+    length: int,
     mean: _Floats,
     std: _Floats,
     kind: int,
     row: _Floats,
-    out: NDArray[np.uint8],
+    bits: NDArray[np.uint32],
+    short: NDArray[np.uint16],
+    single: _Floats,
+    half: NDArray[np.uint16],
+    skew: int,
+    to: int,
 ) -> None:
-    """Normalise and interleave one row into the bytes of ``out``; ``row`` is scratch ``[3 S]``."""
-    row = out.view(np.float32) if kind == FLOAT32 else row[: 3 * len(red)]
-    mean_red, mean_green, mean_blue = mean
-    std_red, std_green, std_blue = std
-    for x in range(len(red)):
-        row[3 * x] = _normalise(red[x], mean_red, std_red)
-        row[3 * x + 1] = _normalise(green[x], mean_green, std_green)
-        row[3 * x + 2] = _normalise(blue[x], mean_blue, std_blue)
-    bits, half = row.view(np.uint32), out.view(np.uint16)
+    """Normalise and interleave part of a row.
+
+    Args:
+        flat: planes.
+        at: where the part begins in the red one.
+        plane: from one channel to the next.
+        length: pixels.
+        mean: float32 ``[3]``.
+        std: float32 ``[3]``.
+        kind: FLOAT32, BFLOAT16 or FLOAT16.
+        row: scratch ``[3 length]``.
+        bits: the same memory.
+        short: scratch ``[3 length]``.
+        single: where float32 goes.
+        half: where the others go.
+        skew: how many values into a line of the cache that begins.
+        to: the first place there.
+    """
+    _interleave(flat, at, plane, length, mean, std, row, 0)
+    if kind == FLOAT32:
+        _stream_row(single, to, row, 3 * length, _LINE // 4, skew)
+        return
     if kind == BFLOAT16:
-        for i in range(len(row)):
-            half[i] = _bfloat16_bits(bits[i])
-    elif kind == FLOAT16:
-        for i in range(len(row)):
-            half[i] = _float16_bits(row[i], bits[i])
+        for x in range(3 * length):
+            i = np.uint64(x)
+            short[i] = _bfloat16_bits(bits[i])
+    else:
+        for x in range(3 * length):
+            i = np.uint64(x)
+            short[i] = _float16_bits(row[i], bits[i])
+    _stream_row(half, to, short, 3 * length, _LINE // 2, skew)
+
+
+@jit
+def _stream_row(
+    target: NDArray[np.generic],
+    to: int,
+    source: NDArray[np.generic],
+    count: int,
+    lanes: int,
+    skew: int,
+) -> None:
+    """Copy a row to where nothing of it will be read soon: whole lines of the cache go past it.
+
+    A line holds ``lanes`` values; the target begins ``skew`` of them into one.
+    """
+    head = min(-(skew + to) % lanes, count)
+    for x in range(head):
+        i = np.uint64(x)
+        target[np.uint64(to) + i] = source[i]
+    end = head + (count - head) // lanes * lanes
+    for x in range(head, end, lanes):
+        stream(target, np.uint64(to + x), source, np.uint64(x))
+    for x in range(end, count):
+        i = np.uint64(x)
+        target[np.uint64(to) + i] = source[i]
+
+
+@jit
+def _interleave(
+    flat: _Floats,
+    at: int,
+    plane: int,
+    length: int,
+    mean: _Floats,
+    std: _Floats,
+    out: _Floats,
+    to: int,
+) -> None:
+    red, first = np.uint64(at), np.uint64(to)
+    green, blue = red + np.uint64(plane), red + np.uint64(2 * plane)
+    mean_red, mean_green, mean_blue = mean[0], mean[1], mean[2]
+    std_red, std_green, std_blue = std[0], std[1], std[2]
+    for x in range(length):
+        i = np.uint64(x)
+        o = first + np.uint64(3 * x)
+        out[o] = _normalise(flat[red + i], mean_red, std_red)
+        out[o + _1] = _normalise(flat[green + i], mean_green, std_green)
+        out[o + _2] = _normalise(flat[blue + i], mean_blue, std_blue)

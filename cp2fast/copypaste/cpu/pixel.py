@@ -11,9 +11,8 @@ import math
 
 import numpy as np
 
-_ZERO, _HALF, _ONE, _TWO, _FOUR, _SIX = (np.float32(x) for x in (0, 0.5, 1, 2, 4, 6))
+_ZERO, _HALF, _ONE, _FOUR, _SIX = (np.float32(x) for x in (0, 0.5, 1, 4, 6))
 _LUMA_RED, _LUMA_GREEN, _LUMA_BLUE = (np.float32(x) for x in (0.299, 0.587, 0.114))
-_LEAST_CHROMA = np.float32(1e-12)
 _FLOAT16_STEPS = np.float32(2**24)  # the smallest float16 is one over this
 _WHOLE = np.float32(2**23)
 
@@ -57,20 +56,21 @@ def shift_hue(
     """
     value = max(max(red, green), blue)
     chroma = value - min(min(red, green), blue)
-    scale = _ONE / max(chroma, _LEAST_CHROMA)
-    hue = (green - blue) * scale
-    hue = _TWO + (blue - red) * scale if green == value else hue
-    hue = _FOUR + (red - green) * scale if blue == value else hue
-    hue += _SIX * turns
+    # All angles times the chroma, which spares a division.
+    two, four, six = chroma + chroma, _FOUR * chroma, _SIX * chroma
+    hue = green - blue
+    hue = two + (blue - red) if green == value else hue
+    hue = four + (red - green) if blue == value else hue
+    hue += six * turns
     # From here hue is in [-4, 8]; distances beyond half a turn are shorter the other way round.
-    from_red, from_green, from_blue = abs(hue), abs(hue - _TWO), abs(hue - _FOUR)
-    from_red = min(from_red, abs(_SIX - from_red))
-    from_green = min(from_green, abs(_SIX - from_green))
-    from_blue = min(from_blue, abs(_SIX - from_blue))
+    from_red, from_green, from_blue = abs(hue), abs(hue - two), abs(hue - four)
+    from_red = min(from_red, abs(six - from_red))
+    from_green = min(from_green, abs(six - from_green))
+    from_blue = min(from_blue, abs(six - from_blue))
     return (
-        value - chroma * min(max(from_red - _ONE, _ZERO), _ONE),
-        value - chroma * min(max(from_green - _ONE, _ZERO), _ONE),
-        value - chroma * min(max(from_blue - _ONE, _ZERO), _ONE),
+        value - min(max(from_red - chroma, _ZERO), chroma),
+        value - min(max(from_green - chroma, _ZERO), chroma),
+        value - min(max(from_blue - chroma, _ZERO), chroma),
     )
 
 

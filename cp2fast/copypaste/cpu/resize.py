@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cp2fast.copypaste.cpu import pixel
-from cp2fast.copypaste.cpu.planes import row_of
-from cp2fast.copypaste.cpu.simd import add_pixel, black, red_green_blue
+from cp2fast.copypaste.cpu.simd import WIDE, add_bytes, add_pixels, put, put_pixels, zeros
 from cp2fast.copypaste.jit import jit
 
 _Floats = NDArray[np.float32]
@@ -17,7 +16,7 @@ _Integers = NDArray[np.int64]
 
 _ZERO, _HALF, _ONE, _WHITE = (np.float32(x) for x in (0, 0.5, 1, 255))
 # An unsigned index spares numba's check for negative ones in the innermost loop.
-_1, _3 = np.uint64(1), np.uint64(3)
+_3, _16 = np.uint64(3), np.uint64(16)
 
 _triangle, _luma = jit(pixel.triangle), jit(pixel.luma)
 
@@ -33,22 +32,39 @@ class Crop(NamedTuple):
 
 
 class Filter(NamedTuple):
-    """A resize along one axis: weights ``[S, taps]`` and, int64 ``[S]``, each row's first pixel."""
+    """A resize along one axis: weights ``[S, taps]`` and, int64, each output's first pixel.
+
+    ``start`` goes on to a multiple of four, and repeats the last one there.
+    """
 
     weights: _Floats
     start: _Integers
 
 
+QUAD = 4
+"""Pixels that the horizontal resize makes at once."""
+
+
 @jit
-def resize_filter(length: int, mirror: bool, weights: _Floats, start: _Integers) -> Filter:
-    """The filter from ``length`` pixels to S, made in the given scratch; weights sum to 1.
+def resize_filter(length: int, size: int, mirror: bool, weights: _Floats, start: _Integers) -> int:
+    """Make the filter from ``length`` pixels to S; weights sum to 1.
 
     Every output has as many taps: near the far edge they begin earlier, and those outside the
-    triangle weigh nothing. ``weights`` has room for ``most_taps(length, S)`` an output.
+    triangle weigh nothing.
+
+    Args:
+        length: pixels.
+        size: S.
+        mirror: whether the last output is made of the first pixels.
+        weights: written: ``[S, taps]``, with room for ``most_taps(length, S)`` an output.
+        start: written, behind S too.
+
+    Returns:
+        taps.
     """
-    size = len(start)
     scale = np.float32(length) / np.float32(size)
     support = max(scale, _ONE)
+    per_pixel = _ONE / support
     taps = 0
     for o in range(size):
         centre = (np.float32(o) + _HALF) * scale
@@ -60,12 +76,16 @@ def resize_filter(length: int, mirror: bool, weights: _Floats, start: _Integers)
         centre = (np.float32(o) + _HALF) * scale
         start[x] = min(max(int(centre - support + _HALF), 0), length - taps)
         total = _ZERO
+        nearest = np.float32(start[x]) + _HALF - centre
         for k in range(taps):
-            table[x, k] = _triangle((np.float32(start[x] + k) + _HALF - centre) / support)
+            table[x, k] = _triangle((nearest + np.float32(k)) * per_pixel)
             total += table[x, k]
+        share = _ONE / total
         for k in range(taps):
-            table[x, k] /= total
-    return Filter(table, start)
+            table[x, k] *= share
+    for x in range(size, len(start)):
+        start[x] = start[size - 1]
+    return taps
 
 
 def most_taps(length: int, size: int) -> int:
@@ -73,99 +93,178 @@ def most_taps(length: int, size: int) -> int:
     return -(-2 * max(length, size) // size) + 1
 
 
+@jit
+def spread(columns: Filter, wide: _Floats) -> None:
+    """The weights over 255 of four pixels at a time, each four times, for ``resize``.
+
+    Made in ``wide``: float32 ``[ceil(S / 4), taps, 4, 4]``; a pixel beyond S weighs nothing.
+    """
+    size, taps = columns.weights.shape
+    at = 0
+    for x in range(0, size, QUAD):
+        for k in range(taps):
+            for pixel_ in range(QUAD):
+                weight = columns.weights[x + pixel_, k] / _WHITE if x + pixel_ < size else _ZERO
+                for lane in range(4):
+                    wide[at + lane] = weight
+                at += 4
+
+
+def _vertical(taps: int | None) -> Any:
+    """One row between the passes, by ``taps`` rows of the crop; any number if None."""
+
+    @jit
+    def weigh(
+        pixels: NDArray[np.uint8],
+        at: int,
+        pitch: int,
+        weights: _Floats,
+        y: int,
+        line: _Floats,
+        begin: int,
+        end: int,
+    ) -> None:
+        count = weights.shape[1] if taps is None else taps
+        for i in range(begin, end, WIDE):
+            place = min(i, end - WIDE)  # The last lanes are made twice, to read nothing behind.
+            total = zeros()
+            source = np.uint64(at + place)
+            for k in range(count):
+                total = add_bytes(total, weights[y, k], pixels, source)
+                source += np.uint64(pitch)
+            put(line, np.uint64(place), total)
+
+    return weigh
+
+
 def _horizontal(taps: int | None) -> Any:
-    """A row's horizontal resize by filters of ``taps``, any if None; fewer are then unrolled."""
+    """Four pixels at a time, by filters of ``taps``; any number if None."""
 
     @jit
     def weigh(
         line: _Floats,
         start: _Integers,
-        weights: _Floats,
-        red: _Floats,
-        green: _Floats,
-        blue: _Floats,
+        wide: _Floats,
+        first: int,
+        last: int,
+        count: int,
+        flat: _Floats,
+        red: int,
+        plane: int,
     ) -> None:
-        count = len(weights) // len(start) if taps is None else taps
-        tap = np.uint64(0)
-        for x in range(len(start)):
-            colour = black()
-            sample = np.uint64(3 * start[x])
+        count = count if taps is None else taps
+        at = np.uint64(first * 4 * count)
+        for x in range(first, last, QUAD):
+            one, two = np.uint64(3 * start[x]), np.uint64(3 * start[x + 1])
+            three, four = np.uint64(3 * start[x + 2]), np.uint64(3 * start[x + 3])
+            total = zeros()
             for _ in range(count):
-                colour = add_pixel(colour, weights[tap], line, sample)
-                tap += _1
-                sample += _3
-            red[x], green[x], blue[x] = red_green_blue(colour)
+                total = add_pixels(total, wide, at, line, one, two, three, four)
+                one += _3
+                two += _3
+                three += _3
+                four += _3
+                at += _16
+            place = red + x
+            put_pixels(
+                flat,
+                np.uint64(place),
+                np.uint64(place + plane),
+                np.uint64(place + 2 * plane),
+                total,
+            )
 
     return weigh
 
 
-_weigh_2, _weigh_3, _weigh_4, _weigh_5, _weigh_any = map(_horizontal, (2, 3, 4, 5, None))
+_down_2, _down_3, _down_4, _down_5, _down_any = map(_vertical, (2, 3, 4, 5, None))
+_along_2, _along_3, _along_4, _along_5, _along_any = map(_horizontal, (2, 3, 4, 5, None))
 
 
 @jit
-def resize(
-    crop: Crop, rows: Filter, columns: Filter, rectangle: _Integers, line: _Floats, planes: _Floats
-) -> None:
-    """Make one rectangle (top, left, bottom, right) of ``planes`` ``[3, S, S]``, in [0, 1].
-
-    Vertically first, whole rows at a time into ``line``, then horizontally.
-    """
-    top, left, bottom, right = rectangle
-    if left >= right:
-        return
-    taps = columns.weights.shape[1]
-    start = columns.start[left:right]
-    weights = columns.weights[left:right].reshape(len(start) * taps)
-    begin, end = 3 * min(start[0], start[-1]), 3 * (max(start[0], start[-1]) + taps)
-    needed = line[begin:end]
-    for y in range(top, bottom):
-        for k in range(rows.weights.shape[1]):
-            weight = rows.weights[y, k] / _WHITE
-            at = crop.origin + (rows.start[y] + k) * crop.pitch
-            source = crop.pixels[at + begin : at + end]
-            if k == 0:
-                for i in range(len(needed)):
-                    needed[i] = weight * np.float32(source[i])
-            else:
-                for i in range(len(needed)):
-                    needed[i] += weight * np.float32(source[i])
-        red, green, blue = row_of(planes, y, left, right)
-        if taps == 2:
-            _weigh_2(line, start, weights, red, green, blue)
-        elif taps == 3:
-            _weigh_3(line, start, weights, red, green, blue)
-        elif taps == 4:
-            _weigh_4(line, start, weights, red, green, blue)
-        elif taps == 5:
-            _weigh_5(line, start, weights, red, green, blue)
-        else:
-            _weigh_any(line, start, weights, red, green, blue)
+def span(start: _Integers, taps: int, left: int, right: int) -> tuple[int, int]:
+    """The floats of a row between the passes that columns ``left`` to ``right`` are made of."""
+    one, other = start[left], start[right - 1]
+    return 3 * min(one, other), 3 * (max(one, other) + taps)
 
 
 @jit
-def resize_transposed(
-    crop: Crop,
-    rows: Filter,
-    columns: Filter,
-    rectangle: _Integers,
+def weigh_rows(
+    pixels: NDArray[np.uint8],
+    at: int,
+    pitch: int,
+    weights: _Floats,
+    y: int,
     line: _Floats,
-    row: _Floats,
-    planes: _Floats,
+    begin: int,
+    end: int,
 ) -> None:
-    """As ``resize``, of the view with x and y swapped; ``row`` is scratch ``[3 S]``.
+    """The vertical resize: ``line`` from ``begin`` to ``end``, of as many rows as there are taps.
 
-    The filters are of the crop's own axes: a row of the resize becomes a column of the view.
+    Args:
+        pixels: where the images lie.
+        at: the byte in which the first of the rows begins.
+        pitch: bytes from one row to the next.
+        weights: ``[S, taps]``.
+        y: the row of ``weights``.
+        line: written.
+        begin: the first float.
+        end: behind the last float.
     """
-    top, left, bottom, right = rectangle
-    size = len(rows.start)
-    made = row.reshape(3, 1, size)
-    for x in range(left, right):
-        one_row = Filter(rows.weights[x : x + 1], rows.start[x : x + 1])
-        part = np.array([0, top, 1, bottom])
-        resize(crop, one_row, columns, part, line, made)
-        for c in range(3):
-            for y in range(top, bottom):
-                planes[c, y, x] = made[c, 0, y]
+    taps = weights.shape[1]
+    if end - begin < WIDE:
+        for i in range(begin, end):
+            total = _ZERO
+            for k in range(taps):
+                total += weights[y, k] * np.float32(pixels[at + k * pitch + i])
+            line[i] = total
+    elif taps == 2:
+        _down_2(pixels, at, pitch, weights, y, line, begin, end)
+    elif taps == 3:
+        _down_3(pixels, at, pitch, weights, y, line, begin, end)
+    elif taps == 4:
+        _down_4(pixels, at, pitch, weights, y, line, begin, end)
+    elif taps == 5:
+        _down_5(pixels, at, pitch, weights, y, line, begin, end)
+    else:
+        _down_any(pixels, at, pitch, weights, y, line, begin, end)
+
+
+@jit
+def weigh_columns(
+    line: _Floats,
+    start: _Integers,
+    wide: _Floats,
+    left: int,
+    right: int,
+    taps: int,
+    flat: _Floats,
+    red: int,
+    plane: int,
+) -> None:
+    """The horizontal resize: columns ``left`` to ``right``, both multiples of four, of a row.
+
+    Args:
+        line: a row of the crop, interleaved.
+        start: of the filter.
+        wide: ``spread`` of its weights.
+        left: the first column.
+        right: behind the last column.
+        taps: of the filter.
+        flat: the planes, written.
+        red: where the row begins.
+        plane: from one channel to the next.
+    """
+    if taps == 2:
+        _along_2(line, start, wide, left, right, taps, flat, red, plane)
+    elif taps == 3:
+        _along_3(line, start, wide, left, right, taps, flat, red, plane)
+    elif taps == 4:
+        _along_4(line, start, wide, left, right, taps, flat, red, plane)
+    elif taps == 5:
+        _along_5(line, start, wide, left, right, taps, flat, red, plane)
+    else:
+        _along_any(line, start, wide, left, right, taps, flat, red, plane)
 
 
 @jit
@@ -173,27 +272,26 @@ def crop_luma(
     crop: Crop, rows: Filter, columns: Filter, line: _Floats, totals: _Floats
 ) -> np.float32:
     """Mean luma of the whole resized view, in one pass over the crop, as all of it is linear."""
-    line = line[: 3 * crop.width]
-    line[:] = _ZERO
+    pixels, width = crop.pixels, 3 * crop.width
+    line[:width] = _ZERO
     weights = _pixel_weights(rows, totals[: crop.height])
     for y in range(crop.height):
-        weight = weights[y]
-        at = crop.origin + y * crop.pitch
-        source = crop.pixels[at : at + len(line)]
-        for i in range(len(line)):
-            line[i] += weight * np.float32(source[i])
+        weight, at = weights[y], np.uint64(crop.origin + y * crop.pitch)
+        for x in range(width):
+            i = np.uint64(x)
+            line[i] += weight * np.float32(pixels[at + i])
     weights = _pixel_weights(columns, totals[: crop.width])
     total = 0.0
     for x in range(crop.width):
         total += weights[x] * _luma(line[3 * x], line[3 * x + 1], line[3 * x + 2])
-    return np.float32(total / (255.0 * len(rows.start) * len(columns.start)))
+    return np.float32(total / (255.0 * len(rows.weights) * len(columns.weights)))
 
 
 @jit
 def _pixel_weights(filter_: Filter, totals: _Floats) -> _Floats:
     """What each source pixel weighs in the sum of all outputs."""
     totals[:] = _ZERO
-    for o in range(len(filter_.start)):
+    for o in range(len(filter_.weights)):
         for k in range(filter_.weights.shape[1]):
             totals[filter_.start[o] + k] += filter_.weights[o, k]
     return totals

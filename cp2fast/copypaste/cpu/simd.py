@@ -1,8 +1,8 @@
-"""Several float32 side by side in registers, where the compiler does not find that by itself.
+"""Sixteen float32 side by side in registers, where the compiler does not find that by itself.
 
-A value is a numba scalar of type ``Lanes``: kept in local variables, never in arrays. Four lanes
-are a pixel and one float more; ``WIDE`` lanes are a stretch of a row. Arrays are contiguous
-float32, places in them are uint64, and neither is checked: an array must be long enough for all
+A value is a numba scalar of type ``Lanes``: kept in local variables, never in arrays. Lanes are a
+stretch of a row, or four pixels of four channels each, of which the last is not used. Arrays are
+contiguous, places in them are uint64, and neither is checked: an array must be long enough for all
 lanes of the last value.
 """
 
@@ -23,65 +23,107 @@ _FUSED = {"flags": ["contract"]}
 
 
 class _Lanes(types.Type):  # type: ignore[misc]  # numba is untyped
-    def __init__(self, count: int) -> None:
-        self.vector = ir.VectorType(ir.FloatType(), count)
-        super().__init__(f"Lanes({count})")
+    def __init__(self) -> None:
+        super().__init__("Lanes")
 
 
-_PIXEL, _STRETCH = _Lanes(4), _Lanes(WIDE)
+_LANES = _Lanes()
+_FLOATS = ir.VectorType(ir.FloatType(), WIDE)
+_PIXEL = ir.VectorType(ir.FloatType(), 4)
+_BYTES = ir.VectorType(ir.IntType(8), WIDE)
 
 
 @register_default(_Lanes)
 class _LanesModel(PrimitiveModel):  # type: ignore[misc]  # numba is untyped
     def __init__(self, manager: Any, kind: Any) -> None:
-        super().__init__(manager, kind, kind.vector)
+        super().__init__(manager, kind, _FLOATS)
 
 
 @intrinsic  # type: ignore[untyped-decorator]  # numba is untyped
-def black(typing_context: Any) -> Any:
-    """``black()``: four zeros."""
+def zeros(typing_context: Any) -> Any:
+    """``zeros()``: in all lanes."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return ir.Constant(_PIXEL.vector, None)
+        return ir.Constant(_FLOATS, None)
 
-    return _PIXEL(), generate
+    return _LANES(), generate
 
 
 @intrinsic  # type: ignore[untyped-decorator]  # numba is untyped
-def add_pixel(typing_context: Any, total: Any, weight: Any, values: Any, first: Any) -> Any:
-    """``add_pixel(total, weight, values, first)``: plus weight * the four values there."""
+def add_bytes(typing_context: Any, total: Any, weight: Any, values: Any, first: Any) -> Any:
+    """``add_bytes(total, weight, values, first)``: plus weight * the uint8 values there."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         total, weight, values, first = arguments
-        pixel = builder.load(
-            _place(context, builder, _PIXEL, signature.args[2], values, first), align=4
-        )
-        return builder.fadd(total, _scale(builder, weight, pixel), **_FUSED)
+        place = _place(context, builder, _BYTES, signature.args[2], values, first)
+        whole = builder.zext(builder.load(place, align=1), ir.VectorType(ir.IntType(32), WIDE))
+        # Signed, as below AVX-512 there is no conversion of unsigned ones.
+        return _add(builder, total, _all(builder, weight), builder.sitofp(whole, _FLOATS))
 
-    return _PIXEL(_PIXEL, types.float32, values, types.uint64), generate
+    return _LANES(_LANES, types.float32, values, types.uint64), generate
 
 
 @intrinsic  # type: ignore[untyped-decorator]  # numba is untyped
-def red_green_blue(typing_context: Any, pixel: Any) -> Any:
-    """``red_green_blue(pixel)``: a tuple of the first three lanes."""
+def add_pixels(
+    typing_context: Any,
+    total: Any,
+    weights: Any,
+    at: Any,
+    values: Any,
+    one: Any,
+    two: Any,
+    three: Any,
+    four: Any,
+) -> Any:
+    """``add_pixels(total, weights, at, values, *places)``: plus weights * four values at each."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        values = [builder.extract_element(arguments[0], _INDEX(i)) for i in range(3)]
-        return context.make_tuple(builder, signature.return_type, values)
+        total, weights, at, values, *places = arguments
+        weight = builder.load(
+            _place(context, builder, _FLOATS, signature.args[1], weights, at), align=4
+        )
+        pixels = [
+            builder.load(
+                _place(context, builder, _PIXEL, signature.args[3], values, place), align=4
+            )
+            for place in places
+        ]
+        pairs = [_join(builder, pixels[0], pixels[1]), _join(builder, pixels[2], pixels[3])]
+        return _add(builder, total, weight, _join(builder, *pairs))
 
-    return types.UniTuple(types.float32, 3)(_PIXEL), generate
+    places = (types.uint64,) * 4
+    return _LANES(_LANES, weights, types.uint64, values, *places), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]  # numba is untyped
+def put_pixels(
+    typing_context: Any, values: Any, red: Any, green: Any, blue: Any, lanes: Any
+) -> Any:
+    """``put_pixels(values, red, green, blue, lanes)``: write four pixels, a channel a place."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        values, *channels, lanes = arguments
+        for number, first in enumerate(channels):
+            places = [number + 4 * pixel for pixel in range(4)]
+            chosen = ir.Constant(ir.VectorType(_INDEX, 4), places)
+            place = _place(context, builder, _PIXEL, signature.args[0], values, first)
+            builder.store(builder.shuffle_vector(lanes, lanes, chosen), place, align=4)
+        return context.get_dummy_value()
+
+    return types.void(values, *(types.uint64,) * 3, _LANES), generate
 
 
 @intrinsic  # type: ignore[untyped-decorator]  # numba is untyped
 def stretch(typing_context: Any, weight: Any, values: Any, first: Any) -> Any:
-    """``stretch(weight, values, first)``: weight * the ``WIDE`` values at ``first``."""
+    """``stretch(weight, values, first)``: weight * the values at ``first``."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         weight, values, first = arguments
-        place = _place(context, builder, _STRETCH, signature.args[1], values, first)
-        return _scale(builder, weight, builder.load(place, align=4))
+        place = _place(context, builder, _FLOATS, signature.args[1], values, first)
+        lanes = builder.load(place, align=4)
+        return builder.fmul(_all(builder, weight), lanes, **_FUSED)
 
-    return _STRETCH(types.float32, values, types.uint64), generate
+    return _LANES(types.float32, values, types.uint64), generate
 
 
 @intrinsic  # type: ignore[untyped-decorator]  # numba is untyped
@@ -94,36 +136,95 @@ def add_pair(
         total, weight, values, *places = arguments
         one, other = (
             builder.load(
-                _place(context, builder, _STRETCH, signature.args[2], values, first), align=4
+                _place(context, builder, _FLOATS, signature.args[2], values, first), align=4
             )
             for first in places
         )
-        pair = _scale(builder, weight, builder.fadd(one, other, **_FUSED))
-        return builder.fadd(total, pair, **_FUSED)
+        pair = builder.fadd(one, other, **_FUSED)
+        return _add(builder, total, _all(builder, weight), pair)
 
-    return _STRETCH(_STRETCH, types.float32, values, types.uint64, types.uint64), generate
+    return _LANES(_LANES, types.float32, values, types.uint64, types.uint64), generate
 
 
 @intrinsic  # type: ignore[untyped-decorator]  # numba is untyped
 def put(typing_context: Any, values: Any, first: Any, lanes: Any) -> Any:
-    """``put(values, first, stretch)``: write all lanes at ``first``."""
+    """``put(values, first, lanes)``: write all lanes at ``first``."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         values, first, lanes = arguments
-        builder.store(
-            lanes, _place(context, builder, _STRETCH, signature.args[0], values, first), align=4
-        )
+        place = _place(context, builder, _FLOATS, signature.args[0], values, first)
+        builder.store(lanes, place, align=4)
         return context.get_dummy_value()
 
-    return types.void(values, types.uint64, _STRETCH), generate
+    return types.void(values, types.uint64, _LANES), generate
 
 
-def _place(context: Any, builder: Any, lanes: _Lanes, kind: Any, values: Any, first: Any) -> Any:
+@intrinsic  # type: ignore[untyped-decorator]  # numba is untyped
+def stream(typing_context: Any, target: Any, at: Any, source: Any, first: Any) -> Any:
+    """``stream(target, at, source, first)``: copy 64 bytes past the cache.
+
+    ``target`` is aligned to 64 bytes there, and not read again soon.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        target, at, source, first = arguments
+        kinds = signature.args
+        lanes = builder.load(_place(context, builder, _FLOATS, kinds[2], source, first), align=4)
+        place = _place(context, builder, _FLOATS, kinds[0], target, at)
+        store = builder.store(lanes, place, align=64)
+        one = ir.Constant(_INDEX, 1)
+        store.set_metadata("nontemporal", builder.module.add_metadata([one]))
+        return context.get_dummy_value()
+
+    return types.void(target, types.uint64, source, types.uint64), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]  # numba is untyped
+def settle(typing_context: Any) -> Any:
+    """``settle()``: what was streamed is seen by other threads from here on."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]  # numba is untyped
+def prefetch(typing_context: Any, values: Any, first: Any) -> Any:
+    """``prefetch(values, first)``: have the line of the cache ready that holds this place."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        values, first = arguments
+        data = context.make_array(signature.args[0])(context, builder, values).data
+        byte = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [byte, _INDEX, _INDEX, _INDEX])
+        function = builder.module.declare_intrinsic("llvm.prefetch", [byte], kind)
+        place = builder.bitcast(builder.gep(data, [first]), byte)
+        builder.call(function, [place, _INDEX(0), _INDEX(3), _INDEX(1)])  # to read, near, data
+        return context.get_dummy_value()
+
+    return types.void(values, types.uint64), generate
+
+
+def _place(context: Any, builder: Any, vector: Any, kind: Any, values: Any, first: Any) -> Any:
     data = context.make_array(kind)(context, builder, values).data
-    return builder.bitcast(builder.gep(data, [first]), lanes.vector.as_pointer())
+    return builder.bitcast(builder.gep(data, [first]), vector.as_pointer())
 
 
-def _scale(builder: Any, weight: Any, lanes: Any) -> Any:
-    one = builder.insert_element(ir.Constant(lanes.type, ir.Undefined), weight, _INDEX(0))
-    all_the_first = ir.Constant(ir.VectorType(_INDEX, lanes.type.count), None)
-    return builder.fmul(builder.shuffle_vector(one, one, all_the_first), lanes, **_FUSED)
+def _add(builder: Any, total: Any, weight: Any, lanes: Any) -> Any:
+    return builder.fadd(total, builder.fmul(weight, lanes, **_FUSED), **_FUSED)
+
+
+def _all(builder: Any, value: Any) -> Any:
+    """A number in all lanes."""
+    one = builder.insert_element(ir.Constant(_FLOATS, ir.Undefined), value, _INDEX(0))
+    return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(_INDEX, WIDE), None))
+
+
+def _join(builder: Any, one: Any, other: Any) -> Any:
+    """Two vectors behind each other."""
+    places = list(range(2 * one.type.count))
+    return builder.shuffle_vector(
+        one, other, ir.Constant(ir.VectorType(_INDEX, len(places)), places)
+    )

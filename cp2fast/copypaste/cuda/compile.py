@@ -67,7 +67,11 @@ def compile_kernels(
     """
     core = cuda_core()
     chosen = core.ProgramOptions(
-        arch=arch, std="c++17", ptxas_options=list(options) or None, **others
+        arch=arch,
+        std="c++17",
+        include_path=str(SOURCE.parent),
+        ptxas_options=list(options) or None,
+        **others,
     )
     program = core.Program(SOURCE.read_text(), "c++", chosen)
     return bytes(program.compile("cubin", logs=logs).code)
@@ -82,7 +86,8 @@ def cubin(arch: str, folders: Iterable[Path] | None = None) -> bytes:
             else in the user's cache, as numba does with the CPU's kernels.
     """
     digest = hashlib.sha256(repr((arch, version("cuda-core"), _nvrtc_version())).encode())
-    digest.update(SOURCE.read_bytes())
+    for source in sorted(SOURCE.parent.glob("*.cu*")):
+        digest.update(source.read_bytes())
     name = f"{SOURCE.stem}-{digest.hexdigest()[:16]}.{arch}.cubin"
     folders = list(_folders() if folders is None else folders)
     for folder in folders:

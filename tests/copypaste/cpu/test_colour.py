@@ -25,4 +25,4 @@ def test_gain_is_known_only_where_nothing_can_clip(
     order: list[int], brightness: float, saturation: float, gain: float
 ) -> None:
     factor = np.array([brightness, 1.2, saturation, 0.1], np.float32)
-    assert linear_gain(np.array(order, np.int32), factor) == pytest.approx(gain)
+    assert linear_gain(np.array(order, np.int64), len(order), factor) == pytest.approx(gain)

@@ -1,0 +1,63 @@
+// What a GPU does in one instruction and C++ has no word for. The tests bring their own of these.
+#pragma once
+
+#define DEVICE __device__ __forceinline__
+
+using uint8 = unsigned char;
+using uint16 = unsigned short;
+using uint32 = unsigned int;
+using uint64 = unsigned long long;
+using int64 = long long;
+
+constexpr int WARP = 32;
+constexpr uint32 ONES = 0x3C003C00;       // 1.0 twice in float16
+
+#ifndef ON_CPU
+DEVICE uint32 shared_address(const void* pointer) { return static_cast<uint32>(__cvta_generic_to_shared(pointer)); }
+
+// d += a b, of 16 x 16 by 16 x 8 float16 numbers, added in float32.
+DEVICE void multiply(float (&d)[4], const uint32 (&a)[4], uint32 b0, uint32 b1) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+// Four matrices of 8 x 8 float16, transposed or not, of which each thread names a row of 16 bytes. A constant
+// offset, in such rows, stays out of registers.
+#define LOAD(name, transposed)                                                                          \
+  template <int OFFSET>                                                                                 \
+  DEVICE void name(uint32 (&b)[4], const uint4* row) {                                                  \
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4" transposed ".shared.b16 {%0,%1,%2,%3}, [%4 + %5];"     \
+                 : "=r"(b[0]), "=r"(b[1]), "=r"(b[2]), "=r"(b[3])                                       \
+                 : "r"(shared_address(row)), "n"(16 * OFFSET)                                           \
+                 : "memory");                                                                           \
+  }
+LOAD(load_matrices, "")
+LOAD(load_transposed, ".trans")
+
+// 16 bytes to shared memory, past the registers; a thread waits for its own copies.
+DEVICE void copy_async(void* to, const void* from) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(to)), "l"(from) : "memory");
+}
+DEVICE void wait_for_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
+
+// Two numbers rounded, the first in the lower half.
+DEVICE uint32 two_float16(float low, float high) {
+  uint32 both;
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
+  return both;
+}
+DEVICE uint32 two_bfloat16(float low, float high) {
+  uint32 both;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
+  return both;
+}
+DEVICE float reciprocal(float x) {
+  asm("rcp.approx.ftz.f32 %0, %0;" : "+f"(x));
+  return x;
+}
+DEVICE float power_of_two(float exponent) {
+  asm("ex2.approx.ftz.f32 %0, %0;" : "+f"(exponent));
+  return exponent;
+}
+#endif

@@ -1,0 +1,353 @@
+// Crop and resize on tensor cores, as Pillow's antialiased bilinear filter does.
+//
+// A resize is a product of three matrices, rows x source x columns, and both outer ones are banded. A
+// warp takes it TILE x TILE pixels at a time: a block of source pixels, at most CHUNK x CHUNK, becomes
+// three planes of float16 in the warp's shared memory, the vertical product's accumulators become, in
+// registers, the left operand of the horizontal one, and larger filters add up block by block.
+//
+// An orientation costs nothing: mirrors are in the filters, a transpose in how ldmatrix reads.
+//
+// A float16 byte is its own bits, a subnormal: b * 2^-24, which products of tensor cores take exactly;
+// row_unit in the vertical weights makes up for it. Weights are divided by the sum of what they were
+// rounded to. What is lost is the rounding between the two passes, 2^-12 of a value.
+#pragma once
+
+#include "instructions.cuh"
+
+constexpr int TILE = 16;       // side of what a warp makes at a time
+constexpr int CHUNK = 32;      // side of the source pixels that a warp holds at a time
+constexpr int RAW_PITCH = 112; // bytes of such a row, from one 16-byte boundary to another
+constexpr int PLANE = CHUNK * CHUNK;
+constexpr uint32 BYTE_ONES = 0x00010001;  // the byte 1 twice
+
+enum { MIRROR_X = 1, MIRROR_Y = 2, TRANSPOSE = 4, JITTER = 8, GREY = 16 };
+
+// A block of source pixels on its way into a warp's shared memory, first as it is, then as planes.
+struct Source {
+  const uint8* base;             // a boundary of 16 bytes before the first pixel
+  int before, pitch, rows, last; // bytes between them; and from there to the last boundary before the end
+
+  // Bytes from the base to a row, of the block or beyond.
+  DEVICE int offset(int row) const { return row * pitch + before; }
+};
+
+// A row of the table of views, see views.py. What is seldom needed is read where it is.
+struct View {
+  const int4* row;
+  const uint8 *origin, *end;  // of the crop, and of all pixels
+  int pitch, height, width;
+  uint32 flags;
+
+  DEVICE View(const uint8* pixels, int64 bytes, const int4* views, int n)
+      : row(views + 4 * n), end(pixels + bytes) {
+    int4 a = row[0], b = row[1];
+    uint64 high = static_cast<uint32>(a.y);
+    origin = pixels + (high << 32 | static_cast<uint32>(a.x));
+    pitch = a.z, height = a.w, width = b.x, flags = b.y;
+  }
+
+  // Of one of the jitter's operations.
+  DEVICE float factor(int operation) const {
+    return __int_as_float(reinterpret_cast<const int*>(row)[6 + operation]);
+  }
+
+  // The pixels of `rows` rows from here on.
+  DEVICE Source source(int top, int left, int rows) const {
+    uint64 first = reinterpret_cast<uint64>(origin) + static_cast<uint64>(top) * static_cast<uint64>(pitch) +
+                   3 * static_cast<uint64>(left);
+    uint64 rest = reinterpret_cast<uint64>(end) - 1 - first / 16 * 16;
+    int last = rest < 0x7FFFFFFF ? static_cast<int>(rest) & ~15 : 0x7FFFFFF0;
+    return {reinterpret_cast<const uint8*>(first / 16 * 16), static_cast<int>(first % 16), pitch, rows, last};
+  }
+
+  DEVICE float sigma() const { return __int_as_float(row[2].z); }
+};
+
+// Bottom and right are just outside.
+struct Rectangle {
+  int top, left, bottom, right;
+
+  DEVICE bool empty() const { return top >= bottom || left >= right; }
+  DEVICE bool in(const Rectangle& other) const {
+    return other.top <= top && bottom <= other.bottom && other.left <= left && right <= other.right;
+  }
+  DEVICE bool beside(const Rectangle& other) const {
+    return bottom <= other.top || other.bottom <= top || right <= other.left || other.right <= left;
+  }
+};
+
+DEVICE Rectangle paste_of(const View& view) {
+  int top = view.row[2].w;
+  int4 rest = view.row[3];
+  return {top, rest.x, top + rest.y, rest.x + rest.z};
+}
+
+// Said so that the compiler knows it to be the same in a whole warp, and with it all that follows from it.
+DEVICE int warp_number() { return __shfl_sync(0xFFFFFFFF, static_cast<int>(threadIdx.x) / WARP, 0); }
+
+// One side of a view's resize: output pixels from `start` on, and where they come from. Those past
+// the view's edge repeat the edge; those past the `last` that is needed repeat that one.
+struct Axis {
+  int start, last, length;
+  float slope, origin, support, step;
+
+  DEVICE Axis(int start, int count, int size, int length, bool mirror)
+      : start(start), last(min(start + count, size) - 1), length(length) {
+    float scale = static_cast<float>(length) / static_cast<float>(size);
+    slope = mirror ? -scale : scale;
+    origin = mirror ? static_cast<float>(length) - 0.5f * scale : 0.5f * scale;
+    support = fmaxf(scale, 1.0f), step = reciprocal(support);
+  }
+
+  // Middle of output pixel `i` from start, in source pixels.
+  DEVICE float centre(int i) const {
+    return static_cast<float>(min(max(start + i, 0), last)) * slope + origin;
+  }
+
+  // The source pixels under the TILE outputs from `i` on: the first, and the one after the last.
+  DEVICE void window(int i, int& first, int& end) const {
+    float one = centre(i), other = centre(i + TILE - 1);
+    first = max(static_cast<int>(fminf(one, other) - support + 0.5f), 0);
+    end = min(static_cast<int>(fmaxf(one, other) + support + 0.5f), length);
+  }
+};
+
+// Weights of source pixels k and k + 1, of an output whose centre lies `distance` before k; at most `unit`.
+DEVICE uint32 two_weights(float distance, float step, float unit) {
+  return two_float16(fmaxf(unit - fabsf(distance), 0.0f), fmaxf(unit - fabsf(distance + step), 0.0f));
+}
+DEVICE uint32 two_weights(float distance, float step) {  // at most 1
+  return two_float16(__saturatef(1.0f - fabsf(distance)), __saturatef(1.0f - fabsf(distance + step)));
+}
+
+// Which of the pixels k and k + 1 of `count` there are.
+DEVICE uint32 two_exist(int k, int count) {
+  return k + 1 < count ? 0xFFFFFFFF : k < count ? 0x0000FFFF : 0;
+}
+
+// The greatest vertical weight: 2^13 over the support's power of two, so that float16 holds both the
+// weights and, with bytes as multiples of 2^-24, the sums.
+DEVICE float row_unit(float support) {
+  return __int_as_float((127 + 13) * (1 << 23) - ((__float_as_int(support) & 0x7F800000) - 127 * (1 << 23)));
+}
+
+// The left operands of TILE outputs by CHUNK source pixels from `first`, as mma wants them.
+DEVICE void row_weights(const Axis& axis, int tile, int first, uint32 (&a)[2][4]) {
+  int lane = threadIdx.x % WARP, k = 2 * (lane % 4);
+  float unit = row_unit(axis.support), step = unit * axis.step;
+  float from = static_cast<float>(first + k) + 0.5f;
+  float upper = (from - axis.centre(tile + lane / 4)) * step;
+  float lower = (from - axis.centre(tile + lane / 4 + 8)) * step;
+  for (int i = 0; i < 4; ++i) {
+    a[i / 2][i % 2 * 2] = two_weights(upper + static_cast<float>(8 * i) * step, step, unit);
+    a[i / 2][i % 2 * 2 + 1] = two_weights(lower + static_cast<float>(8 * i) * step, step, unit);
+  }
+  int count = axis.length - first;
+  if (count < CHUNK) {
+    for (int i = 0; i < 4; ++i) {
+      uint32 exist = two_exist(k + 8 * i, count);
+      a[i / 2][i % 2 * 2] &= exist, a[i / 2][i % 2 * 2 + 1] &= exist;
+    }
+  }
+}
+
+// The right operands, `b[half of the chunk][half of the tile]`. A thread's accumulators are of
+// columns 2t and 2t + 1 of each half: columns are dealt out so that these are pixels 4t to 4t + 3.
+DEVICE int column_of(int half, int n) { return n / 2 * 4 + half * 2 + n % 2; }
+
+DEVICE void column_weights(const Axis& axis, int tile, int first,
+                                               uint32 (&b)[2][2][2]) {
+  int lane = threadIdx.x % WARP, k = 2 * (lane % 4), count = axis.length - first;
+  float step = axis.step, from = static_cast<float>(first + k) + 0.5f;
+  for (int half = 0; half < 2; ++half) {
+    float distance = (from - axis.centre(tile + column_of(half, lane / 4))) * step;
+    for (int i = 0; i < 4; ++i)
+      b[i / 2][half][i % 2] = two_weights(distance + static_cast<float>(8 * i) * step, step);
+    if (count < CHUNK) {
+      for (int i = 0; i < 4; ++i) b[i / 2][half][i % 2] &= two_exist(k + 8 * i, count);
+    }
+  }
+}
+
+// What was fetched lies at the end, so that its first 16 rows are overwritten by their own planes alone. Of 8
+// rows the even ones come first, so that the banks of every 4 that are read together differ.
+constexpr int RAW_BEGIN = (3 * PLANE * 2 - CHUNK * RAW_PITCH) / 16;
+DEVICE constexpr int raw_slot(int i, int of_4) { return i / 2 * 8 + of_4 * 2 + i % 2; }
+
+// Fetch the block in units of 16 bytes, and what lies beside and below it, though not past the last image.
+DEVICE void fetch(const Source& source, uint4* shared) {
+  int lane = threadIdx.x % WARP, unit = lane % 8, offset = source.offset(lane / 8);
+  uint4* to = shared + RAW_BEGIN + raw_slot(0, lane / 8) * (RAW_PITCH / 16) + unit;
+#pragma unroll
+  for (int i = 0; i < CHUNK / 4; ++i, offset += 4 * source.pitch) {
+    if (i == 4 && source.rows <= 16) break;
+    int from = min((offset & ~15) + 16 * unit, source.last);
+    if (unit < RAW_PITCH / 16) copy_async(to + raw_slot(i, 0) * (RAW_PITCH / 16), source.base + from);
+  }
+}
+
+// Where a unit of 8 pixels lies: 16 rows of each channel, then the other 16. Units of a row are dealt
+// out so that neither writing rows nor reading columns of units meets a bank twice.
+DEVICE int chunk_unit(int row, int unit) { return row * 4 + (unit ^ (row / 2 % 4)); }
+constexpr int CHANNEL = 16 * 4, HALF = 3 * CHANNEL;
+
+// Turn what was fetched into three planes, in its place. A thread takes 4 pixels of each 4th row.
+DEVICE void to_planes(const Source& source, uint4* shared) {
+  int lane = threadIdx.x % WARP, quad = lane % 8;
+  const uint4* first = shared + RAW_BEGIN + raw_slot(0, lane / 8) * (RAW_PITCH / 16);
+  const uint32* raw = reinterpret_cast<const uint32*>(first) + 3 * quad;
+  int unit = chunk_unit(lane / 8, quad / 2), offset = source.offset(lane / 8);
+  wait_for_copies();
+  __syncwarp();
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    if (half == 1 && source.rows <= 16) break;
+    uint32 words[4][3];
+    for (int i = 0; i < 4; ++i, offset += 4 * source.pitch) {
+      const uint32* word = raw + raw_slot(4 * half + i, 0) * (RAW_PITCH / 4) + (offset & 15) / 4;
+      for (int j = 0; j < 3; ++j) words[i][j] = __funnelshift_r(word[j], word[j + 1], (offset & 3) * 8);
+    }
+    __syncwarp();
+    for (int i = 0; i < 4; ++i) {
+      // 4 rows further the units are dealt out with another bit.
+      uint2* to = reinterpret_cast<uint2*>(shared + HALF * half + (unit ^ (i % 2 * 2)) + 16 * i) + quad % 2;
+      const uint32 even = 0x00FF00FF;
+      uint32 x = words[i][0], y = words[i][1], z = words[i][2];  // RGBR GBRG BRGB
+      to[0] = make_uint2(__byte_perm(x, 0, 0x4340), __byte_perm(y, z, 0x0502) & even);
+      to[2 * CHANNEL] = make_uint2(__byte_perm(x, y, 0x0401) & even, __byte_perm(y, z, 0x0603) & even);
+      to[4 * CHANNEL] = make_uint2(__byte_perm(x, y, 0x0502) & even, __byte_perm(z, 0, 0x4340));
+    }
+  }
+  __syncwarp();
+}
+
+// A warp's 16 x 16 pixels: red, green, blue; of each half of the columns, what mma gives a thread.
+// Thread (g, t) = (lane / 4, lane % 4) has pixels 4t to 4t + 3 of rows g and g + 8.
+struct Colours {
+  float of[3][2][4];
+};
+
+// d += rows x planes x columns. load.template at<C, I, J>(b) gives 16 x 16 of channel C's plane: the Ith of
+// the halves that the rows' weights go over, the Jth of the columns'. Channels take turns, so that none
+// waits for its own last product.
+template <int I, int J, class Load>
+DEVICE void multiply_rows(float (&between)[3][2][4], const uint32 (&a)[4], const Load& load) {
+  uint32 pixels[3][4];
+  load.template at<0, I, J>(pixels[0]);
+  load.template at<1, I, J>(pixels[1]);
+  load.template at<2, I, J>(pixels[2]);
+  for (int i = 0; i < 6; ++i) multiply(between[i % 3][i / 3], a, pixels[i % 3][i / 3 * 2], pixels[i % 3][i / 3 * 2 + 1]);
+}
+
+template <int J, class Load>
+DEVICE void filter_half(Colours& d, const uint32 (&a)[2][4], const uint32 (&b)[2][2],
+                                            bool tall, const Load& load) {
+  float between[3][2][4] = {};
+  multiply_rows<0, J>(between, a[0], load);
+  if (tall) multiply_rows<1, J>(between, a[1], load);
+  for (int c = 0; c < 3; ++c) {
+    const float(&x)[2][4] = between[c];
+    uint32 left[4] = {two_float16(x[0][0], x[0][1]), two_float16(x[0][2], x[0][3]),
+                      two_float16(x[1][0], x[1][1]), two_float16(x[1][2], x[1][3])};
+    multiply(d.of[c][0], left, b[0][0], b[0][1]);
+    multiply(d.of[c][1], left, b[1][0], b[1][1]);
+  }
+}
+
+template <class Load>
+DEVICE void filter(Colours& d, const uint32 (&a)[2][4], const uint32 (&b)[2][2][2],
+                                       bool tall, bool wide, const Load& load) {
+  filter_half<0>(d, a, b[0], tall, load);
+  if (wide) filter_half<1>(d, a, b[1], tall, load);
+}
+
+// A thread's rows in the source's planes, in the left and the right half of its columns; of a transposed
+// view these are not where the products' rows are, but where their columns are.
+struct Halves {
+  const uint4* of[2];
+
+  DEVICE Halves(const uint4* shared, bool transpose) {
+    int lane = threadIdx.x % WARP, eight = lane / 8 % 2, other = lane / 16;
+    int unit = chunk_unit(lane % 8 + 8 * (transpose ? other : eight), transpose ? eight : other);
+    of[0] = shared + unit, of[1] = shared + (unit ^ 2);
+  }
+};
+
+template <bool TRANSPOSED>
+struct Pixels {
+  const Halves& halves;
+
+  template <int C, int I, int J>
+  DEVICE void at(uint32 (&b)[4]) const {
+    if (TRANSPOSED) load_matrices<J * HALF + C * CHANNEL>(b, halves.of[I]);
+    else load_transposed<I * HALF + C * CHANNEL>(b, halves.of[J]);
+  }
+};
+
+// What the rows, or the columns, of a tile need; a warp keeps it while it goes along a row, or a column.
+struct Rows {
+  int tile = -1, first, end;
+  uint32 a[2][4];    // of the last block of source pixels
+  float inverse[2];  // of the sum of all weights
+};
+
+struct Columns {
+  int tile = -1, first, end;
+  uint32 b[2][2][2];
+  float inverse[2][2];
+};
+
+// Resize 16 x 16 pixels, `top` and `left` pixels from the axes' starts, into [0, 1].
+DEVICE void resize(const View& view, const Axis& down, const Axis& across, int top, int left,
+                                       Rows& rows, Columns& columns, uint4* shared, Colours& colours) {
+  bool transpose = view.flags & TRANSPOSE;
+  Halves halves(shared, transpose);
+  bool same_rows = rows.tile == top, same_columns = columns.tile == left;
+  if (!same_rows) down.window(top, rows.first, rows.end);
+  if (!same_columns) across.window(left, columns.first, columns.end);
+  rows.tile = top, columns.tile = left;
+  bool rows_known = same_rows && rows.end - rows.first <= CHUNK;
+  bool columns_known = same_columns && columns.end - columns.first <= CHUNK;
+  float row_sum[2] = {}, column_sum[2][2] = {};
+  colours = {};
+  for (int y = rows.first; y < rows.end; y += CHUNK) {
+    for (int x = columns.first; x < columns.end; x += CHUNK) {
+      int height = min(rows.end - y, CHUNK), width = min(columns.end - x, CHUNK);
+      int rows_from = transpose ? x : y, columns_from = transpose ? y : x;
+      Source source = view.source(rows_from, columns_from, transpose ? width : height);
+      __syncwarp();  // what was there before may still be read
+      fetch(source, shared);
+      if (!rows_known && x == columns.first) {
+        row_weights(down, top, y, rows.a);
+        float sum[4] = {};
+        multiply(sum, rows.a[0], BYTE_ONES, BYTE_ONES);
+        multiply(sum, rows.a[1], BYTE_ONES, BYTE_ONES);
+        row_sum[0] += sum[0], row_sum[1] += sum[2];
+      }
+      if (!columns_known) {
+        column_weights(across, left, x, columns.b);
+        if (y == rows.first) {
+          const uint32 ones[4] = {ONES, ONES, ONES, ONES};
+          for (int half = 0; half < 2; ++half) {
+            float sum[4] = {};
+            multiply(sum, ones, columns.b[0][half][0], columns.b[0][half][1]);
+            multiply(sum, ones, columns.b[1][half][0], columns.b[1][half][1]);
+            column_sum[half][0] += sum[0], column_sum[half][1] += sum[1];
+          }
+        }
+      }
+      to_planes(source, shared);
+      if (transpose) filter(colours, rows.a, columns.b, height > 16, width > 16, Pixels<true>{halves});
+      else filter(colours, rows.a, columns.b, height > 16, width > 16, Pixels<false>{halves});
+    }
+  }
+  if (!rows_known) rows.inverse[0] = reciprocal(255.0f * row_sum[0]), rows.inverse[1] = reciprocal(255.0f * row_sum[1]);
+  for (int half = 0; half < 2; ++half) {
+    if (!columns_known) columns.inverse[half][0] = reciprocal(column_sum[half][0]);
+    if (!columns_known) columns.inverse[half][1] = reciprocal(column_sum[half][1]);
+    for (int i = 0; i < 4; ++i) {
+      float gain = rows.inverse[i / 2] * columns.inverse[half][i % 2];
+      for (int channel = 0; channel < 3; ++channel) colours.of[channel][half][i] *= gain;
+    }
+  }
+}
