@@ -84,8 +84,10 @@ class DataSettings(Section):
     source: Literal["auto", "turbo", "dali", "ffcv", "torch"] = Field(
         "auto", description="decoder and loader; auto takes the fastest that works here"
     )
-    decode: Literal["auto", "cpu", "gpu"] = Field(
-        "auto", description="where DALI decodes JPEG; auto is the CPU"
+    decode: Literal["auto", "cpu", "gpu", "both"] = Field(
+        "auto",
+        description="where JPEG is decoded; the GPU needs DALI, and auto takes it for a GPU that "
+        "has few cores",
     )
     background: Literal["batch", "independent", "none"] = Field(
         "batch",
@@ -322,13 +324,15 @@ def check_pretrain(settings: PretrainSettings) -> None:
             f"train.resolution={start} is above model.size={settings.model.size}: images grow, "
             "they do not shrink; choose a smaller start"
         )
-    if data.decode == "gpu" and train.device == "cpu":
+    if data.decode in ("gpu", "both") and train.device == "cpu":
         raise UserError(
-            "data.decode=gpu with train.device=cpu: use data.decode=cpu, or train.device=cuda"
+            f"data.decode={data.decode} with train.device=cpu: use data.decode=cpu, or "
+            "train.device=cuda"
         )
-    if data.decode == "gpu" and data.source == "torch":
+    if data.decode in ("gpu", "both") and data.source not in ("auto", "dali"):
         raise UserError(
-            "data.decode=gpu with data.source=torch: only DALI decodes on the GPU; use "
+            f"data.decode={data.decode} with data.source={data.source}: only DALI decodes on the "
+            "GPU; use "
             "data.source=dali, or data.decode=cpu"
         )
 

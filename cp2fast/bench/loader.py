@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,27 +17,26 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from cp2fast.batch import RaggedBatch
 from cp2fast.bench import ceilings
 from cp2fast.bench.bottleneck import describe_loading, find_limit
+from cp2fast.bench.loader_sources import IN_THE_MAKING, sources
 from cp2fast.bench.loader_task import SEED, Task, find_missing
-from cp2fast.bench.peers import dali_all, ffcv_kornia, original, torchvision_v2
+from cp2fast.bench.peers import (
+    dali_all,
+    ffcv_kornia,
+    lightly_train,
+    original,
+    spdl_v2,
+    torchvision_v2,
+)
 from cp2fast.bench.report import Report, build_report
 from cp2fast.bench.timing import Rate, Say, Stream, finish, measure_streams, silent
-from cp2fast.copypaste.draw import draw
-from cp2fast.copypaste.op import copy_paste
 from cp2fast.data.bad_images import BadImages
-from cp2fast.data.dali_source import open_dali
 from cp2fast.data.images import ImageSet
-from cp2fast.data.prefetch import prefetch
 from cp2fast.data.torch_source import START_METHOD, open_torch
-from cp2fast.data.turbo_source import open_turbo
 
 _CEILING_IMAGES = 512
-_COMPOSED_AHEAD = 2
-_IN_THE_MAKING = 6
-"""Batches in DALI and before it, or in FFCV's place; DataLoader's are two a worker."""
-_WITH_PROCESSES = ("original", "torchvision", "cp2fast-torch", "decode-torch")
+_WITH_PROCESSES = ("original", "torchvision", "lightly-train", "cp2fast-torch", "decode-torch")
 """They go first: forking is safest before there are many threads, and FFCV's do not stand it."""
 _CPU = torch.device("cpu")
 _PACKED = "decode packed"
@@ -79,9 +77,9 @@ def bench_loader(
     scratch = Path(tempfile.mkdtemp(prefix="cp2fast-bench-"))
     bad = BadImages(scratch, max_fraction=1)
     try:
-        systems = _peers(task, missing) | _sources(task, missing, bad)
+        systems = _peers(task, missing) | sources(task, missing, bad)
         limits = _limits(task, bad)
-        forking = {name: systems[name] for name in _WITH_PROCESSES}
+        forking = {name: systems[name] for name in _WITH_PROCESSES if name in systems}
         rates = measure_streams(forking | systems | limits, rounds, seconds, say)
     finally:
         shutil.rmtree(scratch)
@@ -144,49 +142,21 @@ def _peers(task: Task, missing: dict[str, str]) -> dict[str, Stream]:
         "original": by_workers(original.pairs_of_files(images, size)),
         "torchvision": by_workers(torchvision_v2.Views(images, size), torchvision_v2.paste),
     }
+    if "lightly-train" not in missing:
+        theirs = lightly_train.loader(images, numbers(), size, workers)
+        counts = (len(batch["views"][0]) for batch in theirs)
+        peers["lightly-train"] = Stream(counts, ahead=2 * workers)
+    if "spdl" not in missing:
+        pairs = spdl_v2.composed(images, numbers(), task.batch_size, size, workers)
+        peers["spdl"] = by_threads(pairs, spdl_v2.BATCHES_AHEAD + 3)
     if "dali-all" not in missing:
         gpu = device.index or 0 if device.type == "cuda" else None
         composed = dali_all.composed(images, numbers(), task.batch_size, size, workers, gpu)
-        peers["dali-all"] = by_threads(composed, _IN_THE_MAKING)
+        peers["dali-all"] = by_threads(composed, IN_THE_MAKING)
     if task.beton and "ffcv-kornia" not in missing:
         pairs = ffcv_kornia.composed(task.beton, task.batch_size, size, workers, device)
         peers["ffcv-kornia"] = by_threads(pairs, ffcv_kornia.BATCHES_AHEAD + 1)
     return peers
-
-
-def _sources(task: Task, missing: dict[str, str], bad: BadImages) -> dict[str, Stream]:
-    """cp2fast's: decoded and composed, and decoded only."""
-    images, beton, workers = task.images, task.beton, task.workers
-    common: dict[str, Any] = {"seed": SEED, "max_pixels": 10**9, "bad": bad}
-    sources: dict[str, tuple[Callable[[], Iterator[RaggedBatch]], int]] = {
-        "torch": (
-            lambda: open_torch(images, task.plan(images), workers=workers, **common),
-            2 * workers,
-        ),
-        "dali": (
-            lambda: open_dali(images, task.plan(images), threads=workers, gpu=None, **common),
-            _IN_THE_MAKING,
-        ),
-    }
-    for name, photos in {"turbo": images, "ffcv": beton}.items():
-        if photos is not None:
-            sources[name] = (partial(_threads, photos, task, common), _IN_THE_MAKING)
-    streams = {}
-    for kind in ("cp2fast", "decode"):
-        for name, (source, ahead) in sources.items():
-            if f"{kind}-{name}" in missing:
-                continue
-            if kind == "decode":
-                stream = Stream((len(batch) for batch in source()), ahead)
-            else:
-                composed = prefetch(_compose(source(), task), _COMPOSED_AHEAD)
-                stream = Stream(composed, ahead + _COMPOSED_AHEAD + 1)
-            streams[f"{kind}-{name}"] = stream
-    return streams
-
-
-def _threads(photos: ImageSet, task: Task, common: dict[str, Any]) -> Iterator[RaggedBatch]:
-    return open_turbo(photos, task.plan(photos), threads=task.workers, **common)
 
 
 def _limited_by(systems: Iterable[str], found: Mapping[str, float]) -> dict[str, str]:
@@ -194,8 +164,12 @@ def _limited_by(systems: Iterable[str], found: Mapping[str, float]) -> dict[str,
     limited_by = {}
     for name in systems:
         packed = name.endswith("-ffcv") and _PACKED in found
+        if name.startswith(("decode-dali-gpu", "decode-both")):
+            continue  # The ceiling is that of the cores.
         if name.startswith("decode-"):
             limited_by[name] = _PACKED if packed else "decode"
+        elif name.startswith("cp2fast-cached"):
+            limited_by[name] = "augment"
         elif name.startswith("cp2fast-") and not packed:
             limited_by[name] = "pairs"
     return limited_by
@@ -245,14 +219,6 @@ def _fastest_decoder(rates: dict[str, Rate], limits: dict[str, Stream]) -> str:
     ]
     fastest = max(decoders, key=lambda name: rates[name].median)
     return fastest.removeprefix("ceiling decode ")
-
-
-def _compose(batches: Iterator[RaggedBatch], task: Task) -> Generator[int, None, None]:
-    for step, batch in enumerate(batches):
-        parameters = draw(SEED, step, batch, task.size, "batch")
-        pairs = copy_paste(batch, parameters, task.size, task.dtype, device=task.device)
-        finish(task.device)
-        yield len(pairs)
 
 
 def _mean_bytes(images: ImageSet) -> int:

@@ -8,25 +8,36 @@ from typing import Any
 
 import torch
 
-from cp2fast.bench.peers import ffcv_kornia
+from cp2fast.bench.peers import ffcv_kornia, lightly_train, spdl_v2
 from cp2fast.copypaste.backends import available_backends
 from cp2fast.data.images import ImageSet
 from cp2fast.data.order import plan, steps_per_epoch
 from cp2fast.data.source import available_sources
 
 SEED = 0
+HARDWARE_SHARES = (0.0, 0.5, 0.9, 1.0)
+"""Of the images, for the GPU's JPEG engine: tried, to find the best."""
 SYSTEMS = (
     "original",
     "torchvision",
     "dali-all",
     "ffcv-kornia",
+    "spdl",
+    "lightly-train",
     "cp2fast-torch",
     "cp2fast-turbo",
     "cp2fast-dali",
+    "cp2fast-dali-gpu",
+    "cp2fast-both",
     "cp2fast-ffcv",
+    "cp2fast-cached",
+    "cp2fast-cached-independent",
     "decode-torch",
     "decode-turbo",
     "decode-dali",
+    "decode-dali-gpu",
+    *(f"decode-dali-gpu@{share:g}" for share in HARDWARE_SHARES),
+    "decode-both",
     "decode-ffcv",
 )
 """All, where nothing is missing."""
@@ -79,6 +90,18 @@ def find_missing(task: Task) -> dict[str, str]:
         missing |= dict.fromkeys(("cp2fast-ffcv", "decode-ffcv"), no_source)
     if no_peer := no_beton or available_backends()["reference"] or ffcv_kornia.problem():
         missing["ffcv-kornia"] = no_peer
+    if spdl := spdl_v2.problem():
+        missing["spdl"] = spdl
+    if lightly := lightly_train.problem(task.images):
+        missing["lightly-train"] = lightly
+    no_gpu = None if task.device.type == "cuda" else "no GPU is used: train.device=cuda on one"
+    if no_gpu_decoder := no_gpu or problems["dali"]:
+        missing |= {name: no_gpu_decoder for name in SYSTEMS if "dali-gpu" in name}
+    if no_both := no_gpu or problems["dali"] or problems["turbo"]:
+        missing |= dict.fromkeys(("cp2fast-both", "decode-both"), no_both)
+    if problems["turbo"]:
+        cached = ("cp2fast-cached", "cp2fast-cached-independent")
+        missing |= dict.fromkeys(cached, problems["turbo"])
     if task.device.type == "cpu":
         missing["transfer"] = "no GPU is used: nothing is transferred"
     return missing

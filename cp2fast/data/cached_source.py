@@ -20,6 +20,8 @@ from cp2fast.batch import RaggedBatch
 from cp2fast.data.arena import Arena
 from cp2fast.data.bad_images import BadImages
 
+_FEWEST = 2
+"""Images that a source is asked for at least: it yields no empty batch, and may be two."""
 Plan = Iterator[NDArray[np.int64]]
 
 
@@ -43,9 +45,9 @@ def open_cached(
 
     def rest() -> Plan:
         for numbers in plan:
-            # A source yields no empty batch; where nothing is missing it is asked for one image.
             missing = arena.missing(numbers)
-            missing = missing if len(missing) else np.arange(1)
+            if len(missing) < _FEWEST:
+                missing = np.union1d(missing, np.arange(min(_FEWEST, len(numbers))))
             asked.append((numbers, missing))
             yield numbers[missing]
 

@@ -40,8 +40,11 @@ _DEPTH = 2
 """Batches being read ahead, while DALI holds as many of its own."""
 _FEWEST_READERS = 4
 _MAX_UNEXPLAINED = 3
+_HARDWARE_SHARES: dict[tuple[int, int], float] = {}
+"""Of the images that the GPU's JPEG engine takes, by compute capability, as ``bench loader`` found
+it best; CUDA cores take the rest."""
 _HARDWARE_SHARE = 0.9
-"""Of the images that the GPU's JPEG engine takes where there is one; CUDA cores take the rest."""
+"""Where nothing was measured; GPUs without an engine heed none."""
 _TRIM_EVERY = 16
 """Batches between two trims: what they return is asked for again, page by page."""
 _POOLED = "1M"
@@ -60,6 +63,7 @@ def open_dali(
     bad: BadImages,
     max_side: int | None = None,
     largest: int | None = None,
+    hardware_share: float | None = None,
 ) -> Iterator[RaggedBatch]:
     """Batches in the order of ``plan``, where they were decoded.
 
@@ -73,11 +77,15 @@ def open_dali(
         bad: where bad images are counted and listed.
         max_side: longer images are decoded round it, and shrunk.
         largest: most images of a batch; None is as many as the first has.
+        hardware_share: of the images that the GPU's JPEG engine takes, 0 to 1; None is the best
+            known for the GPU.
 
     Raises:
         UserError: too many bad images, or DALI fails where nothing is wrong with the images.
     """
     threads = max(1, threads)
+    if hardware_share is None:
+        hardware_share = _best_share(gpu)
     share_heaps()
     files = _Files(images, max_pixels, max_side)
     pool = ThreadPoolExecutor(max(_FEWEST_READERS, threads), "cp2fast-read")
@@ -96,6 +104,7 @@ def open_dali(
             threads,
             gpu,
             largest,
+            hardware_share,
         )
         for step, batch in enumerate(decoded, 1):
             yield deliver(batch, images, bad)
@@ -148,6 +157,7 @@ def _decode(
     threads: int,
     gpu: torch.device | None,
     largest: int | None,
+    hardware_share: float,
 ) -> Iterator[Decoded]:
     again: deque[Batch] = deque()
     in_dali: deque[Batch] = deque()
@@ -165,7 +175,7 @@ def _decode(
         return
     again.append(first)
     largest = len(first) if largest is None else largest
-    pipeline = _build(feed, largest, threads, gpu)
+    pipeline = _build(feed, largest, threads, gpu, hardware_share)
     # A stream of its own: on the consumer's, decoding would queue behind the training.
     stream = None if gpu is None else torch.cuda.Stream(gpu)  # type: ignore[no-untyped-call]
     buffers = Buffers(keep=_DEPTH + 2)
@@ -180,7 +190,7 @@ def _decode(
             failed = in_dali.popleft()
             again.extendleft(reversed(in_dali))
             in_dali.clear()
-            pipeline = _build(feed, largest, threads, gpu)
+            pipeline = _build(feed, largest, threads, gpu, hardware_share)
             decoded = pack(decode_without_dali(failed), None, stream, buffers)
             explained = len(decoded.failures) > sum(len(place.failures) for place in failed)
             unexplained = 0 if explained else unexplained + 1
@@ -201,6 +211,7 @@ def _build(
     batch_size: int,
     threads: int,
     gpu: torch.device | None,
+    hardware_share: float,
 ) -> Any:
     os.environ.setdefault("DALI_MALLOC_POOL_THRESHOLD", _POOLED)  # read at its first allocation
     from nvidia.dali import Pipeline, fn, types
@@ -220,12 +231,18 @@ def _build(
                 output_type=types.RGB,
                 adjust_orientation=False,
                 # The rest is for the GPU, and makes it agree with the CPU.
-                hw_decoder_load=_HARDWARE_SHARE,
+                hw_decoder_load=hardware_share,
                 jpeg_fancy_upsampling=True,
             )
         )
     pipeline.build()
     return pipeline
+
+
+def _best_share(gpu: torch.device | None) -> float:
+    if gpu is None:
+        return _HARDWARE_SHARE
+    return _HARDWARE_SHARES.get(torch.cuda.get_device_capability(gpu), _HARDWARE_SHARE)
 
 
 def _results(futures: list[Future[Place]]) -> Batch:

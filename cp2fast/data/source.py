@@ -17,6 +17,7 @@ from cp2fast.cores import decoding_workers
 from cp2fast.data import turbojpeg
 from cp2fast.data.arena import Arena
 from cp2fast.data.bad_images import BadImages
+from cp2fast.data.both_source import open_both
 from cp2fast.data.cached_source import open_cached
 from cp2fast.data.dali_source import open_dali
 from cp2fast.data.images import ImageSet
@@ -25,6 +26,8 @@ from cp2fast.data.transfer import to_gpu
 from cp2fast.data.turbo_source import open_turbo
 from cp2fast.errors import UserError
 
+_ENOUGH_CORES = 6
+"""For one GPU: about what the decoding for a ResNet-50 on it takes."""
 _INSTALL_DALI = "pip install nvidia-dali-cuda130"
 
 
@@ -32,7 +35,7 @@ class Choice(NamedTuple):
     """A source, where it decodes JPEG, and why it was chosen, in one line."""
 
     name: Literal["turbo", "dali", "torch"]
-    decode: Literal["cpu", "gpu"]
+    decode: Literal["cpu", "gpu", "both"]
     reason: str
 
 
@@ -55,13 +58,16 @@ def choose_source(settings: DataSettings, images: ImageSet, device: torch.device
     Raises:
         UserError: the source asked for is not installed, or cannot do what is asked of it.
     """
-    asked = settings.source
-    if settings.decode == "gpu":
+    asked, where = settings.source, settings.decode
+    if where in ("gpu", "both"):
         if device.type != "cuda":
-            raise UserError("data.decode=gpu needs a GPU to train on: set data.decode=cpu")
+            raise UserError(f"data.decode={where} needs a GPU to train on: set data.decode=cpu")
         if asked not in ("auto", "dali"):
-            raise UserError("data.decode=gpu needs DALI: set data.source=dali or data.decode=cpu")
-        return _needing(_dali_problem(), "dali", "gpu", f"data.source={asked}, data.decode=gpu")
+            raise UserError(
+                f"data.decode={where} needs DALI: set data.source=dali or data.decode=cpu"
+            )
+        problem = _dali_problem() or (turbojpeg.problem() if where == "both" else None)
+        return _needing(problem, "dali", where, f"data.source={asked}, data.decode={where}")
     if asked == "ffcv" and images.kind != "beton":
         raise UserError(
             "data.source=ffcv reads .beton files: make one with cp2fast pack DIR FILE.beton and "
@@ -73,10 +79,14 @@ def choose_source(settings: DataSettings, images: ImageSet, device: torch.device
         return _needing(turbojpeg.problem(), "turbo", "cpu", f"data.source={asked}")
     if asked == "torch":
         return Choice("torch", "cpu", "data.source=torch")
-    if problem := turbojpeg.problem():
-        return Choice("torch", "cpu", problem)
     if not any(name.lower().endswith((b".jpg", b".jpeg")) for name in images.names):
         return Choice("torch", "cpu", "no JPEG among the images, and libjpeg-turbo is for JPEG")
+    cores = decoding_workers(None)
+    is_starved = device.type == "cuda" and where == "auto" and cores < _ENOUGH_CORES
+    if is_starved and _dali_problem() is None:
+        return Choice("dali", "gpu", f"{cores} cores decode less than a GPU does by itself")
+    if problem := turbojpeg.problem():
+        return Choice("torch", "cpu", problem)
     return Choice("turbo", "cpu", "threads with libjpeg-turbo are the fastest for JPEG")
 
 
@@ -120,13 +130,19 @@ def open_source(
 
     def decoded(numbers: Iterator[NDArray[np.int64]]) -> Iterator[RaggedBatch]:
         """By the source alone, where it decodes."""
+        if choice.decode == "both":
+            return open_both(numbers, by_dali, lambda part: to_gpu(by_turbo(part), device, workers))
         if choice.name == "dali":
-            gpu = device if choice.decode == "gpu" else None
-            return open_dali(
-                images, numbers, threads=workers, gpu=gpu, largest=len(first), **common
-            )
+            return by_dali(numbers)
         if choice.name == "torch":
             return open_torch(images, numbers, workers=workers, **common)
+        return by_turbo(numbers)
+
+    def by_dali(numbers: Iterator[NDArray[np.int64]]) -> Iterator[RaggedBatch]:
+        gpu = None if choice.decode == "cpu" else device
+        return open_dali(images, numbers, threads=workers, gpu=gpu, largest=len(first), **common)
+
+    def by_turbo(numbers: Iterator[NDArray[np.int64]]) -> Iterator[RaggedBatch]:
         into = arena if in_turbo else None
         return open_turbo(images, numbers, threads=workers, arena=into, pinned=on_gpu, **common)
 
@@ -146,7 +162,7 @@ def open_source(
 def _needing(
     problem: str | None,
     name: Literal["turbo", "dali", "torch"],
-    decode: Literal["cpu", "gpu"],
+    decode: Literal["cpu", "gpu", "both"],
     reason: str,
 ) -> Choice:
     if problem:

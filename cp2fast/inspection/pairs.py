@@ -73,7 +73,7 @@ def first_pairs(settings: PretrainSettings, count: int) -> Pairs:
     data = data.model_copy(update={"workers": 0})
     root = data_root(data)
     images = list_images(root)
-    on_gpu = data.decode == "gpu" and torch.cuda.is_available()
+    on_gpu = data.decode in ("gpu", "both") and torch.cuda.is_available()
     device = torch.device("cuda" if on_gpu else "cpu")
     independent = data.background == "independent"
     if len(images) < MIN_IMAGES_FOR_BATCH_BACKGROUNDS:

@@ -55,6 +55,10 @@ class Views(Dataset[tuple[Tensor, Tensor]]):
             image = decode_jpeg(data, mode=ImageReadMode.RGB)
         except RuntimeError:  # no common JPEG
             image = decode_image(encoded, 10**9).permute(2, 0, 1)
+        return self.of(image)
+
+    def of(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """The same of a decoded image, uint8 ``[3, H, W]``."""
         return (
             torch.stack([self._view(image) for _ in range(4)]),
             torch.stack([self._mask() for _ in range(2)]),

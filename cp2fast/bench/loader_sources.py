@@ -1,0 +1,152 @@
+"""cp2fast's own ways from files to pairs, as the loader's benchmark measures them.
+
+``decode-NAME`` is a source alone, ``cp2fast-NAME`` with the op behind it; ``cached`` is what every
+epoch but the first is with ``data.cache``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cp2fast.batch import RaggedBatch
+from cp2fast.bench.loader_task import HARDWARE_SHARES, SEED, Task
+from cp2fast.bench.timing import Stream, finish
+from cp2fast.config import DataSettings
+from cp2fast.copypaste.draw import draw
+from cp2fast.copypaste.op import copy_paste
+from cp2fast.data.bad_images import BadImages
+from cp2fast.data.cache import open_cache
+from cp2fast.data.dali_source import open_dali
+from cp2fast.data.images import ImageSet
+from cp2fast.data.order import plan
+from cp2fast.data.prefetch import prefetch
+from cp2fast.data.source import Choice, open_source
+from cp2fast.errors import UserError
+
+COMPOSED_AHEAD = 2
+IN_THE_MAKING = 6
+"""Batches in a source and before it; DataLoader's are two a worker."""
+_CACHED = 1024
+"""Images that are enough to measure a cache by."""
+_CPU = torch.device("cpu")
+
+Numbers = Iterator[NDArray[np.int64]]
+
+
+def sources(task: Task, missing: dict[str, str], bad: BadImages) -> dict[str, Stream]:
+    """The streams of all that are not ``missing``, by the system's name."""
+    choices: dict[str, tuple[Choice, ImageSet]] = {
+        "torch": (Choice("torch", "cpu", ""), task.images),
+        "turbo": (Choice("turbo", "cpu", ""), task.images),
+        "dali": (Choice("dali", "cpu", ""), task.images),
+        "dali-gpu": (Choice("dali", "gpu", ""), task.images),
+        "both": (Choice("dali", "both", ""), task.images),
+    }
+    if task.beton is not None:
+        choices["ffcv"] = (Choice("turbo", "cpu", ""), task.beton)
+    streams = {}
+    for name, (choice, images) in choices.items():
+        ahead = 2 * task.workers if name == "torch" else IN_THE_MAKING
+        if f"cp2fast-{name}" not in missing:
+            batches = _opened(choice, images, task, task.device, bad)
+            streams[f"cp2fast-{name}"] = _composed(batches, task, ahead)
+        if f"decode-{name}" not in missing:
+            where = _CPU if choice.decode == "cpu" else task.device
+            batches = _opened(choice, images, task, where, bad)
+            streams[f"decode-{name}"] = Stream(_counted(batches, where), ahead)
+    for share in HARDWARE_SHARES:
+        name = f"decode-dali-gpu@{share:g}"
+        if name not in missing:
+            shared = _with_hardware(share, task, bad)
+            streams[name] = Stream(_counted(shared, task.device), IN_THE_MAKING)
+    for name in ("cached", "cached-independent"):
+        if f"cp2fast-{name}" not in missing:
+            independent = name.endswith("independent")
+            samples = prefetch(_cached(task, bad, independent), COMPOSED_AHEAD)
+            streams[f"cp2fast-{name}"] = Stream(samples, IN_THE_MAKING + COMPOSED_AHEAD + 1)
+    return streams
+
+
+def _opened(
+    choice: Choice, images: ImageSet, task: Task, device: torch.device, bad: BadImages
+) -> Callable[[], Iterator[RaggedBatch]]:
+    settings = DataSettings(workers=task.workers)
+    return lambda: open_source(choice, settings, images, task.plan(images), SEED, device, bad)
+
+
+def _with_hardware(share: float, task: Task, bad: BadImages) -> Callable[[], Iterator[RaggedBatch]]:
+    common: dict[str, Any] = {"seed": SEED, "max_pixels": 10**9, "bad": bad}
+    return lambda: open_dali(
+        task.images,
+        task.plan(task.images),
+        threads=task.workers,
+        gpu=task.device,
+        hardware_share=share,
+        **common,
+    )
+
+
+def _counted(
+    batches: Callable[[], Iterator[RaggedBatch]], device: torch.device
+) -> Generator[int, None, None]:
+    for batch in batches():
+        finish(device)
+        yield len(batch)
+
+
+def _composed(batches: Callable[[], Iterator[RaggedBatch]], task: Task, ahead: int) -> Stream:
+    def samples() -> Generator[int, None, None]:
+        yield from _compose(batches(), task, "batch")
+
+    return Stream(prefetch(samples(), COMPOSED_AHEAD), ahead + COMPOSED_AHEAD + 1)
+
+
+def _cached(task: Task, bad: BadImages, independent: bool) -> Generator[int, None, None]:
+    """Pairs of images that are all in the cache; filling it takes the time before the first."""
+    images = _first(task.images, max(_CACHED, task.batch_size))
+    where = "gpu" if task.device.type == "cuda" else "host"
+    settings = DataSettings(workers=task.workers, cache=where)
+    arena, line = open_cache(settings, images, SEED, task.device, epochs=2)
+    if arena is None:
+        raise UserError(f"{line or 'no cache'}: free some memory, or name fewer images")
+    choice = Choice("turbo", "cpu", "")
+
+    def opened(numbers: Numbers) -> Iterator[RaggedBatch]:
+        return open_source(choice, settings, images, numbers, SEED, task.device, bad, arena)
+
+    for _ in opened(iter(np.array_split(np.arange(len(images)), -(-len(images) // 32)))):
+        finish(task.device)
+    numbers = plan(
+        seed=SEED,
+        count=len(images),
+        batch_size=task.batch_size,
+        start=0,
+        stop=10**9,
+        independent=independent,
+    )
+    yield from _compose(opened(numbers), task, "independent" if independent else "batch")
+
+
+def _first(images: ImageSet, count: int) -> ImageSet:
+    return replace(
+        images,
+        names=images.names[:count],
+        places=images.places[:count],
+        pixels=images.pixels[:count],
+    )
+
+
+def _compose(
+    batches: Iterator[RaggedBatch], task: Task, background: str
+) -> Generator[int, None, None]:
+    for step, batch in enumerate(batches):
+        parameters = draw(SEED, step, batch, task.size, background)  # type: ignore[arg-type]
+        pairs = copy_paste(batch, parameters, task.size, task.dtype, device=task.device)
+        finish(task.device)
+        yield len(pairs)

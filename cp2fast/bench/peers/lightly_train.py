@@ -1,0 +1,52 @@
+"""LightlyTrain's own data loader, as its DenseCL uses it: two views a photo, and nothing pasted.
+
+It does less than the others: half the views, no second image.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from importlib.util import find_spec
+from typing import Any
+
+from torch.utils.data import DataLoader
+
+from cp2fast.data.images import ImageSet
+from cp2fast.data.torch_source import START_METHOD
+
+
+def problem(images: ImageSet) -> str | None:
+    """What keeps it from being measured on these images, with the fix; None if nothing does."""
+    if find_spec("lightly_train") is None:
+        return "LightlyTrain is not installed: pip install lightly-train"
+    if images.kind != "folder":
+        return "LightlyTrain reads folders: set data.root to one"
+    return None
+
+
+def loader(
+    images: ImageSet, numbers: Iterator[list[int]], size: int, workers: int
+) -> DataLoader[Any]:
+    """Batches of a dictionary whose ``views`` are two tensors ``[B, 3, S, S]``."""
+    from lightly_train._data.image_dataset import ImageDataset
+    from lightly_train._methods.densecl.densecl_transform import (
+        DenseCLTransform,
+        DenseCLTransformArgs,
+    )
+
+    logging.getLogger("lightly_train").setLevel(logging.ERROR)
+    arguments = DenseCLTransformArgs(image_size=(size, size))
+    arguments.resolve_auto()
+    dataset = ImageDataset(
+        image_dir=None,
+        image_filenames=[images.name(number) for number in range(len(images))],
+        transform=DenseCLTransform(arguments),
+        num_channels=3,
+    )
+    return DataLoader(
+        dataset,
+        batch_sampler=numbers,
+        num_workers=workers,
+        multiprocessing_context=START_METHOD if workers else None,
+    )

@@ -1,0 +1,66 @@
+"""SPDL's pipeline: its decoder and torchvision's v2 transforms in its threads, no process.
+
+numbers -> threads: read, decode, two views as foregrounds, two as backgrounds -> batch -> paste
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from torch import Tensor
+
+from cp2fast.bench.peers.torchvision_v2 import Views, paste
+from cp2fast.data.decode import decode_image
+from cp2fast.data.images import ImageSet
+
+_INSTALL = "pip install spdl-core spdl-io"
+BATCHES_AHEAD = 3
+
+
+def problem() -> str | None:
+    """What keeps SPDL from being measured here, with the fix; None if nothing does."""
+    try:
+        import spdl.io
+        import spdl.pipeline
+
+        spdl.io.demux_config()
+    except ModuleNotFoundError:
+        return f"SPDL is not installed: {_INSTALL}"
+    except Exception:  # Its decoder is FFmpeg's, which its wheel looks for in the system.
+        return "SPDL finds no FFmpeg: apt-get install ffmpeg"
+    return None
+
+
+def composed(
+    images: ImageSet, numbers: Iterator[list[int]], batch_size: int, size: int, threads: int
+) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """Query, key and masks of batches of ``batch_size``, without end."""
+    import spdl.io
+    from spdl.pipeline import PipelineBuilder
+
+    views = Views(images, size)
+
+    def view(number: int) -> tuple[Tensor, Tensor]:
+        encoded = images.read(number)
+        try:
+            decoded: Tensor = spdl.io.to_torch(spdl.io.load_image(encoded))
+        except RuntimeError:  # no common image
+            decoded = decode_image(encoded, 10**9)
+        return views.of(decoded.permute(2, 0, 1))
+
+    def pasted(
+        samples: Sequence[tuple[Tensor, Tensor]],
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return paste(samples)
+
+    pipeline = (
+        PipelineBuilder()
+        .add_source(number for step in numbers for number in step)
+        .pipe(view, concurrency=threads)
+        .aggregate(batch_size)
+        .pipe(pasted)
+        .add_sink(BATCHES_AHEAD)
+        .build(num_threads=threads)
+    )
+    with pipeline.auto_stop():
+        yield from pipeline
