@@ -138,8 +138,11 @@ def _memcheck(job: Job) -> Iterator[Command]:
 
 def _op(job: Job) -> Iterator[Command]:
     file = job.out / "op_figures.json"
-    size = [] if job.gpu else ["--tiny"]
-    yield Command([sys.executable, "benchmarks/gpu_op.py", "--json", str(file), *size], file)
+    if job.gpu:
+        words = [sys.executable, "benchmarks/gpu_op.py", "--json", str(file)]
+        yield Command([*words, "--photos", str(job.photos)], file)
+    else:
+        yield _bench(job, "augment", (f"data.root={job.photos}",), "op_figures")
 
 
 def _step(job: Job) -> Iterator[Command]:
@@ -149,11 +152,13 @@ def _step(job: Job) -> Iterator[Command]:
 
 
 def _decode(job: Job) -> Iterator[Command]:
-    yield _bench(job, "loader", (*R50, f"data.root={job.photos}"), "decode_loader")
+    file = job.out / "decode_figures.json"
+    settings = [f"data.root={job.photos}", *(R50 if job.gpu else TINY)]
+    yield Command([sys.executable, "benchmarks/gpu_decode.py", str(file), *settings], file)
 
 
 def _run(job: Job) -> Iterator[Command]:
-    yield _bench(job, "run", (*R50, f"data.root={job.photos}"), "run_r50")
+    yield _bench(job, "run", (*R50, f"data.root={job.photos}"), "run_r50", rounds=1)
 
 
 def _cache(job: Job) -> Iterator[Command]:
@@ -178,11 +183,13 @@ def _profile(job: Job) -> Iterator[Command]:
     yield Command([sys.executable, "benchmarks/profile_step.py", str(file), *settings], file)
 
 
-def _bench(job: Job, what: str, settings: tuple[str, ...], name: str) -> Command:
+def _bench(job: Job, what: str, settings: tuple[str, ...], name: str, rounds: int = 3) -> Command:
     file = job.out / f"{name}.json"
-    rounds = ["--rounds", "3", "--seconds", "1.5"] if job.gpu else ["--rounds", "1"]
-    rounds += [] if job.gpu else ["--seconds", "0.05"]
-    words = ["bench", what, *settings, *([] if job.gpu else TINY), *rounds, "--json", str(file)]
+    if job.gpu:
+        turns = ["--rounds", str(rounds), "--seconds", "1.5"]
+    else:
+        turns = ["--rounds", "1", "--seconds", "0.05"]
+    words = ["bench", what, *settings, *([] if job.gpu else TINY), *turns, "--json", str(file)]
     return Command(_module("cp2fast", *words).words, file)
 
 
@@ -198,7 +205,7 @@ STAGES = {
         Stage("op", "decoded photos to composed pairs", 60, _op),
         Stage("step", "composed pairs to new weights", 90, _step, compiles=(R50, VITS16)),
         Stage("decode", "photos to pixels and to pairs, CPU and GPU", 90, _decode),
-        Stage("run", "a whole run beside its parts", 90, _run, compiles=(R50,)),
+        Stage("run", "a whole run beside its parts", 150, _run, compiles=(R50,)),
         Stage("cache", "runs from files and from the cache", 90, _cache, compiles=(R18, R50)),
         Stage("evidence", "what the weights are worth", 300, _evidence, only_by_name=True),
         Stage("profile", "the kernels of a step", 60, _profile, compiles=(R50,)),

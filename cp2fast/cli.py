@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
@@ -25,6 +26,9 @@ __all__ = ["app", "data", "inspection", "main", "training", "weights"]
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 """Base of the errors of the command line itself; typer does not export it."""
 
+_OF_THE_SYSTEM = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP, errno.ENAMETOOLONG}
+"""What a file system refuses whatever is done with a file: no fault of cp2fast's."""
+
 
 def main() -> None:
     """Run the command line; 0 done, 2 bad input, 1 anything else."""
@@ -45,6 +49,11 @@ def main() -> None:
         sys.exit(_refuse(mistake(error, sys.argv[1:])))
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(1)
+    except OSError as error:
+        if error.errno not in _OF_THE_SYSTEM or error.filename is None:
+            raise
+        path = os.fsdecode(error.filename)
+        sys.exit(_refuse(f"{path}: {error.strerror}: allow it, or name another place"))
 
 
 @contextmanager

@@ -97,6 +97,20 @@ def is_file(path: Path) -> bool:
     return place == "file"
 
 
+def list_folder(path: Path) -> list[Path]:
+    """What is inside a folder, sorted; nothing if there is none.
+
+    Raises:
+        UserError: it may not be read.
+    """
+    try:
+        return sorted(path / name for name in os.listdir(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise cannot_read(path, error) from error
+
+
 def cannot_read(path: Path, error: Exception) -> UserError:
     """The message for what the system says about a file or a folder."""
     code = getattr(error, "errno", None)

@@ -21,6 +21,7 @@ from typing import IO, Any
 import yaml
 
 from cp2fast.errors import UserError
+from cp2fast.files import is_file, list_folder, place_of
 
 BEST = "best.pt"
 """The checkpoint with the highest score so far, where a run is evaluated on the way."""
@@ -76,7 +77,7 @@ class RunFolder:
     @property
     def holds_run(self) -> bool:
         """Whether a run was begun here."""
-        return self.config.exists()
+        return place_of(self.config) != "nothing"
 
     @property
     def kind(self) -> str | None:
@@ -115,7 +116,7 @@ class RunFolder:
             raise UserError(
                 f"{self.path} already holds a run: --resume continues it, --out DIR starts another"
             )
-        if self.path.is_dir() and any(self.path.iterdir()):
+        if list_folder(self.path):
             raise UserError(f"{self.path} is not empty and holds no run: choose another --out DIR")
 
     def truncate_metrics(self, step: int) -> None:
@@ -156,7 +157,7 @@ def list_checkpoints(folder: Path) -> list[Path]:
     Args:
         folder: the run folder's ``checkpoints/``.
     """
-    found = [path for path in folder.glob("step_*.pt") if _STEP.fullmatch(path.name)]
+    found = [path for path in list_folder(folder) if _STEP.fullmatch(path.name)]
     return sorted(found, key=checkpoint_step)
 
 
@@ -199,7 +200,7 @@ def trained_weights(run: Path, say: Callable[[str], None]) -> Path | None:
     """
     folder = run / "checkpoints"
     best = folder / BEST
-    if best.is_file():
+    if is_file(best):
         problem = damage(best)
         if problem is None:
             say(f"{best}: the best of the run by mIoU; another is taken when it is named")

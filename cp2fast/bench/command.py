@@ -17,10 +17,17 @@ from cp2fast import recipes
 from cp2fast.bench.augment import bench_augment
 from cp2fast.bench.bottleneck import describe_training, stages_of_training
 from cp2fast.bench.chart import plot
-from cp2fast.bench.estimate import count_augment, count_loader, count_train, least_time
+from cp2fast.bench.estimate import (
+    count_augment,
+    count_loader,
+    count_run,
+    count_train,
+    least_time,
+)
 from cp2fast.bench.loader import bench_loader
 from cp2fast.bench.loader_task import Task
 from cp2fast.bench.report import Report
+from cp2fast.bench.run import bench_run
 from cp2fast.bench.show import read_kept, show, show_against
 from cp2fast.bench.timing import Say
 from cp2fast.bench.train import bench_train
@@ -35,7 +42,7 @@ from cp2fast.errors import UserError
 from cp2fast.run_folder import atomic_write
 from cp2fast.train.distributed import Ranks, device_of
 
-BENCHMARKS = ("loader", "augment", "train")
+BENCHMARKS = ("loader", "augment", "train", "run")
 _DECODED_IMAGES = 256
 _SCENES = 320
 
@@ -79,7 +86,7 @@ def run_bench(what: str, overrides: Sequence[str], options: Options) -> None:
     """Measure, show, keep and compare.
 
     Args:
-        what: ``loader``, ``augment``, ``train`` or ``all``.
+        what: ``loader``, ``augment``, ``train``, ``run`` or ``all``.
         overrides: ``KEY=VALUE`` over the defaults, which take all cores and small batches.
         options: see there.
 
@@ -148,7 +155,7 @@ def combine(reports: Sequence[Report]) -> dict[str, Any]:
 def _settings(name: str, overrides: Sequence[str]) -> PretrainSettings:
     """What is said beats the defaults: batches that a laptop can take."""
     gpu = torch.cuda.is_available()
-    batch = {"loader": 32, "augment": 32, "train": 256 if gpu else 8}[name]
+    batch = 32 if name in ("loader", "augment") else 256 if gpu else 8
     defaults = [
         f"data.batch_size={batch}",
         f"data.scenes={_SCENES}",
@@ -170,6 +177,8 @@ def _prepare(
             jobs.append(_prepare_train(settings[name], options))
         elif name == "augment":
             jobs.append(_prepare_augment(settings[name], images, options))
+        elif name == "run":
+            jobs.append(_prepare_run(settings[name], images, options))
         else:
             jobs.append(_prepare_loader(settings[name], images, options))
     return jobs
@@ -223,6 +232,15 @@ def _prepare_train(settings: PretrainSettings, options: Options) -> _Job:
         return bench_train(settings, device, options.rounds, options.seconds, say)
 
     return _Job("train", count_train(settings, device), run)
+
+
+def _prepare_run(settings: PretrainSettings, images: ImageSet, options: Options) -> _Job:
+    device = device_of(settings.train.device, Ranks(0, 1, 0))
+
+    def run(say: Say) -> Report:
+        return bench_run(settings, images, device, options.rounds, options.seconds, say)
+
+    return _Job("run", count_run(), run)
 
 
 def _decode(images: ImageSet, max_pixels: int) -> list[Tensor]:

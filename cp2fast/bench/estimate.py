@@ -8,6 +8,7 @@ import torch
 
 from cp2fast.bench.ceilings import decoder_names
 from cp2fast.bench.loader_task import SYSTEMS, Task, find_missing
+from cp2fast.bench.run import COUNTS
 from cp2fast.config import PretrainSettings
 from cp2fast.copypaste.backends import available_backends
 from cp2fast.data.source import available_sources
@@ -33,6 +34,11 @@ def count_augment() -> int:
 def count_train(settings: PretrainSettings, device: torch.device) -> int:
     """Both systems of ``bench_train``, and a matrix product for each of their dtypes."""
     return 2 + len({torch.float32, dtype_of(settings.train.precision, device)})
+
+
+def count_run() -> int:
+    """A run and two of its parts for each data set, and two parts that need none."""
+    return 3 * len(COUNTS) + 2
 
 
 def least_time(counts: Mapping[str, int], rounds: int, seconds: float) -> str:

@@ -36,7 +36,7 @@ class Report:
     """One benchmark, ready to be shown, kept and compared.
 
     Attributes:
-        benchmark: ``augment``, ``loader`` or ``train``.
+        benchmark: ``augment``, ``loader``, ``train`` or ``run``.
         settings: what was run: images, sizes, batch, rounds, seconds, seed.
         results: in the order measured.
         ceilings: rates, in samples a second, that no system can exceed, by stage.

@@ -29,6 +29,7 @@ class Place(StrEnum):
     "  loader   photos on disk to composed pairs\n"
     "  augment  decoded photos to composed pairs\n"
     "  train    composed pairs to updated weights\n"
+    "  run      whole runs beside their parts: what is lost between them\n"
     "  all      one after the other, and which of them limits\n\n"
     "Takes the settings of pretrain, with defaults for batches, threads and scenes of its own; "
     "without data.root: the demo's images.\n\n"
@@ -39,7 +40,7 @@ class Place(StrEnum):
     epilog=settings_help(
         PretrainSettings,
         defaults={
-            "data.batch_size": "32; train 8, on a GPU 256",
+            "data.batch_size": "32; train and run 8, on a GPU 256",
             "data.scenes": "320",
         },
     ),

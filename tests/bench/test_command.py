@@ -37,7 +37,7 @@ def test_everything_is_measured_shown_kept_drawn_and_compared(photos, tmp_path) 
     done = bench(photos, "all", *common, "--json", str(kept), "--plot", str(chart))
     assert done.returncode == 0, done.stderr
     result = json.loads(kept.read_text())
-    assert {row["benchmark"] for row in result["results"]} == {"loader", "augment", "train"}
+    assert {row["benchmark"] for row in result["results"]} == {"loader", "augment", "train", "run"}
     estimate, *progress = done.stderr.splitlines()
     assert estimate.startswith("bench all: at least 0 s: 1 x 0.01 s for each system and ceiling")
     counted = re.findall(r"(\w+) (\d+)(?=[,)])", estimate)

@@ -239,8 +239,10 @@ DEVICE void each_tile(int height, int width, Do act) {
   }
 }
 
-// Blocks that share a view whose mean is a weighted sum: each finds the columns' weights anew.
-constexpr int LINEAR_PARTS = 4;
+// Source pixels for which a block of a linear view is worth finding the columns' weights anew.
+constexpr int LINEAR_PIXELS = 32768;
+// Source pixels to an output pixel along a side from which a strip is shared by two blocks.
+constexpr float HEAVY = 3.0f;
 
 // What brightness and saturation, the first `count` operations, multiply the mean luma by; -1 if it depends
 // on the pixels. Neither clips while its factor is in [0, 1], and then saturation keeps every luma.
@@ -301,13 +303,13 @@ DEVICE void store_sum(float total, float* sums, float* partial) {
   }
 }
 
-// The luma that contrast will see, summed over strips of TILE rows: one block a strip of a view.
-// partial is float32 [B, 4, strips].
+// The luma that contrast will see, summed over the left and the right half of strips of TILE rows: one block
+// each, or one for both where the crop is small. partial is float32 [B, 4, parts].
 extern "C" __global__ void __launch_bounds__(THREADS, 4)
-    mean_luma(const uint8* pixels, int64 bytes, const int4* views, float* partial, int size, int strips) {
+    mean_luma(const uint8* pixels, int64 bytes, const int4* views, float* partial, int size, int parts) {
   __shared__ uint4 shared[WARPS][3 * PLANE / 8];
   __shared__ float sums[WARPS];
-  int n = blockIdx.x / strips, strip = blockIdx.x % strips;
+  int n = blockIdx.x / parts, part = blockIdx.x % parts;
   int warp = warp_number(), lane = threadIdx.x % WARP;
   View view(pixels, bytes, views, n);
   if (!(view.flags & JITTER)) return;
@@ -315,22 +317,26 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4)
   while ((view.flags >> (8 + 2 * before) & 3) != CONTRAST) ++before;
   float total = 0.0f, gain = linear_gain(view, before);
   if (gain >= 0.0f && view.width + view.height <= static_cast<int>(sizeof shared / sizeof(float))) {
-    int parts = min(strips, LINEAR_PARTS);
-    if (strip < parts) {
-      int64 height = view.height;
-      total = gain * luma_of_rows(view, static_cast<int>(height * strip / parts),
-                                  static_cast<int>(height * (strip + 1) / parts), size,
+    int64 height = view.height, worth = height * view.width / LINEAR_PIXELS + 1;
+    int used = worth < parts ? static_cast<int>(worth) : parts;
+    if (part < used) {
+      total = gain * luma_of_rows(view, static_cast<int>(height * part / used),
+                                  static_cast<int>(height * (part + 1) / used), size,
                                   reinterpret_cast<float*>(shared));
     }
     store_sum(total, sums, partial);
     return;
   }
   bool transpose = view.flags & TRANSPOSE;
-  int top = strip * TILE, height = min(size - top, TILE);
+  int top = part / 2 * TILE, height = min(size - top, TILE), middle = (size + TILE) / 2 / TILE * TILE;
   Axis down(top, TILE, size, transpose ? view.width : view.height, view.flags & MIRROR_Y);
   Axis across(0, size, size, transpose ? view.height : view.width, view.flags & MIRROR_X);
+  bool heavy = fmaxf(down.support, across.support) > HEAVY;
+  int from = heavy && part % 2 ? middle : 0, to = heavy && part % 2 == 0 ? middle : size;
+  if (!heavy && part % 2) to = 0;
   Rows kept;
-  each_tile(TILE, size, [&](int, int x) {
+  each_tile(TILE, to - from, [&](int, int column) {
+    int x = from + column;
     Columns fresh;
     Colours colours;
     resize(view, down, across, 0, x, kept, fresh, shared[warp], colours);
@@ -369,7 +375,7 @@ DEVICE Rectangle tile_of(int number, const View& view, bool foreground, int size
 // Compose queries and keys: `tiles` blocks a layer, two layers an image, two images a sample, most of
 // them with something to do. partial is mean_luma's.
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
-    compose(const uint8* pixels, int64 bytes, const int4* views, const float* partial, int size, int strips, int tiles,
+    compose(const uint8* pixels, int64 bytes, const int4* views, const float* partial, int size, int parts, int tiles,
             int kind, void* query, void* key, uint8* query_mask, uint8* key_mask, float red_scale,
             float green_scale, float blue_scale, float red_shift, float green_shift, float blue_shift) {
   __shared__ uint4 shared[WARPS][3 * PLANE / 8];
@@ -388,7 +394,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
   float mean = 0.0f;
   if (view.flags & JITTER) {
     operations = 4;
-    for (int i = 0; i < strips; ++i) mean += partial[n * strips + i];
+    for (int i = 0; i < parts; ++i) mean += partial[n * parts + i];
     mean /= static_cast<float>(size) * static_cast<float>(size);
   }
   bool transpose = view.flags & TRANSPOSE;

@@ -20,14 +20,14 @@ from cp2fast.copypaste.views import KINDS, VIEWS
 
 THREADS = 128
 STRIP = 16
-"""Rows of a view that a block of ``mean_luma`` sums."""
+"""Rows of a view that one or two blocks of ``mean_luma`` sum."""
 LEAST_TILE = 52
 """Side of what a block of ``compose`` makes under the widest blur."""
 
 
-def strips(size: int) -> int:
+def parts(size: int) -> int:
     """Blocks of ``mean_luma`` for a view."""
-    return -(-size // STRIP)
+    return 2 * -(-size // STRIP)
 
 
 def tiles(size: int) -> int:
@@ -73,7 +73,7 @@ def copy_paste_cuda(
     ]
     masks = [torch.empty((samples, size, size), dtype=torch.bool, device=device) for _ in range(2)]
     if samples:
-        partial = torch.empty((samples, VIEWS, strips(size)), device=device)
+        partial = torch.empty((samples, VIEWS, parts(size)), device=device)
         inputs = pixels.data_ptr(), pixels.numel(), views.data_ptr(), partial.data_ptr()
         outputs = [tensor.data_ptr() for tensor in (*images, *masks)]
         launch, stream_of, mean_luma, compose = _kernels(device.index)
@@ -101,9 +101,9 @@ def _shape(samples: int, size: int, dtype: torch.dtype) -> tuple[Any, Any, Any, 
     they are, but an int as 64 bits and a float as a double.
     """  # noqa: D205
     config, layers = cuda_core().LaunchConfig, samples * VIEWS
-    sides = tuple(np.int32(side) for side in (size, strips(size), tiles(size)))
+    sides = tuple(np.int32(side) for side in (size, parts(size), tiles(size)))
     return (
-        config(grid=layers * strips(size), block=THREADS),
+        config(grid=layers * parts(size), block=THREADS),
         config(grid=layers * tiles(size), block=THREADS),
         sides,
         np.int32(KINDS[dtype]),

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from cp2fast.batch import RaggedBatch
 from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
 from cp2fast.copypaste.cuda import launch
-from cp2fast.copypaste.cuda.launch import LEAST_TILE, THREADS, copy_paste_cuda, strips, tiles
+from cp2fast.copypaste.cuda.launch import LEAST_TILE, THREADS, copy_paste_cuda, parts, tiles
 from cp2fast.copypaste.draw import draw
 from cp2fast.copypaste.op import copy_paste
 from cp2fast.copypaste.parameters import Parameters
@@ -39,8 +39,8 @@ def batch() -> RaggedBatch:
 
 def test_there_are_blocks_for_every_tile_under_the_widest_blur() -> None:
     assert LEAST_TILE == 64 - 2 * 3 * MAX_SIGMA
-    assert (strips(224), tiles(224)) == (14, 25)
-    assert (strips(16), strips(17), tiles(52), tiles(53)) == (1, 2, 1, 4)
+    assert (parts(224), tiles(224)) == (28, 25)
+    assert (parts(16), parts(17), tiles(52), tiles(53)) == (2, 4, 1, 4)
 
 
 @pytest.mark.gpu

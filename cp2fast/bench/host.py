@@ -1,0 +1,83 @@
+"""What a step costs the host, by part: draw, check, pack, launch, step, log.
+
+On a GPU these are the times until the work is asked for, which is done meanwhile; on a CPU
+launching the op and taking the step are the work itself.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from statistics import median
+
+from cp2fast.bench.timing import finish
+from cp2fast.copypaste.draw import draw
+from cp2fast.copypaste.op import copy_paste
+from cp2fast.copypaste.validate import validate
+from cp2fast.copypaste.views import pack
+from cp2fast.data.order import plan
+from cp2fast.data.source import open_source
+from cp2fast.pretrain.task import PretrainTask
+from cp2fast.train.task import Pace
+
+_REPEATS, _STEPS = 30, 5
+
+
+def host_milliseconds(task: PretrainTask) -> dict[str, float]:
+    """Medians, by part of a step.
+
+    Args:
+        task: of a run that is not begun.
+    """
+    settings, device, learner = task.settings, task.learner.device, task.learner
+    data, augment, size = settings.data, settings.augment, settings.model.size
+    independent = data.background == "independent"
+    numbers = plan(
+        seed=0,
+        count=task.images,
+        batch_size=data.batch_size,
+        start=0,
+        stop=1,
+        independent=independent,
+    )
+    decoded = open_source(task.source, data, task.image_set, numbers, 0, device, task.bad)
+    batch = next(decoded)
+    del decoded  # and its threads or processes
+    batch = batch.to(device)
+    parameters = draw(0, 0, batch, size, data.background, augment)
+
+    def launch() -> None:
+        copy_paste(batch, parameters, size, learner.dtype, mean=augment.mean, std=augment.std)
+
+    pairs = copy_paste(batch, parameters, size, learner.dtype, mean=augment.mean, std=augment.std)
+    outputs = learner.step(iter([pairs] * learner.accumulate))
+    time_of = dict.fromkeys(("data", "step", "save", "evaluate", "log", "start"), 0.0)
+
+    def log() -> None:
+        pace = Pace(1, 0.0, 0.0, 1.0, 0.0, time_of)  # type: ignore[arg-type]
+        json.dumps(task.metrics(pace, task.measure(1, outputs)))
+
+    parts: dict[str, tuple[Callable[[], object], int]] = {
+        "draw": (lambda: draw(0, 1, batch, size, data.background, augment), _REPEATS),
+        "check": (
+            lambda: validate(batch, parameters, size, learner.dtype, augment.mean, augment.std),
+            _REPEATS,
+        ),
+        "pack": (lambda: pack(batch, parameters), _REPEATS),
+        "launch": (launch, _REPEATS),
+        "step": (lambda: learner.step(iter([pairs] * learner.accumulate)), _STEPS),
+        "log": (log, _STEPS),
+    }
+    found = {}
+    for name, (work, repeats) in parts.items():
+        times = []
+        for _ in range(repeats):
+            finish(device)
+            begin = time.perf_counter()
+            work()
+            times.append(time.perf_counter() - begin)
+        found[name] = 1e3 * median(times)
+    # The op's call checks and packs for itself.
+    found["launch"] -= found["check"] + found["pack"]
+    return found

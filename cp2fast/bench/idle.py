@@ -1,0 +1,50 @@
+"""The share of time that a GPU has nothing to do in some steps of a run, by its profiler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+
+@contextmanager
+def idle_share(
+    first: int, last: int
+) -> Iterator[tuple[Callable[[int], None], Callable[[], float]]]:
+    """A function to call before each step, and one that gives the share once the run is over.
+
+    Args:
+        first: step that is looked at first.
+        last: step before which the look ends.
+    """
+    profiler = profile(activities=[ProfilerActivity.CUDA])
+
+    def watch(step: int) -> None:
+        if step == first:
+            torch.cuda.synchronize()
+            profiler.start()
+        elif step == last:
+            torch.cuda.synchronize()
+            profiler.stop()
+
+    def found() -> float:
+        events = profiler.events() or []  # type: ignore[no-untyped-call]
+        work = [event for event in events if event.device_type.name == "CUDA"]
+        return idle_of((event.time_range.start, event.time_range.end) for event in work)
+
+    yield watch, found
+
+
+def idle_of(intervals: Iterable[tuple[float, float]]) -> float:
+    """From the first begin to the last end, the share that no interval covers."""
+    ordered = sorted(intervals)
+    if not ordered:
+        return 1.0
+    begin, covered_to = ordered[0][0], ordered[0][0]
+    covered = 0.0
+    for start, end in ordered:
+        covered += max(0.0, end - max(start, covered_to))
+        covered_to = max(covered_to, end)
+    return 1 - covered / (covered_to - begin)

@@ -1,0 +1,224 @@
+"""Whole runs beside their parts: what is lost between photos and trained weights, and where.
+
+    photos -> source -> op -> pairs | engine | network
+
+A run is measured beside its parts (``run_parts.py``), each on data sets of several sizes, with
+checkpoints as the settings say.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from math import ceil
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from cp2fast.bench.host import host_milliseconds
+from cp2fast.bench.report import Report, build_report, format_rate
+from cp2fast.bench.run_parts import FEWEST_STEPS, Measure, Measured, Parts, data_set
+from cp2fast.bench.timing import Rate, Say, silent
+from cp2fast.config import PretrainSettings
+from cp2fast.data.images import ImageSet
+from cp2fast.train.accounts import Account, shares_of
+from cp2fast.train.advice import of_whole_run
+
+COUNTS = (40, 500, 5000)
+"""Images of the data sets; those that are given are repeated as often as it takes."""
+
+
+def bench_run(
+    settings: PretrainSettings,
+    images: ImageSet,
+    device: torch.device,
+    rounds: int,
+    seconds: float,
+    say: Say = silent,
+    counts: Sequence[int] = COUNTS,
+) -> Report:
+    """Measure runs and their parts in turn.
+
+    Args:
+        settings: of the runs; their data sets are made of ``images``.
+        images: a data set.
+        device: where they run.
+        rounds: rounds counted.
+        seconds: each run and each part lasts at least about so long in each round.
+        say: told of every round that is done.
+        counts: images of the data sets.
+
+    Raises:
+        UserError: settings that cannot work.
+    """
+    scratch = Path(tempfile.mkdtemp(prefix="cp2fast-bench-"))
+    try:
+        roots = {count: data_set(images, count, scratch / f"images-{count}") for count in counts}
+        parts = Parts(settings, device, scratch, say)
+        systems = parts.systems(roots)
+        measured = _take_turns(systems, FEWEST_STEPS[device.type], parts, rounds, seconds, say)
+        idle = parts.idle(roots[counts[-1]]) if device.type == "cuda" else None
+        host = host_milliseconds(parts.task(roots[counts[-1]]))
+    finally:
+        shutil.rmtree(scratch)
+    return _report(parts, counts, measured, host, idle, rounds, seconds)
+
+
+def _take_turns(
+    systems: Mapping[str, Measure],
+    fewest: int,
+    parts: Parts,
+    rounds: int,
+    seconds: float,
+    say: Say,
+) -> dict[str, list[Measured]]:
+    """All systems in every round, each for as many steps as last so long.
+
+    How many these are is found with the fewest; where they are enough, that is the first round.
+    """
+    steps: dict[str, int] = {}
+    found: dict[str, list[Measured]] = {}
+    for name, measure in systems.items():
+        first = measure(fewest)
+        steps[name] = max(fewest, ceil(seconds * first.rate / parts.samples))
+        found[name] = [first] if steps[name] == fewest else []
+        say(f"{name}: about {format_rate(first.rate)} images/s, {steps[name]} steps a round")
+    began = time.perf_counter()
+    for number in range(1, rounds + 1):
+        for name, measure in systems.items():
+            if len(found[name]) < number:
+                found[name].append(measure(steps[name]))
+        elapsed = time.perf_counter() - began
+        say(
+            f"round {number} of {rounds} done, {len(systems)} systems and ceilings, {elapsed:.0f} s"
+        )
+    return found
+
+
+class Loss(NamedTuple):
+    """What is left of what the parts allow.
+
+    Attributes:
+        whole: what was measured.
+        parts: the names of its parts.
+        share: of what they allow together, 1 where nothing is lost.
+    """
+
+    whole: str
+    parts: tuple[str, ...]
+    share: float
+
+
+def losses(rates: Mapping[str, float], counts: Sequence[int], on_gpu: bool) -> list[Loss]:
+    """Of each whole, the largest loss first.
+
+    On a GPU parts work side by side, and the slowest sets the pace; on a CPU they take turns.
+    """
+    wholes: dict[str, tuple[str, ...]] = {"ready": ("step",)}
+    for count in counts:
+        wholes[f"engine-{count}"] = (f"loader-{count}",)
+        wholes[f"run-{count}"] = (f"engine-{count}", "ready")
+    found = []
+    for whole, parts in wholes.items():
+        alone = [rates[part] for part in parts]
+        allowed = min(alone) if on_gpu else 1 / sum(1 / rate for rate in alone)
+        found.append(Loss(whole, parts, rates[whole] / allowed))
+    return sorted(found, key=lambda loss: loss.share)
+
+
+_MEANS = {
+    "step": "the network's step alone",
+    "ready": "the engine with pairs that lie ready",
+    "engine": "the engine with a network of nothing",
+    "loader": "loader and op alone",
+    "run": "the whole run",
+}
+
+
+def _in_words(system: str) -> str:
+    name, _, count = system.partition("-")
+    return f"{_MEANS[name]} on {int(count):,} images" if count else _MEANS[name]
+
+
+def _report(
+    parts: Parts,
+    counts: Sequence[int],
+    measured: Mapping[str, Sequence[Measured]],
+    host: Mapping[str, float],
+    idle: float | None,
+    rounds: int,
+    seconds: float,
+) -> Report:
+    rates = {name: Rate(tuple(one.rate for one in each)) for name, each in measured.items()}
+    medians = {name: rate.median for name, rate in rates.items()}
+    on_gpu = parts.device.type == "cuda"
+    found = losses(medians, counts, on_gpu)
+    shares = {loss.whole: loss.share for loss in found}
+    times = {name: _mean_time(each) for name, each in measured.items() if each[0].time is not None}
+    largest = found[0]
+    of_parts = " and ".join(_in_words(part) for part in largest.parts)
+    advice = of_whole_run(times[largest.whole])
+    sentence = (
+        f"largest loss: {_in_words(largest.whole)} reaches {largest.share:.0%} of what {of_parts} "
+        f"{'allows' if len(largest.parts) == 1 else 'allow together'}"
+    )
+    of_host = "the host's ms a step: " + ", ".join(f"{n} {t:.2f}" for n, t in host.items())
+    of_gpu = [] if idle is None else [f"the GPU is idle for {idle:.1%} of a run"]
+    alone = ("step", "loader")
+    ceilings = {_in_words(n): medians[n] for n in medians if n.partition("-")[0] in alone}
+    allowed = {
+        f"what the parts of {name} allow": medians[name] / share for name, share in shares.items()
+    }
+    return build_report(
+        "run",
+        {
+            "images": list(counts),
+            "backbone": parts.settings.model.backbone,
+            "head": parts.settings.model.head,
+            "size": parts.settings.model.size,
+            "batch_size": parts.settings.data.batch_size,
+            "precision": str(parts.learner.dtype),
+            "checkpoint_minutes": parts.settings.train.checkpoint_minutes,
+            "cache": parts.settings.data.cache,
+            "device": str(parts.device),
+            "threads": torch.get_num_threads(),
+            "rounds": rounds,
+            "seconds": seconds,
+            "seed": parts.settings.train.seed,
+        },
+        {f"cp2fast-{name}": rate for name, rate in rates.items() if name in shares},
+        ceilings=ceilings | allowed,
+        limited_by={f"cp2fast-{name}": f"what the parts of {name} allow" for name in shares},
+        bottleneck="; ".join([sentence, *advice, *of_gpu, of_host]),
+        missing={},
+        extra={
+            "losses": [loss._asdict() for loss in found],
+            "time": times,
+            "host_milliseconds_per_step": dict(host),
+            "share_of_ready": {
+                f"run-{count}": medians[f"run-{count}"] / medians["ready"] for count in counts
+            },
+        }
+        | ({} if idle is None else {"gpu_idle_share": idle})
+        | (
+            {
+                "peak_memory_gib": {
+                    name: max(one.memory for one in each) / 2**30 for name, each in measured.items()
+                }
+            }
+            if on_gpu
+            else {}
+        ),
+    )
+
+
+def _mean_time(each: Sequence[Measured]) -> dict[Account, float]:
+    """Of the rounds."""
+    spent: dict[Account, float] = {}
+    for one in each:
+        for account, share in (one.time or {}).items():
+            spent[account] = spent.get(account, 0.0) + share
+    return dict(shares_of(spent))

@@ -1,0 +1,265 @@
+"""A run and its parts, each to be measured by itself with one network for all.
+
+step     the network's step on one batch, and no engine around it
+ready    the engine and the network, with pairs that lie ready
+loader   source and op, and nothing done with the pairs
+engine   source, op and engine, with a network of nothing
+run      all of it
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from itertools import pairwise, repeat
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import nn
+
+from cp2fast.batch import CopyPasteBatch
+from cp2fast.bench.idle import idle_share
+from cp2fast.bench.timing import Say, finish
+from cp2fast.config import PretrainSettings
+from cp2fast.data.images import ImageSet
+from cp2fast.model.cp2 import CP2, CP2Output
+from cp2fast.model.signals import Vectors
+from cp2fast.pretrain.learner import build_learner
+from cp2fast.pretrain.task import PRETRAIN, PretrainTask, build
+from cp2fast.run_folder import RunFolder, read_metrics
+from cp2fast.train.accounts import ACCOUNTS, Account, Accounts, shares_of
+from cp2fast.train.compile import compile_encoders
+from cp2fast.train.console import RunConsole
+from cp2fast.train.distributed import Agreement, Ranks
+from cp2fast.train.engine import train
+from cp2fast.train.learner import Learner
+from cp2fast.train.run import Processes, begin
+from cp2fast.train.task import Loaded
+
+FEWEST_STEPS = {"cpu": 6, "cuda": 60}
+_ROWS = 3
+"""Logged rows of a run at least; the first is not counted."""
+
+Shared = Learner[CP2, CopyPasteBatch]
+
+
+class Measured(NamedTuple):
+    """One run, or one part alone.
+
+    Attributes:
+        rate: samples a second, without what comes before the first logged step.
+        time: shares of the same time by account; None of a part alone.
+        memory: peak bytes of the GPU; 0 without one.
+    """
+
+    rate: float
+    time: Mapping[Account, float] | None
+    memory: int
+
+
+Measure = Callable[[int], Measured]
+"""Measures so many steps."""
+
+
+class Parts:
+    """What is measured, with one network for all, which is compiled once."""
+
+    def __init__(
+        self, settings: PretrainSettings, device: torch.device, scratch: Path, say: Say
+    ) -> None:
+        self.device, self.scratch, self.runs = device, scratch, 0
+        self.learner: Shared = build_learner(settings, device)
+        self.samples = settings.data.batch_size * settings.train.accumulate
+        size = settings.model.size
+        images_B3SS = torch.zeros(
+            settings.data.batch_size, 3, size, size, dtype=self.learner.dtype, device=device
+        ).contiguous(memory_format=torch.channels_last)
+        compiling = settings.train.compile
+        compile_encoders(self.learner.network, compiling, images_B3SS, self.learner.dtype, say)
+        # It is compiled now, once for all.
+        self.settings = _with(settings, "train", compile="off")
+        self.nothing = dataclasses.replace(self.learner, forward=_nothing)
+
+    def systems(self, roots: Mapping[int, Path]) -> dict[str, Measure]:
+        """By name; data sets go from small to large."""
+        some = roots[max(roots)]
+        alone = {"step": lambda steps: self._step_alone(some, steps)}
+        ready = {"ready": lambda steps: self._run(some, steps, self.learner, ready=True)}
+        of_sizes = {
+            f"{name}-{count}": measure
+            for count, root in roots.items()
+            for name, measure in self._of_size(root).items()
+        }
+        return alone | ready | of_sizes
+
+    def task(self, root: Path, steps: int = 1) -> PretrainTask:
+        """Of a run that is not begun."""
+        return build(self._of(root, steps), self._folder(), self._processes())
+
+    def idle(self, root: Path) -> float:
+        """Share of the time that the GPU has nothing to do between the steps of a run."""
+        steps = FEWEST_STEPS["cuda"]
+        with idle_share(steps // 2, steps - 2) as (watch, found):
+            self._run(root, steps, self.learner, watch=watch)
+        return found()
+
+    def _of_size(self, root: Path) -> dict[str, Measure]:
+        return {
+            "loader": lambda steps: self._loader(root, steps),
+            "engine": lambda steps: self._run(root, steps, self.nothing),
+            "run": lambda steps: self._run(root, steps, self.learner),
+        }
+
+    def _run(
+        self,
+        root: Path,
+        steps: int,
+        learner: Shared,
+        ready: bool = False,
+        watch: Callable[[int], None] = lambda step: None,
+    ) -> Measured:
+        """A run as the command makes it, but for the parts that are exchanged."""
+
+        def built(
+            settings: PretrainSettings, folder: RunFolder, processes: Processes
+        ) -> PretrainTask:
+            task = build(settings, folder, processes)
+            task.learner = learner
+            given = task.batches
+
+            def batches(start: int, stop: int) -> Generator[Loaded[CopyPasteBatch], None, None]:
+                with closing(given(start, stop)) as found:
+                    source = _ready(found, task, stop - start) if ready else found
+                    for number, batch in enumerate(source):
+                        watch(number)
+                        yield batch
+
+            task.batches = batches  # type: ignore[method-assign]
+            return task
+
+        folder, accounts = self._folder(), Accounts(self.device, time.perf_counter())
+        self._forget_memory()
+        kind = dataclasses.replace(PRETRAIN, build=built)
+        run = begin(kind, self._of(root, steps), folder, self._processes(), _unheard)
+        train(run, RunConsole(quiet=True), accounts)
+        return Measured(*_of_rows(read_metrics(folder.metrics), self.samples), self._memory())
+
+    def _loader(self, root: Path, steps: int) -> Measured:
+        """Batches as a run gets them, and nothing done with them."""
+        with closing(self.task(root, steps).batches(0, steps)) as batches:
+            return self._timed((batch.ready() for batch in batches), steps)
+
+    def _step_alone(self, root: Path, steps: int) -> Measured:
+        """The learner's steps on one batch, and no engine around them."""
+        task = self.task(root)
+        with closing(task.batches(0, 1)) as batches:
+            own = [batch.ready() for batch in batches]
+        self._forget_memory()
+        return self._timed((self.learner.step(iter(own)) for _ in range(steps)), steps)
+
+    def _timed(self, work: Iterator[object], steps: int) -> Measured:
+        """The first third warms up, as the first row of a run that is not counted."""
+        for _ in range(steps // _ROWS):
+            next(work)
+        finish(self.device)
+        begin, done = time.perf_counter(), 0
+        for _ in work:
+            done += 1
+        finish(self.device)
+        return Measured(self._per_second(done, begin), None, self._memory())
+
+    def _per_second(self, steps: int, begin: float) -> float:
+        return steps * self.samples / (time.perf_counter() - begin)
+
+    def _of(self, root: Path, steps: int) -> PretrainSettings:
+        every = min(self.settings.train.log_every, max(1, steps // _ROWS))
+        settings = _with(self.settings, "train", steps=steps, log_every=every)
+        return _with(settings, "data", root=root)
+
+    def _folder(self) -> RunFolder:
+        for folder in self.scratch.glob("run-*"):
+            shutil.rmtree(folder)  # Large checkpoints would fill the disk.
+        self.runs += 1
+        return RunFolder(self.scratch / f"run-{self.runs}")
+
+    def _processes(self) -> Processes:
+        ranks = Ranks(0, 1, 0)
+        timeout = self.settings.train.timeout_minutes
+        return Processes(ranks, self.device, Agreement(ranks, timeout))
+
+    def _forget_memory(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+
+    def _memory(self) -> int:
+        if self.device.type != "cuda":
+            return 0
+        return torch.cuda.max_memory_allocated(self.device)
+
+
+def _unheard(line: str) -> None:
+    """Runs that are measured say nothing."""
+
+
+def _nothing(network: nn.Module, batch: CopyPasteBatch, step: int, number: int) -> CP2Output:
+    """What the network gives, for next to no work; its weights stay, and are saved, as they are."""
+    one = next(parameter for parameter in network.parameters() if parameter.requires_grad)
+    loss = 0 * one.flatten()[0].float() + 1
+    channels = cast(CP2, network).settings.embedding
+    vectors = torch.eye(len(batch.query), channels, device=loss.device)
+    return CP2Output(
+        loss,
+        loss_instance=loss.detach(),
+        loss_dense=loss.detach(),
+        accuracy_instance=loss.detach(),
+        accuracy_dense=loss.detach(),
+        similarity_gap=loss.detach(),
+        embedding_deviation=loss.detach(),
+        vectors=Vectors(vectors, vectors, vectors[:, :, None]),
+    )
+
+
+def _ready(
+    batches: Iterator[Loaded[CopyPasteBatch]], task: PretrainTask, steps: int
+) -> Iterator[Loaded[CopyPasteBatch]]:
+    """The first batch, again and again."""
+    first = next(batches)
+    finish(task.learner.device)
+    ready = Loaded(first.batch, first.images)
+    return repeat(ready, steps * task.settings.train.accumulate)
+
+
+def data_set(images: ImageSet, count: int, root: Path) -> Path:
+    """A folder of ``count`` images: those that are given, from the first again after the last."""
+    root.mkdir()
+    for number in range(count):
+        own = number % len(images)
+        name = root / f"{number:06}.jpg"
+        if images.kind == "folder":
+            name.symlink_to(Path(images.name(own)).resolve())
+        elif number < len(images):
+            name.write_bytes(images.read(own))
+        else:
+            name.symlink_to(root / f"{own:06}.jpg")
+    return root
+
+
+def _of_rows(rows: Sequence[Mapping[str, Any]], samples: int) -> tuple[float, dict[Account, float]]:
+    """Samples a second, and shares of the time, of all logged rows but the first."""
+    logged = [row for row in rows if "images_per_second" in row]
+    steps, whole, spent = 0, 0.0, dict.fromkeys(ACCOUNTS, 0.0)
+    for before, row in pairwise(logged):
+        seconds = (row["step"] - before["step"]) * samples / row["images_per_second"]
+        for account in ACCOUNTS:
+            spent[account] += seconds * row["time"][account]
+        steps, whole = steps + row["step"] - before["step"], whole + seconds
+    return steps * samples / whole, shares_of(spent)
+
+
+def _with(settings: PretrainSettings, section: str, **changes: object) -> PretrainSettings:
+    changed = getattr(settings, section).model_copy(update=changes)
+    return settings.model_copy(update={section: changed})

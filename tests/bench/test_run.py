@@ -1,0 +1,101 @@
+"""Whole runs beside their parts, at a tiny size, and the sums that are made of them."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from cp2fast.bench.idle import idle_of
+from cp2fast.bench.run import bench_run, losses
+from cp2fast.config import DataSettings, ModelSettings, PretrainSettings, TrainSettings
+from cp2fast.data.images import list_images
+from tests.pretrain.runs import write_photos
+
+TINY = PretrainSettings(
+    data=DataSettings(batch_size=4, workers=1),
+    model=ModelSettings(backbone="test_resnet", head_channels=16, size=32, queue=64),
+    train=TrainSettings(device="cpu"),
+)
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory):
+    images = list_images(write_photos(tmp_path_factory.mktemp("photos"), 6))
+    return bench_run(TINY, images, torch.device("cpu"), 1, 0.01, counts=(5, 9))
+
+
+def test_runs_and_parts_are_measured_for_each_data_set(report) -> None:
+    of_sizes = [f"cp2fast-{name}-{count}" for count in (5, 9) for name in ("engine", "run")]
+    assert [result.system for result in report.results] == ["cp2fast-ready", *of_sizes]
+    assert all(result.images_per_second > 0 for result in report.results)
+    assert report.settings["images"] == [5, 9]
+    assert report.ceilings["loader and op alone on 5 images"] > 0
+    assert report.ceilings["the network's step alone"] > 0
+
+
+def test_a_network_of_nothing_takes_next_to_no_time(report) -> None:
+    rates = {result.system: result.images_per_second for result in report.results}
+    assert rates["cp2fast-engine-9"] > rates["cp2fast-run-9"]
+    assert report.extra["time"]["engine-9"]["step"] < report.extra["time"]["run-9"]["step"]
+
+
+def test_the_time_of_a_run_is_told_by_account(report) -> None:
+    for spent in report.extra["time"].values():
+        assert sum(spent.values()) == pytest.approx(1, abs=0.01)
+
+
+def test_the_host_is_told_what_each_part_of_a_step_costs_it(report) -> None:
+    host = report.extra["host_milliseconds_per_step"]
+    assert list(host) == ["draw", "check", "pack", "launch", "step", "log"]
+    assert host["step"] > host["draw"] > 0
+
+
+def test_the_largest_loss_is_named(report) -> None:
+    found = report.extra["losses"]
+    assert [loss["share"] for loss in found] == sorted(loss["share"] for loss in found)
+    assert report.bottleneck.startswith("largest loss: ")
+    assert f"reaches {found[0]['share']:.0%} of what" in report.bottleneck
+
+
+def test_nothing_is_left_behind(report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    images = list_images(write_photos(tmp_path / "photos", 4))
+    with pytest.raises(Exception, match="no_such_network"):
+        bench_run(
+            TINY.model_copy(
+                update={"model": TINY.model.model_copy(update={"backbone": "no_such_network"})}
+            ),
+            *(images, torch.device("cpu"), 1, 0.01),
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+
+
+def test_parts_take_turns_on_a_cpu_and_work_side_by_side_on_a_gpu() -> None:
+    rates = {"step": 12.0, "ready": 12.0, "loader-4": 6.0, "engine-4": 6.0, "run-4": 3.0}
+    cpu, gpu = ({loss.whole: loss.share for loss in losses(rates, [4], g)} for g in (False, True))
+    assert cpu == {"run-4": pytest.approx(3 / 4), "ready": 1.0, "engine-4": 1.0}
+    assert gpu == {"run-4": pytest.approx(3 / 6), "ready": 1.0, "engine-4": 1.0}
+    assert losses(rates, [4], on_gpu=True)[0].whole == "run-4"
+
+
+@pytest.mark.parametrize(
+    ("intervals", "idle"),
+    [
+        ([(0, 4), (4, 10)], 0.0),
+        ([(0, 4), (5, 10)], 0.1),
+        ([(5, 10), (0, 8), (1, 2)], 0.0),
+        ([(2, 3), (11, 12)], 0.8),
+        ([], 1.0),
+    ],
+)
+def test_idle_is_what_no_kernel_covers(intervals, idle) -> None:
+    assert idle_of(intervals) == pytest.approx(idle)
+
+
+@pytest.mark.gpu
+def test_a_gpu_is_asked_for_its_memory_and_its_idle_time(tmp_path: Path) -> None:
+    images = list_images(write_photos(tmp_path, 6))
+    settings = TINY.model_copy(update={"train": TrainSettings(device="cuda", compile="off")})
+    report = bench_run(settings, images, torch.device("cuda"), 1, 0.01, counts=(9,))
+    assert 0 <= report.extra["gpu_idle_share"] <= 1
+    assert all(memory > 0 for memory in report.extra["peak_memory_gib"].values())
