@@ -138,8 +138,11 @@ def _memcheck(job: Job) -> Iterator[Command]:
 
 def _op(job: Job) -> Iterator[Command]:
     file = job.out / "op_figures.json"
-    size = [] if job.gpu else ["--tiny"]
-    yield Command([sys.executable, "benchmarks/gpu_op.py", "--json", str(file), *size], file)
+    if job.gpu:
+        words = [sys.executable, "benchmarks/gpu_op.py", "--json", str(file)]
+        yield Command([*words, "--photos", str(job.photos)], file)
+    else:
+        yield _bench(job, "augment", (f"data.root={job.photos}",), "op_figures")
 
 
 def _step(job: Job) -> Iterator[Command]:
@@ -149,7 +152,9 @@ def _step(job: Job) -> Iterator[Command]:
 
 
 def _decode(job: Job) -> Iterator[Command]:
-    yield _bench(job, "loader", (*R50, f"data.root={job.photos}"), "decode_loader")
+    file = job.out / "decode_figures.json"
+    settings = [f"data.root={job.photos}", *(R50 if job.gpu else TINY)]
+    yield Command([sys.executable, "benchmarks/gpu_decode.py", str(file), *settings], file)
 
 
 def _run(job: Job) -> Iterator[Command]:

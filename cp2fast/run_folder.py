@@ -185,12 +185,15 @@ def newest_intact(folder: Path, say: Callable[[str], None]) -> Path | None:
     return None
 
 
-def trained_weights(run: Path, say: Callable[[str], None]) -> Path | None:
+def trained_weights(
+    run: Path, say: Callable[[str], None], warn: Callable[[str], None]
+) -> Path | None:
     """The best checkpoint of a run, or its newest one where none is the best; intact.
 
     Args:
         run: the run folder.
-        say: tells the user of each damaged one, and when it is the best that is taken.
+        say: tells the user when it is the best that is taken.
+        warn: tells the user of each damaged one.
 
     Returns:
         None where there is no checkpoint.
@@ -205,8 +208,8 @@ def trained_weights(run: Path, say: Callable[[str], None]) -> Path | None:
         if problem is None:
             say(f"{best}: the best of the run by mIoU; another is taken when it is named")
             return best
-        say(f"{best} is damaged ({problem}): taking the newest checkpoint instead")
-    return newest_intact(folder, say)
+        warn(f"{best} is damaged ({problem}): taking the newest checkpoint instead")
+    return newest_intact(folder, warn)
 
 
 def damage(path: Path) -> str | None:

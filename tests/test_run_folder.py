@@ -121,12 +121,12 @@ def test_a_damaged_newest_is_told_and_the_one_before_taken(tmp_path: Path) -> No
 def test_the_best_is_taken_where_there_is_one_and_said(tmp_path: Path) -> None:
     folder = checkpoints(tmp_path, "step_000000010.pt", BEST)
     said: list[str] = []
-    assert trained_weights(tmp_path, said.append) == folder / BEST
+    assert trained_weights(tmp_path, said.append, said.append) == folder / BEST
     assert "best" in said[-1]
     spoil(folder / BEST)
-    assert trained_weights(tmp_path, said.append) == folder / "step_000000010.pt"
+    assert trained_weights(tmp_path, said.append, said.append) == folder / "step_000000010.pt"
     assert "damaged" in said[-1]
-    assert trained_weights(tmp_path / "nothing", said.append) is None
+    assert trained_weights(tmp_path / "nothing", said.append, said.append) is None
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from torch import Tensor
 from cp2fast.batch import RaggedBatch
 from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
 from cp2fast.copypaste.draw import draw
+from cp2fast.copypaste.op import copy_paste
 from cp2fast.copypaste.views import pack as pack_views
 
 _BATCH, _CALLS, _WARM = 256, 50, 5
@@ -22,7 +23,8 @@ def time_op(images: Sequence[Tensor], size: int) -> dict[str, Any]:
     """Milliseconds of one call, drawing and moving left out.
 
     The GPU's are those of a captured call replayed, by its own clock; the host's are what it takes
-    to launch a call, in which the GPU may be idle.
+    to launch a call, in which the GPU may be idle; and to draw the parameters of one, and to check
+    them, move them and launch it.
 
     Args:
         images: uint8 ``[H, W, 3]``; repeated to a batch of 256.
@@ -39,6 +41,9 @@ def time_op(images: Sequence[Tensor], size: int) -> dict[str, Any]:
         )
 
     host = _milliseconds_of_the_host(call)
+    drawing = _milliseconds_of_the_host(lambda: draw(0, 0, batch, size, "batch"))
+    there = batch.to(device)
+    whole = _milliseconds_of_the_host(lambda: copy_paste(there, parameters, size, torch.bfloat16))
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         call()
@@ -50,12 +55,14 @@ def time_op(images: Sequence[Tensor], size: int) -> dict[str, Any]:
         "milliseconds": median(times),
         "spread": (max(times) - min(times)) / median(times),
         "host_milliseconds": median(host),
+        "host_milliseconds_to_draw": median(drawing),
+        "host_milliseconds_to_check_move_and_launch": median(whole),
         "bytes": moved,
         "gigabytes_per_second": moved / median(times) / 1e6,
     }
 
 
-def _milliseconds_of_the_host(call: Callable[[], None]) -> list[float]:
+def _milliseconds_of_the_host(call: Callable[[], object]) -> list[float]:
     """Of each call's launch; the GPU is let finish in between. The first ones compile."""
     times = []
     for _ in range(_WARM + _CALLS):

@@ -102,7 +102,7 @@ def _counted(
 
 def _composed(batches: Callable[[], Iterator[RaggedBatch]], task: Task, ahead: int) -> Stream:
     def samples() -> Generator[int, None, None]:
-        yield from _compose(batches(), task, "batch")
+        yield from compose(batches(), task, "batch")
 
     return Stream(prefetch(samples(), COMPOSED_AHEAD), ahead + COMPOSED_AHEAD + 1)
 
@@ -130,7 +130,7 @@ def _cached(task: Task, bad: BadImages, independent: bool) -> Generator[int, Non
         stop=10**9,
         independent=independent,
     )
-    yield from _compose(opened(numbers), task, "independent" if independent else "batch")
+    yield from compose(opened(numbers), task, "independent" if independent else "batch")
 
 
 def _first(images: ImageSet, count: int) -> ImageSet:
@@ -142,9 +142,10 @@ def _first(images: ImageSet, count: int) -> ImageSet:
     )
 
 
-def _compose(
+def compose(
     batches: Iterator[RaggedBatch], task: Task, background: str
 ) -> Generator[int, None, None]:
+    """Pairs of ``batches``, each when it is made; yields their number."""
     for step, batch in enumerate(batches):
         parameters = draw(SEED, step, batch, task.size, background)  # type: ignore[arg-type]
         pairs = copy_paste(batch, parameters, task.size, task.dtype, device=task.device)

@@ -49,11 +49,13 @@ def bench_run(
         rounds: rounds counted.
         seconds: each run and each part lasts at least about so long in each round.
         say: told of every round that is done.
-        counts: images of the data sets.
+        counts: images of the data sets; those that do not fill a step are left out.
 
     Raises:
         UserError: settings that cannot work.
     """
+    samples = settings.data.batch_size * settings.train.accumulate
+    counts = [count for count in counts if count >= samples] or [samples]
     scratch = Path(tempfile.mkdtemp(prefix="cp2fast-bench-"))
     try:
         roots = {count: data_set(images, count, scratch / f"images-{count}") for count in counts}

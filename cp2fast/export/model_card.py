@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -80,23 +79,22 @@ def _training(trained: Trained) -> list[str]:
 
 
 def _measured(trained: Trained) -> dict[str, str]:
-    """The losses at the beginning and the end of the run, and the result of a fine-tuning."""
+    """The losses at the beginning and the end of the run, and the scores of just these weights."""
     if trained.run_folder is None:
         return {}
-    folder = RunFolder(trained.run_folder)
+    rows = read_metrics(RunFolder(trained.run_folder).metrics)
     step = trained.facts.get("step") or 0
     # A logged row may be of an evaluation, which has no loss.
-    logged = [row for row in read_metrics(folder.metrics) if "loss" in row and row["step"] <= step]
+    logged = [row for row in rows if row.get("loss") is not None and row["step"] <= step]
     names = [name for name in (logged[0] if logged else {}) if name.startswith("loss")]
     measured = {name.replace("_", " "): _course([row[name] for row in logged]) for name in names}
-    result = folder.path / "result.json"
-    if trained.is_finetuned and result.is_file():
-        scores = json.loads(result.read_text(encoding="utf-8"))
-        measured |= {
-            name.replace("_", " "): f"{scores[name]:.4f}"
-            for name in ("miou", "pixel_accuracy")
-            if isinstance(scores.get(name), float)
-        }
+    for row in rows:
+        if row["step"] == step:
+            measured |= {
+                name.replace("_", " "): f"{row[name]:.4f}"
+                for name in ("miou", "pixel_accuracy")
+                if isinstance(row.get(name), float)
+            }
     return measured
 
 

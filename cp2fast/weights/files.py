@@ -19,7 +19,7 @@ from cp2fast.files import cannot_read, open_plain, place_of
 from cp2fast.run_folder import damage, trained_weights
 from cp2fast.weights.layouts import METADATA
 
-_say = logging.getLogger(__name__).warning
+_warn = logging.getLogger(__name__).warning
 
 _HEAD = 1 << 16
 """Bytes from which the kind of a file is told."""
@@ -33,7 +33,7 @@ def find_file(path: Path) -> Path:
     """
     path = path.expanduser()
     if place_of(path) == "folder":
-        checkpoint = trained_weights(path, _say)
+        checkpoint = trained_weights(path, print, _warn)
         if checkpoint is None:
             raise UserError(f"{path} is not a run folder with a checkpoint: name a file in it")
         return checkpoint

@@ -265,3 +265,51 @@ def test_processes_that_cannot_share_go_on_without(mixed):
     )
     assert arena is None
     assert line == "cache: off, as the processes of this machine cannot share memory"
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("setting", ["off", "host", "gpu"])
+@pytest.mark.parametrize("source", ["turbo", "torch"])
+def test_on_a_gpu_the_batches_are_those_of_the_cpu(mixed, tmp_path, source, setting):
+    gpu = torch.device("cuda", torch.cuda.current_device())
+    plain, count = decoded(mixed, None, tmp_path / "a", source=source)
+    settings = DataSettings(source=source, workers=2, max_pixels=10**6, cache=setting)
+    arena, line = open_cache(settings, mixed, SEED, gpu, epochs=9)
+    assert (arena is None) == (setting == "off"), line
+    for run in ("b", "c"):
+        order = plan(seed=SEED, count=len(mixed), batch_size=BATCH, start=0, stop=14)
+        bad = BadImages(tmp_path / run, 1)
+        choice = choose_source(settings, mixed, gpu)
+        batches = open_source(choice, settings, mixed, order, SEED, gpu, bad, arena)
+        for ours, theirs in zip(batches, plain, strict=True):
+            assert ours.pixels.is_cuda
+            assert not ours.offset.is_cuda
+            assert_same([ours.to(CPU)], [theirs])
+        assert bad.state_dict() == count.state_dict()
+
+
+@pytest.mark.gpu
+def test_a_gpu_holds_the_whole_data_set_or_none_of_it(mixed):
+    gpu = torch.device("cuda", torch.cuda.current_device())
+    settings = DataSettings(cache="gpu", cache_gib=100_000 / 2**30)
+    with pytest.raises(UserError, match=r"holds the whole data set or none.*data.max_side"):
+        open_cache(settings, mixed, SEED, gpu, epochs=9)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("where", ["gpu", "both"])
+def test_the_gpus_decoder_may_fill_a_cache_on_the_gpu(mixed, tmp_path, where):
+    gpu = torch.device("cuda", torch.cuda.current_device())
+    settings = DataSettings(decode=where, workers=2, max_pixels=10**6, cache="gpu")
+    plain, _ = decoded(mixed, None, tmp_path / "a")
+    arena, _ = open_cache(settings, mixed, SEED, gpu, epochs=9)
+    order = plan(seed=SEED, count=len(mixed), batch_size=BATCH, start=0, stop=14)
+    choice = choose_source(settings, mixed, gpu)
+    bad = BadImages(tmp_path / "b", 1)
+    for ours, theirs in zip(
+        open_source(choice, settings, mixed, order, SEED, gpu, bad, arena), plain, strict=True
+    ):
+        assert ours.index.tolist() == theirs.index.tolist()
+        for position in range(len(ours)):
+            difference = (ours.image(position).cpu().int() - theirs.image(position).int()).abs()
+            assert difference.float().mean() < 1

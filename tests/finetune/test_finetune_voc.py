@@ -139,7 +139,7 @@ def test_the_miou_is_what_torchmetrics_makes_of_the_predicted_masks(
     photos = [scenes / "JPEGImages" / f"{name}.jpg" for name in names]
     done = cp2fast("predict", finetuned, *photos, "--out", tmp_path / "masks")
     assert done.returncode == 0, done.stderr
-    assert "checkpoints/best.pt: the best of the run" in done.stderr
+    assert "checkpoints/best.pt: the best of the run" in done.stdout
     metric = MulticlassJaccardIndex(6, ignore_index=255)
     for name in names:
         with (

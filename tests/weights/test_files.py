@@ -189,14 +189,14 @@ def test_a_damaged_block_in_a_file_of_weights_is_never_read_in_silence(tmp_path:
 
 
 def test_of_a_run_the_best_intact_checkpoint_is_found_and_named(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "checkpoints").mkdir()
     for name in ("best.pt", "step_000000001.pt", "step_000000002.pt", "step_zzz.pt"):
         torch.save({"weight": torch.zeros(2000)}, tmp_path / "checkpoints" / name)
     best, newest = (tmp_path / "checkpoints" / n for n in ("best.pt", "step_000000002.pt"))
     assert find_file(tmp_path) == best
-    assert str(best) in caplog.messages[-1]
+    assert str(best) in capsys.readouterr().out
     best.write_bytes(best.read_bytes()[:-100])
     assert find_file(tmp_path) == newest
     assert f"{best} is damaged" in caplog.messages[-1]

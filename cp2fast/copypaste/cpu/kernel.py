@@ -93,7 +93,7 @@ class Workspace(NamedTuple):
         wide: the horizontal weights as ``spread`` lays them out.
         half: the centre and one side of the blur's filter.
         reach: uint64 ``[2, radius + 1]``, where the rows above and below a blurred one begin.
-        padded: ``[pitch + 2 radius + WIDE]``, a row between the vertical and the horizontal blur.
+        padded: ``[pitch + 2 radius + 2 WIDE]``, a row between the two passes of the blur.
         blurred: ``[3 pitch + WIDE]``, a row after both.
         luma: ``[pitch]``, sums of each column.
         row: ``[3 pitch]``, a row before it is rounded to 16 bits.
@@ -151,7 +151,7 @@ class Workspace(NamedTuple):
             wide=floats(pitch * taps * 4),
             half=floats(radius + 1),
             reach=np.empty((2, radius + 1), np.uint64),
-            padded=floats(pitch + 2 * radius + WIDE),
+            padded=floats(pitch + 2 * radius + 2 * WIDE),
             blurred=floats(3 * pitch + WIDE),
             luma=floats(pitch),
             row=row,

@@ -59,28 +59,31 @@ def blur_row(
         right: to S.
         half: the blur's filter, its centre and one side.
         reach: scratch ``[2, radius + 1]``.
-        padded: scratch ``[pitch + 2 radius + WIDE]``.
+        padded: scratch ``[pitch + 2 radius + 2 WIDE]``.
         out: float32 ``[3 pitch + WIDE]``.
     """
     radius, length = len(half) - 1, right - left
     begin, end = max(left - radius, 0), min(right + radius, size)
     first, last = begin - (left - radius), end - (left - radius)
+    # From a register's own place on, so that vertically none is loaded from two lines of the cache.
+    aligned = begin // WIDE * WIDE
+    skip = begin - aligned
     for i in range(1, len(half)):
         reach[0, i], reach[1, i] = max(y - i, 0) * pitch, min(y + i, size - 1) * pitch
     for c in range(3):
-        at = c * size * pitch + begin
-        for x in range(0, end - begin, WIDE):
+        at = c * size * pitch
+        for x in range(aligned, end, WIDE):
             column = np.uint64(at + x)
             total = stretch(half[0], flat, column + np.uint64(y * pitch))
             for i in range(1, len(half)):
                 total = add_pair(total, half[i], flat, column + reach[0, i], column + reach[1, i])
-            put(padded, np.uint64(first + x), total)
-        for x in range(first):
-            padded[x] = padded[first]
-        for x in range(last, length + 2 * radius):
-            padded[x] = padded[last - 1]
+            put(padded, np.uint64(first + x - aligned), total)
+        for x in range(skip, skip + first):
+            padded[x] = padded[skip + first]
+        for x in range(skip + last, skip + length + 2 * radius):
+            padded[x] = padded[skip + last - 1]
         for x in range(0, length, WIDE):
-            centre = np.uint64(x + radius)
+            centre = np.uint64(skip + x + radius)
             total = stretch(half[0], padded, centre)
             before = after = centre
             for i in range(1, len(half)):

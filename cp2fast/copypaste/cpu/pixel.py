@@ -79,15 +79,18 @@ def normalise(value: np.float32, mean: np.float32, std: np.float32) -> np.float3
     return (value - mean) * (_ONE / std)
 
 
-def bfloat16_bits(bits: int) -> int:
+def bfloat16_bits(bits: np.uint32) -> np.uint32:
     """The bits of a float32 rounded to bfloat16, ties to even."""
-    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16) & 0xFFFF
+    # Said to be of 32 bits at each step: a wider sum would halve the lanes of a register.
+    return np.uint32(bits + 0x7FFF + np.uint32(np.uint32(bits >> 16) & 1)) >> 16
 
 
-def float16_bits(value: np.float32, bits: int) -> int:
+def float16_bits(value: np.float32, bits: np.uint32) -> np.uint32:
     """A float32 below 65,504 rounded to float16, ties to even; ``bits`` are its own."""
-    magnitude = bits & 0x7FFFFFFF
-    normal = (magnitude - (112 << 23) + 0xFFF + ((magnitude >> 13) & 1)) >> 13
+    magnitude = np.uint32(bits & 0x7FFFFFFF)
+    odd = np.uint32(np.uint32(magnitude >> 13) & 1)
+    normal = np.uint32(np.uint32(magnitude - (112 << 23) + 0xFFF + odd) >> 13)
     # Adding and taking away 2^23 leaves a float32 rounded to a whole number, ties to even.
-    subnormal = int((abs(value) * _FLOAT16_STEPS + _WHOLE) - _WHOLE)
-    return ((bits >> 16) & 0x8000) | (normal if magnitude >= 113 << 23 else subnormal)
+    subnormal = np.uint32(np.int32((abs(value) * _FLOAT16_STEPS + _WHOLE) - _WHOLE))
+    sign = np.uint32(np.uint32(bits >> 16) & 0x8000)
+    return np.uint32(sign | (normal if magnitude >= 113 << 23 else subnormal))

@@ -1,0 +1,221 @@
+"""Decoding into batches and the pixel cache, held to what decoder and op allow on the same cores.
+
+python benchmarks/cached_loading.py PHOTOS OUT.json [--rounds 7] [--seconds 4] [--batch-size 32]
+
+All systems take turns in one process, so that the ratios stand on a machine that drifts:
+
+    decode   a folder into batches, against libjpeg-turbo alone from memory
+    first    photos to pairs in an epoch that fills a new cache, against decoder and op together
+    cached   every later epoch, with backgrounds of the batch and independent, against the op alone
+             and against the original pipeline
+    then     the time to build a cached batch, the bytes that are copied for it, the memory after
+             each of twenty epochs, and what two processes are charged for one cache
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from cp2fast.bench import ceilings
+from cp2fast.bench.bottleneck import find_limit
+from cp2fast.bench.loader_sources import COMPOSED_AHEAD, IN_THE_MAKING, compose, sources
+from cp2fast.bench.loader_task import SEED, SYSTEMS, Task
+from cp2fast.bench.machine import machine, versions
+from cp2fast.bench.peers import original
+from cp2fast.bench.timing import Rate, Stream, measure_streams, ratios
+from cp2fast.config import DataSettings
+from cp2fast.cores import available_cores
+from cp2fast.data.arena import Arena
+from cp2fast.data.bad_images import BadImages
+from cp2fast.data.cache import open_cache
+from cp2fast.data.images import list_images
+from cp2fast.data.order import plan, steps_per_epoch
+from cp2fast.data.prefetch import prefetch
+from cp2fast.data.torch_source import open_torch
+from cp2fast.data.turbo_source import open_turbo
+
+CPU = torch.device("cpu")
+OURS = {"decode-turbo", "cp2fast-turbo", "cp2fast-cached", "cp2fast-cached-independent"}
+EPOCHS = 20
+BATCHES = 200
+"""Cached batches whose making is timed."""
+SIZE = 224
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("photos", type=Path)
+    arguments.add_argument("out", type=Path)
+    arguments.add_argument("--rounds", type=int, default=7)
+    arguments.add_argument("--seconds", type=float, default=4.0)
+    arguments.add_argument("--batch-size", type=int, default=32)
+    chosen = arguments.parse_args()
+    images = list_images(chosen.photos)
+    task = Task(images, None, CPU, SIZE, chosen.batch_size, available_cores())
+    with tempfile.TemporaryDirectory() as folder:
+        bad = BadImages(Path(folder), max_fraction=1)
+        streams = _streams(task, bad)
+        rates = measure_streams(streams, chosen.rounds, chosen.seconds, print)
+        report = {
+            "machine": machine(),
+            "versions": versions(),
+            "images": len(images),
+            "batch_size": chosen.batch_size,
+            "rounds": chosen.rounds,
+            "images_per_second": {name: rate.samples_per_second for name, rate in rates.items()},
+            "ratios": _ratios(rates),
+            "cached_batch": _cached_batch(task, bad),
+            "memory_mib_by_epoch": _memory(task, bad),
+            "two_processes": _two_processes(),
+        }
+    chosen.out.write_text(json.dumps(report, indent=1) + "\n")
+    print(json.dumps({key: report[key] for key in ("ratios", "cached_batch", "two_processes")}))
+
+
+def _streams(task: Task, bad: BadImages) -> dict[str, Stream]:
+    images, workers = task.images, task.workers
+    numbers = (step.tolist() for step in task.plan(images))
+    pairs = DataLoader(
+        original.pairs_of_files(images, task.size), batch_sampler=numbers, num_workers=workers
+    )
+    few = list(
+        open_torch(images, task.plan(images, 4), seed=SEED, workers=0, max_pixels=10**9, bad=bad)
+    )
+    first = prefetch(_first_epochs(task, bad), COMPOSED_AHEAD)
+    return {
+        "original": Stream((len(query) for query, *_ in pairs), ahead=2 * workers),
+        **sources(task, dict.fromkeys(set(SYSTEMS) - OURS, ""), bad),
+        "first": Stream(first, IN_THE_MAKING + COMPOSED_AHEAD + 1),
+        **ceilings.decoders(images, 512, workers),
+        "augment": ceilings.augmentation(few, task.size, CPU, task.dtype),
+    }
+
+
+def _first_epochs(task: Task, bad: BadImages) -> Generator[int, None, None]:
+    """Epochs that each fill a cache of its own."""
+    per_epoch = steps_per_epoch(len(task.images), task.batch_size)
+    for _ in itertools.count():
+        yield from compose(_turbo(task, bad, _arena(task), per_epoch), task, "batch")
+
+
+def _arena(task: Task) -> Arena:
+    cache = open_cache(DataSettings(cache="host"), task.images, SEED, CPU, epochs=2)
+    if cache.arena is None:
+        sys.exit(cache.line)
+    return cache.arena
+
+
+def _turbo(task: Task, bad: BadImages, arena: Arena | None, steps: int) -> Iterator[Any]:
+    return open_turbo(
+        task.images,
+        task.plan(task.images, steps),
+        seed=SEED,
+        threads=task.workers,
+        max_pixels=10**9,
+        bad=bad,
+        arena=arena,
+    )
+
+
+def _ratios(rates: dict[str, Rate]) -> dict[str, float]:
+    """Medians of each round's."""
+
+    def of(ours: str, theirs: str) -> float:
+        return median(ratios(rates[ours], rates[theirs]))
+
+    decoders = [name for name in ceilings.decoder_names() if name != "torchvision"]
+    together = [
+        find_limit({"decode": max(decode), "augment": augment}).rate
+        for *decode, augment in zip(
+            *(rates[name].samples_per_second for name in (*decoders, "augment")), strict=True
+        )
+    ]
+    both = Rate(tuple(together))
+    return {
+        **{f"decode / {name}": of("decode-turbo", name) for name in decoders},
+        "first epoch, uncached / decode and op": median(ratios(rates["cp2fast-turbo"], both)),
+        "first epoch, filling / decode and op": median(ratios(rates["first"], both)),
+        "cached / op": of("cp2fast-cached", "augment"),
+        "cached, independent / op": of("cp2fast-cached-independent", "augment"),
+        "cached / original": of("cp2fast-cached", "original"),
+        "first epoch, uncached / original": of("cp2fast-turbo", "original"),
+    }
+
+
+def _cached_batch(task: Task, bad: BadImages) -> dict[str, float]:
+    """Microseconds to build a batch of 256, or of what there is, and bytes copied for it."""
+    arena = _arena(task)
+    count = len(task.images)
+
+    def opened(numbers: Iterator[Any]) -> Iterator[Any]:
+        common: dict[str, Any] = {"seed": SEED, "max_pixels": 10**9, "bad": bad, "arena": arena}
+        return open_turbo(task.images, numbers, threads=task.workers, **common)
+
+    for _ in opened(iter(np.array_split(np.arange(count), -(-count // 32)))):
+        pass
+    size = min(256, count)
+    batches = opened(plan(seed=SEED, count=count, batch_size=size, start=0, stop=BATCHES))
+    times, copied = [], 0
+    for _ in range(BATCHES - 8):
+        begin = time.perf_counter()
+        batch = next(batches)
+        times.append(1e6 * (time.perf_counter() - begin))
+        if batch.pixels.data_ptr() != arena.pixels.data_ptr():
+            copied += len(batch.pixels)
+    return {"images": size, "microseconds": median(times), "bytes_copied": copied}
+
+
+def _memory(task: Task, bad: BadImages) -> list[float]:
+    """MiB of this process after each epoch, of which the first fills the cache."""
+    per_epoch = steps_per_epoch(len(task.images), task.batch_size)
+    found = []
+    for step, _ in enumerate(_turbo(task, bad, _arena(task), EPOCHS * per_epoch), 1):
+        if step % per_epoch == 0:
+            text = Path("/proc/self/smaps_rollup").read_text(encoding="utf-8")
+            found.append(sum(map(int, re.findall(r"^Pss: +(\d+)", text, re.M))) / 1024)
+    return found
+
+
+def _two_processes(mebibytes: int = 256) -> dict[str, float]:
+    """MiB that two processes map of one full cache, and are charged together."""
+    arena = Arena.new_host(np.full(1, mebibytes << 20, np.int64), shared=True)
+    arena.pixels.fill_(1)
+    script = (
+        "import sys; from cp2fast.data.arena import Arena;"
+        "arena = Arena.attach((int(sys.argv[1]), int(sys.argv[2])), 1);"
+        "arena.pixels.sum(); print('there', flush=True); sys.stdin.read()"
+    )
+    words = [sys.executable, "-c", script, *map(str, arena.address)]
+    other = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    if other.stdout is None or other.stdin is None:
+        sys.exit("no pipe to the other process")
+    other.stdout.readline()
+    shares = [_of_cache(process) for process in ("self", str(other.pid))]
+    other.stdin.close()
+    other.wait()
+    return {"mapped_by_each": shares[1][0], "charged_together": shares[0][1] + shares[1][1]}
+
+
+def _of_cache(process: str) -> tuple[float, float]:
+    text = Path(f"/proc/{process}/smaps").read_text(encoding="utf-8")
+    maps = re.findall(r"memfd:cp2fast-cache.*?\nRss: +(\d+).*?\nPss: +(\d+)", text, re.S)
+    return sum(int(rss) for rss, _ in maps) / 1024, sum(int(pss) for _, pss in maps) / 1024
+
+
+if __name__ == "__main__":
+    main()
