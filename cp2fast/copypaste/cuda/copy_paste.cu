@@ -1,16 +1,19 @@
-// Copy-paste on an NVIDIA GPU: from decoded photos to composed pairs, in two kernels.
+// Copy-paste on an NVIDIA GPU: from decoded photos to composed pairs, in three kernels.
 //
-//     mean_luma   a block: a strip of a view            -> luma of its pixels before contrast
-//     compose     a block: a tile of one layer          -> its pixels and mask
+//     plan        cuts the views into items of work, the heaviest first
+//     mean_luma   an item: some rows of a view          -> luma of its pixels before contrast
+//     compose     an item: a tile of one layer          -> its pixels and mask
 //
 // A warp resizes 16 x 16 pixels at a time by products of matrices on tensor cores (resize.cuh) and
 // adjusts their colours in float32 in the accumulators. A view without a blur is stored from there; with
 // one it is kept in shared memory as float16 planes of the whole tile, and blurred by the same products.
 // Where all that comes before contrast is linear, its mean is a weighted sum of source pixels.
 //
-// A block is four warps with 128 registers a thread at most. mean_luma takes 24 KiB of shared memory, compose
-// 48: on an H100 or B200 four blocks of either share a multiprocessor, 16 warps. Both keep the
-// multiprocessors' issue slots and shared memory busy, neither their memory bandwidth (docs/speed.md).
+// As many blocks as are resident take items in turn: a block for each tile would be held up by the tiles
+// of large photos. A block is four warps; a thread has 128 registers at most where four blocks share a
+// multiprocessor, 16 warps. That is so of both kernels on compute capability 9.0 and 10.0: mean_luma
+// takes 24 KiB of shared memory, compose 48. Where there is less of it, three or two blocks of compose
+// do. What binds is instructions, not bytes: predictions and measurements are in docs/speed.md.
 //
 // Every sum has a fixed order, so the bits of a sample depend on nothing else in the batch.
 

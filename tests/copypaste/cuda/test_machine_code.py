@@ -1,6 +1,7 @@
 """The machine code of the CUDA kernels, for cards that need not be here."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,8 @@ def test_no_register_is_spilled_and_nothing_is_in_slow_memory(card) -> None:
     _, kernels = card
     assert set(kernels) == {"plan", "mean_luma", "compose"}
     for code in kernels.values():
-        assert "0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads" in code.report
+        nothing = r"\b0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads"
+        assert re.search(nothing, code.report), code.report
         assert not code.operations["LDL"] + code.operations["STL"]
 
 
