@@ -354,15 +354,17 @@ struct Tiles {
 
 DEVICE int radius_of(const View& view) { return static_cast<int>(ceilf(3.0f * view.sigma())); }
 
+constexpr int PLANNERS = 512;  // threads of a block of plan
+
 // A list of work is int32 [2 + 2 n]: the next item, the views that have any; these, heaviest first, and the
 // items of each and all before it. plan writes mean_luma's list and then compose's, one block each.
-extern "C" __global__ void plan(const int4* views, int n, int size, int* lists) {
+extern "C" __global__ void __launch_bounds__(PLANNERS) plan(const int4* views, int n, int size, int* lists) {
   __shared__ uint64 end;  // views in the upper half, items in the lower
   int* list = lists + blockIdx.x * (2 + 2 * n);
   if (threadIdx.x == 0) end = 0, list[0] = 0;
   for (int weight = 2; weight >= 0; --weight) {
     __syncthreads();
-    for (int i = threadIdx.x; i < n; i += THREADS) {
+    for (int i = threadIdx.x; i < n; i += PLANNERS) {
       View view(nullptr, 0, views, i);
       if (heaviness(view, size) != weight) continue;
       int items = blockIdx.x ? Tiles(view, i % 4 < 2, size, radius_of(view)).count : mean_items(view, size);

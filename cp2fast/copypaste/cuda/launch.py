@@ -18,7 +18,8 @@ from torch import Tensor
 from cp2fast.copypaste.cuda.compile import cubin, cuda_core
 from cp2fast.copypaste.views import KINDS, VIEWS
 
-THREADS = 128
+THREADS, PLANNERS = 128, 512
+"""Of a block, and of a block of ``plan``."""
 BLOCKS = 4
 """Of each kernel on a multiprocessor, as many as find room on the largest; they share the work."""
 TILE, WARPS = 16, 4
@@ -100,7 +101,8 @@ def _kernels(device: int) -> tuple[Any, Any, Any, Any, tuple[Any, Any, Any]]:
     loaded = core.ObjectCode.from_cubin(code)
     stream_of = functools.lru_cache(maxsize=64)(core.Stream.from_handle)
     blocks = BLOCKS * torch.cuda.get_device_properties(device).multi_processor_count
-    two, all_ = (core.LaunchConfig(grid=grid, block=THREADS) for grid in (2, blocks))
+    two = core.LaunchConfig(grid=2, block=PLANNERS)
+    all_ = core.LaunchConfig(grid=blocks, block=THREADS)
     plan, mean_luma, compose = map(loaded.get_kernel, ("plan", "mean_luma", "compose"))
     return core.launch, stream_of, two, all_, (plan, mean_luma, compose)
 

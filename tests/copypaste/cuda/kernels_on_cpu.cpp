@@ -43,7 +43,7 @@ int main() {
   read(pixels, header.bytes);
   read(views, samples * 4 * 64);
   gpu::random_state = header.seed;
-  gpu::launch(2, THREADS, plan, views, n, size, lists);
+  gpu::launch(2, PLANNERS, plan, views, n, size, lists);
   gpu::launch(BLOCKS, THREADS, mean_luma, pixels, header.bytes, views, n, lists, partial, parts, size);
   gpu::launch(BLOCKS, THREADS, compose, pixels, header.bytes, views, n, lists, partial, parts, size, header.kind,
               outputs[0], outputs[1], outputs[2], outputs[3], header.scale[0], header.scale[1], header.scale[2],
