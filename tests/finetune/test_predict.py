@@ -136,11 +136,16 @@ def test_two_photos_of_one_name_are_refused(checkpoint: Path, photos: Path, tmp_
 
 
 def test_a_photo_that_cannot_be_read_is_named_after_the_others(
-    checkpoint: Path, photos: Path, tmp_path: Path
+    checkpoint: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (photos / "bad.jpg").write_bytes(b"nothing")
+    (photos / "worse.jpg").write_bytes(b"<html>")
     message = refusal(checkpoint, [photos], tmp_path / "masks")
-    assert "bad.jpg" in message
+    assert "bad.jpg: text" in message
+    assert "(and 1 more, all named above)" in message
+    shown = capsys.readouterr().out
+    assert "bad.jpg: text" in shown
+    assert "worse.jpg: an HTML page" in shown
     assert len(content(tmp_path / "masks")) == 2 * len(SIZES)
 
 

@@ -1,16 +1,19 @@
-// Copy-paste on an NVIDIA GPU: from decoded photos to composed pairs, in two kernels.
+// Copy-paste on an NVIDIA GPU: from decoded photos to composed pairs, in three kernels.
 //
-//     mean_luma   a block: a strip of a view            -> luma of its pixels before contrast
-//     compose     a block: a tile of one layer          -> its pixels and mask
+//     plan        cuts the views into items of work, the heaviest first
+//     mean_luma   an item: some rows of a view          -> luma of its pixels before contrast
+//     compose     an item: a tile of one layer          -> its pixels and mask
 //
 // A warp resizes 16 x 16 pixels at a time by products of matrices on tensor cores (resize.cuh) and
 // adjusts their colours in float32 in the accumulators. A view without a blur is stored from there; with
 // one it is kept in shared memory as float16 planes of the whole tile, and blurred by the same products.
 // Where all that comes before contrast is linear, its mean is a weighted sum of source pixels.
 //
-// A block is four warps with 128 registers a thread at most. mean_luma takes 24 KiB of shared memory, compose
-// 48: on an H100 or B200 four blocks of either share a multiprocessor, 16 warps. Both keep the
-// multiprocessors' issue slots and shared memory busy, neither their memory bandwidth (docs/speed.md).
+// As many blocks as are resident take items in turn: a block for each tile would be held up by the tiles
+// of large photos. A block is four warps; a thread has 128 registers at most where four blocks share a
+// multiprocessor, 16 warps. That is so of both kernels on compute capability 9.0 and 10.0: mean_luma
+// takes 24 KiB of shared memory, compose 48. Where there is less of it, three or two blocks of compose
+// do. What binds is instructions, not bytes: predictions and measurements are in docs/speed.md.
 //
 // Every sum has a fixed order, so the bits of a sample depend on nothing else in the batch.
 
@@ -111,7 +114,7 @@ struct Gaussian {
 // makes the weights sum to 1.
 DEVICE float blur_weights(float sigma, float radius, uint32 (&a)[2][4], uint32 (&b)[2][2][2]) {
   Gaussian gaussian = {radius, -0.72134752f / (sigma * sigma)};  // log2(e) / 2
-  int lane = threadIdx.x % WARP;
+  int lane = lane_number();
   float first = static_cast<float>(2 * (lane % 4)) - radius, row = static_cast<float>(lane / 4);
   float left = static_cast<float>(column_of(0, lane / 4)), right = left + 2.0f;
   for (int i = 0; i < 4; ++i) {
@@ -126,7 +129,7 @@ DEVICE float blur_weights(float sigma, float radius, uint32 (&a)[2][4], uint32 (
 }
 
 DEVICE void keep(const Colours& colours, int top, int left, uint4* planes) {
-  int lane = threadIdx.x % WARP, unit = left / 8 + lane % 4 / 2;
+  int lane = lane_number(), unit = left / 8 + lane % 4 / 2;
   for (int channel = 0; channel < 3; ++channel) {
     for (int i = 0; i < 2; ++i) {
       const float(&half)[2][4] = colours.of[channel];
@@ -144,7 +147,7 @@ struct Area {
   const uint4* at_half[2][2];
 
   DEVICE Area(const uint4* planes, int height, int width, int top, int left) {
-    int lane = threadIdx.x % WARP;
+    int lane = lane_number();
     for (int i = 0; i < 4; ++i) {
       int row = min(top + i / 2 * 16 + lane % 16, height - 1);
       int unit = min(left / 8 + i % 2 * 2 + lane / 16, width / 8 - 1);
@@ -192,7 +195,7 @@ DEVICE uint32 visible_of(int y, int x, const Rectangle& seen, const Rectangle& p
 // Normalise, round and store a warp's pixels where they are seen.
 DEVICE void store(Colours& colours, const Output& output, int size, int top, int left, const Rectangle& seen,
                   const View& view, bool foreground) {
-  int lane = threadIdx.x % WARP, x = left + lane % 4 * 4;
+  int lane = lane_number(), x = left + lane % 4 * 4;
   Rectangle paste = paste_of(view), tile = {top, left, top + TILE, left + TILE};
   bool plain = tile.in(seen) && (foreground ? tile.in(paste) : tile.beside(paste));  // seen whole
   for (int i = 0; i < 2; ++i) {
@@ -222,7 +225,7 @@ DEVICE void store(Colours& colours, const Output& output, int size, int top, int
   }
 }
 
-// ---- Kernels --------------------------------------------------------------------------------
+// ---- Mean luma ------------------------------------------------------------------------------
 
 DEVICE int ceil_div(int a, int b) { return (a + b - 1) / b; }
 
@@ -239,10 +242,9 @@ DEVICE void each_tile(int height, int width, Do act) {
   }
 }
 
-// Source pixels for which a block of a linear view is worth finding the columns' weights anew.
-constexpr int LINEAR_PIXELS = 32768;
-// Source pixels to an output pixel along a side from which a strip is shared by two blocks.
-constexpr float HEAVY = 3.0f;
+// Floats of mean_luma's shared memory; source pixels for which a block of a linear view is worth finding the
+// columns' weights anew.
+constexpr int SCRATCH = WARPS * 3 * PLANE / 2, LINEAR_PIXELS = 32768;
 
 // What brightness and saturation, the first `count` operations, multiply the mean luma by; -1 if it depends
 // on the pixels. Neither clips while its factor is in [0, 1], and then saturation keeps every luma.
@@ -275,9 +277,10 @@ DEVICE float weight_in_all(const Axis& axis, int k) {
 // This thread's part of the luma of all outputs that comes from some rows of the crop: a weighted sum of
 // source pixels. `weights` is shared scratch for a float each column and row.
 DEVICE float luma_of_rows(const View& view, int top, int bottom, int size, float* weights) {
-  int lane = threadIdx.x % WARP;
+  int lane = lane_number();
   float *of_row = weights + view.width, total = 0.0f;
   Axis across(0, size, size, view.width, false), down(0, size, size, view.height, false);
+  __syncthreads();
   for (int x = threadIdx.x; x < view.width; x += THREADS) weights[x] = weight_in_all(across, x);
   for (int y = threadIdx.x; y < bottom - top; y += THREADS) of_row[y] = weight_in_all(down, top + y);
   __syncthreads();
@@ -299,68 +302,152 @@ DEVICE void store_sum(float total, float* sums, float* partial) {
   if (threadIdx.x == 0) {
     float sum = 0.0f;
     for (int i = 0; i < WARPS; ++i) sum += sums[i];
-    partial[blockIdx.x] = sum;
+    *partial = sum;
   }
 }
 
-// The luma that contrast will see, summed over the left and the right half of strips of TILE rows: one block
-// each, or one for both where the crop is small. partial is float32 [B, 4, parts].
-extern "C" __global__ void __launch_bounds__(THREADS, 4)
-    mean_luma(const uint8* pixels, int64 bytes, const int4* views, float* partial, int size, int parts) {
+// ---- Work -----------------------------------------------------------------------------------
+
+// Of a view's jitter: the operations before contrast, and what they multiply the mean luma by.
+struct BeforeContrast {
+  int count = 0;
+  float gain;
+
+  DEVICE BeforeContrast(const View& view) {
+    while ((view.flags >> (8 + 2 * count) & 3) != CONTRAST) ++count;
+    gain = linear_gain(view, count);
+  }
+
+  DEVICE bool linear(const View& view) const { return gain >= 0.0f && view.width + view.height <= SCRATCH; }
+};
+
+// How many source pixels lie under an output pixel decides how a view is cut into items, so that no block is
+// held up by one: 0 few, 1 many, 2 very many.
+DEVICE int heaviness(const View& view, int size) {
+  int side = max(view.height, view.width);
+  return side > 8 * size ? 2 : side > 3 * size ? 1 : 0;
+}
+
+// Items of mean_luma: strips of TILE rows, in quarters where the view is heavy; or parts of the source.
+DEVICE int strip_parts(const View& view, int size) { return heaviness(view, size) ? ceil_div(size, WARPS * TILE) : 1; }
+
+DEVICE int mean_items(const View& view, int size) {
+  if (!(view.flags & JITTER)) return 0;
+  int most = ceil_div(size, TILE) * ceil_div(size, WARPS * TILE);
+  if (!BeforeContrast(view).linear(view)) return ceil_div(size, TILE) * strip_parts(view, size);
+  int64 worth = static_cast<int64>(view.height) * view.width / LINEAR_PIXELS + 1;
+  return worth < most ? static_cast<int>(worth) : most;
+}
+
+// Items of compose: tiles of a foreground, counted from the paste's corner, or of the whole image.
+struct Tiles {
+  int side, top, left, bottom, right, across, count;
+
+  DEVICE Tiles(const View& view, bool foreground, int size, int radius) {
+    Rectangle paste = paste_of(view);
+    side = ((heaviness(view, size) ? AREA / 2 : AREA) - 2 * radius) / 4 * 4;
+    top = foreground ? paste.top : 0, left = foreground ? paste.left / 4 * 4 : 0;
+    bottom = foreground ? paste.bottom : size, right = foreground ? paste.right : size;
+    across = ceil_div(right - left, side), count = across * ceil_div(bottom - top, side);
+  }
+};
+
+DEVICE int radius_of(const View& view) { return static_cast<int>(ceilf(3.0f * view.sigma())); }
+
+constexpr int PLANNERS = 512;  // threads of a block of plan
+
+// A list of work is int32 [2 + 2 n]: the next item, the views that have any; these, heaviest first, and the
+// items of each and all before it. plan writes mean_luma's list and then compose's, one block each.
+extern "C" __global__ void __launch_bounds__(PLANNERS) plan(const int4* views, int n, int size, int* lists) {
+  __shared__ uint64 end;  // views in the upper half, items in the lower
+  int* list = lists + blockIdx.x * (2 + 2 * n);
+  if (threadIdx.x == 0) end = 0, list[0] = 0;
+  for (int weight = 2; weight >= 0; --weight) {
+    __syncthreads();
+    for (int i = threadIdx.x; i < n; i += PLANNERS) {
+      View view(nullptr, 0, views, i);
+      if (heaviness(view, size) != weight) continue;
+      int items = blockIdx.x ? Tiles(view, i % 4 < 2, size, radius_of(view)).count : mean_items(view, size);
+      if (!items) continue;
+      uint64 begin = atomicAdd(&end, (1ull << 32) + items);
+      int at = static_cast<int>(begin >> 32);
+      list[2 + at] = i, list[2 + n + at] = static_cast<int>(begin) + items;
+    }
+  }
+  __syncthreads();
+  if (threadIdx.x == 0) list[1] = static_cast<int>(end >> 32);
+}
+
+// Take an item for the block: a view and the item's number in it; false if there are none left. It is passed on
+// in memory of each warp that no other writes to.
+DEVICE bool take(int* list, int n, uint4 (*shared)[3 * PLANE / 8], int& view, int& number) {
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    int item = atomicAdd(list, 1), low = 0, high = list[1];
+    const int *of = list + 2, *ends = list + 2 + n;
+    while (low < high) {
+      int middle = (low + high) / 2;
+      if (ends[middle] <= item) low = middle + 1;
+      else high = middle;
+    }
+    int found = low < list[1] ? of[low] : -1, rest = item - (low > 0 ? ends[low - 1] : 0);
+    for (int i = 0; i < WARPS; ++i) *reinterpret_cast<int2*>(shared[i]) = make_int2(found, rest);
+  }
+  __syncthreads();
+  int2 item = *reinterpret_cast<const int2*>(shared[threadIdx.x / WARP]);
+  view = __shfl_sync(0xFFFFFFFF, item.x, 0), number = __shfl_sync(0xFFFFFFFF, item.y, 0);
+  return view >= 0;
+}
+
+// ---- Kernels --------------------------------------------------------------------------------
+
+// The luma that contrast will see, of each item of its list. partial is float32 [n, parts], of which a view has
+// the first mean_items.
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT == 3 ? 3 : 4)
+    mean_luma(const uint8* pixels, int64 bytes, const int4* views, int n, int* lists, float* partial, int parts,
+              int size) {
   __shared__ uint4 shared[WARPS][3 * PLANE / 8];
   __shared__ float sums[WARPS];
-  int n = blockIdx.x / parts, part = blockIdx.x % parts;
-  int warp = warp_number(), lane = threadIdx.x % WARP;
-  View view(pixels, bytes, views, n);
-  if (!(view.flags & JITTER)) return;
-  int before = 0;
-  while ((view.flags >> (8 + 2 * before) & 3) != CONTRAST) ++before;
-  float total = 0.0f, gain = linear_gain(view, before);
-  if (gain >= 0.0f && view.width + view.height <= static_cast<int>(sizeof shared / sizeof(float))) {
-    int64 height = view.height, worth = height * view.width / LINEAR_PIXELS + 1;
-    int used = worth < parts ? static_cast<int>(worth) : parts;
-    if (part < used) {
-      total = gain * luma_of_rows(view, static_cast<int>(height * part / used),
-                                  static_cast<int>(height * (part + 1) / used), size,
-                                  reinterpret_cast<float*>(shared));
+  int warp = warp_number(), lane = lane_number();
+  for (int i, number; take(lists, n, shared, i, number);) {
+    View view(pixels, bytes, views, i);
+    BeforeContrast before(view);
+    float total = 0.0f;
+    if (before.linear(view)) {
+      int64 height = view.height, used = mean_items(view, size);
+      total = before.gain * luma_of_rows(view, static_cast<int>(height * number / used),
+                                         static_cast<int>(height * (number + 1) / used), size,
+                                         reinterpret_cast<float*>(shared));
+    } else {
+      bool transpose = view.flags & TRANSPOSE;
+      int share = strip_parts(view, size), top = number / share * TILE;
+      int from = number % share * WARPS * TILE, to = share > 1 ? min(from + WARPS * TILE, size) : size;
+      Axis down(0, size, size, transpose ? view.width : view.height, view.flags & MIRROR_Y);
+      Axis across(0, size, size, transpose ? view.height : view.width, view.flags & MIRROR_X);
+      Rows kept;
+      each_tile(TILE, to - from, [&](int, int column) {
+        int x = from + column;
+        Columns fresh;
+        Colours colours;
+        resize(view, down, across, top, x, kept, fresh, shared[warp], colours);
+        jitter(colours, view, before.count, 0.0f);
+        int rows = size - top - lane / 4, columns = size - x - lane % 4 * 4;  // that there are from here on
+        for (int k = 0; k < 8; ++k) {
+          const float(&of)[3][2][4] = colours.of;
+          float value = luma(of[0][k / 4][k % 4], of[1][k / 4][k % 4], of[2][k / 4][k % 4]);
+          total += rows > k % 4 / 2 * 8 && columns > k / 4 * 2 + k % 2 ? value : 0.0f;
+        }
+      });
     }
-    store_sum(total, sums, partial);
-    return;
+    store_sum(total, sums, partial + static_cast<int64>(i) * parts + number);
   }
-  bool transpose = view.flags & TRANSPOSE;
-  int top = part / 2 * TILE, height = min(size - top, TILE), middle = (size + TILE) / 2 / TILE * TILE;
-  Axis down(top, TILE, size, transpose ? view.width : view.height, view.flags & MIRROR_Y);
-  Axis across(0, size, size, transpose ? view.height : view.width, view.flags & MIRROR_X);
-  bool heavy = fmaxf(down.support, across.support) > HEAVY;
-  int from = heavy && part % 2 ? middle : 0, to = heavy && part % 2 == 0 ? middle : size;
-  if (!heavy && part % 2) to = 0;
-  Rows kept;
-  each_tile(TILE, to - from, [&](int, int column) {
-    int x = from + column;
-    Columns fresh;
-    Colours colours;
-    resize(view, down, across, 0, x, kept, fresh, shared[warp], colours);
-    jitter(colours, view, before, 0.0f);
-    int rows = height - lane / 4, columns = size - x - lane % 4 * 4;  // that there are from here on
-    for (int i = 0; i < 8; ++i) {
-      float value = luma(colours.of[0][i / 4][i % 4], colours.of[1][i / 4][i % 4], colours.of[2][i / 4][i % 4]);
-      total += rows > i % 4 / 2 * 8 && columns > i / 4 * 2 + i % 2 ? value : 0.0f;
-    }
-  });
-  store_sum(total, sums, partial);
 }
 
-// The tile of this block: of a foreground, counted from the paste's corner; of a background, from the
-// image's, and less what is hidden. A wider blur makes smaller tiles. They begin at multiples of 4.
-DEVICE Rectangle tile_of(int number, const View& view, bool foreground, int size, int radius) {
-  Rectangle paste = paste_of(view);
-  int side = (AREA - 2 * radius) / 4 * 4;
-  int top = foreground ? paste.top : 0, left = foreground ? paste.left / 4 * 4 : 0;
-  int bottom = foreground ? paste.bottom : size, right = foreground ? paste.right : size;
-  int across = ceil_div(right - left, side);
-  Rectangle seen;
-  seen.top = top + number / across * side, seen.left = left + number % across * side;
-  seen.bottom = min(seen.top + side, bottom), seen.right = min(seen.left + side, right);
+// What is seen of a tile: of a background, less what is hidden, but all of what is seen in one rectangle.
+DEVICE Rectangle seen_of(const Tiles& tiles, int number, const View& view, bool foreground) {
+  Rectangle paste = paste_of(view), seen;
+  seen.top = tiles.top + number / tiles.across * tiles.side, seen.bottom = min(seen.top + tiles.side, tiles.bottom);
+  seen.left = tiles.left + number % tiles.across * tiles.side, seen.right = min(seen.left + tiles.side, tiles.right);
   if (!foreground) {
     bool in_rows = paste.top <= seen.top && seen.bottom <= paste.bottom;
     bool in_columns = paste.left <= seen.left && seen.right <= paste.right;
@@ -372,58 +459,59 @@ DEVICE Rectangle tile_of(int number, const View& view, bool foreground, int size
   return seen;
 }
 
-// Compose queries and keys: `tiles` blocks a layer, two layers an image, two images a sample, most of
-// them with something to do. partial is mean_luma's.
+// Compose queries and keys, item by item; lists and partial are what plan and mean_luma have left.
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
-    compose(const uint8* pixels, int64 bytes, const int4* views, const float* partial, int size, int parts, int tiles,
-            int kind, void* query, void* key, uint8* query_mask, uint8* key_mask, float red_scale,
+    compose(const uint8* pixels, int64 bytes, const int4* views, int n, int* lists, const float* partial, int parts,
+            int size, int kind, void* query, void* key, uint8* query_mask, uint8* key_mask, float red_scale,
             float green_scale, float blue_scale, float red_shift, float green_shift, float blue_shift) {
   __shared__ uint4 shared[WARPS][3 * PLANE / 8];
   __shared__ uint4 planes[3 * AREA * AREA / 8];
-  int n = blockIdx.x / tiles, number = blockIdx.x % tiles, warp = warp_number();
-  bool foreground = n % 4 < 2;
-  View view(pixels, bytes, views, n);
-  int radius = static_cast<int>(ceilf(3.0f * view.sigma()));
-  Rectangle seen = tile_of(number, view, foreground, size, radius);
-  if (seen.empty()) return;
-  uint64 before = static_cast<uint64>(n / 4) * size * size;  // pixels of other images
-  Output output = {static_cast<uint8*>(n % 2 ? key : query) + before * (kind == FLOAT32 ? 12 : 6),
-                   (n % 2 ? key_mask : query_mask) + before, kind,
-                   {red_scale, green_scale, blue_scale}, {red_shift, green_shift, blue_shift}};
-  int operations = 0;
-  float mean = 0.0f;
-  if (view.flags & JITTER) {
-    operations = 4;
-    for (int i = 0; i < parts; ++i) mean += partial[n * parts + i];
-    mean /= static_cast<float>(size) * static_cast<float>(size);
+  int warp = warp_number();
+  for (int i, number; take(lists + 2 + 2 * n, n, shared, i, number);) {
+    bool foreground = i % 4 < 2;
+    View view(pixels, bytes, views, i);
+    int radius = radius_of(view);
+    Rectangle seen = seen_of(Tiles(view, foreground, size, radius), number, view, foreground);
+    if (seen.empty()) continue;
+    uint64 before = static_cast<uint64>(i / 4) * size * size;  // pixels of other images
+    Output output = {static_cast<uint8*>(i % 2 ? key : query) + before * (kind == FLOAT32 ? 12 : 6),
+                     (i % 2 ? key_mask : query_mask) + before, kind,
+                     {red_scale, green_scale, blue_scale}, {red_shift, green_shift, blue_shift}};
+    int operations = 0;
+    float mean = 0.0f;
+    if (view.flags & JITTER) {
+      operations = 4;
+      for (int k = 0, used = mean_items(view, size); k < used; ++k) mean += partial[static_cast<int64>(i) * parts + k];
+      mean /= static_cast<float>(size) * static_cast<float>(size);
+    }
+    bool transpose = view.flags & TRANSPOSE;
+    int height = seen.bottom - seen.top, width = seen.right - seen.left;
+    Axis rows(seen.top - radius, height + 2 * radius, size, transpose ? view.width : view.height,
+              view.flags & MIRROR_Y);
+    Axis columns(seen.left - radius, width + 2 * radius, size, transpose ? view.height : view.width,
+                 view.flags & MIRROR_X);
+    Columns kept;
+    each_tile(height + 2 * radius, width + 2 * radius, [&](int y, int x) {
+      Rows fresh;
+      Colours colours;
+      resize(view, rows, columns, y, x, fresh, kept, shared[warp], colours);
+      jitter(colours, view, operations, mean);
+      if (view.flags & GREY)
+        each_pixel(colours, [](float& r, float& g, float& b) { r = g = b = luma(r, g, b); });
+      if (radius > 0) keep(colours, y, x, planes);
+      else store(colours, output, size, seen.top + y, seen.left + x, seen, view, foreground);
+    });
+    if (radius == 0) continue;
+    uint32 a[2][4], b[2][2][2];
+    float gain = blur_weights(view.sigma(), static_cast<float>(radius), a, b);
+    __syncthreads();
+    int filled_height = ceil_div(height + 2 * radius, TILE) * TILE;
+    int filled_width = ceil_div(width + 2 * radius, TILE) * TILE;
+    each_tile(height, width, [&](int y, int x) {
+      Colours colours = {};
+      filter(colours, a, b, true, true, Area(planes, filled_height, filled_width, y, x));
+      each_pixel(colours, [=](float& r, float& g, float& b) { r *= gain, g *= gain, b *= gain; });
+      store(colours, output, size, seen.top + y, seen.left + x, seen, view, foreground);
+    });
   }
-  bool transpose = view.flags & TRANSPOSE;
-  int height = seen.bottom - seen.top, width = seen.right - seen.left;
-  Axis rows(seen.top - radius, height + 2 * radius, size, transpose ? view.width : view.height,
-            view.flags & MIRROR_Y);
-  Axis columns(seen.left - radius, width + 2 * radius, size, transpose ? view.height : view.width,
-               view.flags & MIRROR_X);
-  Columns kept;
-  each_tile(height + 2 * radius, width + 2 * radius, [&](int y, int x) {
-    Rows fresh;
-    Colours colours;
-    resize(view, rows, columns, y, x, fresh, kept, shared[warp], colours);
-    jitter(colours, view, operations, mean);
-    if (view.flags & GREY)
-      each_pixel(colours, [](float& r, float& g, float& b) { r = g = b = luma(r, g, b); });
-    if (radius > 0) keep(colours, y, x, planes);
-    else store(colours, output, size, seen.top + y, seen.left + x, seen, view, foreground);
-  });
-  if (radius == 0) return;
-  uint32 a[2][4], b[2][2][2];
-  float gain = blur_weights(view.sigma(), static_cast<float>(radius), a, b);
-  __syncthreads();
-  int filled_height = ceil_div(height + 2 * radius, TILE) * TILE;
-  int filled_width = ceil_div(width + 2 * radius, TILE) * TILE;
-  each_tile(height, width, [&](int y, int x) {
-    Colours colours = {};
-    filter(colours, a, b, true, true, Area(planes, filled_height, filled_width, y, x));
-    each_pixel(colours, [=](float& r, float& g, float& b) { r *= gain, g *= gain, b *= gain; });
-    store(colours, output, size, seen.top + y, seen.left + x, seen, view, foreground);
-  });
 }

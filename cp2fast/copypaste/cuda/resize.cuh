@@ -133,7 +133,7 @@ DEVICE float row_unit(float support) {
 
 // The left operands of TILE outputs by CHUNK source pixels from `first`, as mma wants them.
 DEVICE void row_weights(const Axis& axis, int tile, int first, uint32 (&a)[2][4]) {
-  int lane = threadIdx.x % WARP, k = 2 * (lane % 4);
+  int lane = lane_number(), k = 2 * (lane % 4);
   float unit = row_unit(axis.support), step = unit * axis.step;
   float from = static_cast<float>(first + k) + 0.5f;
   float upper = (from - axis.centre(tile + lane / 4)) * step;
@@ -157,7 +157,7 @@ DEVICE int column_of(int half, int n) { return n / 2 * 4 + half * 2 + n % 2; }
 
 DEVICE void column_weights(const Axis& axis, int tile, int first,
                                                uint32 (&b)[2][2][2]) {
-  int lane = threadIdx.x % WARP, k = 2 * (lane % 4), count = axis.length - first;
+  int lane = lane_number(), k = 2 * (lane % 4), count = axis.length - first;
   float step = axis.step, from = static_cast<float>(first + k) + 0.5f;
   for (int half = 0; half < 2; ++half) {
     float distance = (from - axis.centre(tile + column_of(half, lane / 4))) * step;
@@ -176,7 +176,7 @@ DEVICE constexpr int raw_slot(int i, int of_4) { return i / 2 * 8 + of_4 * 2 + i
 
 // Fetch the block in units of 16 bytes, and what lies beside and below it, though not past the last image.
 DEVICE void fetch(const Source& source, uint4* shared) {
-  int lane = threadIdx.x % WARP, unit = lane % 8, offset = source.offset(lane / 8);
+  int lane = lane_number(), unit = lane % 8, offset = source.offset(lane / 8);
   uint4* to = shared + RAW_BEGIN + raw_slot(0, lane / 8) * (RAW_PITCH / 16) + unit;
 #pragma unroll
   for (int i = 0; i < CHUNK / 4; ++i, offset += 4 * source.pitch) {
@@ -193,7 +193,7 @@ constexpr int CHANNEL = 16 * 4, HALF = 3 * CHANNEL;
 
 // Turn what was fetched into three planes, in its place. A thread takes 4 pixels of each 4th row.
 DEVICE void to_planes(const Source& source, uint4* shared) {
-  int lane = threadIdx.x % WARP, quad = lane % 8;
+  int lane = lane_number(), quad = lane % 8;
   const uint4* first = shared + RAW_BEGIN + raw_slot(0, lane / 8) * (RAW_PITCH / 16);
   const uint32* raw = reinterpret_cast<const uint32*>(first) + 3 * quad;
   int unit = chunk_unit(lane / 8, quad / 2), offset = source.offset(lane / 8);
@@ -267,7 +267,7 @@ struct Halves {
   const uint4* of[2];
 
   DEVICE Halves(const uint4* shared, bool transpose) {
-    int lane = threadIdx.x % WARP, eight = lane / 8 % 2, other = lane / 16;
+    int lane = lane_number(), eight = lane / 8 % 2, other = lane / 16;
     int unit = chunk_unit(lane % 8 + 8 * (transpose ? other : eight), transpose ? eight : other);
     of[0] = shared + unit, of[1] = shared + (unit ^ 2);
   }

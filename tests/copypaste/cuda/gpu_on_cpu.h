@@ -28,13 +28,16 @@
 #define __global__
 #define __device__
 #define __forceinline__ inline
+#define __noinline__
 #define __launch_bounds__(...)
 #define __shared__ static __attribute__((section("shared_memory")))
 
+struct int2 { int x, y; };
 struct int4 { int x, y, z, w; };
 struct uint2 { unsigned x, y; };
 struct uint4 { unsigned x, y, z, w; };
 struct float4 { float x, y, z, w; };
+inline int2 make_int2(int x, int y) { return {x, y}; }
 inline uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 
@@ -309,6 +312,14 @@ inline int __shfl_sync(unsigned, int value, int from) {  // of numbers below 2^2
   return static_cast<int>(shuffle("__shfl_sync", static_cast<float>(value), from));
 }
 
+// Threads only take turns where they meet.
+template <class T>
+T atomicAdd(T* at, T value) {
+  T before = *at;
+  *at += value;
+  return before;
+}
+
 inline unsigned __byte_perm(unsigned x, unsigned y, unsigned selector) {
   uint64_t bytes = static_cast<uint64_t>(y) << 32 | x;
   unsigned result = 0;
@@ -321,6 +332,7 @@ inline unsigned __funnelshift_r(unsigned low, unsigned high, unsigned shift) {
 }
 
 inline float __saturatef(float x) { return x > 0.0f ? std::min(x, 1.0f) : 0.0f; }
+inline int lane_number() { return gpu::thread_index.x % gpu::LANES; }
 inline float reciprocal(float x) { return 1.0f / x; }
 
 inline float __int_as_float(int bits) {
