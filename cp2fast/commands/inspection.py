@@ -40,7 +40,7 @@ class Place(StrEnum):
     epilog=settings_help(
         PretrainSettings,
         defaults={
-            "data.batch_size": "32; train and run 8, on a GPU 256",
+            "data.batch_size": "32; train, run 8, on a GPU 256",
             "data.scenes": "320",
         },
     ),

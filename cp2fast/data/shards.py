@@ -147,7 +147,7 @@ def _members(shard: Path) -> Iterator[Member]:
                     yield Member(name, shard, offset, size)
     except TarError as error:
         kind = kind_of(head)
-        if kind not in ("a tar archive", "an empty file", "a file of no known kind"):
+        if kind not in ("a tar archive", "a file of no known kind"):
             raise UserError(
                 f"{shard} is {kind}, and no tar: fetch it again, or move it out"
             ) from error

@@ -87,6 +87,8 @@ class Watch:
         try:
             return look()
         except Exception as error:  # whatever it is, the training is worth more
+            if not self._folder.is_dir():
+                raise  # That ends the run, which says so once.
             self._failed.add(what)
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             self._say(f"{what} failed and is left out from now on: {reason}")

@@ -150,8 +150,10 @@ class _LoggerThread:
             self._give_up(f"failed: {lines[0]}")
 
     def _give_up(self, why: str) -> None:
-        if not self._is_dead:
-            self._is_dead = True
+        if self._is_dead:
+            return
+        self._is_dead = True
+        if self._run.folder.path.is_dir():  # Else the run ends for that, and says so once.
             self._run.say(
                 f"train.log={self._name} {why}; the run goes on without it, and "
                 f"{self._run.folder.metrics} has every row"

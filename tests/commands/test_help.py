@@ -55,7 +55,7 @@ def test_the_help_names_the_folder_of_the_recipes() -> None:
 
 
 def test_the_bench_lists_its_own_defaults() -> None:
-    assert "default 32; train 8" in setting("bench", "data.batch_size")
+    assert "default 32; train, run 8" in setting("bench", "data.batch_size")
     assert "256, " not in help_of("bench").partition("Settings, as")[0]
 
 

@@ -125,4 +125,4 @@ print(choice.name, len(batch), torch.get_num_threads(), "ffcv" in sys.modules)
     done = subprocess.run(
         [sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=False
     )
-    assert done.stdout.strip() == "ffcv 4 2 False", done.stderr
+    assert done.stdout.strip() == "turbo 4 2 False", done.stderr

@@ -103,7 +103,7 @@ def test_what_is_wrong_is_said_in_one_line_that_names_the_shard(tmp_path):
         (cut, r"cut.tar is damaged or incomplete .*ends at byte 8000.*fetch or write it again"),
         (zipped, r"zipped.tar is compressed: unpack it"),
         (none, r"no images in .*none.tar"),
-        (tmp_path / "empty.tar", r"empty.tar is damaged or incomplete"),
+        (tmp_path / "empty.tar", r"empty.tar is an empty file, and no tar: fetch it again"),
         (tmp_path / "gone.tar", r"there is no folder .*gone.tar"),
     ):
         with pytest.raises(UserError, match=message) as error:

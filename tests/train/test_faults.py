@@ -260,8 +260,8 @@ def test_a_run_folder_that_is_renamed_ends_the_run_in_one_line(kind: Kind, tmp_p
     out.rename(tmp_path / "renamed")
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 2
-    [line] = errors.strip().splitlines()
-    assert "no longer there" in line
+    assert len(errors.strip().splitlines()) == 1, errors
+    assert "no longer there" in errors
     assert damage(newest(tmp_path / "renamed")) is None
 
 
