@@ -76,7 +76,7 @@ def train(run: Run[Any], console: RunConsole, accounts: Accounts) -> bool:
             raise
         raise UserError(_out_of_memory(run)) from error
     except OSError as error:
-        if run.folder.path.is_dir() and error.errno not in _OF_THE_DISK:
+        if run.folder.holds_run and error.errno not in _OF_THE_DISK:
             raise
         raise UserError(_cannot_write(run, error)) from error
 
@@ -304,7 +304,7 @@ def _out_of_memory(run: Run[Any]) -> str:
 
 def _cannot_write(run: Run[Any], error: OSError) -> str:
     path = run.folder.path
-    if not path.is_dir():
+    if not run.folder.holds_run:
         return (
             f"{path} is no longer there: it was moved or deleted while the run wrote to it; go on "
             "from where it is now with --resume --out DIR"
