@@ -7,9 +7,11 @@ said to W&B and MLflow as always, by their environment variables and files.
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -160,9 +162,22 @@ class _LoggerThread:
             )
 
 
+@functools.cache
+def _leave_errors_to_the_writer() -> None:
+    """TensorBoard's own thread hands an error on to who writes: its traceback adds nothing."""
+    others = threading.excepthook
+
+    def hook(caught: threading.ExceptHookArgs) -> None:
+        if not type(caught.thread).__module__.startswith("tensorboard."):
+            others(caught)
+
+    threading.excepthook = hook
+
+
 def _open_tensorboard(run: _Run) -> _Logger:
     from torch.utils.tensorboard.writer import SummaryWriter
 
+    _leave_errors_to_the_writer()
     writer = SummaryWriter(str(run.folder.tensorboard), purge_step=run.first_step + 1)
 
     def write(row: _Row) -> None:
