@@ -1,6 +1,7 @@
 """The machine code of the CUDA kernels, for cards that need not be here."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -27,9 +28,10 @@ def card(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 def test_no_register_is_spilled_and_nothing_is_in_slow_memory(card) -> None:
     _, kernels = card
-    assert set(kernels) == {"mean_luma", "compose"}
+    assert set(kernels) == {"plan", "mean_luma", "compose"}
     for code in kernels.values():
-        assert "0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads" in code.report
+        nothing = r"\b0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads"
+        assert re.search(nothing, code.report), code.report
         assert not code.operations["LDL"] + code.operations["STL"]
 
 
@@ -42,7 +44,7 @@ def test_no_arithmetic_is_in_double_precision(card) -> None:
 def test_as_many_blocks_share_a_multiprocessor_as_the_source_promises(card) -> None:
     arch, kernels = card
     kibibytes, promised = CARDS[arch]
-    for name, blocks in (("compose", promised), ("mean_luma", min(4, kibibytes // 26))):
+    for name, blocks in (("compose", promised), ("mean_luma", min(3, kibibytes // 26))):
         code = kernels[name]
         assert code.shared <= STATIC_SHARED
         assert blocks * (code.shared + 1024) <= kibibytes * 1024
@@ -51,7 +53,7 @@ def test_as_many_blocks_share_a_multiprocessor_as_the_source_promises(card) -> N
 
 def test_matrices_are_multiplied_by_tensor_cores_and_bytes_copied_past_registers(card) -> None:
     _, kernels = card
-    for code in kernels.values():
+    for code in (kernels["mean_luma"], kernels["compose"]):
         for operation in ("HMMA", "LDSM", "LDGSTS"):
             assert code.operations[operation] > 0
 
