@@ -13,14 +13,6 @@ constexpr int WARP = 32;
 constexpr uint32 ONES = 0x3C003C00;       // 1.0 twice in float16
 
 #ifndef ON_CPU
-// A thread's place in its warp. The compiler is kept from working out all that follows from it ahead of loops, for
-// want of registers.
-DEVICE int lane_number() {
-  int lane = threadIdx.x % WARP;
-  asm volatile("" : "+r"(lane));
-  return lane;
-}
-
 DEVICE uint32 shared_address(const void* pointer) { return static_cast<uint32>(__cvta_generic_to_shared(pointer)); }
 
 // d += a b, of 16 x 16 by 16 x 8 float16 numbers, added in float32.

@@ -16,23 +16,24 @@ import torch
 from torch import Tensor
 
 from cp2fast.copypaste.cuda.compile import cubin, cuda_core
+from cp2fast.copypaste.interface import Composed, empty_outputs
 from cp2fast.copypaste.views import KINDS, VIEWS
 
-THREADS, PLANNERS, PLANS = 128, 1024, 32
-"""Of a block, of a block of ``plan``, and its blocks."""
-BLOCKS = 5
-"""Of each kernel on a multiprocessor, as many as find room on the largest; they share the work."""
-TILE, WARPS = 16, 4
+THREADS = 128
+STRIP = 16
+"""Rows of a view that one or two blocks of ``mean_luma`` sum."""
+LEAST_TILE = 52
+"""Side of what a block of ``compose`` makes under the widest blur."""
 
 
 def parts(size: int) -> int:
-    """Sums of ``mean_luma`` for a view at most: of one tile a warp."""
-    return -(-((-(-size // TILE)) ** 2) // WARPS)
+    """Blocks of ``mean_luma`` for a view."""
+    return 2 * -(-size // STRIP)
 
 
-def most(size: int) -> int:
-    """Items of a view at most: tiles of compose under the widest blur, of a heavy view."""
-    return (-(-size // 20)) ** 2
+def tiles(size: int) -> int:
+    """Blocks of ``compose`` for a layer: enough for the smallest tiles."""
+    return (-(-size // LEAST_TILE)) ** 2
 
 
 def copy_paste_cuda(
@@ -42,77 +43,50 @@ def copy_paste_cuda(
     dtype: torch.dtype,
     mean: Sequence[float],
     std: Sequence[float],
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Compose every sample's query and key, without waiting for it.
-
-    Args:
-        pixels: uint8 ``[N]``, on the GPU.
-        views: int32 ``[B, V, 16]``, the table of ``views.py``: contiguous, beside the pixels, and
-            valid, for nothing is checked here.
-        size: side S of the output.
-        dtype: of the composed images: float32, bfloat16 or float16.
-        mean: of each channel.
-        std: of each channel.
-
-    Returns:
-        query and key ``[B, 3, S, S]`` channels-last, query mask and key mask bool ``[B, S, S]``.
-    """
+) -> Composed:
+    """``Implementation`` on a GPU, without waiting for it."""
     device = pixels.device
     if torch.cuda.current_device() != device.index:
         with torch.cuda.device(device):
             return copy_paste_cuda(pixels, views, size, dtype, mean, std)
     samples = len(views)
-    images = [
-        torch.empty(
-            (samples, 3, size, size),
-            dtype=dtype,
-            device=device,
-            memory_format=torch.channels_last,
-        )
-        for _ in range(2)
-    ]
-    masks = [torch.empty((samples, size, size), dtype=torch.bool, device=device) for _ in range(2)]
+    outputs = empty_outputs(samples, size, dtype, device)
     if samples:
-        layers = samples * VIEWS
-        launch, stream_of, two, all_, blocks, kernels = _kernels(device.index)
-        plan, mean_luma, compose = kernels
-        n, part, side, kind = _shape(layers, size, dtype)
-        length = np.int32(1 + layers * most(size) + blocks)
-        # Two lists of work, and sums.
-        scratch = torch.empty(
-            8 * int(length) + layers * parts(size), dtype=torch.int32, device=device
-        )
-        lists = scratch.data_ptr()
+        partial = torch.empty((samples, VIEWS, parts(size)), device=device)
+        inputs = pixels.data_ptr(), pixels.numel(), views.data_ptr(), partial.data_ptr()
+        addresses = [tensor.data_ptr() for tensor in outputs]
+        launch, stream_of, mean_luma, compose = _kernels(device.index)
         stream = stream_of(torch.cuda.current_stream().cuda_stream)
+        for_mean, for_compose, sides, kind = _shape(samples, size, dtype)
+        launch(stream, for_mean, mean_luma, *inputs, *sides[:2])
         scale_shift = normalisation(tuple(mean), tuple(std))
-        table, inputs = views.data_ptr(), (pixels.data_ptr(), pixels.numel(), views.data_ptr())
-        sums = lists + 32 * int(length)
-        outputs = [tensor.data_ptr() for tensor in (*images, *masks)]
-        launch(stream, two, plan, table, n, side, lists, length, blocks)
-        launch(stream, all_, mean_luma, *inputs, lists, sums, part, side)
-        to_compose = *inputs, lists, length, sums, part, side, kind, *outputs, *scale_shift
-        launch(stream, all_, compose, *to_compose)
-    return images[0], images[1], masks[0], masks[1]
+        launch(stream, for_compose, compose, *inputs, *sides, kind, *addresses, *scale_shift)
+    return outputs
 
 
 @functools.cache
-def _kernels(device: int) -> tuple[Any, Any, Any, Any, np.int32, tuple[Any, Any, Any]]:
-    """cuda-core's ``launch``, a maker of its streams, the grids, and the kernels, loaded once."""
+def _kernels(device: int) -> tuple[Any, Any, Any, Any]:
+    """cuda-core's ``launch``, a maker of its streams, and the two kernels, loaded once."""
     core = cuda_core()
     code = cubin("sm_{}{}".format(*torch.cuda.get_device_capability(device)))
     loaded = core.ObjectCode.from_cubin(code)
     stream_of = functools.lru_cache(maxsize=64)(core.Stream.from_handle)
-    blocks = BLOCKS * torch.cuda.get_device_properties(device).multi_processor_count
-    two = core.LaunchConfig(grid=PLANS, block=PLANNERS)
-    all_ = core.LaunchConfig(grid=blocks, block=THREADS)
-    plan, mean_luma, compose = map(loaded.get_kernel, ("plan", "mean_luma", "compose"))
-    return core.launch, stream_of, two, all_, np.int32(blocks), (plan, mean_luma, compose)
+    return core.launch, stream_of, loaded.get_kernel("mean_luma"), loaded.get_kernel("compose")
 
 
 @functools.lru_cache(maxsize=64)
-def _shape(layers: int, size: int, dtype: torch.dtype) -> tuple[np.int32, ...]:
-    """What the kernels are told of the shape: cuda-core takes a Python int for 64 bits."""
-    return tuple(np.int32(number) for number in (layers, parts(size), size, KINDS[dtype]))
+def _shape(samples: int, size: int, dtype: torch.dtype) -> tuple[Any, Any, Any, Any]:
+    """Both grids, and what the kernels are told of the shape. cuda-core takes numpy's types as
+    they are, but an int as 64 bits and a float as a double.
+    """  # noqa: D205
+    config, layers = cuda_core().LaunchConfig, samples * VIEWS
+    sides = tuple(np.int32(side) for side in (size, parts(size), tiles(size)))
+    return (
+        config(grid=layers * parts(size), block=THREADS),
+        config(grid=layers * tiles(size), block=THREADS),
+        sides,
+        np.int32(KINDS[dtype]),
+    )
 
 
 @functools.lru_cache(maxsize=64)

@@ -93,7 +93,7 @@ struct Axis {
 
   DEVICE Axis(int start, int count, int size, int length, bool mirror)
       : start(start), last(min(start + count, size) - 1), length(length) {
-    float scale = static_cast<float>(length) * reciprocal(static_cast<float>(size));
+    float scale = static_cast<float>(length) / static_cast<float>(size);
     slope = mirror ? -scale : scale;
     origin = mirror ? static_cast<float>(length) - 0.5f * scale : 0.5f * scale;
     support = fmaxf(scale, 1.0f), step = reciprocal(support);
@@ -133,7 +133,7 @@ DEVICE float row_unit(float support) {
 
 // The left operands of TILE outputs by CHUNK source pixels from `first`, as mma wants them.
 DEVICE void row_weights(const Axis& axis, int tile, int first, uint32 (&a)[2][4]) {
-  int lane = lane_number(), k = 2 * (lane % 4);
+  int lane = threadIdx.x % WARP, k = 2 * (lane % 4);
   float unit = row_unit(axis.support), step = unit * axis.step;
   float from = static_cast<float>(first + k) + 0.5f;
   float upper = (from - axis.centre(tile + lane / 4)) * step;
@@ -157,7 +157,7 @@ DEVICE int column_of(int half, int n) { return n / 2 * 4 + half * 2 + n % 2; }
 
 DEVICE void column_weights(const Axis& axis, int tile, int first,
                                                uint32 (&b)[2][2][2]) {
-  int lane = lane_number(), k = 2 * (lane % 4), count = axis.length - first;
+  int lane = threadIdx.x % WARP, k = 2 * (lane % 4), count = axis.length - first;
   float step = axis.step, from = static_cast<float>(first + k) + 0.5f;
   for (int half = 0; half < 2; ++half) {
     float distance = (from - axis.centre(tile + column_of(half, lane / 4))) * step;
@@ -176,7 +176,7 @@ DEVICE constexpr int raw_slot(int i, int of_4) { return i / 2 * 8 + of_4 * 2 + i
 
 // Fetch the block in units of 16 bytes, and what lies beside and below it, though not past the last image.
 DEVICE void fetch(const Source& source, uint4* shared) {
-  int lane = lane_number(), unit = lane % 8, offset = source.offset(lane / 8);
+  int lane = threadIdx.x % WARP, unit = lane % 8, offset = source.offset(lane / 8);
   uint4* to = shared + RAW_BEGIN + raw_slot(0, lane / 8) * (RAW_PITCH / 16) + unit;
 #pragma unroll
   for (int i = 0; i < CHUNK / 4; ++i, offset += 4 * source.pitch) {
@@ -193,7 +193,7 @@ constexpr int CHANNEL = 16 * 4, HALF = 3 * CHANNEL;
 
 // Turn what was fetched into three planes, in its place. A thread takes 4 pixels of each 4th row.
 DEVICE void to_planes(const Source& source, uint4* shared) {
-  int lane = lane_number(), quad = lane % 8;
+  int lane = threadIdx.x % WARP, quad = lane % 8;
   const uint4* first = shared + RAW_BEGIN + raw_slot(0, lane / 8) * (RAW_PITCH / 16);
   const uint32* raw = reinterpret_cast<const uint32*>(first) + 3 * quad;
   int unit = chunk_unit(lane / 8, quad / 2), offset = source.offset(lane / 8);
@@ -267,7 +267,7 @@ struct Halves {
   const uint4* of[2];
 
   DEVICE Halves(const uint4* shared, bool transpose) {
-    int lane = lane_number(), eight = lane / 8 % 2, other = lane / 16;
+    int lane = threadIdx.x % WARP, eight = lane / 8 % 2, other = lane / 16;
     int unit = chunk_unit(lane % 8 + 8 * (transpose ? other : eight), transpose ? eight : other);
     of[0] = shared + unit, of[1] = shared + (unit ^ 2);
   }
@@ -287,12 +287,14 @@ struct Pixels {
 // What the rows, or the columns, of a tile need; a warp keeps it while it goes along a row, or a column.
 struct Rows {
   int tile = -1, first, end;
-  uint32 a[2][4];  // of the last block of source pixels
+  uint32 a[2][4];    // of the last block of source pixels
+  float inverse[2];  // of the sum of all weights
 };
 
 struct Columns {
   int tile = -1, first, end;
   uint32 b[2][2][2];
+  float inverse[2][2];
 };
 
 // Resize 16 x 16 pixels, `top` and `left` pixels from the axes' starts, into [0, 1].
@@ -306,7 +308,7 @@ DEVICE void resize(const View& view, const Axis& down, const Axis& across, int t
   rows.tile = top, columns.tile = left;
   bool rows_known = same_rows && rows.end - rows.first <= CHUNK;
   bool columns_known = same_columns && columns.end - columns.first <= CHUNK;
-  float row_sum[4] = {}, column_sum[2][4] = {};  // of all weights
+  float row_sum[2] = {}, column_sum[2][2] = {};
   colours = {};
   for (int y = rows.first; y < rows.end; y += CHUNK) {
     for (int x = columns.first; x < columns.end; x += CHUNK) {
@@ -315,24 +317,36 @@ DEVICE void resize(const View& view, const Axis& down, const Axis& across, int t
       Source source = view.source(rows_from, columns_from, transpose ? width : height);
       __syncwarp();  // what was there before may still be read
       fetch(source, shared);
-      if (x == columns.first) {
-        if (!rows_known) row_weights(down, top, y, rows.a);
-        multiply(row_sum, rows.a[0], BYTE_ONES, BYTE_ONES);
-        multiply(row_sum, rows.a[1], BYTE_ONES, BYTE_ONES);
+      if (!rows_known && x == columns.first) {
+        row_weights(down, top, y, rows.a);
+        float sum[4] = {};
+        multiply(sum, rows.a[0], BYTE_ONES, BYTE_ONES);
+        multiply(sum, rows.a[1], BYTE_ONES, BYTE_ONES);
+        row_sum[0] += sum[0], row_sum[1] += sum[2];
       }
-      if (!columns_known) column_weights(across, left, x, columns.b);
-      if (y == rows.first) {
-        const uint32 ones[4] = {ONES, ONES, ONES, ONES};
-        for (int i = 0; i < 4; ++i) multiply(column_sum[i % 2], ones, columns.b[i / 2][i % 2][0], columns.b[i / 2][i % 2][1]);
+      if (!columns_known) {
+        column_weights(across, left, x, columns.b);
+        if (y == rows.first) {
+          const uint32 ones[4] = {ONES, ONES, ONES, ONES};
+          for (int half = 0; half < 2; ++half) {
+            float sum[4] = {};
+            multiply(sum, ones, columns.b[0][half][0], columns.b[0][half][1]);
+            multiply(sum, ones, columns.b[1][half][0], columns.b[1][half][1]);
+            column_sum[half][0] += sum[0], column_sum[half][1] += sum[1];
+          }
+        }
       }
       to_planes(source, shared);
       if (transpose) filter(colours, rows.a, columns.b, height > 16, width > 16, Pixels<true>{halves});
       else filter(colours, rows.a, columns.b, height > 16, width > 16, Pixels<false>{halves});
     }
   }
+  if (!rows_known) rows.inverse[0] = reciprocal(255.0f * row_sum[0]), rows.inverse[1] = reciprocal(255.0f * row_sum[1]);
   for (int half = 0; half < 2; ++half) {
+    if (!columns_known) columns.inverse[half][0] = reciprocal(column_sum[half][0]);
+    if (!columns_known) columns.inverse[half][1] = reciprocal(column_sum[half][1]);
     for (int i = 0; i < 4; ++i) {
-      float gain = reciprocal(255.0f * row_sum[i / 2 * 2]) * reciprocal(column_sum[half][i % 2]);
+      float gain = rows.inverse[i / 2] * columns.inverse[half][i % 2];
       for (int channel = 0; channel < 3; ++channel) colours.of[channel][half][i] *= gain;
     }
   }

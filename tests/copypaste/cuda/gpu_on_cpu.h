@@ -28,16 +28,13 @@
 #define __global__
 #define __device__
 #define __forceinline__ inline
-#define __noinline__
 #define __launch_bounds__(...)
 #define __shared__ static __attribute__((section("shared_memory")))
 
-struct int2 { int x, y; };
 struct int4 { int x, y, z, w; };
 struct uint2 { unsigned x, y; };
 struct uint4 { unsigned x, y, z, w; };
 struct float4 { float x, y, z, w; };
-inline int2 make_int2(int x, int y) { return {x, y}; }
 inline uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 
@@ -287,46 +284,29 @@ inline void __syncthreads() {
   gpu::meet(gpu::block, gpu::thread_index.x, 0, "__syncthreads", nullptr, [](auto&) {});
 }
 
-template <class T>
 struct Shuffled {
-  T value, result;
+  float value, result;
   int from;
 };
 
-template <class T>
-T shuffle(const char* name, T value, int from) {
-  Shuffled<T> mine{value, T{}, from};
+inline float shuffle(const char* name, float value, int from) {
+  Shuffled mine{value, 0.0f, from};
   gpu::meet_warp(name, &mine, [](const std::vector<void*>& lanes) {
     for (void* lane : lanes) {
-      auto* own = static_cast<Shuffled<T>*>(lane);
-      own->result = static_cast<Shuffled<T>*>(lanes[own->from])->value;
+      auto* own = static_cast<Shuffled*>(lane);
+      own->result = static_cast<Shuffled*>(lanes[own->from])->value;
     }
   });
   return mine.result;
 }
 
-template <class T>
-T __shfl_sync(unsigned, T value, int from) {
-  return shuffle("__shfl_sync", value, from);
-}
-
-template <class T>
-T __shfl_xor_sync(unsigned, T value, int mask) {
+inline float __shfl_xor_sync(unsigned, float value, int mask) {
   return shuffle("__shfl_xor_sync", value, gpu::thread_index.x % gpu::LANES ^ mask);
 }
 
-template <class T>
-T __shfl_up_sync(unsigned, T value, int by) {
-  int lane = gpu::thread_index.x % gpu::LANES;
-  return shuffle("__shfl_up_sync", value, lane < by ? lane : lane - by);
-}
-
-// Threads only take turns where they meet.
-template <class T>
-T atomicAdd(T* at, T value) {
-  T before = *at;
-  *at += value;
-  return before;
+inline float __shfl_sync(unsigned, float value, int from) { return shuffle("__shfl_sync", value, from); }
+inline int __shfl_sync(unsigned, int value, int from) {  // of numbers below 2^24
+  return static_cast<int>(shuffle("__shfl_sync", static_cast<float>(value), from));
 }
 
 inline unsigned __byte_perm(unsigned x, unsigned y, unsigned selector) {
@@ -336,20 +316,11 @@ inline unsigned __byte_perm(unsigned x, unsigned y, unsigned selector) {
   return result;
 }
 
-// Two numbers of 16 bits times the two lower, or upper, bytes of another, and a third number.
-inline unsigned __dp2a_lo(unsigned numbers, unsigned bytes, unsigned sum) {
-  return sum + (numbers & 0xFFFF) * (bytes & 255) + (numbers >> 16) * (bytes >> 8 & 255);
-}
-inline unsigned __dp2a_hi(unsigned numbers, unsigned bytes, unsigned sum) {
-  return __dp2a_lo(numbers, bytes >> 16, sum);
-}
-
 inline unsigned __funnelshift_r(unsigned low, unsigned high, unsigned shift) {
   return static_cast<unsigned>((static_cast<uint64_t>(high) << 32 | low) >> (shift & 31));
 }
 
 inline float __saturatef(float x) { return x > 0.0f ? std::min(x, 1.0f) : 0.0f; }
-inline int lane_number() { return gpu::thread_index.x % gpu::LANES; }
 inline float reciprocal(float x) { return 1.0f / x; }
 
 inline float __int_as_float(int bits) {

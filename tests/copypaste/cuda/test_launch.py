@@ -7,10 +7,11 @@ from hypothesis import given, settings
 from cp2fast.batch import RaggedBatch
 from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
 from cp2fast.copypaste.cuda import launch
-from cp2fast.copypaste.cuda.launch import THREADS, copy_paste_cuda
+from cp2fast.copypaste.cuda.launch import LEAST_TILE, THREADS, copy_paste_cuda, parts, tiles
 from cp2fast.copypaste.draw import draw
 from cp2fast.copypaste.op import copy_paste
 from cp2fast.copypaste.parameters import Parameters
+from cp2fast.copypaste.validate import MAX_SIGMA
 from cp2fast.copypaste.views import pack
 from tests.copypaste import cases
 from tests.copypaste.cases import Composed, assert_agrees, assert_same_bits, photo, take
@@ -36,14 +37,20 @@ def batch() -> RaggedBatch:
     return RaggedBatch.pack([photo(*s, seed=i) for i, s in enumerate(sides)], range(len(sides)))
 
 
+def test_there_are_blocks_for_every_tile_under_the_widest_blur() -> None:
+    assert LEAST_TILE == 64 - 2 * 3 * MAX_SIGMA
+    assert (parts(224), tiles(224)) == (28, 25)
+    assert (parts(16), parts(17), tiles(52), tiles(53)) == (2, 4, 1, 4)
+
+
 @pytest.mark.gpu
 def test_the_kernels_on_the_card_spill_nothing_and_share_a_multiprocessor(batch) -> None:
     on_gpu(batch, draw(0, 0, batch, 8, "batch"), 8)
-    *_, kernels = launch._kernels(torch.cuda.current_device())
-    for kernel in kernels:
+    *_, mean_luma, compose = launch._kernels(torch.cuda.current_device())
+    for kernel, blocks in ((mean_luma, 3), (compose, 2)):
         attributes = kernel.attributes[0]
         assert attributes.local_size_bytes == 0
-        assert attributes.num_regs * THREADS * 2 <= 64 * 1024
+        assert attributes.num_regs * THREADS * blocks <= 64 * 1024
 
 
 @pytest.mark.gpu
