@@ -10,6 +10,7 @@ from cp2fast.config.augment import (
 )
 from cp2fast.config.data import (
     DataSettings,
+    Root,
 )
 from cp2fast.config.finetune import (
     EvaluationSettings,
@@ -65,6 +66,7 @@ __all__ = [
     "ProbeDataSettings",
     "ProbeModelSettings",
     "ProbeSettings",
+    "Root",
     "Section",
     "TrainSettings",
     "check_finetune",

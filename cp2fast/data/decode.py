@@ -21,7 +21,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from cp2fast.data import jpeg, png
-from cp2fast.data.images import ImageSet
+from cp2fast.data.image_set import ImageSet
 from cp2fast.data.kinds import kind_of
 from cp2fast.data.orientation import jpeg_orientation, orient, orientation_of, upright_size
 from cp2fast.data.shrink import shrink

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from cp2fast.config import DataSettings
 from cp2fast.data import remote
 from cp2fast.data.remote import Remote, public
 from cp2fast.errors import UserError
@@ -52,6 +53,11 @@ class DiskCache:
 
     folder: Path
     gib: float | None = None
+
+    @staticmethod
+    def of(settings: DataSettings) -> DiskCache:
+        """As the settings say."""
+        return DiskCache(settings.disk_cache or default_folder(), settings.disk_gib)
 
     def read(self, item: Remote, begin: int, end: int) -> bytes:
         """Bytes of an object: from the disk if it is there, else from where it is.

@@ -177,7 +177,8 @@ def read(
     whole = begin == 0 and end < 0
 
     def get() -> bytes:
-        data: bytes = system.cat_file(path) if whole else system.cat_file(path, begin, end)
+        part: dict[str, int] = {} if whole else {"start": begin, "end": end}
+        data: bytes = system.cat_file(path, **part)
         if whole or len(data) == end - begin:
             return data
         if len(data) >= end:

@@ -27,6 +27,7 @@ _SLOTS = 256
 _counts = np.frombuffer(mmap.mmap(-1, 8 * _SLOTS), np.int64)
 """A place for each process, in memory that forked decoding processes share with their parent."""
 _lock = threading.Lock()
+_this_thread = threading.local()
 
 
 def pauses(patience: float) -> Iterator[float]:
@@ -55,8 +56,23 @@ def retrying(
             if not passes(error):
                 raise
         count_retry()
-        time.sleep(pause)
+        if _wait(pause):
+            break
     return call()
+
+
+def give_up_when(stopping: threading.Event) -> None:
+    """From now on this thread's pauses end, and are the last, when the event is set."""
+    _this_thread.stopping = stopping
+
+
+def _wait(seconds: float) -> bool:
+    """Pause; whether no more is to be tried."""
+    stopping: threading.Event | None = getattr(_this_thread, "stopping", None)
+    if stopping is not None:
+        return stopping.wait(seconds)
+    time.sleep(seconds)
+    return False
 
 
 def is_passing(error: Exception) -> bool:

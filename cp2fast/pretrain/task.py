@@ -22,9 +22,12 @@ from cp2fast.copypaste.backends import fastest_backend
 from cp2fast.data.bad_images import BadImages
 from cp2fast.data.cache import Cache, Sharing, open_cache
 from cp2fast.data.demo import data_root
-from cp2fast.data.images import ImageSet, list_images
+from cp2fast.data.disk_cache import DiskCache
+from cp2fast.data.image_set import ImageSet
+from cp2fast.data.images import list_images, window_width, windows
 from cp2fast.data.order import plan, steps_per_epoch
 from cp2fast.data.prefetch import prefetch
+from cp2fast.data.roots import public_root
 from cp2fast.data.source import Choice, choose_source, open_source
 from cp2fast.errors import UserError
 from cp2fast.model.cp2 import CP2, CP2Output
@@ -95,6 +98,7 @@ class PretrainTask:
         self.cache = cache
         self.learner = learner
         self.images = len(image_set)
+        self._windows = windows(data, image_set)
         self.samples_per_step = _samples_per_step(settings, ranks)
         self.steps_per_epoch = steps_per_epoch(self.images, self.samples_per_step)
         self.total_steps = train.steps or train.epochs * self.steps_per_epoch
@@ -225,6 +229,7 @@ class PretrainTask:
             world=self.ranks.world,
             independent=independent,
             order=data.order,
+            windows=self._windows,
         )
         numbers = split_steps(steps, accumulate, independent)
         device = self.learner.device
@@ -265,8 +270,10 @@ def build(settings: PretrainSettings, folder: RunFolder, processes: Processes) -
         open_labelled(LabelledDataSettings(), settings.train.probe)
     with processes.agreement.main_first():  # the demo's images are generated once
         root = data_root(settings.data)
-    settings = settings.model_copy(update={"data": settings.data.model_copy(update={"root": root})})
-    images = list_images(root)
+    images = list_images(root, disk=DiskCache.of(settings.data))
+    # From here on, and in config.yaml, without passwords and signatures.
+    resolved = {"root": public_root(root), "window": window_width(settings.data, images)}
+    settings = settings.model_copy(update={"data": settings.data.model_copy(update=resolved)})
     learner = build_learner(settings, processes.device)
     _check_growing_sizes(settings, learner.network.encoder_q.stride)
     fastest_backend(processes.device.type)  # compiled now, or another taken, not in the first step
@@ -307,6 +314,7 @@ PRETRAIN = Kind(
         "augment.",
         "data.background",
         "data.order",
+        "data.window",
         "data.max_side",
         "train.seed",
         "train.optimizer",

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from cp2fast.config import LabelledDataSettings, PretrainSettings
 from cp2fast.data.decode import BadImage, decode_image, read_image
-from cp2fast.data.images import ImageSet
+from cp2fast.data.image_set import ImageSet
 from cp2fast.model.segmenter import Segmenter, build_segmenter
 from cp2fast.probe.features import dense_features, prepare
 from cp2fast.probe.labelled import evenly, open_labelled
