@@ -19,6 +19,11 @@ from cp2fast.config.finetune import (
     LabelledDataSettings,
     check_finetune,
 )
+from cp2fast.config.levels import (
+    Bands,
+    Range,
+    RangeSetting,
+)
 from cp2fast.config.pretrain import (
     MIN_IMAGES_FOR_BATCH_BACKGROUNDS,
     SIZE_STEP,
@@ -51,6 +56,7 @@ __all__ = [
     "MIN_IMAGES_FOR_BATCH_BACKGROUNDS",
     "SIZE_STEP",
     "AugmentSettings",
+    "Bands",
     "Colour",
     "DataSettings",
     "Deviations",
@@ -65,6 +71,8 @@ __all__ = [
     "ProbeDataSettings",
     "ProbeModelSettings",
     "ProbeSettings",
+    "Range",
+    "RangeSetting",
     "Section",
     "TrainSettings",
     "check_finetune",

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
+from cp2fast.config.levels import Bands, RangeSetting
 from cp2fast.config.section import Colour, Deviations, Logger, Section
 from cp2fast.errors import UserError
 
@@ -36,6 +37,16 @@ class LabelledDataSettings(Section):
     )
     max_pixels: PositiveInt = Field(
         100_000_000, description="an image of more pixels is refused as a bad file"
+    )
+    range: RangeSetting | None = Field(
+        None,
+        description="which values of 16-bit, float and DICOM images become black and white, as in "
+        "pretraining: LOW,HIGH, type or auto; none is that of model.init's run, else auto",
+    )
+    bands: Bands | None = Field(
+        None,
+        description="list of three bands, or of one, counted from 1; none is that of model.init's "
+        "run, else what the file says",
     )
     short_side: PositiveInt = Field(512, description="of the images at scale 1, pixels")
     scale_low: PositiveFloat = Field(0.5, description="smallest random scale")

@@ -9,16 +9,13 @@ HIGH and what is above it to 255, linearly between, rounded. No data is black.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cp2fast.config import Bands, Range, RangeSetting
 from cp2fast.data.raster import BadImage, Raster
-
-Range: TypeAlias = tuple[float, float]
-RangeSetting: TypeAlias = Literal["auto", "type"] | Range
-Bands: TypeAlias = tuple[int, ...]
 
 
 class Levels(NamedTuple):
@@ -61,7 +58,8 @@ def to_rgb(raster: Raster, levels: Levels) -> NDArray[np.uint8]:
         values = 255 - values
     if missing is not None:
         values = np.where(missing, np.uint8(0), values)
-    return np.ascontiguousarray(np.broadcast_to(values, (*values.shape[:2], 3)))
+    grey = values.shape[2] == 1
+    return np.repeat(values, 3, axis=2) if grey else np.ascontiguousarray(values)
 
 
 def select_bands(raster: Raster, bands: Bands | None) -> Raster:
@@ -73,12 +71,12 @@ def select_bands(raster: Raster, bands: Bands | None) -> Raster:
     there = raster.values.shape[2]
     if bands is not None and raster.has_bands:
         if max(bands) > there:
-            raise BadImage(f"it has {_counted(there)}, and data.bands asks for number {max(bands)}")
+            raise BadImage(f"{_counted(there)}, and data.bands asks for number {max(bands)}")
         places: slice | list[int] = [number - 1 for number in bands]
     elif raster.colours is None:
         raise BadImage(
-            f"it has {_counted(there)}: choose three with data.bands=[RED,GREEN,BLUE], or one, "
-            "counted from 1 (cp2fast doctor proposes some)"
+            f"{_counted(there)}: choose three with data.bands=[RED,GREEN,BLUE], or one, counted "
+            "from 1 (cp2fast doctor proposes some)"
         )
     else:
         places = slice(0, raster.colours)
@@ -98,13 +96,16 @@ def missing_of(raster: Raster) -> NDArray[np.bool_] | None:
 
 
 def _mapped(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
+    values = values.astype(values.dtype.newbyteorder("="), copy=False)
     if values.dtype.kind in "bui" and values.dtype.itemsize <= 2:
         unsigned = values.view(f"u{values.dtype.itemsize}")
-        return _table(values.dtype.str, low, high)[unsigned]
+        levels: NDArray[np.uint8] = _table(values.dtype.str, low, high)[unsigned]
+        return levels
     single = values.dtype.kind == "f" and values.dtype.itemsize <= 4
     scaled: NDArray[Any] = values.astype(np.float32 if single else np.float64)
     scaled -= low
-    scaled *= 255 / (high - low)
+    scaled *= 255  # before the division, so that halves are halves
+    scaled /= high - low
     return _rounded(scaled)
 
 
@@ -113,8 +114,8 @@ def _table(dtype: str, low: float, high: float) -> NDArray[np.uint8]:
     """The level of every value of a type of 8 or 16 bits, by its bits as an unsigned number."""
     kind = np.dtype(dtype)
     every = np.arange(1 << 8 * kind.itemsize).astype(f"u{kind.itemsize}")
-    numbers = (every != 0) if kind.kind == "b" else every.view(kind.newbyteorder("="))
-    return _rounded((numbers.astype(np.float64) - low) * (255 / (high - low)))
+    numbers = (every != 0) if kind.kind == "b" else every.view(kind)
+    return _rounded((numbers.astype(np.float64) - low) * 255 / (high - low))
 
 
 def _rounded(scaled: NDArray[Any]) -> NDArray[np.uint8]:

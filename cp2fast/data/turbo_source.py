@@ -3,7 +3,7 @@
     plan -> threads: read, look at the header -> the batch's memory, whose size the headers tell
          -> threads: decode into the image's room, or its place in the cache -> RaggedBatch
 
-Only common JPEG is decoded here. Everything else (PNG, WebP, CMYK, turned photos) goes round it by
+Only common JPEG is decoded here. Everything else (PNG, TIFF, CMYK, turned photos) goes round it by
 ``decode_image``, which also decides whether an image is bad, so every source gives the same pixels.
 A batch in which an image turns out to be bad after its memory was laid out is packed anew.
 """
@@ -26,6 +26,7 @@ from cp2fast.data.arena import Arena
 from cp2fast.data.bad_images import BadImages
 from cp2fast.data.decode import BadImage
 from cp2fast.data.images import ImageSet
+from cp2fast.data.levels import BY_TYPE, Levels
 from cp2fast.data.loading import Decoded, Failure, Loaded, deliver, load
 from cp2fast.data.prefetch import keep_ahead
 from cp2fast.data.prepare import Pixels, Prepared, Reader
@@ -48,6 +49,7 @@ def open_turbo(
     max_pixels: int,
     bad: BadImages,
     max_side: int | None = None,
+    levels: Levels = BY_TYPE,
     arena: Arena | None = None,
     pinned: bool = False,
 ) -> Iterator[RaggedBatch]:
@@ -61,6 +63,7 @@ def open_turbo(
         max_pixels: larger images are bad.
         bad: where bad images are counted and listed.
         max_side: longer images are shrunk to it.
+        levels: what values of more than 8 bits, and more bands than three, become.
         arena: a cache in host memory. What is there is not read again, what is to be there is
             decoded into it, and a batch whose images are all there points into it.
         pinned: whether the batches' own memory is pinned, for copies to a GPU.
@@ -69,7 +72,8 @@ def open_turbo(
         UserError: too many bad images.
     """
     pool = ThreadPoolExecutor(max(1, threads), "cp2fast-decode")
-    reader, buffers = Reader(images, max_pixels, max_side), Buffers(_DECODED_AHEAD + 1, pinned)
+    reader = Reader(images, max_pixels, max_side, levels)
+    buffers = Buffers(_DECODED_AHEAD + 1, pinned)
     decoder = _Decoder(reader, seed, pool, buffers, arena)
     try:
         reading = (decoder.read(numbers) for numbers in plan)

@@ -30,6 +30,7 @@ from cp2fast.cores import decoding_workers
 from cp2fast.data import png
 from cp2fast.data.decode import BadImage, decode_image, image_size, read_file
 from cp2fast.data.kinds import kind_of
+from cp2fast.data.levels import BY_TYPE, Levels
 from cp2fast.data.orientation import UPRIGHT, orient, orientation_of
 from cp2fast.data.voc_split import Example, list_of, read_split
 from cp2fast.errors import UserError
@@ -62,6 +63,7 @@ class VocData:
         max_pixels: an image of more is refused.
         unknown: what becomes of labels beyond the classes.
         threads: that read it.
+        levels: what values of more than 8 bits, and more bands than three, become.
     """
 
     classes: tuple[str, ...]
@@ -71,6 +73,7 @@ class VocData:
     max_pixels: int
     unknown: Unknown
     threads: int
+    levels: Levels = BY_TYPE
 
 
 def open_voc(settings: LabelledDataSettings, root: Path) -> VocData:
@@ -96,6 +99,7 @@ def open_voc(settings: LabelledDataSettings, root: Path) -> VocData:
         max_pixels=settings.max_pixels,
         unknown=settings.unknown,
         threads=decoding_workers(settings.workers),
+        levels=Levels.of(settings.range, settings.bands),
     )
 
 
@@ -161,7 +165,7 @@ def read_example(example: Example, data: VocData) -> tuple[Tensor, Tensor]:
         UserError: one cannot be read, they differ in size, or a label is unknown.
     """
     try:
-        image = decode_image(read_file(example.image), data.max_pixels)
+        image = decode_image(read_file(example.image), data.max_pixels, levels=data.levels)
     except BadImage as bad:
         raise UserError(_unreadable(example, bad)) from bad
     labels = read_mask(example.mask, len(data.classes), data.unknown)

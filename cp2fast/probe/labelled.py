@@ -1,6 +1,6 @@
 """The labelled images of a probe: in VOC layout, or photos and masks in two folders.
 
-DIR/images/NAME.jpg     or .jpeg, .png, .webp
+DIR/images/NAME.jpg     or any other suffix of images
 DIR/masks/NAME.png      a palette or grey PNG whose pixel values are the labels
 DIR/classes.txt         one name a line, label 0 first; without it the labels' numbers
 """
@@ -13,6 +13,8 @@ from typing import TypeVar
 
 from cp2fast.config import LabelledDataSettings
 from cp2fast.cores import decoding_workers
+from cp2fast.data.formats import readable_suffixes
+from cp2fast.data.levels import Levels
 from cp2fast.data.voc import IGNORED, VocData, open_voc, read_mask
 from cp2fast.data.voc_split import Example
 from cp2fast.errors import UserError
@@ -22,7 +24,6 @@ Item = TypeVar("Item")
 
 VAL_SHARE = 1 / 4
 """Of images without lists: drawn once for all, the same in every call."""
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 
 
 def open_labelled(settings: LabelledDataSettings, root: Path) -> VocData:
@@ -48,7 +49,9 @@ def evenly(items: Sequence[Item], count: int) -> list[Item]:
 
 
 def _open_pairs(settings: LabelledDataSettings, root: Path) -> VocData:
-    photos = sorted(p for p in (root / "images").iterdir() if p.suffix.lower() in _SUFFIXES)
+    photos = sorted(
+        p for p in (root / "images").iterdir() if p.suffix.lower() in readable_suffixes()
+    )
     examples = [Example(photo, root / "masks" / f"{photo.stem}.png") for photo in photos]
     missing = [example.mask for example in examples if not example.mask.is_file()]
     if missing:
@@ -69,6 +72,7 @@ def _open_pairs(settings: LabelledDataSettings, root: Path) -> VocData:
         max_pixels=settings.max_pixels,
         unknown=settings.unknown,
         threads=decoding_workers(settings.workers),
+        levels=Levels.of(settings.range, settings.bands),
     )
 
 

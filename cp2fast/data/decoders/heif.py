@@ -13,6 +13,7 @@ import numpy as np
 
 from cp2fast.data.decoders.optional import optional
 from cp2fast.data.formats import HEIF
+from cp2fast.data.kinds import kind_of
 from cp2fast.data.orientation import UPRIGHT
 from cp2fast.data.raster import BadImage, Raster, check_size, one_line, picture
 
@@ -29,7 +30,7 @@ def read(encoded: bytes, max_pixels: int) -> Raster:
     try:
         found = image.to_pillow()
     except Exception as error:  # libheif's errors come as many types.
-        raise _damaged(error) from error
+        raise _damaged(encoded, error) from error
     rgb = found.convert("RGB") if found.mode != "RGB" else found
     return picture(np.array(rgb), UPRIGHT)
 
@@ -45,8 +46,8 @@ def _opened(encoded: bytes) -> Any:
     try:
         return pillow_heif.open_heif(encoded)
     except Exception as error:
-        raise _damaged(error) from error
+        raise _damaged(encoded, error) from error
 
 
-def _damaged(error: Exception) -> BadImage:
-    return BadImage(f"a HEIF image that cannot be read ({one_line(error)})")
+def _damaged(encoded: bytes, error: Exception) -> BadImage:
+    return BadImage(f"{kind_of(encoded)} that cannot be read ({one_line(error)})")

@@ -41,7 +41,7 @@ def read(encoded: bytes, max_pixels: int) -> Raster:
         BadImage: damaged, too large, of complex numbers, or tifffile is not there.
     """
     with _opened(encoded) as file:
-        series, page = file.series[0], file.pages.first
+        series, page = file.series[0], file.series[0].keyframe
         photometric = int(page.photometric)
         channels, places = _pages_of_channels(series)
         samples = max(1, page.samplesperpixel)
@@ -57,7 +57,7 @@ def read(encoded: bytes, max_pixels: int) -> Raster:
         if channels == 1:
             values = _upright_axes(page.asarray(), page.axes)
         else:
-            planes = [file.series[0].pages[place].asarray() for place in places]
+            planes = [series.pages[place].asarray() for place in places]
             values = np.concatenate([_upright_axes(p, page.axes) for p in planes], axis=2)
         nodata = _nodata(page)
         extra = tuple(map(int, page.extrasamples or ()))
@@ -100,9 +100,7 @@ def _opened(encoded: bytes) -> Iterator[Any]:
 
 def _pages_of_channels(series: Any) -> tuple[int, list[int]]:
     """How many channels lie in pages of their own, and those pages, at the first of all else."""
-    axes, shape = series.axes, series.shape
-    page_axes = len(series.pages.first.shape) if len(series.pages) > 1 else len(shape)
-    outer = axes[: len(axes) - page_axes]
+    shape, outer = series.shape, series.axes.removesuffix(series.keyframe.axes)
     if "C" not in outer:
         return 1, [0]
     place = outer.index("C")
