@@ -115,7 +115,6 @@ def finetune(
 def open_images(
     root: str | Path,
     batch_size: int,
-    overrides: Mapping[str, object] = _NONE,
     *,
     epochs: int | None = 1,
     start: int = 0,
@@ -123,6 +122,7 @@ def open_images(
     device: torch.device | str = "cpu",
     rank: int = 0,
     world_size: int = 1,
+    **data: object,
 ) -> ImageBatches:
     """Decode the photos of a folder, tar shards or a ``.beton``, a batch at a time.
 
@@ -133,14 +133,14 @@ def open_images(
     Args:
         root: the images, nested or flat.
         batch_size: B, samples a batch and process.
-        overrides: other settings of ``data``, such as ``{"data.order": "sequential"}``. With
-            ``"data.background": "independent"`` a batch holds 3 B images, see ``RaggedBatch``.
         epochs: passes over the images; None never ends.
         start: batches to leave out at the beginning.
         seed: of the order.
         device: where the pixels are to be.
         rank: this process, which gets its share of each step, among ``world_size``.
         world_size: processes that share the images.
+        data: the other settings of ``data``, such as ``order="sequential"`` or ``workers=4``. With
+            ``background="independent"`` a batch holds 3 B images, see ``RaggedBatch``.
 
     Returns:
         An iterator of ``RaggedBatch``: uint8 RGB pixels of different sizes in one buffer;
@@ -154,13 +154,11 @@ def open_images(
     import torch
 
     from cp2fast import recipes
-    from cp2fast.config import PretrainSettings
+    from cp2fast.config import DataSettings
     from cp2fast.data.open_images import open_batches
 
-    given = {"data.root": Path(root), "data.batch_size": batch_size, **overrides}
-    data = recipes.load(PretrainSettings, None, given).data
     return open_batches(
-        data,
+        recipes.load(DataSettings, None, {"root": Path(root), "batch_size": batch_size, **data}),
         epochs=epochs,
         start=start,
         seed=seed,

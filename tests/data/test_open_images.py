@@ -1,5 +1,6 @@
 """A loader without a run around it."""
 
+import functools
 import logging
 from pathlib import Path
 
@@ -7,11 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cp2fast import UserError, open_images
+import cp2fast
+from cp2fast import UserError
 from tests.pretrain.runs import write_photos
 
 COUNT, BATCH = 10, 4
-DATA = {"data.workers": 1}
+
+open_images = functools.partial(cp2fast.open_images, workers=1)
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +27,7 @@ def numbers(batches: object) -> list[list[int]]:
 
 
 def test_an_epoch_is_whole_batches_of_different_images_as_pillow_reads_them(photos: Path) -> None:
-    batches = open_images(photos, BATCH, DATA)
+    batches = open_images(photos, BATCH)
     assert batches.steps_per_epoch == COUNT // BATCH
     seen = set()
     for batch in batches:
@@ -39,21 +42,21 @@ def test_an_epoch_is_whole_batches_of_different_images_as_pillow_reads_them(phot
 
 
 def test_it_goes_on_where_another_stopped_and_says_the_epoch(photos: Path) -> None:
-    whole = numbers(open_images(photos, BATCH, DATA, epochs=3, seed=5))
+    whole = numbers(open_images(photos, BATCH, epochs=3, seed=5))
     assert len(whole) == 6
-    later = open_images(photos, BATCH, DATA, epochs=3, seed=5, start=3)
+    later = open_images(photos, BATCH, epochs=3, seed=5, start=3)
     rest, epochs = [], []
     for batch in later:
         rest.append(batch.index.tolist())
         epochs.append(later.epoch)
     assert rest == whole[3:]
     assert epochs == [1, 2, 2]
-    assert numbers(open_images(photos, BATCH, DATA, epochs=3, seed=6)) != whole
-    assert numbers(open_images(photos, BATCH, DATA, epochs=3, start=6)) == []
+    assert numbers(open_images(photos, BATCH, epochs=3, seed=6)) != whole
+    assert numbers(open_images(photos, BATCH, epochs=3, start=6)) == []
 
 
 def test_without_an_end_it_goes_on_until_it_is_closed(photos: Path) -> None:
-    batches = open_images(photos, BATCH, DATA, epochs=None)
+    batches = open_images(photos, BATCH, epochs=None)
     for _ in range(7):
         next(batches)
     assert batches.epoch == 3
@@ -63,10 +66,9 @@ def test_without_an_end_it_goes_on_until_it_is_closed(photos: Path) -> None:
 
 
 def test_processes_share_each_step(photos: Path) -> None:
-    whole = numbers(open_images(photos, BATCH, DATA, seed=1))
+    whole = numbers(open_images(photos, BATCH, seed=1))
     first, second = (
-        numbers(open_images(photos, BATCH // 2, DATA, seed=1, rank=rank, world_size=2))
-        for rank in (0, 1)
+        numbers(open_images(photos, BATCH // 2, seed=1, rank=rank, world_size=2)) for rank in (0, 1)
     )
     assert [a + b for a, b in zip(first, second, strict=True)] == whole
 
@@ -77,7 +79,7 @@ def test_a_bad_image_is_logged_and_replaced(
     write_photos(tmp_path, 5)
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
     with caplog.at_level(logging.WARNING, "cp2fast"):
-        batches = open_images(tmp_path, 6, DATA)
+        batches = open_images(tmp_path, 6)
         [batch] = batches
     assert sum("broken.jpg" in message for message in caplog.messages) == 1
     assert not any("broken" in batches.images.name(i) for i in batch.index.tolist())
@@ -86,7 +88,9 @@ def test_a_bad_image_is_logged_and_replaced(
 def test_what_cannot_be_is_refused(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="do not fill one batch"):
         open_images(photos, COUNT + 1)
-    with pytest.raises(UserError, match=r"unknown setting data\.shuffle"):
-        open_images(photos, BATCH, {"data.shuffle": True})
+    with pytest.raises(UserError, match="unknown setting shuffle"):
+        open_images(photos, BATCH, shuffle=True)
+    with pytest.raises(UserError, match="order=any is not random"):
+        open_images(photos, BATCH, order="any")
     with pytest.raises(UserError, match=str(tmp_path)):
         open_images(tmp_path, BATCH)
