@@ -206,6 +206,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--explore", type=float, default=0.25, help="share, to choose a recipe")
     parser.add_argument("--explore-only", action="store_true", help="end with the recipe")
     parser.add_argument("--explore-finetune", action="store_true", help="try fine-tuning's too")
+    parser.add_argument("--trials", type=int, help="changes that are tried, of those there are")
     parser.add_argument("--recipe-steps", type=int, help="of each trial, whatever the rate says")
     parser.add_argument("--probes", type=float, default=0.1, help="share, for probes")
     parser.add_argument("--finetune", type=float, default=0.25, help="share, for fine-tuning")
@@ -245,6 +246,7 @@ def make_tiny(a: argparse.Namespace) -> None:
     a.sets, a.seeds, a.jobs, a.all_labels = ["nuclei"], 1, 1, False
     a.places, a.probe_side = ["backbone"], 32
     a.explore, a.recipe_steps = (1.0, 2) if a.explore_only else (0.0, None)
+    a.trials = 2
     a.rate_steps, a.steps, a.finetune_steps, a.finetune_seconds = 3, 2, 2, 1.0
     network = ["model.backbone=test_resnet", "model.head_channels=8", "model.size=32"]
     a.set += [*network, "model.queue=16", "data.batch_size=4"]

@@ -56,7 +56,7 @@ def trials(evidence: Evidence, base: dict[str, Any], steps: int) -> list[Job]:
     a, jobs = evidence.arguments, []
     for change, arms in [
         ({}, RECIPE_ARMS),
-        *((change, RECIPE_ARMS) for change in CHANGES),
+        *((change, RECIPE_ARMS) for change in CHANGES[: a.trials]),
         *ONLY_SHOWN,
     ]:
         recipe = base | change
