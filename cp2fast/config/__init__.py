@@ -1,0 +1,73 @@
+"""Every setting, declared once: type, default, bounds and one line of help.
+
+The command line's ``--help``, a run folder's ``config.yaml`` and the error messages follow from the
+declarations; ``recipes.py`` reads them from files and ``KEY=VALUE``.
+"""
+
+from cp2fast.config.augment import (
+    MAX_SIGMA,
+    AugmentSettings,
+)
+from cp2fast.config.data import (
+    DataSettings,
+)
+from cp2fast.config.finetune import (
+    EvaluationSettings,
+    FinetuneModelSettings,
+    FinetuneSettings,
+    FinetuneTrainSettings,
+    LabelledDataSettings,
+    check_finetune,
+)
+from cp2fast.config.pretrain import (
+    MIN_IMAGES_FOR_BATCH_BACKGROUNDS,
+    SIZE_STEP,
+    ModelSettings,
+    PretrainSettings,
+    TrainSettings,
+    check_pretrain,
+    fewest_images,
+)
+from cp2fast.config.probe import (
+    ProbeDataSettings,
+    ProbeModelSettings,
+    ProbeSettings,
+)
+from cp2fast.config.section import (
+    FALLING,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Colour,
+    Deviations,
+    Logger,
+    Section,
+)
+
+__all__ = [
+    "FALLING",
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "MAX_SIGMA",
+    "MIN_IMAGES_FOR_BATCH_BACKGROUNDS",
+    "SIZE_STEP",
+    "AugmentSettings",
+    "Colour",
+    "DataSettings",
+    "Deviations",
+    "EvaluationSettings",
+    "FinetuneModelSettings",
+    "FinetuneSettings",
+    "FinetuneTrainSettings",
+    "LabelledDataSettings",
+    "Logger",
+    "ModelSettings",
+    "PretrainSettings",
+    "ProbeDataSettings",
+    "ProbeModelSettings",
+    "ProbeSettings",
+    "Section",
+    "TrainSettings",
+    "check_finetune",
+    "check_pretrain",
+    "fewest_images",
+]

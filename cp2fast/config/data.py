@@ -1,0 +1,65 @@
+"""Settings of the images to pretrain on: where they are and how they become a batch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from cp2fast.config.section import Section
+
+
+class DataSettings(Section):
+    """Where the images come from and how they become a batch."""
+
+    root: Path | None = Field(
+        None, description="folder of images, tar shards or .beton; no labels needed"
+    )
+    scenes: int = Field(
+        0, ge=0, description="with no data.root: generate this many scenes in ./demo-data"
+    )
+    source: Literal["auto", "turbo", "dali", "ffcv", "torch"] = Field(
+        "auto", description="decoder and loader; auto takes the fastest that works here"
+    )
+    decode: Literal["auto", "cpu", "gpu", "both"] = Field(
+        "auto",
+        description="where JPEG is decoded; the GPU needs DALI, and auto takes it for a GPU that "
+        "has few cores",
+    )
+    background: Literal["batch", "independent", "none"] = Field(
+        "batch",
+        description="from the same batch (one decode a sample), two more images (three decodes), "
+        "or none: the foreground fills the image, as without copy-paste",
+    )
+    order: Literal["random", "quasi_random", "sequential"] = Field(
+        "random",
+        description="of an epoch; quasi_random reads close to what it read before, for slow disks",
+    )
+    batch_size: PositiveInt = Field(256, description="samples a forward pass and process")
+    workers: int | None = Field(
+        None,
+        ge=0,
+        description="decoding threads, or processes (torch); none is all cores, which the "
+        "processes of a run on one machine share",
+    )
+    max_pixels: PositiveInt = Field(
+        100_000_000, description="an image of more pixels is refused as a bad file"
+    )
+    cache: Literal["auto", "off", "host", "gpu"] = Field(
+        "auto",
+        description="decoded images kept for the next epoch: in memory that all processes of a "
+        "machine share, or on each GPU; auto goes by what is free",
+    )
+    cache_gib: PositiveFloat | None = Field(
+        None, description="most that the cache takes; none is a share of what is free"
+    )
+    max_side: PositiveInt | None = Field(
+        None, description="longer images are shrunk to so many pixels when they are decoded"
+    )
+    max_bad_fraction: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="largest share of bad images; a single one never ends a run",
+    )

@@ -1,0 +1,57 @@
+"""Settings of ``cp2fast probe``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pydantic import Field, PositiveInt
+
+from cp2fast.config.section import Section
+
+
+class ProbeDataSettings(Section):
+    """Labelled images, of which few are learned from."""
+
+    root: Path | None = Field(
+        None, description="images with masks: VOC layout, or the folders images and masks"
+    )
+    train_split: str | None = Field(
+        None, description="list to learn from; none is train_aug if there, else train"
+    )
+    val_split: str = Field("val", description="list to score on")
+    classes: tuple[str, ...] | None = Field(
+        None, description="names by label; none reads classes.txt in data.root, else VOC's 21"
+    )
+    unknown: Literal["refuse", "ignore"] = Field(
+        "refuse", description="what becomes of labels beyond the classes; 255 is always ignored"
+    )
+    short_side: PositiveInt = Field(240, description="of the images, pixels")
+    workers: PositiveInt | None = Field(
+        None, description="threads that decode ahead; none is one a core"
+    )
+
+
+class ProbeModelSettings(Section):
+    """The network of random weights and of files that do not say theirs."""
+
+    backbone: str | None = Field(
+        None, description="timm ResNet or ViT; none is that of the first run named, else resnet50"
+    )
+    head: Literal["aspp", "fcn"] | None = Field(
+        None, description="segmentation head; none is that of the first run named, else aspp"
+    )
+    head_channels: PositiveInt | None = Field(
+        None, description="channels inside the head; none is that of the first run, else 512"
+    )
+    seed: int = Field(0, ge=0, description="of random weights")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto is the GPU if any")
+
+
+class ProbeSettings(Section):
+    """All settings of ``cp2fast probe``."""
+
+    recipes: ClassVar[str] = "probe"
+
+    data: ProbeDataSettings = ProbeDataSettings()
+    model: ProbeModelSettings = ProbeModelSettings()
