@@ -3,15 +3,15 @@
     file -> header -> Pillow, without metadata -> values or colours -> turned as its Exif says
 
 Palette and grey masks store numbers, of 1 to 16 bits, as they are. RGB masks store colours, which
-become ``0xRRGGBB``, or numbers, where a tool saved grey masks as RGB. Which of them is settled for a
-whole data set, and what the numbers mean is another matter (``coding.py``).
+become ``0xRRGGBB``, or numbers, where a tool saved grey masks as RGB. Which of them is settled for
+a whole data set, and what the numbers mean is another matter (``coding.py``).
 """
 
 from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -25,8 +25,7 @@ from cp2fast.data.orientation import orient, orientation_of
 from cp2fast.errors import UserError
 
 Kind = Literal["values", "equal", "colours"]
-"""How masks are read: numbers of palette and grey ones, of RGB ones whose channels are all equal, or
-colours."""
+"""How masks are read: as numbers, as numbers in three equal channels, or as colours."""
 
 SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".gif", ".jpg", ".jpeg")
 """Of mask files; lossless ones before JPEG."""
@@ -50,12 +49,12 @@ class Stored(NamedTuple):
     """The pixels of a mask.
 
     Attributes:
-        pixels: ``[H, W]``, uint16 numbers or uint32 colours ``0xRRGGBB``.
+        pixels: int32 ``[H, W]``, numbers below 65,536 or colours ``0xRRGGBB``.
         mode: Pillow's name of how the file stores them.
         is_lossy: whether it is a JPEG, whose values are only nearly those that were saved.
     """
 
-    pixels: NDArray[np.unsignedinteger[Any]]
+    pixels: NDArray[np.int32]
     mode: str
     is_lossy: bool
 
@@ -85,9 +84,8 @@ def read_stored(path: Path, kind: Kind) -> Stored:
         except Exception as error:  # Pillow raises almost anything on a damaged file.
             raise UserError(_damaged(path, error)) from error
         mode = mask.mode
-    # torch turns signed numbers of every width, and unsigned ones of 8 bits alone.
-    turned = orient(torch.from_numpy(pixels.astype(np.int32)), orientation_of(encoded)).numpy()
-    return Stored(turned.astype(pixels.dtype), mode, encoded.startswith(jpeg.SIGNATURE))
+    turned = orient(torch.from_numpy(pixels), orientation_of(encoded)).numpy()
+    return Stored(turned, mode, encoded.startswith(jpeg.SIGNATURE))
 
 
 def mode_of(path: Path) -> str:
@@ -108,10 +106,10 @@ def colour_name(colour: int) -> str:
     return f"#{colour:06x}"
 
 
-def packed(rgb: NDArray[np.uint8]) -> NDArray[np.uint32]:
+def packed(rgb: NDArray[np.uint8]) -> NDArray[np.int32]:
     """Colours ``[..., 3]`` as numbers ``[...]``."""
-    wide = rgb.astype(np.uint32)
-    return (wide[..., 0] << 16) | (wide[..., 1] << 8) | wide[..., 2]
+    red, green, blue = (rgb[..., channel].astype(np.int32) for channel in range(3))
+    return (red << 16) | (green << 8) | blue
 
 
 def _opened(path: Path, encoded: bytes) -> Image.Image:
@@ -134,7 +132,7 @@ def _opened(path: Path, encoded: bytes) -> Image.Image:
         ) from error
 
 
-def _colours(mask: Image.Image) -> NDArray[np.uint32]:
+def _colours(mask: Image.Image) -> NDArray[np.int32]:
     """Of any mask; alpha is dropped."""
     if mask.mode.startswith("I"):
         values = np.asarray(mask)
@@ -142,9 +140,7 @@ def _colours(mask: Image.Image) -> NDArray[np.uint32]:
     return packed(np.asarray(mask.convert("RGB")))
 
 
-def _numbers(
-    mask: Image.Image, path: Path, encoded: bytes, kind: Kind
-) -> NDArray[np.unsignedinteger[Any]]:
+def _numbers(mask: Image.Image, path: Path, encoded: bytes, kind: Kind) -> NDArray[np.int32]:
     """As stored, not turned yet."""
     if mask.mode in COLOURED and kind == "equal":
         rgb = np.asarray(mask.convert("RGB"))
@@ -153,7 +149,7 @@ def _numbers(
                 f"{path} is a mask in colours among masks in grey, all saved as RGB: name the "
                 "colours of the classes in data.colours, or take it out"
             )
-        return rgb[..., 0].astype(np.uint16)
+        return rgb[..., 0].astype(np.int32)
     if mask.mode not in _NUMBERED:
         raise UserError(
             f"{path} is a mask of mode {mask.mode}, which holds no labels: {_AS_PNG}, or name the "
@@ -167,7 +163,7 @@ def _numbers(
         raise UserError(
             f"the mask {path} holds the value {int(values.max())}: labels have 16 bits, 0 to 65535"
         )
-    return values.astype(np.uint16)
+    return values.astype(np.int32)
 
 
 def _damaged(path: Path, error: Exception) -> str:

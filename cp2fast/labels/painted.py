@@ -87,7 +87,7 @@ def paint(annotations: Annotations) -> NDArray[np.uint16]:
 
 
 def coco_masks() -> Any:
-    """pycocotools' module of masks.
+    """Pycocotools' module of masks.
 
     Raises:
         UserError: it is not installed.
