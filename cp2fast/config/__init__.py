@@ -19,6 +19,12 @@ from cp2fast.config.finetune import (
     LabelledDataSettings,
     check_finetune,
 )
+from cp2fast.config.labels import (
+    ClassSettings,
+    LabelSettings,
+    Rgb,
+    rgb_of,
+)
 from cp2fast.config.levels import (
     Bands,
     Range,
@@ -57,6 +63,7 @@ __all__ = [
     "SIZE_STEP",
     "AugmentSettings",
     "Bands",
+    "ClassSettings",
     "Colour",
     "DataSettings",
     "Deviations",
@@ -64,6 +71,7 @@ __all__ = [
     "FinetuneModelSettings",
     "FinetuneSettings",
     "FinetuneTrainSettings",
+    "LabelSettings",
     "LabelledDataSettings",
     "Logger",
     "ModelSettings",
@@ -73,9 +81,11 @@ __all__ = [
     "ProbeSettings",
     "Range",
     "RangeSetting",
+    "Rgb",
     "Section",
     "TrainSettings",
     "check_finetune",
     "check_pretrain",
     "fewest_images",
+    "rgb_of",
 ]
