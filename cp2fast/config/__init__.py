@@ -19,6 +19,12 @@ from cp2fast.config.finetune import (
     LabelledDataSettings,
     check_finetune,
 )
+from cp2fast.config.labels import (
+    ClassSettings,
+    LabelSettings,
+    Rgb,
+    rgb_of,
+)
 from cp2fast.config.pretrain import (
     MIN_IMAGES_FOR_BATCH_BACKGROUNDS,
     SIZE_STEP,
@@ -51,6 +57,7 @@ __all__ = [
     "MIN_IMAGES_FOR_BATCH_BACKGROUNDS",
     "SIZE_STEP",
     "AugmentSettings",
+    "ClassSettings",
     "Colour",
     "DataSettings",
     "Deviations",
@@ -58,6 +65,7 @@ __all__ = [
     "FinetuneModelSettings",
     "FinetuneSettings",
     "FinetuneTrainSettings",
+    "LabelSettings",
     "LabelledDataSettings",
     "Logger",
     "ModelSettings",
@@ -65,9 +73,11 @@ __all__ = [
     "ProbeDataSettings",
     "ProbeModelSettings",
     "ProbeSettings",
+    "Rgb",
     "Section",
     "TrainSettings",
     "check_finetune",
     "check_pretrain",
     "fewest_images",
+    "rgb_of",
 ]

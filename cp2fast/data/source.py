@@ -23,6 +23,7 @@ from cp2fast.data.dali_source import open_dali
 from cp2fast.data.images import ImageSet
 from cp2fast.data.torch_source import open_torch
 from cp2fast.data.transfer import to_gpu
+from cp2fast.data.turbo_process import open_turbo_processes
 from cp2fast.data.turbo_source import open_turbo
 from cp2fast.errors import UserError
 
@@ -144,7 +145,11 @@ def open_source(
 
     def by_turbo(numbers: Iterator[NDArray[np.int64]]) -> Iterator[RaggedBatch]:
         into = arena if in_turbo else None
-        return open_turbo(images, numbers, threads=workers, arena=into, pinned=on_gpu, **common)
+        if not on_gpu:
+            return open_turbo(images, numbers, threads=workers, arena=into, **common)
+        return open_turbo_processes(
+            images, numbers, threads=workers, arena=into, pinned=True, **common
+        )
 
     def there(numbers: Iterator[NDArray[np.int64]]) -> Iterator[RaggedBatch]:
         batches = decoded(numbers)

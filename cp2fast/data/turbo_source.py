@@ -6,12 +6,14 @@
 Only common JPEG is decoded here. Everything else (PNG, WebP, CMYK, turned photos) goes round it by
 ``decode_image``, which also decides whether an image is bad, so every source gives the same pixels.
 A batch in which an image turns out to be bad after its memory was laid out is packed anew.
+(A run on a GPU has these threads in processes of their own: ``turbo_process``.)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
@@ -34,6 +36,7 @@ _READ_AHEAD = 2
 """Batches being read while others are decoded."""
 _DECODED_AHEAD = 2
 """Batches being decoded while one is consumed."""
+BATCHES_AHEAD = _READ_AHEAD + _DECODED_AHEAD
 _IMAGES_A_TASK = 8
 
 Result = TypeVar("Result")
@@ -49,8 +52,7 @@ def open_turbo(
     bad: BadImages,
     max_side: int | None = None,
     arena: Arena | None = None,
-    pinned: bool = False,
-) -> Iterator[RaggedBatch]:
+) -> Generator[RaggedBatch, None, None]:
     """Batches in the order of ``plan``, on the CPU, each in memory of its own or in the cache.
 
     Args:
@@ -63,19 +65,56 @@ def open_turbo(
         max_side: longer images are shrunk to it.
         arena: a cache in host memory. What is there is not read again, what is to be there is
             decoded into it, and a batch whose images are all there points into it.
-        pinned: whether the batches' own memory is pinned, for copies to a GPU.
 
     Raises:
         UserError: too many bad images.
     """
+    batches = decode_batches(
+        images,
+        plan,
+        seed=seed,
+        threads=threads,
+        max_pixels=max_pixels,
+        max_side=max_side,
+        arena=arena,
+        buffers=Buffers(_DECODED_AHEAD + 1),
+    )
+    with closing(batches):
+        for decoded in batches:
+            yield deliver(decoded, images, bad)
+
+
+def decode_batches(
+    images: ImageSet,
+    plan: Iterator[NDArray[np.int64]],
+    *,
+    seed: int,
+    threads: int,
+    max_pixels: int,
+    max_side: int | None,
+    arena: Arena | None,
+    buffers: Buffers,
+) -> Generator[Decoded, None, None]:
+    """As ``open_turbo``, with what it took: bad images are not accounted for yet.
+
+    Args:
+        images: see there, as for all others.
+        plan: ``BATCHES_AHEAD`` more are taken from it before one is yielded.
+        seed: of the run.
+        threads: that decode.
+        max_pixels: of an image.
+        max_side: of an image.
+        arena: the cache.
+        buffers: where batches lie that are not in the cache.
+    """
     pool = ThreadPoolExecutor(max(1, threads), "cp2fast-decode")
-    reader, buffers = Reader(images, max_pixels, max_side), Buffers(_DECODED_AHEAD + 1, pinned)
+    reader = Reader(images, max_pixels, max_side)
     decoder = _Decoder(reader, seed, pool, buffers, arena)
     try:
         reading = (decoder.read(numbers) for numbers in plan)
         decoding = (decoder.decode(read()) for read in keep_ahead(reading, _READ_AHEAD))
         for decoded in keep_ahead(decoding, _DECODED_AHEAD):
-            yield deliver(decoded(), images, bad)
+            yield decoded()
     finally:
         pool.shutdown(cancel_futures=True)
         if arena is not None:

@@ -13,8 +13,8 @@ import torch
 from cp2fast.batch import CopyPasteBatch
 from cp2fast.config import (
     SIZE_STEP,
-    LabelledDataSettings,
     PretrainSettings,
+    ProbeDataSettings,
     check_pretrain,
     fewest_images,
 )
@@ -27,6 +27,7 @@ from cp2fast.data.order import plan, steps_per_epoch
 from cp2fast.data.prefetch import prefetch
 from cp2fast.data.source import Choice, choose_source, open_source
 from cp2fast.errors import UserError
+from cp2fast.labels.open import open_labelled
 from cp2fast.model.cp2 import CP2, CP2Output
 from cp2fast.model.signals import signals
 from cp2fast.pretrain.batches import compose, image_size, split_steps
@@ -35,7 +36,6 @@ from cp2fast.pretrain.learner import build_learner
 from cp2fast.pretrain.metrics import Metrics
 from cp2fast.pretrain.pictures import draw_curves, draw_pairs
 from cp2fast.pretrain.watch import Watch
-from cp2fast.probe.labelled import open_labelled
 from cp2fast.run_folder import RunFolder, read_metrics
 from cp2fast.train.compile import compile_encoders
 from cp2fast.train.distributed import Ranks
@@ -262,7 +262,7 @@ def build(settings: PretrainSettings, folder: RunFolder, processes: Processes) -
     """
     check_pretrain(settings)
     if settings.train.probe is not None:  # a name mistyped is found now, not in the first probe
-        open_labelled(LabelledDataSettings(), settings.train.probe)
+        open_labelled(ProbeDataSettings(), settings.train.probe)
     with processes.agreement.main_first():  # the demo's images are generated once
         root = data_root(settings.data)
     settings = settings.model_copy(update={"data": settings.data.model_copy(update={"root": root})})

@@ -17,12 +17,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cp2fast.config import LabelledDataSettings, PretrainSettings
+from cp2fast.config import PretrainSettings, ProbeDataSettings
 from cp2fast.data.decode import BadImage, decode_image, read_image
 from cp2fast.data.images import ImageSet
+from cp2fast.labels.open import open_labelled
 from cp2fast.model.segmenter import Segmenter, build_segmenter
 from cp2fast.probe.features import dense_features, prepare
-from cp2fast.probe.labelled import evenly, open_labelled
+from cp2fast.probe.labelled import evenly
 from cp2fast.probe.pca import draw_features, main_directions, turned
 from cp2fast.probe.probe import SHORT_SIDE, probe
 from cp2fast.run_folder import atomic_write
@@ -127,7 +128,7 @@ class Watch:
         return photos
 
     def _probe(self, encoder: Segmenter, root: Path) -> Probed:
-        data = open_labelled(LabelledDataSettings(), root)
+        data = open_labelled(ProbeDataSettings(), root)
         few = replace(
             data, train=evenly(data.train, _MOST_IMAGES), val=evenly(data.val, _MOST_IMAGES)
         )

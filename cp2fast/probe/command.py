@@ -15,12 +15,12 @@ from rich.console import Console
 from rich.table import Table
 
 from cp2fast.bench.machine import machine, versions
-from cp2fast.config import LabelledDataSettings, ModelSettings, ProbeSettings
-from cp2fast.data.voc import VocData
+from cp2fast.config import ModelSettings, ProbeSettings
 from cp2fast.errors import UserError
+from cp2fast.labels.dataset import LabelledData
+from cp2fast.labels.open import open_labelled
 from cp2fast.model.segmenter import Segmenter, build_segmenter
 from cp2fast.probe.features import Place
-from cp2fast.probe.labelled import open_labelled
 from cp2fast.probe.picture import draw_probes
 from cp2fast.probe.probe import ProbeScores, probe
 from cp2fast.run_folder import atomic_write
@@ -74,10 +74,11 @@ def run_probe(
         raise UserError(f"--labels {labels:g}: name a share above 0, at most 1")
     if settings.data.root is None:
         raise UserError("data.root is not set: name your images with masks with data.root=DIR")
-    data = open_labelled(_labelled(settings), settings.data.root)
+    data = open_labelled(settings.data, settings.data.root, settings.data.workers)
     networks = open_networks(names, settings)
     device = device_of(settings.model.device, ranks_from_environment())
     console = Console(soft_wrap=True, highlight=False)
+    console.print(f"{settings.data.root}: {data.said}", markup=False)
     console.print(
         f"{labels:.3g} of the labels of {len(data.train)} images, scored on {len(data.val)} of "
         f"{settings.data.root} ({len(data.classes)} classes; {device}); features of the {place}",
@@ -152,10 +153,6 @@ def _random(model: ModelSettings, seed: int) -> Segmenter:
         return build_segmenter(model).eval()
 
 
-def _labelled(settings: ProbeSettings) -> LabelledDataSettings:
-    return LabelledDataSettings(**settings.data.model_dump())
-
-
 def _table(probed: Sequence[Probed]) -> Table:
     first = probed[0]
     table = Table("network", "k-NN", "linear", f"linear over {first.name}", title="mIoU")
@@ -180,7 +177,7 @@ def _spread(values: Sequence[float], sign: str = "") -> str:
 def _write(
     path: Path,
     probed: Sequence[Probed],
-    data: VocData,
+    data: LabelledData,
     settings: ProbeSettings,
     labels: float,
     place: Place,
