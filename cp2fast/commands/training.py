@@ -11,8 +11,7 @@ from cp2fast import recipes
 from cp2fast.commands.app import app, settings_help, split_words
 from cp2fast.config import FinetuneSettings, PretrainSettings, check_finetune, check_pretrain
 from cp2fast.errors import UserError
-from cp2fast.files import is_file
-from cp2fast.run_folder import RunFolder
+from cp2fast.run_settings import run_settings
 
 
 @app.command(
@@ -38,12 +37,9 @@ def pretrain(
 ) -> None:
     """Parse, then train."""
     recipe, words = split_words(arguments)
-    folder = out or Path("runs") / Path(recipe or "demo").stem
-    if resume:
-        _refuse_other_kind(folder, "pretrain")
-    stored = folder / "config.yaml"
-    base = str(stored) if resume and recipe is None and is_file(stored) else recipe or "demo"
-    settings = recipes.load(PretrainSettings, base, words)
+    settings, folder = run_settings(
+        PretrainSettings, "pretrain", recipe, words, out=out, resume=resume, default="demo"
+    )
     check_pretrain(settings)
 
     # Imported here: torch takes seconds, which --help and a mistyped key need not wait for.
@@ -91,14 +87,13 @@ def finetune_voc(
     """Parse, then train."""
     recipe, words = split_words(arguments)
     own_data = any(word.startswith("data.root=") for word in words)
-    default = "finetune/voc_r50" if own_data else "finetune/demo"
-    kind = "finetune" if compare is None else "compare"
-    folder = out or Path("runs") / f"{kind}-{Path(recipe or default).stem}"
-    if resume:
-        _refuse_other_kind(folder, "finetune")
-    stored = folder / "config.yaml"
-    base = str(stored) if resume and recipe is None and is_file(stored) else recipe or default
-    settings = recipes.load(FinetuneSettings, base, words)
+    settings, folder = run_settings(
+        *(FinetuneSettings, "finetune", recipe, words),
+        out=out,
+        resume=resume,
+        default="finetune/voc_r50" if own_data else "finetune/demo",
+        prefix="finetune-" if compare is None else "compare-",
+    )
     check_finetune(settings)
 
     if compare is not None:
@@ -110,20 +105,6 @@ def finetune_voc(
     from cp2fast.finetune.command import run_finetune
 
     run_finetune(settings, folder, resume)
-
-
-def _refuse_other_kind(folder: Path, kind: str) -> None:
-    """Refuse to resume a pretraining as a fine-tuning, and the reverse."""
-    found = RunFolder(folder).kind
-    if found is None or found == kind:
-        return
-    what, command = {
-        "pretrain": ("pretraining", "pretrain"),
-        "finetune": ("fine-tuning", "finetune-voc"),
-    }[found]
-    raise UserError(
-        f"{folder} holds a {what}: go on with it by cp2fast {command} --resume --out {folder}"
-    )
 
 
 def _whole_numbers(option: str, text: str) -> list[int]:

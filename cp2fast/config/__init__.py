@@ -20,6 +20,17 @@ from cp2fast.config.finetune import (
     LabelledDataSettings,
     check_finetune,
 )
+from cp2fast.config.labels import (
+    ClassSettings,
+    LabelSettings,
+    Rgb,
+    rgb_of,
+)
+from cp2fast.config.levels import (
+    Bands,
+    Range,
+    RangeSetting,
+)
 from cp2fast.config.pretrain import (
     MIN_IMAGES_FOR_BATCH_BACKGROUNDS,
     SIZE_STEP,
@@ -52,6 +63,8 @@ __all__ = [
     "MIN_IMAGES_FOR_BATCH_BACKGROUNDS",
     "SIZE_STEP",
     "AugmentSettings",
+    "Bands",
+    "ClassSettings",
     "Colour",
     "DataSettings",
     "Deviations",
@@ -59,6 +72,7 @@ __all__ = [
     "FinetuneModelSettings",
     "FinetuneSettings",
     "FinetuneTrainSettings",
+    "LabelSettings",
     "LabelledDataSettings",
     "Logger",
     "ModelSettings",
@@ -66,10 +80,14 @@ __all__ = [
     "ProbeDataSettings",
     "ProbeModelSettings",
     "ProbeSettings",
+    "Range",
+    "RangeSetting",
+    "Rgb",
     "Root",
     "Section",
     "TrainSettings",
     "check_finetune",
     "check_pretrain",
     "fewest_images",
+    "rgb_of",
 ]

@@ -16,6 +16,7 @@ from cp2fast.config import DataSettings, Root
 from cp2fast.data import remote
 from cp2fast.data.beton import is_beton
 from cp2fast.data.disk_cache import DiskCache, default_folder
+from cp2fast.data.formats import what_reads
 from cp2fast.data.image_set import ImageSet, most_first
 from cp2fast.data.order import DEFAULT_WINDOW, Windows
 from cp2fast.data.remote import CONNECTIONS, Remote, is_url, join, public
@@ -97,8 +98,14 @@ def skipped_in_words(images: ImageSet) -> str | None:
     """What lies beside the images, for a message; None if nothing does."""
     if not images.skipped:
         return None
-    shown = ", ".join(f"{count:,} {suffix}" for suffix, count in images.skipped[:_SHOWN])
+    shown = ", ".join(_counted(suffix, count) for suffix, count in images.skipped[:_SHOWN])
     return f"skipped: {shown}{', and others' if len(images.skipped) > _SHOWN else ''}"
+
+
+def _counted(suffix: str, count: int) -> str:
+    """How many files of a suffix there are, and what would make images of them."""
+    command = what_reads(suffix)
+    return f"{count:,} {suffix}" + (f" (to read them: {command})" if command else "")
 
 
 def _kind(place: Place) -> Literal["images", "shards", "other"]:
@@ -250,11 +257,11 @@ def _instead(root: str, found: Found, name_it: str) -> str:
         folders = sorted({f"{root}/{path.rpartition('/')[0]}" for path in found.shards})
         more = f" (and {len(folders) - 1} more such folders)" if len(folders) > 1 else ""
         return f"its shards are in {folders[0]}{more}, so {name_it} that folder"
-    advice = "it needs .jpg, .jpeg, .png or .webp files, at any depth, or .tar shards"
+    advice = "it needs images (.jpg, .png, .tif and others), at any depth, or .tar shards"
     if found.compressed:
         return f"{advice} (unpack {min(found.compressed)})"
     most = most_first(found.skipped)[:_SHOWN]
-    there = ", ".join(f"{count:,} {suffix}" for suffix, count in most)
+    there = ", ".join(_counted(suffix, count) for suffix, count in most)
     return f"{advice} (there are {there})" if there else advice
 
 
@@ -262,7 +269,5 @@ def _local_shards(paths: Sequence[Path]) -> ImageSet:
     members = [member for path in paths for member in list_members(path)]
     if not members:
         where = paths[0] if len(paths) == 1 else paths[0].parent
-        raise UserError(
-            f"no images in {where}: its members end in none of .jpg, .jpeg, .png, .webp"
-        )
+        raise UserError(f"no images in {where}: its members end in no image's suffix, such as .jpg")
     return ImageSet.of_members(members)

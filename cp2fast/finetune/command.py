@@ -17,27 +17,44 @@ from cp2fast.run_folder import BEST, RunFolder, atomic_write
 from cp2fast.train.command import carry_out, joined_processes
 from cp2fast.train.console import RunConsole
 from cp2fast.train.distributed import was_restarted
+from cp2fast.train.metrics import Log
 from cp2fast.train.run import Processes, Run
 
 RESULT = "result.json"
 
 
-def run_finetune(settings: FinetuneSettings, path: Path, resuming: bool) -> None:
+def run_finetune(
+    settings: FinetuneSettings,
+    path: Path,
+    resuming: bool,
+    on_row: Log | None = None,
+    quiet: bool = False,
+) -> Scores | None:
     """Begin or resume a run, train it, and print its scores.
+
+    Args:
+        settings: of the run.
+        path: of its folder.
+        resuming: whether to go on with the run that is there.
+        on_row: takes each row of ``metrics.jsonl``, in the main process.
+        quiet: say nothing.
+
+    Returns:
+        The scores of the last evaluation; None of a run that was stopped before its end.
 
     Raises:
         UserError: bad input; nothing was overwritten.
     """
     folder = RunFolder(path)
-    with joined_processes(settings.train) as (processes, console):
-        run, complete = finetune(settings, folder, processes, console, resuming)
+    with joined_processes(settings.train, quiet) as (processes, console):
+        run, complete = finetune(settings, folder, processes, console, resuming, on_row)
     if not complete:
         console.print(f"stopped and saved; go on with: {FINETUNE.command} --resume --out {path}")
-        return
+        return None
+    task: FinetuneTask = run.task  # type: ignore[assignment]
     found = read_result(folder)
     if found is None:
-        return  # not the main process
-    task: FinetuneTask = run.task  # type: ignore[assignment]
+        return task.result  # not the main process
     result = Scores(found["miou"], found["pixel_accuracy"], found["per_class"])
     console.print(_table(result, task))
     console.print(
@@ -51,6 +68,7 @@ def run_finetune(settings: FinetuneSettings, path: Path, resuming: bool) -> None
             "which predict and export take"
         )
     console.print(f"next: cp2fast predict {path} IMAGES --out DIR")
+    return result
 
 
 def finetune(
@@ -59,6 +77,7 @@ def finetune(
     processes: Processes,
     console: RunConsole,
     resuming: bool,
+    on_row: Log | None = None,
 ) -> tuple[Run[Any], bool]:
     """Train and evaluate, leaving ``result.json`` last: where that is, the run is complete.
 
@@ -79,6 +98,7 @@ def finetune(
         resuming,
         announce=lambda run: console.print(_announcement(run)),
         is_done=lambda run: run.is_complete and read_result(folder) is not None,
+        on_row=on_row,
     )
     task: FinetuneTask = run.task  # type: ignore[assignment]
     if processes.ranks.is_main and complete and task.result is not None:

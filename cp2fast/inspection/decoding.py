@@ -46,6 +46,6 @@ def opened(
 
 def read_bad(bad: BadImages) -> list[str]:
     """The bad images so far: path, a tab, the reason."""
-    if not bad.path.exists():
+    if bad.path is None or not bad.path.exists():
         return []
     return bad.path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()

@@ -40,8 +40,16 @@ _NAMED = 3
 """Images of a broken step whose files are named."""
 
 
-def train(run: Run[Any], console: RunConsole, accounts: Accounts) -> bool:
+def train(
+    run: Run[Any], console: RunConsole, accounts: Accounts, on_row: Log | None = None
+) -> bool:
     """Train from ``run.step`` to the end, leaving metrics, checkpoints and pictures in its folder.
+
+    Args:
+        run: moved by this.
+        console: tells the user.
+        accounts: in ``start``.
+        on_row: takes each row of ``metrics.jsonl``, in the main process.
 
     Returns:
         True when the run is complete, False when it was asked to stop before; saved either way.
@@ -64,7 +72,8 @@ def train(run: Run[Any], console: RunConsole, accounts: Accounts) -> bool:
             closing(Watchdog(ranks, settings.timeout_minutes)) as watchdog,
             stop_requests() as stop_requested,
             metrics_log(
-                run.folder, task.settings, run.step, task.total_steps, console, ranks.is_main
+                *(run.folder, task.settings, run.step, task.total_steps),
+                *(console, ranks.is_main, on_row),
             ) as log,
         ):
             engine = Engine(run, console, accounts, saver, watchdog, log, stop_requested)
