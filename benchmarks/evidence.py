@@ -81,9 +81,10 @@ def gather(evidence: Evidence) -> None:
     """Rates, recipe, pretraining, probes, fine-tuning, each within its share of the budget."""
     a, total = evidence.arguments, evidence.budget.seconds
     recipe = BASE | (json.loads(a.recipe.read_text()) if a.recipe else {})
-    are_steps_given = a.steps or a.explore_only
-    rates = {} if are_steps_given and a.recipe_steps else measure(evidence, recipe, total)
-    if not a.recipe and a.explore:
+    explores = bool(a.explore) and not a.recipe
+    are_steps_given = (a.recipe_steps or not explores) and (a.steps or a.explore_only)
+    rates = {} if are_steps_given else measure(evidence, recipe, total)
+    if explores:
         until = evidence.budget.spent + a.explore * total
         recipe = choose_recipe(evidence, recipe, rates.get("samples", 0.0), until)
     if a.explore_only:
