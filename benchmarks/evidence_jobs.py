@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from cp2fast.data.voc import VocData
+from cp2fast.labels.dataset import LabelledData
 from cp2fast.model.segmenter import Segmenter
 
 
@@ -238,13 +238,13 @@ def _network(words: tuple[str, ...], start: str | None, device: torch.device) ->
     return network.to(device, memory_format=torch.channels_last)
 
 
-def _labelled(given: dict[str, Any]) -> VocData:
+def _labelled(given: dict[str, Any]) -> LabelledData:
     from cp2fast.config import LabelledDataSettings
-    from cp2fast.data.voc import open_voc
+    from cp2fast.labels.open import open_voc
 
     splits = {"train_split": given["train"], "val_split": given["val"]}
-    settings = LabelledDataSettings(root=given["root"], workers=given["workers"], **splits)
-    return open_voc(settings, Path(given["root"]))
+    settings = LabelledDataSettings(root=given["root"], **splits)
+    return open_voc(settings, Path(given["root"]), given["workers"])
 
 
 def _device() -> torch.device:

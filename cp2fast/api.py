@@ -202,7 +202,7 @@ def probe(
 
     Args:
         network: to be probed, or what ``load`` takes.
-        data: images with masks: VOC layout, or the folders ``images`` and ``masks``.
+        data: images with masks, in any layout of docs/labels.md.
         labels: share of the labelled images whose labels are learned from, above 0, at most 1.
         seeds: each draws such a share of its own.
         place: where the features are taken.
@@ -220,9 +220,9 @@ def probe(
 
     import torch
 
-    from cp2fast.config import LabelledDataSettings
+    from cp2fast.config import ProbeDataSettings
     from cp2fast.errors import UserError
-    from cp2fast.probe.labelled import open_labelled
+    from cp2fast.labels.open import open_labelled
     from cp2fast.probe.probe import probe as probe_network
     from cp2fast.train.distributed import device_of, ranks_from_environment
 
@@ -233,7 +233,7 @@ def probe(
     probed = load(network) if isinstance(network, str | Path) else copy.deepcopy(network).eval()
     return probe_network(
         probed.to(place_of_work),
-        open_labelled(LabelledDataSettings(), Path(data)),
+        open_labelled(ProbeDataSettings(), Path(data)),
         labels=labels,
         seeds=seeds,
         short_side=short_side,

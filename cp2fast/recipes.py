@@ -87,7 +87,9 @@ def to_yaml(settings: BaseModel) -> str:
 def differences(old: BaseModel, new: BaseModel) -> list[tuple[str, Any, Any]]:
     """The settings in which two objects of one kind differ: (key, old value, new value)."""
     before, after = dict(_leaves(old.model_dump())), dict(_leaves(new.model_dump()))
-    return [(key, before[key], after[key]) for key in after if before[key] != after[key]]
+    keys = dict.fromkeys([*after, *before])  # a mapping that is a value may hold other keys
+    both = ((key, before.get(key), after.get(key)) for key in keys)
+    return [(key, one, other) for key, one, other in both if one != other]
 
 
 def _recipe_folder() -> Path:

@@ -19,6 +19,17 @@ from cp2fast.config.finetune import (
     LabelledDataSettings,
     check_finetune,
 )
+from cp2fast.config.labels import (
+    ClassSettings,
+    LabelSettings,
+    Rgb,
+    rgb_of,
+)
+from cp2fast.config.levels import (
+    Bands,
+    Range,
+    RangeSetting,
+)
 from cp2fast.config.pretrain import (
     MIN_IMAGES_FOR_BATCH_BACKGROUNDS,
     SIZE_STEP,
@@ -51,6 +62,8 @@ __all__ = [
     "MIN_IMAGES_FOR_BATCH_BACKGROUNDS",
     "SIZE_STEP",
     "AugmentSettings",
+    "Bands",
+    "ClassSettings",
     "Colour",
     "DataSettings",
     "Deviations",
@@ -58,6 +71,7 @@ __all__ = [
     "FinetuneModelSettings",
     "FinetuneSettings",
     "FinetuneTrainSettings",
+    "LabelSettings",
     "LabelledDataSettings",
     "Logger",
     "ModelSettings",
@@ -65,9 +79,13 @@ __all__ = [
     "ProbeDataSettings",
     "ProbeModelSettings",
     "ProbeSettings",
+    "Range",
+    "RangeSetting",
+    "Rgb",
     "Section",
     "TrainSettings",
     "check_finetune",
     "check_pretrain",
     "fewest_images",
+    "rgb_of",
 ]

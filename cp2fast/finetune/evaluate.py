@@ -9,11 +9,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 from cp2fast.config import FinetuneSettings
-from cp2fast.data.voc import VocData
-from cp2fast.data.voc_split import Example
 from cp2fast.finetune.confusion import count_confusion
 from cp2fast.finetune.inference import segment
 from cp2fast.finetune.loader import examples_in_batches
+from cp2fast.labels.dataset import Example, LabelledData
 from cp2fast.model.segmenter import Segmenter
 from cp2fast.train.distributed import Ranks
 from cp2fast.train.precision import autocast, dtype_of
@@ -22,7 +21,7 @@ from cp2fast.train.precision import autocast, dtype_of
 @torch.no_grad()
 def evaluate(
     network: Segmenter,
-    data: VocData,
+    data: LabelledData,
     settings: FinetuneSettings,
     device: torch.device,
     ranks: Ranks,

@@ -7,7 +7,7 @@ from typing import Literal
 from torch import Tensor
 from torch.nn.functional import cross_entropy, interpolate
 
-from cp2fast.data.voc import IGNORED
+from cp2fast.labels.coding import IGNORED
 
 
 def segmentation_loss(

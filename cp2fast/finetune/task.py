@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -15,9 +15,9 @@ from cp2fast import philox
 from cp2fast.config import FinetuneSettings, check_finetune
 from cp2fast.data.demo import data_root
 from cp2fast.data.digest import digest, file_size
+from cp2fast.data.levels import Levels
 from cp2fast.data.order import steps_per_epoch
 from cp2fast.data.prefetch import prefetch
-from cp2fast.data.voc import VocData, check_masks, open_voc
 from cp2fast.errors import UserError
 from cp2fast.finetune.confusion import Scores, scores
 from cp2fast.finetune.evaluate import evaluate
@@ -25,6 +25,10 @@ from cp2fast.finetune.loader import CropBatch, crop_batches
 from cp2fast.finetune.loss import segmentation_loss
 from cp2fast.finetune.pictures import draw_confusion, draw_crops, draw_curves, draw_predictions
 from cp2fast.finetune.start import build_network, load_start, resolve
+from cp2fast.labels.dataset import LabelledData
+from cp2fast.labels.levels import range_of
+from cp2fast.labels.open import open_labelled
+from cp2fast.labels.survey import shares_in_words, survey
 from cp2fast.model.segmenter import Segmenter
 from cp2fast.philox import Stream
 from cp2fast.run_folder import RunFolder, read_metrics
@@ -81,9 +85,10 @@ class FinetuneTask:
         settings: FinetuneSettings,
         folder: RunFolder,
         ranks: Ranks,
-        data: VocData,
+        data: LabelledData,
         network: Segmenter,
         device: torch.device,
+        range_line: str = "",
     ) -> None:
         """Of a network with random weights.
 
@@ -94,12 +99,14 @@ class FinetuneTask:
             data: to train and evaluate on.
             network: moves to ``device``.
             device: of this process.
+            range_line: states the range of values, where it was found.
         """
         train = settings.train
         self.settings = settings
         self.folder = folder
         self.ranks = ranks
         self.data = data
+        self.range_line = range_line
         self.images = len(data.train)
         self.samples_per_step = settings.data.batch_size * train.accumulate * ranks.world
         self.steps_per_epoch = steps_per_epoch(self.images, self.samples_per_step)
@@ -112,8 +119,12 @@ class FinetuneTask:
 
     def initialise(self, say: Callable[[str], None]) -> None:
         """Read all masks once, then ``model.init``."""
-        for warning in check_masks(self.data):
-            say(warning)
+        found = survey(self.data)
+        say(f"{self.settings.data.root}: {self.data.said}")
+        if self.range_line:
+            say(self.range_line)
+        for line in [*shares_in_words(found, self.data), *found.warnings]:
+            say(line)
         say(load_start(self.network, self.settings.model))
 
     def prepare(self, step: int, say: Callable[[str], None], alive: Callable[[], None]) -> None:
@@ -194,7 +205,7 @@ class FinetuneTask:
 
     def preview(self, batch: CropBatch) -> None:
         """Crops and labels."""
-        draw_crops(batch, self.network, self.data.classes, self.folder.preview)
+        draw_crops(batch, self.network, self.data, self.folder.preview)
 
     def pictures(self, step: int, complete: bool) -> None:
         """Confusions, predictions and curves."""
@@ -209,8 +220,12 @@ class FinetuneTask:
         draw_curves(read_metrics(self.folder.metrics), self.folder.curves)
 
     def state_dict(self) -> dict[str, Any]:
-        """The network and the names of its classes."""
-        return {"model": self.network.state_dict(), "classes": list(self.data.classes)}
+        """The network, and the names and colours of its classes."""
+        return {
+            "model": self.network.state_dict(),
+            "classes": list(self.data.classes),
+            "colours": [list(colour) for colour in self.data.colours],
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """See ``state_dict``.
@@ -244,19 +259,27 @@ def build(settings: FinetuneSettings, folder: RunFolder, processes: Processes) -
     """The task of these settings, its network with random weights.
 
     Raises:
-        UserError: a combination that cannot work, or no data in VOC layout.
+        UserError: a combination that cannot work, or no images with masks.
     """
     check_finetune(settings)
     settings = resolve(settings)
     with processes.agreement.main_first():  # the demo's images are generated once
         root = data_root(settings.data)
     settings = settings.model_copy(update={"data": settings.data.model_copy(update={"root": root})})
-    data = open_voc(settings.data, root)
+    data = open_labelled(settings.data, root, settings.data.workers)
+    given = settings.data
+    range_, range_line = processes.agreement.of_main(
+        lambda: range_of(data, given.range, given.bands)
+    )
+    settings = settings.model_copy(update={"data": given.model_copy(update={"range": range_})})
+    data = replace(data, levels=Levels.of(range_, given.bands))
     _check_batch(settings, len(data.train), processes.ranks)
     network = build_network(settings.model, len(data.classes), settings.train.seed)
     if processes.ranks.world > 1 and processes.device.type == "cuda":
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
-    return FinetuneTask(settings, folder, processes.ranks, data, network, processes.device)
+    return FinetuneTask(
+        settings, folder, processes.ranks, data, network, processes.device, range_line
+    )
 
 
 def _check_batch(settings: FinetuneSettings, images: int, ranks: Ranks) -> None:
@@ -277,7 +300,13 @@ FINETUNE = Kind(
         "model.",
         "data.batch_size",
         "data.train_split",
+        "data.val_fraction",
+        "data.val_seed",
+        "data.masks",
         "data.classes",
+        "data.range",
+        "data.bands",
+        "data.colours",
         "train.seed",
         "train.optimizer",
     ),

@@ -88,6 +88,7 @@ def _announcement(run: Run[Any]) -> str:
     lines = [
         f"decoding by {name} on the {decode.upper()}: {reason}",
         task.cache.line,
+        task.range_line,
         "" if skipped is None else f"{task.settings.data.root}: {skipped}",
         f"pretraining {task.settings.model.backbone} on {task.images} images of "
         f"{task.settings.data.root} ({processes}{run.processes.device.type}): steps "

@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cp2fast.data.voc import IGNORED, read_mask
 from cp2fast.errors import UserError
+from cp2fast.labels.coding import IGNORED
+from cp2fast.labels.masks import read_stored
 from cp2fast.pretrain.watch import PICTURE, SCORES
 from cp2fast.probe.pca import explained_by
 
@@ -78,7 +79,7 @@ def objects_in_colours(folder: Path, masks: Path) -> ObjectsInColours | None:
 def _objects(mask: Path, cells: tuple[int, ...]) -> Tensor | None:
     """Which cells of a photo's middle lie mostly on an object; None unless some do and some not."""
     try:
-        labels_HW = read_mask(mask, IGNORED, "ignore")
+        labels_HW = torch.from_numpy(read_stored(mask, "values").pixels)
     except UserError:  # a mask that is gone or damaged is not worth the end of a run
         return None
     side = min(labels_HW.shape)

@@ -18,12 +18,14 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cp2fast.config import LabelledDataSettings, PretrainSettings
+from cp2fast.config import PretrainSettings, ProbeDataSettings
 from cp2fast.data.decode import BadImage, decode_image, read_image
 from cp2fast.data.images import ImageSet
+from cp2fast.data.levels import Levels
+from cp2fast.labels.open import open_labelled
 from cp2fast.model.segmenter import Segmenter, build_segmenter
 from cp2fast.probe.features import dense_features, prepare, take_statistics
-from cp2fast.probe.labelled import evenly, open_labelled
+from cp2fast.probe.labelled import evenly
 from cp2fast.probe.pca import COLOURS, draw_features, main_directions, turned
 from cp2fast.probe.probe import SHORT_SIDE, probe
 from cp2fast.run_folder import atomic_write
@@ -136,18 +138,21 @@ class Watch:
 
     def _photos(self) -> dict[str, Tensor]:
         """The middles of eight photos by name; those that cannot be read are left out."""
-        count, photos = len(self._images), {}
+        count, photos = len(self._images), dict[str, Tensor]()
+        data = self._settings.data
+        levels = Levels.of(data.range, data.bands)
         for number in dict.fromkeys(place * count // PHOTOS for place in range(PHOTOS)):
             try:
                 encoded = read_image(self._images, number)
-                photo = decode_image(encoded, self._settings.data.max_pixels)
+                photo = decode_image(encoded, data.max_pixels, levels=levels)
             except BadImage:
                 continue
             photos[self._images.name(number)] = middle(photo, SIDE)
         return photos
 
     def _probe(self, encoder: Segmenter, root: Path) -> Probed:
-        data = open_labelled(LabelledDataSettings(), root)
+        own = self._settings.data
+        data = open_labelled(ProbeDataSettings(range=own.range, bands=own.bands), root)
         few = replace(
             data, train=evenly(data.train, _MOST_IMAGES), val=evenly(data.val, _MOST_IMAGES)
         )
