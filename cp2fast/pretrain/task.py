@@ -138,6 +138,8 @@ class PretrainTask:
         if step == 0 and model.queue_start == "keys":
             self._fill_queue(alive)
         self._health = Health(model.embedding, model.queue, self.total_steps)
+        if step == 0 and self.ranks.is_main:
+            self._watch.picture(self.network.encoder_q, step)
 
     def batches(self, start: int, stop: int) -> Generator[Loaded[CopyPasteBatch], None, None]:
         """Composed pairs, made ahead in a thread."""
