@@ -30,7 +30,9 @@ from cp2fast.cores import decoding_workers
 from cp2fast.data.beton import is_beton
 from cp2fast.data.decode import BadImage, decode_image
 from cp2fast.data.demo import data_root
-from cp2fast.data.images import ImageSet, list_images
+from cp2fast.data.disk_cache import DiskCache
+from cp2fast.data.image_set import ImageSet
+from cp2fast.data.images import list_images
 from cp2fast.errors import UserError
 from cp2fast.run_folder import atomic_write
 from cp2fast.train.distributed import Ranks, device_of
@@ -151,7 +153,7 @@ def _prepare(
 ) -> dict[str, _Measure]:
     """The benchmarks by name, ready to be run one after the other."""
     of_photos = [name for name in chosen if name != "train"]
-    images = list_images(data_root(settings[of_photos[0]].data)) if of_photos else None
+    images = _photos(settings[of_photos[0]]) if of_photos else None
     jobs: dict[str, _Measure] = {}
     for name in chosen:
         device = device_of(settings[name].train.device, Ranks(0, 1, 0))
@@ -168,6 +170,10 @@ def _prepare(
             )
         jobs[name] = partial(job, rounds=options.rounds, seconds=options.seconds)
     return jobs
+
+
+def _photos(settings: PretrainSettings) -> ImageSet:
+    return list_images(data_root(settings.data), disk=DiskCache.of(settings.data))
 
 
 def _loader_task(

@@ -17,6 +17,7 @@ from cp2fast.console import open_console
 from cp2fast.cores import decoding_workers
 from cp2fast.data.decode import BadImage, decode_image, read_file
 from cp2fast.data.images import list_images
+from cp2fast.data.levels import Levels
 from cp2fast.data.prefetch import map_ahead
 from cp2fast.data.scenes import voc_palette
 from cp2fast.errors import UserError
@@ -152,10 +153,12 @@ def _read(
     photos: Sequence[Photo], settings: FinetuneSettings, bad: list[str]
 ) -> Generator[tuple[list[Tensor], list[Photo]], None, None]:
     """Batches of photos of one size; what cannot be read goes to ``bad``."""
+    levels = Levels.of(settings.data.range, settings.data.bands)
 
     def decode(photo: Photo) -> tuple[Tensor | str, Photo]:
         try:
-            return decode_image(read_file(photo.path), settings.data.max_pixels), photo
+            encoded, most = read_file(photo.path), settings.data.max_pixels
+            return decode_image(encoded, most, levels=levels), photo
         except BadImage as error:
             return f"{photo.path}: {error}", photo
 

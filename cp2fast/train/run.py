@@ -139,7 +139,7 @@ def resume(
         UserError: there is none, all checkpoints are damaged, or ``settings`` belong to another
             run or end before the step that it has reached; the folder is as it was.
     """
-    settings = _with_range_found(settings, folder)
+    settings = with_range_found(settings, folder)
     check_same_run(kind, settings, folder)
     check_loggers(settings.train.log)
     is_main = processes.ranks.is_main
@@ -179,7 +179,7 @@ def check_same_run(kind: Kind[Settings], settings: Settings, folder: RunFolder) 
             )
 
 
-def _with_range_found(settings: Settings, folder: RunFolder) -> Settings:
+def with_range_found(settings: Settings, folder: RunFolder) -> Settings:
     """What ``data.range=auto`` came to when the run was begun."""
     if settings.data.range != "auto" or not folder.holds_run:
         return settings
