@@ -10,6 +10,8 @@ from PIL import Image
 
 from tests.data import image_files
 
+pytestmark = pytest.mark.slow
+
 TINY = ["model.size=32", "model.backbone=resnet18", "model.head_channels=16", "model.queue=64"]
 QUICK = ["--rounds", "1", "--seconds", "0.01"]
 
