@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -34,7 +33,7 @@ from cp2fast.data.disk_cache import DiskCache
 from cp2fast.data.image_set import ImageSet
 from cp2fast.data.images import list_images
 from cp2fast.errors import UserError
-from cp2fast.run_folder import atomic_write
+from cp2fast.run_folder import write_json
 from cp2fast.train.distributed import Ranks, device_of
 
 BENCHMARKS = ("loader", "augment", "train", "run")
@@ -101,8 +100,7 @@ def run_bench(what: str, overrides: Sequence[str], options: Options) -> None:
     if len(reports) > 1:
         console.print(result["bottleneck"])
     if options.json is not None:
-        with atomic_write(options.json) as file:
-            file.write(json.dumps(result, indent=1).encode() + b"\n")
+        write_json(options.json, result)
     if options.plot is not None:
         plot(reports, options.plot)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -27,7 +26,7 @@ from cp2fast.inspection.installation import (
     check_sources,
     check_torch,
 )
-from cp2fast.run_folder import atomic_write
+from cp2fast.run_folder import write_json
 
 _STYLES: dict[Status, str] = {
     "ok": "green",
@@ -180,8 +179,7 @@ def _write(
         "checks": {title: [asdict(check) for check in group] for title, group in checks.items()},
         "data": None if health is None else asdict(health),
     }
-    with atomic_write(path) as file:
-        file.write(json.dumps(content, indent=2).encode() + b"\n")
+    write_json(path, content)
 
 
 def _spread(quantiles: Quantiles, scale: float = 1) -> str:
