@@ -268,7 +268,7 @@ def build(settings: PretrainSettings, folder: RunFolder, processes: Processes) -
     settings = settings.model_copy(update={"data": settings.data.model_copy(update={"root": root})})
     images = list_images(root)
     learner = build_learner(settings, processes.device)
-    _check_growing_sizes(settings, learner.network.encoder_q.stride)
+    _check_growing_sizes(settings, learner.network.encoder_q.feature_stride)
     fastest_backend(processes.device.type)  # compiled now, or another taken, not in the first step
     source = choose_source(settings.data, images, processes.device)
     cache = _open_cache(settings, images, processes)
