@@ -5,6 +5,9 @@ is the share of the predicted outline within a distance of the labelled one, rec
 F their harmonic mean (Csurka et al., "What is a good evaluation measure for semantic
 segmentation?", BMVC 2013; 0.75 % of the diagonal there). A class's F is the mean over the images in
 which it has an outline, in the labels or in the prediction.
+
+Where labels are ignored there is no outline, but for thin borders between objects, as in VOC:
+those are first given to the classes at either side.
 """
 
 from __future__ import annotations
@@ -40,7 +43,7 @@ def sum_boundary_f(
 
     Args:
         predicted_HW: integers below K.
-        labels_HW: integers below K, or 255; there, and next to there, is no outline.
+        labels_HW: integers below K, or 255.
         num_classes: K.
         tolerance: distance up to which outlines agree, as a share of the image's diagonal; at
             least one pixel.
@@ -49,6 +52,8 @@ def sum_boundary_f(
         float64 ``[K, 2]`` on the tensors' device: F, and 1 where the class has an outline.
     """
     sums = torch.zeros(num_classes, 2, dtype=torch.float64, device=labels_HW.device)
+    radius = max(1.0, tolerance * math.hypot(*labels_HW.shape))
+    labels_HW = _without_thin_borders(labels_HW, math.floor(radius))
     counted = labels_HW != IGNORED
     held = torch.cat([labels_HW[counted].long(), predicted_HW[counted].long()])
     present = torch.bincount(held, minlength=num_classes).nonzero()[:, 0]
@@ -59,7 +64,6 @@ def sum_boundary_f(
         _outline((segmented[None] == kinds) & counted, counted)
         for segmented in (predicted_HW, labels_HW)
     ]
-    radius = max(1.0, tolerance * math.hypot(*labels_HW.shape))
     predicted, labelled = outlines
     precision = _share(predicted, _widened(labelled, radius))
     recall = _share(labelled, _widened(predicted, radius))
@@ -78,6 +82,31 @@ def boundary_scores(sums_K2: Tensor, classes: Sequence[str]) -> BoundaryScores:
     }
     present = [value for value in per_class.values() if value is not None]
     return BoundaryScores(sum(present) / len(present) if present else None, per_class)
+
+
+def _without_thin_borders(labels_HW: Tensor, reach: int) -> Tensor:
+    """The labels with ignored lines up to twice ``reach`` wide given to the nearest class.
+
+    Wider areas stay ignored, up to their rims.
+    """
+    ignored = labels_HW == IGNORED
+    if not ignored.any():
+        return labels_HW
+    filled = labels_HW
+    for _ in range(reach):
+        for neighbour in _neighbours(filled, IGNORED):
+            filled = torch.where(filled == IGNORED, neighbour, filled)
+    far = filled == IGNORED
+    for _ in range(reach):
+        up, down, left, right = _neighbours(far, False)
+        far = ignored & (far | up | down | left | right)
+    return filled.masked_fill(far, IGNORED)
+
+
+def _neighbours(map_HW: Tensor, outside: int) -> list[Tensor]:
+    """What lies above, below, left and right of each pixel."""
+    padded = pad(map_HW, (1, 1, 1, 1), value=outside)
+    return [padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]]
 
 
 def _outline(inside_KHW: Tensor, counted_HW: Tensor) -> Tensor:

@@ -10,12 +10,9 @@ from scipy.ndimage import binary_erosion, distance_transform_edt
 from cp2fast.finetune.boundary import boundary_scores, sum_boundary_f
 
 
-def expected_f(
-    predicted: np.ndarray, labels: np.ndarray, kind: int, tolerance: float
-) -> float | None:
+def expected_f(predicted: np.ndarray, labels: np.ndarray, kind: int, radius: float) -> float | None:
     """By scipy's Euclidean distances; what is ignored counts as inside of every class."""
     counted = labels != 255
-    radius = max(1.0, tolerance * math.hypot(*labels.shape))
     outlines = []
     for segmented in (predicted, labels):
         inside = (segmented == kind) | ~counted
@@ -44,10 +41,15 @@ def blobs(seed: int, height: int = 57, width: int = 83) -> np.ndarray:
 def test_a_distance_transform_finds_the_same(seed: int, tolerance: float) -> None:
     labels, predicted = blobs(seed), np.roll(blobs(seed), (seed % 3, 2), (0, 1))
     predicted[5:9, 5:9] = 3
-    labels[40:44] = 255
+    radius = max(1.0, tolerance * math.hypot(*labels.shape))
+    labels[:9] = 255  # too wide for a border
+    filled = labels.copy()
+    if math.floor(radius) >= 2:  # a border: its halves are the classes' above and below
+        labels[30:34] = 255
+        filled[30:32], filled[32:34] = labels[29], labels[34]
     sums = sum_boundary_f(torch.from_numpy(predicted), torch.from_numpy(labels), 5, tolerance)
     for kind in range(5):
-        expected = expected_f(predicted, labels, kind, tolerance)
+        expected = expected_f(predicted, filled, kind, radius)
         assert bool(sums[kind, 1]) == (expected is not None)
         assert sums[kind, 0].item() == pytest.approx(expected or 0.0, abs=1e-9)
 
@@ -66,6 +68,15 @@ def test_what_is_ignored_has_no_outline() -> None:
     labels[:, 10:] = 255
     assert not sum_boundary_f(labels.clamp(max=1), labels, 2, 0.02).any()
     assert not sum_boundary_f(torch.zeros(4, 4), torch.full((4, 4), 255), 2, 0.02).any()
+
+
+def test_a_border_between_objects_is_the_outline_of_both() -> None:
+    labels = torch.zeros(40, 40, dtype=torch.uint8)
+    labels[:, 20:] = 1
+    labels[:, 19:21] = 255
+    predicted = torch.zeros(40, 40, dtype=torch.int64)
+    predicted[:, 21:] = 1
+    assert sum_boundary_f(predicted, labels, 2, 0.02)[:, 0].tolist() == pytest.approx([1, 1])
 
 
 def test_means_are_over_images_and_then_over_classes() -> None:
