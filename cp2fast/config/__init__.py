@@ -25,6 +25,11 @@ from cp2fast.config.labels import (
     Rgb,
     rgb_of,
 )
+from cp2fast.config.levels import (
+    Bands,
+    Range,
+    RangeSetting,
+)
 from cp2fast.config.pretrain import (
     MIN_IMAGES_FOR_BATCH_BACKGROUNDS,
     SIZE_STEP,
@@ -57,6 +62,7 @@ __all__ = [
     "MIN_IMAGES_FOR_BATCH_BACKGROUNDS",
     "SIZE_STEP",
     "AugmentSettings",
+    "Bands",
     "ClassSettings",
     "Colour",
     "DataSettings",
@@ -73,6 +79,8 @@ __all__ = [
     "ProbeDataSettings",
     "ProbeModelSettings",
     "ProbeSettings",
+    "Range",
+    "RangeSetting",
     "Rgb",
     "Section",
     "TrainSettings",

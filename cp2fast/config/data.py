@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
+from cp2fast.config.levels import Bands, RangeSetting
 from cp2fast.config.section import Section
 
 
@@ -53,6 +54,16 @@ class DataSettings(Section):
     )
     cache_gib: PositiveFloat | None = Field(
         None, description="most that the cache takes; none is a share of what is free"
+    )
+    range: RangeSetting = Field(
+        "auto",
+        description="which values of 16-bit, float and DICOM images become black and white: "
+        "LOW,HIGH; type, all that the type can hold; auto, the 1st to 99th percentile of a sample",
+    )
+    bands: Bands | None = Field(
+        None,
+        description="list of three bands for red, green and blue, or of one for grey, counted from "
+        "1; none is what the file says",
     )
     max_side: PositiveInt | None = Field(
         None, description="longer images are shrunk to so many pixels when they are decoded"

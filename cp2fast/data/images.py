@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from cp2fast.data.beton import JPEG, encoded_image, is_beton, list_samples
 from cp2fast.data.digest import digest, file_size
+from cp2fast.data.formats import what_reads
 from cp2fast.data.shards import (
     COMPRESSED_SUFFIXES,
     Member,
@@ -151,7 +152,7 @@ class ImageSet:
 def list_images(root: Path, name_it: str = "set data.root to") -> ImageSet:
     """The images that ``root`` holds; an image's number is its place among them.
 
-    Of a folder, every JPEG, PNG and WebP file below it, sorted by its relative path. Folders may
+    Of a folder, every image below it (``formats.py``), sorted by its relative path. Folders may
     be nested and may be symbolic links; each real folder is read once, so a link to a folder
     above is harmless. Hidden files and folders are skipped, and those in which systems keep
     thumbnails and deleted files; so are masks and depths by the names that WebDataset gives them
@@ -200,8 +201,14 @@ def skipped_in_words(images: ImageSet) -> str | None:
     """What lies beside the images, for a message; None if nothing does."""
     if not images.skipped:
         return None
-    shown = ", ".join(f"{count:,} {suffix}" for suffix, count in images.skipped[:_SHOWN])
+    shown = ", ".join(_counted(suffix, count) for suffix, count in images.skipped[:_SHOWN])
     return f"skipped: {shown}{', and others' if len(images.skipped) > _SHOWN else ''}"
+
+
+def _counted(suffix: str, count: int) -> str:
+    """How many files of a suffix there are, and what would make images of them."""
+    command = what_reads(suffix)
+    return f"{count:,} {suffix}" + (f" (to read them: {command})" if command else "")
 
 
 def _list_folder(root: Path, name_it: str) -> ImageSet:
@@ -228,18 +235,18 @@ def _instead(root: Path, found: _Found, name_it: str) -> str:
         folders = sorted({os.path.dirname(path) for path in found.shards})
         more = f" (and {len(folders) - 1} more such folders)" if len(folders) > 1 else ""
         return f"its shards are in {folders[0]}{more}, so {name_it} that folder"
-    advice = "it needs .jpg, .jpeg, .png or .webp files, at any depth, or .tar shards"
+    advice = "it needs images (.jpg, .png, .tif and others), at any depth, or .tar shards"
     if found.compressed:
         return f"{advice} (unpack {os.path.relpath(min(found.compressed), root)})"
     most = found.skipped_most_first()[:_SHOWN]
-    there = ", ".join(f"{count:,} {suffix}" for suffix, count in most)
+    there = ", ".join(_counted(suffix, count) for suffix, count in most)
     return f"{advice} (there are {there})" if there else advice
 
 
 def _list_shards(root: Path) -> ImageSet:
     members = list_members(root)
     if not members:
-        raise UserError(f"no images in {root}: its members end in none of .jpg, .jpeg, .png, .webp")
+        raise UserError(f"no images in {root}: its members end in no image's suffix, such as .jpg")
     return ImageSet.of_members(members)
 
 

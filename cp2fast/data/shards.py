@@ -12,12 +12,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+from cp2fast.data.formats import readable_suffixes
 from cp2fast.data.kinds import kind_of
 from cp2fast.data.tar import TarError, read_entries
 from cp2fast.errors import UserError
 from cp2fast.files import open_plain
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 _NO_PHOTOS = (
     *("seg", "segm", "segmentation", "semantic", "instance", "panoptic"),
     *("mask", "masks", "label", "labels", "depth"),
@@ -52,7 +52,7 @@ class Member(NamedTuple):
 def list_members(path: Path) -> list[Member]:
     """Every image in a tar file, or in the tar files of a folder.
 
-    Images are members named as JPEG, PNG or WebP; hidden ones, masks (``x.seg.png``) and all else
+    Images are members with an image's suffix; hidden ones, masks (``x.seg.png``) and all else
     (``.json``, ``.cls``, links) are left out. They are sorted by the shard's name, then by their
     position in it.
 
@@ -77,7 +77,7 @@ def list_members(path: Path) -> list[Member]:
 def is_image(name: str) -> bool:
     """Whether a file of this name, without its folder, is taken for an image."""
     suffix = suffix_of(name)
-    return suffix in IMAGE_SUFFIXES and not is_hidden(name)
+    return suffix in readable_suffixes() and not is_hidden(name)
 
 
 def is_hidden(name: str) -> bool:

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cp2fast.config import FinetuneSettings
-from cp2fast.data.decode import BadImage, decode_image, image_size, read_file
+from cp2fast.data.decode import decode_image, image_size, read_file
+from cp2fast.data.levels import Levels
 from cp2fast.finetune.inference import class_probabilities
 from cp2fast.model.segmenter import Segmenter
 
@@ -62,20 +63,22 @@ def picture_size(path: Path) -> tuple[int, int]:
     Raises:
         BadImage: it has none.
     """
-    if path.suffix.lower() in _TIFF:
-        return _mapped(path).shape[:2]
-    return image_size(read_file(path), _ANY_SIZE)
+    size = _tiff_size(path) if path.suffix.lower() in _TIFF else None
+    return size or image_size(read_file(path), _ANY_SIZE)
 
 
-def open_picture(path: Path) -> NDArray[np.uint8]:
+def open_picture(path: Path, levels: Levels) -> NDArray[np.uint8]:
     """The pixels, ``[H, W, 3]``, of a picture of any size.
+
+    A TIFF file of 8 bits and three bands is mapped, any other file decoded into memory.
 
     Raises:
         BadImage: it cannot be read.
     """
-    if path.suffix.lower() in _TIFF:
-        return _mapped(path)
-    return decode_image(read_file(path), _ANY_SIZE).numpy()
+    mapped = _mapped(path) if path.suffix.lower() in _TIFF else None
+    if mapped is not None:
+        return mapped
+    return decode_image(read_file(path), _ANY_SIZE, levels=levels).numpy()
 
 
 def segment_tiles(
@@ -142,24 +145,31 @@ def _spans(length: int, tile: int) -> Iterator[_Span]:
         keep = end
 
 
-def _mapped(path: Path) -> NDArray[np.uint8]:
+def _tiff_size(path: Path) -> tuple[int, int] | None:
+    """Height and width of a TIFF file, which is not read; None if tifffile cannot tell."""
+    try:
+        import tifffile
+
+        with tifffile.TiffFile(path) as file:
+            page = file.pages[0]
+            return int(page.imagelength), int(page.imagewidth)
+    except Exception:  # It is missing, or raises almost anything on a damaged file.
+        return None
+
+
+def _mapped(path: Path) -> NDArray[np.uint8] | None:
     """The pixels of a TIFF file: in the file itself, or decoded into a temporary one.
 
-    Raises:
-        BadImage: tifffile is missing, or it holds no RGB of 8 bits.
+    None where that cannot be done; the decoder says why, if it cannot read the file either.
     """
     try:
         import tifffile
-    except ImportError as error:
-        raise BadImage("TIFF needs tifffile: pip install 'cp2fast[tiff]'") from error
-    try:
+
         try:
             pixels = tifffile.memmap(path, mode="r")
         except ValueError:  # compressed, or in tiles
             pixels = tifffile.imread(path, out="memmap")
-    except Exception as error:  # tifffile raises almost anything on a damaged file.
-        raise BadImage(" ".join(str(error).split()) or type(error).__name__) from error
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] < 3:
-        raise BadImage(f"TIFF of {pixels.dtype} and shape {pixels.shape}; RGB of 8 bits is tiled")
-    mapped: NDArray[np.uint8] = pixels[..., :3]
-    return mapped
+    except Exception:  # It is missing, or raises almost anything on a damaged file.
+        return None
+    is_plain = pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[2] == 3
+    return pixels if is_plain else None

@@ -16,6 +16,7 @@ from cp2fast.console import open_console
 from cp2fast.cores import decoding_workers
 from cp2fast.data.decode import BadImage, decode_image, read_file
 from cp2fast.data.images import list_images
+from cp2fast.data.levels import Levels
 from cp2fast.data.prefetch import map_ahead
 from cp2fast.errors import UserError
 from cp2fast.finetune.inference import probability_bands
@@ -59,6 +60,11 @@ class Predictor:
     device: torch.device
     tile: int | None
     wants_probabilities: bool
+
+    @property
+    def levels(self) -> Levels:
+        """What values of more than 8 bits, and more bands than three, become."""
+        return Levels.of(self.settings.data.range, self.settings.data.bands)
 
     @property
     def tile_side(self) -> int:
@@ -162,7 +168,7 @@ def _predict_whole(
 def _predict_tiled(predictor: Predictor, photo: Photo, bad: list[str]) -> bool:
     """A photo that is too large; False if it cannot be read."""
     try:
-        picture = open_picture(photo.path)
+        picture = open_picture(photo.path, predictor.levels)
     except BadImage as error:
         bad.append(f"{photo.path}: {error}")
         return False
@@ -262,7 +268,8 @@ def _read(
         try:
             if predictor.is_tiled(picture_size(photo.path)):
                 return torch.empty(0, 0, 3, dtype=torch.uint8), photo
-            return decode_image(read_file(photo.path), settings.data.max_pixels), photo
+            encoded, most = read_file(photo.path), settings.data.max_pixels
+            return decode_image(encoded, most, levels=predictor.levels), photo
         except BadImage as error:
             return f"{photo.path}: {error}", photo
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from cp2fast import philox
 from cp2fast.config import FinetuneSettings, check_finetune
 from cp2fast.data.demo import data_root
 from cp2fast.data.digest import digest, file_size
+from cp2fast.data.levels import Levels
 from cp2fast.data.order import steps_per_epoch
 from cp2fast.data.prefetch import prefetch
 from cp2fast.errors import UserError
@@ -26,6 +27,7 @@ from cp2fast.finetune.loss import balanced_weights, segmentation_loss
 from cp2fast.finetune.pictures import draw_confusion, draw_crops, draw_curves, draw_predictions
 from cp2fast.finetune.start import build_network, load_start, resolve
 from cp2fast.labels.dataset import LabelledData
+from cp2fast.labels.levels import range_of
 from cp2fast.labels.open import open_labelled
 from cp2fast.labels.survey import shares_in_words, survey
 from cp2fast.model.segmenter import Segmenter
@@ -99,6 +101,7 @@ class FinetuneTask:
         data: LabelledData,
         network: Segmenter,
         device: torch.device,
+        range_line: str = "",
     ) -> None:
         """Of a network with random weights.
 
@@ -109,12 +112,14 @@ class FinetuneTask:
             data: to train and evaluate on.
             network: moves to ``device``.
             device: of this process.
+            range_line: states the range of values, where it was found.
         """
         train = settings.train
         self.settings = settings
         self.folder = folder
         self.ranks = ranks
         self.data = data
+        self.range_line = range_line
         self.images = len(data.train)
         self.samples_per_step = settings.data.batch_size * train.accumulate * ranks.world
         self.steps_per_epoch = steps_per_epoch(self.images, self.samples_per_step)
@@ -132,6 +137,8 @@ class FinetuneTask:
         """Read all masks once, then ``model.init``."""
         found = survey(self.data)
         say(f"{self.settings.data.root}: {self.data.said}")
+        if self.range_line:
+            say(self.range_line)
         for line in [*shares_in_words(found, self.data), *found.warnings]:
             say(line)
         if self.settings.train.class_weight == "auto":
@@ -307,11 +314,19 @@ def build(settings: FinetuneSettings, folder: RunFolder, processes: Processes) -
         root = data_root(settings.data)
     settings = settings.model_copy(update={"data": settings.data.model_copy(update={"root": root})})
     data = open_labelled(settings.data, root, settings.data.workers)
+    given = settings.data
+    range_, range_line = processes.agreement.of_main(
+        lambda: range_of(data, given.range, given.bands)
+    )
+    settings = settings.model_copy(update={"data": given.model_copy(update={"range": range_})})
+    data = replace(data, levels=Levels.of(range_, given.bands))
     _check_batch(settings, len(data.train), processes.ranks)
     network = build_network(settings.model, len(data.classes), settings.train.seed)
     if processes.ranks.world > 1 and processes.device.type == "cuda":
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
-    return FinetuneTask(settings, folder, processes.ranks, data, network, processes.device)
+    return FinetuneTask(
+        settings, folder, processes.ranks, data, network, processes.device, range_line
+    )
 
 
 def _check_batch(settings: FinetuneSettings, images: int, ranks: Ranks) -> None:
@@ -336,6 +351,8 @@ FINETUNE = Kind(
         "data.val_seed",
         "data.masks",
         "data.classes",
+        "data.range",
+        "data.bands",
         "data.colours",
         "train.seed",
         "train.optimizer",

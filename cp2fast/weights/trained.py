@@ -16,10 +16,14 @@ from cp2fast.config import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     AugmentSettings,
+    Bands,
     Colour,
+    DataSettings,
     Deviations,
     ModelSettings,
+    RangeSetting,
 )
+from cp2fast.data.levels import Levels
 from cp2fast.errors import UserError
 from cp2fast.model.segmenter import Segmenter, build_segmenter
 from cp2fast.weights.files import find_file, read_content
@@ -53,6 +57,19 @@ class Trained:
     def is_finetuned(self) -> bool:
         """Whether the class logits were trained, rather than the embedding."""
         return bool(self.facts.get("kind") == "finetune")
+
+    @property
+    def values(self) -> tuple[RangeSetting, Bands | None]:
+        """``data.range`` and ``data.bands`` of the images that it was trained on."""
+        recorded = self.facts["settings"].get("data", {})
+        known = {key: recorded[key] for key in ("range", "bands") if recorded.get(key)}
+        data = DataSettings.model_validate(known)
+        return data.range, data.bands
+
+    @property
+    def levels(self) -> Levels:
+        """The same for ``decode_image``."""
+        return Levels.of(*self.values)
 
     @property
     def run_folder(self) -> Path | None:
