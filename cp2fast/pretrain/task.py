@@ -23,9 +23,12 @@ from cp2fast.cores import decoding_workers
 from cp2fast.data.bad_images import BadImages
 from cp2fast.data.cache import Cache, Sharing, open_cache
 from cp2fast.data.demo import data_root
-from cp2fast.data.images import ImageSet, list_images
+from cp2fast.data.disk_cache import DiskCache
+from cp2fast.data.image_set import ImageSet
+from cp2fast.data.images import list_images, window_width, windows
 from cp2fast.data.order import plan, steps_per_epoch
 from cp2fast.data.prefetch import prefetch
+from cp2fast.data.roots import public_root
 from cp2fast.data.source import Choice, choose_source, open_source
 from cp2fast.data.survey import find_range
 from cp2fast.errors import UserError
@@ -100,6 +103,7 @@ class PretrainTask:
         self.learner = learner
         self.range_line = range_line
         self.images = len(image_set)
+        self._windows = windows(data, image_set)
         self.samples_per_step = _samples_per_step(settings, ranks)
         self.steps_per_epoch = steps_per_epoch(self.images, self.samples_per_step)
         self.total_steps = train.steps or train.epochs * self.steps_per_epoch
@@ -232,6 +236,7 @@ class PretrainTask:
             world=self.ranks.world,
             independent=independent,
             order=data.order,
+            windows=self._windows,
         )
         numbers = split_steps(steps, accumulate, independent)
         device = self.learner.device
@@ -272,8 +277,10 @@ def build(settings: PretrainSettings, folder: RunFolder, processes: Processes) -
         open_labelled(ProbeDataSettings(), settings.train.probe)
     with processes.agreement.main_first():  # the demo's images are generated once
         root = data_root(settings.data)
-    settings = settings.model_copy(update={"data": settings.data.model_copy(update={"root": root})})
-    images = list_images(root)
+    images = list_images(root, disk=DiskCache.of(settings.data))
+    # From here on, and in config.yaml, without passwords and signatures.
+    resolved = {"root": public_root(root), "window": window_width(settings.data, images)}
+    settings = settings.model_copy(update={"data": settings.data.model_copy(update=resolved)})
     learner = build_learner(settings, processes.device)
     _check_growing_sizes(settings, learner.network.encoder_q.stride)
     fastest_backend(processes.device.type)  # compiled now, or another taken, not in the first step
@@ -334,6 +341,7 @@ PRETRAIN = Kind(
         "augment.",
         "data.background",
         "data.order",
+        "data.window",
         "data.max_side",
         "data.range",
         "data.bands",
