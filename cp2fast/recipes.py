@@ -37,21 +37,34 @@ def folder(kind: type[Section]) -> Path:
     return _recipe_folder() / kind.recipes
 
 
-def load(kind: type[Settings], recipe: str | None, overrides: Sequence[str]) -> Settings:
+def load(
+    kind: type[Settings],
+    recipe: Settings | str | Path | None,
+    overrides: Sequence[str] | Mapping[str, object],
+) -> Settings:
     """The settings of a recipe, with overrides.
 
     Args:
         kind: which settings.
-        recipe: a recipe's name, or the path of a YAML file; None is the defaults.
-        overrides: ``KEY=VALUE``; the value is read as YAML, but text is taken as it stands.
+        recipe: a recipe's name, or the path of a YAML file; None is the defaults. Settings stand
+            for themselves.
+        overrides: values by key; or ``KEY=VALUE``, whose value is read as YAML, but text is taken
+            as it stands.
 
     Raises:
         UserError: a recipe that is not there, an unknown key, a value of the wrong type or out of
             bounds, or a combination that cannot work.
     """
-    tree = {} if recipe is None else _read_yaml(_recipe_path(kind, recipe), kind)
-    for override in overrides:
-        _set(tree, kind, override)
+    if isinstance(recipe, Section):
+        tree = recipe.model_dump()
+    else:
+        tree = {} if recipe is None else _read_yaml(_recipe_path(kind, str(recipe)), kind)
+    if isinstance(overrides, Mapping):
+        for key, value in overrides.items():
+            _put(tree, kind, key, value)
+    else:
+        for override in overrides:
+            _set(tree, kind, override)
     return _build(kind, tree)
 
 
@@ -74,7 +87,9 @@ def to_yaml(settings: BaseModel) -> str:
 def differences(old: BaseModel, new: BaseModel) -> list[tuple[str, Any, Any]]:
     """The settings in which two objects of one kind differ: (key, old value, new value)."""
     before, after = dict(_leaves(old.model_dump())), dict(_leaves(new.model_dump()))
-    return [(key, before[key], after[key]) for key in after if before[key] != after[key]]
+    keys = dict.fromkeys([*after, *before])  # a mapping that is a value may hold other keys
+    both = ((key, before.get(key), after.get(key)) for key in keys)
+    return [(key, one, other) for key, one, other in both if one != other]
 
 
 def _recipe_folder() -> Path:
@@ -146,12 +161,17 @@ def _set(tree: dict[str, Any], kind: type[Section], override: str) -> None:
     known, texts = [setting.key for setting in describe(kind)], text_settings(kind)
     if not equals:
         raise UserError(f"'{override}' is not KEY=VALUE, as in {_nearest(key, known)}=...")
-    if key not in known:
-        raise UserError(_unknown(key, text, known))
     if key in texts and not texts[key]:
         value = None if text in ("", "null") else text
     else:
-        value = _value(override, text, key in texts)
+        value = _value(override, text, key in texts) if key in known else text
+    _put(tree, kind, key, value)
+
+
+def _put(tree: dict[str, Any], kind: type[Section], key: str, value: object) -> None:
+    known = [setting.key for setting in describe(kind)]
+    if key not in known:
+        raise UserError(_unknown(key, value, known))
     *sections, name = key.split(".")
     for section in sections:
         child = tree.setdefault(section, {})

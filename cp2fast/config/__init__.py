@@ -10,6 +10,7 @@ from cp2fast.config.augment import (
 )
 from cp2fast.config.data import (
     DataSettings,
+    Root,
 )
 from cp2fast.config.finetune import (
     EvaluationSettings,
@@ -18,6 +19,17 @@ from cp2fast.config.finetune import (
     FinetuneTrainSettings,
     LabelledDataSettings,
     check_finetune,
+)
+from cp2fast.config.labels import (
+    ClassSettings,
+    LabelSettings,
+    Rgb,
+    rgb_of,
+)
+from cp2fast.config.levels import (
+    Bands,
+    Range,
+    RangeSetting,
 )
 from cp2fast.config.pretrain import (
     MIN_IMAGES_FOR_BATCH_BACKGROUNDS,
@@ -51,6 +63,8 @@ __all__ = [
     "MIN_IMAGES_FOR_BATCH_BACKGROUNDS",
     "SIZE_STEP",
     "AugmentSettings",
+    "Bands",
+    "ClassSettings",
     "Colour",
     "DataSettings",
     "Deviations",
@@ -58,6 +72,7 @@ __all__ = [
     "FinetuneModelSettings",
     "FinetuneSettings",
     "FinetuneTrainSettings",
+    "LabelSettings",
     "LabelledDataSettings",
     "Logger",
     "ModelSettings",
@@ -65,9 +80,14 @@ __all__ = [
     "ProbeDataSettings",
     "ProbeModelSettings",
     "ProbeSettings",
+    "Range",
+    "RangeSetting",
+    "Rgb",
+    "Root",
     "Section",
     "TrainSettings",
     "check_finetune",
     "check_pretrain",
     "fewest_images",
+    "rgb_of",
 ]

@@ -2,40 +2,26 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
+from cp2fast.config.labels import LabelSettings
 from cp2fast.config.section import Colour, Deviations, Head, Logger, Section
 from cp2fast.errors import UserError
 
 
-class LabelledDataSettings(Section):
-    """Images with masks in the layout of PASCAL VOC, and the crops trained on."""
+class LabelledDataSettings(LabelSettings):
+    """Images with masks, and the crops trained on."""
 
-    root: Path | None = Field(None, description="data set in VOC layout: VOCdevkit/VOC2012")
     scenes: int = Field(
         0, ge=0, description="with no data.root: generate this many scenes in ./demo-data"
-    )
-    train_split: str | None = Field(
-        None, description="list in ImageSets/Segmentation; none is train_aug if there, else train"
-    )
-    val_split: str = Field("val", description="list of the images evaluated on")
-    classes: tuple[str, ...] | None = Field(
-        None, description="names by label; none reads classes.txt in data.root, else VOC's 21"
-    )
-    unknown: Literal["refuse", "ignore"] = Field(
-        "refuse", description="what becomes of labels beyond the classes; 255 is always ignored"
     )
     batch_size: PositiveInt = Field(16, description="crops a forward pass and process")
     workers: PositiveInt | None = Field(
         None,
         description="threads that decode ahead; none is all cores, which the processes of a run on "
         "one machine share",
-    )
-    max_pixels: PositiveInt = Field(
-        100_000_000, description="an image of more pixels is refused as a bad file"
     )
     short_side: PositiveInt = Field(512, description="of the images at scale 1, pixels")
     scale_low: PositiveFloat = Field(0.5, description="smallest random scale")
@@ -98,6 +84,12 @@ class FinetuneTrainSettings(Section):
         "valid",
         description="pixels that the loss is averaged over; all counts ignored ones, as the paper",
     )
+    dice_weight: float = Field(
+        0.0, ge=0, description="of a Dice term in the loss, for small objects; the paper has none"
+    )
+    class_weight: Literal["none", "auto"] = Field(
+        "none", description="of the loss's pixels by class; auto gives rare classes more"
+    )
     log_every: PositiveInt = Field(10, description="steps between two logged ones")
     log: tuple[Logger, ...] = Field(
         ("tensorboard",),
@@ -106,6 +98,9 @@ class FinetuneTrainSettings(Section):
     )
     evaluate_every: PositiveInt = Field(
         4000, description="steps between two evaluations; the run also ends with one"
+    )
+    patience: PositiveInt | None = Field(
+        None, description="stop after so many evaluations without a better mIoU; none never does"
     )
     checkpoint_minutes: float = Field(
         10.0,
@@ -137,6 +132,13 @@ class EvaluationSettings(Section):
     )
     flip: Literal["none", "horizontal"] = Field(
         "none", description="horizontal averages over the mirrored image too"
+    )
+    boundary: float = Field(
+        0.0075,
+        ge=0,
+        le=0.1,
+        description="distance up to which boundaries agree, as a share of the image's diagonal; 0 "
+        "leaves boundary F out",
     )
 
 
@@ -173,4 +175,4 @@ def check_finetune(settings: FinetuneSettings) -> None:
         UserError: the key to set.
     """
     if settings.data.root is None and settings.data.scenes == 0:
-        raise UserError("data.root is not set: name your data set in VOC layout with data.root=DIR")
+        raise UserError("data.root is not set: name your images with masks with data.root=DIR")

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import ClassVar, Literal
 
 from pydantic import Field, PositiveInt
 
+from cp2fast.config.labels import LabelSettings
 from cp2fast.config.section import Head, Section
 
 
-class ProbeDataSettings(Section):
+class ProbeDataSettings(LabelSettings):
     """Labelled images, of which few are learned from."""
 
-    root: Path | None = Field(
-        None, description="images with masks: VOC layout, or the folders images and masks"
-    )
-    train_split: str | None = Field(
-        None, description="list to learn from; none is train_aug if there, else train"
-    )
-    val_split: str = Field("val", description="list to score on")
-    classes: tuple[str, ...] | None = Field(
-        None, description="names by label; none reads classes.txt in data.root, else VOC's 21"
-    )
-    unknown: Literal["refuse", "ignore"] = Field(
-        "refuse", description="what becomes of labels beyond the classes; 255 is always ignored"
+    val_fraction: float = Field(
+        0.25, gt=0, lt=1, description="share of the images scored on, where the data has no split"
     )
     short_side: PositiveInt = Field(240, description="of the images, pixels")
     workers: PositiveInt | None = Field(

@@ -18,9 +18,8 @@ from torch import Tensor
 from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD, FinetuneSettings
 from cp2fast.data.order import plan, steps_per_epoch
 from cp2fast.data.prefetch import map_ahead
-from cp2fast.data.voc import VocData, read_example
-from cp2fast.data.voc_split import Example
 from cp2fast.finetune.augment import Crop, assemble, cut
+from cp2fast.labels.dataset import Example, LabelledData, read_example
 from cp2fast.train.task import Loaded
 
 Result = TypeVar("Result")
@@ -37,7 +36,7 @@ class CropBatch(NamedTuple):
 
 
 def crop_batches(
-    data: VocData,
+    data: LabelledData,
     settings: FinetuneSettings,
     steps: range,
     device: torch.device,
@@ -90,7 +89,7 @@ def crop_batches(
 
 
 def examples_in_batches(
-    examples: Sequence[Example], data: VocData, batch_size: int
+    examples: Sequence[Example], data: LabelledData, batch_size: int
 ) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
     """Whole images and their labels in order, images of one size that follow each other together.
 

@@ -14,11 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cp2fast.data.voc import IGNORED, VocData
-from cp2fast.data.voc_split import Example
 from cp2fast.errors import UserError
 from cp2fast.finetune.confusion import Scores, count_confusion, scores
 from cp2fast.finetune.loader import examples_in_batches
+from cp2fast.labels.coding import IGNORED
+from cp2fast.labels.dataset import Example, LabelledData
 from cp2fast.model.segmenter import Segmenter
 from cp2fast.philox import Stream, permutation
 from cp2fast.probe.classify import Cells, Linear, Neighbours
@@ -57,7 +57,7 @@ class ProbeScores:
 
 def probe(
     network: Segmenter,
-    data: VocData,
+    data: LabelledData,
     *,
     labels: float,
     seeds: Sequence[int],
@@ -107,7 +107,7 @@ def subset(count: int, labels: float, seed: int) -> list[int]:
 
 
 def _take_statistics(
-    network: Segmenter, data: VocData, short_side: int, place: Place, device: torch.device
+    network: Segmenter, data: LabelledData, short_side: int, place: Place, device: torch.device
 ) -> None:
     examples = evenly(data.train, STATISTICS_IMAGES)
     batches = examples_in_batches(examples, data, _BATCH)
@@ -118,7 +118,7 @@ def _take_statistics(
 def _cells(
     network: Segmenter,
     examples: Sequence[Example],
-    data: VocData,
+    data: LabelledData,
     short_side: int,
     place: Place,
     device: torch.device,
@@ -149,7 +149,7 @@ def class_shares(labels_BHW: Tensor, num_classes: int, cells: Sequence[int]) -> 
 def _confusions(
     network: Segmenter,
     classifiers: Sequence[Classifier],
-    data: VocData,
+    data: LabelledData,
     short_side: int,
     place: Place,
     device: torch.device,
@@ -187,7 +187,7 @@ def _joined(images: Sequence[Cells]) -> Cells:
     )
 
 
-def _labelled(cells: Cells, data: VocData) -> Cells:
+def _labelled(cells: Cells, data: LabelledData) -> Cells:
     """Those cells of which at least a part has a label."""
     there = cells.shares.sum(dim=1) > 0
     if not bool(there.any()):
@@ -208,7 +208,9 @@ def _drawn(cells: Cells, seed: int) -> Cells:
     return Cells(cells.features[places], cells.shares[places])
 
 
-def _check_common_classes(learned: Iterable[Cells], confusion_KK: Tensor, data: VocData) -> None:
+def _check_common_classes(
+    learned: Iterable[Cells], confusion_KK: Tensor, data: LabelledData
+) -> None:
     """Refuse a set in which nothing that was learned can be right.
 
     Raises:
@@ -223,6 +225,6 @@ def _check_common_classes(learned: Iterable[Cells], confusion_KK: Tensor, data: 
         )
 
 
-def _names(there_K: Tensor, data: VocData) -> str:
+def _names(there_K: Tensor, data: LabelledData) -> str:
     named = zip(data.classes, there_K.tolist(), strict=True)
     return ", ".join(name for name, is_there in named if is_there) or "none"

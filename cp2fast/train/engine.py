@@ -40,8 +40,16 @@ _NAMED = 3
 """Images of a broken step whose files are named."""
 
 
-def train(run: Run[Any], console: RunConsole, accounts: Accounts) -> bool:
+def train(
+    run: Run[Any], console: RunConsole, accounts: Accounts, on_row: Log | None = None
+) -> bool:
     """Train from ``run.step`` to the end, leaving metrics, checkpoints and pictures in its folder.
+
+    Args:
+        run: moved by this.
+        console: tells the user.
+        accounts: in ``start``.
+        on_row: takes each row of ``metrics.jsonl``, in the main process.
 
     Returns:
         True when the run is complete, False when it was asked to stop before; saved either way.
@@ -64,7 +72,8 @@ def train(run: Run[Any], console: RunConsole, accounts: Accounts) -> bool:
             closing(Watchdog(ranks, settings.timeout_minutes)) as watchdog,
             stop_requests() as stop_requested,
             metrics_log(
-                run.folder, task.settings, run.step, task.total_steps, console, ranks.is_main
+                *(run.folder, task.settings, run.step, task.total_steps),
+                *(console, ranks.is_main, on_row),
             ) as log,
         ):
             engine = Engine(run, console, accounts, saver, watchdog, log, stop_requested)
@@ -130,6 +139,7 @@ class Engine(Generic[Batch]):
         self.losses = LossRecord(run.processes.ranks.rank)
         self.images: list[int] = []
         self.first_step = self.logged_step = run.step
+        self.evaluated_step: int | None = None
         self.save_asked = time.monotonic()
         self.stopping = False
 
@@ -141,7 +151,8 @@ class Engine(Generic[Batch]):
                 self._take_steps(batches)
             self.agreement.finish()
         if self.run.is_complete:
-            self._evaluate()
+            if self.evaluated_step != self.run.step:
+                self._evaluate()
             self._draw(complete=True)
         with self.accounts.on("save"):
             self.saver.wait()
@@ -158,7 +169,7 @@ class Engine(Generic[Batch]):
                 self._log(outputs)
             if due.evaluate:
                 self._evaluate()
-            if due.save:
+            if due.save or self.run.is_complete:  # the evaluation may have ended the run
                 self._save(checkpoint_name(self.run.step))
                 self._draw(complete=False)
 
@@ -264,6 +275,7 @@ class Engine(Generic[Batch]):
         run = self.run
         with self.accounts.on("evaluate"):
             evaluation = self.task.evaluate(run.step, self._alive)
+        self.evaluated_step = run.step
         if evaluation is None:
             return
         with self.accounts.on("log"):

@@ -36,7 +36,7 @@ from tests.command_line import cp2fast, refusal
         ("pretrain --resume=3", "--resume does not take a value; see cp2fast pretrain --help"),
         ("pretrian", "no command 'pretrian': the nearest is pretrain; see cp2fast --help"),
         ("nosuch", "no command 'nosuch': there are pretrain, finetune-voc, predict, bench, "),
-        ("data", "data needs a command: there are voc; see cp2fast data --help"),
+        ("data", "data needs a command: there are voc, check; see cp2fast data --help"),
         ("data vco", "no command 'vco': the nearest is voc; see cp2fast data --help"),
         ("data voc a b", "data voc: too many words: b; see cp2fast data voc --help"),
     ],

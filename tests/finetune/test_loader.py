@@ -4,8 +4,8 @@ import torch
 
 from cp2fast.config import FinetuneSettings
 from cp2fast.data.scenes import generate_scenes
-from cp2fast.data.voc import open_voc
 from cp2fast.finetune.loader import batches_of_one_size, crop_batches
+from cp2fast.labels.open import open_voc
 
 
 def test_images_of_one_size_that_follow_each_other_are_a_batch() -> None:

@@ -16,29 +16,23 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
 
+from cp2fast.data.formats import IMAGE_SUFFIXES
 from cp2fast.errors import UserError
 from cp2fast.files import cannot_read, is_file, read_text
+from cp2fast.labels.dataset import Example
 
 PHOTOS = "JPEGImages"
 MASKS = ("SegmentationClassAug", "SegmentationClass")
 """The first that has a mask for the photo."""
 
 _LISTS = Path("ImageSets", "Segmentation")
-_PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+_PHOTO_SUFFIXES = IMAGE_SUFFIXES
 _MASK_SUFFIXES = (".png",)
 _PAIR = re.compile(r"(.+\.(?:jpe?g|png|webp))[\s,]+(.+\.png)", re.IGNORECASE)
 _LABELLED = re.compile(r"(.+?)[\s,]+-?\d+")
 _MOST_SHOWN = 60
 """Letters of a line that a message quotes."""
-
-
-class Example(NamedTuple):
-    """A photo and its mask."""
-
-    image: Path
-    mask: Path
 
 
 def list_of(root: Path, split: str) -> Path:

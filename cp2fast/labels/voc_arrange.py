@@ -21,8 +21,8 @@ from PIL import Image
 
 from cp2fast.config import LabelledDataSettings
 from cp2fast.data.scenes import voc_palette
-from cp2fast.data.voc import open_voc
 from cp2fast.errors import UserError
+from cp2fast.labels.open import open_voc
 
 TRAIN_AUG = 10_582
 """Images in train_aug of the complete data sets."""

@@ -13,8 +13,12 @@ from PIL import Image
 from cp2fast.config import LabelledDataSettings
 from cp2fast.data.orientation import orient
 from cp2fast.data.scenes import generate_scenes, voc_palette
-from cp2fast.data.voc import VOC_CLASSES, VocData, check_masks, open_voc, read_example, read_mask
 from cp2fast.errors import UserError
+from cp2fast.labels.coding import Coding
+from cp2fast.labels.dataset import LabelledData, read_example
+from cp2fast.labels.open import open_voc
+from cp2fast.labels.survey import check_masks
+from cp2fast.labels.voc import VOC_CLASSES
 from tests.data import image_files, metadata
 
 
@@ -49,7 +53,7 @@ def write_split(root: Path, split: str, names: str) -> None:
     path.write_text("\n".join(names.split()) + "\n")
 
 
-def opened(root: Path, **settings: object) -> VocData:
+def opened(root: Path, **settings: object) -> LabelledData:
     return open_voc(LabelledDataSettings.model_validate(settings), root)
 
 
@@ -288,14 +292,15 @@ def test_the_check_and_the_decoder_agree_on_odd_metadata(root: Path, block: str,
 def test_labels_of_few_bits_are_not_spread(root: Path, bits: int) -> None:
     labels = np.arange(20 * 31).reshape(20, 31) % min(3, 1 << bits)
     (root / "SegmentationClass" / "a.png").write_bytes(grey_png(labels, bits))
-    assert np.array_equal(read_mask(root / "SegmentationClass" / "a.png", 3, "refuse"), labels)
+    assert np.array_equal(
+        Coding.plain(3, "refuse").read(root / "SegmentationClass" / "a.png").labels, labels
+    )
 
 
 def test_sixteen_bits_that_hold_more_than_labels_are_refused(root: Path) -> None:
     path = root / "SegmentationClass" / "a.png"
     path.write_bytes(grey_png(np.full((20, 31), 514), 16))
-    with pytest.raises(UserError, match=r"16-bit mask with the value 514: save it as an 8-bit PNG"):
-        read_mask(path, 3, "refuse")
+    assert "16-bit mask with the value 514: save it as an 8-bit PNG" in refusal(root)
 
 
 @pytest.mark.parametrize(("kind", "name"), [("JPEG", "JPEG"), ("BMP", "BMP"), ("GIF", "GIF")])
@@ -303,7 +308,7 @@ def test_a_mask_that_is_no_png_is_named_as_what_it_is(root: Path, kind: str, nam
     path = root / "SegmentationClass" / "a.png"
     path.write_bytes(image_files.encode(Image.fromarray(np.zeros((20, 31), np.uint8)), kind))
     with pytest.raises(UserError, match=f"it is a {name} image: save it as a palette or grey PNG"):
-        read_mask(path, 3, "refuse")
+        Coding.plain(3, "refuse").read(path)
 
 
 def test_a_mask_with_long_text_is_read(root: Path) -> None:

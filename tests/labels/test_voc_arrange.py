@@ -9,9 +9,10 @@ from scipy.io import savemat
 
 from cp2fast.config import LabelledDataSettings
 from cp2fast.data.scenes import voc_palette
-from cp2fast.data.voc import open_voc, read_example
-from cp2fast.data.voc_arrange import arrange_voc, read_sbd_mask
 from cp2fast.errors import UserError
+from cp2fast.labels.dataset import read_example
+from cp2fast.labels.open import open_voc
+from cp2fast.labels.voc_arrange import arrange_voc, read_sbd_mask
 
 VOC_TRAIN, VOC_VAL = ["v1", "v2"], ["v3", "s3"]
 SBD_TRAIN, SBD_VAL = ["v1", "s1", "s3"], ["s2", "s4"]

@@ -9,9 +9,11 @@ import pytest
 from PIL import Image
 
 from cp2fast.config import LabelledDataSettings
-from cp2fast.data.voc import VocData, check_masks, open_voc
-from cp2fast.data.voc_split import read_split
 from cp2fast.errors import UserError
+from cp2fast.labels.dataset import LabelledData
+from cp2fast.labels.open import open_voc
+from cp2fast.labels.survey import check_masks
+from cp2fast.labels.voc_split import read_split
 from tests import unprivileged
 
 NAMES = [f"b{number}" for number in range(3)]
@@ -131,10 +133,10 @@ def test_photos_and_masks_may_lie_in_folders_of_other_names(root: Path) -> None:
 
 
 def test_what_is_missing_is_named(root: Path) -> None:
-    (root / "JPEGImages" / "a.jfif").write_bytes(b"")
+    (root / "JPEGImages" / "a.psd").write_bytes(b"")
     write(root, b"b0\na\n")
     assert "'a', but there is no image" in refusal(root)
-    assert "there is a.jfif" in refusal(root)
+    assert "there is a.psd" in refusal(root)
     (root / "SegmentationClass" / "b1.png").unlink()
     write(root, b"b0\nb1 1\n")
     assert "there is no mask" in refusal(root)
@@ -156,7 +158,8 @@ READ_ALL = """
 import sys
 from pathlib import Path
 from cp2fast.config import LabelledDataSettings
-from cp2fast.data.voc import check_masks, open_voc
+from cp2fast.labels.open import open_voc
+from cp2fast.labels.survey import check_masks
 from cp2fast.errors import UserError
 root = Path(sys.argv[1])
 for name in sys.argv[2:]:
@@ -183,7 +186,7 @@ def test_what_may_not_be_read_is_one_line(root: Path) -> None:
         assert "Permission denied" in line
 
 
-def opened(root: Path, labels: np.ndarray) -> VocData:
+def opened(root: Path, labels: np.ndarray) -> LabelledData:
     for name in NAMES:
         Image.fromarray(labels).save(root / "SegmentationClass" / f"{name}.png")
     return open_voc(LabelledDataSettings(), root)
