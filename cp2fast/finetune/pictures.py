@@ -31,7 +31,7 @@ _CLASSES_A_LINE = 7
 
 CURVES = {
     "loss": ("loss",),
-    "evaluation": ("miou", "pixel_accuracy"),
+    "evaluation": ("miou", "dice", "boundary_f", "pixel_accuracy"),
     "learning rate": ("lr",),
     "images/s": ("images_per_second",),
 }

@@ -283,7 +283,7 @@ def build(settings: PretrainSettings, folder: RunFolder, processes: Processes) -
     resolved = {"root": public_root(root), "window": window_width(settings.data, images)}
     settings = settings.model_copy(update={"data": settings.data.model_copy(update=resolved)})
     learner = build_learner(settings, processes.device)
-    _check_growing_sizes(settings, learner.network.encoder_q.stride)
+    _check_growing_sizes(settings, learner.network.encoder_q.feature_stride)
     fastest_backend(processes.device.type)  # compiled now, or another taken, not in the first step
     settings, range_line = _with_range(settings, images, processes)
     source = choose_source(settings.data, images, processes.device)
