@@ -23,7 +23,7 @@ from cp2fast.config import Bands, Range, RangeSetting
 from cp2fast.data import png
 from cp2fast.data.decode import BadImage, decode_raster, read_image
 from cp2fast.data.formats import WIDE_SUFFIXES
-from cp2fast.data.images import ImageSet
+from cp2fast.data.image_set import ImageSet
 from cp2fast.data.levels import missing_of, select_bands
 from cp2fast.data.raster import Raster
 from cp2fast.errors import UserError

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -17,6 +16,7 @@ from cp2fast import __version__, recipes
 from cp2fast.bench.machine import machine, versions
 from cp2fast.config import PretrainSettings
 from cp2fast.console import open_console
+from cp2fast.data.roots import shown
 from cp2fast.data.survey import as_typed
 from cp2fast.errors import UserError
 from cp2fast.inspection.advice import advise
@@ -28,7 +28,7 @@ from cp2fast.inspection.installation import (
     check_sources,
     check_torch,
 )
-from cp2fast.run_folder import atomic_write
+from cp2fast.run_folder import atomic_write, write_json
 
 _STYLES: dict[Status, str] = {
     "ok": "green",
@@ -202,7 +202,7 @@ def _pretrain(settings: PretrainSettings) -> str:
     """The command that trains with these settings; without ``data.root`` one for the user's own."""
     if settings.data.root is None:
         return "cp2fast pretrain r50 data.root=DIR"
-    root = f"data.root={settings.data.root}"
+    root = f"data.root={shown(settings.data.root)}"
     changes = {}
     for name in recipes.names(PretrainSettings):
         found = recipes.differences(recipes.load(PretrainSettings, name, [root]), settings)
@@ -228,8 +228,7 @@ def _write(
         "checks": {title: [asdict(check) for check in group] for title, group in checks.items()},
         "data": None if health is None else asdict(health),
     }
-    with atomic_write(path) as file:
-        file.write(json.dumps(content, indent=2).encode() + b"\n")
+    write_json(path, content)
 
 
 def _spread(quantiles: Quantiles, scale: float = 1) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 
 import numpy as np
@@ -14,7 +14,7 @@ from cp2fast import philox
 from cp2fast.config import Bands, Colour, Deviations, PretrainSettings, RangeSetting
 from cp2fast.cores import available_cores
 from cp2fast.data.decode import BadImage, decode_raster, read_image
-from cp2fast.data.images import ImageSet
+from cp2fast.data.image_set import ImageSet
 from cp2fast.data.levels import Levels, missing_of, select_bands, to_rgb
 from cp2fast.data.raster import Raster
 from cp2fast.data.survey import SAMPLE, candidates, survey
@@ -53,13 +53,13 @@ class Proposal:
         std: their deviation.
     """
 
-    range: RangeSetting
-    bands: Bands | None
-    reason: str
-    values: dict[str, int]
-    wide: float
-    mean: Colour | None
-    std: Deviations | None
+    range: RangeSetting = "auto"
+    bands: Bands | None = None
+    reason: str = ""
+    values: dict[str, int] = field(default_factory=dict)
+    wide: float = 0.0
+    mean: Colour | None = None
+    std: Deviations | None = None
 
     @property
     def is_needed(self) -> bool:

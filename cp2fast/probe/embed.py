@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,7 +17,8 @@ from rich.console import Console
 from torch import Tensor
 
 from cp2fast.data.decode import BadImage, decode_image, read_image
-from cp2fast.data.images import ImageSet, list_images
+from cp2fast.data.image_set import ImageSet
+from cp2fast.data.images import list_images
 from cp2fast.data.levels import Levels
 from cp2fast.errors import UserError
 from cp2fast.model.segmenter import Segmenter
@@ -114,22 +115,24 @@ def write(found: Embedded, path: Path) -> None:
         parquet.write_table(table, file)
 
 
-def nearest(vectors_NC: NDArray[np.float32], count: int) -> NDArray[np.int64]:
-    """Of each vector the ``count`` others of the largest cosine, nearest first: ``[N, count]``."""
-    cosines = torch.from_numpy(vectors_NC @ vectors_NC.T)
-    cosines.fill_diagonal_(-torch.inf)
-    return cosines.topk(min(count, len(vectors_NC) - 1)).indices.numpy()
+def nearest(
+    vectors_NC: NDArray[np.float32], queries: Sequence[int], count: int
+) -> NDArray[np.int64]:
+    """Of some vectors the ``count`` others of the largest cosine, nearest first: ``[Q, count]``."""
+    cosines_QN = torch.from_numpy(vectors_NC[list(queries)] @ vectors_NC.T)
+    cosines_QN[range(len(queries)), list(queries)] = -torch.inf
+    return cosines_QN.topk(min(count, len(vectors_NC) - 1)).indices.numpy()
 
 
 def draw_neighbours(found: Embedded, images: ImageSet, levels: Levels, path: Path) -> None:
     """Draw some photos, each with those whose vectors are nearest."""
-    neighbours = nearest(found.vectors, _NEIGHBOURS)
     queries = evenly(range(len(found.names)), _QUERIES)
+    neighbours = nearest(found.vectors, queries, _NEIGHBOURS)
     columns = neighbours.shape[1] + 1
     figure = Figure(figsize=(1.6 * columns, 1.6 * len(queries) + 0.4), layout="constrained")
     axes = figure.subplots(len(queries), columns, squeeze=False)
-    for row, query in zip(axes, queries, strict=True):
-        for axis, place in zip(row, [query, *neighbours[query]], strict=True):
+    for row, query, others in zip(axes, queries, neighbours, strict=True):
+        for axis, place in zip(row, [query, *others], strict=True):
             axis.imshow(_thumbnail(images, found.numbers[place], levels))
             axis.set_axis_off()
             cosine = float(found.vectors[query] @ found.vectors[place])
