@@ -74,6 +74,7 @@ PARSED_ONLY = {
     r"=cuda\b|decode=gpu\b": "needs a GPU",
     r"^torchrun\b": "starts several processes, as tests/train/ does",
     r"\[": "is a synopsis",
+    r"(preview|pretrain) my\.yaml": "reads the recipe that the command before it has written",
     r"data\.root=shards": "reads what the command before it has packed",
     r"data\.root=photos|runs/photos": "tells how a picture was made, from photos not in here",
 }
