@@ -81,9 +81,10 @@ def gather(evidence: Evidence) -> None:
     """Rates, recipe, pretraining, probes, fine-tuning, each within its share of the budget."""
     a, total = evidence.arguments, evidence.budget.seconds
     recipe = BASE | (json.loads(a.recipe.read_text()) if a.recipe else {})
-    are_steps_given = a.steps or a.explore_only
-    rates = {} if are_steps_given and a.recipe_steps else measure(evidence, recipe, total)
-    if not a.recipe and a.explore:
+    explores = bool(a.explore) and not a.recipe
+    are_steps_given = (a.recipe_steps or not explores) and (a.steps or a.explore_only)
+    rates = {} if are_steps_given else measure(evidence, recipe, total)
+    if explores:
         until = evidence.budget.spent + a.explore * total
         recipe = choose_recipe(evidence, recipe, rates.get("samples", 0.0), until)
     if a.explore_only:
@@ -91,7 +92,7 @@ def gather(evidence: Evidence) -> None:
     judging = (a.finetune + a.probes) * total
     plan = plan_of(evidence.out)
     if "pretrain_steps" not in plan:
-        runs = len(a.sets) * len(pretrained_arms(a)) * a.seeds
+        runs = sum(len(pretrained_arms(a, set_)) for set_ in a.sets) * a.seeds
         beside = a.run_seconds * runs / a.jobs
         left = total - evidence.budget.spent - judging - beside
         samples = CAUTION * rates.get("samples", 0.0) * max(0.0, left)
@@ -100,7 +101,8 @@ def gather(evidence: Evidence) -> None:
         plan |= {"samples_an_arm": steps * recipe["data.batch_size"]}
         save(evidence.out / "plan.json", plan)
     recipe = plan["recipe"]
-    keys = [(s, arm, seed) for seed in range(a.seeds) for s in a.sets for arm in pretrained_arms(a)]
+    seeds = range(a.seeds)
+    keys = [(s, arm, seed) for seed in seeds for s in a.sets for arm in pretrained_arms(a, s)]
     steps = f"train.steps={plan['pretrain_steps']}"
     jobs = [
         Job("pretrain", f"{s}/{arm}/seed{seed}", (*pretrain_words(a, recipe, s, arm, seed), steps))
@@ -141,7 +143,8 @@ def probe_jobs(evidence: Evidence, recipe: dict[str, Any]) -> list[Job]:
     jobs = []
     for seed in range(a.seeds):
         for set_ in a.sets:
-            labels = ((FEW, (0, 1, 2)), *(((1.0, (0,)),) if a.all_labels else ()))
+            draws = (seed,) if a.one_draw else (0, 1, 2)
+            labels = ((FEW, draws), *(((1.0, (0,)),) if a.all_labels else ()))
             data = probe_data(a, set_, ("train", "val"), labels)
             for arm, start in starts(evidence, set_, seed):
                 words = pretrain_words(a, recipe, set_, "cp2", seed)
@@ -166,8 +169,8 @@ def finetune_jobs(evidence: Evidence, recipe: dict[str, Any]) -> list[Job]:
     a = evidence.arguments
     jobs = []
     for labels in ("few", "all") if a.all_labels else ("few",):
-        for seed in range(a.seeds):
-            for set_ in a.sets:
+        for set_ in a.sets:
+            for seed in range(a.seeds):
                 for arm, start in starts(evidence, set_, seed):
                     words = finetune_words(a, recipe, set_, labels, seed)
                     jobs.append(Job("finetune", f"{set_}/{arm}/{labels}/seed{seed}", words, start))
@@ -178,7 +181,7 @@ def starts(evidence: Evidence, set_: str, seed: int) -> list[tuple[str, str | No
     """The arms whose weights are there, and where; None is random."""
     a = evidence.arguments
     found: list[tuple[str, str | None]] = [("random", None)]
-    for arm in pretrained_arms(a):
+    for arm in pretrained_arms(a, set_):
         key = f"{set_}/{arm}/seed{seed}"
         if (evidence.out / "results" / f"pretrain-{key}.json").exists():
             found.append((arm, str(evidence.out / "runs" / key)))
@@ -218,6 +221,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--least-steps", type=int, default=20)
     parser.add_argument("--places", nargs="+", default=["backbone", "head"])
     parser.add_argument("--probe-side", type=int, default=240, help="short side, pixels")
+    parser.add_argument("--extra", action="store_true", help="a heavier dense loss too")
+    parser.add_argument("--fewer-arms", action="store_true", help="cp2 and no-paste on set 2")
+    parser.add_argument("--one-draw", action="store_true", help="of labels for each seed's probes")
     parser.add_argument("--no-all-labels", dest="all_labels", action="store_false")
     parser.add_argument("--imagenet", type=Path, help="weights for two more arms")
     parser.add_argument("--set", action="append", default=[], help="KEY=VALUE of each pretraining")

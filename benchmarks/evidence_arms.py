@@ -13,6 +13,8 @@ ARMS: dict[str, list[str]] = {
     "no-paste": ["model.dense_weight=0", "data.background=none"],
     "no-dense": ["model.dense_weight=0"],
 }
+EXTRA_ARMS: dict[str, list[str]] = {"dense-5": ["model.dense_weight=5"]}
+"""Beside the arms above with --extra, to see whether a heavier dense loss would help."""
 BASE = {
     "model.backbone": "resnet18",
     "model.head": "aspp",
@@ -70,14 +72,17 @@ FINETUNE = {
 FINETUNE_CHANGES: list[dict[str, Any]] = [{"train.lr": 0.0002}, {"train.lr": 0.001}]
 
 
-def pretrained_arms(a: argparse.Namespace) -> list[str]:
-    return [*ARMS, "imagenet-cp2"] if a.imagenet else list(ARMS)
+def pretrained_arms(a: argparse.Namespace, set_: str) -> list[str]:
+    """The first set has all of them, the others at least CP2 and MoCo v2."""
+    if set_ != a.sets[0] and a.fewer_arms:
+        return ["cp2", "no-paste"]
+    return [*ARMS, *(EXTRA_ARMS if a.extra else ()), *(["imagenet-cp2"] if a.imagenet else ())]
 
 
 def pretrain_words(
     a: argparse.Namespace, recipe: dict[str, Any], set_: str, arm: str, seed: int
 ) -> tuple[str, ...]:
-    own = [f"model.init={a.imagenet}"] if arm == "imagenet-cp2" else ARMS[arm]
+    own = [f"model.init={a.imagenet}"] if arm == "imagenet-cp2" else (ARMS | EXTRA_ARMS)[arm]
     return (
         *(f"{key}={value}" for key, value in recipe.items()),
         *own,

@@ -17,28 +17,55 @@ from matplotlib.figure import Figure
 COLOURS = {"random": "#7a828c", "cp2": "#1769e0", "no-dense": "#12a150", "no-paste": "#e8590c"}
 
 
+NAMES = {"random": "random", "cp2": "CP2", "no-dense": "no dense loss", "no-paste": "MoCo v2"}
+
+
 def markdown(content: dict[str, Any]) -> Iterator[str]:
-    if content["recipe"]:
-        yield "| change | linear probe | CP2 | no paste |"
-        yield "|---|---|---|---|"
-        for row in content["recipe"]:
-            arms = [row["arms"].get(arm, {}).get("linear") for arm in ("cp2", "no-paste")]
-            yield f"| {row['change']} | {_of(row['linear'])} | {' | '.join(map(_of, arms))} |"
+    yield from recipe_tables(content)
+    for set_ in sorted({one["set"] for one in content["comparisons"]}):
+        judged = [one for one in content["comparisons"] if one["set"] == set_]
+        arms = [arm for arm in NAMES if any(arm in one["arms"] for one in judged)]
+        yield f"**{set_}**"
         yield ""
-    for one in content["comparisons"]:
-        yield f"**{one['set']}, {one['labels']} of the labels, {one['judge']}**"
+        names = [NAMES[arm] for arm in arms]
+        yield f"| labels | judge | {' | '.join(names)} | CP2 over random | CP2 over MoCo v2 | n |"
+        yield "|---" * (len(arms) + 5) + "|"
+        for one in judged:
+            cells = [_spread(*_mean(one["arms"].get(arm))) for arm in arms]
+            cp2, moco = one["arms"].get("cp2"), one["cp2_over_no_paste"]
+            over = _difference(cp2, "random")
+            yield (
+                f"| {one['labels']} | {one['judge']} | {' | '.join(cells)} | {over} | "
+                f"{_difference(moco, 'no-paste')} | {cp2['pairs'] if cp2 else 0} |"
+            )
         yield ""
-        yield "| arm | mIoU | over random, pair by pair | pairs |"
-        yield "|---|---|---|---|"
-        for arm, row in one["arms"].items():
-            over = _spread(row["over_random"], row["over_random_deviation"], "+")
-            pairs = "" if arm == "random" else row["pairs"]
-            yield f"| {arm} | {_spread(row['mean'], row['deviation'])} | {over} | {pairs} |"
-        against = one["cp2_over_no_paste"]
-        if against and against["over_no-paste"] is not None:
-            over = _spread(against["over_no-paste"], against["over_no-paste_deviation"], "+")
-            yield f"\nCP2 over no paste: {over}, {against['pairs']} pairs."
-        yield ""
+
+
+def recipe_tables(content: dict[str, Any]) -> Iterator[str]:
+    """What was tried, best first, and what it gave over the base."""
+    base = next((row for row in content["recipe"] if row["change"] == "base"), None)
+    if base:
+        yield "| change | linear probe | over the base | CP2 | MoCo v2 | steps | seconds a run |"
+        yield "|---|---|---|---|---|---|---|"
+    for row in content["recipe"] if base else []:
+        arms = [row["arms"].get(arm) for arm in ("cp2", "no-paste")]
+        there = [arm for arm in arms if arm]
+        alone = [base["arms"]["cp2"]["linear"]] if len(there) == 1 else [base["linear"]]
+        over = f"{100 * (row['linear'] - alone[0]):+.1f}"
+        each = " | ".join(_of(arm["linear"]) if arm else "" for arm in arms)
+        seconds = max(arm["seconds"] for arm in there)
+        yield (
+            f"| `{row['change']}` | {_of(row['linear'])} | {over} | {each} | "
+            f"{there[0]['steps']} | {seconds:.0f} |"
+        )
+    yield ""
+    if content.get("recipe_finetune"):
+        yield "| fine-tuning | random | CP2 | MoCo v2 | mean |"
+        yield "|---|---|---|---|---|"
+    for row in content.get("recipe_finetune", []):
+        each = " | ".join(_of(row["arms"].get(arm)) for arm in ("random", "cp2", "no-paste"))
+        yield f"| `{row['change']}` | {each} | {_of(row['miou'])} |"
+    yield ""
 
 
 def draw(content: dict[str, Any], path: Path) -> None:
@@ -72,6 +99,14 @@ def _spread(mean: float | None, deviation: float | None, sign: str = "") -> str:
         return ""
     around = "" if deviation is None else f" ± {100 * deviation:.1f}"
     return f"{100 * mean:{sign}.1f}{around}"
+
+
+def _mean(row: dict[str, Any] | None) -> tuple[float | None, float | None]:
+    return (row["mean"], row["deviation"]) if row else (None, None)
+
+
+def _difference(row: dict[str, Any] | None, base: str) -> str:
+    return _spread(row[f"over_{base}"], row[f"over_{base}_deviation"], "+") if row else ""
 
 
 def _of(value: float | None) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from evidence_arms import ARMS
+from evidence_arms import ARMS, EXTRA_ARMS
 from evidence_jobs import Job, run_job
 from evidence_keep import pack
 from evidence_report import report
@@ -113,7 +113,7 @@ class Evidence:
             },
             "plan": plan_of(self.out),
             "left_out": self.left_out,
-            **report(self.out, ["random", *ARMS, "imagenet", "imagenet-cp2"]),
+            **report(self.out, ["random", *ARMS, *EXTRA_ARMS, "imagenet", "imagenet-cp2"]),
         }
         save(self.out / "evidence.json", content)
         save(self.out / "spent.json", {"seconds": self.budget.spent})

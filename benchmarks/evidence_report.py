@@ -22,11 +22,22 @@ def read_results(out: Path) -> list[dict[str, Any]]:
 
 
 def judged(results: Iterable[dict[str, Any]]) -> Judged:
-    """Every mIoU by what was judged, arm and seed."""
-    table: Judged = defaultdict(lambda: defaultdict(dict))
+    """By what was judged, arm and seed: the mIoU, of a probe the mean over its draws of labels.
+
+    Draws of labels judge the same weights, so they are no pairs of their own.
+    """
+    found: dict[tuple[str, str, str], dict[str, dict[str, list[float]]]] = defaultdict(
+        lambda: defaultdict(lambda: defaultdict(list))
+    )
     for set_, arm, labels, judge, seed, miou in _values(results):
-        table[set_, labels, judge][arm][seed] = miou
-    return table
+        found[set_, labels, judge][arm][seed].append(miou)
+    return {
+        key: {
+            arm: {seed: fmean(draws) for seed, draws in by_seed.items()}
+            for arm, by_seed in by_arm.items()
+        }
+        for key, by_arm in found.items()
+    }
 
 
 def _values(results: Iterable[dict[str, Any]]) -> Iterator[tuple[str, str, str, str, str, float]]:
@@ -37,18 +48,11 @@ def _values(results: Iterable[dict[str, Any]]) -> Iterator[tuple[str, str, str, 
             for one in result["probes"]:
                 labels = "1/8" if one["labels"] < 1 else "all"
                 for judge in ("knn", "linear"):
-                    name = f"{judge} probe, {one['place']}"
-                    yield set_, arm, labels, name, f"{seed} labels{one['seed']}", one[judge]
+                    yield set_, arm, labels, f"{judge} probe, {one['place']}", seed, one[judge]
         elif job["kind"] == "finetune":
             set_, arm, labels, seed = job["key"].split("/")
-            yield (
-                set_,
-                arm,
-                "1/8" if labels == "few" else "all",
-                "fine-tuning",
-                seed,
-                result["miou"],
-            )
+            share = "1/8" if labels == "few" else "all"
+            yield set_, arm, share, "fine-tuning", seed, result["miou"]
 
 
 def compare(by_arm: dict[str, dict[str, float]], base: str, arms: Iterable[str]) -> dict[str, Any]:

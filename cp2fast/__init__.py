@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from cp2fast.copypaste.op import copy_paste
     from cp2fast.copypaste.parameters import Parameters
     from cp2fast.finetune.confusion import Scores
-    from cp2fast.model.cp2 import CP2
+    from cp2fast.model.cp2 import CP2, build_cp2
     from cp2fast.model.segmenter import Segmenter
     from cp2fast.train.run import Run
 
@@ -50,6 +50,7 @@ __all__ = [
     "Segmenter",
     "Settings",
     "UserError",
+    "build_cp2",
     "copy_paste",
     "export",
     "finetune",
@@ -59,7 +60,7 @@ __all__ = [
     "probe",
     "sample_parameters",
 ]
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _LAZY = {
     "CP2": ("cp2fast.model.cp2", "CP2"),
@@ -71,6 +72,7 @@ _LAZY = {
     "Scores": ("cp2fast.finetune.confusion", "Scores"),
     "Segmenter": ("cp2fast.model.segmenter", "Segmenter"),
     "Settings": ("cp2fast.config", "PretrainSettings"),
+    "build_cp2": ("cp2fast.model.cp2", "build_cp2"),
     "copy_paste": ("cp2fast.copypaste.op", "copy_paste"),
     "sample_parameters": ("cp2fast.copypaste.draw", "draw"),
 }

@@ -169,6 +169,8 @@ def _wrong(error: Mapping[str, Any], takes: _Takes) -> str:
     kind, context = error["type"], error.get("ctx", {})
     if kind in _BOUNDS:
         return f"must be {_BOUNDS[kind].format(**context)}"
+    if kind == "bands":
+        return "must be three bands, or one"
     if kind == "too_short":
         return "is empty"
     if kind == FALLING:

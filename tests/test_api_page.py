@@ -44,5 +44,5 @@ def test_the_page_runs_from_top_to_bottom(script: str, tmp_path: Path) -> None:
 
 
 def test_ones_own_loss_takes_about_thirty_lines(script: str) -> None:
-    example = script.partition("import timm\n")[2].partition("from cp2fast import Settings")[0]
+    example = script.partition("import timm\n")[2].partition("batch = next(")[0]
     assert len(example.splitlines()) <= 33

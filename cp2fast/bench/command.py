@@ -37,7 +37,9 @@ from cp2fast.cores import decoding_workers
 from cp2fast.data.beton import is_beton
 from cp2fast.data.decode import BadImage, decode_image
 from cp2fast.data.demo import data_root
-from cp2fast.data.images import ImageSet, list_images
+from cp2fast.data.disk_cache import DiskCache
+from cp2fast.data.image_set import ImageSet
+from cp2fast.data.images import list_images
 from cp2fast.errors import UserError
 from cp2fast.run_folder import atomic_write
 from cp2fast.train.distributed import Ranks, device_of
@@ -170,7 +172,7 @@ def _prepare(
 ) -> list[_Job]:
     """The benchmarks, ready to be run one after the other."""
     of_photos = [name for name in chosen if name != "train"]
-    images = list_images(data_root(settings[of_photos[0]].data)) if of_photos else None
+    images = _photos(settings[of_photos[0]]) if of_photos else None
     jobs = []
     for name in chosen:
         if images is None or name == "train":
@@ -182,6 +184,10 @@ def _prepare(
         else:
             jobs.append(_prepare_loader(settings[name], images, options))
     return jobs
+
+
+def _photos(settings: PretrainSettings) -> ImageSet:
+    return list_images(data_root(settings.data), disk=DiskCache.of(settings.data))
 
 
 def _prepare_loader(settings: PretrainSettings, images: ImageSet, options: Options) -> _Job:

@@ -9,7 +9,7 @@ import typer
 
 from cp2fast import recipes
 from cp2fast.commands.app import app, settings_help
-from cp2fast.config import FinetuneSettings, LabelSettings
+from cp2fast.config import FinetuneSettings, LabelSettings, PretrainSettings
 
 
 @app.command(
@@ -36,11 +36,28 @@ def pack(
         int | None, typer.Option(min=1, help="Threads (default: all cores).")
     ] = None,
     shard_size: Annotated[int, typer.Option(min=1, help="Images a shard.")] = 1000,
+    values: Annotated[
+        str,
+        typer.Option(
+            "--range",
+            help="Values of 16-bit, float and DICOM images that become black and white, as "
+            "data.range.",
+            metavar="auto|type|LOW,HIGH",
+        ),
+    ] = "auto",
+    bands: Annotated[
+        str | None,
+        typer.Option(help="Three bands, or one, counted from 1.", metavar="RED,GREEN,BLUE"),
+    ] = None,
 ) -> None:
     """Parse, then pack."""
+    words = [f"data.range={values}", *([] if bands is None else [f"data.bands={bands}"])]
+    data = recipes.load(PretrainSettings, None, words).data
     from cp2fast.data.pack_command import run_pack
 
-    run_pack(source, out, max_side, quality, keep_bytes, workers, shard_size)
+    run_pack(
+        source, out, max_side, quality, keep_bytes, workers, shard_size, data.range, data.bands
+    )
 
 
 data_app = typer.Typer(help="Arrange and check data sets.", rich_markup_mode=None)

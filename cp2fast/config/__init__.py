@@ -10,6 +10,7 @@ from cp2fast.config.augment import (
 )
 from cp2fast.config.data import (
     DataSettings,
+    Root,
 )
 from cp2fast.config.finetune import (
     EvaluationSettings,
@@ -24,6 +25,11 @@ from cp2fast.config.labels import (
     LabelSettings,
     Rgb,
     rgb_of,
+)
+from cp2fast.config.levels import (
+    Bands,
+    Range,
+    RangeSetting,
 )
 from cp2fast.config.pretrain import (
     MIN_IMAGES_FOR_BATCH_BACKGROUNDS,
@@ -57,6 +63,7 @@ __all__ = [
     "MIN_IMAGES_FOR_BATCH_BACKGROUNDS",
     "SIZE_STEP",
     "AugmentSettings",
+    "Bands",
     "ClassSettings",
     "Colour",
     "DataSettings",
@@ -73,7 +80,10 @@ __all__ = [
     "ProbeDataSettings",
     "ProbeModelSettings",
     "ProbeSettings",
+    "Range",
+    "RangeSetting",
     "Rgb",
+    "Root",
     "Section",
     "TrainSettings",
     "check_finetune",

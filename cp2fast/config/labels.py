@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
+from cp2fast.config.levels import Bands, RangeSetting
 from cp2fast.config.section import Section
 from cp2fast.errors import UserError
 
@@ -75,6 +76,16 @@ class LabelSettings(Section):
     )
     max_pixels: int = Field(
         100_000_000, gt=0, description="an image of more pixels is refused as a bad file"
+    )
+    range: RangeSetting | None = Field(
+        None,
+        description="which values of 16-bit, float and DICOM images become black and white, as in "
+        "pretraining: LOW,HIGH, type or auto; none is that of the run started from, else auto",
+    )
+    bands: Bands | None = Field(
+        None,
+        description="list of three bands, or of one, counted from 1; none is that of the run "
+        "started from, else what the file says",
     )
 
     @field_validator("classes", mode="before")

@@ -15,7 +15,9 @@ from cp2fast.config import DataSettings, fewest_images
 from cp2fast.data.bad_images import BadImages
 from cp2fast.data.cache import Sharing, open_cache
 from cp2fast.data.demo import data_root
-from cp2fast.data.images import ImageSet, list_images
+from cp2fast.data.disk_cache import DiskCache
+from cp2fast.data.image_set import ImageSet
+from cp2fast.data.images import list_images, windows
 from cp2fast.data.order import plan, steps_per_epoch
 from cp2fast.data.source import choose_source, open_source
 
@@ -72,7 +74,7 @@ def open_batches(
     Raises:
         UserError: no images, too few of them, or no source that works here.
     """
-    images = list_images(data_root(settings))
+    images = list_images(data_root(settings), disk=DiskCache.of(settings))
     fewest = fewest_images(settings)
     per_epoch = steps_per_epoch(len(images), settings.batch_size * world_size, fewest)
     steps = plan(
@@ -85,6 +87,7 @@ def open_batches(
         world=world_size,
         independent=settings.background == "independent",
         order=settings.order,
+        windows=windows(settings, images),
     )
     first = next(steps, None)
     if first is None:

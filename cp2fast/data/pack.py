@@ -17,17 +17,19 @@ import os
 import shutil
 from collections.abc import Callable, Generator
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from cp2fast.data.beton import is_beton
 from cp2fast.data.decode import BadImage, read_image
-from cp2fast.data.images import ImageSet, list_images
+from cp2fast.data.image_set import ImageSet
+from cp2fast.data.images import list_images
 from cp2fast.data.pack_writers import BetonWriter, TarWriter, Writer, WriterState, page_size
 from cp2fast.data.packed_jpeg import JpegSettings, PackedJpeg, pack_jpeg
 from cp2fast.data.prefetch import map_ahead
 from cp2fast.data.shards import COMPRESSED_SUFFIXES, is_shard
+from cp2fast.data.survey import find_range
 from cp2fast.errors import UserError
 
 _COMMIT_EVERY = 256
@@ -45,6 +47,7 @@ class PackSummary:
         bytes_in: of the files of those.
         rejects: the name of each image that was not, and why.
         writer: where the writer stands.
+        range_line: states the range of values, where it was found.
     """
 
     done: int = 0
@@ -52,6 +55,7 @@ class PackSummary:
     bytes_in: int = 0
     rejects: list[tuple[str, str]] = field(default_factory=list)
     writer: WriterState = field(default_factory=lambda: WriterState(images=0, end=0))
+    range_line: str = ""
 
 
 def pack(
@@ -88,11 +92,16 @@ def pack(
             "a name without a dot"
         )
     images = list_images(source, "name as SRC")
+    range_, range_line = find_range(
+        images, settings.range, settings.bands, settings.max_pixels, workers
+    )
+    settings = replace(settings, range=range_)
     work = beside(out, "partial")
     terms = {"images": _fingerprint(images), "settings": asdict(settings), "shard_size": shard_size}
     try:
         with closing(_Journal(work)) as journal:
             summary = journal.restore(terms)
+            summary.range_line = range_line
             with closing(_open_writer(work, out, images, shard_size, summary.writer)) as writer:
                 _pack_rest(images, settings, workers, writer, journal, summary, progress)
                 if not summary.images:
@@ -229,7 +238,7 @@ class _Journal:
             self.append(terms)
             return PackSummary()
         begun, *commits = map(json.loads, lines)
-        if begun != terms:
+        if begun != json.loads(json.dumps(terms)):
             raise UserError(
                 f"{self._work} was begun with other images or options: repeat that command, or "
                 "remove the folder to begin anew"
@@ -253,4 +262,7 @@ class _Journal:
 
 def _fingerprint(images: ImageSet) -> str:
     """Changes with the names, the order and, in shards, the places of the images."""
-    return hashlib.sha256(images.names.tobytes() + images.places.tobytes()).hexdigest()
+    found = hashlib.sha256(images.base.encode(errors="surrogateescape"))
+    for table in (images.names.text, images.names.lengths, images.places):
+        found.update(table.tobytes())
+    return found.hexdigest()

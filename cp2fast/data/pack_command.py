@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from cp2fast.config import DataSettings
+from cp2fast.config import Bands, DataSettings, RangeSetting
 from cp2fast.console import open_console
 from cp2fast.cores import available_cores
 from cp2fast.data.pack import beside, pack, size_on_disk
@@ -23,6 +23,8 @@ def run_pack(
     keep_bytes: bool,
     workers: int | None,
     shard_size: int,
+    range_: RangeSetting = "auto",
+    bands: Bands | None = None,
 ) -> None:
     """Pack ``source`` into ``out``; ``workers`` None is one a core.
 
@@ -45,7 +47,9 @@ def run_pack(
             summary = pack(
                 source,
                 out,
-                JpegSettings(max_side, quality, keep_bytes, DataSettings().max_pixels),
+                JpegSettings(
+                    max_side, quality, keep_bytes, DataSettings().max_pixels, range_, bands
+                ),
                 shard_size=shard_size,
                 workers=workers or available_cores(),
                 progress=show,
@@ -55,6 +59,8 @@ def run_pack(
             raise
     line = f"{counted(summary.images, 'image')}, {_megabytes(summary.bytes_in)} in, "
     print(f"{out}: {line}{_megabytes(size_on_disk(out))} out, {len(summary.rejects)} rejected")
+    if summary.range_line:
+        print(f"{summary.range_line}; fine-tune on the images themselves with the same")
     for name, reason in summary.rejects[:5]:
         print(f"  {name}: {reason}")
     if summary.rejects:

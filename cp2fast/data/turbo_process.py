@@ -39,7 +39,8 @@ from cp2fast.batch import RaggedBatch
 from cp2fast.buffers import Buffers
 from cp2fast.data.arena import Arena
 from cp2fast.data.bad_images import BadImages
-from cp2fast.data.images import ImageSet
+from cp2fast.data.image_set import ImageSet
+from cp2fast.data.levels import BY_TYPE, Levels
 from cp2fast.data.loading import Decoded, Failure, deliver
 from cp2fast.data.prefetch import keep_ahead
 from cp2fast.data.turbo_source import BATCHES_AHEAD, decode_batches
@@ -65,6 +66,7 @@ class _Job(NamedTuple):
     threads: int
     max_pixels: int
     max_side: int | None
+    levels: Levels
     arena: int | None
     """Descriptor of the cache, which the process inherits."""
 
@@ -110,6 +112,7 @@ def open_turbo_processes(
     max_pixels: int,
     bad: BadImages,
     max_side: int | None = None,
+    levels: Levels = BY_TYPE,
     arena: Arena | None = None,
     pinned: bool = False,
 ) -> Generator[RaggedBatch, None, None]:
@@ -123,6 +126,7 @@ def open_turbo_processes(
         max_pixels: larger images are bad.
         bad: where bad images are counted and listed.
         max_side: longer images are shrunk to it.
+        levels: what values of more than 8 bits, and more bands than three, become.
         arena: a shared cache in host memory.
         pinned: whether the batches' own memory is pinned, for copies to a GPU.
 
@@ -132,7 +136,7 @@ def open_turbo_processes(
     count = max(1, round(threads / _THREADS_A_PROCESS))
     each = max(1, threads // count)
     descriptor = None if arena is None else arena.address[1]
-    job = _Job(images, seed, each, max_pixels, max_side, descriptor)
+    job = _Job(images, seed, each, max_pixels, max_side, levels, descriptor)
     with ExitStack() as stack:
         processes = [_Process(job, arena, pinned) for _ in range(count)]
         for process in processes:
@@ -297,6 +301,7 @@ def _decode(job: _Job, connection: Connection, requests: queue.Queue[_Request | 
         threads=job.threads,
         max_pixels=job.max_pixels,
         max_side=job.max_side,
+        levels=job.levels,
         arena=arena,
         buffers=buffers,
     ):

@@ -3,7 +3,7 @@
     plan -> threads: read, look at the header -> the batch's memory, whose size the headers tell
          -> threads: decode into the image's room, or its place in the cache -> RaggedBatch
 
-Only common JPEG is decoded here. Everything else (PNG, WebP, CMYK, turned photos) goes round it by
+Only common JPEG is decoded here. Everything else (PNG, TIFF, CMYK, turned photos) goes round it by
 ``decode_image``, which also decides whether an image is bad, so every source gives the same pixels.
 A batch in which an image turns out to be bad after its memory was laid out is packed anew.
 (A run on a GPU has these threads in processes of their own: ``turbo_process``.)
@@ -27,7 +27,8 @@ from cp2fast.buffers import Buffers
 from cp2fast.data.arena import Arena
 from cp2fast.data.bad_images import BadImages
 from cp2fast.data.decode import BadImage
-from cp2fast.data.images import ImageSet
+from cp2fast.data.image_set import ImageSet
+from cp2fast.data.levels import BY_TYPE, Levels
 from cp2fast.data.loading import Decoded, Failure, Loaded, deliver, load
 from cp2fast.data.prefetch import keep_ahead
 from cp2fast.data.prepare import Pixels, Prepared, Reader
@@ -51,6 +52,7 @@ def open_turbo(
     max_pixels: int,
     bad: BadImages,
     max_side: int | None = None,
+    levels: Levels = BY_TYPE,
     arena: Arena | None = None,
 ) -> Generator[RaggedBatch, None, None]:
     """Batches in the order of ``plan``, on the CPU, each in memory of its own or in the cache.
@@ -63,6 +65,7 @@ def open_turbo(
         max_pixels: larger images are bad.
         bad: where bad images are counted and listed.
         max_side: longer images are shrunk to it.
+        levels: what values of more than 8 bits, and more bands than three, become.
         arena: a cache in host memory. What is there is not read again, what is to be there is
             decoded into it, and a batch whose images are all there points into it.
 
@@ -76,6 +79,7 @@ def open_turbo(
         threads=threads,
         max_pixels=max_pixels,
         max_side=max_side,
+        levels=levels,
         arena=arena,
         buffers=Buffers(_DECODED_AHEAD + 1),
     )
@@ -92,6 +96,7 @@ def decode_batches(
     threads: int,
     max_pixels: int,
     max_side: int | None,
+    levels: Levels,
     arena: Arena | None,
     buffers: Buffers,
 ) -> Generator[Decoded, None, None]:
@@ -104,11 +109,12 @@ def decode_batches(
         threads: that decode.
         max_pixels: of an image.
         max_side: of an image.
+        levels: of the values.
         arena: the cache.
         buffers: where batches lie that are not in the cache.
     """
     pool = ThreadPoolExecutor(max(1, threads), "cp2fast-decode")
-    reader = Reader(images, max_pixels, max_side)
+    reader = Reader(images, max_pixels, max_side, levels)
     decoder = _Decoder(reader, seed, pool, buffers, arena)
     try:
         reading = (decoder.read(numbers) for numbers in plan)

@@ -97,7 +97,7 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     figure = Figure(figsize=(10, 6), layout="constrained")
     panels = {
         "loss": ("loss",),
-        "evaluation": ("miou", "pixel_accuracy"),
+        "evaluation": ("miou", "dice", "boundary_f", "pixel_accuracy"),
         "learning rate": ("lr",),
         "images/s": ("images_per_second",),
     }

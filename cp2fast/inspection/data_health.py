@@ -14,11 +14,14 @@ import numpy as np
 import torch
 
 from cp2fast import philox
-from cp2fast.config import PretrainSettings
+from cp2fast.config import PretrainSettings, Root
 from cp2fast.data.decode import BadImage, decode_image, read_image
-from cp2fast.data.images import ImageSet, list_images
+from cp2fast.data.disk_cache import DiskCache
+from cp2fast.data.image_set import ImageSet
+from cp2fast.data.images import list_images, windows
 from cp2fast.data.kinds import kind_of
 from cp2fast.data.order import plan
+from cp2fast.data.roots import shown
 from cp2fast.data.source import Choice, choose_source
 from cp2fast.files import open_plain
 from cp2fast.inspection.decoding import opened
@@ -112,13 +115,13 @@ class DataHealth:
         return self.formats.get(kind, 0) / self.sampled
 
 
-def examine(settings: PretrainSettings, root: Path) -> DataHealth:
+def examine(settings: PretrainSettings, root: Root) -> DataHealth:
     """Look at up to 512 images of ``root`` for a few seconds, then time the source.
 
     Raises:
         UserError: ``root`` holds no images, or the source asked for does not work here.
     """
-    images = list_images(root)
+    images = list_images(root, disk=DiskCache.of(settings.data))
     sampled = _sample(images, settings.data.max_pixels)
     good = [one for one in sampled if one.problem is None]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -126,7 +129,7 @@ def examine(settings: PretrainSettings, root: Path) -> DataHealth:
     rate = _source_rate(settings, images, source, device) if good else None
     sides = [sorted((one.height, one.width)) for one in good]
     return DataHealth(
-        root=str(root),
+        root=shown(root),
         images=len(images),
         skipped=dict(images.skipped),
         sampled=len(sampled),
@@ -207,6 +210,7 @@ def _source_rate(
         start=0,
         stop=_WITHOUT_END,
         order=data.order,
+        windows=windows(data, images),
     )
     with opened(source, data, images, steps, settings.train.seed, device) as (batches, _):
         next(batches)
@@ -217,10 +221,10 @@ def _source_rate(
     return count / seconds
 
 
-def _file_system(root: Path) -> str:
+def _file_system(root: Root) -> str:
     """The type of the file system that holds ``root``: that of the longest mount point above."""
     mounts = Path("/proc/mounts")
-    if not mounts.exists():
+    if not mounts.exists() or not isinstance(root, Path):
         return ""
     place, found = root.resolve(), (0, "")
     for line in mounts.read_text(encoding="utf-8", errors="surrogateescape").splitlines():

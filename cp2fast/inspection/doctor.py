@@ -16,6 +16,7 @@ from cp2fast import recipes
 from cp2fast.bench.machine import machine, versions
 from cp2fast.config import PretrainSettings
 from cp2fast.console import open_console
+from cp2fast.data.roots import shown
 from cp2fast.errors import UserError
 from cp2fast.inspection.advice import advise
 from cp2fast.inspection.check import Check, Status
@@ -155,7 +156,7 @@ def _pretrain(settings: PretrainSettings) -> str:
     """The command that trains with these settings; without ``data.root`` one for the user's own."""
     if settings.data.root is None:
         return "cp2fast pretrain r50 data.root=DIR"
-    root = f"data.root={settings.data.root}"
+    root = f"data.root={shown(settings.data.root)}"
     changes = {}
     for name in recipes.names(PretrainSettings):
         found = recipes.differences(recipes.load(PretrainSettings, name, [root]), settings)

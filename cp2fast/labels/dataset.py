@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cp2fast.config import Rgb
 from cp2fast.data.decode import BadImage, decode_image, read_file
+from cp2fast.data.levels import BY_TYPE, Levels
 from cp2fast.errors import UserError
 from cp2fast.labels.coding import IGNORED, Coding
 from cp2fast.labels.masks import colour_name
@@ -42,6 +43,7 @@ class LabelledData:
         threads: that read it.
         colours: by label, for masks that are written and for pictures.
         said: the layout, the masks and the split in one line.
+        levels: what values of more than 8 bits, and more bands than three, become.
         has_border: whether 255 is a border between objects, as in VOC, and never a class.
     """
 
@@ -54,6 +56,7 @@ class LabelledData:
     threads: int
     colours: tuple[Rgb, ...] = ()
     said: str = ""
+    levels: Levels = BY_TYPE
     has_border: bool = False
 
 
@@ -64,7 +67,7 @@ def read_example(example: Example, data: LabelledData) -> tuple[Tensor, Tensor]:
         UserError: one cannot be read, they differ in size, or a label is unknown.
     """
     try:
-        image = decode_image(read_file(example.image), data.max_pixels)
+        image = decode_image(read_file(example.image), data.max_pixels, levels=data.levels)
     except BadImage as bad:
         raise UserError(unreadable(example, bad)) from bad
     found = data.coding.read(example.mask)

@@ -16,6 +16,7 @@ import numpy as np
 
 from cp2fast.config import LabelSettings
 from cp2fast.cores import decoding_workers
+from cp2fast.data.levels import Levels
 from cp2fast.errors import UserError
 from cp2fast.files import place_of
 from cp2fast.labels.class_files import Declared, DeclaredClass, read_class_file
@@ -109,6 +110,7 @@ def _opened(
             f"{layout.name}, {masks_said}: {counted(len(train), 'image')} to learn from, "
             f"{len(val)} to score on ({how}); {len(classes.names)} classes"
         ),
+        levels=Levels.of(settings.range, settings.bands),
         has_border=layout.has_border,
     )
 

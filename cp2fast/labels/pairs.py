@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cp2fast.config import LabelSettings
+from cp2fast.data.formats import IMAGE_SUFFIXES
 from cp2fast.data.shards import is_hidden
 from cp2fast.errors import UserError
 from cp2fast.files import cannot_read, list_folder, place_of
@@ -31,7 +32,6 @@ MASK_FOLDERS = (
     *("segmentationclass", "gtfine", "gt", "groundtruth", "ground_truth", "segmentation"),
 )
 """In lower case; the first that is there and holds masks counts."""
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
 
 _ENDINGS = {
     "": (
@@ -103,7 +103,9 @@ def pair(images: Path, masks: Path) -> list[tuple[Path, Example]]:
     photos = _files(images, IMAGE_SUFFIXES)
     found = _files(masks, MASK_SUFFIXES)
     if not photos:
-        raise UserError(f"{images} holds no images: it needs .jpg, .png, .webp or .tif files")
+        raise UserError(
+            f"{images} holds no images: it needs images, such as .jpg, .png or .tif files"
+        )
     by_place = _by_place(masks, found)
     rule = _rule(images, photos, by_place)
     if rule is None:

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path, PurePosixPath
 
+from cp2fast.data.formats import IMAGE_SUFFIXES
 from cp2fast.errors import UserError
 from cp2fast.files import cannot_read, is_file, read_text
 from cp2fast.labels.dataset import Example
@@ -26,7 +27,7 @@ MASKS = ("SegmentationClassAug", "SegmentationClass")
 """The first that has a mask for the photo."""
 
 _LISTS = Path("ImageSets", "Segmentation")
-_PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+_PHOTO_SUFFIXES = IMAGE_SUFFIXES
 _MASK_SUFFIXES = (".png",)
 _PAIR = re.compile(r"(.+\.(?:jpe?g|png|webp))[\s,]+(.+\.png)", re.IGNORECASE)
 _LABELLED = re.compile(r"(.+?)[\s,]+-?\d+")

@@ -9,7 +9,9 @@ from cp2fast.batch import CopyPasteBatch
 from cp2fast.config import PretrainSettings
 from cp2fast.data.demo import DEMO_DATA, DEMO_RUN
 from cp2fast.data.images import skipped_in_words
+from cp2fast.pretrain.objects import objects_in_colours
 from cp2fast.pretrain.task import PRETRAIN, PretrainTask
+from cp2fast.pretrain.watch import PICTURE
 from cp2fast.run_folder import RunFolder
 from cp2fast.train.command import carry_out, joined_processes
 from cp2fast.train.metrics import Log
@@ -51,7 +53,8 @@ def run_pretrain(
         console.print(f"stopped and saved; go on with: {PRETRAIN.command} --resume --out {path}")
         return run
     console.print(
-        f"checkpoint in {folder.checkpoints}, pictures {folder.preview} and {folder.curves}"
+        f"checkpoint in {folder.checkpoints}; pictures {folder.preview}, {folder.curves} and "
+        f"{path / PICTURE}"
     )
     for line in _next(run):
         console.print(line)
@@ -63,7 +66,9 @@ def _next(run: Run[Any]) -> list[str]:
     path = run.folder.path
     if run.task.settings.data.root == DEMO_DATA:
         init = "" if path == DEMO_RUN else f" model.init={path}"
+        objects = objects_in_colours(path, DEMO_DATA / "SegmentationClass")
         return [
+            *([] if objects is None else [str(objects)]),
             f"next, the same scenes with their masks: cp2fast finetune-voc{init}",
             "then, on your own photos: cp2fast pretrain r50 data.root=DIR",
         ]
@@ -83,6 +88,7 @@ def _announcement(run: Run[Any]) -> str:
     lines = [
         f"decoding by {name} on the {decode.upper()}: {reason}",
         task.cache.line,
+        task.range_line,
         "" if skipped is None else f"{task.settings.data.root}: {skipped}",
         f"pretraining {task.settings.model.backbone} on {task.images} images of "
         f"{task.settings.data.root} ({processes}{run.processes.device.type}): steps "

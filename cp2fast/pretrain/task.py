@@ -19,13 +19,18 @@ from cp2fast.config import (
     fewest_images,
 )
 from cp2fast.copypaste.backends import fastest_backend
+from cp2fast.cores import decoding_workers
 from cp2fast.data.bad_images import BadImages
 from cp2fast.data.cache import Cache, Sharing, open_cache
 from cp2fast.data.demo import data_root
-from cp2fast.data.images import ImageSet, list_images
+from cp2fast.data.disk_cache import DiskCache
+from cp2fast.data.image_set import ImageSet
+from cp2fast.data.images import list_images, window_width, windows
 from cp2fast.data.order import plan, steps_per_epoch
 from cp2fast.data.prefetch import prefetch
+from cp2fast.data.roots import public_root
 from cp2fast.data.source import Choice, choose_source, open_source
+from cp2fast.data.survey import find_range
 from cp2fast.errors import UserError
 from cp2fast.labels.open import open_labelled
 from cp2fast.model.cp2 import CP2, CP2Output
@@ -74,6 +79,7 @@ class PretrainTask:
         source: Choice,
         cache: Cache,
         learner: Learner[CP2, CopyPasteBatch],
+        range_line: str = "",
     ) -> None:
         """Of a network with random weights.
 
@@ -85,6 +91,7 @@ class PretrainTask:
             source: that decodes them.
             cache: of decoded pixels.
             learner: of these settings.
+            range_line: states the range of values, where it was found.
         """
         data, train = settings.data, settings.train
         self.settings = settings
@@ -94,7 +101,9 @@ class PretrainTask:
         self.source = source
         self.cache = cache
         self.learner = learner
+        self.range_line = range_line
         self.images = len(image_set)
+        self._windows = windows(data, image_set)
         self.samples_per_step = _samples_per_step(settings, ranks)
         self.steps_per_epoch = steps_per_epoch(self.images, self.samples_per_step)
         self.total_steps = train.steps or train.epochs * self.steps_per_epoch
@@ -129,6 +138,8 @@ class PretrainTask:
         if step == 0 and model.queue_start == "keys":
             self._fill_queue(alive)
         self._health = Health(model.embedding, model.queue, self.total_steps)
+        if step == 0 and self.ranks.is_main:
+            self._watch.picture(self.network.encoder_q, step)
 
     def batches(self, start: int, stop: int) -> Generator[Loaded[CopyPasteBatch], None, None]:
         """Composed pairs, made ahead in a thread."""
@@ -225,6 +236,7 @@ class PretrainTask:
             world=self.ranks.world,
             independent=independent,
             order=data.order,
+            windows=self._windows,
         )
         numbers = split_steps(steps, accumulate, independent)
         device = self.learner.device
@@ -265,14 +277,36 @@ def build(settings: PretrainSettings, folder: RunFolder, processes: Processes) -
         open_labelled(ProbeDataSettings(), settings.train.probe)
     with processes.agreement.main_first():  # the demo's images are generated once
         root = data_root(settings.data)
-    settings = settings.model_copy(update={"data": settings.data.model_copy(update={"root": root})})
-    images = list_images(root)
+    images = list_images(root, disk=DiskCache.of(settings.data))
+    # From here on, and in config.yaml, without passwords and signatures.
+    resolved = {"root": public_root(root), "window": window_width(settings.data, images)}
+    settings = settings.model_copy(update={"data": settings.data.model_copy(update=resolved)})
     learner = build_learner(settings, processes.device)
     _check_growing_sizes(settings, learner.network.encoder_q.stride)
     fastest_backend(processes.device.type)  # compiled now, or another taken, not in the first step
+    settings, range_line = _with_range(settings, images, processes)
     source = choose_source(settings.data, images, processes.device)
     cache = _open_cache(settings, images, processes)
-    return PretrainTask(settings, folder, processes.ranks, images, source, cache, learner)
+    return PretrainTask(
+        settings, folder, processes.ranks, images, source, cache, learner, range_line
+    )
+
+
+def _with_range(
+    settings: PretrainSettings, images: ImageSet, processes: Processes
+) -> tuple[PretrainSettings, str]:
+    """The settings with the range of the values, found once for a run, and a line that states it.
+
+    Raises:
+        UserError: most images have bands of which none, or none of those there, were chosen.
+    """
+    data = settings.data
+    threads = decoding_workers(data.workers)
+    range_, line = processes.agreement.of_main(
+        lambda: find_range(images, data.range, data.bands, data.max_pixels, threads)
+    )
+    data = data.model_copy(update={"range": range_})
+    return settings.model_copy(update={"data": data}), line
 
 
 def _open_cache(settings: PretrainSettings, images: ImageSet, processes: Processes) -> Cache:
@@ -307,7 +341,10 @@ PRETRAIN = Kind(
         "augment.",
         "data.background",
         "data.order",
+        "data.window",
         "data.max_side",
+        "data.range",
+        "data.bands",
         "train.seed",
         "train.optimizer",
     ),

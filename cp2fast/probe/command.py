@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -16,8 +16,10 @@ from rich.table import Table
 
 from cp2fast.bench.machine import machine, versions
 from cp2fast.config import ModelSettings, ProbeSettings
+from cp2fast.data.levels import Levels
 from cp2fast.errors import UserError
 from cp2fast.labels.dataset import LabelledData
+from cp2fast.labels.levels import range_of
 from cp2fast.labels.open import open_labelled
 from cp2fast.model.segmenter import Segmenter, build_segmenter
 from cp2fast.probe.features import Place
@@ -26,7 +28,7 @@ from cp2fast.probe.probe import ProbeScores, probe
 from cp2fast.run_folder import atomic_write
 from cp2fast.train.distributed import device_of, ranks_from_environment
 from cp2fast.weights.load import load_weights
-from cp2fast.weights.trained import open_trained
+from cp2fast.weights.trained import Trained, open_trained
 
 RANDOM = "random"
 RESULT, PICTURE = "probe.json", "probe.png"
@@ -75,10 +77,13 @@ def run_probe(
     if settings.data.root is None:
         raise UserError("data.root is not set: name your images with masks with data.root=DIR")
     data = open_labelled(settings.data, settings.data.root, settings.data.workers)
+    data, range_line = _with_levels(data, names, settings)
     networks = open_networks(names, settings)
     device = device_of(settings.model.device, ranks_from_environment())
     console = Console(soft_wrap=True, highlight=False)
     console.print(f"{settings.data.root}: {data.said}", markup=False)
+    if range_line:
+        console.print(range_line, markup=False)
     console.print(
         f"{labels:.3g} of the labels of {len(data.train)} images, scored on {len(data.val)} of "
         f"{settings.data.root} ({len(data.classes)} classes; {device}); features of the {place}",
@@ -133,16 +138,32 @@ def open_networks(names: Sequence[str], settings: ProbeSettings) -> dict[str, Se
     return networks
 
 
-def _model(names: Sequence[str], settings: ProbeSettings) -> ModelSettings:
-    """Of random weights: what is set, else that of the first run named, else the defaults."""
-    known = ModelSettings().model_dump()
+def _with_levels(
+    data: LabelledData, names: Sequence[str], settings: ProbeSettings
+) -> tuple[LabelledData, str]:
+    """All networks see the same pixels: as set, else as the first run named was trained."""
+    range_, bands = settings.data.range, settings.data.bands
+    first = _first_run(names)
+    if first is not None:
+        range_, bands = range_ or first.values[0], bands or first.values[1]
+    range_, line = range_of(data, range_, bands)
+    return replace(data, levels=Levels.of(range_, bands)), line
+
+
+def _first_run(names: Sequence[str]) -> Trained | None:
     for name in names:
         if name != RANDOM:
             try:
-                known = open_trained(name).model.model_dump()
-                break
+                return open_trained(name)
             except UserError:
                 continue  # open_networks says what is wrong with it
+    return None
+
+
+def _model(names: Sequence[str], settings: ProbeSettings) -> ModelSettings:
+    """Of random weights: what is set, else that of the first run named, else the defaults."""
+    first = _first_run(names)
+    known = (ModelSettings() if first is None else first.model).model_dump()
     given = settings.model.model_dump(exclude={"seed", "device"})
     return ModelSettings(**known | {key: value for key, value in given.items() if value})
 

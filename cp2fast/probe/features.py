@@ -84,4 +84,6 @@ def take_statistics(
         one_size = one_size.repeat(2, 1, 1, 1)
     used = network.backbone if place == "backbone" else network
     batches = one_size.tensor_split(math.ceil(len(one_size) / _STATISTICS_BATCH))
-    update_bn([batch for batch in batches if len(batch) > 1], used)
+    cards = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(cards):  # the head's dropout draws, and the run must not notice
+        update_bn([batch for batch in batches if len(batch) > 1], used)

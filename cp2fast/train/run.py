@@ -139,6 +139,7 @@ def resume(
         UserError: there is none, all checkpoints are damaged, or ``settings`` belong to another
             run or end before the step that it has reached; the folder is as it was.
     """
+    settings = with_range_found(settings, folder)
     check_same_run(kind, settings, folder)
     check_loggers(settings.train.log)
     is_main = processes.ranks.is_main
@@ -176,6 +177,15 @@ def check_same_run(kind: Kind[Settings], settings: Settings, folder: RunFolder) 
                 f"{key}={new}, but the run in {folder.path} was begun with {old}: "
                 "keep it, or start another run with --out DIR"
             )
+
+
+def with_range_found(settings: Settings, folder: RunFolder) -> Settings:
+    """What ``data.range=auto`` came to when the run was begun."""
+    if settings.data.range != "auto" or not folder.holds_run:
+        return settings
+    before = recipes.load(type(settings), str(folder.config), [])
+    data = settings.data.model_copy(update={"range": before.data.range})
+    return settings.model_copy(update={"data": data})
 
 
 def _distributed(run: Run[Any]) -> Run[Any]:

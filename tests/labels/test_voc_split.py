@@ -133,10 +133,10 @@ def test_photos_and_masks_may_lie_in_folders_of_other_names(root: Path) -> None:
 
 
 def test_what_is_missing_is_named(root: Path) -> None:
-    (root / "JPEGImages" / "a.jfif").write_bytes(b"")
+    (root / "JPEGImages" / "a.psd").write_bytes(b"")
     write(root, b"b0\na\n")
     assert "'a', but there is no image" in refusal(root)
-    assert "there is a.jfif" in refusal(root)
+    assert "there is a.psd" in refusal(root)
     (root / "SegmentationClass" / "b1.png").unlink()
     write(root, b"b0\nb1 1\n")
     assert "there is no mask" in refusal(root)
