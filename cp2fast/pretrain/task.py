@@ -39,10 +39,11 @@ from cp2fast.pretrain.batches import compose, image_size, split_steps
 from cp2fast.pretrain.health import Health
 from cp2fast.pretrain.learner import build_learner
 from cp2fast.pretrain.metrics import Metrics
-from cp2fast.pretrain.pictures import draw_curves, draw_pairs
+from cp2fast.pretrain.pictures import CURVES, draw_pairs
 from cp2fast.pretrain.watch import Watch
 from cp2fast.run_folder import RunFolder, read_metrics
 from cp2fast.train.compile import compile_encoders
+from cp2fast.train.curves import draw_curves
 from cp2fast.train.distributed import Ranks
 from cp2fast.train.learner import Learner
 from cp2fast.train.precision import autocast
@@ -203,7 +204,7 @@ class PretrainTask:
         """The main directions of the dense features; at the end also the curves."""
         self._watch.picture(self.network.encoder_q, step)
         if complete:
-            draw_curves(read_metrics(self.folder.metrics), self.folder.curves)
+            draw_curves(read_metrics(self.folder.metrics), CURVES, self.folder.curves)
 
     def state_dict(self) -> dict[str, Any]:
         """Both encoders, the queue, and the counts of bad images."""
@@ -224,7 +225,7 @@ class PretrainTask:
     def _batches(
         self, seed: int, start: int, stop: int
     ) -> Generator[Loaded[CopyPasteBatch], None, None]:
-        data, accumulate = self.settings.data, self.settings.train.accumulate
+        data, accumulate = self.settings.data, self.settings.train.gradient_accumulation_steps
         independent = data.background == "independent"
         steps = plan(
             seed=seed,
@@ -282,7 +283,7 @@ def build(settings: PretrainSettings, folder: RunFolder, processes: Processes) -
     resolved = {"root": public_root(root), "window": window_width(settings.data, images)}
     settings = settings.model_copy(update={"data": settings.data.model_copy(update=resolved)})
     learner = build_learner(settings, processes.device)
-    _check_growing_sizes(settings, learner.network.encoder_q.stride)
+    _check_growing_sizes(settings, learner.network.encoder_q.feature_stride)
     fastest_backend(processes.device.type)  # compiled now, or another taken, not in the first step
     settings, range_line = _with_range(settings, images, processes)
     source = choose_source(settings.data, images, processes.device)
@@ -320,7 +321,7 @@ def _open_cache(settings: PretrainSettings, images: ImageSet, processes: Process
 
 
 def _samples_per_step(settings: PretrainSettings, ranks: Ranks) -> int:
-    return settings.data.batch_size * settings.train.accumulate * ranks.world
+    return settings.data.batch_size * settings.train.gradient_accumulation_steps * ranks.world
 
 
 def _check_growing_sizes(settings: PretrainSettings, stride: int) -> None:
