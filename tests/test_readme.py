@@ -69,7 +69,7 @@ BUDGET = {
 
 PARSED_ONLY = {
     r"^cp2fast bench\b": "measures for minutes; tests/bench runs its parts",
-    r"^cp2fast data\b": "needs the network",
+    r"^cp2fast data voc\b": "needs the network",
     r"\bimagenet\b": "needs the network",
     r"=cuda\b|decode=gpu\b": "needs a GPU",
     r"^torchrun\b": "starts several processes, as tests/train/ does",

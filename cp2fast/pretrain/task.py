@@ -123,7 +123,10 @@ class PretrainTask:
         return self.learner.network
 
     def initialise(self, say: Callable[[str], None]) -> None:
-        """``model.init`` into both encoders."""
+        """``model.init`` into both encoders; says what ``train.probe`` was taken for."""
+        probed = self.settings.train.probe
+        if probed is not None:
+            say(f"{probed}: {open_labelled(ProbeDataSettings(), probed).said}")
         if self.settings.model.init is not None:
             say(str(load_weights(self.network.encoder_q, self.settings.model.init)))
             self.network.encoder_k.load_state_dict(self.network.encoder_q.state_dict())
