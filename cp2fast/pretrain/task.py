@@ -193,7 +193,7 @@ class PretrainTask:
         """The probes of ``train.probe``, by the main process; the others go on and wait for it."""
         if not self.ranks.is_main:
             return None
-        found = self._watch.probe(self.network.encoder_q)
+        found = self._watch.probe(self.network.encoder_q, alive)
         if found is None:
             return None
         line = f"probes of the frozen features: k-NN {found.knn:.1%}, linear {found.linear:.1%}"
