@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from cp2fast.config.labels import LabelSettings
-from cp2fast.config.section import Colour, Deviations, Logger, Section
+from cp2fast.config.section import Colour, Deviations, Head, Logger, Section
 from cp2fast.errors import UserError
 
 
@@ -32,9 +34,11 @@ class FinetuneModelSettings(Section):
     """The network and its initial weights; what is none follows the run that it starts from."""
 
     backbone: str | None = Field(
-        None, description="timm ResNet or ViT; none is that of model.init, else resnet50"
+        None,
+        description="timm model (cp2fast models lists them); none is that of model.init, else "
+        "resnet50",
     )
-    head: Literal["aspp", "fcn"] | None = Field(
+    head: Head | None = Field(
         None, description="segmentation head; none is that of model.init, else aspp"
     )
     head_channels: PositiveInt | None = Field(
@@ -57,6 +61,10 @@ class FinetuneModelSettings(Section):
 class FinetuneTrainSettings(Section):
     """The optimisation and the run."""
 
+    renamed: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {"accumulate": "gradient_accumulation_steps", "checkpoint_keep": "keep_last"}
+    )
+
     steps: PositiveInt = Field(40_000, description="total steps")
     seed: int = Field(0, ge=0, description="of the weights, the order, the crops and the dropout")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto is the GPU if any")
@@ -66,7 +74,7 @@ class FinetuneTrainSettings(Section):
     compile: Literal["auto", "on", "off"] = Field(
         "auto", description="torch.compile the network; auto does so for a GPU"
     )
-    accumulate: PositiveInt = Field(
+    gradient_accumulation_steps: PositiveInt = Field(
         1, description="batches a step: gradients are averaged over them before the optimiser's"
     )
     timeout_minutes: float = Field(
@@ -105,7 +113,7 @@ class FinetuneTrainSettings(Section):
         gt=0,
         description="minutes between checkpoints; a stop, the end and the best mIoU bring one too",
     )
-    checkpoint_keep: PositiveInt = Field(
+    keep_last: PositiveInt = Field(
         2, description="newest checkpoints kept, beside the one with the best mIoU"
     )
     checkpoint_epochs: PositiveInt | None = Field(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from types import MappingProxyType
+from typing import ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from cp2fast.config.augment import AugmentSettings
 from cp2fast.config.data import DataSettings
-from cp2fast.config.section import Logger, Section
+from cp2fast.config.section import Head, Logger, Section
 from cp2fast.errors import UserError
 
 MIN_IMAGES_FOR_BATCH_BACKGROUNDS = 3
@@ -22,8 +24,8 @@ SIZE_STEP = 32
 class ModelSettings(Section):
     """The segmentation network and the contrast that trains it (paper, sections 3 and 4.1)."""
 
-    backbone: str = Field("resnet50", description="timm ResNet or ViT")
-    head: Literal["aspp", "fcn"] = Field("aspp", description="segmentation head")
+    backbone: str = Field("resnet50", description="timm model (cp2fast models lists them)")
+    head: Head = Field("aspp", description="segmentation head")
     head_channels: PositiveInt = Field(512, description="channels inside the head")
     size: PositiveInt = Field(224, description="side of the composed images, pixels")
     embedding: PositiveInt = Field(128, description="channels of the dense embedding")
@@ -48,6 +50,10 @@ class ModelSettings(Section):
 class TrainSettings(Section):
     """The optimisation and the run."""
 
+    renamed: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {"accumulate": "gradient_accumulation_steps", "checkpoint_keep": "keep_last"}
+    )
+
     epochs: PositiveInt = Field(200, description="passes over the images")
     steps: PositiveInt | None = Field(None, description="total steps; overrides train.epochs")
     seed: int = Field(0, ge=0, description="of the weights, the order and the augmentation")
@@ -58,7 +64,7 @@ class TrainSettings(Section):
     compile: Literal["auto", "on", "off"] = Field(
         "auto", description="torch.compile the encoders; auto does so for a GPU"
     )
-    accumulate: PositiveInt = Field(
+    gradient_accumulation_steps: PositiveInt = Field(
         1, description="batches a step: gradients are averaged over them before the optimiser's"
     )
     resolution: PositiveInt | None = Field(
@@ -79,7 +85,7 @@ class TrainSettings(Section):
     log_every: PositiveInt = Field(10, description="steps between two logged ones")
     probe: Path | None = Field(
         None,
-        description="images with masks, in VOC layout or in the folders images and masks: the "
+        description="images with masks, in any layout of docs/labels.md: the "
         "frozen features are probed on them on the way",
     )
     probe_every: PositiveInt = Field(
@@ -95,7 +101,7 @@ class TrainSettings(Section):
         gt=0,
         description="minutes between checkpoints; a stop and the end bring one too",
     )
-    checkpoint_keep: PositiveInt = Field(2, description="newest checkpoints kept")
+    keep_last: PositiveInt = Field(2, description="newest checkpoints kept")
     checkpoint_epochs: PositiveInt | None = Field(
         None, description="besides, a checkpoint that stays each so many epochs"
     )

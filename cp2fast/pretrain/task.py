@@ -40,10 +40,11 @@ from cp2fast.pretrain.batches import compose, image_size, split_steps
 from cp2fast.pretrain.health import Health
 from cp2fast.pretrain.learner import build_learner
 from cp2fast.pretrain.metrics import Metrics
-from cp2fast.pretrain.pictures import draw_curves, draw_pairs
+from cp2fast.pretrain.pictures import CURVES, draw_pairs
 from cp2fast.pretrain.watch import Watch
 from cp2fast.run_folder import RunFolder, read_metrics
 from cp2fast.train.compile import compile_encoders
+from cp2fast.train.curves import draw_curves
 from cp2fast.train.distributed import Ranks
 from cp2fast.train.learner import Learner
 from cp2fast.train.precision import autocast
@@ -123,7 +124,10 @@ class PretrainTask:
         return self.learner.network
 
     def initialise(self, say: Callable[[str], None]) -> None:
-        """``model.init`` into both encoders."""
+        """``model.init`` into both encoders; says what ``train.probe`` was taken for."""
+        probed = self.settings.train.probe
+        if probed is not None:
+            say(f"{probed}: {open_labelled(ProbeDataSettings(), probed).said}")
         if self.settings.model.init is not None:
             say(str(load_weights(self.network.encoder_q, self.settings.model.init)))
             self.network.encoder_k.load_state_dict(self.network.encoder_q.state_dict())
@@ -193,7 +197,7 @@ class PretrainTask:
         """The probes of ``train.probe``, by the main process; the others go on and wait for it."""
         if not self.ranks.is_main:
             return None
-        found = self._watch.probe(self.network.encoder_q)
+        found = self._watch.probe(self.network.encoder_q, alive)
         if found is None:
             return None
         line = f"probes of the frozen features: k-NN {found.knn:.1%}, linear {found.linear:.1%}"
@@ -207,7 +211,7 @@ class PretrainTask:
         """The main directions of the dense features; at the end also the curves."""
         self._watch.picture(self.network.encoder_q, step)
         if complete:
-            draw_curves(read_metrics(self.folder.metrics), self.folder.curves)
+            draw_curves(read_metrics(self.folder.metrics), CURVES, self.folder.curves)
 
     def state_dict(self) -> dict[str, Any]:
         """Both encoders, the queue, and the counts of bad images."""
@@ -228,7 +232,7 @@ class PretrainTask:
     def _batches(
         self, seed: int, start: int, stop: int
     ) -> Generator[Loaded[CopyPasteBatch], None, None]:
-        data, accumulate = self.settings.data, self.settings.train.accumulate
+        data, accumulate = self.settings.data, self.settings.train.gradient_accumulation_steps
         independent = data.background == "independent"
         steps = plan(
             seed=seed,
@@ -286,7 +290,7 @@ def build(settings: PretrainSettings, folder: RunFolder, processes: Processes) -
     resolved = {"root": public_root(root), "window": window_width(settings.data, images)}
     settings = settings.model_copy(update={"data": settings.data.model_copy(update=resolved)})
     learner = build_learner(settings, processes.device)
-    _check_growing_sizes(settings, learner.network.encoder_q.stride)
+    _check_growing_sizes(settings, learner.network.encoder_q.feature_stride)
     fastest_backend(processes.device.type)  # compiled now, or another taken, not in the first step
     settings, range_line = _with_range(settings, images, processes)
     source = choose_source(settings.data, images, processes.device)
@@ -324,7 +328,7 @@ def _open_cache(settings: PretrainSettings, images: ImageSet, processes: Process
 
 
 def _samples_per_step(settings: PretrainSettings, ranks: Ranks) -> int:
-    return settings.data.batch_size * settings.train.accumulate * ranks.world
+    return settings.data.batch_size * settings.train.gradient_accumulation_steps * ranks.world
 
 
 def _check_growing_sizes(settings: PretrainSettings, stride: int) -> None:
