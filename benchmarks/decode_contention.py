@@ -27,7 +27,8 @@ import torch
 from cp2fast.bench.machine import machine, versions
 from cp2fast.cores import available_cores
 from cp2fast.data.bad_images import BadImages
-from cp2fast.data.images import ImageSet, list_images
+from cp2fast.data.image_set import ImageSet
+from cp2fast.data.images import list_images
 from cp2fast.data.order import plan
 from cp2fast.data.turbo_process import open_turbo_processes
 from cp2fast.data.turbo_source import open_turbo

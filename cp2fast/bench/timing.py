@@ -58,16 +58,8 @@ def measure(
     Returns:
         The rates, in the order of ``systems``.
     """
-    for work in systems.values():
-        work()
-    rates: dict[str, list[float]] = {name: [] for name in systems}
-    for _ in _rounds(rounds, len(systems), say):
-        for name, work in systems.items():
-            samples, begin = 0, time.perf_counter()
-            while (elapsed := time.perf_counter() - begin) < seconds:
-                samples += work()
-            rates[name].append(samples / elapsed)
-    return {name: Rate(tuple(values)) for name, values in rates.items()}
+    streams = {name: Stream(iter(work, None), ahead=0) for name, work in systems.items()}
+    return measure_streams(streams, rounds, seconds, say)
 
 
 @dataclass(frozen=True)
@@ -104,7 +96,9 @@ def measure_streams(
     for stream in streams.values():
         next(stream.samples)
     rates: dict[str, list[float]] = {name: [] for name in streams}
-    for _ in _rounds(rounds, len(streams), say):
+    count, least = len(streams), rounds * seconds * len(streams)
+    say(f"{count} systems and ceilings, {rounds} x {seconds:g} s each: at least {least:.0f} s")
+    for _ in in_rounds(rounds, say):
         for name, stream in streams.items():
             for _ in range(stream.ahead):
                 next(stream.samples)
@@ -118,12 +112,12 @@ def measure_streams(
     return {name: Rate(tuple(values)) for name, values in rates.items()}
 
 
-def _rounds(rounds: int, systems: int, say: Say) -> Iterator[None]:
+def in_rounds(rounds: int, say: Say) -> Iterator[int]:
+    """Count from 1 to ``rounds``, and tell of each that is done."""
     began = time.perf_counter()
     for number in range(1, rounds + 1):
-        yield
-        elapsed = time.perf_counter() - began
-        say(f"round {number} of {rounds} done, {systems} systems and ceilings, {elapsed:.0f} s")
+        yield number
+        say(f"round {number} of {rounds} done, {time.perf_counter() - began:.0f} s")
 
 
 def finish(device: torch.device) -> None:

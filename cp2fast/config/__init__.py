@@ -10,6 +10,7 @@ from cp2fast.config.augment import (
 )
 from cp2fast.config.data import (
     DataSettings,
+    Root,
 )
 from cp2fast.config.finetune import (
     EvaluationSettings,
@@ -82,6 +83,7 @@ __all__ = [
     "Range",
     "RangeSetting",
     "Rgb",
+    "Root",
     "Section",
     "TrainSettings",
     "check_finetune",

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from cp2fast.config.labels import LabelSettings
-from cp2fast.config.section import Colour, Deviations, Logger, Section
+from cp2fast.config.section import Colour, Deviations, Head, Logger, Section
 from cp2fast.errors import UserError
 
 
@@ -32,9 +32,11 @@ class FinetuneModelSettings(Section):
     """The network and its initial weights; what is none follows the run that it starts from."""
 
     backbone: str | None = Field(
-        None, description="timm ResNet or ViT; none is that of model.init, else resnet50"
+        None,
+        description="timm model (cp2fast models lists them); none is that of model.init, else "
+        "resnet50",
     )
-    head: Literal["aspp", "fcn"] | None = Field(
+    head: Head | None = Field(
         None, description="segmentation head; none is that of model.init, else aspp"
     )
     head_channels: PositiveInt | None = Field(

@@ -9,7 +9,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from cp2fast.config.augment import AugmentSettings
 from cp2fast.config.data import DataSettings
-from cp2fast.config.section import Logger, Section
+from cp2fast.config.section import Head, Logger, Section
 from cp2fast.errors import UserError
 
 MIN_IMAGES_FOR_BATCH_BACKGROUNDS = 3
@@ -22,8 +22,8 @@ SIZE_STEP = 32
 class ModelSettings(Section):
     """The segmentation network and the contrast that trains it (paper, sections 3 and 4.1)."""
 
-    backbone: str = Field("resnet50", description="timm ResNet or ViT")
-    head: Literal["aspp", "fcn"] = Field("aspp", description="segmentation head")
+    backbone: str = Field("resnet50", description="timm model (cp2fast models lists them)")
+    head: Head = Field("aspp", description="segmentation head")
     head_channels: PositiveInt = Field(512, description="channels inside the head")
     size: PositiveInt = Field(224, description="side of the composed images, pixels")
     embedding: PositiveInt = Field(128, description="channels of the dense embedding")

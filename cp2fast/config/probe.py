@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, PositiveInt
 
 from cp2fast.config.labels import LabelSettings
-from cp2fast.config.section import Section
+from cp2fast.config.section import Head, Section
 
 
 class ProbeDataSettings(LabelSettings):
@@ -26,9 +26,11 @@ class ProbeModelSettings(Section):
     """The network of random weights and of files that do not say theirs."""
 
     backbone: str | None = Field(
-        None, description="timm ResNet or ViT; none is that of the first run named, else resnet50"
+        None,
+        description="timm model (cp2fast models lists them); none is that of the first run named, "
+        "else resnet50",
     )
-    head: Literal["aspp", "fcn"] | None = Field(
+    head: Head | None = Field(
         None, description="segmentation head; none is that of the first run named, else aspp"
     )
     head_channels: PositiveInt | None = Field(

@@ -16,6 +16,7 @@ Unit = Annotated[float, Field(ge=0, le=1)]
 Deviation = Annotated[float, Field(ge=0.001)]
 Colour = tuple[Unit, Unit, Unit]
 Deviations = tuple[Deviation, Deviation, Deviation]
+Head: TypeAlias = Literal["aspp", "fcn", "linear", "segformer"]
 Logger: TypeAlias = Literal["tensorboard", "wandb", "mlflow"]
 
 FALLING = "falling"

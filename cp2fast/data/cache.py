@@ -18,7 +18,7 @@ from cp2fast import philox
 from cp2fast.config import DataSettings
 from cp2fast.cores import available_cores
 from cp2fast.data.arena import RESERVE, Arena
-from cp2fast.data.images import ImageSet
+from cp2fast.data.image_set import ImageSet
 from cp2fast.data.memory import free_memory
 from cp2fast.data.sizes import decoded_bytes
 from cp2fast.errors import UserError

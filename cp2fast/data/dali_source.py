@@ -30,7 +30,7 @@ from cp2fast.data.bad_images import BadImages
 from cp2fast.data.dali_batch import Batch, Place, pack
 from cp2fast.data.decode import BadImage, CommonJpeg, common_jpeg, decode_image, read_image
 from cp2fast.data.heap import share_heaps, trim_heaps
-from cp2fast.data.images import ImageSet
+from cp2fast.data.image_set import ImageSet
 from cp2fast.data.levels import BY_TYPE, Levels
 from cp2fast.data.loading import Decoded, deliver, load
 from cp2fast.data.prefetch import keep_ahead

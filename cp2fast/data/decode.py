@@ -17,7 +17,7 @@ from torch import Tensor
 
 from cp2fast.data import jpeg
 from cp2fast.data.decoders import by_content, pillow
-from cp2fast.data.images import ImageSet
+from cp2fast.data.image_set import ImageSet
 from cp2fast.data.levels import BY_TYPE, Levels, to_rgb
 from cp2fast.data.orientation import jpeg_orientation, orient, orientation_of, upright_size
 from cp2fast.data.raster import BadImage as BadImage

@@ -23,7 +23,8 @@ from typing import Any
 
 from cp2fast.data.beton import is_beton
 from cp2fast.data.decode import BadImage, read_image
-from cp2fast.data.images import ImageSet, list_images
+from cp2fast.data.image_set import ImageSet
+from cp2fast.data.images import list_images
 from cp2fast.data.pack_writers import BetonWriter, TarWriter, Writer, WriterState, page_size
 from cp2fast.data.packed_jpeg import JpegSettings, PackedJpeg, pack_jpeg
 from cp2fast.data.prefetch import map_ahead
@@ -261,4 +262,7 @@ class _Journal:
 
 def _fingerprint(images: ImageSet) -> str:
     """Changes with the names, the order and, in shards, the places of the images."""
-    return hashlib.sha256(images.names.tobytes() + images.places.tobytes()).hexdigest()
+    found = hashlib.sha256(images.base.encode(errors="surrogateescape"))
+    for table in (images.names.text, images.names.lengths, images.places):
+        found.update(table.tobytes())
+    return found.hexdigest()

@@ -16,7 +16,7 @@ from cp2fast.data.decode import (
     decode_image,
     read_image,
 )
-from cp2fast.data.images import ImageSet
+from cp2fast.data.image_set import ImageSet
 from cp2fast.data.levels import BY_TYPE, Levels
 from cp2fast.data.orientation import UPRIGHT, jpeg_orientation
 from cp2fast.data.shrink import fitted, shrink
@@ -124,7 +124,7 @@ class Reader:
         return self.decode_rare(encoded)
 
     def _prepare(self, index: int) -> Prepared:
-        if self.images.kind == "beton" and self.images.pixels[index, 2] == RAW:
+        if len(self.images.pixels) and self.images.pixels[index, 2] == RAW:
             return Prepared.of_pixels(self._raw(index))
         encoded = read_image(self.images, index)
         if not encoded.startswith(jpeg.SIGNATURE):

@@ -22,8 +22,9 @@ from cp2fast.data.both_source import open_both
 from cp2fast.data.cached_source import open_cached
 from cp2fast.data.dali_source import open_dali
 from cp2fast.data.formats import JPEG_SUFFIXES
-from cp2fast.data.images import ImageSet
+from cp2fast.data.image_set import ImageSet
 from cp2fast.data.levels import Levels
+from cp2fast.data.read_ahead import read_ahead
 from cp2fast.data.torch_source import open_torch
 from cp2fast.data.transfer import to_gpu
 from cp2fast.data.turbo_process import open_turbo_processes
@@ -133,6 +134,8 @@ def open_source(
     if first is None:
         return iter(())
     plan = chain([first], plan)
+    if images.disk is not None:
+        plan = read_ahead(images, images.disk, plan, arena, settings.window)
 
     def decoded(numbers: Iterator[NDArray[np.int64]]) -> Iterator[RaggedBatch]:
         """By the source alone, where it decodes."""

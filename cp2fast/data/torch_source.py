@@ -23,7 +23,7 @@ from cp2fast.batch import RaggedBatch
 from cp2fast.data.bad_images import BadImages
 from cp2fast.data.decode import decode_image, read_image
 from cp2fast.data.heap import bypass_heap
-from cp2fast.data.images import ImageSet
+from cp2fast.data.image_set import ImageSet
 from cp2fast.data.levels import BY_TYPE, Levels
 from cp2fast.data.loading import Decoded, deliver, load
 from cp2fast.errors import UserError

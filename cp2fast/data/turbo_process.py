@@ -39,7 +39,7 @@ from cp2fast.batch import RaggedBatch
 from cp2fast.buffers import Buffers
 from cp2fast.data.arena import Arena
 from cp2fast.data.bad_images import BadImages
-from cp2fast.data.images import ImageSet
+from cp2fast.data.image_set import ImageSet
 from cp2fast.data.levels import BY_TYPE, Levels
 from cp2fast.data.loading import Decoded, Failure, deliver
 from cp2fast.data.prefetch import keep_ahead

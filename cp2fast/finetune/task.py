@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -19,11 +19,12 @@ from cp2fast.data.levels import Levels
 from cp2fast.data.order import steps_per_epoch
 from cp2fast.data.prefetch import prefetch
 from cp2fast.errors import UserError
+from cp2fast.finetune.boundary import BoundaryScores, boundary_scores
 from cp2fast.finetune.confusion import Scores, scores
 from cp2fast.finetune.evaluate import evaluate
 from cp2fast.finetune.loader import CropBatch, crop_batches
-from cp2fast.finetune.loss import segmentation_loss
-from cp2fast.finetune.pictures import draw_confusion, draw_crops, draw_curves, draw_predictions
+from cp2fast.finetune.loss import balanced_weights, segmentation_loss
+from cp2fast.finetune.pictures import CURVES, draw_confusion, draw_crops, draw_predictions
 from cp2fast.finetune.start import build_network, load_start, resolve
 from cp2fast.labels.dataset import LabelledData
 from cp2fast.labels.levels import range_of
@@ -34,6 +35,7 @@ from cp2fast.philox import Stream
 from cp2fast.run_folder import RunFolder, read_metrics
 from cp2fast.train.accounts import Account
 from cp2fast.train.compile import compile_method, uncompiled
+from cp2fast.train.curves import draw_curves
 from cp2fast.train.distributed import Ranks
 from cp2fast.train.learner import learner_of
 from cp2fast.train.run import Kind, Processes
@@ -66,6 +68,17 @@ class FinetuneMetrics:
     time: dict[Account, float]
 
 
+class Best(NamedTuple):
+    """The highest mIoU so far, and the evaluations since without a higher one."""
+
+    miou: float = -1.0
+    since: int = 0
+
+    def after(self, miou: float) -> Best:
+        """With one more evaluation."""
+        return Best(miou) if miou > self.miou else Best(self.miou, self.since + 1)
+
+
 @dataclass(frozen=True)
 class SegmentationOutput:
     """Of a batch of crops."""
@@ -78,6 +91,7 @@ class FinetuneTask:
 
     Attributes:
         result: of the last evaluation.
+        boundary: likewise, of the outlines; None where ``evaluation.boundary`` is 0.
     """
 
     def __init__(
@@ -116,6 +130,9 @@ class FinetuneTask:
         trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
         self.learner = learner_of(network, trained, self._step, train, device)
         self.result: Scores | None = None
+        self.boundary: BoundaryScores | None = None
+        self._class_weight: list[float] | None = None
+        self._best = Best()
 
     def initialise(self, say: Callable[[str], None]) -> None:
         """Read all masks once, then ``model.init``."""
@@ -125,6 +142,8 @@ class FinetuneTask:
             say(self.range_line)
         for line in [*shares_in_words(found, self.data), *found.warnings]:
             say(line)
+        if self.settings.train.class_weight == "auto":
+            self._class_weight = balanced_weights(found.train[: len(self.data.classes)].tolist())
         say(load_start(self.network, self.settings.model))
 
     def prepare(self, step: int, say: Callable[[str], None], alive: Callable[[], None]) -> None:
@@ -152,7 +171,7 @@ class FinetuneTask:
     def learning_rate(self, step: int) -> float:
         """Polynomial in the steps."""
         train = self.settings.train
-        return polynomial(train.lr, train.lr_end, train.lr_power, step, self.total_steps)
+        return polynomial(train.lr, train.lr_end, train.lr_power, step, train.steps)
 
     def image_name(self, number: int) -> str:
         """The path of the photo."""
@@ -192,16 +211,29 @@ class FinetuneTask:
             for buffer in self.network.buffers():  # On the CPU each process has batch statistics of
                 dist.broadcast(buffer, 0)  # its own; those of the main one are saved.
         with uncompiled():
-            self._confusion = evaluate(
-                self.network, self.data, self.settings, device, self.ranks, alive
-            )
-        self.result = scores(self._confusion, self.data.classes)
-        miou, accuracy = self.result.miou, self.result.pixel_accuracy
-        return Evaluation(
-            scores={"miou": miou, "pixel_accuracy": accuracy},
-            score=miou,
-            line=f"mIoU {miou:.1%}, pixel accuracy {accuracy:.1%}",
-        )
+            judged = evaluate(self.network, self.data, self.settings, device, self.ranks, alive)
+        self._confusion = judged.confusion
+        self.result = scores(judged.confusion, self.data.classes)
+        found = {
+            "miou": self.result.miou,
+            "pixel_accuracy": self.result.pixel_accuracy,
+            "dice": self.result.dice,
+        }
+        line = "mIoU {miou:.1%}, pixel accuracy {pixel_accuracy:.1%}, Dice {dice:.1%}"
+        if self.settings.evaluation.boundary > 0:
+            self.boundary = boundary_scores(judged.boundary, self.data.classes)
+            if self.boundary.mean is not None:
+                found["boundary_f"] = self.boundary.mean
+                line += ", boundary F {boundary_f:.1%}"
+        self._best = self._best.after(self.result.miou)
+        self._stop_where_nothing_improves(step)
+        return Evaluation(scores=found, score=self.result.miou, line=line.format(**found))
+
+    def _stop_where_nothing_improves(self, step: int) -> None:
+        """End the run here, after ``train.patience`` evaluations without a better one."""
+        patience = self.settings.train.patience
+        if patience is not None and self._best.since >= patience:
+            self.total_steps = min(self.total_steps, step)
 
     def preview(self, batch: CropBatch) -> None:
         """Crops and labels."""
@@ -217,7 +249,7 @@ class FinetuneTask:
             draw_predictions(
                 self.network, self.data, self.settings, device, path / "predictions.png"
             )
-        draw_curves(read_metrics(self.folder.metrics), self.folder.curves)
+        draw_curves(read_metrics(self.folder.metrics), CURVES, self.folder.curves)
 
     def state_dict(self) -> dict[str, Any]:
         """The network, and the names and colours of its classes."""
@@ -225,6 +257,8 @@ class FinetuneTask:
             "model": self.network.state_dict(),
             "classes": list(self.data.classes),
             "colours": [list(colour) for colour in self.data.colours],
+            "class_weight": self._class_weight,
+            "patience": list(self._best),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -240,6 +274,9 @@ class FinetuneTask:
                 "restore them, or start another run with --out DIR"
             )
         self.network.load_state_dict(state["model"])
+        self._class_weight = state.get("class_weight")
+        self._best = Best(*state.get("patience", ()))
+        self._stop_where_nothing_improves(state["step"])
 
     def _step(
         self, network: nn.Module, batch: CropBatch, step: int, number: int
@@ -251,8 +288,19 @@ class FinetuneTask:
             torch.manual_seed(int(words[0]))
         logits = network(batch.images)
         with torch.autocast(logits.device.type, enabled=False):
-            loss = segmentation_loss(logits, batch.labels, self.settings.train.loss_mean)
+            train = self.settings.train
+            loss = segmentation_loss(
+                logits,
+                batch.labels,
+                train.loss_mean,
+                self._weights(logits),
+                train.dice_weight,
+            )
         return SegmentationOutput(loss)
+
+    def _weights(self, logits: Tensor) -> Tensor | None:
+        """Of the classes in the loss, where the logits are."""
+        return None if self._class_weight is None else logits.new_tensor(self._class_weight).float()
 
 
 def build(settings: FinetuneSettings, folder: RunFolder, processes: Processes) -> FinetuneTask:

@@ -23,9 +23,12 @@ from cp2fast.cores import decoding_workers
 from cp2fast.data.bad_images import BadImages
 from cp2fast.data.cache import Cache, Sharing, open_cache
 from cp2fast.data.demo import data_root
-from cp2fast.data.images import ImageSet, list_images
+from cp2fast.data.disk_cache import DiskCache
+from cp2fast.data.image_set import ImageSet
+from cp2fast.data.images import list_images, window_width, windows
 from cp2fast.data.order import plan, steps_per_epoch
 from cp2fast.data.prefetch import prefetch
+from cp2fast.data.roots import public_root
 from cp2fast.data.source import Choice, choose_source, open_source
 from cp2fast.data.survey import find_range
 from cp2fast.errors import UserError
@@ -36,10 +39,11 @@ from cp2fast.pretrain.batches import compose, image_size, split_steps
 from cp2fast.pretrain.health import Health
 from cp2fast.pretrain.learner import build_learner
 from cp2fast.pretrain.metrics import Metrics
-from cp2fast.pretrain.pictures import draw_curves, draw_pairs
+from cp2fast.pretrain.pictures import CURVES, draw_pairs
 from cp2fast.pretrain.watch import Watch
 from cp2fast.run_folder import RunFolder, read_metrics
 from cp2fast.train.compile import compile_encoders
+from cp2fast.train.curves import draw_curves
 from cp2fast.train.distributed import Ranks
 from cp2fast.train.learner import Learner
 from cp2fast.train.precision import autocast
@@ -100,6 +104,7 @@ class PretrainTask:
         self.learner = learner
         self.range_line = range_line
         self.images = len(image_set)
+        self._windows = windows(data, image_set)
         self.samples_per_step = _samples_per_step(settings, ranks)
         self.steps_per_epoch = steps_per_epoch(self.images, self.samples_per_step)
         self.total_steps = train.steps or train.epochs * self.steps_per_epoch
@@ -199,7 +204,7 @@ class PretrainTask:
         """The main directions of the dense features; at the end also the curves."""
         self._watch.picture(self.network.encoder_q, step)
         if complete:
-            draw_curves(read_metrics(self.folder.metrics), self.folder.curves)
+            draw_curves(read_metrics(self.folder.metrics), CURVES, self.folder.curves)
 
     def state_dict(self) -> dict[str, Any]:
         """Both encoders, the queue, and the counts of bad images."""
@@ -232,6 +237,7 @@ class PretrainTask:
             world=self.ranks.world,
             independent=independent,
             order=data.order,
+            windows=self._windows,
         )
         numbers = split_steps(steps, accumulate, independent)
         device = self.learner.device
@@ -272,10 +278,12 @@ def build(settings: PretrainSettings, folder: RunFolder, processes: Processes) -
         open_labelled(ProbeDataSettings(), settings.train.probe)
     with processes.agreement.main_first():  # the demo's images are generated once
         root = data_root(settings.data)
-    settings = settings.model_copy(update={"data": settings.data.model_copy(update={"root": root})})
-    images = list_images(root)
+    images = list_images(root, disk=DiskCache.of(settings.data))
+    # From here on, and in config.yaml, without passwords and signatures.
+    resolved = {"root": public_root(root), "window": window_width(settings.data, images)}
+    settings = settings.model_copy(update={"data": settings.data.model_copy(update=resolved)})
     learner = build_learner(settings, processes.device)
-    _check_growing_sizes(settings, learner.network.encoder_q.stride)
+    _check_growing_sizes(settings, learner.network.encoder_q.feature_stride)
     fastest_backend(processes.device.type)  # compiled now, or another taken, not in the first step
     settings, range_line = _with_range(settings, images, processes)
     source = choose_source(settings.data, images, processes.device)
@@ -334,6 +342,7 @@ PRETRAIN = Kind(
         "augment.",
         "data.background",
         "data.order",
+        "data.window",
         "data.max_side",
         "data.range",
         "data.bands",

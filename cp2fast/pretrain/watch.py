@@ -20,7 +20,7 @@ from torch import Tensor
 
 from cp2fast.config import PretrainSettings, ProbeDataSettings
 from cp2fast.data.decode import BadImage, decode_image, read_image
-from cp2fast.data.images import ImageSet
+from cp2fast.data.image_set import ImageSet
 from cp2fast.data.levels import Levels
 from cp2fast.labels.open import open_labelled
 from cp2fast.model.segmenter import Segmenter, build_segmenter

@@ -17,7 +17,8 @@ from rich.console import Console
 from torch import Tensor
 
 from cp2fast.data.decode import BadImage, decode_image, read_image
-from cp2fast.data.images import ImageSet, list_images
+from cp2fast.data.image_set import ImageSet
+from cp2fast.data.images import list_images
 from cp2fast.data.levels import Levels
 from cp2fast.errors import UserError
 from cp2fast.model.segmenter import Segmenter

@@ -139,6 +139,7 @@ class Engine(Generic[Batch]):
         self.losses = LossRecord(run.processes.ranks.rank)
         self.images: list[int] = []
         self.first_step = self.logged_step = run.step
+        self.evaluated_step: int | None = None
         self.save_asked = time.monotonic()
         self.stopping = False
 
@@ -150,7 +151,8 @@ class Engine(Generic[Batch]):
                 self._take_steps(batches)
             self.agreement.finish()
         if self.run.is_complete:
-            self._evaluate()
+            if self.evaluated_step != self.run.step:
+                self._evaluate()
             self._draw(complete=True)
         with self.accounts.on("save"):
             self.saver.wait()
@@ -167,7 +169,7 @@ class Engine(Generic[Batch]):
                 self._log(outputs)
             if due.evaluate:
                 self._evaluate()
-            if due.save:
+            if due.save or self.run.is_complete:  # the evaluation may have ended the run
                 self._save(checkpoint_name(self.run.step))
                 self._draw(complete=False)
 
@@ -273,6 +275,7 @@ class Engine(Generic[Batch]):
         run = self.run
         with self.accounts.on("evaluate"):
             evaluation = self.task.evaluate(run.step, self._alive)
+        self.evaluated_step = run.step
         if evaluation is None:
             return
         with self.accounts.on("log"):

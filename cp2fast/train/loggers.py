@@ -23,7 +23,7 @@ from threading import Lock, Thread
 from typing import Any, NamedTuple, TypeAlias
 
 from cp2fast.errors import UserError
-from cp2fast.run_folder import RunFolder, atomic_write
+from cp2fast.run_folder import RunFolder, write_json
 
 Follow: TypeAlias = Callable[[Mapping[str, Any]], None]
 """Takes one row: ``step`` and its values, which may be numbers or mappings of numbers."""
@@ -267,8 +267,7 @@ def _read_ids(folder: RunFolder) -> dict[str, str]:
 def _keep_id(folder: RunFolder, name: str, known: str) -> None:
     with _ids_lock:
         ids = _read_ids(folder) | {name: known}
-        with atomic_write(folder.loggers) as file:
-            file.write(json.dumps(ids).encode())
+        write_json(folder.loggers, ids)
 
 
 def _scalars(row: Mapping[str, Any]) -> Iterator[tuple[str, float]]:

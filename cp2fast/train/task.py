@@ -82,7 +82,7 @@ class Task(Protocol[Batch]):
     """One kind of training: what its steps are, and what is logged, drawn and saved of them.
 
     Attributes:
-        total_steps: of the whole run.
+        total_steps: of the whole run; an evaluation may end it earlier.
         steps_per_epoch: for ``epoch`` and ``train.checkpoint_epochs``.
         samples_per_step: over all batches and processes.
         images: how many there are to train on.

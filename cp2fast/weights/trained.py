@@ -32,7 +32,7 @@ from cp2fast.weights.layouts import METADATA
 METADATA_KEY = "cp2fast"
 """The text of a .safetensors file that holds ``Trained.facts`` as JSON."""
 
-_FACTS = ("kind", "settings", "classes", "step", "images", "versions")
+_FACTS = ("kind", "settings", "classes", "colours", "step", "images", "versions")
 _QUERY_ENCODER = "encoder_q."
 
 
@@ -44,7 +44,7 @@ class Trained:
         network: on the CPU, in eval mode; of a pretraining run, the query encoder.
         model: what the network was built from.
         facts: plain values: ``kind`` (``pretrain`` or ``finetune``), ``settings`` of the run, and
-            where known ``classes``, ``step``, ``images`` and ``versions``.
+            where known ``classes`` and their ``colours``, ``step``, ``images`` and ``versions``.
         path: the file that was read.
     """
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from cp2fast.data.decode import BadImage, decode_image, read_image
-from cp2fast.data.images import ImageSet
+from cp2fast.data.image_set import ImageSet
 from cp2fast.data.packed_jpeg import JpegSettings, pack_jpeg
 from tests.data import image_files, metadata
 

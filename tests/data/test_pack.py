@@ -167,6 +167,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_a_killed_command_goes_on_to_the_same_result(many, tmp_path) -> None:
     out = "many.beton"
     options = ("--max-side", "100", "--shard-size", "400", "--workers", "1")

@@ -14,11 +14,14 @@ import torch
 
 from cp2fast.data.arena import Arena
 from cp2fast.data.bad_images import BadImages
-from cp2fast.data.images import ImageSet, list_images
+from cp2fast.data.image_set import ImageSet
+from cp2fast.data.images import list_images
 from cp2fast.data.turbo_process import open_turbo_processes
 from cp2fast.data.turbo_source import open_turbo
 from cp2fast.errors import UserError
 from tests.data import image_files
+
+pytestmark = pytest.mark.slow
 
 COUNT = 24
 SIDES = [(40 + 2 * number, 60 + number) for number in range(COUNT)]

@@ -12,7 +12,7 @@ from torchvision.transforms import v2
 
 from cp2fast.bench.peers.original import MEAN, STD
 from cp2fast.data.decode import decode_image
-from cp2fast.data.images import ImageSet
+from cp2fast.data.image_set import ImageSet
 
 
 def composer(
