@@ -122,7 +122,9 @@ class FinetuneTask:
         self.data = data
         self.range_line = range_line
         self.images = len(data.train)
-        self.samples_per_step = settings.data.batch_size * train.accumulate * ranks.world
+        self.samples_per_step = (
+            settings.data.batch_size * train.gradient_accumulation_steps * ranks.world
+        )
         self.steps_per_epoch = steps_per_epoch(self.images, self.samples_per_step)
         self.total_steps = train.steps
         self.peak_lr = train.lr

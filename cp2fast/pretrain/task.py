@@ -225,7 +225,7 @@ class PretrainTask:
     def _batches(
         self, seed: int, start: int, stop: int
     ) -> Generator[Loaded[CopyPasteBatch], None, None]:
-        data, accumulate = self.settings.data, self.settings.train.accumulate
+        data, accumulate = self.settings.data, self.settings.train.gradient_accumulation_steps
         independent = data.background == "independent"
         steps = plan(
             seed=seed,
@@ -321,7 +321,7 @@ def _open_cache(settings: PretrainSettings, images: ImageSet, processes: Process
 
 
 def _samples_per_step(settings: PretrainSettings, ranks: Ranks) -> int:
-    return settings.data.batch_size * settings.train.accumulate * ranks.world
+    return settings.data.batch_size * settings.train.gradient_accumulation_steps * ranks.world
 
 
 def _check_growing_sizes(settings: PretrainSettings, stride: int) -> None:

@@ -63,7 +63,7 @@ def train(
     saver = Saver(
         run.folder.checkpoints,
         run.processes.device,
-        settings.checkpoint_keep,
+        settings.keep_last,
         None if each is None else each * task.steps_per_epoch,
     )
     try:
@@ -310,7 +310,7 @@ def _out_of_memory(run: Run[Any]) -> str:
     return (
         f"the memory of {learner.device} does not hold data.batch_size="
         f"{settings.data.batch_size}: use data.batch_size={half} "
-        f"train.accumulate={2 * learner.accumulate}{precision}"
+        f"train.gradient_accumulation_steps={2 * learner.accumulate}{precision}"
     )
 
 

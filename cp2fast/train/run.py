@@ -216,9 +216,9 @@ def _check_same_data(run: Run[Any], state: dict[str, Any]) -> None:
     samples = state.get("samples_per_step", task.samples_per_step)
     if samples != task.samples_per_step and state["step"] < task.total_steps:
         raise UserError(
-            f"data.batch_size={settings.data.batch_size} x train.accumulate="
-            f"{settings.train.accumulate} x {run.processes.ranks.world} processes are "
-            f"{task.samples_per_step} samples a step, but the run in {path} was begun with "
+            f"data.batch_size={settings.data.batch_size} x train.gradient_accumulation_steps="
+            f"{settings.train.gradient_accumulation_steps} x {run.processes.ranks.world} processes "
+            f"are {task.samples_per_step} samples a step, but the run in {path} was begun with "
             f"{samples}: keep that, or start another run with --out DIR"
         )
 

@@ -45,7 +45,7 @@ class Line:
         self, settings: PretrainSettings, broken: int | None = None, scores: Sequence[float] = ()
     ) -> None:
         self.settings = settings
-        self.samples_per_step = SAMPLES * settings.train.accumulate
+        self.samples_per_step = SAMPLES * settings.train.gradient_accumulation_steps
         self.steps_per_epoch, self.images, self.peak_lr = STEPS_PER_EPOCH, 40, settings.train.lr
         self.total_steps = settings.train.steps or 1
         torch.manual_seed(0)
@@ -63,7 +63,7 @@ class Line:
 
     def batches(self, start: int, stop: int) -> Generator[Loaded[Points], None, None]:
         for step in range(start, stop):
-            for number in range(self.settings.train.accumulate):
+            for number in range(self.settings.train.gradient_accumulation_steps):
                 random = torch.Generator().manual_seed(100 * step + number)
                 x = torch.rand(SAMPLES, 1, generator=random)
                 y = 3 * x + 1
@@ -156,7 +156,7 @@ def test_a_run_goes_on_from_a_checkpoint_bit_for_bit(tmp_path: Path) -> None:
 
 
 def test_an_accumulated_step_has_the_gradient_of_all_its_batches(tmp_path: Path) -> None:
-    task = Line(settings(steps=1, accumulate=3, momentum=0, weight_decay=0))
+    task = Line(settings(steps=1, gradient_accumulation_steps=3, momentum=0, weight_decay=0))
     line = nn.Linear(1, 1)
     line.load_state_dict(task.learner.network.state_dict())
     batches = [loaded.batch for loaded in task.batches(0, 1)]
@@ -209,7 +209,7 @@ def test_weights_that_broke_in_the_last_step_are_not_saved(tmp_path: Path) -> No
 
 
 def test_checkpoints_by_the_clock_never_overlap_and_the_newest_is_the_last(tmp_path: Path) -> None:
-    task = Line(settings(steps=30, checkpoint_minutes=1e-9, checkpoint_keep=100))
+    task = Line(settings(steps=30, checkpoint_minutes=1e-9, keep_last=100))
     assert carry_out(run_of(tmp_path, task))
     saved = [checkpoint_step(p) for p in list_checkpoints(tmp_path / "checkpoints")]
     assert saved[-1] == 30
