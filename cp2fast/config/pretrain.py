@@ -85,7 +85,7 @@ class TrainSettings(Section):
     log_every: PositiveInt = Field(10, description="steps between two logged ones")
     probe: Path | None = Field(
         None,
-        description="images with masks, in VOC layout or in the folders images and masks: the "
+        description="images with masks, in any layout of docs/labels.md: the "
         "frozen features are probed on them on the way",
     )
     probe_every: PositiveInt = Field(

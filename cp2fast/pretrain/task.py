@@ -123,7 +123,10 @@ class PretrainTask:
         return self.learner.network
 
     def initialise(self, say: Callable[[str], None]) -> None:
-        """``model.init`` into both encoders."""
+        """``model.init`` into both encoders; says what ``train.probe`` was taken for."""
+        probed = self.settings.train.probe
+        if probed is not None:
+            say(f"{probed}: {open_labelled(ProbeDataSettings(), probed).said}")
         if self.settings.model.init is not None:
             say(str(load_weights(self.network.encoder_q, self.settings.model.init)))
             self.network.encoder_k.load_state_dict(self.network.encoder_q.state_dict())
@@ -190,7 +193,7 @@ class PretrainTask:
         """The probes of ``train.probe``, by the main process; the others go on and wait for it."""
         if not self.ranks.is_main:
             return None
-        found = self._watch.probe(self.network.encoder_q)
+        found = self._watch.probe(self.network.encoder_q, alive)
         if found is None:
             return None
         line = f"probes of the frozen features: k-NN {found.knn:.1%}, linear {found.linear:.1%}"

@@ -56,6 +56,7 @@ class Run(Generic[Batch]):
     Attributes:
         kind: ``pretrain`` or ``finetune``.
         best: the highest score of an evaluation so far, and its step.
+        owes_evaluation: whether one was due after this step and was broken off by a stop.
     """
 
     kind: str
@@ -64,6 +65,7 @@ class Run(Generic[Batch]):
     task: Task[Batch]
     step: int = 0
     best: tuple[float, int] | None = None
+    owes_evaluation: bool = False
 
     @property
     def is_complete(self) -> bool:
@@ -80,6 +82,7 @@ class Run(Generic[Batch]):
             "scaler": learner.scaler.state_dict(),
             "step": self.step,
             "best": self.best,
+            "owes_evaluation": self.owes_evaluation,
             "images": task.images,
             "digest": task.digest(),
             "samples_per_step": task.samples_per_step,
@@ -101,6 +104,7 @@ class Run(Generic[Batch]):
             learner.scaler.load_state_dict(state["scaler"])
         self.step = state["step"]
         self.best = tuple(state["best"]) if state.get("best") else None
+        self.owes_evaluation = state.get("owes_evaluation", False)
 
 
 def begin(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
@@ -52,6 +53,7 @@ class Line:
         line = nn.Linear(1, 1)
         self.learner = learner_of(line, line.parameters(), self.step, settings.train, CPU)
         self.broken, self.scores = broken, list(scores)
+        self.stopped_at: int | None = None
         self.drawn: list[tuple[int, bool]] = []
 
     def step(self, network: nn.Module, batch: Points, step: int, number: int) -> Fit:
@@ -95,6 +97,10 @@ class Line:
     def evaluate(self, step: int, alive: Callable[[], None]) -> Evaluation | None:
         if not self.scores:
             return None
+        if step == self.stopped_at:
+            self.stopped_at = None
+            signal.raise_signal(signal.SIGTERM)
+        alive()
         time.sleep(0.02)
         score = self.scores.pop(0)
         return Evaluation({"score": score}, score, f"score {score}")
@@ -182,6 +188,32 @@ def test_the_best_is_kept_and_every_row_accounts_for_its_time(tmp_path: Path) ->
         assert sum(row["time"].values()) == pytest.approx(1, abs=0.001)
     assert all(row["time"]["evaluate"] > 0 for row in rows(tmp_path, "score"))
     assert all(row["time"]["evaluate"] == 0 for row in rows(tmp_path, "loss"))
+
+
+@pytest.mark.parametrize("step", [3, 7])
+def test_a_stop_in_an_evaluation_does_not_wait_for_it_and_it_is_made_on_resuming(
+    tmp_path: Path, step: int
+) -> None:
+    scores = {3: 0.2, 6: 0.1, 7: 0.3}
+    assert carry_out(run_of(tmp_path / "whole", Line(settings(steps=7), scores=[*scores.values()])))
+    stopped = Line(settings(steps=7), scores=[*scores.values()])
+    stopped.stopped_at = step
+    run = run_of(tmp_path / "parts", stopped)
+    assert not carry_out(run)
+    assert run.step == step
+    left = [score for at, score in scores.items() if at >= step]
+    resumed = run_of(tmp_path / "parts", Line(settings(steps=7), scores=left))
+    resumed.load_state_dict(
+        load_checkpoint(list_checkpoints(tmp_path / "parts" / "checkpoints")[-1])
+    )
+    assert carry_out(resumed)
+    for name in ("loss", "score"):
+        whole, parts = (
+            [(row["step"], row[name]) for row in rows(tmp_path / folder, name)]
+            for folder in ("whole", "parts")
+        )
+        assert parts == whole
+    assert resumed.best == (0.3, 7)
 
 
 @pytest.mark.parametrize("log_every", [1, 100])
