@@ -10,9 +10,10 @@ python benchmarks/evidence.py DATA --gpu-minutes 5       # or --cpu-hours 2
 
 With --imagenet FILE also that file alone and with CP2's Quick Tuning. The pretrained arms take the
 same recipe, images, seeds and number of steps, which follows from the budget and from rates that
-are measured first. The recipe is chosen before, one change at a time, by the linear probe on the
-last quarter of the training images, as the mean of cp2 and no-paste, so that it favours neither;
-with --recipe FILE it is given. Each set's val is read by the final judges alone.
+are measured first, or is given by --steps. The recipe is chosen before, one change at a time, by
+the linear probe on the last quarter of the training images, as the mean of cp2 and no-paste, so
+that it favours neither (evidence_recipe.py); with --recipe FILE it is given. Each set's val is read
+by the final judges alone.
 
 What is done is in OUT/results, one file a job, and is not done again: the same command goes on with
 one that was stopped. GPU minutes are minutes of the clock; CPU hours are those that the processes
@@ -25,138 +26,25 @@ import argparse
 import json
 import multiprocessing
 import os
-import shutil
 import sys
-import time
-from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import dataclass, field
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from evidence_arms import (
-    ARMS,
-    BASE,
-    CHANGES,
-    RECIPE_ARMS,
-    change_name,
-    chosen,
-    finetune_words,
-    pretrain_words,
-    pretrained_arms,
-    probe_data,
-    recipe_probe_data,
-)
+from evidence_arms import BASE, finetune_words, pretrain_words, pretrained_arms, probe_data
 from evidence_data import FEW, SETS, prepare
-from evidence_jobs import Job, run_job
-from evidence_report import read_results, recipe_rows, report, show
+from evidence_jobs import Job
+from evidence_keep import keep_network, pack
+from evidence_pool import Evidence, open_budget, plan_of, save
+from evidence_recipe import choose_recipe
+from evidence_report import show
 from rich.console import Console
 
 CAUTION = 0.85
 """Of the steps that the rate promises: arms that are cut short would be worth nothing."""
-
-
-@dataclass
-class Budget:
-    """What may be spent and what was: minutes of the clock on a GPU, CPU seconds without one."""
-
-    seconds: float
-    of_clock: bool
-    began: float = field(default_factory=time.perf_counter)
-    before: float = 0.0
-    used: float = 0.0
-
-    def add(self, result: dict[str, Any]) -> None:
-        """Take a job's cost into account."""
-        if not result.get("is_old"):
-            self.used += result["cpu_seconds"]
-
-    @property
-    def spent(self) -> float:
-        """By this call and by earlier ones."""
-        now = time.perf_counter() - self.began if self.of_clock else self.used
-        return self.before + now
-
-
-@dataclass
-class Evidence:
-    """One call of this script."""
-
-    arguments: argparse.Namespace
-    budget: Budget
-    pool: ProcessPoolExecutor
-    console: Console
-    left_out: list[str] = field(default_factory=list)
-
-    @property
-    def out(self) -> Path:
-        """Where everything is left."""
-        return self.arguments.out
-
-    def run(self, jobs: Sequence[Job], until: float, cost: float = 0.0) -> list[dict[str, Any]]:
-        """Run jobs, a few at a time, in this order, while ``budget.spent`` is below ``until``.
-
-        Args:
-            jobs: each independent of the others.
-            until: of the budget's seconds; what runs then is ended, what waits is left out.
-            cost: seconds that one is expected to take; none is begun that would end later.
-        """
-        waiting, running, done = list(jobs), dict[Future[dict[str, Any]], Job](), []
-        while waiting or running:
-            fits = self.budget.spent + cost <= until
-            while fits and waiting and len(running) < self.arguments.jobs:
-                job = waiting.pop(0)
-                running[self.pool.submit(run_job, job, self.out)] = job
-            if not running:
-                break
-            patience = max(0.1, until - self.budget.spent) if self.budget.of_clock else None
-            finished, _ = wait(running, timeout=patience, return_when=FIRST_COMPLETED)
-            for future in finished:
-                done += self._finish(running.pop(future), future)
-            if cost:
-                unit = "seconds" if self.budget.of_clock else "cpu_seconds"
-                cost = max([cost, *(one[unit] for one in done if not one.get("is_old"))])
-            if not finished and self.budget.spent >= until:
-                waiting = [*running.values(), *waiting]
-                break
-        self.left_out += [job.name for job in waiting]
-        return done
-
-    def _finish(self, job: Job, future: Future[dict[str, Any]]) -> list[dict[str, Any]]:
-        if error := future.exception():
-            self.console.print(f"{job.name} failed: {error}", markup=False)
-            self.left_out.append(f"{job.name}: {error}")
-            return []
-        result = future.result()
-        self.budget.add(result)
-        cost = f"{result['seconds']:.0f} s, CPU {result['cpu_seconds']:.0f} s"
-        self.console.print(f"{self.budget.spent:6.0f} s  {job.name}: {cost}", markup=False)
-        self.write()
-        return [result]
-
-    def write(self) -> dict[str, Any]:
-        """The report so far."""
-        a = self.arguments
-        content = {
-            "budget": {
-                "kind": "GPU minutes" if self.budget.of_clock else "CPU hours",
-                "given_seconds": self.budget.seconds,
-                "spent_seconds": self.budget.spent,
-                "worker_processes": a.jobs,
-            },
-            "plan": plan_of(self.out),
-            "left_out": self.left_out,
-            **report(self.out, ["random", *ARMS, "imagenet", "imagenet-cp2"]),
-        }
-        save(self.out / "evidence.json", content)
-        save(self.out / "spent.json", {"seconds": self.budget.spent})
-        if a.keep:  # also here, for who ends this script by force
-            a.keep.mkdir(parents=True, exist_ok=True)
-            save(a.keep / "evidence.json", content)
-        return content
 
 
 def main() -> None:
@@ -181,10 +69,11 @@ def main() -> None:
             process.kill()  # a run would take a mere request to stop for its own
     save(arguments.out / "evidence.json", content)
     if arguments.keep:
-        keep(arguments.out, arguments.keep)
+        save(arguments.keep / "evidence.json", content)
+        pack(arguments.out, arguments.keep)
     show(content, console)
     console.print(
-        f"spent {budget.spent:.0f} of {budget.seconds:.0f} s; {len(evidence.left_out)} jobs left "
+        f"spent {budget.spent:.0f} of {budget.seconds:.0f} s; {len(evidence.not_done)} jobs left "
         f"out; {arguments.out / 'evidence.json'}"
     )
 
@@ -193,29 +82,37 @@ def gather(evidence: Evidence) -> None:
     """Rates, recipe, pretraining, probes, fine-tuning, each within its share of the budget."""
     a, total = evidence.arguments, evidence.budget.seconds
     recipe = BASE | (json.loads(a.recipe.read_text()) if a.recipe else {})
-    rates = measure(evidence, recipe, total)
-    if not a.recipe and a.explore:
+    explores = bool(a.explore) and not a.recipe
+    are_steps_given = (a.recipe_steps or not explores) and (a.steps or a.explore_only)
+    rates = {} if are_steps_given else measure(evidence, recipe, total)
+    if explores:
         until = evidence.budget.spent + a.explore * total
-        recipe = choose_recipe(evidence, recipe, rates, until)
+        recipe = choose_recipe(evidence, recipe, rates.get("samples", 0.0), until)
+    if a.explore_only:
+        return
     judging = (a.finetune + a.probes) * total
     plan = plan_of(evidence.out)
     if "pretrain_steps" not in plan:
-        runs = len(a.sets) * len(pretrained_arms(a)) * a.seeds
+        runs = sum(len(pretrained_arms(a, set_)) for set_ in a.sets) * a.seeds
         beside = a.run_seconds * runs / a.jobs
         left = total - evidence.budget.spent - judging - beside
-        samples = CAUTION * rates["samples"] * max(0.0, left)
+        samples = CAUTION * rates.get("samples", 0.0) * max(0.0, left)
         steps = a.steps or max(a.least_steps, int(samples / runs / recipe["data.batch_size"]))
         plan |= {"pretrain_steps": steps, "recipe": recipe, "rates": rates}
         plan |= {"samples_an_arm": steps * recipe["data.batch_size"]}
         save(evidence.out / "plan.json", plan)
     recipe = plan["recipe"]
-    keys = [(s, arm, seed) for seed in range(a.seeds) for s in a.sets for arm in pretrained_arms(a)]
+    seeds = range(a.seeds)
+    keys = [(s, arm, seed) for seed in seeds for s in a.sets for arm in pretrained_arms(a, s)]
     steps = f"train.steps={plan['pretrain_steps']}"
     jobs = [
         Job("pretrain", f"{s}/{arm}/seed{seed}", (*pretrain_words(a, recipe, s, arm, seed), steps))
         for s, arm, seed in keys
     ]
     evidence.run(jobs, until=total - 0.5 * judging)
+    first = evidence.out / "runs" / a.sets[0] / "cp2" / "seed0"
+    if a.keep and a.keep_network and (first / "checkpoints").exists():
+        keep_network(first, a.keep)
     evidence.run(probe_jobs(evidence, recipe), until=total - 0.5 * a.finetune * total)
     evidence.run(picture_jobs(evidence, recipe), until=total - 0.5 * a.finetune * total)
     finetunes = finetune_jobs(evidence, recipe)
@@ -242,46 +139,13 @@ def measure(evidence: Evidence, recipe: dict[str, Any], total: float) -> dict[st
     return rates
 
 
-def choose_recipe(
-    evidence: Evidence, base: dict[str, Any], rates: dict[str, float], until: float
-) -> dict[str, Any]:
-    """Try each change with both arms on the first set; keep what helps by more than ``GAIN``."""
-    a, plan = evidence.arguments, plan_of(evidence.out)
-    if "recipe_samples" not in plan:
-        seconds = 0.7 * (until - evidence.budget.spent)
-        runs = len(RECIPE_ARMS) * (1 + len(CHANGES))
-        samples = rates["samples"] * (seconds - a.run_seconds * runs / a.jobs) / runs
-        plan |= {"recipe_samples": max(0, int(samples))}
-        save(evidence.out / "plan.json", plan)
-    runs, probes = [], []
-    for change in [{}, *CHANGES]:
-        recipe, name = base | change, change_name(change)
-        steps = max(a.least_steps, plan["recipe_samples"] // recipe["data.batch_size"])
-        for arm in RECIPE_ARMS:
-            key = f"recipe/{name}/{arm}"
-            words = (*pretrain_words(a, recipe, a.sets[0], arm, 0), f"train.steps={steps}")
-            runs.append(Job("pretrain", key, words))
-            probes.append(
-                Job(
-                    "probe",
-                    key,
-                    words,
-                    str(evidence.out / "runs" / key),
-                    recipe_probe_data(a),
-                )
-            )
-    evidence.run(runs, until=until - 0.2 * (until - evidence.budget.spent))
-    there = [job for job in probes if (evidence.out / "runs" / job.key / "config.yaml").exists()]
-    evidence.run(there, until=until)
-    return chosen(base, recipe_rows(read_results(evidence.out)))
-
-
 def probe_jobs(evidence: Evidence, recipe: dict[str, Any]) -> list[Job]:
     a = evidence.arguments
     jobs = []
     for seed in range(a.seeds):
         for set_ in a.sets:
-            labels = ((FEW, (0, 1, 2)), *(((1.0, (0,)),) if a.all_labels else ()))
+            draws = (seed,) if a.one_draw else (0, 1, 2)
+            labels = ((FEW, draws), *(((1.0, (0,)),) if a.all_labels else ()))
             data = probe_data(a, set_, ("train", "val"), labels)
             for arm, start in starts(evidence, set_, seed):
                 words = pretrain_words(a, recipe, set_, "cp2", seed)
@@ -306,8 +170,8 @@ def finetune_jobs(evidence: Evidence, recipe: dict[str, Any]) -> list[Job]:
     a = evidence.arguments
     jobs = []
     for labels in ("few", "all") if a.all_labels else ("few",):
-        for seed in range(a.seeds):
-            for set_ in a.sets:
+        for set_ in a.sets:
+            for seed in range(a.seeds):
                 for arm, start in starts(evidence, set_, seed):
                     words = finetune_words(a, recipe, set_, labels, seed)
                     jobs.append(Job("finetune", f"{set_}/{arm}/{labels}/seed{seed}", words, start))
@@ -318,49 +182,13 @@ def starts(evidence: Evidence, set_: str, seed: int) -> list[tuple[str, str | No
     """The arms whose weights are there, and where; None is random."""
     a = evidence.arguments
     found: list[tuple[str, str | None]] = [("random", None)]
-    for arm in pretrained_arms(a):
+    for arm in pretrained_arms(a, set_):
         key = f"{set_}/{arm}/seed{seed}"
         if (evidence.out / "results" / f"pretrain-{key}.json").exists():
             found.append((arm, str(evidence.out / "runs" / key)))
     if a.imagenet:
         found.append(("imagenet", str(a.imagenet)))
     return found
-
-
-def open_budget(a: argparse.Namespace) -> Budget:
-    """The budget with what earlier calls have spent of it."""
-    spent = a.out / "spent.json"
-    before = json.loads(spent.read_text())["seconds"] if spent.exists() else 0.0
-    if a.gpu_minutes is not None:
-        return Budget(60 * a.gpu_minutes, of_clock=True, before=before)
-    return Budget(3600 * a.cpu_hours, of_clock=False, before=before)
-
-
-def keep(out: Path, target: Path) -> None:
-    """Copy what is small: the report, the results, and each run's metrics and pictures."""
-    small = (
-        "*.json",
-        "results/**/*.json",
-        "logs/*.txt",
-        "*.png",
-        "runs/**/*.png",
-        "runs/**/*.jsonl",
-    )
-    for file in {file for pattern in small for file in out.glob(pattern)}:
-        place = target / file.relative_to(out)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, place)
-
-
-def plan_of(out: Path) -> dict[str, Any]:
-    path = out / "plan.json"
-    return json.loads(path.read_text()) if path.exists() else {}
-
-
-def save(path: Path, content: dict[str, Any]) -> None:
-    aside = path.with_suffix(".partial")
-    aside.write_text(json.dumps(content, indent=1) + "\n")
-    aside.replace(path)
 
 
 def parse() -> argparse.Namespace:
@@ -371,7 +199,8 @@ def parse() -> argparse.Namespace:
     budget.add_argument("--gpu-minutes", type=float, help="of the clock, all in all")
     budget.add_argument("--cpu-hours", type=float, help="used by all processes together")
     parser.add_argument("--out", type=Path, default=Path("runs/evidence"))
-    parser.add_argument("--keep", type=Path, help="folder that gets the small files at the end")
+    parser.add_argument("--keep", type=Path, help="folder that gets an archive of what is small")
+    parser.add_argument("--keep-network", action="store_true", help="and CP2's first, in fp16")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--seeds", type=int, default=3, help="pretrainings of each arm")
     parser.add_argument("--jobs", type=int, help="worker processes: 9 on a GPU, else 1")
@@ -379,6 +208,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=1, help="data.workers")
     parser.add_argument("--recipe", type=Path, help="JSON of settings to take; none is chosen then")
     parser.add_argument("--explore", type=float, default=0.25, help="share, to choose a recipe")
+    parser.add_argument("--explore-only", action="store_true", help="end with the recipe")
+    parser.add_argument("--explore-finetune", action="store_true", help="try fine-tuning's too")
+    parser.add_argument("--trials", type=int, help="changes that are tried, of those there are")
+    parser.add_argument("--recipe-steps", type=int, help="of each trial, whatever the rate says")
     parser.add_argument("--probes", type=float, default=0.1, help="share, for probes")
     parser.add_argument("--finetune", type=float, default=0.25, help="share, for fine-tuning")
     parser.add_argument("--finetune-steps", type=int, default=300)
@@ -389,6 +222,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--least-steps", type=int, default=20)
     parser.add_argument("--places", nargs="+", default=["backbone", "head"])
     parser.add_argument("--probe-side", type=int, default=240, help="short side, pixels")
+    parser.add_argument("--extra", action="store_true", help="a heavier dense loss too")
+    parser.add_argument("--fewer-arms", action="store_true", help="cp2 and no-paste on set 2")
+    parser.add_argument("--one-draw", action="store_true", help="of labels for each seed's probes")
     parser.add_argument("--no-all-labels", dest="all_labels", action="store_false")
     parser.add_argument("--imagenet", type=Path, help="weights for two more arms")
     parser.add_argument("--set", action="append", default=[], help="KEY=VALUE of each pretraining")
@@ -415,7 +251,9 @@ def make_tiny(a: argparse.Namespace) -> None:
         generate_scenes(source / "nuclei-voc", 24, seed=0)
         prepare(source, a.data, range(3), long_side=80)
     a.sets, a.seeds, a.jobs, a.all_labels = ["nuclei"], 1, 1, False
-    a.places, a.probe_side, a.explore = ["backbone"], 32, 0.0
+    a.places, a.probe_side = ["backbone"], 32
+    a.explore, a.recipe_steps = (1.0, 2) if a.explore_only else (0.0, None)
+    a.trials = 2
     a.rate_steps, a.steps, a.finetune_steps, a.finetune_seconds = 3, 2, 2, 1.0
     network = ["model.backbone=test_resnet", "model.head_channels=8", "model.size=32"]
     a.set += [*network, "model.queue=16", "data.batch_size=4"]

@@ -10,9 +10,11 @@ from evidence_data import FEW
 
 ARMS: dict[str, list[str]] = {
     "cp2": [],
-    "no-dense": ["model.dense_weight=0"],
     "no-paste": ["model.dense_weight=0", "data.background=none"],
+    "no-dense": ["model.dense_weight=0"],
 }
+EXTRA_ARMS: dict[str, list[str]] = {"dense-5": ["model.dense_weight=5"]}
+"""Beside the arms above with --extra, to see whether a heavier dense loss would help."""
 BASE = {
     "model.backbone": "resnet18",
     "model.head": "aspp",
@@ -22,48 +24,65 @@ BASE = {
     "model.queue_start": "keys",
     "model.momentum": 0.99,
     "model.temperature": 0.2,
-    "data.batch_size": 32,
+    "data.batch_size": 64,
     "train.optimizer": "adamw",
     "train.lr": 0.001,
     "train.weight_decay": 0.01,
 }
 CHANGES: list[dict[str, Any]] = [
+    {"model.backbone": "resnet50"},
+    {"model.size": 160},
+    {"model.size": 128},
+    {"data.batch_size": 128},
     {"train.lr": 0.0005},
     {"train.lr": 0.002},
     {"model.temperature": 0.1},
     {"model.momentum": 0.996},
     {"model.queue": 512},
-    {"data.batch_size": 64},
     {"augment.crop_area": "[0.08,1.0]"},
     {"augment.paste_area": "[0.3,0.6]"},
+    {"train.steps": 150},
 ]
-"""Tried one at a time for the recipe; of those above the base by ``GAIN`` the best of each key."""
+"""Tried one at a time for the recipe, at the same number of steps, the slowest first."""
+NOT_CHOSEN = ("model.backbone", "train.steps")
+"""Tried to be shown: every arm has the network and the steps that the budget is planned for."""
+ONLY_SHOWN: list[tuple[dict[str, Any], tuple[str, ...]]] = [
+    ({"model.dense_weight": 1.0}, ("cp2",)),
+    ({"model.dense_weight": 0.0}, ("cp2",)),
+]
+"""Of CP2 alone: never chosen, for no arm is tuned more than another."""
 GAIN = 0.005
+"""What a change must gain to be chosen; of those of one key the best is taken."""
 RECIPE_ARMS = ("cp2", "no-paste")
 FINETUNE = {
     "model.head": "aspp",
-    "model.size": 160,
+    "model.size": 224,
     "data.short_side": 240,
     "data.scale_low": 0.75,
     "data.scale_high": 1.5,
-    "data.batch_size": 8,
+    "data.batch_size": 16,
     "train.optimizer": "adamw",
     "train.lr": 0.0005,
     "train.lr_end": 0,
     "train.weight_decay": 0.01,
     "train.log_every": 25,
     "train.evaluate_every": 1_000_000,
+    "train.compile": "off",
 }
+FINETUNE_CHANGES: list[dict[str, Any]] = [{"train.lr": 0.0002}, {"train.lr": 0.001}]
 
 
-def pretrained_arms(a: argparse.Namespace) -> list[str]:
-    return [*ARMS, "imagenet-cp2"] if a.imagenet else list(ARMS)
+def pretrained_arms(a: argparse.Namespace, set_: str) -> list[str]:
+    """The first set has all of them, the others at least CP2 and MoCo v2."""
+    if set_ != a.sets[0] and a.fewer_arms:
+        return ["cp2", "no-paste"]
+    return [*ARMS, *(EXTRA_ARMS if a.extra else ()), *(["imagenet-cp2"] if a.imagenet else ())]
 
 
 def pretrain_words(
     a: argparse.Namespace, recipe: dict[str, Any], set_: str, arm: str, seed: int
 ) -> tuple[str, ...]:
-    own = [f"model.init={a.imagenet}"] if arm == "imagenet-cp2" else ARMS[arm]
+    own = [f"model.init={a.imagenet}"] if arm == "imagenet-cp2" else (ARMS | EXTRA_ARMS)[arm]
     return (
         *(f"{key}={value}" for key, value in recipe.items()),
         *own,
@@ -73,7 +92,7 @@ def pretrain_words(
         "train.log_every=25",
         "train.compile=off",
         "train.checkpoint_minutes=30",
-        "train.checkpoint_keep=1",
+        "train.keep_last=1",
         *a.set,
     )
 
@@ -123,6 +142,8 @@ def chosen(base: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
     recipe, best = dict(base), dict[str, float]()
     for change in CHANGES:
         [(key, value)] = change.items()
+        if key in NOT_CHOSEN:
+            continue
         score = linear.get(change_name(change), -math.inf)
         if score > linear["base"] + GAIN and score > best.get(key, -math.inf):
             recipe[key], best[key] = value, score

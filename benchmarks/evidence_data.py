@@ -6,7 +6,8 @@ A copy holds, for each set, a folder in VOC layout and one of unlabelled photos 
     NAME-unlabelled/  the images of train, for CamVid also photos; never one of val
 
 Lists besides train and val: ``few0``, ``few1`` ... an eighth of train each; ``recipe_train`` and
-``recipe_val``, the first three quarters of train and the last one, on which settings are chosen.
+``recipe_val``, the first three quarters of train and the last one, on which settings are chosen;
+``recipe_few``, an eighth of the former.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ def copy_set(voc: Path, target: Path, seeds: Sequence[int], long_side: int) -> N
             small.save(target / "SegmentationClass" / f"{name}.png")
     cut = 3 * len(train) // 4
     lists = {"train": train, "val": val, "recipe_train": train[:cut], "recipe_val": train[cut:]}
+    lists["recipe_few"] = [train[number] for number in subset(cut, FEW, 0)]
     for seed in seeds:
         lists[f"few{seed}"] = [train[number] for number in subset(len(train), FEW, seed)]
     for split, names in lists.items():

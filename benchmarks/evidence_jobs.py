@@ -13,14 +13,14 @@ import os
 import resource
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
 import torch
 
-from cp2fast.data.voc import VocData
+from cp2fast.labels.dataset import LabelledData
 from cp2fast.model.segmenter import Segmenter
 
 
@@ -29,7 +29,7 @@ class Job:
     """One thing to do.
 
     Attributes:
-        kind: ``rate``, ``pretrain``, ``finetune``, ``probe`` or ``picture``.
+        kind: ``rate``, ``trial``, ``pretrain``, ``finetune``, ``probe`` or ``picture``.
         key: names its result: set, arm, seed.
         words: settings, KEY=VALUE.
         start: the run folder of the weights that it starts from or judges; None is random ones.
@@ -97,6 +97,19 @@ def pretrain(job: Job, out: Path) -> dict[str, Any]:
     return {"steps": rows[-1]["step"], "last": {n: fmean(row[n] for row in last) for n in names}}
 
 
+def trial(job: Job, out: Path) -> dict[str, Any]:
+    """A short pretraining and its probe in one, so that no worker waits for the others."""
+    began = time.perf_counter()
+    found = pretrain(job, out)
+    found["pretrain_seconds"] = time.perf_counter() - began
+    run = out / "runs" / job.key
+    found |= probe(replace(job, start=str(run)), out)
+    for checkpoint in run.glob("checkpoints/*"):
+        if not job.key.startswith("recipe/base/"):  # from which fine-tuning is tried
+            checkpoint.unlink()
+    return found
+
+
 def finetune(job: Job, out: Path) -> dict[str, Any]:
     """A run of ``cp2fast finetune-voc``: its mIoU."""
     folder = out / "finetune" / job.key
@@ -105,7 +118,8 @@ def finetune(job: Job, out: Path) -> dict[str, Any]:
     result = json.loads((folder / "result.json").read_text())
     for checkpoint in folder.glob("checkpoints/*"):  # they are large, and nothing reads them
         checkpoint.unlink()
-    return {"miou": result["miou"], "per_class": result["per_class"]}
+    says = f"mIoU {result['miou']:.1%}"
+    return {"miou": result["miou"], "per_class": result["per_class"], "says": says}
 
 
 def probe(job: Job, out: Path) -> dict[str, Any]:
@@ -137,7 +151,8 @@ def probe(job: Job, out: Path) -> dict[str, Any]:
                 }
                 for each in scored
             ]
-    return {"probes": found}
+    linear = fmean(each["linear"] for each in found if each["place"] == given["places"][0])
+    return {"probes": found, "says": f"linear {linear:.1%}"}
 
 
 def picture(job: Job, out: Path) -> dict[str, Any]:
@@ -223,13 +238,13 @@ def _network(words: tuple[str, ...], start: str | None, device: torch.device) ->
     return network.to(device, memory_format=torch.channels_last)
 
 
-def _labelled(given: dict[str, Any]) -> VocData:
+def _labelled(given: dict[str, Any]) -> LabelledData:
     from cp2fast.config import LabelledDataSettings
-    from cp2fast.data.voc import open_voc
+    from cp2fast.labels.open import open_voc
 
     splits = {"train_split": given["train"], "val_split": given["val"]}
-    settings = LabelledDataSettings(root=given["root"], workers=given["workers"], **splits)
-    return open_voc(settings, Path(given["root"]))
+    settings = LabelledDataSettings(root=given["root"], **splits)
+    return open_voc(settings, Path(given["root"]), given["workers"])
 
 
 def _device() -> torch.device:
@@ -253,6 +268,7 @@ def _steps(words: tuple[str, ...]) -> int:
 
 _KINDS = {
     "rate": rate,
+    "trial": trial,
     "pretrain": pretrain,
     "finetune": finetune,
     "probe": probe,

@@ -21,15 +21,29 @@ def read_results(out: Path) -> list[dict[str, Any]]:
     return [json.loads(file.read_text()) for file in files]
 
 
-def judged(results: Iterable[dict[str, Any]]) -> Judged:
-    """Every mIoU by what was judged, arm and seed."""
-    table: Judged = defaultdict(lambda: defaultdict(dict))
-    for set_, arm, labels, judge, seed, miou in _values(results):
-        table[set_, labels, judge][arm][seed] = miou
-    return table
+def judged(results: Iterable[dict[str, Any]], by_draw: bool = False) -> Judged:
+    """By what was judged, arm and seed: the mIoU, of a probe the mean over its draws of labels.
+
+    Draws of labels judge the same weights, so they are no pairs of their own; ``by_draw`` keeps
+    them apart for the spread that they alone make.
+    """
+    found: dict[tuple[str, str, str], dict[str, dict[str, list[float]]]] = defaultdict(
+        lambda: defaultdict(lambda: defaultdict(list))
+    )
+    for set_, arm, labels, judge, seed, draw, miou in _values(results):
+        found[set_, labels, judge][arm][seed + draw if by_draw else seed].append(miou)
+    return {
+        key: {
+            arm: {seed: fmean(draws) for seed, draws in by_seed.items()}
+            for arm, by_seed in by_arm.items()
+        }
+        for key, by_arm in found.items()
+    }
 
 
-def _values(results: Iterable[dict[str, Any]]) -> Iterator[tuple[str, str, str, str, str, float]]:
+def _values(
+    results: Iterable[dict[str, Any]],
+) -> Iterator[tuple[str, str, str, str, str, str, float]]:
     for result in results:
         job = result["job"]
         if job["kind"] == "probe":
@@ -37,18 +51,12 @@ def _values(results: Iterable[dict[str, Any]]) -> Iterator[tuple[str, str, str, 
             for one in result["probes"]:
                 labels = "1/8" if one["labels"] < 1 else "all"
                 for judge in ("knn", "linear"):
-                    name = f"{judge} probe, {one['place']}"
-                    yield set_, arm, labels, name, f"{seed} labels{one['seed']}", one[judge]
+                    name, draw = f"{judge} probe, {one['place']}", f" labels{one['seed']}"
+                    yield set_, arm, labels, name, seed, draw, one[judge]
         elif job["kind"] == "finetune":
             set_, arm, labels, seed = job["key"].split("/")
-            yield (
-                set_,
-                arm,
-                "1/8" if labels == "few" else "all",
-                "fine-tuning",
-                seed,
-                result["miou"],
-            )
+            share = "1/8" if labels == "few" else "all"
+            yield set_, arm, share, "fine-tuning", seed, "", result["miou"]
 
 
 def compare(by_arm: dict[str, dict[str, float]], base: str, arms: Iterable[str]) -> dict[str, Any]:
@@ -75,39 +83,73 @@ def compare(by_arm: dict[str, dict[str, float]], base: str, arms: Iterable[str])
 def report(out: Path, arms: list[str]) -> dict[str, Any]:
     """All comparisons, from random weights and from the arm without paste, and the signals."""
     results = read_results(out)
-    table = judged(result for result in results if not _is_recipe(result))
+    final = [result for result in results if not _is_recipe(result)]
+    table, draws = judged(final), judged(final, by_draw=True)
     comparisons = [
         {
-            "set": set_,
-            "labels": labels,
-            "judge": judge,
+            "set": key[0],
+            "labels": key[1],
+            "judge": key[2],
             "arms": compare(by_arm, "random", arms),
             "cp2_over_no_paste": compare(by_arm, "no-paste", ["cp2"]).get("cp2"),
+            "by_draw_of_labels": {
+                "arms": compare(draws[key], "random", arms),
+                "cp2_over_no_paste": compare(draws[key], "no-paste", ["cp2"]).get("cp2"),
+            },
         }
-        for (set_, labels, judge), by_arm in sorted(table.items())
+        for key, by_arm in sorted(table.items())
     ]
     signals = {r["job"]["key"]: r["last"] for r in results if r["job"]["kind"] == "pretrain"}
-    return {"comparisons": comparisons, "signals": signals, "recipe": recipe_rows(results)}
+    return {
+        "comparisons": comparisons,
+        "signals": signals,
+        "recipe": recipe_rows(results),
+        "recipe_finetune": finetune_rows(results),
+    }
 
 
 def recipe_rows(results: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What was tried for the recipe: the linear probe on the last quarter of train, by arm."""
+    """What was tried for the recipe: probes on the last quarter of train, by arm, and the cost."""
     rows: dict[str, dict[str, Any]] = {}
     for result in results:
-        if result["job"]["kind"] == "probe" and _is_recipe(result):
+        if result["job"]["kind"] == "trial":
             _, change, arm = result["job"]["key"].split("/")
             row = rows.setdefault(change, {"change": change, "arms": {}})
             probes = result["probes"]
             row["arms"][arm] = {j: fmean(p[j] for p in probes) for j in ("linear", "knn")}
+            row["arms"][arm] |= {
+                "draws": [p["linear"] for p in probes],
+                "steps": result["steps"],
+                "seconds": result["pretrain_seconds"],
+                "signals": result["last"],
+            }
     for row in rows.values():
         row["linear"] = fmean(arm["linear"] for arm in row["arms"].values())
     return sorted(rows.values(), key=lambda row: -row["linear"])
+
+
+def finetune_rows(results: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What was tried for fine-tuning, on the same images: mIoU by start."""
+    rows: dict[str, dict[str, Any]] = {}
+    for result in results:
+        if result["job"]["kind"] == "finetune" and _is_recipe(result):
+            _, change, arm = result["job"]["key"].split("/")
+            row = rows.setdefault(change, {"change": change, "arms": {}})
+            row["arms"][arm] = result["miou"]
+    most = max((len(row["arms"]) for row in rows.values()), default=0)
+    for row in rows.values():
+        is_whole = len(row["arms"]) == most
+        row["miou"] = fmean(row["arms"].values()) if is_whole else None
+    return sorted(rows.values(), key=lambda row: -(row["miou"] or 0))
 
 
 def show(content: dict[str, Any], console: Console) -> None:
     for row in content["recipe"]:
         each = ", ".join(f"{arm} {found['linear']:.1%}" for arm, found in row["arms"].items())
         console.print(f"recipe {row['change']:32} linear {row['linear']:.1%} ({each})")
+    for row in content["recipe_finetune"]:
+        each = ", ".join(f"{arm} {miou:.1%}" for arm, miou in row["arms"].items())
+        console.print(f"fine-tuning {row['change']:27} {each}")
     for one in content["comparisons"]:
         title = f"{one['set']}, {one['labels']} of the labels, {one['judge']}: mIoU"
         table = Table("arm", "mean", "σ", "over random", "σ of the differences", title=title)

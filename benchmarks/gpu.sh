@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# What a GPU must prove, stage by stage: tests, memcheck, op, step, decode, run, cache, evidence, profile.
+# What a GPU must prove, stage by stage: tests, memcheck, op, step, decode, run, cache, peers, evidence,
+# profile.
 #
 #     benchmarks/gpu.sh [STAGE ...]
 #
-# Without names all stages run but evidence, in under ten minutes. Each stage writes OUT/STAGE.json as it
+# Without names all stages run but evidence, in about ten minutes. Each stage writes OUT/STAGE.json as it
 # ends; `benchmarks/gpu.sh --help` gives each one's seconds. Without a GPU all run at a tiny size.
 #
 #     GPU_PHOTOS   folder of photos (default: generated scenes)

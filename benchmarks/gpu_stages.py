@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,9 @@ class Stage:
 
 def _tests(job: Job) -> Iterator[Command]:
     tests = ["tests"] if job.gpu else ["tests/copypaste/test_backends.py"]
-    yield _module("pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider", *tests)
+    # Most of a test's time goes into starting processes on the CPU.
+    side_by_side = ["-n", "8"] if job.gpu and find_spec("xdist") is not None else []
+    yield _module("pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider", *side_by_side, *tests)
 
 
 def _memcheck(job: Job) -> Iterator[Command]:
@@ -168,6 +171,13 @@ def _cache(job: Job) -> Iterator[Command]:
     yield Command(words, file)
 
 
+def _peers(job: Job) -> Iterator[Command]:
+    file = job.out / "peer_step.json"
+    settings = [*(R50 if job.gpu else TINY)]
+    yield Command([sys.executable, "benchmarks/peer_step.py", str(file), *settings], file)
+    yield _bench(job, "augment", (f"data.root={job.photos}",), "peers_augment", rounds=1)
+
+
 def _evidence(job: Job) -> Iterator[Command]:
     """What it leaves beside its small files, such as checkpoints, stays out of the results."""
     kept, data = job.out / "evidence", os.environ.get("GPU_EVIDENCE", "evidence-data")
@@ -207,6 +217,7 @@ STAGES = {
         Stage("decode", "photos to pixels and to pairs, CPU and GPU", 90, _decode),
         Stage("run", "a whole run beside its parts", 150, _run, compiles=(R50,)),
         Stage("cache", "runs from files and from the cache", 90, _cache, compiles=(R18, R50)),
+        Stage("peers", "other libraries on the same card", 90, _peers, compiles=(R50,)),
         Stage("evidence", "what the weights are worth", 300, _evidence, only_by_name=True),
         Stage("profile", "the kernels of a step", 60, _profile, compiles=(R50,)),
     )

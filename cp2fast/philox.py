@@ -46,6 +46,8 @@ class Stream(IntEnum):
     """Which images of a probe have labels, and which cells neighbours are sought among."""
     EXPORT_CHECK = 15
     """The images on which an exported file is compared with its network."""
+    SURVEY = 19
+    """The images whose values ``data.range=auto`` goes by."""
 
 
 def philox(key: tuple[int, int], counter: NDArray[np.uint32]) -> NDArray[np.uint32]:

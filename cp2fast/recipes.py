@@ -7,6 +7,7 @@ A value is YAML, but for paths and other text: there it is what the user typed, 
 from __future__ import annotations
 
 import difflib
+import logging
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,10 +19,11 @@ from pydantic import BaseModel, ValidationError
 from cp2fast.config import Section
 from cp2fast.errors import UserError
 from cp2fast.files import is_file, place_of, read_text
-from cp2fast.wording import complaint, describe, text_settings
+from cp2fast.wording import complaint, describe, renamed_settings, text_settings
 
 Settings = TypeVar("Settings", bound=Section)
 
+_LOG = logging.getLogger("cp2fast")
 _NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
 _NULL, _TEXT = "tag:yaml.org,2002:null", "tag:yaml.org,2002:str"
 
@@ -37,21 +39,34 @@ def folder(kind: type[Section]) -> Path:
     return _recipe_folder() / kind.recipes
 
 
-def load(kind: type[Settings], recipe: str | None, overrides: Sequence[str]) -> Settings:
+def load(
+    kind: type[Settings],
+    recipe: Settings | str | Path | None,
+    overrides: Sequence[str] | Mapping[str, object],
+) -> Settings:
     """The settings of a recipe, with overrides.
 
     Args:
         kind: which settings.
-        recipe: a recipe's name, or the path of a YAML file; None is the defaults.
-        overrides: ``KEY=VALUE``; the value is read as YAML, but text is taken as it stands.
+        recipe: a recipe's name, or the path of a YAML file; None is the defaults. Settings stand
+            for themselves.
+        overrides: values by key; or ``KEY=VALUE``, whose value is read as YAML, but text is taken
+            as it stands.
 
     Raises:
         UserError: a recipe that is not there, an unknown key, a value of the wrong type or out of
             bounds, or a combination that cannot work.
     """
-    tree = {} if recipe is None else _read_yaml(_recipe_path(kind, recipe), kind)
-    for override in overrides:
-        _set(tree, kind, override)
+    if isinstance(recipe, Section):
+        tree = recipe.model_dump()
+    else:
+        tree = {} if recipe is None else _read_yaml(_recipe_path(kind, str(recipe)), kind)
+    if isinstance(overrides, Mapping):
+        for key, value in overrides.items():
+            _put(tree, kind, _current(kind, key), value)
+    else:
+        for override in overrides:
+            _set(tree, kind, override)
     return _build(kind, tree)
 
 
@@ -74,7 +89,9 @@ def to_yaml(settings: BaseModel) -> str:
 def differences(old: BaseModel, new: BaseModel) -> list[tuple[str, Any, Any]]:
     """The settings in which two objects of one kind differ: (key, old value, new value)."""
     before, after = dict(_leaves(old.model_dump())), dict(_leaves(new.model_dump()))
-    return [(key, before[key], after[key]) for key in after if before[key] != after[key]]
+    keys = dict.fromkeys([*after, *before])  # a mapping that is a value may hold other keys
+    both = ((key, before.get(key), after.get(key)) for key in keys)
+    return [(key, one, other) for key, one, other in both if one != other]
 
 
 def _recipe_folder() -> Path:
@@ -105,9 +122,19 @@ def _read_yaml(path: Path, kind: type[Section]) -> dict[str, Any]:
             raise UserError(f"{path} must hold sections such as 'data:' and 'train:'")
         _refuse_duplicates(path, root)
         _take_literally(root, text_settings(kind))
-        return dict(_constructed(root))
+        return _with_current_names(kind, dict(_constructed(root)))
     except _NOT_YAML as error:
         raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+
+
+def _with_current_names(kind: type[Section], tree: dict[str, Any]) -> dict[str, Any]:
+    for old in renamed_settings(kind):
+        section, _, name = old.rpartition(".")
+        values = tree.get(section)
+        if isinstance(values, dict) and name in values:
+            value = values.pop(name)
+            values.setdefault(_current(kind, old).rpartition(".")[2], value)
+    return tree
 
 
 def _constructed(node: yaml.Node) -> Any:
@@ -143,15 +170,30 @@ def _take_literally(section: yaml.MappingNode, texts: Collection[str], prefix: s
 def _set(tree: dict[str, Any], kind: type[Section], override: str) -> None:
     """Put one ``KEY=VALUE`` into the tree."""
     key, equals, text = override.partition("=")
+    key = _current(kind, key)
     known, texts = [setting.key for setting in describe(kind)], text_settings(kind)
     if not equals:
         raise UserError(f"'{override}' is not KEY=VALUE, as in {_nearest(key, known)}=...")
-    if key not in known:
-        raise UserError(_unknown(key, text, known))
     if key in texts and not texts[key]:
         value = None if text in ("", "null") else text
     else:
-        value = _value(override, text, key in texts)
+        value = _value(override, text, key in texts) if key in known else text
+    _put(tree, kind, key, value)
+
+
+def _current(kind: type[Section], key: str) -> str:
+    """The name of a setting today."""
+    new = renamed_settings(kind).get(key)
+    if new is None:
+        return key
+    _LOG.warning("%s is called %s now, and read as that", key, new)
+    return new
+
+
+def _put(tree: dict[str, Any], kind: type[Section], key: str, value: object) -> None:
+    known = [setting.key for setting in describe(kind)]
+    if key not in known:
+        raise UserError(_unknown(key, value, known))
     *sections, name = key.split(".")
     for section in sections:
         child = tree.setdefault(section, {})

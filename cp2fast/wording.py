@@ -49,6 +49,17 @@ def text_settings(kind: type[Section]) -> Mapping[str, bool]:
     }
 
 
+@cache
+def renamed_settings(kind: type[Section]) -> Mapping[str, str]:
+    """By the keys of older versions, those of today."""
+    return {
+        f"{name}.{old}": f"{name}.{new}"
+        for name, field in kind.model_fields.items()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
+        for old, new in field.annotation.renamed.items()
+    }
+
+
 def in_words(value: object) -> str:
     """A setting's value in the help; numbers to four digits."""
     if value is None:
@@ -84,7 +95,7 @@ def complaint(kind: type[Section], tree: Mapping[str, Any], error: Mapping[str, 
     for name in key.split("."):
         value = value[name]
     declared = declarations[key]
-    inside = isinstance(value, list) and value is not error["input"]
+    inside = isinstance(value, list | tuple) and value is not error["input"]
     takes = declared.takes.item() if inside else declared.takes
     item = f": {_typed(error['input'])}" if inside else ""
     return (
@@ -169,6 +180,8 @@ def _wrong(error: Mapping[str, Any], takes: _Takes) -> str:
     kind, context = error["type"], error.get("ctx", {})
     if kind in _BOUNDS:
         return f"must be {_BOUNDS[kind].format(**context)}"
+    if kind == "bands":
+        return "must be three bands, or one"
     if kind == "too_short":
         return "is empty"
     if kind == FALLING:
@@ -188,5 +201,8 @@ def _typed(value: object) -> str:
     """A value as it is typed, in one line."""
     if isinstance(value, str):
         return " ".join(value.split())
-    text: str = yaml.safe_dump(value, default_flow_style=True, width=2**31)
+    try:
+        text: str = yaml.safe_dump(value, default_flow_style=True, width=2**31)
+    except yaml.YAMLError:  # an object of Python's, which no file holds
+        text = str(value)
     return text.removesuffix("...\n").strip()

@@ -1,9 +1,12 @@
 """Tests draw the same numbers each time; in CI one skipped for anything but a GPU fails the run."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.servers import S3, found_at, s3_server, set_environment
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line; before torch
 
@@ -63,6 +66,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("gpu"):
                 item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU"))
+
+
+@pytest.fixture(scope="session")
+def s3_process() -> Iterator[S3]:
+    with s3_server() as server:
+        yield server
+
+
+@pytest.fixture
+def s3(s3_process: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> S3:
+    """A server that clients of this process and of its children find, and an empty disk cache."""
+    set_environment(monkeypatch, found_at(s3_process.port), tmp_path)
+    return s3_process
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,13 @@
 import pytest
 
 from cp2fast import recipes
-from cp2fast.config import PretrainSettings, check_pretrain
+from cp2fast.config import (
+    DataSettings,
+    FinetuneSettings,
+    PretrainSettings,
+    check_finetune,
+    check_pretrain,
+)
 from cp2fast.errors import UserError
 
 
@@ -24,3 +30,16 @@ def test_a_combination_that_cannot_work_is_refused(overrides: list[str], keys: l
     with pytest.raises(UserError) as caught:
         check_pretrain(recipes.load(PretrainSettings, None, overrides))
     assert all(key in str(caught.value) for key in keys)
+
+
+def test_python_users_get_the_same_refusal() -> None:
+    with pytest.raises(UserError, match=r"data\.batch_size=2 with data\.background=batch"):
+        PretrainSettings(data=DataSettings(batch_size=2))
+    with pytest.raises(UserError, match=r"train\.lr_end=1\.0 is more than train\.lr=0\.1"):
+        FinetuneSettings.model_validate({"train": {"lr": 0.1, "lr_end": 1.0}})
+
+
+def test_settings_without_data_can_be_made_and_not_run() -> None:
+    check_pretrain(PretrainSettings(data=DataSettings(scenes=8)))
+    with pytest.raises(UserError, match=r"data\.root"):
+        check_finetune(FinetuneSettings())

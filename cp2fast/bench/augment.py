@@ -89,12 +89,15 @@ def _peers(
         "torchvision": _peer(torchvision_v2.composer(images, size), count, batch_size),
     }
     gpu = torch.cuda.is_available()
+    there = [image.cuda() for image in images] if gpu else []
+    if gpu:
+        composer = torchvision_v2.composer(there, size)
+        systems["torchvision-cuda"] = _peer(composer, count, batch_size)
     if problem := available_backends()["reference"]:
         missing["kornia"] = problem
     else:
         systems["kornia"] = _peer(kornia_aug.composer(images, size), count, batch_size)
         if gpu:
-            there = [image.cuda() for image in images]
             systems["kornia-cuda"] = _peer(kornia_aug.composer(there, size), count, batch_size)
     if problem := available_sources()["dali"]:
         missing["dali-all"] = problem

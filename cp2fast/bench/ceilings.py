@@ -19,7 +19,7 @@ from cp2fast.copypaste.draw import draw
 from cp2fast.copypaste.op import copy_paste
 from cp2fast.data import jpeg, turbojpeg
 from cp2fast.data.decode import decode_image
-from cp2fast.data.images import ImageSet
+from cp2fast.data.image_set import ImageSet
 
 _CHUNK = 256
 """Images between two looks at the clock: the threads wait for each other so seldom."""

@@ -32,7 +32,7 @@ from cp2fast.bench.peers import (
 from cp2fast.bench.report import Report, build_report
 from cp2fast.bench.timing import Rate, Say, Stream, finish, measure_streams, silent
 from cp2fast.data.bad_images import BadImages
-from cp2fast.data.images import ImageSet
+from cp2fast.data.image_set import ImageSet
 from cp2fast.data.torch_source import START_METHOD, open_torch
 
 _CEILING_IMAGES = 512

@@ -7,7 +7,6 @@ epoch but the first is with ``data.cache``.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ from cp2fast.copypaste.op import copy_paste
 from cp2fast.data.bad_images import BadImages
 from cp2fast.data.cache import open_cache
 from cp2fast.data.dali_source import open_dali
-from cp2fast.data.images import ImageSet
+from cp2fast.data.image_set import ImageSet
 from cp2fast.data.order import plan
 from cp2fast.data.prefetch import prefetch
 from cp2fast.data.source import Choice, open_source
@@ -109,7 +108,7 @@ def _composed(batches: Callable[[], Iterator[RaggedBatch]], task: Task, ahead: i
 
 def _cached(task: Task, bad: BadImages, independent: bool) -> Generator[int, None, None]:
     """Pairs of images that are all in the cache; filling it takes the time before the first."""
-    images = _first(task.images, max(_CACHED, task.batch_size))
+    images = task.images.first(max(_CACHED, task.batch_size))
     where = "gpu" if task.device.type == "cuda" else "host"
     settings = DataSettings(workers=task.workers, cache=where)
     arena, line = open_cache(settings, images, SEED, task.device, epochs=2)
@@ -131,15 +130,6 @@ def _cached(task: Task, bad: BadImages, independent: bool) -> Generator[int, Non
         independent=independent,
     )
     yield from compose(opened(numbers), task, "independent" if independent else "batch")
-
-
-def _first(images: ImageSet, count: int) -> ImageSet:
-    return replace(
-        images,
-        names=images.names[:count],
-        places=images.places[:count],
-        pixels=images.pixels[:count],
-    )
 
 
 def compose(

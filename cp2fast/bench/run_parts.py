@@ -25,7 +25,7 @@ from cp2fast.batch import CopyPasteBatch
 from cp2fast.bench.idle import idle_share
 from cp2fast.bench.timing import Say, finish
 from cp2fast.config import PretrainSettings
-from cp2fast.data.images import ImageSet
+from cp2fast.data.image_set import ImageSet
 from cp2fast.model.cp2 import CP2, CP2Output
 from cp2fast.model.signals import Vectors
 from cp2fast.pretrain.learner import build_learner
@@ -73,7 +73,7 @@ class Parts:
     ) -> None:
         self.device, self.scratch, self.runs = device, scratch, 0
         self.learner: Shared = build_learner(settings, device)
-        self.samples = settings.data.batch_size * settings.train.accumulate
+        self.samples = settings.data.batch_size * settings.train.gradient_accumulation_steps
         size = settings.model.size
         images_B3SS = torch.zeros(
             settings.data.batch_size, 3, size, size, dtype=self.learner.dtype, device=device
@@ -230,7 +230,7 @@ def _ready(
     first = next(batches)
     finish(task.learner.device)
     ready = Loaded(first.batch, first.images)
-    return repeat(ready, steps * task.settings.train.accumulate)
+    return repeat(ready, steps * task.settings.train.gradient_accumulation_steps)
 
 
 def data_set(images: ImageSet, count: int, root: Path) -> Path:

@@ -112,7 +112,7 @@ def flops_per_sample(settings: PretrainSettings, plain: bool, device_type: str) 
     on_padding = 0.0
     for module in encoder.modules():
         if isinstance(module, DilatedConv2d):
-            side = size // encoder.stride
+            side = size // encoder.feature_stride
             if leaves_out_padding(module.dilation[0], side, side, device_type):
                 on_padding += _flops_on_padding(module, side)
             module.eval()  # counted as the plain convolution

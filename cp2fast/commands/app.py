@@ -36,7 +36,10 @@ def _top(
 
 
 def settings_help(
-    kind: type[Section], recipe: str | None = None, defaults: Mapping[str, str] = _NO_DEFAULTS
+    kind: type[Section],
+    recipe: str | None = None,
+    defaults: Mapping[str, str] = _NO_DEFAULTS,
+    prefix: str = "",
 ) -> str:
     """All settings as an unwrapped block of the help text.
 
@@ -44,6 +47,7 @@ def settings_help(
         kind: the settings.
         recipe: what the command takes where none is named: its values stand beside the defaults.
         defaults: by key, those of the command itself.
+        prefix: of the keys, where ``kind`` is a section of what the command takes.
     """
     text = "Settings, as KEY=VALUE (a default of none is written null):"
     beside = {}
@@ -59,7 +63,7 @@ def settings_help(
     lines = ["\b", *_wrapped(text, "")]
     for key, values, default, about in describe(kind):
         default = defaults.get(key, default) + beside.get(key, "")
-        lines += [f"  {key}  ({values}; default {default})", *_wrapped(about, " " * 6)]
+        lines += [f"  {prefix}{key}  ({values}; default {default})", *_wrapped(about, " " * 6)]
     return "\n".join(lines)
 
 

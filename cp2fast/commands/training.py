@@ -11,8 +11,7 @@ from cp2fast import recipes
 from cp2fast.commands.app import app, settings_help, split_words
 from cp2fast.config import FinetuneSettings, PretrainSettings, check_finetune, check_pretrain
 from cp2fast.errors import UserError
-from cp2fast.files import is_file
-from cp2fast.run_folder import RunFolder
+from cp2fast.run_settings import run_settings
 
 
 @app.command(
@@ -38,12 +37,9 @@ def pretrain(
 ) -> None:
     """Parse, then train."""
     recipe, words = split_words(arguments)
-    folder = out or Path("runs") / Path(recipe or "demo").stem
-    if resume:
-        _refuse_other_kind(folder, "pretrain")
-    stored = folder / "config.yaml"
-    base = str(stored) if resume and recipe is None and is_file(stored) else recipe or "demo"
-    settings = recipes.load(PretrainSettings, base, words)
+    settings, folder = run_settings(
+        PretrainSettings, "pretrain", recipe, words, out=out, resume=resume, default="demo"
+    )
     check_pretrain(settings)
 
     # Imported here: torch takes seconds, which --help and a mistyped key need not wait for.
@@ -55,8 +51,9 @@ def pretrain(
 @app.command(
     name="finetune-voc",
     help="Fine-tune a network on images with masks, and evaluate it.\n\n"
-    "The masks are in VOC layout. Without arguments: the demo, from the weights of "
-    "cp2fast pretrain where that was run.\n\n"
+    "Images and masks may lie in any of the usual ways: cp2fast data check DIR shows what is "
+    "found. Without arguments: the demo, from the weights of cp2fast pretrain where that was "
+    "run.\n\n"
     f"CONFIG is a recipe ({', '.join(recipes.names(FinetuneSettings))}) or a YAML file; with "
     "data.root the default is finetune/voc_r50.\n\n"
     "\b\nExamples:\n"
@@ -91,14 +88,13 @@ def finetune_voc(
     """Parse, then train."""
     recipe, words = split_words(arguments)
     own_data = any(word.startswith("data.root=") for word in words)
-    default = "finetune/voc_r50" if own_data else "finetune/demo"
-    kind = "finetune" if compare is None else "compare"
-    folder = out or Path("runs") / f"{kind}-{Path(recipe or default).stem}"
-    if resume:
-        _refuse_other_kind(folder, "finetune")
-    stored = folder / "config.yaml"
-    base = str(stored) if resume and recipe is None and is_file(stored) else recipe or default
-    settings = recipes.load(FinetuneSettings, base, words)
+    settings, folder = run_settings(
+        *(FinetuneSettings, "finetune", recipe, words),
+        out=out,
+        resume=resume,
+        default="finetune/voc_r50" if own_data else "finetune/demo",
+        prefix="finetune-" if compare is None else "compare-",
+    )
     check_finetune(settings)
 
     if compare is not None:
@@ -112,20 +108,6 @@ def finetune_voc(
     run_finetune(settings, folder, resume)
 
 
-def _refuse_other_kind(folder: Path, kind: str) -> None:
-    """Refuse to resume a pretraining as a fine-tuning, and the reverse."""
-    found = RunFolder(folder).kind
-    if found is None or found == kind:
-        return
-    what, command = {
-        "pretrain": ("pretraining", "pretrain"),
-        "finetune": ("fine-tuning", "finetune-voc"),
-    }[found]
-    raise UserError(
-        f"{folder} holds a {what}: go on with it by cp2fast {command} --resume --out {folder}"
-    )
-
-
 def _whole_numbers(option: str, text: str) -> list[int]:
     try:
         return [int(number) for number in text.split(",")]
@@ -135,10 +117,11 @@ def _whole_numbers(option: str, text: str) -> list[int]:
 
 @app.command(
     help="Segment photos: a palette PNG and an overlay of each.\n\n"
-    "MODEL is a fine-tuning's run folder or checkpoint; IMAGES are files and folders. Each "
-    "photo is segmented at its own size.\n\n"
-    "\b\nExample:\n"
-    "  cp2fast predict runs/finetune-demo photos --out masks"
+    "MODEL is a fine-tuning's run folder or checkpoint; IMAGES are files and folders, whose "
+    "shape is kept. Each photo is segmented at its own size.\n\n"
+    "\b\nExamples:\n"
+    "  cp2fast predict runs/finetune-demo photos --out masks\n"
+    "  cp2fast predict runs/aerial aerial.tif --tile 1024 --out masks"
 )
 def predict(
     model: Annotated[
@@ -149,8 +132,20 @@ def predict(
         typer.Argument(metavar="IMAGES", help="Photos, or folders of them.", show_default=False),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the masks.", metavar="DIR")],
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Write those of all classes too, as NAME.npz.")
+    ] = False,
+    tile: Annotated[
+        int | None,
+        typer.Option(
+            min=32,
+            help="Cut longer photos into overlapping tiles of so many pixels, each segmented by "
+            "itself; those beyond data.max_pixels always are.",
+            metavar="PIXELS",
+        ),
+    ] = None,
 ) -> None:
     """Parse, then predict."""
     from cp2fast.finetune.predict import run_predict
 
-    run_predict(model, images, out)
+    run_predict(model, images, out, probabilities, tile)

@@ -32,7 +32,7 @@ def draw(
     epoch: int,
     batch: RaggedBatch,
     size: int,
-    background: Background,
+    background: Background = "batch",
     augment: AugmentSettings = _PAPER,
 ) -> Parameters:
     """Draw what happens to each sample of a batch, without the GIL.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from cp2fast.errors import UserError
 
 _FEWEST_TRIED = 100
+_LOG = logging.getLogger("cp2fast")
 
 
 def allowed_bad(images: int, max_fraction: float) -> float:
@@ -23,20 +25,22 @@ class BadImages:
 
     Attributes:
         path: the list in the run folder, one image a line: its name, a tab, the reason. It is
-            there from the first bad image on.
+            there from the first bad image on. None where there is no folder: they are logged.
         tried: images tried so far, each time counted.
         bad: how many of them could not be read, each time counted.
     """
 
-    def __init__(self, folder: Path, max_fraction: float, again: str = "the same command") -> None:
+    def __init__(
+        self, folder: Path | None, max_fraction: float, again: str = "the same command"
+    ) -> None:
         """Count from zero; images that ``folder`` already lists are not listed again.
 
         Args:
-            folder: of the list.
+            folder: of the list; None logs each bad image as a warning.
             max_fraction: ``data.max_bad_fraction``.
             again: the command that goes on with what too many bad images have ended.
         """
-        self.path = folder / "bad_images.txt"
+        self.path = None if folder is None else folder / "bad_images.txt"
         self.tried = 0
         self.bad = 0
         self._max_fraction = max_fraction
@@ -44,7 +48,7 @@ class BadImages:
         # Of this process only: what an earlier one has listed may be mended by now.
         self._found: set[str] = set()
         self._listed: set[str] = set()
-        if self.path.exists():
+        if self.path is not None and self.path.exists():
             lines = self.path.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
             self._listed = {line.partition("\t")[0] for line in lines}
 
@@ -72,8 +76,9 @@ class BadImages:
         else:
             return
         raise UserError(
-            f"at least {len(self._found):,} of the {images:,} images could not be read (see "
-            f"{self.path}), {reason}: mend them, or go on without them by {self._again} "
+            f"at least {len(self._found):,} of the {images:,} images could not be read "
+            f"(see {self.path or 'the log'}), {reason}: mend them, or go on without them by "
+            f"{self._again} "
             "data.max_bad_fraction=1"
         )
 
@@ -95,6 +100,10 @@ class BadImages:
         if not new:
             return
         self._listed |= new.keys()
+        if self.path is None:
+            for name, reason in new.items():
+                _LOG.warning("%s: %s", name, reason)
+            return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8", errors="surrogateescape") as file:
             file.writelines(f"{name}\t{reason}\n" for name, reason in new.items())

@@ -18,7 +18,7 @@ from cp2fast import philox
 from cp2fast.config import DataSettings
 from cp2fast.cores import available_cores
 from cp2fast.data.arena import RESERVE, Arena
-from cp2fast.data.images import ImageSet
+from cp2fast.data.image_set import ImageSet
 from cp2fast.data.memory import free_memory
 from cp2fast.data.sizes import decoded_bytes
 from cp2fast.errors import UserError
@@ -173,7 +173,8 @@ def _decide(
     if fit == 0 or (asked == "auto" and fit < _WORTH_IT * len(images)):
         return None, _Found("off", f"cache: off, {fit:,} of {len(images):,} images fit")
     try:
-        arena = Arena.new_host(size, shared=processes > 1)
+        # On a GPU the decoding is done by other processes (turbo_process.py).
+        arena = Arena.new_host(size, shared=processes > 1 or device.type == "cuda")
     except OSError as error:
         line = f"cache: off, as the system gives no {_gib(total)} ({error.strerror or error})"
         return None, _Found("off", line)

@@ -30,7 +30,8 @@ from cp2fast.data.bad_images import BadImages
 from cp2fast.data.dali_batch import Batch, Place, pack
 from cp2fast.data.decode import BadImage, CommonJpeg, common_jpeg, decode_image, read_image
 from cp2fast.data.heap import share_heaps, trim_heaps
-from cp2fast.data.images import ImageSet
+from cp2fast.data.image_set import ImageSet
+from cp2fast.data.levels import BY_TYPE, Levels
 from cp2fast.data.loading import Decoded, deliver, load
 from cp2fast.data.prefetch import keep_ahead
 from cp2fast.data.shrink import fitted
@@ -62,6 +63,7 @@ def open_dali(
     max_pixels: int,
     bad: BadImages,
     max_side: int | None = None,
+    levels: Levels = BY_TYPE,
     largest: int | None = None,
     hardware_share: float | None = None,
 ) -> Iterator[RaggedBatch]:
@@ -76,6 +78,7 @@ def open_dali(
         max_pixels: larger images are bad.
         bad: where bad images are counted and listed.
         max_side: longer images are decoded round it, and shrunk.
+        levels: what values of more than 8 bits, and more bands than three, become.
         largest: most images of a batch; None is as many as the first has.
         hardware_share: of the images that the GPU's JPEG engine takes, 0 to 1; None is the best
             known for the GPU.
@@ -87,7 +90,7 @@ def open_dali(
     if hardware_share is None:
         hardware_share = _best_share(gpu)
     share_heaps()
-    files = _Files(images, max_pixels, max_side)
+    files = _Files(images, max_pixels, max_side, levels)
     pool = ThreadPoolExecutor(max(_FEWEST_READERS, threads), "cp2fast-read")
 
     def submit(
@@ -117,8 +120,11 @@ def open_dali(
 class _Files:
     """Images by their number; a bad one is remembered and not read again."""
 
-    def __init__(self, images: ImageSet, max_pixels: int, max_side: int | None) -> None:
+    def __init__(
+        self, images: ImageSet, max_pixels: int, max_side: int | None, levels: Levels
+    ) -> None:
         self._images = images
+        self._levels = levels
         self._max_side = max_side
         self._max_pixels = max_pixels
         self._bad: dict[int, str] = {}
@@ -148,7 +154,7 @@ class _Files:
         return common if fitted(*size, self._max_side) == size else self._decode(encoded)
 
     def _decode(self, encoded: bytes) -> Tensor:
-        return decode_image(encoded, self._max_pixels, self._max_side)
+        return decode_image(encoded, self._max_pixels, self._max_side, self._levels)
 
 
 def _decode(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import overload
 
-from cp2fast.config import DataSettings, LabelledDataSettings
+from cp2fast.config import DataSettings, LabelledDataSettings, Root
 from cp2fast.data.scenes import generate_scenes
 
 DEMO_DATA = Path("demo-data")
@@ -13,8 +14,12 @@ DEMO_RUN = Path("runs/demo")
 _DEMO_SEED = 0
 
 
-def data_root(settings: DataSettings | LabelledDataSettings) -> Path:
-    """The folder of images; where none is named, the demo scenes, generated once."""
+@overload
+def data_root(settings: LabelledDataSettings) -> Path: ...
+@overload
+def data_root(settings: DataSettings) -> Root: ...
+def data_root(settings: DataSettings | LabelledDataSettings) -> Root:
+    """What holds the images; where none is named, the demo scenes, generated once."""
     if settings.root is not None:
         return settings.root
     if not DEMO_DATA.exists():

@@ -10,6 +10,8 @@ _SIGNATURES = {
     b"BM": "a BMP image",
     b"II*\0": "a TIFF image",
     b"MM\0*": "a TIFF image",
+    b"II+\0": "a TIFF image",
+    b"MM\0+": "a TIFF image",
     b"\xff\x0a": "a JPEG XL image",
     b"\0\0\0\x0cJXL \r\n\x87\n": "a JPEG XL image",
     b"\0\0\0\x0cjP  ": "a JPEG 2000 image",
@@ -36,14 +38,15 @@ _SIGNATURES = {
 _BRANDS = {
     b"avif": "an AVIF image",
     b"avis": "an AVIF image",
-    b"heic": "a HEIC image",
-    b"heix": "a HEIC image",
-    b"hevc": "a HEIC image",
-    b"mif1": "a HEIF image",
-    b"msf1": "a HEIF image",
+    b"mif1": "an AVIF image",
+    b"msf1": "an AVIF image",
     b"crx ": "a raw photo (CR3)",
 }
 """Of ISO base media files; any other is a video."""
+
+_HEIF = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+_MOST_BRANDS = 512
+"""Bytes of the box that names them."""
 
 _RIFF = {b"WEBP": "a WebP image", b"AVI ": "a video", b"WAVE": "a sound"}
 _LOOKED_AT = 512
@@ -63,13 +66,26 @@ def kind_of(content: bytes) -> str:
     for signature, kind in _SIGNATURES.items():
         if content.startswith(signature):
             return kind
+    if is_heif(content):
+        return "a HEIC image"
     if content[4:8] == b"ftyp":
         return _BRANDS.get(content[8:12], "a video")
+    if content[128:132] == b"DICM":
+        return "a DICOM image"
     if content.startswith(b"RIFF"):
         return _RIFF.get(content[8:12], "a file of no known kind")
     if content[257:262] == b"ustar":
         return "a tar archive"
     return _kind_of_text(content[:_LOOKED_AT])
+
+
+def is_heif(content: bytes) -> bool:
+    """Whether a file is HEIC or another HEIF that is no AVIF, by its brands."""
+    if content[4:8] != b"ftyp":
+        return False
+    size = min(int.from_bytes(content[:4]), _MOST_BRANDS)
+    brands = {content[8:12], *(content[at : at + 4] for at in range(16, size, 4))}
+    return not brands.isdisjoint(_HEIF) and brands.isdisjoint((b"avif", b"avis"))
 
 
 def _kind_of_jpeg(content: bytes) -> str:

@@ -6,6 +6,7 @@ Nothing here has state, so a run that restarts at any step goes on with the same
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -20,8 +21,38 @@ Order = Literal["random", "quasi_random", "sequential"]
 
 CHUNK = 256
 """Neighbouring images that a quasi-random order keeps together, about 8 MB of small JPEG."""
+DEFAULT_WINDOW = 16
+"""Remote shards, whose images are mixed where nothing else is said."""
 CHUNKS_MIXED = 32
 """Chunks whose images it mixes: reading stays within so many places of the file at a time."""
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Shards in random order, of which so many in a row have their images mixed.
+
+    Attributes:
+        shard: int64 ``[N]``: the number of each image's shard.
+        width: shards a window.
+    """
+
+    shard: NDArray[np.int64]
+    width: int
+
+    @property
+    def mix_all(self) -> bool:
+        """Whether one window holds all shards: then the order is that without windows."""
+        return self.width >= int(self.shard.max()) + 1
+
+    def epoch_order(self, seed: int, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The order of an epoch, and the place of each image's shard in it.
+
+        A batch of all processes is any mixture of its window, the same for any number of
+        processes; within it images are sorted by that place, so that a process, whose share is a
+        slice of it, reads its share of the shards and few others.
+        """
+        place = _places(seed, epoch, int(self.shard.max()) + 1)[self.shard]
+        return _mixed(seed, epoch, place // self.width), place
 
 
 def steps_per_epoch(count: int, global_batch: int, fewest: int = 1) -> int:
@@ -59,6 +90,7 @@ def plan(
     world: int = 1,
     independent: bool = False,
     order: Order = "random",
+    windows: Windows | None = None,
 ) -> Iterator[NDArray[np.int64]]:
     """The image numbers that one process decodes, step by step.
 
@@ -76,6 +108,7 @@ def plan(
         independent: whether each sample has two background images of its own; those are drawn
             from the whole data set in every order.
         order: of an epoch.
+        windows: of shards, within which a random order mixes; None mixes the whole data set.
 
     Yields:
         int64 ``[B]``, the foregrounds; with ``independent`` ``[3 B]``: the foregrounds, then the
@@ -92,7 +125,11 @@ def plan(
             f"data.background=independent needs at least 3 images, and there are {count}: add more"
         )
     steps = range(start, stop)
-    return _plan(seed, count, batch_size, steps, per_epoch, rank, world, independent, order)
+    if windows is not None and windows.mix_all:
+        windows = None
+    return _plan(
+        seed, count, batch_size, steps, per_epoch, rank, world, independent, order, windows
+    )
 
 
 def epoch_order(order: Order, seed: int, epoch: int, count: int) -> NDArray[np.int64]:
@@ -107,10 +144,18 @@ def epoch_order(order: Order, seed: int, epoch: int, count: int) -> NDArray[np.i
         return np.arange(count)
     if order == "random":
         return philox.permutation(seed, Stream.ORDER, epoch, count)
-    chunks = philox.permutation(seed, Stream.ORDER, epoch, -(-count // CHUNK), block=1)
-    place_of_chunk = np.argsort(chunks)
-    mixed_with = place_of_chunk[np.arange(count) // CHUNK] // CHUNKS_MIXED
-    images = philox.permutation(seed, Stream.ORDER, epoch, count, block=2)
+    place = _places(seed, epoch, -(-count // CHUNK))[np.arange(count) // CHUNK]
+    return _mixed(seed, epoch, place // CHUNKS_MIXED)
+
+
+def _places(seed: int, epoch: int, parts: int) -> NDArray[np.int64]:
+    """The place of each part of the data set in an order of parts."""
+    return np.argsort(philox.permutation(seed, Stream.ORDER, epoch, parts, block=1))
+
+
+def _mixed(seed: int, epoch: int, mixed_with: NDArray[np.int64]) -> NDArray[np.int64]:
+    """A permutation, uniform among the images of a number in ``mixed_with``, which rises."""
+    images = philox.permutation(seed, Stream.ORDER, epoch, len(mixed_with), block=2)
     return images[np.argsort(mixed_with[images], kind="stable")]
 
 
@@ -124,15 +169,22 @@ def _plan(
     world: int,
     independent: bool,
     order: Order,
+    windows: Windows | None,
 ) -> Iterator[NDArray[np.int64]]:
     epoch_of_numbers = -1
     for step in steps:
         epoch, position = divmod(step, per_epoch)
         if epoch != epoch_of_numbers:
-            numbers = epoch_order(order, seed, epoch, count)
+            if windows is None:
+                numbers = epoch_order(order, seed, epoch, count)
+            else:
+                numbers, place = windows.epoch_order(seed, epoch)
             epoch_of_numbers = epoch
-        begin = (position * world + rank) * batch_size
-        foreground = numbers[begin : begin + batch_size]
+        begin = position * world * batch_size
+        everyones = numbers[begin : begin + world * batch_size]
+        if windows is not None:
+            everyones = everyones[np.argsort(place[everyones], kind="stable")]
+        foreground = everyones[rank * batch_size : (rank + 1) * batch_size]
         if independent:
             yield np.concatenate([foreground, *backgrounds(seed, epoch, foreground, count)])
         else:

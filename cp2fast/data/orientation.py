@@ -2,9 +2,10 @@
 
 Metadata is read here and nowhere else, and decoders are given files without it or told to ignore
 it: they disagree about every odd block, and some die of one. It is Exif alone, in JPEG, PNG, WebP
-and TIFF; XMP never counts. Of several Exif blocks the first valid one counts. A block is valid
-whose TIFF header names a first directory that lies inside it; whatever else is broken about it
-costs the entry concerned, never the photo.
+and TIFF; XMP never counts. HEIC and AVIF have transformations in their container, and these
+alone count there: pillow-heif applies them itself, Pillow says what they are. Of several Exif
+blocks the first valid one counts. A block is valid whose TIFF header names a first directory that
+lies inside it; whatever else is broken about it costs the entry concerned, never the photo.
 
 Sources: Exif 2.32 (CIPA DC-008), sections 4.5 and 4.6.4; TIFF 6.0, section 2; the WebP container
 specification. Where these leave a choice, Pillow's is taken.
@@ -16,6 +17,7 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
+from PIL import Image
 from torch import Tensor
 
 from cp2fast.batch import RaggedBatch
@@ -49,6 +51,16 @@ def orientation_of(encoded: bytes) -> int:
 def jpeg_orientation(encoded: bytes, header: jpeg.Header) -> int:
     """``orientation_of`` a JPEG file whose header is read already."""
     return _first_valid(jpeg.exif_blocks(encoded, header)) if header.metadata else UPRIGHT
+
+
+def of_avif(image: Image.Image) -> int:
+    """The orientation of an AVIF file that Pillow has opened.
+
+    It is the container's (``irot`` and ``imir``, ISO/IEC 23008-12), whatever an Exif block beside
+    it says: Pillow puts it into the Exif that it hands out, and does not turn the pixels.
+    """
+    value = image.getexif().get(_ORIENTATION, UPRIGHT)
+    return value if value in range(1, 9) else UPRIGHT
 
 
 def orient(image: Tensor, orientation: int) -> Tensor:

@@ -8,8 +8,10 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from cp2fast.config import Bands, RangeSetting
 from cp2fast.data import jpeg
 from cp2fast.data.decode import decode_image
+from cp2fast.data.levels import Levels
 from cp2fast.data.orientation import UPRIGHT, jpeg_orientation
 
 
@@ -22,12 +24,16 @@ class JpegSettings:
         quality: of JPEG that is encoded anew.
         keep_bytes: a JPEG that needs no change keeps its bytes.
         max_pixels: larger images are refused before they are decoded.
+        range: ``data.range``: which values of more than 8 bits become black and white.
+        bands: ``data.bands``.
     """
 
     max_side: int | None
     quality: int
     keep_bytes: bool
     max_pixels: int
+    range: RangeSetting = "auto"
+    bands: Bands | None = None
 
 
 class PackedJpeg(NamedTuple):
@@ -46,7 +52,8 @@ def pack_jpeg(encoded: bytes, settings: JpegSettings) -> PackedJpeg:
     Raises:
         BadImage: it cannot be read.
     """
-    pixels = decode_image(encoded, settings.max_pixels)
+    levels = Levels.of(settings.range, settings.bands)
+    pixels = decode_image(encoded, settings.max_pixels, levels=levels)
     height, width, _ = pixels.shape
     longest, limit = max(height, width), settings.max_side
     if limit is not None and longest > limit:

@@ -16,7 +16,8 @@ from cp2fast.data.decode import (
     decode_image,
     read_image,
 )
-from cp2fast.data.images import ImageSet
+from cp2fast.data.image_set import ImageSet
+from cp2fast.data.levels import BY_TYPE, Levels
 from cp2fast.data.orientation import UPRIGHT, jpeg_orientation
 from cp2fast.data.shrink import fitted, shrink
 
@@ -51,11 +52,21 @@ class Reader:
     Any number of threads may read at once.
     """
 
-    def __init__(self, images: ImageSet, max_pixels: int, max_side: int | None) -> None:
-        """Those of more than ``max_pixels`` are bad; longer ones than ``max_side`` are shrunk."""
+    def __init__(
+        self,
+        images: ImageSet,
+        max_pixels: int,
+        max_side: int | None,
+        levels: Levels = BY_TYPE,
+    ) -> None:
+        """Those of more than ``max_pixels`` are bad; longer ones than ``max_side`` are shrunk.
+
+        ``levels`` says what values of more than 8 bits become.
+        """
         self.images = images
         self.max_pixels = max_pixels
         self.max_side = max_side
+        self.levels = levels
         self.is_bad = np.zeros(len(images), np.bool_)
         self._reasons: dict[int, str] = {}
 
@@ -87,7 +98,7 @@ class Reader:
 
     def decode_rare(self, encoded: bytes) -> Pixels:
         """The pixels by the decoder that takes everything. Raises BadImage."""
-        return decode_image(encoded, self.max_pixels, self.max_side).numpy()
+        return decode_image(encoded, self.max_pixels, self.max_side, self.levels).numpy()
 
     def decode_into(self, prepared: Prepared, room: Pixels | None) -> Pixels:
         """The pixels ``[H, W, 3]`` of an image; in ``room`` if it is given and has their shape.
@@ -113,7 +124,7 @@ class Reader:
         return self.decode_rare(encoded)
 
     def _prepare(self, index: int) -> Prepared:
-        if self.images.kind == "beton" and self.images.pixels[index, 2] == RAW:
+        if len(self.images.pixels) and self.images.pixels[index, 2] == RAW:
             return Prepared.of_pixels(self._raw(index))
         encoded = read_image(self.images, index)
         if not encoded.startswith(jpeg.SIGNATURE):

@@ -9,15 +9,18 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from functools import lru_cache
+from io import FileIO
 from pathlib import Path
 from typing import NamedTuple
 
+from cp2fast.data import shard_index
+from cp2fast.data.formats import readable_suffixes
 from cp2fast.data.kinds import kind_of
+from cp2fast.data.shard_index import ShardIndex
 from cp2fast.data.tar import TarError, read_entries
 from cp2fast.errors import UserError
-from cp2fast.files import open_plain
+from cp2fast.files import open_plain, read_bytes
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 _NO_PHOTOS = (
     *("seg", "segm", "segmentation", "semantic", "instance", "panoptic"),
     *("mask", "masks", "label", "labels", "depth"),
@@ -42,17 +45,20 @@ class Member(NamedTuple):
 
     name: str
     """Its path inside the shard."""
-    shard: Path
+    shard: Path | str
     offset: int
     """Where its bytes begin in the shard."""
     size: int
     """Of the encoded image, in bytes."""
+    height: int = 0
+    """Of its pixels, where an index says so; else 0."""
+    width: int = 0
 
 
 def list_members(path: Path) -> list[Member]:
     """Every image in a tar file, or in the tar files of a folder.
 
-    Images are members named as JPEG, PNG or WebP; hidden ones, masks (``x.seg.png``) and all else
+    Images are members with an image's suffix; hidden ones, masks (``x.seg.png``) and all else
     (``.json``, ``.cls``, links) are left out. They are sorted by the shard's name, then by their
     position in it.
 
@@ -77,7 +83,7 @@ def list_members(path: Path) -> list[Member]:
 def is_image(name: str) -> bool:
     """Whether a file of this name, without its folder, is taken for an image."""
     suffix = suffix_of(name)
-    return suffix in IMAGE_SUFFIXES and not is_hidden(name)
+    return suffix in readable_suffixes() and not is_hidden(name)
 
 
 def is_hidden(name: str) -> bool:
@@ -97,6 +103,37 @@ def suffix_of(name: str) -> str:
 def is_shard(name: str) -> bool:
     """Whether a file of this name is taken for a shard."""
     return name.lower().endswith(".tar") and not name.startswith(".")
+
+
+def is_photo(name: str) -> bool:
+    """Whether a member of this path is taken for an image."""
+    *folders, last = name.split("/")
+    return is_image(last) and _NO_PHOTO_FOLDERS.isdisjoint(folders)
+
+
+def members_of(shard: Path | str, index: ShardIndex) -> Iterator[Member]:
+    """The images of a shard by its index."""
+    columns = (index.name, index.offset, index.size, index.height, index.width)
+    for name, offset, size, height, width in zip(*columns, strict=True):
+        if is_photo(name):
+            yield Member(name, shard, offset, size, height, width)
+
+
+def _index_beside(shard: Path, file: FileIO) -> ShardIndex | None:
+    """The index of an open shard; None where there is none that is as new and fits."""
+    path = shard.with_name(shard.name + shard_index.SUFFIX)
+    status = os.fstat(file.fileno())
+    try:
+        if os.stat(path).st_mtime < status.st_mtime:
+            return None
+        index = shard_index.decoded(read_bytes(path), status.st_size)
+    except OSError:
+        return None
+    if index is None:
+        return None
+    ends = slice(None, None, max(1, len(index.name) - 1))
+    is_right = shard_index.fits(file.fileno(), index.offset[ends], index.size[ends])
+    return index if is_right else None
 
 
 def read_member(shard: str, offset: int, size: int) -> bytes:
@@ -137,24 +174,38 @@ def _members(shard: Path) -> Iterator[Member]:
         with open_plain(shard) as file:
             head = os.pread(file.fileno(), _HEAD, 0)
             if head.startswith(_COMPRESSED_SIGNATURES):
-                raise UserError(
-                    f"{shard} is compressed: unpack it to a plain .tar (the images in it are "
-                    "compressed already)"
-                )
+                raise damaged(str(shard), head, None)
+            index = _index_beside(shard, file)
+            if index is not None:
+                yield from members_of(shard, index)
+                return
             for name, offset, size in read_entries(file.fileno()):
-                *folders, last = name.split("/")
-                if is_image(last) and _NO_PHOTO_FOLDERS.isdisjoint(folders):
+                if is_photo(name):
                     yield Member(name, shard, offset, size)
     except TarError as error:
-        kind = kind_of(head)
-        if kind not in ("a tar archive", "a file of no known kind"):
-            raise UserError(
-                f"{shard} is {kind}, and no tar: fetch it again, or move it out"
-            ) from error
-        raise UserError(
-            f"{shard} is damaged or incomplete ({error}): fetch or write it again, or move it out"
-        ) from error
+        raise damaged(str(shard), head, error) from error
     except OSError as error:
         raise UserError(
             f"{shard} cannot be read ({error.strerror}): allow it, or move it out"
         ) from error
+
+
+def damaged(shard: str, head: bytes, error: TarError | None) -> UserError:
+    """The message for a shard that cannot be listed.
+
+    Args:
+        shard: its name.
+        head: its first bytes.
+        error: what is wrong with it.
+    """
+    if head.startswith(_COMPRESSED_SIGNATURES):
+        return UserError(
+            f"{shard} is compressed: unpack it to a plain .tar (the images in it are compressed "
+            "already)"
+        )
+    kind = kind_of(head)
+    if kind not in ("a tar archive", "a file of no known kind"):
+        return UserError(f"{shard} is {kind}, and no tar: fetch it again, or move it out")
+    return UserError(
+        f"{shard} is damaged or incomplete ({error}): fetch or write it again, or move it out"
+    )

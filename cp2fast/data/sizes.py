@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cp2fast.data.decode import BadImage, check_size, image_size
-from cp2fast.data.images import ImageSet
+from cp2fast.data.image_set import ImageSet
 from cp2fast.data.shrink import fitted
 
 _HEADS = (4 << 10, 256 << 10)
@@ -76,8 +76,8 @@ def decoded_bytes(
 
 
 def _header_size(images: ImageSet, number: int, max_pixels: int) -> tuple[int, int]:
-    if images.kind == "beton":
-        height, width, _ = images.pixels[number].tolist()
+    height, width, _ = images.pixels[number].tolist() if len(images.pixels) else (0, 0, 0)
+    if height:
         check_size(height, width, max_pixels)
         return height, width
     heads: Sequence[int | None] = (*_HEADS, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Iterator
 from itertools import chain
 from typing import Any, Literal, NamedTuple
@@ -20,9 +21,13 @@ from cp2fast.data.bad_images import BadImages
 from cp2fast.data.both_source import open_both
 from cp2fast.data.cached_source import open_cached
 from cp2fast.data.dali_source import open_dali
-from cp2fast.data.images import ImageSet
+from cp2fast.data.formats import JPEG_SUFFIXES
+from cp2fast.data.image_set import ImageSet
+from cp2fast.data.levels import Levels
+from cp2fast.data.read_ahead import read_ahead
 from cp2fast.data.torch_source import open_torch
 from cp2fast.data.transfer import to_gpu
+from cp2fast.data.turbo_process import open_turbo_processes
 from cp2fast.data.turbo_source import open_turbo
 from cp2fast.errors import UserError
 
@@ -79,7 +84,8 @@ def choose_source(settings: DataSettings, images: ImageSet, device: torch.device
         return _needing(turbojpeg.problem(), "turbo", "cpu", f"data.source={asked}")
     if asked == "torch":
         return Choice("torch", "cpu", "data.source=torch")
-    if not any(name.lower().endswith((b".jpg", b".jpeg")) for name in images.names):
+    jpegs = tuple(map(os.fsencode, JPEG_SUFFIXES))
+    if not any(name.lower().endswith(jpegs) for name in images.names):
         return Choice("torch", "cpu", "no JPEG among the images, and libjpeg-turbo is for JPEG")
     cores = decoding_workers(None)
     is_starved = device.type == "cuda" and where == "auto" and cores < _ENOUGH_CORES
@@ -120,6 +126,7 @@ def open_source(
         "seed": seed,
         "max_pixels": settings.max_pixels,
         "max_side": settings.max_side,
+        "levels": Levels.of(settings.range, settings.bands),
         "bad": bad,
     }
     on_gpu = device.type == "cuda"
@@ -127,6 +134,8 @@ def open_source(
     if first is None:
         return iter(())
     plan = chain([first], plan)
+    if images.disk is not None:
+        plan = read_ahead(images, images.disk, plan, arena, settings.window)
 
     def decoded(numbers: Iterator[NDArray[np.int64]]) -> Iterator[RaggedBatch]:
         """By the source alone, where it decodes."""
@@ -144,7 +153,11 @@ def open_source(
 
     def by_turbo(numbers: Iterator[NDArray[np.int64]]) -> Iterator[RaggedBatch]:
         into = arena if in_turbo else None
-        return open_turbo(images, numbers, threads=workers, arena=into, pinned=on_gpu, **common)
+        if not on_gpu:
+            return open_turbo(images, numbers, threads=workers, arena=into, **common)
+        return open_turbo_processes(
+            images, numbers, threads=workers, arena=into, pinned=True, **common
+        )
 
     def there(numbers: Iterator[NDArray[np.int64]]) -> Iterator[RaggedBatch]:
         batches = decoded(numbers)

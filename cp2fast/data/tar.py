@@ -74,6 +74,15 @@ def read_entries(descriptor: int) -> Iterator[Entry]:
             long_name, pax = b"", {}
 
 
+def is_header_of(header: bytes, size: int) -> bool:
+    """Whether this block stands before a file of ``size`` bytes."""
+    try:
+        is_header = len(header) == BLOCK and _checksum_holds(header)
+        return is_header and _number(header[124:136]) == size
+    except TarError:
+        return False
+
+
 def _next_archive(descriptor: int, position: int, length: int) -> int:
     """Where another archive begins behind an end mark, as in what ``cat`` made of two; or the end.
 

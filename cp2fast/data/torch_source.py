@@ -23,7 +23,8 @@ from cp2fast.batch import RaggedBatch
 from cp2fast.data.bad_images import BadImages
 from cp2fast.data.decode import decode_image, read_image
 from cp2fast.data.heap import bypass_heap
-from cp2fast.data.images import ImageSet
+from cp2fast.data.image_set import ImageSet
+from cp2fast.data.levels import BY_TYPE, Levels
 from cp2fast.data.loading import Decoded, deliver, load
 from cp2fast.errors import UserError
 
@@ -40,6 +41,7 @@ def open_torch(
     max_pixels: int,
     bad: BadImages,
     max_side: int | None = None,
+    levels: Levels = BY_TYPE,
 ) -> Iterator[RaggedBatch]:
     """Batches in the order of ``plan``, on the CPU.
 
@@ -51,12 +53,13 @@ def open_torch(
         max_pixels: larger images are bad.
         bad: where bad images are counted and listed.
         max_side: longer images are shrunk to it.
+        levels: what values of more than 8 bits, and more bands than three, become.
 
     Raises:
         UserError: too many bad images, or a worker that died.
     """
     loader: DataLoader[Decoded] = DataLoader(
-        _Batches(images, seed, max_pixels, max_side),
+        _Batches(images, seed, max_pixels, max_side, levels),
         batch_size=None,
         sampler=plan,
         num_workers=workers,
@@ -86,11 +89,19 @@ def open_torch(
 class _Batches(Dataset[Decoded]):
     """One item is one batch, by its image numbers."""
 
-    def __init__(self, images: ImageSet, seed: int, max_pixels: int, max_side: int | None) -> None:
+    def __init__(
+        self,
+        images: ImageSet,
+        seed: int,
+        max_pixels: int,
+        max_side: int | None,
+        levels: Levels,
+    ) -> None:
         self._images = images
         self._seed = seed
         self._max_pixels = max_pixels
         self._max_side = max_side
+        self._levels = levels
 
     def __getitem__(self, numbers: NDArray[np.int64]) -> Decoded:
         count = len(self._images)
@@ -101,7 +112,8 @@ class _Batches(Dataset[Decoded]):
         return Decoded.of(loaded, RaggedBatch.pack(pixels, [place.index for place in loaded]))
 
     def _read(self, index: int) -> Tensor:
-        return decode_image(read_image(self._images, index), self._max_pixels, self._max_side)
+        encoded = read_image(self._images, index)
+        return decode_image(encoded, self._max_pixels, self._max_side, self._levels)
 
 
 def _tells_of_a_death(error: Exception) -> bool:

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from cp2fast.batch import RaggedBatch
-from cp2fast.buffers import Buffers
+from cp2fast.buffers import Buffers, pinned
 from cp2fast.data.prefetch import keep_ahead
 
 _GATHERED_AHEAD = 2
@@ -36,7 +36,7 @@ def to_gpu(
         device: a GPU.
         threads: that gather images from a cache.
     """
-    buffers = Buffers(keep=_GATHERED_AHEAD + 2, pinned=True)
+    buffers = Buffers(_GATHERED_AHEAD + 2, pinned)
     stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     pool = ThreadPoolExecutor(max(1, threads), "cp2fast-gather")
     try:

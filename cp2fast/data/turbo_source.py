@@ -3,15 +3,17 @@
     plan -> threads: read, look at the header -> the batch's memory, whose size the headers tell
          -> threads: decode into the image's room, or its place in the cache -> RaggedBatch
 
-Only common JPEG is decoded here. Everything else (PNG, WebP, CMYK, turned photos) goes round it by
+Only common JPEG is decoded here. Everything else (PNG, TIFF, CMYK, turned photos) goes round it by
 ``decode_image``, which also decides whether an image is bad, so every source gives the same pixels.
 A batch in which an image turns out to be bad after its memory was laid out is packed anew.
+(A run on a GPU has these threads in processes of their own: ``turbo_process``.)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
@@ -25,7 +27,8 @@ from cp2fast.buffers import Buffers
 from cp2fast.data.arena import Arena
 from cp2fast.data.bad_images import BadImages
 from cp2fast.data.decode import BadImage
-from cp2fast.data.images import ImageSet
+from cp2fast.data.image_set import ImageSet
+from cp2fast.data.levels import BY_TYPE, Levels
 from cp2fast.data.loading import Decoded, Failure, Loaded, deliver, load
 from cp2fast.data.prefetch import keep_ahead
 from cp2fast.data.prepare import Pixels, Prepared, Reader
@@ -34,6 +37,7 @@ _READ_AHEAD = 2
 """Batches being read while others are decoded."""
 _DECODED_AHEAD = 2
 """Batches being decoded while one is consumed."""
+BATCHES_AHEAD = _READ_AHEAD + _DECODED_AHEAD
 _IMAGES_A_TASK = 8
 
 Result = TypeVar("Result")
@@ -48,9 +52,9 @@ def open_turbo(
     max_pixels: int,
     bad: BadImages,
     max_side: int | None = None,
+    levels: Levels = BY_TYPE,
     arena: Arena | None = None,
-    pinned: bool = False,
-) -> Iterator[RaggedBatch]:
+) -> Generator[RaggedBatch, None, None]:
     """Batches in the order of ``plan``, on the CPU, each in memory of its own or in the cache.
 
     Args:
@@ -61,21 +65,62 @@ def open_turbo(
         max_pixels: larger images are bad.
         bad: where bad images are counted and listed.
         max_side: longer images are shrunk to it.
+        levels: what values of more than 8 bits, and more bands than three, become.
         arena: a cache in host memory. What is there is not read again, what is to be there is
             decoded into it, and a batch whose images are all there points into it.
-        pinned: whether the batches' own memory is pinned, for copies to a GPU.
 
     Raises:
         UserError: too many bad images.
     """
+    batches = decode_batches(
+        images,
+        plan,
+        seed=seed,
+        threads=threads,
+        max_pixels=max_pixels,
+        max_side=max_side,
+        levels=levels,
+        arena=arena,
+        buffers=Buffers(_DECODED_AHEAD + 1),
+    )
+    with closing(batches):
+        for decoded in batches:
+            yield deliver(decoded, images, bad)
+
+
+def decode_batches(
+    images: ImageSet,
+    plan: Iterator[NDArray[np.int64]],
+    *,
+    seed: int,
+    threads: int,
+    max_pixels: int,
+    max_side: int | None,
+    levels: Levels,
+    arena: Arena | None,
+    buffers: Buffers,
+) -> Generator[Decoded, None, None]:
+    """As ``open_turbo``, with what it took: bad images are not accounted for yet.
+
+    Args:
+        images: see there, as for all others.
+        plan: ``BATCHES_AHEAD`` more are taken from it before one is yielded.
+        seed: of the run.
+        threads: that decode.
+        max_pixels: of an image.
+        max_side: of an image.
+        levels: of the values.
+        arena: the cache.
+        buffers: where batches lie that are not in the cache.
+    """
     pool = ThreadPoolExecutor(max(1, threads), "cp2fast-decode")
-    reader, buffers = Reader(images, max_pixels, max_side), Buffers(_DECODED_AHEAD + 1, pinned)
+    reader = Reader(images, max_pixels, max_side, levels)
     decoder = _Decoder(reader, seed, pool, buffers, arena)
     try:
         reading = (decoder.read(numbers) for numbers in plan)
         decoding = (decoder.decode(read()) for read in keep_ahead(reading, _READ_AHEAD))
         for decoded in keep_ahead(decoding, _DECODED_AHEAD):
-            yield deliver(decoded(), images, bad)
+            yield decoded()
     finally:
         pool.shutdown(cancel_futures=True)
         if arena is not None:

@@ -34,13 +34,17 @@ FORMATS = {
 }
 
 
-def run_export(run: Path, to: str, out: Path | None) -> None:
+def run_export(run: Path, to: str, out: Path | None, quiet: bool = False) -> Path:
     """Export the network of ``run``, with a model card beside the file.
 
     Args:
         run: a run folder, a checkpoint or a cp2fast .safetensors file.
         to: one of ``FORMATS``.
         out: the file; None is ``export/BACKBONE_stepSTEP_FORMAT.*`` in the run folder.
+        quiet: say nothing.
+
+    Returns:
+        The file.
 
     Raises:
         UserError: bad input, a file in the way, or a file that failed its check; nothing was
@@ -59,7 +63,7 @@ def run_export(run: Path, to: str, out: Path | None) -> None:
 
     exported = form.prepare(trained, out.name)
     difference = _write(trained, exported, out)
-    console = open_console()
+    console = open_console(quiet=quiet)
     console.print(
         f"{out} holds {exported.holds}; read back by {exported.library}, its outputs differ from "
         f"the network's by {difference:.1e} of the largest"
@@ -67,6 +71,7 @@ def run_export(run: Path, to: str, out: Path | None) -> None:
     console.print(f"how to load it: {card_path(out)}")
     for note in exported.notes:
         console.print(note)
+    return out
 
 
 def _default_file(trained: Trained, to: str, suffix: str) -> Path:

@@ -11,14 +11,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from timm.models.resnet import ResNet
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from cp2fast import __version__
 from cp2fast.data.scenes import voc_palette
+from cp2fast.errors import UserError
 from cp2fast.export.exported import Exported, largest_difference, random_images
 from cp2fast.export.mmcv_ops import stand_in_for_mmcv_ops
-from cp2fast.model.backbone import RESNET_OUTPUT_STRIDE
+from cp2fast.model.families import OUTPUT_STRIDE
 from cp2fast.model.head import ASPP_DILATIONS, DROPOUT
 from cp2fast.model.segmenter import build_segmenter
 from cp2fast.weights.load import load_weights
@@ -33,13 +35,18 @@ def export_mmseg(trained: Trained, file: str) -> Exported:
     """Prepare ``file``, a ``.pth`` or ``.pt``: ``meta`` and ``state_dict``, as mmseg writes it.
 
     ResNet-50, 101 and 152 get the names of mmseg's ResNet and of the original CP2's checkpoints.
-    Other backbones go into mmseg's TIMMBackbone: its ResNet dilates one convolution of a basic
-    block where timm dilates both, and its VisionTransformer has names of its own.
+    Other ResNets and plain transformers go into mmseg's TIMMBackbone: its ResNet dilates one
+    convolution of a basic block where timm dilates both, and its VisionTransformer has names of its
+    own.
 
     A fine-tuned network goes without the projection of the contrast, for which mmseg's heads have
     no place; a pretrained one has it, as the original's checkpoints do.
+
+    Raises:
+        UserError: a backbone or a head that is not taken to mmsegmentation.
     """
     network = trained.network
+    _check_supported(trained)
     ours, theirs = "backbone.", f"backbone.{_prefix(trained)}"
     state = {
         theirs + name.removeprefix(ours) if name.startswith(ours) else name: tensor
@@ -72,6 +79,20 @@ def export_mmseg(trained: Trained, file: str) -> Exported:
         f"model = {pformat(config, width=96, sort_dicts=False)}\n",
         notes=_notes(trained, unavailable),
     )
+
+
+def _check_supported(trained: Trained) -> None:
+    model = trained.model
+    if model.head not in ("aspp", "fcn"):
+        raise UserError(
+            f"--to mmseg takes networks with model.head=aspp or fcn, not {model.head}: use --to "
+            "safetensors or --to onnx"
+        )
+    if not isinstance(trained.network.backbone, ResNet | VisionTransformer):
+        raise UserError(
+            f"--to mmseg takes ResNets and plain vision transformers, not {model.backbone}: use "
+            "--to safetensors or --to onnx"
+        )
 
 
 def _is_mmseg_resnet(backbone: str) -> re.Match[str] | None:
@@ -134,7 +155,7 @@ def _backbone_config(trained: Trained) -> dict[str, Any]:
         }
     return timm | {
         "out_indices": (1, 2, 3, 4),  # 0 is the stem
-        "output_stride": RESNET_OUTPUT_STRIDE,
+        "output_stride": OUTPUT_STRIDE,
         "norm_layer": "SyncBN",
     }
 

@@ -52,7 +52,8 @@ images = torch.rand(1, 3, {size}, {size})  # RGB, ImageNet-normalised
             "logits = torch.nn.functional.interpolate(logits, images.shape[2:], mode='bilinear')\n"
             "labels = logits.argmax(dim=1)  # positions in network.classes\n"
         )
+    cell = trained.network.embedding_stride
     return head + (
-        f"embedding = network.embed(images)  # one cell for {trained.network.stride} pixels\n"
+        f"embedding = network.embed(images)  # one cell for {cell} pixels\n"
         "features = network.backbone.forward_features(images)  # a timm model\n"
     )

@@ -6,8 +6,6 @@ from pathlib import Path
 
 import timm
 import torch
-from timm.models.vision_transformer import VisionTransformer
-from torch import Tensor
 
 from cp2fast.export.exported import (
     Exported,
@@ -17,29 +15,26 @@ from cp2fast.export.exported import (
     reading_code,
     tensors_as_bytes,
 )
-from cp2fast.model.backbone import RESNET_OUTPUT_STRIDE, feature_map
+from cp2fast.model.backbone import feature_map, options_of
 from cp2fast.weights.trained import Trained
 
 
 def export_timm(trained: Trained, file: str) -> Exported:
     """Prepare ``file``, a ``.safetensors``, ``.pth`` or ``.pt``."""
-    backbone, name, size = trained.network.backbone, trained.model.backbone, trained.model.size
-    suffix = Path(file).suffix
-    is_transformer = isinstance(backbone, VisionTransformer)
-    options = (
-        {"img_size": size, "dynamic_img_size": True, "final_norm": False, "global_pool": ""}
-        if is_transformer
-        else {"output_stride": RESNET_OUTPUT_STRIDE}
-    )
+    backbone, model = trained.network.backbone, trained.model
+    name, size, suffix = model.backbone, model.size, Path(file).suffix
+    options = options_of(name, size, pyramid=model.head == "segformer")
 
     @torch.no_grad()
     def check(path: Path) -> float:
         theirs = timm.create_model(name, pretrained=False, num_classes=0, **options).eval()
+        theirs.prune_intermediate_layers(1, prune_norm=True, prune_head=True)
         theirs.load_state_dict(read_tensors(path, suffix), strict=True)
         images = random_images(2, size, size)
-        ours = feature_map(backbone, images)
-        features = theirs.forward_features(images)
-        return largest_difference(ours, _as_map(theirs, features) if is_transformer else features)
+        [features] = theirs.forward_intermediates(
+            images, indices=1, output_fmt="NCHW", intermediates_only=True
+        )
+        return largest_difference(feature_map(backbone, images), features)
 
     imports, read = reading_code(file)
     arguments = "".join(f", {key}={value!r}" for key, value in options.items())
@@ -47,17 +42,14 @@ def export_timm(trained: Trained, file: str) -> Exported:
 import torch
 {imports}
 backbone = timm.create_model("{name}", pretrained=False, num_classes=0{arguments})
+backbone.prune_intermediate_layers(1, prune_norm=True, prune_head=True)  # not pretrained
 backbone.load_state_dict({read}, strict=True)
 backbone.eval()
 images = torch.rand(1, 3, {size}, {size})  # RGB, ImageNet-normalised
-features = backbone.forward_features(images)
+[features] = backbone.forward_intermediates(
+    images, indices=1, output_fmt="NCHW", intermediates_only=True
+)
 """
-    notes = [
-        "The final norm was not part of the pretraining: final_norm=False leaves it out."
-        if is_transformer
-        else f"output_stride={RESNET_OUTPUT_STRIDE} is how it was trained; the weights also load "
-        "without it, for features at stride 32.",
-    ]
     return Exported(
         content=tensors_as_bytes(backbone.state_dict(), suffix),
         holds="the backbone",
@@ -65,11 +57,19 @@ features = backbone.forward_features(images)
         tolerance=1e-5,
         library=f"timm {timm.__version__}",
         usage=usage,
-        notes=notes,
+        notes=_notes(options),
     )
 
 
-def _as_map(transformer: VisionTransformer, tokens: Tensor) -> Tensor:
-    grid: Tensor = tokens[:, transformer.num_prefix_tokens :]
-    side = round(grid.shape[1] ** 0.5)
-    return grid.transpose(1, 2).reshape(len(grid), -1, side, side)
+def _notes(options: dict[str, object]) -> list[str]:
+    notes = [
+        "What follows the last feature map, such as a final norm, was not part of the pretraining: "
+        "prune_intermediate_layers leaves it out, and without it load_state_dict needs "
+        "strict=False."
+    ]
+    if "output_stride" in options:
+        notes.append(
+            f"output_stride={options['output_stride']} is how it was trained; the weights also "
+            "load without it, for features at stride 32."
+        )
+    return notes

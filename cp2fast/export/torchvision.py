@@ -44,7 +44,8 @@ def export_torchvision(trained: Trained, file: str) -> Exported:
 
 
 def _export_resnet(trained: Trained, file: str) -> Exported:
-    name, backbone = trained.model.backbone, trained.network.backbone
+    name = trained.model.backbone
+    backbone: Any = trained.network.backbone
     known = torchvision.models.list_models(module=torchvision.models, include="*resne*")
     if name not in known:
         raise _no_such(name, known)
@@ -86,8 +87,9 @@ def _export_transformer(trained: Trained, file: str) -> Exported:
     known = torchvision.models.list_models(module=torchvision.models, include="vit_*")
     if theirs_name not in known:
         raise _no_such(name, known)
-    norm = nn.LayerNorm(trained.network.backbone.embed_dim)
-    state = trained.network.backbone.state_dict() | {
+    backbone: Any = trained.network.backbone
+    norm = nn.LayerNorm(backbone.embed_dim)
+    state = backbone.state_dict() | {
         f"norm.{key}": tensor for key, tensor in norm.state_dict().items()
     }
 
@@ -99,7 +101,7 @@ def _export_transformer(trained: Trained, file: str) -> Exported:
         images = random_images(2, size, size)
         extractor = create_feature_extractor(theirs, {"encoder.layers": "features"})
         tokens = extractor(images)["features"]
-        return largest_difference(trained.network.backbone.forward_features(images), tokens)
+        return largest_difference(backbone.forward_features(images), tokens)
 
     return Exported(
         content=tensors_as_bytes(to_torchvision(state), suffix),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +11,14 @@ from typing import Any
 from rich.table import Table
 
 from cp2fast import recipes
-from cp2fast.config import FinetuneModelSettings, FinetuneSettings
+from cp2fast.config import FinetuneModelSettings, FinetuneSettings, LabelledDataSettings
 from cp2fast.data.demo import data_root
 from cp2fast.errors import UserError
 from cp2fast.finetune.command import finetune, read_result
 from cp2fast.finetune.start import IMAGENET, RANDOM, build_network, load_start, resolve
-from cp2fast.run_folder import RunFolder, atomic_write
+from cp2fast.run_folder import RunFolder, write_json
 from cp2fast.train.command import joined_processes
+from cp2fast.train.run import with_range_found
 
 COMPARISON = "compare.json"
 
@@ -93,6 +93,7 @@ def plan_trials(
     network = _common_network(settings, starts)
     root = data_root(settings.data)
     settings = settings.model_copy(update={"data": settings.data.model_copy(update={"root": root})})
+    settings = settings.model_copy(update={"data": _with_values(settings, starts)})
     trials = []
     for seed in seeds:
         for start in starts:
@@ -125,6 +126,14 @@ def _network(settings: FinetuneSettings, start: str) -> FinetuneModelSettings:
     return resolved.model_copy(update={"init": None})
 
 
+def _with_values(settings: FinetuneSettings, starts: Sequence[str]) -> LabelledDataSettings:
+    """All trials see the same pixels: by the range and the bands of the first start named."""
+    own = next((start for start in starts if start not in (RANDOM, IMAGENET)), RANDOM)
+    model = settings.model.model_copy(update={"init": own})
+    found = resolve(settings.model_copy(update={"model": model})).data
+    return settings.data.model_copy(update={"range": found.range, "bands": found.bands})
+
+
 def _words(network: FinetuneModelSettings) -> str:
     return f"{network.backbone}, {network.head}, {network.head_channels} channels"
 
@@ -133,7 +142,7 @@ def _check_unchanged(settings: FinetuneSettings, folder: RunFolder) -> None:
     if not folder.holds_run:
         return
     before = recipes.load(FinetuneSettings, str(folder.config), [])
-    differing = recipes.differences(before, settings)
+    differing = recipes.differences(before, with_range_found(settings, folder))
     if differing:
         key, old, new = differing[0]
         raise UserError(
@@ -169,8 +178,7 @@ def _write(
         },
         "settings": settings.model_dump(mode="json"),
     }
-    with atomic_write(path / COMPARISON) as file:
-        file.write(json.dumps(content, indent=2).encode() + b"\n")
+    write_json(path / COMPARISON, content)
 
 
 def _table(results: dict[str, dict[int, dict[str, Any]]]) -> Table:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from cp2fast.data.voc import IGNORED
+from cp2fast.labels.coding import IGNORED
 
 
 def count_confusion(predicted: Tensor, labels: Tensor, num_classes: int) -> Tensor:
@@ -36,11 +36,15 @@ class Scores:
             none and is left out.
         pixel_accuracy: share of the labelled pixels with the right class.
         per_class: IoU by class name; None for a class that is nowhere.
+        dice: mean of the classes' Dice coefficients (F1), likewise.
+        per_class_dice: Dice by class name.
     """
 
     miou: float
     pixel_accuracy: float
     per_class: dict[str, float | None]
+    dice: float
+    per_class_dice: dict[str, float | None]
 
 
 def scores(confusion_KK: Tensor, classes: Sequence[str]) -> Scores:
@@ -48,14 +52,23 @@ def scores(confusion_KK: Tensor, classes: Sequence[str]) -> Scores:
     confusion = confusion_KK.double().cpu()
     right = confusion.diagonal()
     union = confusion.sum(0) + confusion.sum(1) - right
-    iou = (right / union).tolist()
-    per_class = {
-        name: value if present else None
-        for name, value, present in zip(classes, iou, (union > 0).tolist(), strict=True)
-    }
-    present = [value for value in per_class.values() if value is not None]
+    per_class = _by_name(classes, right / union)
+    per_class_dice = _by_name(classes, 2 * right / (union + right))
     return Scores(
-        miou=sum(present) / len(present) if present else 0.0,
+        miou=_mean(per_class),
         pixel_accuracy=float(right.sum() / confusion.sum().clamp(min=1)),
         per_class=per_class,
+        dice=_mean(per_class_dice),
+        per_class_dice=per_class_dice,
     )
+
+
+def _by_name(classes: Sequence[str], ratios_K: Tensor) -> dict[str, float | None]:
+    """None for a class that is nowhere, whose ratio is no number."""
+    values = zip(classes, ratios_K.tolist(), ratios_K.isnan().tolist(), strict=True)
+    return {name: None if nowhere else value for name, value, nowhere in values}
+
+
+def _mean(per_class: Mapping[str, float | None]) -> float:
+    present = [value for value in per_class.values() if value is not None]
+    return sum(present) / len(present) if present else 0.0

@@ -1,34 +1,48 @@
-"""The evaluation of a network on labelled images: one confusion matrix over all processes."""
+"""The evaluation of a network on labelled images, summed up over all processes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from cp2fast.config import FinetuneSettings
-from cp2fast.data.voc import VocData
-from cp2fast.data.voc_split import Example
+from cp2fast.finetune.boundary import sum_boundary_f
 from cp2fast.finetune.confusion import count_confusion
 from cp2fast.finetune.inference import segment
 from cp2fast.finetune.loader import examples_in_batches
+from cp2fast.labels.dataset import Example, LabelledData
 from cp2fast.model.segmenter import Segmenter
 from cp2fast.train.distributed import Ranks
+from cp2fast.train.interrupt import StopAsked
 from cp2fast.train.precision import autocast, dtype_of
+
+
+class Judged(NamedTuple):
+    """What an evaluation counts.
+
+    Attributes:
+        confusion: int64 ``[K, K]``, true class by predicted class.
+        boundary: float64 ``[K, 2]``: sums of ``sum_boundary_f``.
+    """
+
+    confusion: Tensor
+    boundary: Tensor
 
 
 @torch.no_grad()
 def evaluate(
     network: Segmenter,
-    data: VocData,
+    data: LabelledData,
     settings: FinetuneSettings,
     device: torch.device,
     ranks: Ranks,
     alive: Callable[[], None] = lambda: None,
-) -> Tensor:
-    """The confusion matrix over ``data.val``, each image at its own size.
+) -> Judged:
+    """What is counted over ``data.val``, each image at its own size.
 
     Args:
         network: on ``device``; left in the mode that it was in.
@@ -36,26 +50,39 @@ def evaluate(
         settings: of the evaluation, the batch size and the precision.
         device: of this process.
         ranks: every process evaluates its share and gets the sum.
-        alive: called after each batch.
-
-    Returns:
-        int64 ``[K, K]``, true class by predicted class, on ``device``.
+        alive: called after each batch; may raise ``StopAsked``.
 
     Raises:
         UserError: an image or a mask that cannot be used.
+        StopAsked: on all processes, where ``alive`` raised it on any.
     """
     classes = len(data.classes)
     confusion = torch.zeros(classes, classes, dtype=torch.int64, device=device)
+    boundary = torch.zeros(classes, 2, dtype=torch.float64, device=device)
+    tolerance = settings.evaluation.boundary
     precision = dtype_of(settings.train.precision, device)
     was_training = network.training
     network.eval()
     share: Sequence[Example] = data.val[ranks.rank :: ranks.world]
-    for images, labels in examples_in_batches(share, data, settings.data.batch_size):
-        with autocast(precision, device):
-            predicted = segment(network, torch.stack(images).to(device), settings)
-        alive()
-        confusion += count_confusion(predicted, torch.stack(labels).to(device), classes)
+    stopped = torch.zeros((), dtype=torch.int64, device=device)
+    try:
+        for images, labels in examples_in_batches(share, data, settings.data.batch_size):
+            with autocast(precision, device):
+                predicted = segment(network, torch.stack(images).to(device), settings)
+            alive()
+            labels_BHW = torch.stack(labels).to(device)
+            confusion += count_confusion(predicted, labels_BHW, classes)
+            if tolerance > 0:
+                for one, expected in zip(predicted, labels_BHW, strict=True):
+                    boundary += sum_boundary_f(one, expected, classes, tolerance)
+    except StopAsked:
+        stopped += 1  # The other processes wait for this one, so it does not leave alone.
     network.train(was_training)
     if ranks.world > 1:
+        dist.all_reduce(stopped)
+    if stopped:
+        raise StopAsked
+    if ranks.world > 1:
         dist.all_reduce(confusion)
-    return confusion
+        dist.all_reduce(boundary)
+    return Judged(confusion, boundary)

@@ -31,31 +31,88 @@ def segment(network: Segmenter, images_BHW3: Tensor, settings: FinetuneSettings)
     Returns:
         int64 ``[B, H, W]``.
     """
+    return class_probabilities(network, images_BHW3, settings).argmax(dim=1)
+
+
+def class_probabilities(
+    network: Segmenter, images_BHW3: Tensor, settings: FinetuneSettings, side: int | None = None
+) -> Tensor:
+    """The probability of each class at each pixel, float32 ``[B, K, H, W]``; see ``segment``.
+
+    Args:
+        network: in evaluation mode.
+        images_BHW3: uint8 RGB of any size, on the network's device.
+        settings: as there.
+        side: what is brought to the short side, pixels; None is the images' own short side.
+    """
+    height = images_BHW3.shape[1]
+    return next(probability_bands(network, images_BHW3, settings, height, side))
+
+
+def probability_bands(
+    network: Segmenter,
+    images_BHW3: Tensor,
+    settings: FinetuneSettings,
+    rows: int,
+    side: int | None = None,
+) -> Iterator[Tensor]:
+    """``class_probabilities`` of so many rows at a time, for images whose whole takes too much.
+
+    The network sees the whole images: its logits are few, and only they are upsampled by bands.
+    """
     images = images_BHW3.permute(0, 3, 1, 2).float() / 255
-    views = (
-        _probabilities(network, images, settings, scale, mirrored)
+    views = [
+        (_logits(network, images, settings, scale, mirrored, side), mirrored)
         for scale in settings.evaluation.scales
         for mirrored in ((False,) if settings.evaluation.flip == "none" else (False, True))
-    )
-    return reduce(torch.add, views).argmax(dim=1)
+    ]
+    height, width = images.shape[2:]
+    del images
+    for top in range(0, height, rows):
+        found = [
+            _flipped(_rows(logits, (height, width), top, rows).softmax(dim=1), mirrored)
+            for logits, mirrored in views
+        ]
+        yield found[0] if len(found) == 1 else reduce(torch.add, found) / len(found)
 
 
-def _probabilities(
-    network: Segmenter, images_B3HW: Tensor, settings: FinetuneSettings, scale: float, flip: bool
+def _logits(
+    network: Segmenter,
+    images_B3HW: Tensor,
+    settings: FinetuneSettings,
+    scale: float,
+    mirrored: bool,
+    side: int | None,
 ) -> Tensor:
-    """``[B, K, H, W]``."""
+    """Of the resized images, at their size: ``[B, K, h, w]``."""
     height, width = images_B3HW.shape[2:]
-    short_side = settings.evaluation.short_side or settings.data.short_side
-    factor = resize_scale(height, width, max(1, round(scale * short_side)))
-    resized = resize(images_B3HW, [max(1, round(side * factor)) for side in (height, width)])
+    short_side = max(1, round(scale * (settings.evaluation.short_side or settings.data.short_side)))
+    factor = resize_scale(height, width, short_side) if side is None else short_side / side
+    resized = resize(images_B3HW, [max(1, round(length * factor)) for length in (height, width)])
     mean, std = settings.model.mean or IMAGENET_MEAN, settings.model.std or IMAGENET_STD
-    inputs = normalise(resized.flip(-1) if flip else resized, mean, std)
+    inputs = normalise(_flipped(resized, mirrored), mean, std)
     if settings.evaluation.mode == "whole":
-        logits = _upsampled_logits(network, inputs)
-    else:
-        logits = _sliding(network, inputs, settings.model.size, settings.evaluation.stride)
-    probabilities = interpolate(logits, (height, width), mode="bilinear").softmax(dim=1)
-    return probabilities.flip(-1) if flip else probabilities
+        return _upsampled_logits(network, inputs)
+    return _sliding(network, inputs, settings.model.size, settings.evaluation.stride)
+
+
+def _flipped(maps: Tensor, mirrored: bool) -> Tensor:
+    return maps.flip(-1) if mirrored else maps
+
+
+def _rows(logits_BKhw: Tensor, size: tuple[int, int], top: int, rows: int) -> Tensor:
+    """Some rows of the logits upsampled to ``size``, as ``interpolate`` would give them."""
+    height, width = size
+    if rows >= height:
+        return interpolate(logits_BKhw, size, mode="bilinear")
+    h = logits_BKhw.shape[2]
+    wanted = torch.arange(top, min(top + rows, height), device=logits_BKhw.device)
+    source = ((wanted + 0.5) * (h / height) - 0.5).clamp(min=0)
+    above = source.long().clamp(max=h - 1)
+    below = (above + 1).clamp(max=h - 1)
+    share = (source - above)[:, None]
+    lines = torch.lerp(logits_BKhw[:, :, above], logits_BKhw[:, :, below], share)
+    return interpolate(lines, (len(wanted), width), mode="bilinear")
 
 
 def _upsampled_logits(network: Segmenter, inputs_B3HW: Tensor) -> Tensor:

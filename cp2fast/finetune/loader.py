@@ -18,9 +18,8 @@ from torch import Tensor
 from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD, FinetuneSettings
 from cp2fast.data.order import plan, steps_per_epoch
 from cp2fast.data.prefetch import map_ahead
-from cp2fast.data.voc import VocData, read_example
-from cp2fast.data.voc_split import Example
 from cp2fast.finetune.augment import Crop, assemble, cut
+from cp2fast.labels.dataset import Example, LabelledData, read_example
 from cp2fast.train.task import Loaded
 
 Result = TypeVar("Result")
@@ -37,14 +36,14 @@ class CropBatch(NamedTuple):
 
 
 def crop_batches(
-    data: VocData,
+    data: LabelledData,
     settings: FinetuneSettings,
     steps: range,
     device: torch.device,
     rank: int = 0,
     world: int = 1,
 ) -> Generator[Loaded[CropBatch], None, None]:
-    """The batches of ``steps``, ``train.accumulate`` of them each, on ``device``.
+    """The batches of ``steps``, ``train.gradient_accumulation_steps`` of them each, on ``device``.
 
     On a GPU they are put together on a stream of its own, beside the training.
 
@@ -52,7 +51,7 @@ def crop_batches(
         UserError: an image or a mask that cannot be used, or fewer images than one step needs.
     """
     size, seed, model = settings.data.batch_size, settings.train.seed, settings.model
-    of_step = size * settings.train.accumulate
+    of_step = size * settings.train.gradient_accumulation_steps
     per_epoch = steps_per_epoch(len(data.train), of_step * world)
     order = plan(
         seed=seed,
@@ -90,7 +89,7 @@ def crop_batches(
 
 
 def examples_in_batches(
-    examples: Sequence[Example], data: VocData, batch_size: int
+    examples: Sequence[Example], data: LabelledData, batch_size: int
 ) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
     """Whole images and their labels in order, images of one size that follow each other together.
 

@@ -1,17 +1,24 @@
-"""The loss of a segmentation network, per pixel."""
+"""The loss of a segmentation network: cross-entropy of each pixel, and overlap of each class."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Literal
 
+import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, interpolate
 
-from cp2fast.data.voc import IGNORED
+from cp2fast.labels.coding import IGNORED
 
 
 def segmentation_loss(
-    logits_BKhw: Tensor, labels_BHW: Tensor, mean: Literal["valid", "all"]
+    logits_BKhw: Tensor,
+    labels_BHW: Tensor,
+    mean: Literal["valid", "all"],
+    class_weight_K: Tensor | None = None,
+    dice_weight: float = 0.0,
 ) -> Tensor:
     """Cross-entropy of the logits, upsampled to the labels' size (bilinear, in float32).
 
@@ -20,6 +27,8 @@ def segmentation_loss(
         labels_BHW: below K, or 255 where ignored.
         mean: over the pixels that are not ignored, or over all of them as in mmsegmentation and
             the paper's code, where images with much to ignore count for less.
+        class_weight_K: of each class's pixels; the mean over valid pixels is weighted likewise.
+        dice_weight: of ``dice_loss``, which is added.
 
     Returns:
         A scalar; 0 where every pixel is ignored.
@@ -29,7 +38,54 @@ def segmentation_loss(
         labels_BHW.shape[1:],
         mode="bilinear",
     )
-    total = cross_entropy(logits, labels_BHW.long(), ignore_index=IGNORED, reduction="sum")
+    labels = labels_BHW.long()
+    valid_BHW = labels != IGNORED
+    total = cross_entropy(logits, labels, class_weight_K, ignore_index=IGNORED, reduction="sum")
     if mean == "all":
-        return total / labels_BHW.numel()
-    return total / (labels_BHW != IGNORED).sum().clamp(min=1)
+        loss = total / labels.numel()
+    elif class_weight_K is None:
+        loss = total / valid_BHW.sum().clamp(min=1)
+    else:
+        loss = total / class_weight_K[labels[valid_BHW]].sum().clamp(min=1e-12)
+    return loss + dice_weight * dice_loss(logits, labels) if dice_weight else loss
+
+
+def dice_loss(logits_BKHW: Tensor, labels_BHW: Tensor) -> Tensor:
+    """One less the soft Dice coefficient, mean over the classes that the labels hold.
+
+    Dice is twice the shared probability over the sum of both, of all pixels of the batch together;
+    pixels to ignore have no part in it (Milletari et al., "V-Net", 3DV 2016, without the squares).
+
+    Args:
+        logits_BKHW: of the labels' size.
+        labels_BHW: int64, below K or 255.
+
+    Returns:
+        A scalar from 0 to 1; 0 where every pixel is ignored.
+    """
+    valid_BHW = labels_BHW != IGNORED
+    classes = logits_BKHW.shape[1]
+    probability_NK = logits_BKHW.softmax(dim=1).movedim(1, -1)[valid_BHW]
+    target_N = labels_BHW[valid_BHW]
+    shared_K = probability_NK.new_zeros(classes).index_add(
+        0, target_N, probability_NK.gather(1, target_N[:, None])[:, 0]
+    )
+    pixels_K = torch.bincount(target_N, minlength=classes).to(shared_K.dtype)
+    dice_K = 2 * shared_K / (probability_NK.sum(dim=0) + pixels_K).clamp(min=1e-6)
+    there_K = pixels_K > 0
+    return ((1 - dice_K) * there_K).sum() / there_K.sum().clamp(min=1)
+
+
+def balanced_weights(pixels_K: Sequence[int]) -> list[float]:
+    """More for the pixels of rare classes: 1 / ln(1.02 + share), from 1.4 to 50 times.
+
+    Scaled so that the mean over all labelled pixels is 1, which leaves the learning rate what it
+    is; a class without pixels gets 1 (Paszke et al., "ENet", 2016).
+    """
+    total = sum(pixels_K)
+    if not total:
+        return [1.0] * len(pixels_K)
+    shares = [count / total for count in pixels_K]
+    raw = [1 / math.log(1.02 + share) for share in shares]
+    mean = sum(weight * share for weight, share in zip(raw, shares, strict=True))
+    return [weight / mean if share else 1.0 for weight, share in zip(raw, shares, strict=True)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,61 +11,73 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cp2fast.config import FinetuneSettings
-from cp2fast.data.scenes import voc_palette
-from cp2fast.data.voc import IGNORED, VocData, read_example
+from cp2fast.config import FinetuneSettings, Rgb
 from cp2fast.finetune.inference import segment
 from cp2fast.finetune.loader import CropBatch
+from cp2fast.labels.classes import palette_of
+from cp2fast.labels.coding import IGNORED
+from cp2fast.labels.dataset import LabelledData, read_example
 from cp2fast.model.segmenter import Segmenter
 from cp2fast.run_folder import atomic_write
-from cp2fast.train.shares_picture import draw_shares
 
-_PALETTE = np.frombuffer(voc_palette(), np.uint8).reshape(256, 3)
 _MANY_CLASSES = 12
 """With more, the cells of the confusion picture are too small for numbers."""
 _CLASSES_A_LINE = 7
 """In the legends."""
 
 
-def overlay(image_HW3: NDArray[np.uint8], labels_HW: NDArray[Any]) -> NDArray[np.uint8]:
-    """The labels in VOC's colours, half transparent, over the image.
+CURVES = {
+    "loss": ("loss",),
+    "evaluation": ("miou", "dice", "boundary_f", "pixel_accuracy"),
+    "learning rate": ("lr",),
+    "images/s": ("images_per_second",),
+}
+"""What ``train.curves`` draws of a fine-tuning."""
+
+
+def overlay(
+    image_HW3: NDArray[np.uint8], labels_HW: NDArray[Any], colours: Sequence[Rgb] = ()
+) -> NDArray[np.uint8]:
+    """The labels in the colours of their classes, half transparent, over the image.
 
     Args:
         image_HW3: uint8 RGB.
-        labels_HW: integers from 0 to 255; where it is 0, VOC's background, or 255, the image shows
-            as it is.
+        labels_HW: integers from 0 to 255; where the class is black, as VOC's background, or
+            ignored (255), the image shows as it is.
+        colours: by label; without them VOC's.
 
     Returns:
         uint8 ``[H, W, 3]``.
     """
-    mixed = (image_HW3.astype(np.uint16) + _PALETTE[labels_HW]) // 2
-    clear = np.isin(labels_HW, (0, IGNORED))[..., None]
+    palette = palette_of(colours)
+    mixed = (image_HW3.astype(np.uint16) + palette[labels_HW]) // 2
+    clear = ((palette[labels_HW] == 0).all(axis=-1) | (labels_HW == IGNORED))[..., None]
     return np.where(clear, image_HW3, mixed).astype(np.uint8)
 
 
 def draw_crops(
-    batch: CropBatch, network: Segmenter, classes: Sequence[str], path: Path, count: int = 6
+    batch: CropBatch, network: Segmenter, data: LabelledData, path: Path, count: int = 6
 ) -> None:
     """Draw the first ``count`` crops for ``network``, each above its labels."""
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (network.mean, network.std))
+    palette = palette_of(data.colours)
     count = min(count, len(batch.images))
     figure = Figure(figsize=(2 * count, 4.6), layout="constrained")
     axes = figure.subplots(2, count, squeeze=False)
     for column in range(count):
         image = (batch.images[column].float().cpu() * std + mean).clamp(0, 1).permute(1, 2, 0)
         axes[0, column].imshow(image.numpy())
-        axes[1, column].imshow(_PALETTE[batch.labels[column].cpu().numpy()])
-    _finish(figure, ("crop", "labels"), classes, path)
+        axes[1, column].imshow(palette[batch.labels[column].cpu().numpy()])
+    _finish(figure, ("crop", "labels"), data, path)
 
 
 @torch.no_grad()
 def draw_predictions(
     network: Segmenter,
-    data: VocData,
+    data: LabelledData,
     settings: FinetuneSettings,
     device: torch.device,
     path: Path,
@@ -73,6 +85,7 @@ def draw_predictions(
 ) -> None:
     """Draw images spread over the evaluated split: the photo, its labels, the prediction."""
     count = min(count, len(data.val))
+    palette = palette_of(data.colours)
     chosen = [data.val[i * len(data.val) // count] for i in range(count)]
     figure = Figure(figsize=(2 * count, 6.6), layout="constrained")
     axes = figure.subplots(3, count, squeeze=False)
@@ -81,41 +94,9 @@ def draw_predictions(
         image, labels = read_example(example, data)
         predicted = segment(network, image[None].to(device), settings)[0].cpu()
         axes[0, column].imshow(image.numpy())
-        axes[1, column].imshow(_PALETTE[labels.numpy()])
-        axes[2, column].imshow(_PALETTE[predicted.numpy()])
-    _finish(figure, ("image", "labels", "predicted"), data.classes, path)
-
-
-def draw_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draw loss, mIoU, learning rate and speed over the steps of ``metrics.jsonl``."""
-    figure = Figure(figsize=(10, 6), layout="constrained")
-    panels = {
-        "loss": ("loss",),
-        "evaluation": ("miou", "pixel_accuracy"),
-        "learning rate": ("lr",),
-        "images/s": ("images_per_second",),
-    }
-    axes = figure.subplots(2, 3).flat
-    draw_shares(axes[len(panels)], rows)
-    axes[-1].set_axis_off()
-    for axis, (title, names) in zip(axes, panels.items(), strict=False):
-        for name in names:
-            here = [row for row in rows if row.get(name) is not None]
-            marker = "o" if len(here) < 20 else None
-            axis.plot(
-                [row["step"] for row in here],
-                [row[name] for row in here],
-                marker=marker,
-                label=name,
-                linewidth=1,
-            )
-        axis.set_title(title, fontsize=9)
-        axis.set_xlabel("step", fontsize=8)
-        axis.tick_params(labelsize=7)
-        if len(names) > 1:
-            axis.legend(fontsize=7)
-            axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    _save(figure, path)
+        axes[1, column].imshow(palette[labels.numpy()])
+        axes[2, column].imshow(palette[predicted.numpy()])
+    _finish(figure, ("image", "labels", "predicted"), data, path)
 
 
 def draw_confusion(confusion_KK: Tensor, classes: Sequence[str], path: Path) -> None:
@@ -140,14 +121,14 @@ def draw_confusion(confusion_KK: Tensor, classes: Sequence[str], path: Path) -> 
     _save(figure, path)
 
 
-def _finish(figure: Figure, rows: Sequence[str], classes: Sequence[str], path: Path) -> None:
+def _finish(figure: Figure, rows: Sequence[str], data: LabelledData, path: Path) -> None:
     """Name the rows and the colours of the classes, and save."""
     for axis in figure.axes:
         axis.set_axis_off()
     first_of_row = figure.axes[:: len(figure.axes) // len(rows)]
     for axis, name in zip(first_of_row, rows, strict=True):
         axis.set_title(name, fontsize=8, loc="left")
-    colours = zip(_PALETTE / 255, classes, strict=False)
+    colours = zip(palette_of(data.colours) / 255, data.classes, strict=False)
     handles = [Patch(color=colour, label=name) for colour, name in colours]
     figure.legend(
         handles=handles,

@@ -26,7 +26,7 @@ from cp2fast.weights.trained import open_trained
 RANDOM, IMAGENET = "random", "imagenet"
 """Values of ``model.init`` that name no file."""
 
-_PAPER = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
+_PAPER = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD, "range": "auto", "bands": None}
 _NEW = ("decode_head.conv_seg.", "decode_head.contrast_conv.")
 """Not taken from the initial weights: the classifier is new, the projection is not used."""
 
@@ -36,7 +36,8 @@ def resolve(settings: FinetuneSettings) -> FinetuneSettings:
 
     What is not set of the network and its images is that of the run or checkpoint ``model.init``,
     else the demo's where ``data.root`` is not set, else ResNet-50 with ASPP on ImageNet's mean and
-    deviation. Where neither is set, the start is the demo's pretraining if it was run.
+    deviation, with the images' own range of values and colours. Where neither is set, the start is
+    the demo's pretraining if it was run.
     """
     model, network = settings.model, _PAPER | ModelSettings().model_dump()
     if settings.data.root is None:
@@ -48,7 +49,14 @@ def resolve(settings: FinetuneSettings) -> FinetuneSettings:
     names = ("backbone", "head", "head_channels", "mean", "std")
     filled = {name: network[name] for name in names if getattr(model, name) is None}
     filled["init"] = model.init or RANDOM
-    return settings.model_copy(update={"model": model.model_copy(update=filled)})
+    data = settings.data
+    values = {"range": data.range or network["range"], "bands": data.bands or network["bands"]}
+    return settings.model_copy(
+        update={
+            "model": model.model_copy(update=filled),
+            "data": data.model_copy(update=values),
+        }
+    )
 
 
 def build_network(model: FinetuneModelSettings, num_classes: int, seed: int) -> Segmenter:
@@ -84,7 +92,8 @@ def _network_of(init: str) -> dict[str, Any]:
     """The network of a run, a checkpoint or an export; empty for foreign weights."""
     try:
         trained = open_trained(init)
-        normalisation = {"mean": trained.network.mean, "std": trained.network.std}
-        return trained.model.model_dump() | normalisation
+        range_, bands = trained.values
+        images = {"mean": trained.network.mean, "std": trained.network.std}
+        return trained.model.model_dump() | images | {"range": range_, "bands": bands}
     except UserError:
         return {}  # Where it is no such file at all, load_weights says so.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -15,21 +15,27 @@ from cp2fast import philox
 from cp2fast.config import FinetuneSettings, check_finetune
 from cp2fast.data.demo import data_root
 from cp2fast.data.digest import digest, file_size
+from cp2fast.data.levels import Levels
 from cp2fast.data.order import steps_per_epoch
 from cp2fast.data.prefetch import prefetch
-from cp2fast.data.voc import VocData, check_masks, open_voc
 from cp2fast.errors import UserError
+from cp2fast.finetune.boundary import BoundaryScores, boundary_scores
 from cp2fast.finetune.confusion import Scores, scores
 from cp2fast.finetune.evaluate import evaluate
 from cp2fast.finetune.loader import CropBatch, crop_batches
-from cp2fast.finetune.loss import segmentation_loss
-from cp2fast.finetune.pictures import draw_confusion, draw_crops, draw_curves, draw_predictions
+from cp2fast.finetune.loss import balanced_weights, segmentation_loss
+from cp2fast.finetune.pictures import CURVES, draw_confusion, draw_crops, draw_predictions
 from cp2fast.finetune.start import build_network, load_start, resolve
+from cp2fast.labels.dataset import LabelledData
+from cp2fast.labels.levels import range_of
+from cp2fast.labels.open import open_labelled
+from cp2fast.labels.survey import shares_in_words, survey
 from cp2fast.model.segmenter import Segmenter
 from cp2fast.philox import Stream
 from cp2fast.run_folder import RunFolder, read_metrics
 from cp2fast.train.accounts import Account
 from cp2fast.train.compile import compile_method, uncompiled
+from cp2fast.train.curves import draw_curves
 from cp2fast.train.distributed import Ranks
 from cp2fast.train.learner import learner_of
 from cp2fast.train.run import Kind, Processes
@@ -62,6 +68,17 @@ class FinetuneMetrics:
     time: dict[Account, float]
 
 
+class Best(NamedTuple):
+    """The highest mIoU so far, and the evaluations since without a higher one."""
+
+    miou: float = -1.0
+    since: int = 0
+
+    def after(self, miou: float) -> Best:
+        """With one more evaluation."""
+        return Best(miou) if miou > self.miou else Best(self.miou, self.since + 1)
+
+
 @dataclass(frozen=True)
 class SegmentationOutput:
     """Of a batch of crops."""
@@ -74,6 +91,7 @@ class FinetuneTask:
 
     Attributes:
         result: of the last evaluation.
+        boundary: likewise, of the outlines; None where ``evaluation.boundary`` is 0.
     """
 
     def __init__(
@@ -81,9 +99,10 @@ class FinetuneTask:
         settings: FinetuneSettings,
         folder: RunFolder,
         ranks: Ranks,
-        data: VocData,
+        data: LabelledData,
         network: Segmenter,
         device: torch.device,
+        range_line: str = "",
     ) -> None:
         """Of a network with random weights.
 
@@ -94,14 +113,18 @@ class FinetuneTask:
             data: to train and evaluate on.
             network: moves to ``device``.
             device: of this process.
+            range_line: states the range of values, where it was found.
         """
         train = settings.train
         self.settings = settings
         self.folder = folder
         self.ranks = ranks
         self.data = data
+        self.range_line = range_line
         self.images = len(data.train)
-        self.samples_per_step = settings.data.batch_size * train.accumulate * ranks.world
+        self.samples_per_step = (
+            settings.data.batch_size * train.gradient_accumulation_steps * ranks.world
+        )
         self.steps_per_epoch = steps_per_epoch(self.images, self.samples_per_step)
         self.total_steps = train.steps
         self.peak_lr = train.lr
@@ -109,11 +132,20 @@ class FinetuneTask:
         trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
         self.learner = learner_of(network, trained, self._step, train, device)
         self.result: Scores | None = None
+        self.boundary: BoundaryScores | None = None
+        self._class_weight: list[float] | None = None
+        self._best = Best()
 
     def initialise(self, say: Callable[[str], None]) -> None:
         """Read all masks once, then ``model.init``."""
-        for warning in check_masks(self.data):
-            say(warning)
+        found = survey(self.data)
+        say(f"{self.settings.data.root}: {self.data.said}")
+        if self.range_line:
+            say(self.range_line)
+        for line in [*shares_in_words(found, self.data), *found.warnings]:
+            say(line)
+        if self.settings.train.class_weight == "auto":
+            self._class_weight = balanced_weights(found.train[: len(self.data.classes)].tolist())
         say(load_start(self.network, self.settings.model))
 
     def prepare(self, step: int, say: Callable[[str], None], alive: Callable[[], None]) -> None:
@@ -141,7 +173,7 @@ class FinetuneTask:
     def learning_rate(self, step: int) -> float:
         """Polynomial in the steps."""
         train = self.settings.train
-        return polynomial(train.lr, train.lr_end, train.lr_power, step, self.total_steps)
+        return polynomial(train.lr, train.lr_end, train.lr_power, step, train.steps)
 
     def image_name(self, number: int) -> str:
         """The path of the photo."""
@@ -181,20 +213,33 @@ class FinetuneTask:
             for buffer in self.network.buffers():  # On the CPU each process has batch statistics of
                 dist.broadcast(buffer, 0)  # its own; those of the main one are saved.
         with uncompiled():
-            self._confusion = evaluate(
-                self.network, self.data, self.settings, device, self.ranks, alive
-            )
-        self.result = scores(self._confusion, self.data.classes)
-        miou, accuracy = self.result.miou, self.result.pixel_accuracy
-        return Evaluation(
-            scores={"miou": miou, "pixel_accuracy": accuracy},
-            score=miou,
-            line=f"mIoU {miou:.1%}, pixel accuracy {accuracy:.1%}",
-        )
+            judged = evaluate(self.network, self.data, self.settings, device, self.ranks, alive)
+        self._confusion = judged.confusion
+        self.result = scores(judged.confusion, self.data.classes)
+        found = {
+            "miou": self.result.miou,
+            "pixel_accuracy": self.result.pixel_accuracy,
+            "dice": self.result.dice,
+        }
+        line = "mIoU {miou:.1%}, pixel accuracy {pixel_accuracy:.1%}, Dice {dice:.1%}"
+        if self.settings.evaluation.boundary > 0:
+            self.boundary = boundary_scores(judged.boundary, self.data.classes)
+            if self.boundary.mean is not None:
+                found["boundary_f"] = self.boundary.mean
+                line += ", boundary F {boundary_f:.1%}"
+        self._best = self._best.after(self.result.miou)
+        self._stop_where_nothing_improves(step)
+        return Evaluation(scores=found, score=self.result.miou, line=line.format(**found))
+
+    def _stop_where_nothing_improves(self, step: int) -> None:
+        """End the run here, after ``train.patience`` evaluations without a better one."""
+        patience = self.settings.train.patience
+        if patience is not None and self._best.since >= patience:
+            self.total_steps = min(self.total_steps, step)
 
     def preview(self, batch: CropBatch) -> None:
         """Crops and labels."""
-        draw_crops(batch, self.network, self.data.classes, self.folder.preview)
+        draw_crops(batch, self.network, self.data, self.folder.preview)
 
     def pictures(self, step: int, complete: bool) -> None:
         """Confusions, predictions and curves."""
@@ -206,11 +251,17 @@ class FinetuneTask:
             draw_predictions(
                 self.network, self.data, self.settings, device, path / "predictions.png"
             )
-        draw_curves(read_metrics(self.folder.metrics), self.folder.curves)
+        draw_curves(read_metrics(self.folder.metrics), CURVES, self.folder.curves)
 
     def state_dict(self) -> dict[str, Any]:
-        """The network and the names of its classes."""
-        return {"model": self.network.state_dict(), "classes": list(self.data.classes)}
+        """The network, and the names and colours of its classes."""
+        return {
+            "model": self.network.state_dict(),
+            "classes": list(self.data.classes),
+            "colours": [list(colour) for colour in self.data.colours],
+            "class_weight": self._class_weight,
+            "patience": list(self._best),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """See ``state_dict``.
@@ -225,6 +276,9 @@ class FinetuneTask:
                 "restore them, or start another run with --out DIR"
             )
         self.network.load_state_dict(state["model"])
+        self._class_weight = state.get("class_weight")
+        self._best = Best(*state.get("patience", ()))
+        self._stop_where_nothing_improves(state["step"])
 
     def _step(
         self, network: nn.Module, batch: CropBatch, step: int, number: int
@@ -236,27 +290,46 @@ class FinetuneTask:
             torch.manual_seed(int(words[0]))
         logits = network(batch.images)
         with torch.autocast(logits.device.type, enabled=False):
-            loss = segmentation_loss(logits, batch.labels, self.settings.train.loss_mean)
+            train = self.settings.train
+            loss = segmentation_loss(
+                logits,
+                batch.labels,
+                train.loss_mean,
+                self._weights(logits),
+                train.dice_weight,
+            )
         return SegmentationOutput(loss)
+
+    def _weights(self, logits: Tensor) -> Tensor | None:
+        """Of the classes in the loss, where the logits are."""
+        return None if self._class_weight is None else logits.new_tensor(self._class_weight).float()
 
 
 def build(settings: FinetuneSettings, folder: RunFolder, processes: Processes) -> FinetuneTask:
     """The task of these settings, its network with random weights.
 
     Raises:
-        UserError: a combination that cannot work, or no data in VOC layout.
+        UserError: a combination that cannot work, or no images with masks.
     """
     check_finetune(settings)
     settings = resolve(settings)
     with processes.agreement.main_first():  # the demo's images are generated once
         root = data_root(settings.data)
     settings = settings.model_copy(update={"data": settings.data.model_copy(update={"root": root})})
-    data = open_voc(settings.data, root)
+    data = open_labelled(settings.data, root, settings.data.workers)
+    given = settings.data
+    range_, range_line = processes.agreement.of_main(
+        lambda: range_of(data, given.range, given.bands)
+    )
+    settings = settings.model_copy(update={"data": given.model_copy(update={"range": range_})})
+    data = replace(data, levels=Levels.of(range_, given.bands))
     _check_batch(settings, len(data.train), processes.ranks)
     network = build_network(settings.model, len(data.classes), settings.train.seed)
     if processes.ranks.world > 1 and processes.device.type == "cuda":
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
-    return FinetuneTask(settings, folder, processes.ranks, data, network, processes.device)
+    return FinetuneTask(
+        settings, folder, processes.ranks, data, network, processes.device, range_line
+    )
 
 
 def _check_batch(settings: FinetuneSettings, images: int, ranks: Ranks) -> None:
@@ -277,7 +350,13 @@ FINETUNE = Kind(
         "model.",
         "data.batch_size",
         "data.train_split",
+        "data.val_fraction",
+        "data.val_seed",
+        "data.masks",
         "data.classes",
+        "data.range",
+        "data.bands",
+        "data.colours",
         "train.seed",
         "train.optimizer",
     ),

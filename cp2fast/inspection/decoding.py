@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cp2fast.batch import RaggedBatch
 from cp2fast.config import DataSettings
 from cp2fast.data.bad_images import BadImages
-from cp2fast.data.images import ImageSet
+from cp2fast.data.image_set import ImageSet
 from cp2fast.data.source import Choice, open_source
 
 
@@ -46,6 +46,6 @@ def opened(
 
 def read_bad(bad: BadImages) -> list[str]:
     """The bad images so far: path, a tab, the reason."""
-    if not bad.path.exists():
+    if bad.path is None or not bad.path.exists():
         return []
     return bad.path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()

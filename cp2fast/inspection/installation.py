@@ -23,7 +23,8 @@ from cp2fast.config import DataSettings, ModelSettings
 from cp2fast.copypaste.backends import Backend, available_backends, failure
 from cp2fast.copypaste.draw import draw
 from cp2fast.copypaste.op import copy_paste
-from cp2fast.data.images import ImageSet, list_images
+from cp2fast.data.image_set import ImageSet
+from cp2fast.data.images import list_images
 from cp2fast.data.order import plan
 from cp2fast.data.scenes import generate_scenes
 from cp2fast.data.source import available_sources, choose_source

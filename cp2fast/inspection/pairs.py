@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -14,10 +12,14 @@ from cp2fast.config import MIN_IMAGES_FOR_BATCH_BACKGROUNDS, AugmentSettings, Pr
 from cp2fast.copypaste.draw import draw
 from cp2fast.copypaste.op import copy_paste
 from cp2fast.copypaste.parameters import Parameters
+from cp2fast.cores import available_cores
 from cp2fast.data.demo import data_root
-from cp2fast.data.images import list_images
+from cp2fast.data.disk_cache import DiskCache
+from cp2fast.data.images import list_images, windows
 from cp2fast.data.order import plan
+from cp2fast.data.roots import shown
 from cp2fast.data.source import Choice, choose_source
+from cp2fast.data.survey import find_range
 from cp2fast.errors import UserError
 from cp2fast.inspection.decoding import opened, read_bad
 
@@ -39,9 +41,10 @@ class Pairs:
         parameters: what was drawn for each pair.
         composed: what the network gets.
         augment: what was drawn from.
+        range_line: states the range of values, where it was found.
     """
 
-    root: Path
+    root: str
     images: int
     names: list[str]
     source: Choice
@@ -50,6 +53,7 @@ class Pairs:
     parameters: Parameters
     composed: CopyPasteBatch
     augment: AugmentSettings
+    range_line: str = ""
 
     def __len__(self) -> int:
         return len(self.composed)
@@ -72,13 +76,17 @@ def first_pairs(settings: PretrainSettings, count: int) -> Pairs:
     data, seed, size = settings.data, settings.train.seed, settings.model.size
     data = data.model_copy(update={"workers": 0})
     root = data_root(data)
-    images = list_images(root)
+    images = list_images(root, disk=DiskCache.of(data))
+    range_, range_line = find_range(
+        images, data.range, data.bands, data.max_pixels, available_cores()
+    )
+    data = data.model_copy(update={"range": range_})
     on_gpu = data.decode in ("gpu", "both") and torch.cuda.is_available()
     device = torch.device("cuda" if on_gpu else "cpu")
     independent = data.background == "independent"
     if len(images) < MIN_IMAGES_FOR_BATCH_BACKGROUNDS:
         raise UserError(
-            f"{root} holds {len(images)} images, and a pair is made of "
+            f"{shown(root)} holds {len(images)} images, and a pair is made of "
             f"{MIN_IMAGES_FOR_BATCH_BACKGROUNDS}: add more"
         )
     steps = plan(
@@ -89,6 +97,7 @@ def first_pairs(settings: PretrainSettings, count: int) -> Pairs:
         stop=1,
         independent=independent,
         order=data.order,
+        windows=windows(data, images),
     )
     source = choose_source(data, images, device)
     with opened(source, data, images, steps, seed, device) as (batches, bad):
@@ -98,15 +107,16 @@ def first_pairs(settings: PretrainSettings, count: int) -> Pairs:
     parameters = draw(seed, 0, decoded, size, data.background, augment)
     composed = copy_paste(decoded, parameters, size, mean=augment.mean, std=augment.std)
     return Pairs(
-        root=root,
+        root=shown(root),
         images=len(images),
-        names=[os.path.relpath(images.name(i), root) for i in decoded.index.tolist()],
+        names=[images.short_name(i, root) for i in decoded.index.tolist()],
         source=source,
         bad=listed,
         decoded=decoded.to(torch.device("cpu")),
         parameters=parameters,
         composed=composed.to(torch.device("cpu")),
         augment=augment,
+        range_line=range_line,
     )
 
 

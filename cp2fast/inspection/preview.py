@@ -70,7 +70,9 @@ def run_similarity(settings: PretrainSettings, weights: Path, count: int, path: 
         )
     pairs = first_pairs(settings, 2 * count)
     take_statistics(random, pairs)
-    cells = [foreground_cells(pairs, sample, trained.stride) for sample in range(len(pairs))]
+    cells = [
+        foreground_cells(pairs, sample, trained.embedding_stride) for sample in range(len(pairs))
+    ]
     shown = sorted(map(chosen, filter(None, cells)), key=lambda cell: cell.match is None)[:count]
     every = list(itertools.chain.from_iterable(cells))
     before, after = (_maps(network, pairs, shown) for network in (random, trained))
@@ -126,6 +128,8 @@ def _changed(augment: AugmentSettings) -> str:
 def report(pairs: Pairs, path: Path) -> None:
     """Say on the console what was written, and which images could not be read."""
     console = open_console()
+    if pairs.range_line:
+        console.print(pairs.range_line)
     for line in pairs.bad:
         console.print(f"replaced an unreadable image: {line.replace(chr(9), ': ')}")
     console.print(f"wrote {path}")
@@ -134,4 +138,4 @@ def report(pairs: Pairs, path: Path) -> None:
 def _stride(model: ModelSettings) -> int:
     """Pixels from one cell of the feature grid to the next; no weights are made for it."""
     with torch.device("meta"):
-        return build_segmenter(model).stride
+        return build_segmenter(model).embedding_stride

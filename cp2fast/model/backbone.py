@@ -1,57 +1,90 @@
-"""Backbones: timm's ResNets at output stride 16 and its vision transformers, as feature maps."""
+"""Backbones of timm as feature maps: how one is built, and which maps it gives.
+
+``levels`` describes a backbone; heads, losses, exports and checks of sizes ask nothing else.
+"""
 
 from __future__ import annotations
 
-import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import timm
-from timm.models.resnet import ResNet
-from timm.models.vision_transformer import VisionTransformer
+import torch.nn.functional as F
+from timm.models.convnext import ConvNeXt
+from timm.models.swin_transformer import SwinTransformer
+from timm.models.swin_transformer_v2 import SwinTransformerV2
 from torch import Tensor, nn
 
-from cp2fast.errors import UserError
+from cp2fast.model.families import OUTPUT_STRIDE, family_of
 
-Backbone: TypeAlias = ResNet | VisionTransformer
+Backbone: TypeAlias = nn.Module
+"""A timm model of one of ``families.FAMILIES``, cut behind its last feature map."""
 
-RESNET_OUTPUT_STRIDE = 16
+_FINEST = 4
+"""Maps of fewer pixels a cell are too large for heads, and too shallow to be of use to them."""
+
+_LOSES_BORDERS = (ConvNeXt, SwinTransformer, SwinTransformerV2)
+"""These have no padding: what is left of an image beyond its last whole cell would be cut off."""
 
 
-def build_backbone(name: str, size: int, **timm_options: Any) -> Backbone:
-    """A timm backbone with random weights and no classifier; ``feature_map`` runs it.
+@dataclass(frozen=True)
+class Level:
+    """One feature map of a backbone.
 
-    The last stage of a ResNet keeps its resolution: its first block has dilation 1, the others 2
-    (the original's contracted dilation). A vision transformer has no final norm, as in the
-    original, and takes images of any size, for which it resizes its position embedding.
+    Attributes:
+        index: among those that timm's ``forward_intermediates`` gives.
+        channels: of the map.
+        stride: pixels from one cell to the next.
+    """
+
+    index: int
+    channels: int
+    stride: int
+
+
+def build_backbone(name: str, size: int, *, pyramid: bool = False, **timm_options: Any) -> Backbone:
+    """A timm backbone with random weights and without what follows its last feature map.
+
+    That is the classifier, and of transformers and ConvNeXts the final norm, as in the original.
+    Where timm can dilate the last stages, the last map has 16 pixels a cell: of a ResNet the first
+    block of the last stage has dilation 1, the others 2 (the original's contracted dilation).
+    Images may be of any size: transformers resize their position embeddings.
 
     Args:
-        name: a timm ResNet or vision transformer, without a tag for pretrained weights.
-        size: side of the images in pixels, for the position embedding of a transformer.
+        name: a timm model, without a tag for pretrained weights.
+        size: side of the images in pixels, for the position embeddings of transformers.
+        pyramid: leave the stages undilated, for a head that joins all of them.
         timm_options: passed to the timm model, over its own.
 
     Raises:
-        UserError: ``name`` is neither.
+        UserError: timm has no such model, or it is of no supported family.
     """
-    resnets = timm.list_models(module="resnet")
-    transformers = timm.list_models(module="vision_transformer")
-    if name in resnets:
-        return timm.create_model(
-            name,
-            num_classes=0,
-            global_pool="",
-            output_stride=RESNET_OUTPUT_STRIDE,
-            **timm_options,
-        )
-    if name not in transformers:
-        nearest = difflib.get_close_matches(name, resnets + transformers, n=1, cutoff=0)[0]
-        raise UserError(
-            f"model.backbone={name} is not a ResNet or vision transformer that timm knows: "
-            f"the nearest is {nearest}"
-        )
-    options = {"img_size": size, "dynamic_img_size": True, "dynamic_img_pad": True, **timm_options}
-    transformer = timm.create_model(name, num_classes=0, global_pool="", **options)
-    transformer.norm = nn.Identity()
-    return transformer
+    options = options_of(name, size, pyramid=pyramid) | timm_options
+    backbone = timm.create_model(name, num_classes=0, global_pool="", **options)
+    backbone.prune_intermediate_layers(1, prune_norm=True, prune_head=True)
+    return backbone  # type: ignore[no-any-return]
+
+
+def options_of(name: str, size: int, *, pyramid: bool = False) -> dict[str, Any]:
+    """What ``build_backbone`` tells ``timm.create_model`` of these arguments, see there."""
+    family = family_of(name)
+    options = dict(family.options)
+    if family.is_dilated and not pyramid:
+        options["output_stride"] = OUTPUT_STRIDE
+    if family.is_sized:
+        options["img_size"] = size
+    return options
+
+
+def levels(backbone: Backbone) -> tuple[Level, ...]:
+    """The feature maps of a backbone, from the finest to the last; one, of a plain transformer."""
+    deepest: dict[int, Level] = {}
+    for index, stage in enumerate(backbone.feature_info):  # type: ignore[arg-type]
+        reduction = int(stage["reduction"])
+        if reduction >= _FINEST:
+            deepest[reduction] = Level(index, int(stage["num_chs"]), reduction)
+    return tuple(deepest.values())
 
 
 def feature_map(backbone: Backbone, images_B3HW: Tensor) -> Tensor:
@@ -59,17 +92,41 @@ def feature_map(backbone: Backbone, images_B3HW: Tensor) -> Tensor:
 
     The tokens of a transformer are laid out as a map, without the class and register tokens.
     """
-    [features] = backbone.forward_intermediates(
-        images_B3HW, indices=1, output_fmt="NCHW", intermediates_only=True
+    return feature_maps(backbone, images_B3HW, levels(backbone)[-1:])[0]
+
+
+def feature_maps(backbone: Backbone, images_B3HW: Tensor, wanted: Sequence[Level]) -> list[Tensor]:
+    """Some of its ``levels``, each as ``feature_map`` gives the last."""
+    height, width = images_B3HW.shape[2:]
+    loses_borders = isinstance(backbone, _LOSES_BORDERS)
+    if loses_borders:
+        cell = stride(backbone)
+        right, bottom = ((cell - side % cell) % cell for side in (width, height))
+        images_B3HW = F.pad(images_B3HW, (0, right, 0, bottom))
+    maps: list[Tensor] = backbone.forward_intermediates(  # type: ignore[operator]
+        images_B3HW,
+        indices=[level.index for level in wanted],
+        output_fmt="NCHW",
+        intermediates_only=True,
     )
-    return features  # type: ignore[no-any-return]
+    if not loses_borders:
+        return maps
+    return [
+        map_[..., : _cells(height, level.stride), : _cells(width, level.stride)]
+        for map_, level in zip(maps, wanted, strict=True)
+    ]
 
 
 def channels(backbone: Backbone) -> int:
-    """Channels of the feature map."""
-    return int(backbone.num_features)
+    """Channels of the last feature map."""
+    return levels(backbone)[-1].channels
 
 
 def stride(backbone: Backbone) -> int:
-    """Pixels from one cell of the feature map to the next."""
-    return int(backbone.feature_info[-1]["reduction"])
+    """Pixels from one cell of the last feature map to the next."""
+    return levels(backbone)[-1].stride
+
+
+def _cells(side: int, stride: int) -> int:
+    # Not -(-side // stride): exporters to ONNX divide negative numbers towards 0.
+    return (side + stride - 1) // stride

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from cp2fast.config import ModelSettings
-from cp2fast.errors import UserError
 from cp2fast.model.gather import gather, shuffle, unshuffle
 from cp2fast.model.loss import (
     accuracy_dense,
@@ -30,7 +29,7 @@ from cp2fast.model.loss import (
     similarity_gap,
 )
 from cp2fast.model.queue import enqueue, new_queue
-from cp2fast.model.segmenter import Segmenter, build_segmenter
+from cp2fast.model.segmenter import Segmenter, build_segmenter, check_size
 from cp2fast.model.signals import Vectors
 
 
@@ -132,7 +131,7 @@ class CP2(nn.Module):
 
     def _cells(self, mask_BSS: Tensor, dense_BCX: Tensor) -> Tensor:
         """The mask at the cells of ``dense_BCX``, in its dtype: ``[B, X]``."""
-        return sample_mask(mask_BSS, self.encoder_q.stride).flatten(1).to(dense_BCX.dtype)
+        return sample_mask(mask_BSS, self.encoder_q.embedding_stride).flatten(1).to(dense_BCX.dtype)
 
     @torch.no_grad()
     def _update_key_encoder(self) -> None:
@@ -181,12 +180,7 @@ def build_cp2(settings: ModelSettings, seed: int) -> CP2:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         encoder = build_segmenter(settings)
-        if settings.size % encoder.stride:
-            fits = max(1, round(settings.size / encoder.stride)) * encoder.stride
-            raise UserError(
-                f"model.size={settings.size} with model.backbone={settings.backbone}: must be a "
-                f"multiple of {encoder.stride}; use model.size={fits}"
-            )
+        check_size(encoder, settings.backbone, settings.size)
         return CP2(encoder, settings)
 
 

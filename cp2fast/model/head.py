@@ -1,16 +1,22 @@
-"""Segmentation heads: ASPP (Chen et al., "Rethinking Atrous Convolution", 2017) and FCN.
+"""Segmentation heads: ASPP, FCN, a linear one, and SegFormer's, which joins all stages.
+
+ASPP is of Chen et al., "Rethinking Atrous Convolution", 2017; SegFormer's of Xie et al., 2021.
 
 A head maps features ``[B, in_channels, h, w]`` to hidden features ``[B, channels, h, w]``. Beside
 that it holds two 1x1 projections of them: ``contrast_conv`` to the dense embedding of the
 contrast and ``conv_seg``, after ``dropout``, to class logits. Layers, names and initial weights
-are those of mmsegmentation's ASPPHead and FCNHead, which the original builds on.
+are those of mmsegmentation's heads, which the original builds on; the linear one is DINOv2's.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
+from functools import reduce
+from typing import TypeAlias
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cp2fast.model.dilated import DilatedConv2d
@@ -64,6 +70,53 @@ class FcnHead(nn.Module):
         """Hidden features of ``features``."""
         joined = torch.cat([features, self.convs(features)], dim=1)
         return self.conv_cat(joined)  # type: ignore[no-any-return]
+
+
+class LinearHead(nn.Module):
+    """A linear classifier of each cell: batch norm without learned features of its own."""
+
+    def __init__(self, in_channels: int, embedding: int, num_classes: int) -> None:
+        super().__init__()
+        self.conv_seg = _conv_seg(in_channels, num_classes)
+        self.dropout = nn.Identity()
+        self.bn = nn.BatchNorm2d(in_channels)
+        self.contrast_conv = _contrast_conv(in_channels, embedding)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """``features``, normalised by channel."""
+        return self.bn(features)  # type: ignore[no-any-return]
+
+
+class SegformerHead(nn.Module):
+    """Maps of all stages, each brought to ``channels``, resized to the finest and joined.
+
+    The joining convolution is 1x1 and linear, as resizing is: so it is applied to each map before
+    that is resized, to a sixteenth or less of the cells. The result is the same up to rounding.
+    """
+
+    def __init__(
+        self, in_channels: Sequence[int], channels: int, embedding: int, num_classes: int
+    ) -> None:
+        super().__init__()
+        self.conv_seg = _conv_seg(channels, num_classes)
+        self.dropout = nn.Dropout2d(DROPOUT)
+        self.convs = nn.ModuleList(conv_bn_relu(c, channels, kernel=1) for c in in_channels)
+        self.fusion_conv = conv_bn_relu(len(in_channels) * channels, channels, kernel=1)
+        self.contrast_conv = _contrast_conv(channels, embedding)
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Hidden features of ``maps``, from the finest to the coarsest, at the finest's cells."""
+        size = maps[0].shape[2:]
+        fuse, bn, activate = self.fusion_conv
+        weights = fuse.weight.split(fuse.out_channels, dim=1)  # type: ignore[operator]
+        fused = [
+            F.interpolate(F.conv2d(conv(map_), weight), size, mode="bilinear")
+            for conv, map_, weight in zip(self.convs, maps, weights, strict=True)
+        ]
+        return activate(bn(reduce(torch.add, fused)))  # type: ignore[no-any-return]
+
+
+Head: TypeAlias = AsppHead | FcnHead | LinearHead | SegformerHead
 
 
 def conv_bn_relu(

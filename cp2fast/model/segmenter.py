@@ -2,42 +2,73 @@
 
 from __future__ import annotations
 
+from typing import assert_never
+
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD, ModelSettings
-from cp2fast.model.backbone import Backbone, build_backbone, channels, feature_map, stride
-from cp2fast.model.head import AsppHead, FcnHead
+from cp2fast.errors import UserError
+from cp2fast.model.backbone import (
+    Backbone,
+    build_backbone,
+    channels,
+    feature_maps,
+    levels,
+)
+from cp2fast.model.families import OUTPUT_STRIDE
+from cp2fast.model.head import AsppHead, FcnHead, Head, LinearHead, SegformerHead
 
 
 class Segmenter(nn.Module):
     """A backbone and a segmentation head.
 
     Attributes:
-        stride: pixels from one cell of the outputs to the next.
+        stride: pixels from one cell of the logits to the next.
+        feature_stride: the same of the backbone's last map, which images should divide into.
+        embedding_stride: the same of the dense embedding.
         classes: names of the class logits, in order; empty until the network was fine-tuned.
         mean: of red, green and blue in 0 to 1, which its images have less.
         std: of red, green and blue, which its images are divided by.
     """
 
-    def __init__(self, backbone: Backbone, decode_head: AsppHead | FcnHead) -> None:
+    def __init__(self, backbone: Backbone, decode_head: Head) -> None:
         super().__init__()
         self.backbone = backbone
         self.decode_head = decode_head
-        self.stride = stride(backbone)
+        self._levels = levels(backbone)
+        self.feature_stride = self._levels[-1].stride
+        self.stride = self.embedding_stride = self.feature_stride
+        if isinstance(decode_head, SegformerHead):
+            self.stride = self._levels[0].stride
+            # The dense contrast compares all cells with all: at a stride of 4, 256 times as many
+            # pairs as at 16.
+            self.embedding_stride = max(self.stride, OUTPUT_STRIDE)
         self.classes: tuple[str, ...] = ()
         self.mean, self.std = IMAGENET_MEAN, IMAGENET_STD
 
     def forward(self, images_B3HW: Tensor) -> Tensor:
         """Class logits ``[B, num_classes, ceil(H / stride), ceil(W / stride)]``."""
         head = self.decode_head
-        hidden = head(feature_map(self.backbone, images_B3HW))
-        return head.conv_seg(head.dropout(hidden))  # type: ignore[no-any-return]
+        return head.conv_seg(head.dropout(self.hidden(images_B3HW)))  # type: ignore[no-any-return]
 
     def embed(self, images_B3HW: Tensor) -> Tensor:
-        """Dense embedding, not normalised: ``[B, C, ceil(H / stride), ceil(W / stride)]``."""
-        head = self.decode_head
-        hidden = head(feature_map(self.backbone, images_B3HW))
-        return head.contrast_conv(hidden)  # type: ignore[no-any-return]
+        """Dense embedding, not normalised: ``[B, C, h, w]``, sides over ``embedding_stride``."""
+        return self.project(self.hidden(images_B3HW))
+
+    def hidden(self, images_B3HW: Tensor) -> Tensor:
+        """Hidden features of the head, at the logits' cells."""
+        if isinstance(self.decode_head, SegformerHead):
+            return self.decode_head(feature_maps(self.backbone, images_B3HW, self._levels))  # type: ignore[no-any-return]
+        [features] = feature_maps(self.backbone, images_B3HW, self._levels[-1:])
+        return self.decode_head(features)  # type: ignore[no-any-return]
+
+    def project(self, hidden_BCHW: Tensor) -> Tensor:
+        """The dense embedding of hidden features; finer cells than its own are averaged."""
+        cells = self.embedding_stride // self.stride
+        if cells > 1:
+            hidden_BCHW = F.avg_pool2d(hidden_BCHW, cells, ceil_mode=True)
+        return self.decode_head.contrast_conv(hidden_BCHW)  # type: ignore[no-any-return]
 
 
 def build_segmenter(settings: ModelSettings, num_classes: int = 21) -> Segmenter:
@@ -48,9 +79,50 @@ def build_segmenter(settings: ModelSettings, num_classes: int = 21) -> Segmenter
         num_classes: of ``conv_seg``; PASCAL VOC has 21 with the background.
 
     Raises:
-        UserError: no such backbone.
+        UserError: no such backbone, or one that the head does not fit.
     """
-    backbone = build_backbone(settings.backbone, settings.size)
-    build_head = AsppHead if settings.head == "aspp" else FcnHead
-    head = build_head(channels(backbone), settings.head_channels, settings.embedding, num_classes)
-    return Segmenter(backbone, head)
+    backbone = build_backbone(
+        settings.backbone, settings.size, pyramid=settings.head == "segformer"
+    )
+    return Segmenter(backbone, _build_head(backbone, settings, num_classes))
+
+
+def _build_head(backbone: Backbone, settings: ModelSettings, num_classes: int) -> Head:
+    hidden, embedding = settings.head_channels, settings.embedding
+    match settings.head:
+        case "aspp":
+            return AsppHead(channels(backbone), hidden, embedding, num_classes)
+        case "fcn":
+            return FcnHead(channels(backbone), hidden, embedding, num_classes)
+        case "linear":
+            return LinearHead(channels(backbone), embedding, num_classes)
+        case "segformer":
+            maps = levels(backbone)
+            if len(maps) == 1:
+                raise UserError(
+                    f"model.head=segformer with model.backbone={settings.backbone}: it joins the "
+                    "stages of a backbone, and this one has a single scale; use model.head=aspp"
+                )
+            return SegformerHead([m.channels for m in maps], hidden, embedding, num_classes)
+        case _:
+            assert_never(settings.head)
+
+
+def check_size(network: Segmenter, backbone: str, size: int) -> None:
+    """Refuse images that do not divide into the cells of the network.
+
+    Args:
+        network: that they are for.
+        backbone: its name.
+        size: side of the images, pixels.
+
+    Raises:
+        UserError: names the nearest size that does.
+    """
+    cell = network.feature_stride
+    if size % cell:
+        fits = max(1, round(size / cell)) * cell
+        raise UserError(
+            f"model.size={size} with model.backbone={backbone}: must be a multiple of {cell}; use "
+            f"model.size={fits}"
+        )

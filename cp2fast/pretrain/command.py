@@ -5,23 +5,40 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from cp2fast.batch import CopyPasteBatch
 from cp2fast.config import PretrainSettings
 from cp2fast.data.demo import DEMO_DATA, DEMO_RUN
 from cp2fast.data.images import skipped_in_words
+from cp2fast.pretrain.objects import objects_in_colours
 from cp2fast.pretrain.task import PRETRAIN, PretrainTask
+from cp2fast.pretrain.watch import PICTURE
 from cp2fast.run_folder import RunFolder
 from cp2fast.train.command import carry_out, joined_processes
+from cp2fast.train.metrics import Log
 from cp2fast.train.run import Run
 
 
-def run_pretrain(settings: PretrainSettings, path: Path, resuming: bool) -> None:
+def run_pretrain(
+    settings: PretrainSettings,
+    path: Path,
+    resuming: bool,
+    on_row: Log | None = None,
+    quiet: bool = False,
+) -> Run[CopyPasteBatch]:
     """Begin or resume a run, train it, and say what came of it and what to do next.
+
+    Args:
+        settings: of the run.
+        path: of its folder.
+        resuming: whether to go on with the run that is there.
+        on_row: takes each row of ``metrics.jsonl``, in the main process.
+        quiet: say nothing.
 
     Raises:
         UserError: bad input; nothing was overwritten.
     """
     folder = RunFolder(path)
-    with joined_processes(settings.train) as (processes, console):
+    with joined_processes(settings.train, quiet) as (processes, console):
         run, complete = carry_out(
             PRETRAIN,
             settings,
@@ -30,15 +47,18 @@ def run_pretrain(settings: PretrainSettings, path: Path, resuming: bool) -> None
             console,
             resuming,
             announce=lambda run: console.print(_announcement(run)),
+            on_row=on_row,
         )
     if not complete:
         console.print(f"stopped and saved; go on with: {PRETRAIN.command} --resume --out {path}")
-        return
+        return run
     console.print(
-        f"checkpoint in {folder.checkpoints}, pictures {folder.preview} and {folder.curves}"
+        f"checkpoint in {folder.checkpoints}; pictures {folder.preview}, {folder.curves} and "
+        f"{path / PICTURE}"
     )
     for line in _next(run):
         console.print(line)
+    return run
 
 
 def _next(run: Run[Any]) -> list[str]:
@@ -46,7 +66,9 @@ def _next(run: Run[Any]) -> list[str]:
     path = run.folder.path
     if run.task.settings.data.root == DEMO_DATA:
         init = "" if path == DEMO_RUN else f" model.init={path}"
+        objects = objects_in_colours(path, DEMO_DATA / "SegmentationClass")
         return [
+            *([] if objects is None else [str(objects)]),
             f"next, the same scenes with their masks: cp2fast finetune-voc{init}",
             "then, on your own photos: cp2fast pretrain r50 data.root=DIR",
         ]
@@ -66,6 +88,7 @@ def _announcement(run: Run[Any]) -> str:
     lines = [
         f"decoding by {name} on the {decode.upper()}: {reason}",
         task.cache.line,
+        task.range_line,
         "" if skipped is None else f"{task.settings.data.root}: {skipped}",
         f"pretraining {task.settings.model.backbone} on {task.images} images of "
         f"{task.settings.data.root} ({processes}{run.processes.device.type}): steps "

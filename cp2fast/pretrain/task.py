@@ -13,31 +13,38 @@ import torch
 from cp2fast.batch import CopyPasteBatch
 from cp2fast.config import (
     SIZE_STEP,
-    LabelledDataSettings,
     PretrainSettings,
+    ProbeDataSettings,
     check_pretrain,
     fewest_images,
 )
 from cp2fast.copypaste.backends import fastest_backend
+from cp2fast.cores import decoding_workers
 from cp2fast.data.bad_images import BadImages
 from cp2fast.data.cache import Cache, Sharing, open_cache
 from cp2fast.data.demo import data_root
-from cp2fast.data.images import ImageSet, list_images
+from cp2fast.data.disk_cache import DiskCache
+from cp2fast.data.image_set import ImageSet
+from cp2fast.data.images import list_images, window_width, windows
 from cp2fast.data.order import plan, steps_per_epoch
 from cp2fast.data.prefetch import prefetch
+from cp2fast.data.retry import retries
+from cp2fast.data.roots import public_root
 from cp2fast.data.source import Choice, choose_source, open_source
+from cp2fast.data.survey import find_range
 from cp2fast.errors import UserError
+from cp2fast.labels.open import open_labelled
 from cp2fast.model.cp2 import CP2, CP2Output
 from cp2fast.model.signals import signals
 from cp2fast.pretrain.batches import compose, image_size, split_steps
 from cp2fast.pretrain.health import Health
 from cp2fast.pretrain.learner import build_learner
 from cp2fast.pretrain.metrics import Metrics
-from cp2fast.pretrain.pictures import draw_curves, draw_pairs
+from cp2fast.pretrain.pictures import CURVES, draw_pairs
 from cp2fast.pretrain.watch import Watch
-from cp2fast.probe.labelled import open_labelled
 from cp2fast.run_folder import RunFolder, read_metrics
 from cp2fast.train.compile import compile_encoders
+from cp2fast.train.curves import draw_curves
 from cp2fast.train.distributed import Ranks
 from cp2fast.train.learner import Learner
 from cp2fast.train.precision import autocast
@@ -74,6 +81,7 @@ class PretrainTask:
         source: Choice,
         cache: Cache,
         learner: Learner[CP2, CopyPasteBatch],
+        range_line: str = "",
     ) -> None:
         """Of a network with random weights.
 
@@ -85,6 +93,7 @@ class PretrainTask:
             source: that decodes them.
             cache: of decoded pixels.
             learner: of these settings.
+            range_line: states the range of values, where it was found.
         """
         data, train = settings.data, settings.train
         self.settings = settings
@@ -94,7 +103,9 @@ class PretrainTask:
         self.source = source
         self.cache = cache
         self.learner = learner
+        self.range_line = range_line
         self.images = len(image_set)
+        self._windows = windows(data, image_set)
         self.samples_per_step = _samples_per_step(settings, ranks)
         self.steps_per_epoch = steps_per_epoch(self.images, self.samples_per_step)
         self.total_steps = train.steps or train.epochs * self.steps_per_epoch
@@ -113,7 +124,10 @@ class PretrainTask:
         return self.learner.network
 
     def initialise(self, say: Callable[[str], None]) -> None:
-        """``model.init`` into both encoders."""
+        """``model.init`` into both encoders; says what ``train.probe`` was taken for."""
+        probed = self.settings.train.probe
+        if probed is not None:
+            say(f"{probed}: {open_labelled(ProbeDataSettings(), probed).said}")
         if self.settings.model.init is not None:
             say(str(load_weights(self.network.encoder_q, self.settings.model.init)))
             self.network.encoder_k.load_state_dict(self.network.encoder_q.state_dict())
@@ -129,6 +143,8 @@ class PretrainTask:
         if step == 0 and model.queue_start == "keys":
             self._fill_queue(alive)
         self._health = Health(model.embedding, model.queue, self.total_steps)
+        if step == 0 and self.ranks.is_main:
+            self._watch.picture(self.network.encoder_q, step)
 
     def batches(self, start: int, stop: int) -> Generator[Loaded[CopyPasteBatch], None, None]:
         """Composed pairs, made ahead in a thread."""
@@ -158,12 +174,15 @@ class PretrainTask:
             [torch.stack([getattr(output, name) for name in _LOGGED]) for output in outputs]
         )
         means = values.detach().mean(dim=0).tolist()
-        return dict(zip(_LOGGED.values(), means, strict=True)) | found
+        named = dict(zip(_LOGGED.values(), means, strict=True))
+        return named | found | {"read_retries": float(retries())}
 
     def metrics(self, pace: Pace, means: Mapping[str, float]) -> dict[str, Any]:
         """``Metrics`` as a dictionary."""
         fill = self._keys_taken(pace.step) / self.settings.model.queue
-        return asdict(Metrics(**vars(pace), **dict[str, Any](means), queue_fill=fill))
+        named: dict[str, Any] = {**means, "queue_fill": fill}
+        named["read_retries"] = round(means["read_retries"] * self.ranks.world)
+        return asdict(Metrics(**vars(pace), **named))
 
     def warnings(self, row: Mapping[str, Any]) -> list[str]:
         """What the metrics say of the network's health."""
@@ -178,7 +197,7 @@ class PretrainTask:
         """The probes of ``train.probe``, by the main process; the others go on and wait for it."""
         if not self.ranks.is_main:
             return None
-        found = self._watch.probe(self.network.encoder_q)
+        found = self._watch.probe(self.network.encoder_q, alive)
         if found is None:
             return None
         line = f"probes of the frozen features: k-NN {found.knn:.1%}, linear {found.linear:.1%}"
@@ -192,7 +211,7 @@ class PretrainTask:
         """The main directions of the dense features; at the end also the curves."""
         self._watch.picture(self.network.encoder_q, step)
         if complete:
-            draw_curves(read_metrics(self.folder.metrics), self.folder.curves)
+            draw_curves(read_metrics(self.folder.metrics), CURVES, self.folder.curves)
 
     def state_dict(self) -> dict[str, Any]:
         """Both encoders, the queue, and the counts of bad images."""
@@ -213,7 +232,7 @@ class PretrainTask:
     def _batches(
         self, seed: int, start: int, stop: int
     ) -> Generator[Loaded[CopyPasteBatch], None, None]:
-        data, accumulate = self.settings.data, self.settings.train.accumulate
+        data, accumulate = self.settings.data, self.settings.train.gradient_accumulation_steps
         independent = data.background == "independent"
         steps = plan(
             seed=seed,
@@ -225,6 +244,7 @@ class PretrainTask:
             world=self.ranks.world,
             independent=independent,
             order=data.order,
+            windows=self._windows,
         )
         numbers = split_steps(steps, accumulate, independent)
         device = self.learner.device
@@ -262,17 +282,39 @@ def build(settings: PretrainSettings, folder: RunFolder, processes: Processes) -
     """
     check_pretrain(settings)
     if settings.train.probe is not None:  # a name mistyped is found now, not in the first probe
-        open_labelled(LabelledDataSettings(), settings.train.probe)
+        open_labelled(ProbeDataSettings(), settings.train.probe)
     with processes.agreement.main_first():  # the demo's images are generated once
         root = data_root(settings.data)
-    settings = settings.model_copy(update={"data": settings.data.model_copy(update={"root": root})})
-    images = list_images(root)
+    images = list_images(root, disk=DiskCache.of(settings.data))
+    # From here on, and in config.yaml, without passwords and signatures.
+    resolved = {"root": public_root(root), "window": window_width(settings.data, images)}
+    settings = settings.model_copy(update={"data": settings.data.model_copy(update=resolved)})
     learner = build_learner(settings, processes.device)
-    _check_growing_sizes(settings, learner.network.encoder_q.stride)
+    _check_growing_sizes(settings, learner.network.encoder_q.feature_stride)
     fastest_backend(processes.device.type)  # compiled now, or another taken, not in the first step
+    settings, range_line = _with_range(settings, images, processes)
     source = choose_source(settings.data, images, processes.device)
     cache = _open_cache(settings, images, processes)
-    return PretrainTask(settings, folder, processes.ranks, images, source, cache, learner)
+    return PretrainTask(
+        settings, folder, processes.ranks, images, source, cache, learner, range_line
+    )
+
+
+def _with_range(
+    settings: PretrainSettings, images: ImageSet, processes: Processes
+) -> tuple[PretrainSettings, str]:
+    """The settings with the range of the values, found once for a run, and a line that states it.
+
+    Raises:
+        UserError: most images have bands of which none, or none of those there, were chosen.
+    """
+    data = settings.data
+    threads = decoding_workers(data.workers)
+    range_, line = processes.agreement.of_main(
+        lambda: find_range(images, data.range, data.bands, data.max_pixels, threads)
+    )
+    data = data.model_copy(update={"range": range_})
+    return settings.model_copy(update={"data": data}), line
 
 
 def _open_cache(settings: PretrainSettings, images: ImageSet, processes: Processes) -> Cache:
@@ -286,7 +328,7 @@ def _open_cache(settings: PretrainSettings, images: ImageSet, processes: Process
 
 
 def _samples_per_step(settings: PretrainSettings, ranks: Ranks) -> int:
-    return settings.data.batch_size * settings.train.accumulate * ranks.world
+    return settings.data.batch_size * settings.train.gradient_accumulation_steps * ranks.world
 
 
 def _check_growing_sizes(settings: PretrainSettings, stride: int) -> None:
@@ -307,7 +349,10 @@ PRETRAIN = Kind(
         "augment.",
         "data.background",
         "data.order",
+        "data.window",
         "data.max_side",
+        "data.range",
+        "data.bands",
         "train.seed",
         "train.optimizer",
     ),

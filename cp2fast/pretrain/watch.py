@@ -10,22 +10,26 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
-from cp2fast.config import LabelledDataSettings, PretrainSettings
+from cp2fast.config import PretrainSettings, ProbeDataSettings
 from cp2fast.data.decode import BadImage, decode_image, read_image
-from cp2fast.data.images import ImageSet
+from cp2fast.data.image_set import ImageSet
+from cp2fast.data.levels import Levels
+from cp2fast.labels.open import open_labelled
 from cp2fast.model.segmenter import Segmenter, build_segmenter
-from cp2fast.probe.features import dense_features, prepare
-from cp2fast.probe.labelled import evenly, open_labelled
-from cp2fast.probe.pca import draw_features, main_directions, turned
+from cp2fast.probe.features import dense_features, prepare, take_statistics
+from cp2fast.probe.labelled import evenly
+from cp2fast.probe.pca import COLOURS, draw_features, main_directions, turned
 from cp2fast.probe.probe import SHORT_SIDE, probe
-from cp2fast.run_folder import atomic_write
+from cp2fast.run_folder import RunFolder, atomic_write
+from cp2fast.train.interrupt import StopAsked
 
 Result = TypeVar("Result")
 
@@ -33,9 +37,11 @@ _LOG = logging.getLogger("cp2fast")
 
 PHOTOS = 8
 PICTURE = "features.png"
-_SCORES = "features.npz"
-"""The scores of the picture there is, to whose colours the next is turned."""
-_SIDE = 224
+SCORES = "features.npz"
+"""What the picture was drawn from: ``first`` and ``last``, float64 ``[B, h, w, 3]``, and ``names``.
+
+The next is turned to the colours of ``last``."""
+SIDE = 224
 """Of a photo in the picture, pixels: the middle of the photo."""
 _MOST_IMAGES = 100
 """Of each split that a probe on the way looks at, evenly chosen, so that it costs little."""
@@ -71,24 +77,35 @@ class Watch:
         self._failed: set[str] = set()
 
     def picture(self, encoder: Segmenter, step: int) -> None:
-        """Draw ``features.png``: eight photos, and the main directions of their dense features."""
+        """Draw ``features.png``: eight photos, and the main directions of their dense features.
+
+        Those before the first step, if they were drawn, stay in it beside those of now. Batch norm
+        takes its statistics from the photos, so that untrained weights are not judged by none.
+        """
         self._guarded("the picture of the features", lambda: self._draw(encoder, step))
 
-    def probe(self, encoder: Segmenter) -> Probed | None:
-        """Probe the frozen features; None where no probe is set, or where it failed."""
+    def probe(self, encoder: Segmenter, alive: Callable[[], None] = lambda: None) -> Probed | None:
+        """Probe the frozen features; None where no probe is set, or where it failed.
+
+        Args:
+            encoder: of the run.
+            alive: called on the way; may raise ``StopAsked``.
+        """
         root = self._settings.train.probe
         if root is None:
             return None
-        return self._guarded("the probe", lambda: self._probe(encoder, root))
+        return self._guarded("the probe", lambda: self._probe(encoder, root, alive))
 
     def _guarded(self, what: str, look: Callable[[], Result]) -> Result | None:
         if what in self._failed:
             return None
         try:
             return look()
+        except StopAsked:
+            raise
         except Exception as error:  # whatever it is, the training is worth more
-            if not self._folder.is_dir():
-                raise  # That ends the run, which says so once.
+            if not RunFolder(self._folder).holds_run:
+                raise  # It was moved or deleted, which ends the run and is told once.
             self._failed.add(what)
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             self._say(f"{what} failed and is left out from now on: {reason}")
@@ -98,36 +115,52 @@ class Watch:
         photos = self._photos()
         if not photos:
             return
+        images = list(photos.values())
         network, device = frozen_copy(encoder, self._settings)
-        inputs = prepare(photos, _SIDE, network, device)
-        features_BChw = dense_features(network, inputs, "embedding")
+        take_statistics(network, images, SIDE, "embedding", device)
+        features_BChw = dense_features(network, prepare(images, SIDE, network, device), "embedding")
         batch, channels, height, width = features_BChw.shape
         scores_N3 = main_directions(features_BChw.movedim(1, -1).reshape(-1, channels)).cpu()
-        kept = self._folder / _SCORES
-        if kept.is_file():
-            before = torch.from_numpy(np.load(kept)["scores"])
-            if before.shape == scores_N3.shape:
-                scores_N3 = turned(scores_N3, before)
-        with atomic_write(kept) as file:
-            np.savez_compressed(file, scores=scores_N3.numpy())
-        scores_Bhw3 = scores_N3.view(batch, height, width, -1).numpy()
-        title = f"step {step}: main directions of the dense features, as colours"
-        draw_features([p.numpy() for p in photos], list(scores_Bhw3), title, self._folder / PICTURE)
+        before = self._scores_before()
+        if before and before["last"].shape == (batch, height, width, COLOURS):
+            last_N3 = torch.from_numpy(before["last"]).reshape(-1, COLOURS)
+            scores_N3 = turned(scores_N3, last_N3)
+        scores_Bhw3 = scores_N3.view(batch, height, width, COLOURS).numpy()
+        first = {"first": scores_Bhw3} if step == 0 else {}
+        kept = before | first | {"last": scores_Bhw3, "names": np.array(list(photos))}
+        with atomic_write(self._folder / SCORES) as file:
+            np.savez_compressed(file, **kept)  # type: ignore[arg-type, unused-ignore]
+        rows = {f"step {step}: main directions of the dense features, as colours": scores_Bhw3}
+        if step > 0 and "first" in kept and kept["first"].shape == scores_Bhw3.shape:
+            rows = {"before the first step": kept["first"]} | rows
+        pictures = [image.numpy() for image in images]
+        draw_features(pictures, {t: list(r) for t, r in rows.items()}, self._folder / PICTURE)
 
-    def _photos(self) -> list[Tensor]:
-        """The middles of eight photos; those that cannot be read are left out."""
-        count, photos = len(self._images), []
+    def _scores_before(self) -> dict[str, NDArray[Any]]:
+        """What the picture there is was drawn from; nothing where there is none."""
+        kept = self._folder / SCORES
+        if not kept.is_file():
+            return {}
+        with np.load(kept) as arrays:
+            return dict(arrays) if "last" in arrays else {}
+
+    def _photos(self) -> dict[str, Tensor]:
+        """The middles of eight photos by name; those that cannot be read are left out."""
+        count, photos = len(self._images), dict[str, Tensor]()
+        data = self._settings.data
+        levels = Levels.of(data.range, data.bands)
         for number in dict.fromkeys(place * count // PHOTOS for place in range(PHOTOS)):
             try:
                 encoded = read_image(self._images, number)
-                photo = decode_image(encoded, self._settings.data.max_pixels)
+                photo = decode_image(encoded, data.max_pixels, levels=levels)
             except BadImage:
                 continue
-            photos.append(_middle(photo))
+            photos[self._images.name(number)] = middle(photo, SIDE)
         return photos
 
-    def _probe(self, encoder: Segmenter, root: Path) -> Probed:
-        data = open_labelled(LabelledDataSettings(), root)
+    def _probe(self, encoder: Segmenter, root: Path, alive: Callable[[], None]) -> Probed:
+        own = self._settings.data
+        data = open_labelled(ProbeDataSettings(range=own.range, bands=own.bands), root)
         few = replace(
             data, train=evenly(data.train, _MOST_IMAGES), val=evenly(data.val, _MOST_IMAGES)
         )
@@ -140,6 +173,7 @@ class Watch:
             short_side=SHORT_SIDE,
             place="backbone",
             device=device,
+            alive=alive,
         )
         return Probed(found.knn.miou, found.linear.miou)
 
@@ -155,10 +189,10 @@ def frozen_copy(encoder: Segmenter, settings: PretrainSettings) -> tuple[Segment
     return network.eval().requires_grad_(False), device
 
 
-def _middle(photo_HW3: Tensor) -> Tensor:
-    """The largest square in the middle, resized."""
-    side = min(photo_HW3.shape[:2])
-    top, left = ((length - side) // 2 for length in photo_HW3.shape[:2])
-    square = photo_HW3[top : top + side, left : left + side].permute(2, 0, 1)[None].float()
-    resized = F.interpolate(square, (_SIDE, _SIDE), mode="bilinear", antialias=True)
+def middle(photo_HW3: Tensor, side: int) -> Tensor:
+    """The largest square in the middle, resized to ``side`` pixels: uint8."""
+    length = min(photo_HW3.shape[:2])
+    top, left = ((edge - length) // 2 for edge in photo_HW3.shape[:2])
+    square = photo_HW3[top : top + length, left : left + length].permute(2, 0, 1)[None].float()
+    resized = F.interpolate(square, (side, side), mode="bilinear", antialias=True)
     return resized[0].permute(1, 2, 0).round().to(torch.uint8)

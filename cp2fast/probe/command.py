@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -15,18 +14,20 @@ from rich.console import Console
 from rich.table import Table
 
 from cp2fast.bench.machine import machine, versions
-from cp2fast.config import LabelledDataSettings, ModelSettings, ProbeSettings
-from cp2fast.data.voc import VocData
+from cp2fast.config import ModelSettings, ProbeSettings
+from cp2fast.data.levels import Levels
 from cp2fast.errors import UserError
+from cp2fast.labels.dataset import LabelledData
+from cp2fast.labels.levels import range_of
+from cp2fast.labels.open import open_labelled
 from cp2fast.model.segmenter import Segmenter, build_segmenter
 from cp2fast.probe.features import Place
-from cp2fast.probe.labelled import open_labelled
 from cp2fast.probe.picture import draw_probes
 from cp2fast.probe.probe import ProbeScores, probe
-from cp2fast.run_folder import atomic_write
+from cp2fast.run_folder import write_json
 from cp2fast.train.distributed import device_of, ranks_from_environment
 from cp2fast.weights.load import load_weights
-from cp2fast.weights.trained import open_trained
+from cp2fast.weights.trained import Trained, open_trained
 
 RANDOM = "random"
 RESULT, PICTURE = "probe.json", "probe.png"
@@ -74,10 +75,14 @@ def run_probe(
         raise UserError(f"--labels {labels:g}: name a share above 0, at most 1")
     if settings.data.root is None:
         raise UserError("data.root is not set: name your images with masks with data.root=DIR")
-    data = open_labelled(_labelled(settings), settings.data.root)
+    data = open_labelled(settings.data, settings.data.root, settings.data.workers)
+    data, range_line = _with_levels(data, names, settings)
     networks = open_networks(names, settings)
     device = device_of(settings.model.device, ranks_from_environment())
     console = Console(soft_wrap=True, highlight=False)
+    console.print(f"{settings.data.root}: {data.said}", markup=False)
+    if range_line:
+        console.print(range_line, markup=False)
     console.print(
         f"{labels:.3g} of the labels of {len(data.train)} images, scored on {len(data.val)} of "
         f"{settings.data.root} ({len(data.classes)} classes; {device}); features of the {place}",
@@ -132,16 +137,32 @@ def open_networks(names: Sequence[str], settings: ProbeSettings) -> dict[str, Se
     return networks
 
 
-def _model(names: Sequence[str], settings: ProbeSettings) -> ModelSettings:
-    """Of random weights: what is set, else that of the first run named, else the defaults."""
-    known = ModelSettings().model_dump()
+def _with_levels(
+    data: LabelledData, names: Sequence[str], settings: ProbeSettings
+) -> tuple[LabelledData, str]:
+    """All networks see the same pixels: as set, else as the first run named was trained."""
+    range_, bands = settings.data.range, settings.data.bands
+    first = _first_run(names)
+    if first is not None:
+        range_, bands = range_ or first.values[0], bands or first.values[1]
+    range_, line = range_of(data, range_, bands)
+    return replace(data, levels=Levels.of(range_, bands)), line
+
+
+def _first_run(names: Sequence[str]) -> Trained | None:
     for name in names:
         if name != RANDOM:
             try:
-                known = open_trained(name).model.model_dump()
-                break
+                return open_trained(name)
             except UserError:
                 continue  # open_networks says what is wrong with it
+    return None
+
+
+def _model(names: Sequence[str], settings: ProbeSettings) -> ModelSettings:
+    """Of random weights: what is set, else that of the first run named, else the defaults."""
+    first = _first_run(names)
+    known = (ModelSettings() if first is None else first.model).model_dump()
     given = settings.model.model_dump(exclude={"seed", "device"})
     return ModelSettings(**known | {key: value for key, value in given.items() if value})
 
@@ -150,10 +171,6 @@ def _random(model: ModelSettings, seed: int) -> Segmenter:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         return build_segmenter(model).eval()
-
-
-def _labelled(settings: ProbeSettings) -> LabelledDataSettings:
-    return LabelledDataSettings(**settings.data.model_dump())
 
 
 def _table(probed: Sequence[Probed]) -> Table:
@@ -180,7 +197,7 @@ def _spread(values: Sequence[float], sign: str = "") -> str:
 def _write(
     path: Path,
     probed: Sequence[Probed],
-    data: VocData,
+    data: LabelledData,
     settings: ProbeSettings,
     labels: float,
     place: Place,
@@ -211,5 +228,4 @@ def _write(
         "machine": machine(),
         "versions": versions(),
     }
-    with atomic_write(path) as file:
-        file.write(json.dumps(content, indent=2).encode() + b"\n")
+    write_json(path, content)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,7 +17,9 @@ from rich.console import Console
 from torch import Tensor
 
 from cp2fast.data.decode import BadImage, decode_image, read_image
-from cp2fast.data.images import ImageSet, list_images
+from cp2fast.data.image_set import ImageSet
+from cp2fast.data.images import list_images
+from cp2fast.data.levels import Levels
 from cp2fast.errors import UserError
 from cp2fast.model.segmenter import Segmenter
 from cp2fast.probe.features import dense_features, prepare
@@ -64,7 +66,7 @@ def run_embed(run: str, photos: Path, out: Path) -> None:
     write(found, out)
     console.print(f"wrote {counted(len(found.names), 'vector')} to {out}", markup=False)
     if len(found.names) > 1:
-        draw_neighbours(found, images, picture)
+        draw_neighbours(found, images, trained.levels, picture)
         console.print(f"wrote {picture}", markup=False)
 
 
@@ -84,7 +86,7 @@ def embed(trained: Trained, images: ImageSet, console: Console) -> Embedded:
     device = device_of("auto", ranks_from_environment())
     network = trained.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     numbers, vectors = [], []
-    for number, image in _readable(images, console):
+    for number, image in _readable(images, trained.levels, console):
         inputs = prepare([image], trained.model.size, network, device)
         numbers.append(number)
         vectors.append(instance_vector(network, inputs)[0].cpu())
@@ -113,23 +115,25 @@ def write(found: Embedded, path: Path) -> None:
         parquet.write_table(table, file)
 
 
-def nearest(vectors_NC: NDArray[np.float32], count: int) -> NDArray[np.int64]:
-    """Of each vector the ``count`` others of the largest cosine, nearest first: ``[N, count]``."""
-    cosines = torch.from_numpy(vectors_NC @ vectors_NC.T)
-    cosines.fill_diagonal_(-torch.inf)
-    return cosines.topk(min(count, len(vectors_NC) - 1)).indices.numpy()
+def nearest(
+    vectors_NC: NDArray[np.float32], queries: Sequence[int], count: int
+) -> NDArray[np.int64]:
+    """Of some vectors the ``count`` others of the largest cosine, nearest first: ``[Q, count]``."""
+    cosines_QN = torch.from_numpy(vectors_NC[list(queries)] @ vectors_NC.T)
+    cosines_QN[range(len(queries)), list(queries)] = -torch.inf
+    return cosines_QN.topk(min(count, len(vectors_NC) - 1)).indices.numpy()
 
 
-def draw_neighbours(found: Embedded, images: ImageSet, path: Path) -> None:
+def draw_neighbours(found: Embedded, images: ImageSet, levels: Levels, path: Path) -> None:
     """Draw some photos, each with those whose vectors are nearest."""
-    neighbours = nearest(found.vectors, _NEIGHBOURS)
     queries = evenly(range(len(found.names)), _QUERIES)
+    neighbours = nearest(found.vectors, queries, _NEIGHBOURS)
     columns = neighbours.shape[1] + 1
     figure = Figure(figsize=(1.6 * columns, 1.6 * len(queries) + 0.4), layout="constrained")
     axes = figure.subplots(len(queries), columns, squeeze=False)
-    for row, query in zip(axes, queries, strict=True):
-        for axis, place in zip(row, [query, *neighbours[query]], strict=True):
-            axis.imshow(_thumbnail(images, found.numbers[place]))
+    for row, query, others in zip(axes, queries, neighbours, strict=True):
+        for axis, place in zip(row, [query, *others], strict=True):
+            axis.imshow(_thumbnail(images, found.numbers[place], levels))
             axis.set_axis_off()
             cosine = float(found.vectors[query] @ found.vectors[place])
             axis.set_title("photo" if place == query else f"{cosine:.3f}", fontsize=7)
@@ -139,16 +143,16 @@ def draw_neighbours(found: Embedded, images: ImageSet, path: Path) -> None:
         figure.savefig(file, format="png", dpi=100)
 
 
-def _readable(images: ImageSet, console: Console) -> Iterator[tuple[int, Tensor]]:
+def _readable(images: ImageSet, levels: Levels, console: Console) -> Iterator[tuple[int, Tensor]]:
     for number in range(len(images)):
         try:
-            yield number, decode_image(read_image(images, number), _MOST_PIXELS)
+            yield number, decode_image(read_image(images, number), _MOST_PIXELS, levels=levels)
         except BadImage as bad:
             console.print(f"left out {images.name(number)}: {bad}", markup=False)
 
 
-def _thumbnail(images: ImageSet, number: int) -> NDArray[np.uint8]:
-    photo = decode_image(read_image(images, number), _MOST_PIXELS)
+def _thumbnail(images: ImageSet, number: int, levels: Levels) -> NDArray[np.uint8]:
+    photo = decode_image(read_image(images, number), _MOST_PIXELS, levels=levels)
     scale = _THUMBNAIL / max(photo.shape[:2])
     size = [max(1, round(scale * side)) for side in photo.shape[:2]]
     small = F.interpolate(photo.permute(2, 0, 1)[None].float(), size, mode="area")

@@ -25,12 +25,10 @@ _STATISTICS_BATCH = 16
 def dense_features(network: Segmenter, images_B3HW: Tensor, place: Place) -> Tensor:
     """The features of normalised images in inference mode: float32 ``[B, C, h, w]``."""
     network.eval()
-    features = feature_map(network.backbone, images_B3HW)
-    if place != "backbone":
-        features = network.decode_head(features)
-    if place == "embedding":
-        features = network.decode_head.contrast_conv(features)
-    return features.float()
+    if place == "backbone":
+        return feature_map(network.backbone, images_B3HW).float()
+    hidden = network.hidden(images_B3HW)
+    return (network.project(hidden) if place == "embedding" else hidden).float()
 
 
 def prepare(
@@ -48,7 +46,7 @@ def prepare(
     """
     height, width = images_HW3[0].shape[:2]
     scale = short_side / min(height, width)
-    stride = network.stride
+    stride = network.feature_stride
     sides = [max(1, round(side * scale / stride)) * stride for side in (height, width)]
     images = torch.stack(list(images_HW3)).to(device).permute(0, 3, 1, 2).float() / 255
     resized = F.interpolate(images, sides, mode="bilinear", antialias=True)
@@ -84,4 +82,6 @@ def take_statistics(
         one_size = one_size.repeat(2, 1, 1, 1)
     used = network.backbone if place == "backbone" else network
     batches = one_size.tensor_split(math.ceil(len(one_size) / _STATISTICS_BATCH))
-    update_bn([batch for batch in batches if len(batch) > 1], used)
+    cards = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(cards):  # the head's dropout draws, and the run must not notice
+        update_bn([batch for batch in batches if len(batch) > 1], used)

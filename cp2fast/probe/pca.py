@@ -7,7 +7,7 @@ one picture to the next is the features, not the palette.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -57,29 +57,51 @@ def colours(scores_N3: Tensor) -> Tensor:
     return (0.5 + scores_N3 / (2 * _RANGE)).clamp(0, 1)
 
 
+def explained_by(scores_N3: Tensor, groups_N: Tensor) -> float:
+    """The share of the scores' variance that lies between two groups: eta squared, 0 to 1.
+
+    Args:
+        scores_N3: of the cells of one photo.
+        groups_N: bool, the group of each; both occur.
+    """
+    centred = scores_N3.double() - scores_N3.double().mean(dim=0)
+    between = sum(
+        len(group) * group.mean(dim=0).square().sum()
+        for group in (centred[groups_N], centred[~groups_N])
+    )
+    total = centred.square().sum().clamp(min=torch.finfo(torch.float64).tiny)
+    return float(between / total)
+
+
 def draw_features(
     images_HW3: Sequence[NDArray[np.uint8]],
-    scores_hw3: Sequence[NDArray[np.float64]],
-    title: str,
+    rows: Mapping[str, Sequence[NDArray[np.float64]]],
     path: Path,
 ) -> None:
-    """Draw each photo above the colours of its features.
+    """Draw each photo above the colours of its features, at one moment of a run or several.
 
     Args:
         images_HW3: photos of one size, as the network saw them.
-        scores_hw3: their cells' scores.
-        title: of the picture.
+        rows: by title: the scores of each photo's cells, ``[h, w, 3]``.
         path: a PNG file, replaced as a whole.
     """
     height, width = images_HW3[0].shape[:2]
-    size = (len(images_HW3) * (width + _GAP) + _GAP, _TITLE + 2 * (height + _GAP))
-    sheet = Image.new("RGB", size, "white")
-    ImageDraw.Draw(sheet).text((_GAP, _GAP), title, fill="black")
-    for column, (photo, scores) in enumerate(zip(images_HW3, scores_hw3, strict=True)):
-        left = _GAP + column * (width + _GAP)
-        rgb = (255 * colours(torch.from_numpy(scores))).round().to(torch.uint8).numpy()
-        features = Image.fromarray(rgb).resize((width, height), Image.Resampling.BICUBIC)
-        sheet.paste(Image.fromarray(photo), (left, _TITLE))
-        sheet.paste(features, (left, _TITLE + height + _GAP))
+    line = _TITLE + height
+    sheet = Image.new(
+        "RGB", (len(images_HW3) * (width + _GAP) + _GAP, (1 + len(rows)) * line + _GAP), "white"
+    )
+    shown = [("photos", list(images_HW3))]
+    for title, scores in rows.items():
+        shown.append((title, [_coloured(each, (width, height)) for each in scores]))
+    for row, (title, pictures) in enumerate(shown):
+        ImageDraw.Draw(sheet).text((_GAP, row * line + _GAP), title, fill="black")
+        for column, picture in enumerate(pictures):
+            left = _GAP + column * (width + _GAP)
+            sheet.paste(Image.fromarray(picture), (left, row * line + _TITLE))
     with atomic_write(path) as file:
         sheet.save(file, format="PNG")
+
+
+def _coloured(scores_hw3: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.uint8]:
+    rgb = (255 * colours(torch.from_numpy(scores_hw3))).round().to(torch.uint8).numpy()
+    return np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.BICUBIC))

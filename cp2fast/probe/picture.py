@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from cp2fast.data.scenes import voc_palette
-from cp2fast.data.voc import IGNORED, VocData, read_example
+from cp2fast.labels.classes import palette_of
+from cp2fast.labels.coding import IGNORED
+from cp2fast.labels.dataset import LabelledData, read_example
 from cp2fast.model.segmenter import Segmenter
 from cp2fast.probe.features import Place, dense_features, prepare
 from cp2fast.probe.labelled import evenly
@@ -21,12 +21,11 @@ from cp2fast.run_folder import atomic_write
 
 _ROWS = 4
 _LEGEND = 12
-_PALETTE = np.frombuffer(voc_palette(), np.uint8).reshape(256, 3)
 
 
 def draw_probes(
     probes: Mapping[str, tuple[Segmenter, Classifier]],
-    data: VocData,
+    data: LabelledData,
     short_side: int,
     place: Place,
     device: torch.device,
@@ -42,18 +41,19 @@ def draw_probes(
         device: of the networks.
         path: a PNG file.
     """
+    palette = palette_of(data.colours)
     examples = evenly(data.val, _ROWS)
     columns = ["photo", "mask", *probes]
     figure = Figure(figsize=(2.4 * len(columns), 1.9 * len(examples) + 0.5), layout="constrained")
     axes = figure.subplots(len(examples), len(columns), squeeze=False)
     for row, example in zip(axes, examples, strict=True):
         image, labels = read_example(example, data)
-        shown = [image.numpy(), _PALETTE[labels.numpy()]]
+        shown = [image.numpy(), palette[labels.numpy()]]
         for network, classify in probes.values():
             inputs = prepare([image], short_side, network, device)
             predicted = segment(classify, dense_features(network, inputs, place), labels.shape)
             known = torch.where(labels == IGNORED, IGNORED, predicted[0].cpu())
-            shown.append(_PALETTE[known.numpy()])
+            shown.append(palette[known.numpy()])
         for axis, picture in zip(row, shown, strict=True):
             axis.imshow(picture, interpolation="nearest")
             axis.set_axis_off()
@@ -61,7 +61,7 @@ def draw_probes(
         axis.set_title(name[-28:], fontsize=8, loc="left")
     figure.legend(
         handles=[
-            Patch(color=tuple(_PALETTE[label] / 255), label=name)
+            Patch(color=tuple(palette[label] / 255), label=name)
             for label, name in enumerate(data.classes[:_LEGEND])
         ],
         loc="outside lower left",

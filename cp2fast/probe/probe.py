@@ -14,11 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cp2fast.data.voc import IGNORED, VocData
-from cp2fast.data.voc_split import Example
 from cp2fast.errors import UserError
 from cp2fast.finetune.confusion import Scores, count_confusion, scores
 from cp2fast.finetune.loader import examples_in_batches
+from cp2fast.labels.coding import IGNORED
+from cp2fast.labels.dataset import Example, LabelledData
 from cp2fast.model.segmenter import Segmenter
 from cp2fast.philox import Stream, permutation
 from cp2fast.probe.classify import Cells, Linear, Neighbours
@@ -57,13 +57,14 @@ class ProbeScores:
 
 def probe(
     network: Segmenter,
-    data: VocData,
+    data: LabelledData,
     *,
     labels: float,
     seeds: Sequence[int],
     short_side: int,
     place: Place,
     device: torch.device,
+    alive: Callable[[], None] = lambda: None,
 ) -> list[ProbeScores]:
     """Score a network's frozen features, once for each seed.
 
@@ -75,6 +76,7 @@ def probe(
         short_side: of the images, pixels.
         place: where the features are taken.
         device: where the work is done.
+        alive: called after each batch.
 
     Raises:
         UserError: an image or a mask that cannot be used, or no class in both splits.
@@ -83,13 +85,13 @@ def probe(
     wanted = sorted({number for numbers in subsets.values() for number in numbers})
     examples = [data.train[number] for number in wanted]
     _take_statistics(network, data, short_side, place, device)
-    cells_of = _cells(network, examples, data, short_side, place, device)
+    cells_of = _cells(network, examples, data, short_side, place, device, alive)
     images = dict(zip(wanted, cells_of, strict=True))
     classifiers: list[Classifier] = []
     for seed, numbers in subsets.items():
         cells = _labelled(_joined([images[number] for number in numbers]), data)
         classifiers += [Neighbours.fit(_drawn(cells, seed)), Linear.fit(cells)]
-    confusions = _confusions(network, classifiers, data, short_side, place, device)
+    confusions = _confusions(network, classifiers, data, short_side, place, device, alive)
     _check_common_classes(images.values(), confusions[0], data)
     found = [scores(confusion, data.classes) for confusion in confusions]
     return [
@@ -107,7 +109,7 @@ def subset(count: int, labels: float, seed: int) -> list[int]:
 
 
 def _take_statistics(
-    network: Segmenter, data: VocData, short_side: int, place: Place, device: torch.device
+    network: Segmenter, data: LabelledData, short_side: int, place: Place, device: torch.device
 ) -> None:
     examples = evenly(data.train, STATISTICS_IMAGES)
     batches = examples_in_batches(examples, data, _BATCH)
@@ -118,10 +120,11 @@ def _take_statistics(
 def _cells(
     network: Segmenter,
     examples: Sequence[Example],
-    data: VocData,
+    data: LabelledData,
     short_side: int,
     place: Place,
     device: torch.device,
+    alive: Callable[[], None],
 ) -> Iterator[Cells]:
     """The cells of each image."""
     for images, labels in examples_in_batches(examples, data, _BATCH):
@@ -129,6 +132,7 @@ def _cells(
         features_BChw = dense_features(network, inputs, place)
         labels_BHW = torch.stack(labels).to(device)
         shares_BKhw = class_shares(labels_BHW, len(data.classes), features_BChw.shape[2:])
+        alive()
         for features, shares in zip(features_BChw, shares_BKhw, strict=True):
             yield Cells(_rows(features), _rows(shares))
 
@@ -149,10 +153,11 @@ def class_shares(labels_BHW: Tensor, num_classes: int, cells: Sequence[int]) -> 
 def _confusions(
     network: Segmenter,
     classifiers: Sequence[Classifier],
-    data: VocData,
+    data: LabelledData,
     short_side: int,
     place: Place,
     device: torch.device,
+    alive: Callable[[], None],
 ) -> list[Tensor]:
     """Each classifier's confusion matrix on ``data.val``, by pixels."""
     classes = len(data.classes)
@@ -165,6 +170,7 @@ def _confusions(
         for confusion, classify in zip(confusions, classifiers, strict=True):
             predicted = segment(classify, features_BChw, labels_BHW.shape[1:])
             confusion += count_confusion(predicted, labels_BHW, classes)
+        alive()
     return confusions
 
 
@@ -187,7 +193,7 @@ def _joined(images: Sequence[Cells]) -> Cells:
     )
 
 
-def _labelled(cells: Cells, data: VocData) -> Cells:
+def _labelled(cells: Cells, data: LabelledData) -> Cells:
     """Those cells of which at least a part has a label."""
     there = cells.shares.sum(dim=1) > 0
     if not bool(there.any()):
@@ -208,7 +214,9 @@ def _drawn(cells: Cells, seed: int) -> Cells:
     return Cells(cells.features[places], cells.shares[places])
 
 
-def _check_common_classes(learned: Iterable[Cells], confusion_KK: Tensor, data: VocData) -> None:
+def _check_common_classes(
+    learned: Iterable[Cells], confusion_KK: Tensor, data: LabelledData
+) -> None:
     """Refuse a set in which nothing that was learned can be right.
 
     Raises:
@@ -223,6 +231,6 @@ def _check_common_classes(learned: Iterable[Cells], confusion_KK: Tensor, data: 
         )
 
 
-def _names(there_K: Tensor, data: VocData) -> str:
+def _names(there_K: Tensor, data: LabelledData) -> str:
     named = zip(data.classes, there_K.tolist(), strict=True)
     return ", ".join(name for name, is_there in named if is_there) or "none"

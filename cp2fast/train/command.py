@@ -21,18 +21,19 @@ from cp2fast.train.distributed import (
 )
 from cp2fast.train.engine import train
 from cp2fast.train.lock import locked, refuse_running
+from cp2fast.train.metrics import Log
 from cp2fast.train.run import Kind, Processes, Run, Settings, begin, resume, rewind
 from cp2fast.wording import counted
 
 
 @contextmanager
 def joined_processes(
-    settings: TrainSettings | FinetuneTrainSettings,
+    settings: TrainSettings | FinetuneTrainSettings, quiet: bool = False
 ) -> Iterator[tuple[Processes, RunConsole]]:
     """This process among those of the run, and where the main one speaks to the user."""
     ranks = ranks_from_environment()
     device = device_of(settings.device, ranks)
-    console = RunConsole(quiet=not ranks.is_main)
+    console = RunConsole(quiet=quiet or not ranks.is_main)
     with process_group(ranks, device, settings.timeout_minutes):
         yield Processes(ranks, device, Agreement(ranks, settings.timeout_minutes)), console
 
@@ -45,7 +46,8 @@ def carry_out(
     console: RunConsole,
     resuming: bool,
     announce: Callable[[Run[Any]], None],
-    is_done: Callable[[Run[Any]], bool] = lambda run: run.is_complete,
+    is_done: Callable[[Run[Any]], bool] = lambda run: run.is_complete and not run.owes_evaluation,
+    on_row: Log | None = None,
 ) -> tuple[Run[Any], bool]:
     """Begin or resume a run, train it, and say what came of it.
 
@@ -60,6 +62,7 @@ def carry_out(
         resuming: whether to go on with the run that is there.
         announce: says what is about to be trained.
         is_done: whether a resumed run has nothing left to do.
+        on_row: takes each row of ``metrics.jsonl``, in the main process.
 
     Returns:
         The run, and whether it is complete.
@@ -83,7 +86,7 @@ def carry_out(
             rewind(run)
         announce(run)
         first, accounts = run.step, Accounts(processes.device, began)
-        complete = train(run, console, accounts)
+        complete = train(run, console, accounts, on_row)
     minutes, seconds = divmod(round(time.perf_counter() - began), 60)
     steps = counted(run.step - first, "step")
     console.print(f"{steps} in {minutes} min {seconds} s; {summary(folder)}")

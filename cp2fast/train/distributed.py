@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -188,6 +188,23 @@ class Agreement:
         values: list[Value] = [value] * self.ranks.world
         dist.all_gather_object(values, value, group=self._group)
         return values
+
+    def of_main(self, make: Callable[[], Value]) -> Value:
+        """What the main process makes, on every process.
+
+        Raises:
+            UserError: on every process, where making it ends in one.
+        """
+        made: tuple[Value | None, str | None] = (None, None)
+        if self.ranks.is_main:
+            try:
+                made = (make(), None)
+            except UserError as error:
+                made = (None, str(error))
+        value, problem = self.gather(made)[0]
+        if problem is not None:
+            raise UserError(problem)
+        return cast(Value, value)
 
     @contextmanager
     def main_first(self) -> Iterator[None]:

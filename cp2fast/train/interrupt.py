@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+
+class StopAsked(Exception):  # noqa: N818
+    """A stop was asked for in the middle of an evaluation, of which nothing counts."""
 
 
 @contextmanager
@@ -13,8 +18,12 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
     """Yield a function that says whether a stop was asked for.
 
     The first SIGINT, SIGTERM or SIGHUP is only noted; a second SIGINT interrupts at once, as usual.
-    Under ``nohup``, SIGHUP stays ignored.
+    Under ``nohup``, SIGHUP stays ignored. Only the main thread of a process may listen to signals:
+    a run in another is not asked.
     """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
     asked = False
 
     def note(signum: int, frame: FrameType | None) -> None:

@@ -19,7 +19,7 @@ from cp2fast.train.loggers import loggers
 class Log(Protocol):
     """Takes a run's metrics as they come."""
 
-    def __call__(self, row: Mapping[str, Any]) -> None:
+    def __call__(self, row: Mapping[str, Any], /) -> None:
         """Note one row: ``step``, numbers by name, and objects of numbers such as ``time``.
 
         One with a loss moves the progress bar. What is not a number any more becomes ``null``.
@@ -34,6 +34,7 @@ def metrics_log(
     last_step: int,
     console: Console,
     is_main: bool,
+    on_row: Log | None = None,
 ) -> Iterator[Log]:
     """Log to ``metrics.jsonl``, the loggers of ``train.log`` and a progress bar.
 
@@ -44,6 +45,7 @@ def metrics_log(
         last_step: of the whole run.
         console: of the progress bar.
         is_main: nothing is logged by a process that is not the main one.
+        on_row: takes each row too, once it is in the file.
     """
     if not is_main:
         yield lambda row: None
@@ -72,6 +74,8 @@ def metrics_log(
             file.write(json.dumps(_without_nan(row), allow_nan=False) + "\n")
             file.flush()
             follow({"step": step, **dict(_scalars(row))})
+            if on_row is not None:
+                on_row(row)
             if "loss" not in row:
                 return
             loss, rate = f"{row['loss']:.4f}", f"{row['images_per_second']:.1f}"

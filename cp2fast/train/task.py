@@ -82,7 +82,7 @@ class Task(Protocol[Batch]):
     """One kind of training: what its steps are, and what is logged, drawn and saved of them.
 
     Attributes:
-        total_steps: of the whole run.
+        total_steps: of the whole run; an evaluation may end it earlier.
         steps_per_epoch: for ``epoch`` and ``train.checkpoint_epochs``.
         samples_per_step: over all batches and processes.
         images: how many there are to train on.
@@ -158,7 +158,9 @@ class Task(Protocol[Batch]):
 
         Args:
             step: steps done.
-            alive: to be called whenever something was done that may have taken a while.
+            alive: to be called whenever something was done that may have taken a while; raises
+                ``StopAsked`` where the run is to stop, which is handed on, on all processes that
+                talk to each other meanwhile.
         """
 
     def preview(self, batch: Batch) -> None:

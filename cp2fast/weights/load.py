@@ -26,7 +26,15 @@ from cp2fast.weights.timm import download, is_timm_name
 _PROJECTIONS = ("decode_head.conv_seg.", "decode_head.contrast_conv.")
 """What heads of either kind have; a file may lack one of them."""
 
-_HEAD_MODULES = {"image_pool", "aspp_modules", "bottleneck", "convs", "conv_cat"}
+_HEAD_MODULES = {
+    "image_pool",
+    "aspp_modules",
+    "bottleneck",
+    "convs",
+    "conv_cat",
+    "fusion_conv",
+    "bn",
+}
 _MOCO_V3_HEADS = {384: 12}
 """Attention heads of MoCo v3's ViT-S by its width; everybody else's has 6."""
 

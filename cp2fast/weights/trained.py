@@ -16,10 +16,14 @@ from cp2fast.config import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     AugmentSettings,
+    Bands,
     Colour,
+    DataSettings,
     Deviations,
     ModelSettings,
+    RangeSetting,
 )
+from cp2fast.data.levels import Levels
 from cp2fast.errors import UserError
 from cp2fast.model.segmenter import Segmenter, build_segmenter
 from cp2fast.weights.files import find_file, read_content
@@ -28,7 +32,7 @@ from cp2fast.weights.layouts import METADATA
 METADATA_KEY = "cp2fast"
 """The text of a .safetensors file that holds ``Trained.facts`` as JSON."""
 
-_FACTS = ("kind", "settings", "classes", "step", "images", "versions")
+_FACTS = ("kind", "settings", "classes", "colours", "step", "images", "versions")
 _QUERY_ENCODER = "encoder_q."
 
 
@@ -40,7 +44,7 @@ class Trained:
         network: on the CPU, in eval mode; of a pretraining run, the query encoder.
         model: what the network was built from.
         facts: plain values: ``kind`` (``pretrain`` or ``finetune``), ``settings`` of the run, and
-            where known ``classes``, ``step``, ``images`` and ``versions``.
+            where known ``classes`` and their ``colours``, ``step``, ``images`` and ``versions``.
         path: the file that was read.
     """
 
@@ -53,6 +57,19 @@ class Trained:
     def is_finetuned(self) -> bool:
         """Whether the class logits were trained, rather than the embedding."""
         return bool(self.facts.get("kind") == "finetune")
+
+    @property
+    def values(self) -> tuple[RangeSetting, Bands | None]:
+        """``data.range`` and ``data.bands`` of the images that it was trained on."""
+        recorded = self.facts["settings"].get("data", {})
+        known = {key: recorded[key] for key in ("range", "bands") if recorded.get(key)}
+        data = DataSettings.model_validate(known)
+        return data.range, data.bands
+
+    @property
+    def levels(self) -> Levels:
+        """The same for ``decode_image``."""
+        return Levels.of(*self.values)
 
     @property
     def run_folder(self) -> Path | None:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,10 @@ sys.path.insert(0, str(BENCHMARKS))
 import evidence  # noqa: E402
 import evidence_arms  # noqa: E402
 import evidence_data  # noqa: E402
+import evidence_keep  # noqa: E402
 import evidence_report  # noqa: E402
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +78,28 @@ def test_a_change_is_taken_when_it_helps_both_arms_together_and_the_best_of_each
     assert evidence_arms.chosen(evidence_arms.BASE, [rows[0], *one_arm]) == evidence_arms.BASE
 
 
+def test_a_larger_network_is_shown_but_not_chosen() -> None:
+    rows = [
+        {"change": change, "linear": value, "arms": {"cp2": {}, "no-paste": {}}}
+        for change, value in {"base": 0.20, "model.backbone=resnet50": 0.30}.items()
+    ]
+    assert evidence_arms.chosen(evidence_arms.BASE, rows) == evidence_arms.BASE
+
+
+def test_an_archive_is_never_larger_than_it_may_be(tmp_path: Path, monkeypatch) -> None:
+    run = tmp_path / "out" / "runs" / "nuclei" / "cp2" / "seed0"
+    run.mkdir(parents=True)
+    (tmp_path / "out" / "evidence.json").write_text("{}")
+    (run / "metrics.jsonl").write_text("row\n")
+    Image.effect_noise((400, 400), 100).save(run / "features.png")
+    Image.effect_noise((400, 400), 100).save(run / "preview.png")
+    monkeypatch.setattr(evidence_keep, "MOST_BYTES", 4096)
+    archive = evidence_keep.pack(tmp_path / "out", tmp_path / "kept")
+    assert archive.stat().st_size <= 4096
+    with tarfile.open(archive) as opened:
+        assert opened.getnames() == ["evidence.json", "runs/nuclei/cp2/seed0/metrics.jsonl"]
+
+
 def test_the_arms_differ_in_nothing_but_what_names_them(data: Path, monkeypatch) -> None:
     monkeypatch.setattr(
         sys, "argv", ["evidence.py", str(data), "--cpu-hours", "1", "--sets", "nuclei"]
@@ -104,7 +130,12 @@ def test_a_rehearsal_keeps_its_budget_and_goes_on_where_it_stopped(tmp_path: Pat
     assert judges == {"linear probe, backbone", "knn probe, backbone", "fine-tuning"}
     for one in report["comparisons"]:
         assert set(one["arms"]) == {"random", "cp2", "no-dense", "no-paste"}
-    assert (tmp_path / "kept" / "probes-nuclei.png").exists()
+    with tarfile.open(tmp_path / "kept" / "evidence.tar.gz") as archive:
+        names = archive.getnames()
+    assert {"evidence.json", "probes-nuclei.webp", "runs/nuclei/cp2/seed0/metrics.jsonl"} <= {
+        *names
+    }
+    assert not any(name.endswith((".pt", ".pth")) for name in names)
     assert {row["steps"] for row in runs(tmp_path / "out")} == {2}
 
 

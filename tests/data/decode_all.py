@@ -20,7 +20,8 @@ from cp2fast.data import jpeg
 from cp2fast.data.bad_images import BadImages
 from cp2fast.data.dali_source import open_dali
 from cp2fast.data.decode import BadImage, image_size
-from cp2fast.data.images import ImageSet, list_images
+from cp2fast.data.image_set import ImageSet
+from cp2fast.data.images import list_images
 from cp2fast.data.packed_jpeg import PackedJpeg
 from cp2fast.data.torch_source import open_torch
 from cp2fast.data.turbo_source import open_turbo

@@ -125,11 +125,12 @@ def other_files() -> dict[str, bytes]:
 
 
 def sixteen_bit_files() -> dict[str, tuple[bytes, NDArray[np.uint8]]]:
-    """PNG of 16 bits a channel, with the pixels that they should become."""
+    """PNG of 16 bits a channel, with the pixels that they should become: rounded, not cut."""
     rgb = np.array(photo(83, 61))
     low = np.random.default_rng(1).integers(0, 256, rgb.shape, dtype=np.uint16)
     deep = rgb.astype(np.uint16) * 256 + low
     grey, alpha = deep[:, :, :1], deep[:, :, 1:2]
+    rgb = np.round(deep / 257).astype(np.uint8)
     grey_rgb = rgb[:, :, :1].repeat(3, 2)
     return {
         "PNG 16-bit grey": (write_png(grey, 16, 0), grey_rgb),

@@ -11,9 +11,12 @@ import torch
 
 from cp2fast.config import DataSettings
 from cp2fast.data.bad_images import BadImages
-from cp2fast.data.images import ImageSet, list_images
+from cp2fast.data.image_set import ImageSet
+from cp2fast.data.images import list_images
 from cp2fast.data.source import choose_source, open_source
 from tests.data import betons, image_files
+
+pytestmark = pytest.mark.slow
 
 CPU = torch.device("cpu")
 

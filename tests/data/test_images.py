@@ -1,8 +1,11 @@
 import os
 import re
+import sys
 
 import pytest
 
+from cp2fast.data import formats
+from cp2fast.data.formats import IMAGE_SUFFIXES
 from cp2fast.data.images import list_images, skipped_in_words
 from cp2fast.errors import UserError
 from tests import unprivileged
@@ -98,20 +101,47 @@ def test_masks_by_their_names_are_no_photos(tmp_path):
 
 
 def test_what_is_skipped_is_counted_by_suffix(tmp_path):
-    make(
-        tmp_path, "a.jpg", "1.HEIC", "2.heic", "notes", "deep/down/3.heic", "x.tiff", ".hidden.tiff"
-    )
+    make(tmp_path, "a.jpg", "1.MP4", "2.mp4", "notes", "deep/down/3.mp4", "x.svg", ".hidden.svg")
     images = list_images(tmp_path)
-    assert images.skipped == ((".heic", 3), (".tiff", 1), ("without suffix", 1))
-    assert skipped_in_words(images) == "skipped: 3 .heic, 1 .tiff, 1 without suffix"
+    assert images.skipped == ((".mp4", 3), (".svg", 1), ("without suffix", 1))
+    assert skipped_in_words(images) == "skipped: 3 .mp4, 1 .svg, 1 without suffix"
     make(tmp_path / "only", "a.jpg")
     assert skipped_in_words(list_images(tmp_path / "only")) is None
 
 
 def test_a_folder_without_images_says_what_it_holds(tmp_path):
-    make(tmp_path, "photos/1.heic", "photos/2.heic")
-    with pytest.raises(UserError, match=r"there are 2 \.heic"):
+    make(tmp_path, "photos/1.mp4", "photos/2.mp4")
+    with pytest.raises(UserError, match=r"there are 2 \.mp4"):
         list_images(tmp_path)
+
+
+def test_every_suffix_of_images_is_taken_in_any_case(tmp_path):
+    names = [f"{number}{suffix}" for number, suffix in enumerate(IMAGE_SUFFIXES)]
+    make(tmp_path, *names, *(name.upper() for name in names))
+    assert len(list_images(tmp_path)) == 2 * len(names)
+    assert list_images(tmp_path).skipped == ()
+
+
+@pytest.fixture
+def without_pillow_heif(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    formats.is_installed.cache_clear()
+    formats.readable_suffixes.cache_clear()
+    yield
+    formats.is_installed.cache_clear()
+    formats.readable_suffixes.cache_clear()
+
+
+@pytest.mark.usefixtures("without_pillow_heif")
+def test_what_would_read_the_files_left_out_is_said(tmp_path):
+    make(tmp_path, "a.jpg", "1.HEIC", "2.heic", "3.txt")
+    install = "pip install 'cp2fast[heif]'"
+    images = list_images(tmp_path)
+    assert len(images) == 1
+    assert skipped_in_words(images) == f"skipped: 2 .heic (to read them: {install}), 1 .txt"
+    make(tmp_path / "phone", "1.heic")
+    with pytest.raises(UserError, match=re.escape(f"1 .heic (to read them: {install})")):
+        list_images(tmp_path / "phone")
 
 
 def test_shards_in_folders_below_are_pointed_to(tmp_path):

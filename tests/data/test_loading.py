@@ -4,7 +4,7 @@ import torch
 from cp2fast.batch import RaggedBatch
 from cp2fast.data.bad_images import BadImages
 from cp2fast.data.decode import BadImage
-from cp2fast.data.images import ImageSet
+from cp2fast.data.image_set import ImageSet
 from cp2fast.data.loading import MAX_SUBSTITUTES, Decoded, Failure, deliver, load
 from cp2fast.data.order import substitute
 from cp2fast.errors import UserError

@@ -65,7 +65,8 @@ def test_masks_are_palette_images_in_vocs_colours(root):
 
 def test_each_image_has_its_mask_with_objects_and_a_thin_void_border(root):
     seen = set()
-    for path in map(Path, map(os.fsdecode, list_images(root).names)):
+    images = list_images(root)
+    for path in map(Path, map(images.name, range(len(images)))):
         label = label_of(root, path.stem)
         with Image.open(path) as image:
             assert (image.height, image.width) == label.shape

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from cp2fast.data.images import ImageSet, list_images
+from cp2fast.data.image_set import ImageSet
+from cp2fast.data.images import list_images
 from cp2fast.data.shards import list_members, read_member
 from cp2fast.errors import UserError
 

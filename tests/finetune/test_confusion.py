@@ -2,7 +2,11 @@
 
 import pytest
 import torch
-from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
+from torchmetrics.classification import (
+    MulticlassAccuracy,
+    MulticlassF1Score,
+    MulticlassJaccardIndex,
+)
 
 from cp2fast.finetune.confusion import count_confusion, scores
 
@@ -43,6 +47,9 @@ def test_torchmetrics_finds_the_same(seed: int) -> None:
     assert result.miou == pytest.approx(miou.item(), abs=1e-6)
     accuracy = MulticlassAccuracy(**options, average="micro")(predicted, labels)
     assert result.pixel_accuracy == pytest.approx(accuracy.item(), abs=1e-6)
+    dice = MulticlassF1Score(**options, average="none")(predicted, labels)  # Dice is F1 of pixels
+    assert list(result.per_class_dice.values()) == pytest.approx(dice.tolist(), abs=1e-6)
+    assert result.dice == pytest.approx(dice.mean().item(), abs=1e-6)
 
 
 def test_counts_add_up_over_batches_and_beyond_32_bits() -> None:

@@ -21,6 +21,8 @@ from cp2fast import load
 from cp2fast.data.scenes import generate_scenes
 from tests.command_line import Done, cp2fast, refusal
 
+pytestmark = pytest.mark.slow
+
 TINY = [
     "data.batch_size=3",
     "data.workers=1",
@@ -96,6 +98,9 @@ def test_a_run_leaves_what_the_design_promises(finetuned: Path) -> None:
     result = json.loads((finetuned / "result.json").read_text())
     assert 0 <= result["miou"] <= 1
     assert 0 <= result["pixel_accuracy"] <= 1
+    assert result["miou"] <= result["dice"] <= 1
+    assert 0 <= result["boundary_f"] <= 1
+    assert list(result["per_class_boundary_f"]) == list(result["per_class_dice"])
     assert list(result["per_class"])[:2] == ["background", "striped disc"]
     assert result["settings"]["model"]["size"] == 64
     losses, evaluations = rows(finetuned, "loss"), rows(finetuned, "miou")
@@ -188,6 +193,29 @@ def test_an_interrupted_run_saves_and_says_how_to_go_on(scenes: Path, tmp_path: 
     assert f"--resume --out {out}" in stdout
     steps = [row["step"] for row in rows(out, "loss")]
     assert (out / "checkpoints" / f"step_{steps[-1]:09}.pt").exists()
+
+
+def test_a_run_without_progress_stops_with_all_that_a_complete_one_leaves(
+    scenes: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "patient"
+    words = [*NETWORK, "train.steps=40", "train.evaluate_every=1", "train.patience=2"]
+    words += ["train.lr=1e-30", "train.lr_end=0", "train.class_weight=auto"]
+    words += ["train.dice_weight=0.5", "evaluation.boundary=0"]
+    done = finetune(out, scenes, *words)
+    assert done.returncode == 0, done.stderr
+    steps = [row["step"] for row in rows(out, "miou")]
+    best = max(rows(out, "miou"), key=lambda row: row["miou"])  # the first of equals
+    assert steps == list(range(1, best["step"] + 3))
+    assert f"stopped at step {steps[-1]}: no better mIoU in 2 evaluations" in done.stdout
+    result = json.loads((out / "result.json").read_text())
+    assert result["step"] == steps[-1]
+    assert result["boundary_f"] is None
+    assert (out / "checkpoints" / f"step_{steps[-1]:09}.pt").exists()
+    assert "is complete" in finetune(out, scenes, *words, "--resume").stdout
+    longer = [word for word in words if "patience" not in word] + ["train.patience=3"]
+    assert finetune(out, scenes, *longer, "--resume").returncode == 0
+    assert rows(out, "miou")[-1]["step"] > steps[-1]
 
 
 def test_a_complete_run_is_not_run_again(undisturbed: Path, scenes: Path) -> None:

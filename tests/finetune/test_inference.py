@@ -10,7 +10,7 @@ from torch.nn.functional import interpolate
 
 from cp2fast.config import FinetuneSettings, ModelSettings, PretrainSettings
 from cp2fast.copypaste.reference import normalise
-from cp2fast.finetune.inference import segment
+from cp2fast.finetune.inference import class_probabilities, probability_bands, segment
 from cp2fast.finetune.start import build_network, resolve
 from cp2fast.model.segmenter import build_segmenter
 from cp2fast.weights.trained import open_trained
@@ -152,3 +152,15 @@ def test_images_are_normalised_as_the_network_was_trained(tmp_path: Path) -> Non
         logits = finetuned((plain - mean) / std)
     expected = interpolate(logits, (32, 32), mode="bilinear").argmax(1)
     assert torch.equal(labels, expected)
+
+
+@pytest.mark.parametrize("evaluation", [{}, {"scales": [0.5, 1.0], "flip": "horizontal"}])
+def test_bands_of_rows_are_those_of_the_whole(evaluation: dict[str, Any]) -> None:
+    images = torch.randint(0, 256, (2, 61, 45, 3), dtype=torch.uint8)
+    network, given = Darkness(), settings(**evaluation)
+    whole = class_probabilities(network, images, given)
+    assert torch.allclose(whole.sum(dim=1), torch.ones(2, 61, 45), atol=1e-5)
+    for rows in (1, 7, 60):
+        bands = list(probability_bands(network, images, given, rows))
+        assert [band.shape[2] for band in bands[:-1]] == [rows] * (len(bands) - 1)
+        torch.testing.assert_close(torch.cat(bands, dim=2), whole, atol=1e-5, rtol=0)

@@ -4,8 +4,8 @@ import torch
 
 from cp2fast.config import FinetuneSettings
 from cp2fast.data.scenes import generate_scenes
-from cp2fast.data.voc import open_voc
 from cp2fast.finetune.loader import batches_of_one_size, crop_batches
+from cp2fast.labels.open import open_voc
 
 
 def test_images_of_one_size_that_follow_each_other_are_a_batch() -> None:
@@ -23,7 +23,7 @@ def test_accumulated_batches_are_the_crops_of_one_large_batch(tmp_path: Path) ->
             {
                 "data": {"batch_size": batch_size, "workers": 1, "short_side": 40},
                 "model": {"size": 32},
-                "train": {"accumulate": accumulate},
+                "train": {"gradient_accumulation_steps": accumulate},
             }
         )
         data = open_voc(settings.data, tmp_path / "scenes")

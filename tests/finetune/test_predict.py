@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image
 
@@ -70,6 +71,70 @@ def test_every_photo_gets_a_mask_and_an_overlay_of_its_size(
         with Image.open(path.with_name(f"{path.stem}_overlay.jpg")) as drawn:
             assert drawn.size[::-1] == SIZES[name]
     assert len(content(tmp_path / "masks")) == 2 * len(SIZES)
+
+
+def test_probabilities_are_those_of_the_mask(
+    checkpoint: Path, photos: Path, tmp_path: Path
+) -> None:
+    run_predict(checkpoint, [photos], tmp_path / "masks", probabilities=True)
+    for name, size in SIZES.items():
+        path = tmp_path / "masks" / Path(name).with_suffix(".npz")
+        with np.load(path) as kept, Image.open(path.with_suffix(".png")) as mask:
+            probabilities = kept["probabilities"].astype(np.float32)
+            assert kept["classes"].tolist() == ["sky", "road", "car"]
+            labels = np.asarray(mask)
+        assert probabilities.shape == (3, *size)
+        assert np.allclose(probabilities.sum(axis=0), 1, atol=2e-3)
+        chosen = np.take_along_axis(probabilities, labels[None].astype(int), axis=0)[0]
+        assert (probabilities.max(axis=0) - chosen).max() < 1e-3
+
+
+def test_a_photo_too_large_is_segmented_in_tiles_of_its_own_size(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    random = np.random.default_rng(1)
+    picture = random.integers(0, 256, (90, 150, 3), np.uint8)
+    for name in ("large.png", "small.png"):
+        (tmp_path / "photos").mkdir(exist_ok=True)
+        Image.fromarray(picture if name == "large.png" else picture[:64, :64]).save(
+            tmp_path / "photos" / name
+        )
+    run_predict(checkpoint, [tmp_path / "photos"], tmp_path / "masks", True, tile=64)
+    with np.load(tmp_path / "masks" / "large.npz") as kept:
+        probabilities = kept["probabilities"]
+    with np.load(tmp_path / "masks" / "small.npz") as kept:
+        corner = kept["probabilities"]  # the first tile, as a photo of its own
+    assert probabilities.shape == (3, 90, 150)
+    assert np.allclose(probabilities[:, :56, :56], corner[:, :56, :56], atol=2e-3)
+    with Image.open(tmp_path / "masks" / "large.png") as mask:
+        labels = np.asarray(mask)[None].astype(int)
+    chosen = np.take_along_axis(probabilities, labels, axis=0)[0]
+    assert (probabilities.max(axis=0) - chosen).max() < 1e-3
+
+
+def test_a_picture_that_is_mapped_is_segmented_as_one_that_is_read(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    picture = np.random.default_rng(2).integers(0, 256, (100, 70, 3), np.uint8)
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(picture).save(tmp_path / "photos" / "read.png")
+    tifffile.imwrite(tmp_path / "photos" / "plain.tif", picture)
+    tifffile.imwrite(tmp_path / "photos" / "packed.tif", picture, compression="zlib", tile=(16, 16))
+    named = [tmp_path / "photos" / name for name in ("read.png", "plain.tif", "packed.tif")]
+    run_predict(checkpoint, named, tmp_path / "masks", tile=48)
+    masks = {path.name: path.read_bytes() for path in (tmp_path / "masks").glob("*.png")}
+    assert masks["read.png"] == masks["plain.png"] == masks["packed.png"]
+
+
+def test_masks_are_in_the_colours_of_the_run(
+    checkpoint: Path, photos: Path, tmp_path: Path
+) -> None:
+    state = torch.load(checkpoint, weights_only=True)
+    state["colours"] = [[1, 2, 3], [250, 50, 83], [36, 179, 83]]
+    torch.save(state, tmp_path / "coloured.pt")
+    run_predict(tmp_path / "coloured.pt", [photos / "a.jpg"], tmp_path / "masks")
+    with Image.open(tmp_path / "masks" / "a.png") as mask:
+        assert mask.getpalette("RGB")[:9] == [1, 2, 3, 250, 50, 83, 36, 179, 83]
 
 
 def test_files_may_be_named_one_by_one(checkpoint: Path, photos: Path, tmp_path: Path) -> None:

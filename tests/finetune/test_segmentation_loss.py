@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, interpolate
 
-from cp2fast.finetune.loss import segmentation_loss
+from cp2fast.finetune.loss import balanced_weights, dice_loss, segmentation_loss
 from tests.golden import rule
 
 
@@ -50,3 +50,53 @@ def test_an_image_without_labels_has_no_loss_and_no_gradient(mean: str) -> None:
     assert loss.item() == 0
     assert logits.grad is not None
     assert not logits.grad.any()
+
+
+def drawn(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(2, 4, 24, 40, generator=generator)
+    labels = torch.randint(3, (2, 24, 40), generator=generator).byte()  # the fourth is nowhere
+    labels[:, :7] = 255
+    return logits, labels
+
+
+def test_weights_by_class_are_torchs() -> None:
+    logits, labels = drawn()
+    weight = torch.tensor([0.5, 1.0, 4.0, 2.0])
+    expected = cross_entropy(logits, labels.long(), weight, ignore_index=255)
+    torch.testing.assert_close(segmentation_loss(logits, labels, "valid", weight), expected)
+
+
+def test_dice_is_that_of_its_definition() -> None:
+    logits, labels = drawn()
+    probability, coefficients = logits.softmax(dim=1), []
+    for kind in range(3):
+        valid = labels != 255
+        inside = (labels == kind)[valid].float()
+        predicted = probability[:, kind][valid]
+        coefficients.append(2 * (inside * predicted).sum() / (inside.sum() + predicted.sum()))
+    expected = 1 - torch.stack(coefficients).mean()
+    torch.testing.assert_close(dice_loss(logits, labels.long()), expected)
+    both = segmentation_loss(logits, labels, "valid", dice_weight=0.5)
+    alone = segmentation_loss(logits, labels, "valid")
+    torch.testing.assert_close(both, alone + 0.5 * expected)
+
+
+def test_a_perfect_segmentation_has_no_dice_loss_and_an_ignored_one_no_gradient() -> None:
+    labels = drawn()[1].long()
+    certain = torch.nn.functional.one_hot(labels.clamp(max=3), 4).movedim(-1, 1) * 40.0
+    assert dice_loss(certain, labels).item() == pytest.approx(0, abs=1e-6)
+    logits = torch.randn(2, 4, 24, 40, requires_grad=True)
+    dice_loss(logits, torch.full((2, 24, 40), 255)).backward()
+    assert logits.grad is not None
+    assert not logits.grad.any()
+
+
+def test_rare_classes_weigh_more_and_all_pixels_together_as_before() -> None:
+    pixels = [900_000, 90_000, 10_000, 0]
+    weights = balanced_weights(pixels)
+    assert weights[0] < weights[1] < weights[2]
+    assert weights[3] == 1
+    mean = sum(w * p for w, p in zip(weights, pixels, strict=True)) / sum(pixels)
+    assert mean == pytest.approx(1)
+    assert weights[2] / weights[0] == pytest.approx(np.log(1.02 + 0.9) / np.log(1.02 + 0.01))

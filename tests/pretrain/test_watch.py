@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from cp2fast.config import PretrainSettings
 from cp2fast.data.images import list_images
@@ -39,6 +40,7 @@ def encoder(of: PretrainSettings, seed: int = 0) -> Segmenter:
 
 def watch(of: PretrainSettings, folder: Path) -> tuple[Watch, list[str]]:
     said: list[str] = []
+    (folder / "config.yaml").touch()  # that of a run
     assert of.data.root is not None
     return Watch(of, list_images(of.data.root), folder, said.append), said
 
@@ -62,14 +64,31 @@ def test_the_picture_is_turned_to_the_colours_of_the_one_before(
     of = settings(scenes)
     look, _ = watch(of, tmp_path)
     look.picture(encoder(of), 1)
-    first = np.load(tmp_path / "features.npz")["scores"]
+    first = np.load(tmp_path / "features.npz")["last"]
     assert (tmp_path / PICTURE).read_bytes().startswith(b"\x89PNG")
     other, _ = watch(of, tmp_path)  # as after a resume
     other.picture(encoder(of), 2)
-    np.testing.assert_allclose(np.load(tmp_path / "features.npz")["scores"], first, atol=1e-6)
+    np.testing.assert_allclose(np.load(tmp_path / "features.npz")["last"], first, atol=1e-6)
     other.picture(encoder(of, seed=5), 3)
-    changed = np.load(tmp_path / "features.npz")["scores"]
-    assert np.trace(changed.T @ first) > 0
+    changed = np.load(tmp_path / "features.npz")["last"]
+    assert (changed * first).sum() > 0
+
+
+def test_the_picture_keeps_the_features_from_before_the_first_step(
+    scenes: Path, tmp_path: Path
+) -> None:
+    of = settings(scenes)
+    look, _ = watch(of, tmp_path)
+    look.picture(encoder(of), 0)
+    with Image.open(tmp_path / PICTURE) as picture:
+        height = picture.height
+    look.picture(encoder(of, seed=5), 3)
+    with Image.open(tmp_path / PICTURE) as picture:
+        assert picture.height > height
+    kept = dict(np.load(tmp_path / "features.npz"))
+    assert kept["first"].shape == kept["last"].shape
+    assert not np.allclose(kept["first"], kept["last"])
+    assert [name[-10:] for name in kept["names"][:2]] == ["_00000.jpg", "_00001.jpg"]
 
 
 def test_a_probe_is_logged_by_both_judges(scenes: Path, tmp_path: Path) -> None:

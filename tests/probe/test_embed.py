@@ -7,8 +7,9 @@ from cp2fast.probe.embed import Embedded, nearest, write
 def test_the_nearest_are_those_of_the_largest_cosine_without_oneself() -> None:
     angles = np.radians([0, 10, 25, 90])
     vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
-    assert nearest(vectors, 2).tolist() == [[1, 2], [0, 2], [1, 0], [2, 1]]
-    assert nearest(vectors, 9).shape == (4, 3)
+    assert nearest(vectors, range(4), 2).tolist() == [[1, 2], [0, 2], [1, 0], [2, 1]]
+    assert nearest(vectors, [3, 1], 2).tolist() == [[2, 1], [0, 2]]
+    assert nearest(vectors, range(4), 9).shape == (4, 3)
 
 
 def test_parquet_holds_names_and_vectors(tmp_path) -> None:

@@ -1,10 +1,11 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
-from cp2fast.probe.pca import colours, draw_features, main_directions, turned
+from cp2fast.probe.pca import colours, draw_features, explained_by, main_directions, turned
 
 
 def test_the_scores_are_those_of_the_singular_value_decomposition() -> None:
@@ -34,8 +35,22 @@ def test_colours_are_grey_at_the_mean() -> None:
     assert colours(torch.tensor([[9.0, -9, 0]])).tolist() == [[1.0, 0.0, 0.5]]
 
 
-def test_the_picture_shows_photos_above_their_features(tmp_path: Path) -> None:
-    photos = [np.full((32, 32, 3), shade, np.uint8) for shade in (0, 255)]
-    draw_features(photos, [np.zeros((2, 2, 3)), np.ones((2, 2, 3))], "step 1", tmp_path / "f.png")
+def test_two_groups_explain_what_lies_between_their_means() -> None:
+    groups = torch.tensor([True, True, False, False])
+    apart = torch.tensor([[1.0, 0, 0], [1, 0, 0], [-1, 0, 0], [-1, 0, 0]])
+    assert explained_by(apart, groups) == pytest.approx(1)
+    half = apart + torch.tensor([[0.0, 1, 0], [0, -1, 0], [0, 1, 0], [0, -1, 0]])
+    assert explained_by(half, groups) == pytest.approx(0.5)
+    assert explained_by(torch.zeros(4, 3), groups) == 0
+
+
+def test_the_picture_shows_photos_above_their_features_row_by_row(tmp_path: Path) -> None:
+    photos = [np.full((32, 40, 3), shade, np.uint8) for shade in (0, 255)]
+    grey, bright = np.zeros((2, 2, 3)), np.full((2, 2, 3), 9.0)
+    draw_features(photos, {"before": [grey, grey], "now": [grey, bright]}, tmp_path / "f.png")
     with Image.open(tmp_path / "f.png") as picture:
         assert picture.format == "PNG"
+        rgb = np.asarray(picture).astype(int)
+    middles = [[rgb[top + 40, left + 26] for left in (0, 46)] for top in (0, 56, 112)]
+    shades = [[pixel.tolist() for pixel in row] for row in middles]
+    assert shades == [[[0] * 3, [255] * 3], [[128] * 3] * 2, [[128] * 3, [255] * 3]]

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from cp2fast.config import LabelledDataSettings, ModelSettings
 from cp2fast.data.scenes import generate_scenes
-from cp2fast.data.voc import VocData, open_voc
 from cp2fast.errors import UserError
+from cp2fast.labels.dataset import LabelledData
+from cp2fast.labels.open import open_voc
 from cp2fast.model.segmenter import build_segmenter
 from cp2fast.probe.probe import ProbeScores, class_shares, probe, segment, subset
 
@@ -20,14 +21,16 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> VocData:
+def data(tmp_path_factory: pytest.TempPathFactory) -> LabelledData:
     root = tmp_path_factory.mktemp("data") / "scenes"
     generate_scenes(root, 16, seed=0)
     settings = LabelledDataSettings(root=root, workers=1)
     return open_voc(settings, root)
 
 
-def probed(data: VocData, labels: float = 0.5, seeds: tuple[int, ...] = (0,)) -> list[ProbeScores]:
+def probed(
+    data: LabelledData, labels: float = 0.5, seeds: tuple[int, ...] = (0,)
+) -> list[ProbeScores]:
     torch.manual_seed(0)
     network = build_segmenter(ModelSettings(backbone="test_resnet", head_channels=8, size=64))
     return probe(
@@ -35,7 +38,7 @@ def probed(data: VocData, labels: float = 0.5, seeds: tuple[int, ...] = (0,)) ->
     )
 
 
-def test_a_probe_is_a_function_of_network_images_and_seed(data: VocData) -> None:
+def test_a_probe_is_a_function_of_network_images_and_seed(data: LabelledData) -> None:
     first, second = probed(data, seeds=(0, 1)), probed(data, seeds=(1, 0))
     assert [one.seed for one in first] == [0, 1]
     for one, other in zip(first, reversed(second), strict=True):
@@ -46,7 +49,7 @@ def test_a_probe_is_a_function_of_network_images_and_seed(data: VocData) -> None
     assert first[0].linear != first[1].linear
 
 
-def test_colours_that_are_the_labels_are_learned(data: VocData, tmp_path: Path) -> None:
+def test_colours_that_are_the_labels_are_learned(data: LabelledData, tmp_path: Path) -> None:
     for example in (*data.train, *data.val):  # halves, black of class 0 and white of class 1
         labels = np.zeros((64, 64), np.uint8)
         labels[:, 32:] = 1
@@ -95,7 +98,7 @@ def test_votes_of_cells_become_labels_of_pixels() -> None:
     assert (predicted[:, :, 4:] == 1).all()
 
 
-def test_splits_without_a_common_class_are_refused(data: VocData, tmp_path: Path) -> None:
+def test_splits_without_a_common_class_are_refused(data: LabelledData, tmp_path: Path) -> None:
     def of_class(label: int, examples: list) -> list:
         changed = []
         for e in examples:
@@ -114,7 +117,7 @@ def test_splits_without_a_common_class_are_refused(data: VocData, tmp_path: Path
         probed(ignored)
 
 
-def test_a_mask_of_another_size_is_refused(data: VocData, tmp_path: Path) -> None:
+def test_a_mask_of_another_size_is_refused(data: LabelledData, tmp_path: Path) -> None:
     mask = tmp_path / "small.png"
     Image.new("L", (5, 5)).save(mask)
     wrong = replace(data, train=[e._replace(mask=mask) for e in data.train])

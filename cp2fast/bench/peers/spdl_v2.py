@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cp2fast.bench.peers.torchvision_v2 import Views, paste
 from cp2fast.data.decode import decode_image
-from cp2fast.data.images import ImageSet
+from cp2fast.data.image_set import ImageSet
 
 _INSTALL = "pip install spdl-core spdl-io"
 BATCHES_AHEAD = 3

@@ -12,7 +12,7 @@ from torchvision.transforms import v2
 
 from cp2fast.bench.peers.original import MEAN, STD
 from cp2fast.data.decode import decode_image
-from cp2fast.data.images import ImageSet
+from cp2fast.data.image_set import ImageSet
 
 
 def composer(
@@ -20,7 +20,7 @@ def composer(
 ) -> Callable[[Sequence[int]], tuple[Tensor, Tensor, Tensor, Tensor]]:
     """See the package."""
     planar = [image.permute(2, 0, 1) for image in images]
-    view, mask = _view(size), _mask(size)
+    view, mask = _view(size), _mask(size, planar[0].device)
 
     def composed(number: int) -> tuple[Tensor, Tensor]:
         behind = planar[int(torch.randint(len(planar), ()))]
@@ -88,7 +88,7 @@ def _view(size: int) -> v2.Compose:
     )
 
 
-def _mask(size: int) -> Callable[[], Tensor]:
-    blank = torch.zeros(3, size, size)
+def _mask(size: int, device: torch.device | None = None) -> Callable[[], Tensor]:
+    blank = torch.zeros(3, size, size, device=device)
     erase = v2.RandomErasing(p=1.0, scale=(0.5, 0.8), ratio=(0.8, 1.25), value=1)
     return lambda: erase(blank)[0] == 1

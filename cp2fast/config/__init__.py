@@ -1,0 +1,93 @@
+"""Every setting, declared once: type, default, bounds and one line of help.
+
+The command line's ``--help``, a run folder's ``config.yaml`` and the error messages follow from the
+declarations; ``recipes.py`` reads them from files and ``KEY=VALUE``.
+"""
+
+from cp2fast.config.augment import (
+    MAX_SIGMA,
+    AugmentSettings,
+)
+from cp2fast.config.data import (
+    DataSettings,
+    Root,
+)
+from cp2fast.config.finetune import (
+    EvaluationSettings,
+    FinetuneModelSettings,
+    FinetuneSettings,
+    FinetuneTrainSettings,
+    LabelledDataSettings,
+    check_finetune,
+)
+from cp2fast.config.labels import (
+    ClassSettings,
+    LabelSettings,
+    Rgb,
+    rgb_of,
+)
+from cp2fast.config.levels import (
+    Bands,
+    Range,
+    RangeSetting,
+)
+from cp2fast.config.pretrain import (
+    MIN_IMAGES_FOR_BATCH_BACKGROUNDS,
+    SIZE_STEP,
+    ModelSettings,
+    PretrainSettings,
+    TrainSettings,
+    check_pretrain,
+    fewest_images,
+)
+from cp2fast.config.probe import (
+    ProbeDataSettings,
+    ProbeModelSettings,
+    ProbeSettings,
+)
+from cp2fast.config.section import (
+    FALLING,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Colour,
+    Deviations,
+    Logger,
+    Section,
+)
+
+__all__ = [
+    "FALLING",
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "MAX_SIGMA",
+    "MIN_IMAGES_FOR_BATCH_BACKGROUNDS",
+    "SIZE_STEP",
+    "AugmentSettings",
+    "Bands",
+    "ClassSettings",
+    "Colour",
+    "DataSettings",
+    "Deviations",
+    "EvaluationSettings",
+    "FinetuneModelSettings",
+    "FinetuneSettings",
+    "FinetuneTrainSettings",
+    "LabelSettings",
+    "LabelledDataSettings",
+    "Logger",
+    "ModelSettings",
+    "PretrainSettings",
+    "ProbeDataSettings",
+    "ProbeModelSettings",
+    "ProbeSettings",
+    "Range",
+    "RangeSetting",
+    "Rgb",
+    "Root",
+    "Section",
+    "TrainSettings",
+    "check_finetune",
+    "check_pretrain",
+    "fewest_images",
+    "rgb_of",
+]

@@ -1,0 +1,184 @@
+"""Settings of ``cp2fast finetune-voc``, and what of them cannot go together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import ClassVar, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from cp2fast.config.labels import LabelSettings
+from cp2fast.config.section import Colour, Deviations, Head, Logger, Section
+from cp2fast.errors import UserError
+
+
+class LabelledDataSettings(LabelSettings):
+    """Images with masks, and the crops trained on."""
+
+    scenes: int = Field(
+        0, ge=0, description="with no data.root: generate this many scenes in ./demo-data"
+    )
+    batch_size: PositiveInt = Field(16, description="crops a forward pass and process")
+    workers: PositiveInt | None = Field(
+        None,
+        description="threads that decode ahead; none is all cores, which the processes of a run on "
+        "one machine share",
+    )
+    short_side: PositiveInt = Field(512, description="of the images at scale 1, pixels")
+    scale_low: PositiveFloat = Field(0.5, description="smallest random scale")
+    scale_high: PositiveFloat = Field(2.0, description="largest random scale")
+
+
+class FinetuneModelSettings(Section):
+    """The network and its initial weights; what is none follows the run that it starts from."""
+
+    backbone: str | None = Field(
+        None,
+        description="timm model (cp2fast models lists them); none is that of model.init, else "
+        "resnet50",
+    )
+    head: Head | None = Field(
+        None, description="segmentation head; none is that of model.init, else aspp"
+    )
+    head_channels: PositiveInt | None = Field(
+        None, description="channels inside the head; none is that of model.init, else 512"
+    )
+    size: PositiveInt = Field(512, description="side of the crops, and of a sliding window, pixels")
+    init: str | None = Field(
+        None,
+        description="weights to start from: run folder, checkpoint, state dict, or imagenet "
+        "(timm's, downloaded); none is random",
+    )
+    mean: Colour | None = Field(
+        None, description="of the input's red, green, blue; none is that of model.init's run"
+    )
+    std: Deviations | None = Field(
+        None, description="of the input's red, green, blue; none is that of model.init's run"
+    )
+
+
+class FinetuneTrainSettings(Section):
+    """The optimisation and the run."""
+
+    renamed: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {"accumulate": "gradient_accumulation_steps", "checkpoint_keep": "keep_last"}
+    )
+
+    steps: PositiveInt = Field(40_000, description="total steps")
+    seed: int = Field(0, ge=0, description="of the weights, the order, the crops and the dropout")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto is the GPU if any")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="of the arithmetic; auto is bf16 on GPUs that have it, else fp32"
+    )
+    compile: Literal["auto", "on", "off"] = Field(
+        "auto", description="torch.compile the network; auto does so for a GPU"
+    )
+    gradient_accumulation_steps: PositiveInt = Field(
+        1, description="batches a step: gradients are averaged over them before the optimiser's"
+    )
+    timeout_minutes: float = Field(
+        10.0, gt=0, description="a process that is silent for so long ends the run"
+    )
+    optimizer: Literal["sgd", "adamw"] = Field("sgd", description="optimiser")
+    lr: PositiveFloat = Field(0.003, description="first learning rate")
+    lr_end: float = Field(1e-4, ge=0, description="last learning rate")
+    lr_power: PositiveFloat = Field(0.9, description="of the polynomial from first to last")
+    momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
+    weight_decay: float = Field(0.0, ge=0, description="of every trained parameter")
+    loss_mean: Literal["valid", "all"] = Field(
+        "valid",
+        description="pixels that the loss is averaged over; all counts ignored ones, as the paper",
+    )
+    dice_weight: float = Field(
+        0.0, ge=0, description="of a Dice term in the loss, for small objects; the paper has none"
+    )
+    class_weight: Literal["none", "auto"] = Field(
+        "none", description="of the loss's pixels by class; auto gives rare classes more"
+    )
+    log_every: PositiveInt = Field(10, description="steps between two logged ones")
+    log: tuple[Logger, ...] = Field(
+        ("tensorboard",),
+        description="list of tensorboard, wandb and mlflow: where the logged steps go besides "
+        "metrics.jsonl",
+    )
+    evaluate_every: PositiveInt = Field(
+        4000, description="steps between two evaluations; the run also ends with one"
+    )
+    patience: PositiveInt | None = Field(
+        None, description="stop after so many evaluations without a better mIoU; none never does"
+    )
+    checkpoint_minutes: float = Field(
+        10.0,
+        gt=0,
+        description="minutes between checkpoints; a stop, the end and the best mIoU bring one too",
+    )
+    keep_last: PositiveInt = Field(
+        2, description="newest checkpoints kept, beside the one with the best mIoU"
+    )
+    checkpoint_epochs: PositiveInt | None = Field(
+        None, description="besides, a checkpoint that stays each so many epochs"
+    )
+
+
+class EvaluationSettings(Section):
+    """How an image is segmented when it is evaluated or predicted."""
+
+    mode: Literal["whole", "slide"] = Field(
+        "whole", description="the whole image at once, or windows of model.size"
+    )
+    short_side: PositiveInt | None = Field(
+        None, description="the image is resized to; none is data.short_side"
+    )
+    stride: PositiveFloat = Field(
+        2 / 3, le=1, description="from one window to the next, as a share of the window"
+    )
+    scales: tuple[PositiveFloat, ...] = Field(
+        (1.0,), min_length=1, description="list; probabilities are averaged over these scales"
+    )
+    flip: Literal["none", "horizontal"] = Field(
+        "none", description="horizontal averages over the mirrored image too"
+    )
+    boundary: float = Field(
+        0.0075,
+        ge=0,
+        le=0.1,
+        description="distance up to which boundaries agree, as a share of the image's diagonal; 0 "
+        "leaves boundary F out",
+    )
+
+
+class FinetuneSettings(Section):
+    """All settings of ``cp2fast finetune-voc``."""
+
+    recipes: ClassVar[str] = "finetune"
+
+    data: LabelledDataSettings = LabelledDataSettings()
+    model: FinetuneModelSettings = FinetuneModelSettings()
+    train: FinetuneTrainSettings = FinetuneTrainSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+
+    @model_validator(mode="after")
+    def _work_together(self) -> FinetuneSettings:
+        """Refuse combinations that cannot work, naming the key to change."""
+        data, train = self.data, self.train
+        if data.scale_low > data.scale_high:
+            raise UserError(
+                f"data.scale_low={data.scale_low} is more than data.scale_high={data.scale_high}: "
+                "lower it"
+            )
+        if train.lr_end > train.lr:
+            raise UserError(
+                f"train.lr_end={train.lr_end} is more than train.lr={train.lr}: lower it"
+            )
+        return self
+
+
+def check_finetune(settings: FinetuneSettings) -> None:
+    """Refuse settings that name nothing to train on; what cannot go together never gets here.
+
+    Raises:
+        UserError: the key to set.
+    """
+    if settings.data.root is None and settings.data.scenes == 0:
+        raise UserError("data.root is not set: name your images with masks with data.root=DIR")

@@ -1,0 +1,177 @@
+"""Settings of images with masks: where they are, and what their masks stand for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+
+from cp2fast.config.levels import Bands, RangeSetting
+from cp2fast.config.section import Section
+from cp2fast.errors import UserError
+
+Rgb = tuple[int, int, int]
+"""Red, green and blue, 0 to 255."""
+
+_HEXADECIMAL = re.compile(r"#?([0-9a-fA-F]{6})")
+_CLASS_KEYS = ("names", "colours", "merge", "ignore", "shift")
+
+
+class ClassSettings(Section):
+    """``data.classes`` in full; numbers are what masks store, names are classes'."""
+
+    names: tuple[str, ...] | dict[int, str] | None = None
+    """In the order of the labels, or by stored value; none is what the data set says."""
+    colours: tuple[Rgb, ...] | dict[str, Rgb] | None = None
+    """In the order of the labels, or by name."""
+    merge: dict[str, tuple[int | str, ...]] = Field(default_factory=dict)
+    """By the class that they become: stored values, or names of classes."""
+    ignore: tuple[int | str, ...] = ()
+    """Stored values, or names or colours of classes, that count nowhere."""
+    shift: int = 0
+    """Added to a stored value to give its label; one that falls below 0 is ignored."""
+
+
+class LabelSettings(Section):
+    """Images with masks, in any of the layouts that are known (docs/labels.md)."""
+
+    root: Path | None = Field(
+        None,
+        description="images with masks: folder in VOC layout or of images and masks, CSV of "
+        "pairs, or COCO's JSON (docs/labels.md)",
+    )
+    masks: str | None = Field(
+        None,
+        description="where the mask of an image is, as {dir}/../labels/{stem}_mask.png; none finds "
+        "out",
+    )
+    train_split: str | None = Field(
+        None,
+        description="list or folder to learn from; none is train_aug if there, else train",
+    )
+    val_split: str = Field("val", description="list or folder of the images scored on")
+    val_fraction: float = Field(
+        0.2, gt=0, lt=1, description="share of the images scored on, where the data has no split"
+    )
+    val_seed: int = Field(0, ge=0, description="that this share is drawn by")
+    classes: tuple[str, ...] | ClassSettings | None = Field(
+        None,
+        description="names by label, or a mapping of names, colours, merge, ignore and shift; none "
+        "reads files beside the data, else VOC's 21 in VOC layout and numbers elsewhere",
+    )
+    colours: tuple[Rgb, ...] | dict[str, Rgb] | None = Field(
+        None,
+        description="red, green, blue of each class, by label or as {name: [r, g, b]}; none reads "
+        "classes.csv or labelmap.txt",
+    )
+    nearest: Literal["off", "on"] = Field(
+        "off",
+        description="give colours that are nearly a class's to that class, as JPEG masks need",
+    )
+    unknown: Literal["refuse", "ignore"] = Field(
+        "refuse", description="what becomes of labels beyond the classes; 255 is always ignored"
+    )
+    max_pixels: int = Field(
+        100_000_000, gt=0, description="an image of more pixels is refused as a bad file"
+    )
+    range: RangeSetting | None = Field(
+        None,
+        description="which values of 16-bit, float and DICOM images become black and white, as in "
+        "pretraining: LOW,HIGH, type or auto; none is that of the run started from, else auto",
+    )
+    bands: Bands | None = Field(
+        None,
+        description="list of three bands, or of one, counted from 1; none is that of the run "
+        "started from, else what the file says",
+    )
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _classes_in_full(cls, value: object) -> object:
+        """A mapping by value, as ``{0: sky, 3: road}``, is one of names."""
+        if not isinstance(value, Mapping):
+            return value
+        if value and all(_is_whole(key) for key in value):
+            return _by_value(value)
+        for key in value:
+            if key not in _CLASS_KEYS:
+                raise UserError(
+                    f"data.classes has the key '{key}': it takes names, colours, merge, ignore and "
+                    "shift, or the classes' names by stored value"
+                )
+        return _checked({**value, "colours": _as_rgb(value.get("colours"), "data.classes.colours")})
+
+    @field_validator("colours", mode="before")
+    @classmethod
+    def _colours_as_numbers(cls, value: object) -> object:
+        return _as_rgb(value, "data.colours")
+
+
+def rgb_of(text: str) -> Rgb | None:
+    """The colour that ``#rrggbb`` stands for; None if it is none."""
+    found = _HEXADECIMAL.fullmatch(text.strip())
+    if found is None:
+        return None
+    number = int(found[1], 16)
+    return number >> 16, (number >> 8) & 255, number & 255
+
+
+def _by_value(given: Mapping[Any, Any]) -> ClassSettings:
+    """``{0: sky, 3: road}``, or ``{0: sky, 1: {name: vehicle, values: [3, 4]}}``."""
+    names: dict[int, str] = {}
+    merge: dict[str, tuple[int, ...]] = {}
+    for key, declared in given.items():
+        if not isinstance(declared, Mapping):
+            names[int(key)] = str(declared)
+            continue
+        values = declared.get("values", declared.get("labels", [int(key)]))
+        if "name" not in declared or not isinstance(values, list | tuple) or not values:
+            raise UserError(
+                f"data.classes of {key} is {dict(declared)}: write its name, or {{name: NAME, "
+                "values: [stored values]}"
+            )
+        names |= {int(value): str(declared["name"]) for value in values[:1]}
+        if len(values) > 1:
+            merge[str(declared["name"])] = tuple(int(value) for value in values)
+    return _checked({"names": names, "merge": merge})
+
+
+def _checked(given: Mapping[str, Any]) -> ClassSettings:
+    try:
+        return ClassSettings.model_validate({k: v for k, v in given.items() if v is not None})
+    except ValueError as error:  # pydantic's names members of unions, which say little
+        raise UserError(
+            f"data.classes={dict(given)} is not as in {{names: [sky, road], merge: {{road: [3, "
+            "4]}, ignore: [0, 255], shift: -1}"
+        ) from error
+
+
+def _as_rgb(value: object, key: str) -> object:
+    if value is None:
+        return None
+    if isinstance(value, Mapping):
+        return {str(name): _colour(colour, key) for name, colour in value.items()}
+    if isinstance(value, list | tuple):
+        return tuple(_colour(colour, key) for colour in value)
+    raise UserError(f"{key}={value}: write [[0, 0, 0], [255, 0, 0]] or {{road: [255, 0, 0]}}")
+
+
+def _colour(value: object, key: str) -> Rgb:
+    if isinstance(value, str):
+        found = rgb_of(value)
+        if found is not None:
+            return found
+    if (
+        isinstance(value, list | tuple)
+        and len(value) == 3
+        and all(isinstance(part, int) and 0 <= part <= 255 for part in value)
+    ):
+        return value[0], value[1], value[2]
+    raise UserError(f"{key} names the colour {value}: write [red, green, blue], each 0 to 255")
+
+
+def _is_whole(key: object) -> bool:
+    return isinstance(key, int) or (isinstance(key, str) and key.isdecimal())

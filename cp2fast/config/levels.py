@@ -1,0 +1,38 @@
+"""Settings of how an image's values become the 8 bits a channel that the network sees."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import AfterValidator, BeforeValidator, PositiveInt
+from pydantic_core import PydanticCustomError
+
+from cp2fast.config.section import FALLING
+
+
+def _separate(value: object) -> object:
+    """``4,3,2`` and ``0,4095`` are lists too, and a number alone is a list of one."""
+    if isinstance(value, str) and "," in value:
+        return value.split(",")
+    return [value] if isinstance(value, int) else value
+
+
+def _rising(value: tuple[float, float] | str) -> tuple[float, float] | str:
+    if isinstance(value, tuple) and value[0] >= value[1]:
+        raise PydanticCustomError(FALLING, "must go from low to high")
+    return value
+
+
+def _three_or_one(value: tuple[int, ...]) -> tuple[int, ...]:
+    if len(value) not in (1, 3):
+        raise PydanticCustomError("bands", "must be three bands or one")
+    return value
+
+
+Range: TypeAlias = tuple[float, float]
+RangeSetting = Annotated[
+    Literal["auto", "type"] | Range, BeforeValidator(_separate), AfterValidator(_rising)
+]
+Bands = Annotated[
+    tuple[PositiveInt, ...], BeforeValidator(_separate), AfterValidator(_three_or_one)
+]

@@ -1,0 +1,53 @@
+"""HEIC and other HEIF by pillow-heif, which turns the pixels as the container says.
+
+A HEIF file's Exif may repeat the orientation; it does not count (ISO/IEC 23008-12, the container's
+transformations do), so photos are not turned twice. 10 and 12 bits become 8: these are photos, made
+to be looked at.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from cp2fast.data.decoders.optional import optional
+from cp2fast.data.formats import HEIF
+from cp2fast.data.kinds import kind_of
+from cp2fast.data.orientation import UPRIGHT
+from cp2fast.data.raster import BadImage, Raster, check_size, one_line, picture
+
+
+def read(encoded: bytes, max_pixels: int) -> Raster:
+    """The primary picture, turned upright already.
+
+    Raises:
+        BadImage: damaged, too large, or pillow-heif is not there.
+    """
+    image = _opened(encoded)
+    width, height = image.size
+    check_size(height, width, max_pixels)
+    try:
+        found = image.to_pillow()
+    except Exception as error:  # libheif's errors come as many types.
+        raise _damaged(encoded, error) from error
+    rgb = found.convert("RGB") if found.mode != "RGB" else found
+    return picture(np.array(rgb), UPRIGHT)
+
+
+def size(encoded: bytes) -> tuple[int, int]:
+    """Height and width once it is upright."""
+    width, height = _opened(encoded).size
+    return int(height), int(width)
+
+
+def _opened(encoded: bytes) -> Any:
+    pillow_heif = optional("pillow_heif", HEIF)
+    try:
+        return pillow_heif.open_heif(encoded)
+    except Exception as error:
+        raise _damaged(encoded, error) from error
+
+
+def _damaged(encoded: bytes, error: Exception) -> BadImage:
+    return BadImage(f"{kind_of(encoded)} that cannot be read ({one_line(error)})")

@@ -1,0 +1,165 @@
+"""TIFF, BigTIFF and GeoTIFF by tifffile: any bits, any bands, the first picture of the file.
+
+    first series -> its first page, or one page a channel -> values [H, W, C]
+                    and from the tags: what the bands are, and which value is no data
+
+Sources: TIFF 6.0; the tags GDAL_NODATA (42113) and GDAL_METADATA of GDAL's GeoTIFF driver.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cp2fast.data.decoders import pillow
+from cp2fast.data.decoders.optional import optional
+from cp2fast.data.formats import TIFF
+from cp2fast.data.raster import BadImage, Raster, check_volume, one_line, picture, type_limits
+
+SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+_METADATA, _NODATA = 42112, 42113
+_NAME = re.compile(r'sample="(\d+)" role="(description|colorinterp)">([^<]*)<')
+"""A band's name among GDAL's metadata, which are XML."""
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _MASK, _CMYK, _YCBCR = range(7)
+_PHOTOS = (_CMYK, _YCBCR, 8, 9)
+"""Colours that have to be converted, by Pillow: CMYK, YCbCr, CIELab and ICCLab."""
+_ALPHA = (1, 2)
+"""Of the tag ExtraSamples; 0 is a band of no named kind."""
+_JPEG = (6, 7, 34892)
+"""Compressions that give RGB where the file says YCbCr."""
+
+
+def read(encoded: bytes, max_pixels: int) -> Raster:
+    """The first page; of microscopes' stacks all channels of the first plane.
+
+    Raises:
+        BadImage: damaged, too large, of complex numbers, or tifffile is not there.
+    """
+    with _opened(encoded) as file:
+        series, page = file.series[0], file.series[0].keyframe
+        photometric = int(page.photometric)
+        channels, places = _pages_of_channels(series)
+        samples = max(1, page.samplesperpixel)
+        bits = page.bitspersample
+        check_volume(
+            page.imagelength,
+            page.imagewidth,
+            math.ceil(samples * channels * bits / 8),
+            max_pixels,
+        )
+        if photometric in _PHOTOS and int(page.compression) not in _JPEG:
+            return _photo(encoded, max_pixels)
+        if channels == 1:
+            values = _upright_axes(page.asarray(), page.axes)
+        else:
+            planes = [series.pages[place].asarray() for place in places]
+            values = np.concatenate([_upright_axes(p, page.axes) for p in planes], axis=2)
+        nodata, names = _nodata(page), _names(page)
+        extra = tuple(map(int, page.extrasamples or ()))
+        colormap = page.colormap if photometric == _PALETTE else None
+    if values.dtype.kind not in "buif":
+        raise BadImage(f"its values are of type {values.dtype}, which are no picture")
+    if colormap is not None:
+        return _of_palette(values, colormap)
+    return Raster(
+        values,
+        type_limits(values.dtype, bits if values.dtype.kind in "ui" else None),
+        _colours(values.shape[2], photometric, channels, extra),
+        has_bands=True,
+        missing=None if nodata is None else values == nodata,
+        inverted=photometric == _WHITE_IS_ZERO,
+        names=names,
+    )
+
+
+def size(encoded: bytes) -> tuple[int, int]:
+    """Height and width as stored."""
+    with _opened(encoded) as file:
+        page = file.pages.first
+        return int(page.imagelength), int(page.imagewidth)
+
+
+@contextmanager
+def _opened(encoded: bytes) -> Iterator[Any]:
+    tifffile = optional("tifffile", TIFF)
+    try:
+        with tifffile.TiffFile(io.BytesIO(encoded)) as file:
+            yield file
+    except BadImage:
+        raise
+    except Exception as error:  # tifffile and its codecs raise almost anything on a damaged file.
+        reason = one_line(error)
+        if "imagecodecs" in reason and "require" in reason:
+            reason = f"{reason}: {TIFF.install}"
+        raise BadImage(f"a TIFF image that cannot be read ({reason})") from error
+
+
+def _pages_of_channels(series: Any) -> tuple[int, list[int]]:
+    """How many channels lie in pages of their own, and those pages, at the first of all else."""
+    shape, outer = series.shape, series.axes.removesuffix(series.keyframe.axes)
+    if "C" not in outer:
+        return 1, [0]
+    place = outer.index("C")
+    step = math.prod(shape[place + 1 : len(outer)])
+    return shape[place], [channel * step for channel in range(shape[place])]
+
+
+def _upright_axes(values: NDArray[Any], axes: str) -> NDArray[Any]:
+    """``[H, W, C]`` of a page, whose axes are Y, X, and S where it has several samples."""
+    if axes == "YX":
+        return values[:, :, None]
+    if axes == "YXS":
+        return values
+    if axes == "SYX":
+        return np.ascontiguousarray(values.transpose(1, 2, 0))
+    raise BadImage(f"a TIFF image of axes {axes}, which is no picture of two dimensions")
+
+
+def _colours(bands: int, photometric: int, channels: int, extra: tuple[int, ...]) -> int | None:
+    """How many of the first bands are the picture; None if the file does not say."""
+    if photometric in (_RGB, _YCBCR) and bands >= 3:
+        return 3
+    unnamed = bands - sum(kind in _ALPHA for kind in extra)
+    return 1 if unnamed == 1 and channels == 1 else None
+
+
+def _of_palette(values: NDArray[Any], colormap: NDArray[Any]) -> Raster:
+    """The colours of 16 bits that the pixels are numbers of, in 8, as every reader has them."""
+    table = (colormap.T >> 8).astype(np.uint8)
+    return picture(table[values[:, :, 0]])
+
+
+def _photo(encoded: bytes, max_pixels: int) -> Raster:
+    with pillow.opened(encoded, max_pixels, ("TIFF",)) as image:
+        image.load()
+        return picture(np.array(image.convert("RGB")))
+
+
+def _names(page: Any) -> tuple[str, ...]:
+    """What GDAL calls each band: its description, else its colour."""
+    tag = page.tags.get(_METADATA)
+    names: dict[int, str] = {}
+    for sample, role, name in _NAME.findall("" if tag is None else str(tag.value)):
+        if role == "description" or int(sample) not in names:
+            names[int(sample)] = name
+    return tuple(names.get(band, "") for band in range(max(names, default=-1) + 1))
+
+
+def _nodata(page: Any) -> float | None:
+    """The number that GDAL marks pixels without data with, in all bands; NaN needs no mark."""
+    tag = page.tags.get(_NODATA)
+    if tag is None:
+        return None
+    try:
+        value = float(str(tag.value).strip("\0 "))
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None

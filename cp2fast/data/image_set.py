@@ -1,0 +1,306 @@
+"""The images of a data set by their number, in an order that never changes: where the bytes are."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cp2fast.data.beton import JPEG, encoded_image, list_samples
+from cp2fast.data.digest import digest, file_size
+from cp2fast.data.disk_cache import DiskCache
+from cp2fast.data.names import Names
+from cp2fast.data.remote import Remote, join, public
+from cp2fast.data.retry import LOCAL_PATIENCE, is_passing, retrying
+from cp2fast.data.shards import Member, read_member
+from cp2fast.files import open_plain, read_bytes
+
+_HERE = -2
+_OWN_FILE = -1
+"""The offset of an image that is a file of its own."""
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Encoded images by their number; reading is safe from any thread or process.
+
+    A few arrays rather than a million objects: it travels to a worker process at once, and there
+    are no reference counts whose change would make a forked worker copy the memory it shares.
+
+    Attributes:
+        kind: what holds the images; ``mixed`` is several of these, or single remote images.
+        names: paths of files below ``base``, or below what holds them, or of members inside their
+            shard; a ``.beton`` knows no names, so numbers.
+        shards: paths or URLs of what holds the images: shards, ``.beton``, or folders of single
+            images; none in a local folder.
+        places: int64 ``[N, 3]``: number in ``shards``, offset (-1: a file of its own below it) and
+            size of each image; ``[0, 3]`` in a local folder.
+        pixels: int64 ``[N, 3]``: height, width and mode where they are known, as in a ``.beton``
+            and by an index; else ``[0, 3]``. Heights of 0 are not known.
+        skipped: of the files in a folder or shards that are none of the images, how many have
+            each suffix, the most frequent first.
+        stored: int64 ``[S, 2]``: size and version of each of ``shards``; -1 is the size of remote
+            folders, -2 of all that is on this machine. ``[0, 2]`` if nothing is remote.
+        versions: int64 ``[N]``, of single remote images; ``[0]`` if there are none.
+        disk: the cache of what is remote; None if nothing is.
+        base: of the names in a local folder.
+    """
+
+    kind: Literal["folder", "shards", "beton", "mixed"]
+    names: Names
+    shards: tuple[str, ...]
+    places: NDArray[np.int64]
+    pixels: NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 3), np.int64))
+    skipped: tuple[tuple[str, int], ...] = ()
+    stored: NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 2), np.int64))
+    versions: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    disk: DiskCache | None = None
+    base: str = ""
+
+    @staticmethod
+    def of_files(
+        paths: Iterable[str | Path], skipped: tuple[tuple[str, int], ...] = (), base: str = ""
+    ) -> ImageSet:
+        """Images that are files of their own, on this machine, at ``paths`` below ``base``."""
+        nowhere = np.empty((0, 3), np.int64)
+        return ImageSet("folder", Names.of(paths), (), nowhere, skipped=skipped, base=base)
+
+    @staticmethod
+    def of_objects(
+        base: str,
+        found: Sequence[tuple[str, int, int]],
+        disk: DiskCache,
+        skipped: tuple[tuple[str, int], ...] = (),
+    ) -> ImageSet:
+        """Remote images: relative path below the URL ``base``, size and version of each."""
+        places = np.array([(0, _OWN_FILE, size) for _, size, _ in found], np.int64)
+        return ImageSet(
+            "mixed",
+            Names.of(name for name, _, _ in found),
+            (base,),
+            places,
+            skipped=skipped,
+            stored=np.array([(-1, 0)], np.int64),
+            versions=np.array([version for _, _, version in found], np.int64),
+            disk=disk,
+        )
+
+    @staticmethod
+    def of_members(members: Sequence[Member]) -> ImageSet:
+        """Images inside shards of this machine."""
+        shards = {member.shard: None for member in members}
+        number = {shard: number for number, shard in enumerate(shards)}
+        pixels = np.array([(m.height, m.width, JPEG) for m in members], np.int64)
+        return ImageSet(
+            "shards",
+            Names.of(member.name for member in members),
+            tuple(map(str, shards)),
+            np.array([(number[m.shard], m.offset, m.size) for m in members], np.int64),
+            pixels if pixels[:, 0].any() else np.empty((0, 3), np.int64),
+        )
+
+    @staticmethod
+    def of_beton(path: Path) -> ImageSet:
+        """The images of a file in FFCV's format."""
+        samples = list_samples(path)
+        suffixes = np.where(samples["mode"] == JPEG, ".jpg", ".png")
+        return ImageSet(
+            "beton",
+            Names.of(f"{number}{suffix}" for number, suffix in enumerate(suffixes.tolist())),
+            (str(path),),
+            np.stack([np.zeros(len(samples), np.int64), samples["offset"], samples["size"]], 1),
+            np.stack([samples["height"], samples["width"], samples["mode"]], 1),
+        )
+
+    @staticmethod
+    def of_several(parts: Sequence[ImageSet]) -> ImageSet:
+        """All images of the parts, one part after the other."""
+        if len(parts) == 1:
+            return parts[0]
+        parts = [part._placed() for part in parts]
+        begins = np.cumsum([0, *(len(part.shards) for part in parts)])
+        places = np.concatenate([part.places for part in parts])
+        places[:, 0] += np.repeat(begins[:-1], [len(part) for part in parts])
+        skipped = Counter[str]()
+        for part in parts:
+            skipped.update(dict(part.skipped))
+        kinds = {part.kind for part in parts}
+        return ImageSet(
+            kinds.pop() if len(kinds) == 1 else "mixed",
+            Names.joined(part.names for part in parts),
+            tuple(shard for part in parts for shard in part.shards),
+            places,
+            _joined([(part.pixels, len(part)) for part in parts], (0, 0, JPEG)),
+            most_first(skipped),
+            _joined([(part.stored, len(part.shards)) for part in parts], (_HERE, 0)),
+            _joined([(part.versions, len(part)) for part in parts], 0),
+            next((part.disk for part in parts if part.disk), None),
+        )
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def name(self, index: int) -> str:
+        """What messages and ``bad_images.txt`` call the image: its path, or SHARD/MEMBER."""
+        name = os.fsdecode(self.names[index])
+        if not len(self.places):
+            return join(self.base, name)
+        shard = self.shards[self.places[index, 0]]
+        return public(f"{shard.rstrip('/')}/{name}" if shard else name)
+
+    def short_name(self, index: int, root: object) -> str:
+        """The same as seen from the data set's root, for pictures and tables."""
+        return self.name(index).removeprefix(f"{root}/")
+
+    def read(self, index: int) -> bytes:
+        """The encoded image.
+
+        Raises:
+            OSError: it cannot be read.
+            UserError: it cannot be read from where it is remote, however often it is tried.
+        """
+        data = self.read_raw(index)
+        if len(self.pixels) and self.pixels[index, 2] != JPEG:
+            return encoded_image(data, *self.pixels[index].tolist())
+        return data
+
+    def read_raw(self, index: int) -> bytes:
+        """An image's bytes as they lie in a shard or a ``.beton``: pixels, where its mode is raw.
+
+        Raises:
+            OSError: it cannot be read.
+            UserError: as ``read``.
+        """
+        return self._read(index, None)
+
+    def read_head(self, index: int, length: int) -> bytes:
+        """The first ``length`` bytes of an image, or all that there are.
+
+        Raises:
+            OSError: it cannot be read.
+            UserError: as ``read``.
+        """
+        return self._read(index, length)
+
+    def digest(self, root: object) -> str:
+        """Of names below ``root`` and of sizes: another data set has another one."""
+        below = os.fsencode(f"{root}/")
+        base = os.fsencode(f"{self.base}/" if self.base else "")
+        names = ((base + name).removeprefix(below) for name in self.names)
+        return digest(names, len(self), self._size)
+
+    def largest(self) -> int:
+        """Bytes of the largest encoded image; an unreadable one counts as empty."""
+        return max(map(self._size, range(len(self))))
+
+    def needs(self, numbers: NDArray[np.int64]) -> list[int]:
+        """The remote objects that hold these images, by numbers for ``remote``, each once."""
+        if self.disk is None:
+            return []
+        shard, offset, _ = self.places[numbers].T
+        is_file = offset == _OWN_FILE
+        is_remote = self.stored[shard, 0] != _HERE
+        own = numbers[is_file & is_remote] + len(self.shards)
+        return [*np.unique(shard[~is_file & is_remote]).tolist(), *own.tolist()]
+
+    def remote(self, number: int) -> Remote:
+        """A remote object by its number: a shard, or behind them an image of its own."""
+        if number < len(self.shards):
+            size, version = self.stored[number].tolist()
+            return Remote(self.shards[number], size, version)
+        index = number - len(self.shards)
+        shard, _, size = self.places[index].tolist()
+        name = os.fsdecode(self.names[index])
+        return Remote(join(self.shards[shard], name), size, int(self.versions[index]))
+
+    @property
+    def shard_of_image(self) -> NDArray[np.int64]:
+        """int64 ``[N]``: the number of what holds each image, for ``plan``."""
+        return self.places[:, 0] if len(self.places) else np.zeros(len(self), np.int64)
+
+    @property
+    def has_remote_shards(self) -> bool:
+        """Whether some images are members of remote shards."""
+        return self.disk is not None and bool((self.stored[:, 0] >= 0).any())
+
+    def first(self, count: int) -> ImageSet:
+        """Its first ``count`` images alone."""
+        return replace(
+            self,
+            names=self.names.first(count),
+            places=self.places[:count],
+            pixels=self.pixels[:count],
+            versions=self.versions[:count],
+        )
+
+    def _read(self, index: int, most: int | None) -> bytes:
+        """The image's bytes, ``most`` of them at most."""
+        if not len(self.places):
+            return _read_file(self.name(index), most)
+        shard, offset, size = self.places[index].tolist()
+        is_file = offset == _OWN_FILE
+        if self.disk is not None and self._is_remote(shard):
+            item = self.remote(index + len(self.shards) if is_file else shard)
+            begin = 0 if is_file else offset
+            length = size if most is None or size < 0 else min(size, most)
+            data = self.disk.read(item, begin, -1 if size < 0 else begin + length)
+            return data[:most]
+        if is_file:
+            return _read_file(join(self.shards[shard], os.fsdecode(self.names[index])), most)
+        length = size if most is None else min(size, most)
+        return retrying(
+            lambda: read_member(self.shards[shard], offset, length), is_passing, LOCAL_PATIENCE
+        )
+
+    def _is_remote(self, shard: int) -> bool:
+        return self.disk is not None and bool(self.stored[shard, 0] != _HERE)
+
+    def _size(self, index: int) -> int:
+        if not len(self.places):
+            return file_size(self.name(index))
+        shard, offset, size = self.places[index].tolist()
+        if offset == _OWN_FILE and not self._is_remote(shard):
+            return file_size(join(self.shards[shard], os.fsdecode(self.names[index])))
+        return max(0, int(size))
+
+    def _placed(self) -> ImageSet:
+        """The same with places, which a local folder has none of."""
+        if len(self.places) or not len(self):
+            return self
+        places = np.full((len(self), 3), (0, _OWN_FILE, -1), np.int64)
+        return replace(self, kind="mixed", shards=(self.base,), places=places, base="")
+
+
+def most_first(counts: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
+    """Suffixes with their counts, the most frequent first."""
+    return tuple(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _read_file(path: str | bytes, most: int | None) -> bytes:
+    def read() -> bytes:
+        if most is None:
+            return read_bytes(path)
+        with open_plain(path) as file:
+            return file.read(most)
+
+    return retrying(read, is_passing, LOCAL_PATIENCE)
+
+
+def _joined(parts: Sequence[tuple[NDArray[np.int64], int]], otherwise: Any) -> NDArray[np.int64]:
+    """The tables of all parts, with ``otherwise`` in the rows of those that have none."""
+    full = [table for table, _ in parts if len(table)]
+    if not full:
+        return parts[0][0]
+    shape = full[0].shape[1:]
+    return np.concatenate(
+        [
+            table if len(table) else np.full((rows, *shape), otherwise, np.int64)
+            for table, rows in parts
+        ]
+    )

@@ -1,0 +1,127 @@
+"""From an image's values to the 8 bits a channel that the network sees (``data.range``, ``bands``).
+
+    values, any type and any bands -> three or one of the bands -> the range, 0 to 255 -> RGB
+
+Values of 8 bits or less are what they are. All others are mapped: LOW and what is below it to 0,
+HIGH and what is above it to 255, linearly between, rounded. No data is black.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cp2fast.config import Bands, Range, RangeSetting
+from cp2fast.data.raster import BadImage, Raster
+
+
+class Levels(NamedTuple):
+    """How values become grey levels.
+
+    Attributes:
+        range: the values that become 0 and 255; None is those of the values' type.
+        bands: numbers from 1 of the bands that become red, green and blue, or of the one that
+            becomes grey; None is what the file says.
+    """
+
+    range: Range | None = None
+    bands: Bands | None = None
+
+    @staticmethod
+    def of(range_: RangeSetting | None, bands: Bands | None) -> Levels:
+        """Of settings; what is still to be found out (``auto``) is that of the type."""
+        return Levels(None if range_ is None or isinstance(range_, str) else range_, bands)
+
+
+BY_TYPE = Levels()
+"""Each type's whole range, and the colours that the file names."""
+
+
+def to_rgb(raster: Raster, levels: Levels) -> NDArray[np.uint8]:
+    """The picture of a raster.
+
+    Returns:
+        uint8 ``[H, W, 3]``, contiguous, not turned; grey is the same in all three channels.
+
+    Raises:
+        BadImage: there are more bands than can be shown and none are chosen, or not those chosen.
+    """
+    raster = select_bands(raster, levels.bands)
+    values, missing = raster.values, missing_of(raster)
+    if raster.is_wide or values.dtype != np.uint8 or raster.limits != (0, 255):
+        low, high = levels.range if raster.is_wide and levels.range else raster.limits
+        values = _mapped(values if missing is None else np.where(missing, 0, values), low, high)
+    if raster.inverted:
+        values = 255 - values
+    if missing is not None:
+        values = np.where(missing, np.uint8(0), values)
+    grey = values.shape[2] == 1
+    return np.repeat(values, 3, axis=2) if grey else np.ascontiguousarray(values)
+
+
+def select_bands(raster: Raster, bands: Bands | None) -> Raster:
+    """The raster of three bands, or of one.
+
+    Raises:
+        BadImage: see ``to_rgb``.
+    """
+    there = raster.values.shape[2]
+    if bands is not None and raster.has_bands:
+        if max(bands) > there:
+            raise BadImage(f"{_counted(there)}, and data.bands asks for number {max(bands)}")
+        places: slice | list[int] = [number - 1 for number in bands]
+    elif raster.colours is None:
+        raise BadImage(
+            f"{_counted(there)}: choose three with data.bands=[RED,GREEN,BLUE], or one, counted "
+            "from 1 (cp2fast doctor proposes some)"
+        )
+    else:
+        places = slice(0, raster.colours)
+    missing = raster.missing
+    if missing is not None and missing.shape[2] > 1:
+        missing = missing[:, :, places]
+    return raster._replace(values=raster.values[:, :, places], missing=missing)
+
+
+def missing_of(raster: Raster) -> NDArray[np.bool_] | None:
+    """Where a raster has no data: bool ``[H, W, C]`` or ``[H, W, 1]``; None is nowhere."""
+    missing = raster.missing
+    if raster.values.dtype.kind == "f":
+        infinite = ~np.isfinite(raster.values)
+        missing = infinite if missing is None else missing | infinite
+    return None if missing is None or not missing.any() else missing
+
+
+def _mapped(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
+    values = values.astype(values.dtype.newbyteorder("="), copy=False)
+    if values.dtype.kind in "bui" and values.dtype.itemsize <= 2:
+        unsigned = values.view(f"u{values.dtype.itemsize}")
+        levels: NDArray[np.uint8] = _table(values.dtype.str, low, high)[unsigned]
+        return levels
+    single = values.dtype.kind == "f" and values.dtype.itemsize <= 4
+    scaled: NDArray[Any] = values.astype(np.float32 if single else np.float64)
+    scaled -= low
+    scaled *= 255  # before the division, so that halves are halves
+    scaled /= high - low
+    return _rounded(scaled)
+
+
+@lru_cache(16)
+def _table(dtype: str, low: float, high: float) -> NDArray[np.uint8]:
+    """The level of every value of a type of 8 or 16 bits, by its bits as an unsigned number."""
+    kind = np.dtype(dtype)
+    every = np.arange(1 << 8 * kind.itemsize).astype(f"u{kind.itemsize}")
+    numbers = (every != 0) if kind.kind == "b" else every.view(kind)
+    return _rounded((numbers.astype(np.float64) - low) * 255 / (high - low))
+
+
+def _rounded(scaled: NDArray[Any]) -> NDArray[np.uint8]:
+    levels: NDArray[np.uint8] = (scaled.clip(0, 255) + 0.5).astype(np.uint8)
+    return levels
+
+
+def _counted(bands: int) -> str:
+    return f"{bands} band" if bands == 1 else f"{bands} bands"

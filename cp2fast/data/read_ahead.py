@@ -1,0 +1,121 @@
+"""Remote objects are on the local disk before the images in them are asked for.
+
+plan -> which objects the coming batches need -> fetched by threads into the disk cache
+`-> the same plan, each batch handed on when its objects are there
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, deque
+from collections.abc import Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cp2fast.data.arena import Arena
+from cp2fast.data.disk_cache import DiskCache
+from cp2fast.data.image_set import ImageSet
+from cp2fast.data.order import DEFAULT_WINDOW
+from cp2fast.data.remote import CONNECTIONS
+from cp2fast.data.retry import give_up_when
+
+_SHARDS_AT_ONCE = 4
+_OBJECTS_AHEAD = 2048
+"""Single images; of shards far fewer fill half of the cache."""
+_BATCHES_AHEAD = 4096
+_SHARE = 0.5
+"""Of the cache that what is fetched ahead may take: the rest is for what is in use."""
+
+
+def read_ahead(
+    images: ImageSet,
+    disk: DiskCache,
+    plan: Iterator[NDArray[np.int64]],
+    arena: Arena | None = None,
+    window: int | None = None,
+) -> Generator[NDArray[np.int64], None, None]:
+    """The batches of ``plan``, in order; a batch's objects are on the disk when it is handed on.
+
+    Args:
+        images: the data set.
+        disk: its cache.
+        plan: image numbers of each batch.
+        arena: the pixel cache: what it holds is not fetched.
+        window: shards that are read from in turn; as many are fetched ahead of them.
+
+    Raises:
+        UserError: an object cannot be read, has changed, or does not fit.
+    """
+    ahead = _Ahead(images, disk, arena, 2 * (window or DEFAULT_WINDOW))
+    try:
+        for numbers in plan:
+            ahead.take(numbers)
+            while ahead.is_full:
+                yield ahead.hand_on()
+        while ahead.waiting:
+            yield ahead.hand_on()
+    finally:
+        ahead.close()
+
+
+class _Ahead:
+    """The batches taken and not yet handed on, and the objects that they need."""
+
+    def __init__(
+        self, images: ImageSet, disk: DiskCache, arena: Arena | None, most_shards: int
+    ) -> None:
+        self.waiting: deque[tuple[NDArray[np.int64], list[int]]] = deque()
+        self._images, self._disk, self._arena, self._most_shards = images, disk, arena, most_shards
+        self._needed = Counter[int]()
+        self._bytes = 0
+        self._fetches: dict[int, Future[None]] = {}
+        self._closing = threading.Event()
+        threads = _SHARDS_AT_ONCE if images.has_remote_shards else CONNECTIONS
+        self._pool = ThreadPoolExecutor(
+            threads, "cp2fast-fetch", initializer=give_up_when, initargs=(self._closing,)
+        )
+
+    def take(self, numbers: NDArray[np.int64]) -> None:
+        """Begin to fetch what a batch needs."""
+        wanted = numbers if self._arena is None else numbers[self._arena.missing(numbers)]
+        objects = self._images.needs(wanted)
+        self.waiting.append((numbers, objects))
+        for number in objects:
+            if not self._needed[number]:
+                self._bytes += max(0, self._images.remote(number).size)
+                self._fetches[number] = self._pool.submit(self._fetch, number)
+            self._needed[number] += 1
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more batches are to be taken before one is handed on."""
+        shards = sum(number < len(self._images.shards) for number in self._needed)
+        return bool(self.waiting) and (
+            len(self.waiting) >= _BATCHES_AHEAD
+            or shards >= self._most_shards
+            or len(self._needed) >= _OBJECTS_AHEAD
+            or self._bytes > self._disk.budget * _SHARE
+        )
+
+    def hand_on(self) -> NDArray[np.int64]:
+        """The next batch, once its objects are there."""
+        numbers, objects = self.waiting.popleft()
+        for number in objects:
+            self._fetches[number].result()
+            self._fetch(number)  # used now; and fetched again where it had to go meanwhile
+            self._needed[number] -= 1
+            if not self._needed[number]:
+                del self._needed[number], self._fetches[number]
+                self._bytes -= max(0, self._images.remote(number).size)
+        return numbers
+
+    def close(self) -> None:
+        """End the threads; what they are fetching is given up."""
+        self._closing.set()
+        self._pool.shutdown(cancel_futures=True)
+
+    def _fetch(self, number: int) -> None:
+        is_shard = number < len(self._images.shards)
+        self._disk.fetch(self._images.remote(number), verify=is_shard)

@@ -1,0 +1,106 @@
+"""Remote shards and ``.beton`` files: what is in them, before any of it is asked for.
+
+index beside the shard, or one made before (kept in the disk cache)
+else the whole shard into the disk cache, whose headers are read there
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+
+from cp2fast.data import remote, shard_index
+from cp2fast.data.disk_cache import DiskCache
+from cp2fast.data.image_set import ImageSet
+from cp2fast.data.indexing import index_of
+from cp2fast.data.remote import FIRST_PATIENCE, Remote, public
+from cp2fast.data.shard_index import ShardIndex
+from cp2fast.data.shards import members_of
+from cp2fast.errors import UserError
+
+_AT_ONCE = 8
+
+
+def list_remote_shards(
+    shards: Sequence[Remote], disk: DiskCache, beside: Collection[str] | None = None
+) -> ImageSet:
+    """The images in these shards, by their order and by place.
+
+    Args:
+        shards: as they were listed.
+        disk: where shards without an index are brought.
+        beside: the names of all files in their folder; None where that is not known.
+
+    Raises:
+        UserError: a shard is damaged, cannot be read, or none holds an image.
+    """
+
+    def listed(shard: Remote) -> ShardIndex:
+        name = f"{shard.url.rpartition('/')[2]}{shard_index.SUFFIX}"
+        might_be_there = beside is None or name in beside
+        return (_read_index(shard) if might_be_there else None) or _kept_index(shard, disk)
+
+    with ThreadPoolExecutor(_AT_ONCE, "cp2fast-index") as pool:
+        indexes = list(pool.map(listed, shards))
+    members = [
+        member
+        for shard, index in zip(shards, indexes, strict=True)
+        for member in members_of(shard.url, index)
+    ]
+    if not members:
+        raise UserError(
+            f"no images in {public(shards[0].url)}: its members end in none of .jpg, .jpeg, .png, "
+            ".webp"
+        )
+    images = ImageSet.of_members(members)
+    by_url = {shard.url: shard for shard in shards}
+    held = [by_url[url] for url in images.shards]
+    return replace(
+        images,
+        stored=np.array([(shard.size, shard.version) for shard in held], np.int64),
+        disk=disk,
+    )
+
+
+def list_remote_beton(item: Remote, disk: DiskCache) -> ImageSet:
+    """The images of a remote ``.beton``, which is brought to the disk whole.
+
+    Raises:
+        UserError: it is no complete ``.beton``, or cannot be read.
+    """
+    disk.fetch(item)
+    stored = np.array([(item.size, item.version)], np.int64)
+    images = ImageSet.of_beton(disk.path(item))
+    return replace(images, shards=(item.url,), stored=stored, disk=disk)
+
+
+def _read_index(shard: Remote) -> ShardIndex | None:
+    """The index that lies beside a shard; a signed URL is of the shard alone."""
+    if "?" in shard.url:
+        return None
+    beside = remote.look_up(shard.url + shard_index.SUFFIX)
+    if beside is None:
+        return None
+    return shard_index.decoded(remote.read(beside.url, 0, -1, FIRST_PATIENCE), shard.size)
+
+
+def _kept_index(shard: Remote, disk: DiskCache) -> ShardIndex:
+    """The index that was made before, or is made now."""
+    path = disk.folder / "indexes" / disk.path(shard).name
+    try:
+        index = shard_index.decoded(path.read_bytes(), shard.size)
+    except OSError:
+        index = None
+    if index is not None:
+        return index
+    with disk.open(shard) as file:
+        made = index_of(file, public(shard.url))
+    path.parent.mkdir(exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_bytes(made.encoded())
+    aside.replace(path)
+    return made

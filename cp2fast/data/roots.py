@@ -1,0 +1,140 @@
+"""What a data set is named by, written out: patterns, lists of files and several of these.
+
+    data.root -> the paths and URLs that it stands for, in their order
+
+What exists under the very name is meant by it, whatever characters are in it.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from cp2fast.config import Root
+from cp2fast.data import remote
+from cp2fast.data.remote import is_url, join, public, without_file_scheme
+from cp2fast.errors import UserError
+from cp2fast.files import cannot_read, read_bytes
+
+_MAGIC = re.compile(r"[*?\[]")
+_BRACES = re.compile(r"\{([^{}]*)\}")
+_RANGE = re.compile(r"(\d+)\.\.(\d+)")
+
+
+class Place(NamedTuple):
+    """A path or URL.
+
+    Attributes:
+        name: of it.
+        came: by its own name, in a list, or by a pattern.
+        base: what a relative name in a list is relative to: the folder of the list.
+    """
+
+    name: str
+    came: Literal["named", "listed", "matched"] = "named"
+    base: str = ""
+
+    @property
+    def path(self) -> str:
+        """The path or URL that can be opened."""
+        return join(self.base, self.name)
+
+
+def places(root: Root) -> Iterator[Place]:
+    """What a root stands for, in its order; what a pattern finds is sorted.
+
+    Raises:
+        UserError: a list that cannot be read, or a pattern that finds nothing.
+    """
+    if isinstance(root, tuple):
+        for one in root:
+            yield from places(one)
+        return
+    text = without_file_scheme(str(root))
+    if not is_url(text) and os.path.lexists(text):
+        yield Place(text)
+    elif text.startswith("@"):
+        yield from _listed(without_file_scheme(text[1:]))
+    else:
+        for name in braces_expanded(text):
+            yield from _matches(name)
+
+
+def shown(root: Root) -> str:
+    """How messages call a root: without credentials."""
+    if isinstance(root, tuple):
+        return f"[{', '.join(map(shown, root))}]"
+    text = str(root)
+    return f"@{public(text[1:])}" if text.startswith("@") else public(text)
+
+
+def public_root(root: Root) -> Root:
+    """A root as it is kept in ``config.yaml``: without credentials."""
+    if isinstance(root, Path):
+        return root
+    return tuple(map(shown, root)) if isinstance(root, tuple) else shown(root)
+
+
+def braces_expanded(text: str) -> Iterator[str]:
+    """``a{1..3}`` and ``{a,b}`` written out, as a shell does it.
+
+    The numbers of a range have the width of its first one: ``{000..127}``.
+    """
+    found = next((match for match in _BRACES.finditer(text) if _choices(match[1])), None)
+    if found is None:
+        yield text
+        return
+    for choice in _choices(found[1]):
+        yield from braces_expanded(text[: found.start()] + choice + text[found.end() :])
+
+
+def _choices(inside: str) -> list[str]:
+    """What stands for braces with this inside them; nothing for any other than a shell's."""
+    if numbers := _RANGE.fullmatch(inside):
+        first, last = int(numbers[1]), int(numbers[2])
+        step = 1 if first <= last else -1
+        return [str(number).zfill(len(numbers[1])) for number in range(first, last + step, step)]
+    return inside.split(",") if "," in inside else []
+
+
+def _matches(name: str) -> Iterator[Place]:
+    if not _MAGIC.search(_without_query(name)):
+        yield Place(name)
+        return
+    if is_url(name):
+        found = remote.glob(name)
+    else:
+        found = sorted(glob.iglob(os.path.expanduser(name), recursive=True))
+    if not found:
+        raise UserError(f"nothing matches {shown(name)}: name what there is")
+    yield from (Place(one, "matched") for one in found)
+
+
+def _without_query(name: str) -> str:
+    """The part of a URL in which a question mark is one of a pattern."""
+    return name.partition("?")[0] if name.startswith("http") else name
+
+
+def _listed(path: str) -> Iterator[Place]:
+    """The lines of a list of files; or what ``find -print0`` wrote."""
+    if is_url(path):
+        content = remote.read(path, 0, -1, remote.FIRST_PATIENCE)
+        base = path.rpartition("/")[0]
+    else:
+        try:
+            content = read_bytes(os.path.expanduser(path))
+        except OSError as error:
+            raise cannot_read(Path(path), error) from error
+        base = os.path.dirname(os.path.expanduser(path))
+    separator = b"\0" if b"\0" in content else b"\n"
+    lines = (os.fsdecode(line.rstrip(b"\r")) for line in content.split(separator))
+    names = [without_file_scheme(line) for line in lines if line]
+    if not names:
+        raise UserError(f"{public(path)} lists nothing: write a path or URL a line")
+    for name in names:
+        is_whole = is_url(name) or os.path.isabs(name)
+        yield Place(name, "listed", "" if is_whole else base)

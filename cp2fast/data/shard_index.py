@@ -1,0 +1,87 @@
+"""The index beside a shard, ``SHARD.index``: where the files in it lie and how large images are.
+
+JSON, one object: ``format``, ``length`` of the shard in bytes, and the lists ``name``, ``offset``,
+``size``, ``height`` and ``width`` with an entry a file; heights of 0 are of what is no image.
+``pack`` writes it; where there is none it is made when the shard is first read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from cp2fast.data.tar import BLOCK, Entry, is_header_of, read_entries
+
+SUFFIX = ".index"
+_FORMAT = 1
+_LISTS = ("name", "offset", "size", "height", "width")
+
+
+@dataclass(frozen=True)
+class ShardIndex:
+    """Of one shard; see above."""
+
+    length: int
+    name: Sequence[str]
+    offset: Sequence[int]
+    size: Sequence[int]
+    height: Sequence[int]
+    width: Sequence[int]
+
+    @staticmethod
+    def of(length: int, rows: Iterable[tuple[str, int, int, int, int]]) -> ShardIndex:
+        """Of a shard of ``length`` bytes; a row is name, offset, size, height, width."""
+        columns: Any = list(zip(*rows, strict=True)) or [()] * len(_LISTS)
+        return ShardIndex(length, *map(list, columns))
+
+    def encoded(self) -> bytes:
+        """As a file."""
+        return json.dumps({"format": _FORMAT, **asdict(self)}, separators=(",", ":")).encode()
+
+
+def is_index(name: str) -> bool:
+    """Whether a file of this name is the index of a shard."""
+    return name.lower().endswith(f".tar{SUFFIX}")
+
+
+def decoded(content: bytes, length: int) -> ShardIndex | None:
+    """What a file of an index says; None if it is none, or of another shard than one this long."""
+    try:
+        read = json.loads(content)
+        if read.pop("format") != _FORMAT or read["length"] != length:
+            return None
+        index = ShardIndex(**read)
+        count = len(index.name)
+        numbers = (index.offset, index.size, index.height, index.width)
+        if any(len(one) != count or not all(type(n) is int for n in one) for one in numbers):
+            return None
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+    ends = (begin + size for begin, size in zip(index.offset, index.size, strict=True))
+    is_inside = all(begin >= BLOCK for begin in index.offset) and max(ends, default=0) <= length
+    return index if is_inside else None
+
+
+def made(descriptor: int, look: Callable[[Entry], tuple[int, int]]) -> ShardIndex:
+    """The index of the shard open as ``descriptor``.
+
+    Args:
+        descriptor: of the shard.
+        look: gives height and width of what is an image, else zeros.
+
+    Raises:
+        TarError: the shard is damaged.
+    """
+    rows = ((*entry, *look(entry)) for entry in read_entries(descriptor))
+    return ShardIndex.of(os.fstat(descriptor).st_size, rows)
+
+
+def fits(descriptor: int, offsets: Sequence[int], sizes: Sequence[int]) -> bool:
+    """Whether files of these sizes begin at these places in the shard open as ``descriptor``."""
+    return all(
+        is_header_of(os.pread(descriptor, BLOCK, offset - BLOCK), size)
+        for offset, size in zip(offsets, sizes, strict=True)
+    )

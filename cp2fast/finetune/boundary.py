@@ -1,0 +1,142 @@
+"""Boundary F: how well the outlines of a segmentation follow those of the labels.
+
+For each image and class the outline is the pixels of the class that touch another one. Precision
+is the share of the predicted outline within a distance of the labelled one, recall the reverse, and
+F their harmonic mean (Csurka et al., "What is a good evaluation measure for semantic
+segmentation?", BMVC 2013; 0.75 % of the diagonal there). A class's F is the mean over the images in
+which it has an outline, in the labels or in the prediction.
+
+Where labels are ignored there is no outline, but for thin borders between objects, as in VOC:
+those are first given to the classes at either side.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from cp2fast.labels.coding import IGNORED
+
+
+@dataclass(frozen=True)
+class BoundaryScores:
+    """What is reported of the outlines.
+
+    Attributes:
+        mean: of the classes that have an F; None where none has.
+        per_class: F by class name; None for a class without an outline anywhere.
+    """
+
+    mean: float | None
+    per_class: dict[str, float | None]
+
+
+def sum_boundary_f(
+    predicted_HW: Tensor, labels_HW: Tensor, num_classes: int, tolerance: float
+) -> Tensor:
+    """The F of each class in one image, to be added up over images.
+
+    Args:
+        predicted_HW: integers below K.
+        labels_HW: integers below K, or 255.
+        num_classes: K.
+        tolerance: distance up to which outlines agree, as a share of the image's diagonal; at
+            least one pixel.
+
+    Returns:
+        float64 ``[K, 2]`` on the tensors' device: F, and 1 where the class has an outline.
+    """
+    sums = torch.zeros(num_classes, 2, dtype=torch.float64, device=labels_HW.device)
+    radius = max(1.0, tolerance * math.hypot(*labels_HW.shape))
+    labels_HW = _without_thin_borders(labels_HW, math.floor(radius))
+    counted = labels_HW != IGNORED
+    held = torch.cat([labels_HW[counted].long(), predicted_HW[counted].long()])
+    present = torch.bincount(held, minlength=num_classes).nonzero()[:, 0]
+    if not len(present):
+        return sums
+    kinds = present[:, None, None]
+    outlines = [
+        _outline((segmented[None] == kinds) & counted, counted)
+        for segmented in (predicted_HW, labels_HW)
+    ]
+    predicted, labelled = outlines
+    precision = _share(predicted, _widened(labelled, radius))
+    recall = _share(labelled, _widened(predicted, radius))
+    f = 2 * precision * recall / (precision + recall).clamp(min=1e-12)
+    there = (predicted | labelled).flatten(1).any(dim=1)
+    sums[present] = torch.stack([f * there, there.double()], dim=1)
+    return sums
+
+
+def boundary_scores(sums_K2: Tensor, classes: Sequence[str]) -> BoundaryScores:
+    """The scores of what ``sum_boundary_f`` gave, added up."""
+    f, images = sums_K2.cpu().unbind(dim=1)
+    per_class = {
+        name: (total / count if count else None)
+        for name, total, count in zip(classes, f.tolist(), images.tolist(), strict=True)
+    }
+    present = [value for value in per_class.values() if value is not None]
+    return BoundaryScores(sum(present) / len(present) if present else None, per_class)
+
+
+def _without_thin_borders(labels_HW: Tensor, reach: int) -> Tensor:
+    """The labels with ignored lines up to twice ``reach`` wide given to the nearest class.
+
+    Wider areas stay ignored, up to their rims.
+    """
+    ignored = labels_HW == IGNORED
+    if not ignored.any():
+        return labels_HW
+    filled = labels_HW
+    for _ in range(reach):
+        for neighbour in _neighbours(filled, IGNORED):
+            filled = torch.where(filled == IGNORED, neighbour, filled)
+    far = filled == IGNORED
+    for _ in range(reach):
+        up, down, left, right = _neighbours(far, False)
+        far = ignored & (far | up | down | left | right)
+    return filled.masked_fill(far, IGNORED)
+
+
+def _neighbours(map_HW: Tensor, outside: int) -> list[Tensor]:
+    """What lies above, below, left and right of each pixel."""
+    padded = pad(map_HW, (1, 1, 1, 1), value=outside)
+    return [padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]]
+
+
+def _outline(inside_KHW: Tensor, counted_HW: Tensor) -> Tensor:
+    """Pixels inside that have one of another class above, below or beside them."""
+    outside = pad(counted_HW & ~inside_KHW, (1, 1, 1, 1))
+    beside = outside[:, :-2, 1:-1] | outside[:, 2:, 1:-1]
+    beside = beside | outside[:, 1:-1, :-2] | outside[:, 1:-1, 2:]
+    return inside_KHW & beside
+
+
+def _widened(outline_KHW: Tensor, radius: float) -> Tensor:
+    """All pixels within ``radius`` of the outline.
+
+    Outlines are thin: marking a disc round each of their pixels is less work than a distance
+    transform, or a convolution, of the whole image.
+    """
+    reach = math.floor(radius)
+    steps = torch.arange(-reach, reach + 1, device=outline_KHW.device)
+    down, right = torch.meshgrid(steps, steps, indexing="ij")
+    near = down**2 + right**2 <= radius**2
+    canvas = pad(outline_KHW, (reach,) * 4)
+    height, width = canvas.shape[1:]
+    discs = (down * width + right)[near]
+    marked = canvas.new_zeros(canvas.numel())
+    marked[(canvas.flatten().nonzero() + discs).flatten()] = True
+    widened = marked.view(canvas.shape)
+    return widened[:, reach : height - reach, reach : width - reach]
+
+
+def _share(outline_KHW: Tensor, near_KHW: Tensor) -> Tensor:
+    """Of each class's outline, the share that is near; 0 where there is none."""
+    hit = (outline_KHW & near_KHW).flatten(1).sum(dim=1).double()
+    return hit / outline_KHW.flatten(1).sum(dim=1).clamp(min=1)

@@ -1,0 +1,175 @@
+"""Pictures that are too large to be segmented at once: tile by tile, a band of rows at a time.
+
+    open_picture -> rows of tiles, each with a margin that is cut off -> bands of probabilities
+
+Each tile is segmented as a picture of its own, and a picture of any height takes the memory of one
+band. A TIFF file is mapped, so that it need not fit into memory either.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cp2fast.config import FinetuneSettings
+from cp2fast.data.decode import decode_image, image_size, read_file
+from cp2fast.data.levels import Levels
+from cp2fast.finetune.inference import class_probabilities
+from cp2fast.model.segmenter import Segmenter
+
+MARGIN = 1 / 8
+"""Of a tile's side, cut off where it has a neighbour: near its edge a tile lacks context."""
+_ANY_SIZE = 1 << 62
+_TIFF = (".tif", ".tiff")
+_AT_ONCE = 4
+"""Tiles in a forward pass."""
+
+
+class Band(NamedTuple):
+    """Rows of a picture.
+
+    Attributes:
+        top: the first.
+        image: uint8 ``[h, W, 3]``.
+        labels: uint8 ``[h, W]``.
+        probabilities: float16 ``[K, h, W]``, on the host; None where they are not wanted.
+    """
+
+    top: int
+    image: NDArray[np.uint8]
+    labels: NDArray[np.uint8]
+    probabilities: NDArray[np.float16] | None
+
+
+class _Span(NamedTuple):
+    """One side of a tile: what is segmented, and the part of it that is kept."""
+
+    begin: int
+    end: int
+    keep_begin: int
+    keep_end: int
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    """Height and width by the file's header.
+
+    Raises:
+        BadImage: it has none.
+    """
+    size = _tiff_size(path) if path.suffix.lower() in _TIFF else None
+    return size or image_size(read_file(path), _ANY_SIZE)
+
+
+def open_picture(path: Path, levels: Levels) -> NDArray[np.uint8]:
+    """The pixels, ``[H, W, 3]``, of a picture of any size.
+
+    A TIFF file of 8 bits and three bands is mapped, any other file decoded into memory.
+
+    Raises:
+        BadImage: it cannot be read.
+    """
+    mapped = _mapped(path) if path.suffix.lower() in _TIFF else None
+    if mapped is not None:
+        return mapped
+    return decode_image(read_file(path), _ANY_SIZE, levels=levels).numpy()
+
+
+def segment_tiles(
+    network: Segmenter,
+    picture_HW3: NDArray[np.uint8],
+    settings: FinetuneSettings,
+    tile: int,
+    device: torch.device,
+    wants_probabilities: bool,
+) -> Iterator[Band]:
+    """The bands of a picture, from top to bottom.
+
+    Args:
+        network: in evaluation mode, on ``device``.
+        picture_HW3: read once, a band at a time.
+        settings: as for ``segment``; a tile is brought to the short side of an image.
+        tile: side in pixels of the picture.
+        device: where tiles are segmented.
+        wants_probabilities: whether the bands have them.
+    """
+    height, width = picture_HW3.shape[:2]
+    for row in _spans(height, tile):
+        columns = list(_spans(width, tile))
+        band = np.array(picture_HW3[row.begin : row.end])  # of its own, in memory
+        rows = row.keep_end - row.keep_begin
+        labels = np.empty((rows, width), np.uint8)
+        kept: NDArray[np.float16] | None = None
+        for begin in range(0, len(columns), _AT_ONCE):
+            group = columns[begin : begin + _AT_ONCE]
+            tiles = torch.stack([torch.from_numpy(band[:, c.begin : c.end]) for c in group])
+            found = class_probabilities(network, tiles.to(device), settings, side=tile)
+            for column, probabilities in zip(group, found, strict=True):
+                inside = _inside(probabilities, row, column)
+                place = (..., slice(column.keep_begin, column.keep_end))
+                labels[place] = inside.argmax(dim=0).byte().cpu().numpy()
+                if wants_probabilities:
+                    if kept is None:
+                        kept = np.empty((len(inside), rows, width), np.float16)
+                    kept[place] = inside.half().cpu().numpy()
+        image = band[row.keep_begin - row.begin : row.keep_end - row.begin]
+        yield Band(row.keep_begin, image, labels, kept)
+
+
+def _inside(probabilities_Khw: Tensor, row: _Span, column: _Span) -> Tensor:
+    """Without what is cut off."""
+    rows = slice(row.keep_begin - row.begin, row.keep_end - row.begin)
+    columns = slice(column.keep_begin - column.begin, column.keep_end - column.begin)
+    return probabilities_Khw[:, rows, columns]
+
+
+def _spans(length: int, tile: int) -> Iterator[_Span]:
+    """Tiles of one side along a side of the picture, all of one length but of a short picture."""
+    if length <= tile:
+        yield _Span(0, length, 0, length)
+        return
+    margin = round(tile * MARGIN)
+    count = math.ceil((length - 2 * margin) / (tile - 2 * margin))
+    keep = 0
+    for number in range(count):
+        begin = min(number * (tile - 2 * margin), length - tile)
+        is_last = number == count - 1
+        end = length if is_last else begin + tile - margin
+        yield _Span(begin, begin + tile, keep, end)
+        keep = end
+
+
+def _tiff_size(path: Path) -> tuple[int, int] | None:
+    """Height and width of a TIFF file, which is not read; None if tifffile cannot tell."""
+    try:
+        import tifffile
+
+        with tifffile.TiffFile(path) as file:
+            page = file.pages[0]
+            return int(page.imagelength), int(page.imagewidth)
+    except Exception:  # It is missing, or raises almost anything on a damaged file.
+        return None
+
+
+def _mapped(path: Path) -> NDArray[np.uint8] | None:
+    """The pixels of a TIFF file: in the file itself, or decoded into a temporary one.
+
+    None where that cannot be done; the decoder says why, if it cannot read the file either.
+    """
+    try:
+        import tifffile
+
+        try:
+            pixels = tifffile.memmap(path, mode="r")
+        except ValueError:  # compressed, or in tiles
+            pixels = tifffile.imread(path, out="memmap")
+    except Exception:  # It is missing, or raises almost anything on a damaged file.
+        return None
+    is_plain = pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[2] == 3
+    return pixels if is_plain else None

@@ -1,0 +1,144 @@
+"""What ``predict`` leaves of each picture: a palette mask, an overlay, and probabilities.
+
+Everything is written by bands of rows, so that a picture of any size needs the memory of one; each
+file appears when it is whole.
+"""
+
+from __future__ import annotations
+
+import struct
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cp2fast.config import Rgb
+from cp2fast.data import png
+from cp2fast.finetune.large import Band
+from cp2fast.finetune.pictures import overlay
+from cp2fast.labels.classes import palette_of
+from cp2fast.run_folder import atomic_write
+
+OVERLAY_SIDE = 8192
+"""Pixels of the longest overlay; that of a larger picture is reduced."""
+
+
+class Outputs(NamedTuple):
+    """Where the files of one picture go.
+
+    Attributes:
+        mask: a palette PNG of labels.
+        overlay: a JPEG of both.
+        probabilities: an npz, or None where none is wanted.
+    """
+
+    mask: Path
+    overlay: Path
+    probabilities: Path | None
+
+    def paths(self) -> list[Path]:
+        """All of them."""
+        return [path for path in self if path is not None]
+
+
+class Classes(NamedTuple):
+    """Names and colours by label; without colours VOC's."""
+
+    names: tuple[str, ...]
+    colours: tuple[Rgb, ...]
+
+
+def write_bands(
+    outputs: Outputs, size: tuple[int, int], bands: Iterator[Band], classes: Classes
+) -> None:
+    """Write all files of a picture.
+
+    Args:
+        outputs: new files, in folders that are there.
+        size: height and width of the picture.
+        bands: from top to bottom.
+        classes: of the labels.
+
+    Raises:
+        OSError: one cannot be written; none is left then.
+    """
+    height, width = size
+    step = -(-max(size) // OVERLAY_SIDE)
+    mixed: list[NDArray[np.uint8]] = []
+    with (
+        atomic_write(outputs.mask) as mask,
+        _probabilities_file(outputs.probabilities, len(classes.names), size) as kept,
+    ):
+        lines = _PaletteLines(mask, height, width, classes.colours)
+        for band in bands:
+            lines.write(band.labels)
+            thin = slice(-band.top % step, None, step), slice(None, None, step)
+            mixed.append(overlay(band.image[thin], band.labels[thin], classes.colours))
+            if kept is not None and band.probabilities is not None:
+                kept[:, band.top : band.top + len(band.labels)] = band.probabilities
+        lines.end()
+        _write_overlay(outputs.overlay, np.concatenate(mixed))
+        if outputs.probabilities is not None and kept is not None:
+            _write_npz(outputs.probabilities, kept, classes.names)
+
+
+class _PaletteLines:
+    """A palette PNG, written a few rows at a time (ISO/IEC 15948)."""
+
+    def __init__(self, file: IO[bytes], height: int, width: int, colours: Sequence[Rgb]) -> None:
+        self._file = file
+        self._pack = zlib.compressobj(6)
+        file.write(png.SIGNATURE)
+        self._chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0))
+        self._chunk(b"PLTE", palette_of(colours).tobytes())
+
+    def write(self, labels_hW: NDArray[np.uint8]) -> None:
+        """The next rows, each after the byte that says that it is not filtered."""
+        filtered = np.pad(labels_hW, ((0, 0), (1, 0)))
+        self._data(self._pack.compress(filtered.tobytes()))
+
+    def end(self) -> None:
+        """No more rows."""
+        self._data(self._pack.flush())
+        self._chunk(b"IEND", b"")
+
+    def _data(self, packed: bytes) -> None:
+        if packed:
+            self._chunk(b"IDAT", packed)
+
+    def _chunk(self, name: bytes, data: bytes) -> None:
+        checksum = zlib.crc32(name + data)
+        self._file.write(struct.pack(">I", len(data)) + name + data + struct.pack(">I", checksum))
+
+
+@contextmanager
+def _probabilities_file(
+    path: Path | None, classes: int, size: tuple[int, int]
+) -> Iterator[NDArray[np.float16] | None]:
+    """Room for the probabilities on the disk that they go to; None where none are wanted."""
+    if path is None:
+        yield None
+        return
+    with tempfile.TemporaryFile(dir=path.parent) as file:
+        yield np.memmap(file, np.float16, "w+", shape=(classes, *size))
+
+
+def _write_npz(path: Path, probabilities: NDArray[np.float16], names: Sequence[str]) -> None:
+    """As ``numpy.savez_compressed``, an array after the other and in pieces."""
+    arrays = {"probabilities": probabilities, "classes": np.array(names)}
+    with atomic_write(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+
+
+def _write_overlay(path: Path, mixed: NDArray[np.uint8]) -> None:
+    with atomic_write(path) as file:
+        Image.fromarray(mixed).save(file, format="JPEG", quality=92)

@@ -1,0 +1,245 @@
+"""The classes that are trained on: those declared, merged, ignored and numbered.
+
+declared: names with what masks store   ->  merge, ignore, shift  ->  labels 0, 1, 2, ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cp2fast.config import ClassSettings, LabelSettings, Rgb, rgb_of
+from cp2fast.data.scenes import voc_palette
+from cp2fast.errors import UserError
+from cp2fast.labels.class_files import Declared, DeclaredClass
+from cp2fast.labels.coding import IGNORED, Coding
+from cp2fast.labels.masks import Kind, colour_name
+
+_VOC_COLOURS = np.frombuffer(voc_palette(), np.uint8).reshape(256, 3)
+
+
+@dataclass(frozen=True)
+class Classes:
+    """What is trained on.
+
+    Attributes:
+        names: by label.
+        colours: by label, for masks that are written and for pictures.
+        coding: of the masks.
+    """
+
+    names: tuple[str, ...]
+    colours: tuple[Rgb, ...]
+    coding: Coding
+
+
+def declared_in(settings: LabelSettings) -> Declared | None:
+    """The classes that the settings name; None where they name none.
+
+    Raises:
+        UserError: names and colours that do not go together.
+    """
+    given = settings.classes
+    names = given.names if isinstance(given, ClassSettings) else given
+    own = given.colours if isinstance(given, ClassSettings) else None
+    colours = settings.colours if own is None else own
+    if names is None and isinstance(colours, dict):
+        return Declared(
+            tuple(DeclaredClass(name, colour=colour) for name, colour in colours.items()),
+            "data.colours",
+        )
+    if names is None:
+        return None
+    if isinstance(names, dict):
+        classes = tuple(DeclaredClass(name, value) for value, name in names.items())
+    else:
+        classes = tuple(DeclaredClass(name) for name in names)
+    declared = Declared(classes, "data.classes")
+    return declared if colours is None else declared.coloured(colours)
+
+
+def changes_in(settings: LabelSettings) -> ClassSettings:
+    """What is to be merged, ignored and shifted."""
+    given = settings.classes
+    return given if isinstance(given, ClassSettings) else ClassSettings()
+
+
+def settle(declared: Declared, kind: Kind, settings: LabelSettings) -> Classes:
+    """Number the classes.
+
+    Args:
+        declared: at least one class.
+        kind: of the masks.
+        settings: what is merged, ignored and shifted, and what becomes of the unknown.
+
+    Raises:
+        UserError: what is merged overlaps, or names what is not there; a class is named twice, or
+            there are too few or too many.
+    """
+    changes = changes_in(settings)
+    keyed = _keyed(declared, kind, changes.shift)
+    _refuse_twice(keyed, declared, kind)
+    groups = _Groups(keyed, declared, kind)
+    for target, members in changes.merge.items():
+        groups.merge(target, [groups.stored(member, f"merge.{target}") for member in members])
+    for member in changes.ignore:
+        groups.ignore(groups.stored(member, "ignore", may_be_unknown=True))
+    names, colours = groups.names_and_colours()
+    if not 2 <= len(names) <= IGNORED:
+        raise UserError(
+            f"{declared.source} names {len(names)} classes: it needs 2 to {IGNORED}"
+            + (", after merging and ignoring" if changes.merge or changes.ignore else "")
+        )
+    known = dict.fromkeys(declared.ignored, IGNORED) if kind != "colours" else {}
+    if kind != "colours":
+        known |= {IGNORED: IGNORED}
+        known |= dict.fromkeys(range(max(0, -changes.shift)), IGNORED)
+    known |= groups.labels()
+    unknown = "ignore" if declared.others_ignored else settings.unknown
+    coding = Coding(kind, known, unknown, settings.nearest == "on")
+    return Classes(names, colours, coding)
+
+
+def _keyed(declared: Declared, kind: Kind, shift: int) -> dict[int, DeclaredClass]:
+    """The classes by what masks store for them."""
+    if kind == "colours":
+        pairs = [(_code(one.colour), one) for one in declared.classes if one.colour is not None]
+    else:
+        pairs = [
+            (place - shift if one.value is None else one.value, one)
+            for place, one in enumerate(declared.classes)
+            if one.value is None or one.value + shift >= 0
+        ]
+    keyed: dict[int, DeclaredClass] = {}
+    for stored, one in pairs:
+        if stored in keyed:
+            shown = colour_name(stored) if kind == "colours" else str(stored)
+            raise UserError(
+                f"{declared.source} gives {shown} to both '{keyed[stored].name}' and '{one.name}': "
+                "each needs its own; data.classes={merge: ...} makes one class of several"
+            )
+        keyed[stored] = one
+    return keyed
+
+
+def _refuse_twice(keyed: Mapping[int, DeclaredClass], declared: Declared, kind: Kind) -> None:
+    names = [one.name for one in keyed.values()]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UserError(
+            f"{declared.source} names the class '{twice}' twice: each needs a name of its own"
+        )
+
+
+class _Groups:
+    """Which stored numbers make one class, while they are being merged."""
+
+    def __init__(self, keyed: Mapping[int, DeclaredClass], declared: Declared, kind: Kind) -> None:
+        self._declared, self._kind = declared, kind
+        self._keyed = keyed
+        self._by_name = {one.name: stored for stored, one in keyed.items()}
+        self._group = {stored: one.name for stored, one in keyed.items()}
+        self._colours = {one.name: one.colour for one in keyed.values()}
+        self._merged: dict[int, str] = {}
+
+    def stored(self, member: int | str, where: str, may_be_unknown: bool = False) -> int:
+        """The stored number that a member of a merge names.
+
+        Raises:
+            UserError: it names none.
+        """
+        if isinstance(member, str) and member in self._by_name:
+            return self._by_name[member]
+        if self._kind == "colours":
+            if isinstance(member, int) and 0 <= member < len(self._declared.classes):
+                colour = self._declared.classes[member].colour
+                if colour is not None:
+                    return _code(colour)
+            rgb = rgb_of(member) if isinstance(member, str) else None
+            if rgb is not None and (may_be_unknown or _code(rgb) in self._keyed):
+                return _code(rgb)
+        elif isinstance(member, int) or member.isdecimal():
+            return int(member)
+        names = ", ".join(list(self._by_name)[:12])
+        raise UserError(
+            f"data.classes.{where} names {member}, which is no class of {self._declared.source} "
+            f"({names}{', ...' if len(self._by_name) > 12 else ''}): use a name of it, or what its "
+            "masks store"
+        )
+
+    def merge(self, target: str, members: Sequence[int]) -> None:
+        """Make one class of several.
+
+        Raises:
+            UserError: one of them is merged already.
+        """
+        if not members:
+            raise UserError(f"data.classes.merge.{target} is empty: name what becomes of it")
+        for stored in members:
+            if stored in self._merged:
+                raise UserError(
+                    f"data.classes.merge puts {self._name(stored)} into both "
+                    f"'{self._merged[stored]}' and '{target}': leave it in one"
+                )
+            self._merged[stored] = target
+        if target not in self._colours:
+            self._colours[target] = self._colours.get(self._group.get(members[0], ""))
+        self._group |= dict.fromkeys(members, target)
+
+    def ignore(self, stored: int) -> None:
+        """Leave it out.
+
+        Raises:
+            UserError: it is merged.
+        """
+        if stored in self._merged:
+            raise UserError(
+                f"data.classes ignores {self._name(stored)} and merges it into "
+                f"'{self._merged[stored]}': leave it in one"
+            )
+        self._group[stored] = ""
+
+    def names_and_colours(self) -> tuple[tuple[str, ...], tuple[Rgb, ...]]:
+        """By label."""
+        names = tuple(self._order())
+        given = [self._colours.get(name) for name in names]
+        if any(colour is None for colour in given):
+            return names, tuple(voc_colour(label) for label in range(len(names)))
+        return names, tuple(colour for colour in given if colour is not None)
+
+    def labels(self) -> dict[int, int]:
+        """By stored number; 255 for what is ignored."""
+        order = {name: label for label, name in enumerate(self._order())}
+        return {stored: order.get(name, IGNORED) for stored, name in self._group.items()}
+
+    def _order(self) -> list[str]:
+        return list(dict.fromkeys(name for name in self._group.values() if name))
+
+    def _name(self, stored: int) -> str:
+        shown = colour_name(stored) if self._kind == "colours" else str(stored)
+        return f"{shown} ({self._keyed[stored].name})" if stored in self._keyed else shown
+
+
+def palette_of(colours: Sequence[Rgb]) -> NDArray[np.uint8]:
+    """The colour of each of 256 labels, ``[256, 3]``: the classes', and VOC's for the others."""
+    palette = _VOC_COLOURS.copy()
+    palette[: len(colours)] = np.array(colours, np.uint8).reshape(-1, 3)
+    return palette
+
+
+def voc_colour(label: int) -> Rgb:
+    """VOC's colour of a label."""
+    red, green, blue = _VOC_COLOURS[label].tolist()
+    return red, green, blue
+
+
+def numbered(values: Sequence[int], source: str) -> Declared:
+    """Classes that have no names but the numbers that masks hold."""
+    return Declared(tuple(DeclaredClass(str(value), value) for value in values), source)
+
+
+def _code(colour: Rgb) -> int:
+    return (colour[0] << 16) | (colour[1] << 8) | colour[2]

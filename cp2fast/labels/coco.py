@@ -1,0 +1,194 @@
+"""Segmentations in COCO's JSON: which file, where its images are, which classes it names.
+
+    ROOT/annotations/instances_train2017.json   ROOT/train2017/ or ROOT/images/train2017/
+    ROOT/train/_annotations.coco.json           beside its images, as Roboflow writes it
+    ROOT/annotations/instances_default.json     ROOT/images/, as CVAT writes it
+    FILE.json                                   beside its images, or beside the folder images
+
+Format: https://cocodataset.org/#format-data. What is in no annotation is the class background; a
+crowd, which is not told apart, is ignored.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cp2fast.config import LabelSettings
+from cp2fast.errors import UserError
+from cp2fast.files import is_file, list_folder, place_of, read_text
+from cp2fast.labels.class_files import Declared, DeclaredClass
+from cp2fast.labels.dataset import Example
+from cp2fast.labels.layout import TRAIN_NAMES, VAL_NAMES, Layout
+from cp2fast.labels.painted import BACKGROUND, CROWD, Annotations, Segment, coco_masks
+
+_NOT_SEGMENTATIONS = ("captions_", "person_keypoints_", "panoptic_", "image_info_", "stuff_")
+_HEAD = 1 << 20
+
+
+def coco_layout(settings: LabelSettings, root: Path) -> Layout | None:
+    """The annotated images of the files found; None if there is no such file.
+
+    Raises:
+        UserError: a file is not in COCO's format, its images are not there, two files have other
+            categories, or pycocotools is missing.
+    """
+    files = _files(root)
+    if not files:
+        return None
+    coco_masks()
+    train = _of_split(files, settings.train_split, TRAIN_NAMES)
+    usual = settings.val_split == LabelSettings.model_fields["val_split"].default
+    val = _of_split(files, None if usual else settings.val_split, VAL_NAMES)
+    first = train or next(file for file in files if file != val)
+    declared, examples = _read(first)
+    if val is None or val == first:
+        return Layout("COCO JSON", examples, None, first.name, declared)
+    other, scored = _read(val)
+    if other.classes != declared.classes:
+        raise UserError(
+            f"{first} and {val} have different categories: export both with the same ones"
+        )
+    return Layout("COCO JSON", examples, scored, first.name, declared)
+
+
+def _files(root: Path) -> list[Path]:
+    if root.suffix.lower() == ".json":
+        if not is_file(root):
+            raise UserError(f"there is no file {root}: set data.root to COCO's JSON, or a folder")
+        return [root]
+    folders = [root, root / "annotations", *(path for path in list_folder(root))]
+    found = dict.fromkeys(
+        path
+        for folder in folders
+        if place_of(folder) == "folder"
+        for path in list_folder(folder)
+        if path.suffix.lower() == ".json"
+        and not path.name.startswith(_NOT_SEGMENTATIONS)
+        and _looks_like_coco(path)
+    )
+    return list(found)
+
+
+def _looks_like_coco(path: Path) -> bool:
+    """Labelme and others write JSON beside their images too."""
+    if place_of(path) != "file":
+        return False
+    with path.open("rb") as file:
+        begin = file.read(_HEAD)
+    if b'"categories"' in begin or b'"annotations"' in begin or b'"images"' in begin:
+        return b'"shapes"' not in begin[:4096]
+    return False
+
+
+def _of_split(files: Sequence[Path], given: str | None, usual: Iterable[str]) -> Path | None:
+    names = (given.lower(),) if given is not None else usual
+    for name in names:
+        for file in files:
+            parts = file.stem.lower().replace("-", "_").split("_")
+            if any(part.startswith(name) for part in parts) or file.parent.name.lower() == name:
+                return file
+    return None
+
+
+def _read(path: Path) -> tuple[Declared, list[Example]]:
+    try:
+        content = json.loads(read_text(path))
+        images = {image["id"]: image for image in content["images"]}
+        categories = {category["id"]: str(category["name"]) for category in content["categories"]}
+        segments: dict[Any, list[Segment]] = {}
+        for annotation in content["annotations"]:
+            segments.setdefault(annotation["image_id"], []).append(_segment(annotation, path))
+        declared, background = _declared(categories, segments, path)
+        find = _Finder(path)
+        return declared, [
+            Example(
+                find(str(image["file_name"])),
+                Annotations(
+                    file=path,
+                    image=str(image["file_name"]),
+                    size=(int(image["height"]), int(image["width"])),
+                    background=background,
+                    segments=tuple(segments.get(number, ())),
+                ),
+            )
+            for number, image in images.items()
+        ]
+    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+        raise UserError(
+            f"{path} is not in COCO's format ({' '.join(reason.split())[:120]}): it needs images, "
+            "categories and annotations"
+        ) from error
+
+
+def _segment(annotation: Mapping[str, Any], path: Path) -> Segment:
+    outline = annotation.get("segmentation")
+    if outline is None:
+        raise UserError(
+            f"{path} has annotations without segmentation, such as boxes alone: export it with "
+            "segmentation"
+        )
+    stored = CROWD if annotation.get("iscrowd") else int(annotation["category_id"])
+    return Segment(stored, float(annotation.get("area", 0)), outline)
+
+
+def _declared(
+    categories: Mapping[Any, str], segments: Mapping[Any, Sequence[Segment]], path: Path
+) -> tuple[Declared, int]:
+    """The classes, and what is stored where there is no annotation."""
+    used = {segment.stored for of_image in segments.values() for segment in of_image}
+    strange = next((number for number in used - {CROWD} if number not in categories), None)
+    if strange is not None:
+        raise UserError(f"{path} has annotations of the category {strange}, which it does not name")
+    if 0 in categories and 0 not in used and len(categories) > 1:
+        # Roboflow's first category is the group that the others are of.
+        categories = {number: name for number, name in categories.items() if number != 0}
+    background = BACKGROUND if 0 in categories else 0
+    names = dict(categories)
+    rest = [number for number, name in names.items() if name.lower() == "background"]
+    if rest:
+        background = int(rest[0])
+        classes = [DeclaredClass(name, int(number)) for number, name in names.items()]
+    else:
+        classes = [
+            DeclaredClass("background", background),
+            *(DeclaredClass(name, int(number)) for number, name in names.items()),
+        ]
+    return Declared(tuple(classes), str(path), ignored=(CROWD,)), background
+
+
+class _Finder:
+    """Where the images of a file are: beside it, or in a folder of the usual names."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        split = path.stem.split("_", 1)[-1]
+        above = path.parent.parent
+        self._folders = [
+            path.parent,
+            path.parent / "images",
+            above / split,
+            above / "images" / split,
+            above / "images",
+            above / "images" / "default",
+            above / "data",
+            above,
+        ]
+
+    def __call__(self, name: str) -> Path:
+        """The file of an image.
+
+        Raises:
+            UserError: it is in none of them.
+        """
+        for place, folder in enumerate(self._folders):
+            if (folder / name).is_file():
+                self._folders.insert(0, self._folders.pop(place))  # the others lie there too
+                return folder / name
+        shown = ", ".join(str(folder) for folder in self._folders[:4])
+        raise UserError(
+            f"{self._path} names the image {name}, which is in none of {shown}: put it there"
+        )

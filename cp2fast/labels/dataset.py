@@ -1,0 +1,149 @@
+"""A labelled data set: which image has which mask, which classes there are, how masks are read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from cp2fast.config import Rgb
+from cp2fast.data.decode import BadImage, decode_image, read_file
+from cp2fast.data.levels import BY_TYPE, Levels
+from cp2fast.errors import UserError
+from cp2fast.labels.coding import IGNORED, Coding
+from cp2fast.labels.masks import colour_name
+from cp2fast.labels.painted import Annotations
+
+_SHOWN = 5
+"""Unknown numbers or colours that a message names."""
+
+
+class Example(NamedTuple):
+    """A photo and its mask."""
+
+    image: Path
+    mask: Path | Annotations
+
+
+@dataclass(frozen=True)
+class LabelledData:
+    """Images with masks.
+
+    Attributes:
+        classes: names by label.
+        train: what is trained on, in the order of its list or of its names.
+        val: what is evaluated on.
+        train_split: the name of the list or folder that ``train`` is, for messages.
+        max_pixels: an image of more is refused.
+        coding: how the masks are read.
+        threads: that read it.
+        colours: by label, for masks that are written and for pictures.
+        said: the layout, the masks and the split in one line.
+        levels: what values of more than 8 bits, and more bands than three, become.
+        has_border: whether 255 is a border between objects, as in VOC, and never a class.
+    """
+
+    classes: tuple[str, ...]
+    train: list[Example]
+    val: list[Example]
+    train_split: str
+    max_pixels: int
+    coding: Coding
+    threads: int
+    colours: tuple[Rgb, ...] = ()
+    said: str = ""
+    levels: Levels = BY_TYPE
+    has_border: bool = False
+
+
+def read_example(example: Example, data: LabelledData) -> tuple[Tensor, Tensor]:
+    """The image, uint8 ``[H, W, 3]`` RGB, and its labels, uint8 ``[H, W]``.
+
+    Raises:
+        UserError: one cannot be read, they differ in size, or a label is unknown.
+    """
+    try:
+        image = decode_image(read_file(example.image), data.max_pixels, levels=data.levels)
+    except BadImage as bad:
+        raise UserError(unreadable(example, bad)) from bad
+    found = data.coding.read(example.mask)
+    if found.unknown and data.coding.unknown == "refuse":
+        raise UserError(unknown_labels(example.mask, found.unknown, found.is_lossy, data))
+    labels = torch.from_numpy(found.labels)
+    if image.shape[:2] != labels.shape:
+        raise UserError(differs(example, (image.shape[0], image.shape[1]), labels.shape))
+    return image, labels
+
+
+def unreadable(example: Example, bad: BadImage) -> str:
+    """The message for an image that cannot be decoded."""
+    reason = str(bad).removeprefix("cannot be read: ")
+    return f"{example.image} cannot be read: {reason}; save it again, or take it out of the split"
+
+
+def differs(example: Example, image: tuple[int, int], mask: Sequence[int]) -> str:
+    """The message for an image and a mask of two sizes."""
+    swapped = image == tuple(mask)[::-1]
+    hint = ", both turned by their metadata or neither" if swapped else ""
+    return (
+        f"{example.image} is {image[1]} x {image[0]} pixels, but its mask {example.mask} is "
+        f"{mask[1]} x {mask[0]}: they must be of one size{hint}"
+    )
+
+
+def unknown_labels(
+    where: object, pixels: Mapping[int, int], is_lossy: bool, data: LabelledData
+) -> str:
+    """The message for what masks hold that stands for no class.
+
+    Args:
+        where: the mask, or masks.
+        pixels: by stored number, their count.
+        is_lossy: whether it is a JPEG.
+        data: whose classes they are none of.
+    """
+    most = sorted(pixels, key=lambda stored: -pixels[stored])
+    if data.coding.kind == "colours":
+        shown = ", ".join(f"{colour_name(c)} ({pixels[c]:,} pixels)" for c in most[:_SHOWN])
+        more = f" and {len(most) - _SHOWN} more" if len(most) > _SHOWN else ""
+        return f"{where} holds {_colours(len(most))} of no class, {shown}{more}: {_fix(is_lossy)}"
+    if is_lossy:
+        return (
+            f"{where} is a JPEG, which changes values where two areas meet: {len(most)} values of "
+            f"no class in {sum(pixels.values()):,} pixels; set data.nearest=on to give them the "
+            "nearest class, or save it as PNG"
+        )
+    first = min(most)
+    if first > IGNORED and data.coding.known.keys() <= set(range(IGNORED + 1)) | {65_535}:
+        return (
+            f"{where} is a 16-bit mask with the value {max(most)}: save it as an 8-bit PNG whose "
+            f"values are the labels, {IGNORED} for ignored, or name its values in data.classes"
+        )
+    count, counts = len(data.classes), f" ({pixels[first]:,} pixels)"
+    others = f" and {len(most) - 1} more" if len(most) > 1 else ""
+    plain = all(data.coding.known.get(label) == label for label in range(count))
+    known = f"labels 0 to {count - 1}, and 255 for ignored" if plain else "data.classes tells"
+    return (
+        f"{where} holds label {first}{counts}{others}, but there are {count} classes ({known}): "
+        "name them all in classes.txt or data.classes, or set data.unknown=ignore"
+    )
+
+
+def _colours(count: int) -> str:
+    return "a colour" if count == 1 else f"{count} colours"
+
+
+def _fix(is_lossy: bool) -> str:
+    if is_lossy:
+        return (
+            "it is a JPEG, which mixes colours where two areas meet; set data.nearest=on to give "
+            "them the nearest class, or save it as PNG"
+        )
+    return (
+        "add them to data.colours, classes.csv or labelmap.txt, or set data.unknown=ignore, or "
+        "data.nearest=on where they are nearly a class's"
+    )

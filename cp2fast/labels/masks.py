@@ -1,0 +1,175 @@
+"""What a mask file stores at each pixel: a number, or a colour as one number.
+
+    file -> header -> Pillow, without metadata -> values or colours -> turned as its Exif says
+
+Palette and grey masks store numbers, of 1 to 16 bits, as they are. RGB masks store colours, which
+become ``0xRRGGBB``, or numbers, where a tool saved grey masks as RGB. Which of them is settled for
+a whole data set, and what the numbers mean is another matter (``coding.py``).
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from cp2fast.data import jpeg, png
+from cp2fast.data.decode import BadImage, read_file
+from cp2fast.data.kinds import kind_of
+from cp2fast.data.orientation import orient, orientation_of
+from cp2fast.errors import UserError
+
+Kind = Literal["values", "equal", "colours"]
+"""How masks are read: as numbers, as numbers in three equal channels, or as colours."""
+
+SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".gif", ".jpg", ".jpeg")
+"""Of mask files; lossless ones before JPEG."""
+
+_FORMATS = {
+    ".png": ("PNG",),
+    ".tif": ("TIFF",),
+    ".tiff": ("TIFF",),
+    ".bmp": ("BMP",),
+    ".gif": ("GIF",),
+    ".jpg": ("JPEG",),
+    ".jpeg": ("JPEG",),
+}
+_AS_PNG = "save it as a palette or grey PNG whose pixel values are the labels"
+_NUMBERED = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L")
+COLOURED = ("RGB", "RGBA", "RGBX")
+"""Pillow's modes of masks in colours."""
+
+
+class Stored(NamedTuple):
+    """The pixels of a mask.
+
+    Attributes:
+        pixels: int32 ``[H, W]``, numbers below 65,536 or colours ``0xRRGGBB``.
+        mode: Pillow's name of how the file stores them.
+        is_lossy: whether it is a JPEG, whose values are only nearly those that were saved.
+    """
+
+    pixels: NDArray[np.int32]
+    mode: str
+    is_lossy: bool
+
+
+def read_stored(path: Path, kind: Kind) -> Stored:
+    """The pixels of a mask, upright.
+
+    Args:
+        path: of the mask.
+        kind: what they are taken for. As colours, a palette mask is read by its palette, and a
+            grey one as equal channels.
+
+    Raises:
+        UserError: it cannot be read, or is of another kind.
+    """
+    try:
+        encoded = read_file(path)
+    except BadImage as error:
+        raise UserError(
+            f"the mask {path} {error}: allow it, or take it out of the split"
+        ) from error
+    with _opened(path, encoded) as mask:
+        try:
+            pixels = _colours(mask) if kind == "colours" else _numbers(mask, path, encoded, kind)
+        except UserError:
+            raise
+        except Exception as error:  # Pillow raises almost anything on a damaged file.
+            raise UserError(_damaged(path, error)) from error
+        mode = mask.mode
+    turned = orient(torch.from_numpy(pixels), orientation_of(encoded)).numpy()
+    return Stored(turned, mode, encoded.startswith(jpeg.SIGNATURE))
+
+
+def mode_of(path: Path) -> str:
+    """Pillow's name of how a mask stores its pixels, by its header.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        with _opened(path, read_file(path)) as mask:
+            return mask.mode
+    except BadImage as error:
+        raise UserError(f"the mask {path} {error}: allow it, or take it out") from error
+
+
+def colour_name(colour: int) -> str:
+    """A colour as people write it: ``#ff8000``."""
+    return f"#{colour:06x}"
+
+
+def packed(rgb: NDArray[np.uint8]) -> NDArray[np.int32]:
+    """Colours ``[..., 3]`` as numbers ``[...]``."""
+    red, green, blue = (rgb[..., channel].astype(np.int32) for channel in range(3))
+    return (red << 16) | (green << 8) | blue
+
+
+def _opened(path: Path, encoded: bytes) -> Image.Image:
+    suffix = path.suffix.lower()
+    formats = _FORMATS.get(suffix, ("PNG",))
+    if formats == ("PNG",):
+        if png.read_header(encoded) is None:
+            raise UserError(
+                f"the mask {path} cannot be read as PNG, for it is {kind_of(encoded)}: {_AS_PNG}"
+            )
+        encoded = png.without_metadata(encoded)
+    try:
+        return Image.open(io.BytesIO(encoded), formats=formats)
+    except Exception as error:  # Pillow raises almost anything on a damaged file.
+        if formats == ("PNG",):
+            raise UserError(_damaged(path, error)) from error
+        raise UserError(
+            f"the mask {path} cannot be read as {formats[0]}, for it is {kind_of(encoded)}: save "
+            "it again, or take it out"
+        ) from error
+
+
+def _colours(mask: Image.Image) -> NDArray[np.int32]:
+    """Of any mask; alpha is dropped."""
+    if mask.mode.startswith("I"):
+        values = np.asarray(mask)
+        return packed(np.repeat((values >> 8).astype(np.uint8)[..., None], 3, axis=-1))
+    return packed(np.asarray(mask.convert("RGB")))
+
+
+def _numbers(mask: Image.Image, path: Path, encoded: bytes, kind: Kind) -> NDArray[np.int32]:
+    """As stored, not turned yet."""
+    if mask.mode in COLOURED and kind == "equal":
+        rgb = np.asarray(mask.convert("RGB"))
+        if not bool((rgb == rgb[..., :1]).all()):
+            raise UserError(
+                f"{path} is a mask in colours among masks in grey, all saved as RGB: name the "
+                "colours of the classes in data.colours, or take it out"
+            )
+        return rgb[..., 0].astype(np.int32)
+    if mask.mode not in _NUMBERED:
+        raise UserError(
+            f"{path} is a mask of mode {mask.mode}, which holds no labels: {_AS_PNG}, or name the "
+            "colours of the classes in data.colours, classes.csv or labelmap.txt"
+        )
+    values = np.array(mask)
+    header = png.read_header(encoded)
+    if header is not None and header.colour_type == png.GREY and 1 < header.bits < 8:
+        values //= 255 // ((1 << header.bits) - 1)  # Pillow spreads them over 0 to 255.
+    if values.size and not 0 <= int(values.min()) <= int(values.max()) < 1 << 16:
+        raise UserError(
+            f"the mask {path} holds the value {int(values.max())}: labels have 16 bits, 0 to 65535"
+        )
+    return values.astype(np.int32)
+
+
+def _damaged(path: Path, error: Exception) -> str:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    kind = "PNG" if path.suffix.lower() == ".png" else "an image"
+    return (
+        f"the mask {path} cannot be read as {kind}: {reason}; save it again, or take it out of the "
+        "split"
+    )

@@ -1,0 +1,218 @@
+"""Images and masks that lie in folders, and how the names of the two go together.
+
+    ROOT/images/NAME.jpg        ROOT/masks/NAME.png          or labels, annotations, ...
+    ROOT/images/train/...       ROOT/masks/train/...         and val; folders as deep as wanted
+    ROOT/train/images/...       ROOT/train/masks/...         and val
+    ROOT/train/NAME.jpg         ROOT/train_labels/NAME_L.png and val
+
+A mask has its image's name, or that with an ending, as ``NAME_mask.png``; Cityscapes exchanges one
+ending for another.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from cp2fast.config import LabelSettings
+from cp2fast.data.formats import IMAGE_SUFFIXES
+from cp2fast.data.shards import is_hidden
+from cp2fast.errors import UserError
+from cp2fast.files import cannot_read, list_folder, place_of
+from cp2fast.labels.dataset import Example
+from cp2fast.labels.known import known_classes
+from cp2fast.labels.layout import TRAIN_NAMES, VAL_NAMES, Layout, split_by_folder
+from cp2fast.labels.masks import SUFFIXES as MASK_SUFFIXES
+
+IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages", "photos", "leftimg8bit", "rgb")
+MASK_FOLDERS = (
+    *("masks", "mask", "labels", "label", "annotations", "annotation", "segmentationclasspng"),
+    *("segmentationclass", "gtfine", "gt", "groundtruth", "ground_truth", "segmentation"),
+)
+"""In lower case; the first that is there and holds masks counts."""
+
+_ENDINGS = {
+    "": (
+        *("", "_mask", "_masks", "_label", "_labels", "_gt", "_seg", "_segmentation", "_L"),
+        *("_annotation", "_lab", "_colour", "_color", "-mask", "_labelIds", "_train_id"),
+    ),
+    "_leftImg8bit": ("_gtFine_labelIds", "_gtFine_labelTrainIds", "_gtFine_color"),
+    "_image": ("_mask", "_label"),
+    "_img": ("_mask", "_label"),
+    "_sat": ("_mask",),
+    "_rgb": ("_mask", "_label"),
+}
+"""Endings of masks by those of their images."""
+_UNLABELLED = ("test", "testing")
+"""Folders whose images often have no masks, and are left out then."""
+_MASK_OF_SPLIT = ("{}_labels", "{}_masks", "{}_label", "{}_mask", "{}annot", "{}_annot")
+
+
+def folders_layout(settings: LabelSettings, root: Path) -> Layout | None:
+    """Images and masks in two folders, or two of each split; None if there are no such folders.
+
+    Raises:
+        UserError: images without masks, or that go together with masks in more than one way.
+    """
+    for image_folder, mask_folder in _folders(root):
+        pairs = pair(image_folder, mask_folder)
+        below = [(path.relative_to(root), example) for path, example in pairs]
+        train, val, split = split_by_folder(below, settings)
+        masks = [example.mask for _, example in pairs if isinstance(example.mask, Path)]
+        known = known_classes(root, masks)
+        where = f"{image_folder.relative_to(root)} and {mask_folder.relative_to(root)}"
+        return Layout(
+            name=f"folders {where}" if known is None else known.name,
+            train=train,
+            val=val,
+            train_split=split,
+            declared=None if known is None else known.declared,
+        )
+    return _split_layout(settings, root)
+
+
+def _split_layout(settings: LabelSettings, root: Path) -> Layout | None:
+    """Folders of splits that hold two folders each, or that masks lie beside."""
+    inside = _by_name(root)
+    splits: dict[str, list[tuple[Path, Example]]] = {}
+    given = (settings.train_split or "train").lower(), settings.val_split.lower()
+    for kinds in (dict.fromkeys((given[0], *TRAIN_NAMES)), dict.fromkeys((given[1], *VAL_NAMES))):
+        name = next((inside[kind] for kind in kinds if kind in inside), None)
+        if name is None:
+            continue
+        for images, masks in _folders(root / name) or _beside(root, name, inside):
+            splits[name] = pair(images, masks)
+            break
+    if not splits:
+        return None
+    first, *others = splits
+    return Layout(
+        name=f"folders {', '.join(splits)}",
+        train=[example for _, example in splits[first]],
+        val=[example for _, example in splits[others[0]]] if others else None,
+        train_split=first,
+    )
+
+
+def pair(images: Path, masks: Path) -> list[tuple[Path, Example]]:
+    """The images below a folder with their masks below another, in the order of their names.
+
+    Raises:
+        UserError: there are none, one has no mask, or one goes together with two.
+    """
+    photos = _files(images, IMAGE_SUFFIXES)
+    found = _files(masks, MASK_SUFFIXES)
+    if not photos:
+        raise UserError(
+            f"{images} holds no images: it needs images, such as .jpg, .png or .tif files"
+        )
+    by_place = _by_place(masks, found)
+    rule = _rule(images, photos, by_place)
+    if rule is None:
+        shown = f"{found[0].name}" if found else "nothing"
+        raise UserError(
+            f"no mask in {masks} goes by the name of an image in {images} ({photos[0].name} there, "
+            f"{shown} here): name where they are, as in data.masks="
+            "{dir}/../labels/{stem}_mask.png"
+        )
+    return _paired(images, masks, photos, by_place, rule)
+
+
+def _paired(
+    images: Path,
+    masks: Path,
+    photos: Sequence[Path],
+    by_place: Mapping[tuple[Path, str], list[Path]],
+    rule: tuple[str, str],
+) -> list[tuple[Path, Example]]:
+    pairs, missing = [], list[Path]()
+    taken: dict[Path, Path] = {}
+    for photo in photos:
+        place = photo.parent.relative_to(images)
+        stem = photo.stem.removesuffix(rule[0]) + rule[1]
+        candidates = by_place.get((place, stem), [])
+        if not candidates:
+            if not any(part.lower() in _UNLABELLED for part in place.parts):
+                missing.append(masks / place / f"{stem}.png")
+            continue
+        if len(candidates) > 1:
+            raise UserError(
+                f"{photo} goes together with {candidates[0]} and {candidates[1].name}: keep one"
+            )
+        other = taken.setdefault(candidates[0], photo)
+        if other != photo:
+            raise UserError(
+                f"{other} and {photo.name} go together with the same mask {candidates[0]}: keep "
+                "one, or rename it and give it a mask of its own"
+            )
+        pairs.append((photo, Example(photo, candidates[0])))
+    if missing:
+        raise UserError(
+            f"there is no mask {missing[0]} ({len(missing)} of {len(photos)} photos have none): "
+            "add them, or take the photos out"
+        )
+    return pairs
+
+
+def _rule(
+    images: Path, photos: Sequence[Path], by_place: Mapping[tuple[Path, str], list[Path]]
+) -> tuple[str, str] | None:
+    """The endings of images and masks by which most go together; None if none do."""
+    counts = Counter[tuple[str, str]]()
+    for own, others in _ENDINGS.items():
+        named = [photo for photo in photos if photo.stem.endswith(own)]
+        places = [(p.parent.relative_to(images), p.stem.removesuffix(own)) for p in named]
+        for other in others:
+            counts[own, other] = sum((folder, stem + other) in by_place for folder, stem in places)
+            if counts[own, other] == len(photos):
+                return own, other
+    rule, count = max(counts.items(), key=lambda item: item[1])
+    return rule if count else None
+
+
+def _by_place(folder: Path, files: Sequence[Path]) -> dict[tuple[Path, str], list[Path]]:
+    """Files by their folder below another and their name without suffix."""
+    found: dict[tuple[Path, str], list[Path]] = {}
+    for file in files:
+        found.setdefault((file.parent.relative_to(folder), file.stem), []).append(file)
+    return found
+
+
+def _folders(root: Path) -> list[tuple[Path, Path]]:
+    """A folder of images and one of masks inside another, if both are there."""
+    inside = _by_name(root)
+    images = next((root / inside[name] for name in IMAGE_FOLDERS if name in inside), None)
+    masks = [root / inside[name] for name in MASK_FOLDERS if name in inside]
+    return [(images, folder) for folder in masks if images and _files(folder, MASK_SUFFIXES)][:1]
+
+
+def _beside(root: Path, split: str, inside: Mapping[str, str]) -> list[tuple[Path, Path]]:
+    wanted = (name.format(split.lower()) for name in _MASK_OF_SPLIT)
+    masks = next((inside[name] for name in wanted if name in inside), None)
+    return [] if masks is None else [(root / split, root / masks)]
+
+
+def _by_name(root: Path) -> dict[str, str]:
+    """The folders inside another, by their names in lower case."""
+    return {
+        path.name.lower(): path.name for path in list_folder(root) if place_of(path) == "folder"
+    }
+
+
+def _files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
+    """The files of these kinds below a folder, sorted; hidden ones are skipped."""
+    found = []
+
+    def refuse(error: OSError) -> None:
+        raise cannot_read(Path(error.filename), error)
+
+    for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
+        found += [
+            Path(place, name)
+            for name in names
+            if name.lower().endswith(tuple(suffixes)) and not is_hidden(name)
+        ]
+    return sorted(found)

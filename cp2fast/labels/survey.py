@@ -1,0 +1,198 @@
+"""Every mask, read once before hours of training depend on it: its classes, and what is wrong."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cp2fast.data.decode import BadImage, image_size, read_file
+from cp2fast.data.orientation import UPRIGHT, orientation_of
+from cp2fast.errors import UserError
+from cp2fast.labels.coding import IGNORED
+from cp2fast.labels.dataset import Example, LabelledData, differs, unknown_labels, unreadable
+
+_SHOWN = 5
+"""Classes named in a warning."""
+_MANY = 0.1
+"""Share of guessed pixels that is warned of."""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a data set holds.
+
+    Attributes:
+        train: pixels by label of what is trained on, int64 ``[256]``; the last is ignored.
+        val: likewise of what is evaluated on.
+        warnings: classes that occur nowhere, and what else may not be as it was meant; each a line.
+    """
+
+    train: NDArray[np.int64]
+    val: NDArray[np.int64]
+    warnings: list[str]
+
+
+def survey(data: LabelledData) -> Survey:
+    """Read every mask.
+
+    Raises:
+        UserError: the first mask that cannot be used, and how many more there are; or what they
+            hold of no class.
+    """
+    examples = list(dict.fromkeys([*data.train, *data.val]))
+    with ThreadPoolExecutor(data.threads) as threads:
+        looked_at = dict(zip(examples, threads.map(partial(_look_at, data), examples), strict=True))
+    _refuse(looked_at, data)
+    train, val = (
+        np.sum([looked_at[example].pixels for example in split], axis=0)
+        for split in (data.train, data.val)
+    )
+    warnings = [
+        *_missing_classes(train, data),
+        *_guessed(looked_at),
+        *_turned_without_their_masks(looked_at),
+    ]
+    return Survey(train, val, warnings)
+
+
+def check_masks(data: LabelledData) -> list[str]:
+    """The warnings of a survey."""
+    return survey(data).warnings
+
+
+def shares_in_words(found: Survey, data: LabelledData) -> list[str]:
+    """A table of the classes' shares of the labelled pixels, a line each."""
+    width = max(len(name) for name in (*data.classes, "ignored"))
+    lines = [f"{'class':{width}}  {'train':>8}  {'val':>8}"]
+    totals = [max(1, int(pixels[:IGNORED].sum())) for pixels in (found.train, found.val)]
+    for label, name in enumerate(data.classes):
+        shares = [pixels[label] / total for pixels, total in zip(_both(found), totals, strict=True)]
+        lines.append(f"{name:{width}}  {_share(shares[0])}  {_share(shares[1])}")
+    ignored = [pixels[IGNORED] / max(1, int(pixels.sum())) for pixels in _both(found)]
+    lines.append(
+        f"{'ignored':{width}}  {_share(ignored[0])}  {_share(ignored[1])}  (of all pixels)"
+    )
+    return lines
+
+
+def _both(found: Survey) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    return found.train, found.val
+
+
+def _share(share: float) -> str:
+    if share == 0:
+        return f"{'none':>8}"
+    return f"{'< 0.01 %':>8}" if share < 0.0001 else f"{100 * share:6.2f} %"
+
+
+def _refuse(looked_at: Mapping[Example, _Look], data: LabelledData) -> None:
+    problems = [look.problem for look in looked_at.values() if look.problem is not None]
+    if problems:
+        raise UserError(problems[0] + _and_more(len(problems) - 1, "like it"))
+    strange = {example: look for example, look in looked_at.items() if look.unknown}
+    if not strange or data.coding.unknown == "ignore":
+        return
+    first, look = next(iter(strange.items()))
+    if data.coding.kind != "colours":
+        message = unknown_labels(first.mask, look.unknown, look.is_lossy, data)
+        raise UserError(message + _and_more(len(strange) - 1, "like it"))
+    pixels = Counter[int]()
+    for one in strange.values():
+        pixels.update(one.unknown)
+    where = str(first.mask) + (f" (with {len(strange) - 1} more)" if len(strange) > 1 else "")
+    raise UserError(unknown_labels(where, dict(pixels), look.is_lossy, data))
+
+
+def _missing_classes(pixels_by_label: NDArray[np.int64], data: LabelledData) -> Iterator[str]:
+    """What the labels of all training pixels say about the classes."""
+    count = len(data.classes)
+    missing = [label for label in range(count) if not pixels_by_label[label]]
+    if not missing:
+        return
+    ignored = pixels_by_label[IGNORED]
+    if len(missing) == count:
+        yield (
+            f"warning: all pixels of {data.train_split} are {IGNORED}, which is ignored, so there "
+            f"is nothing to learn: labels are 0 to {count - 1}"
+        )
+    elif missing == list(range(1, count)) and ignored and data.has_border:
+        meant = f"'{data.classes[1]}', save it as 1" if count == 2 else "a class, save its label"
+        yield (
+            f"warning: the masks of {data.train_split} hold 0 and {IGNORED} alone, and {IGNORED} "
+            f"is ignored: if it stands for {meant}, or name it in data.classes={{merge: ...}}"
+        )
+    else:
+        names = ", ".join(f"{data.classes[label]} ({label})" for label in missing[:_SHOWN])
+        more = ", and others" if len(missing) > _SHOWN else ""
+        yield (
+            f"warning: {len(missing)} of {count} classes occur in no mask of {data.train_split}: "
+            f"{names}{more}; add images of them, or leave them out of data.classes"
+        )
+
+
+def _guessed(looked_at: Mapping[Example, _Look]) -> Iterator[str]:
+    guessed = sum(look.guessed for look in looked_at.values())
+    if not guessed:
+        return
+    share = guessed / sum(int(look.pixels.sum()) for look in looked_at.values())
+    doubt = ": look at them in cp2fast data check" if share > _MANY else ""
+    yield (
+        f"note: {share:.2%} of the pixels hold a colour or value of no class and were given the "
+        f"nearest class, or ignored where none is near (data.nearest=on){doubt}"
+    )
+
+
+def _turned_without_their_masks(looked_at: Mapping[Example, _Look]) -> Iterator[str]:
+    turned = [example for example, look in looked_at.items() if look.turned_alone]
+    if turned:
+        yield (
+            f"note: {turned[0].image}{_and_more(len(turned) - 1, 'like it')} is turned upright by "
+            "its metadata, and its mask has none: the mask is taken as of the upright photo"
+        )
+
+
+class _Look(NamedTuple):
+    """What a look at a mask, and at the header of its photo, found."""
+
+    problem: str | None
+    pixels: NDArray[np.int64]
+    """By label, 256 of them."""
+    unknown: Mapping[int, int]
+    guessed: int = 0
+    is_lossy: bool = False
+    turned_alone: bool = False
+    """Whether the photo's metadata turns it, and nothing the mask."""
+
+
+def _look_at(data: LabelledData, example: Example) -> _Look:
+    nothing = np.zeros(256, np.int64)
+    try:
+        found = data.coding.read(example.mask)
+        photo = read_file(example.image)
+        size = image_size(photo, data.max_pixels)
+        if size != found.labels.shape:
+            return _Look(differs(example, size, found.labels.shape), nothing, {})
+        alone = orientation_of(photo) != UPRIGHT and not _is_turned(example)
+    except UserError as error:
+        return _Look(str(error), nothing, {})
+    except BadImage as bad:
+        return _Look(unreadable(example, bad), nothing, {})
+    pixels = np.bincount(found.labels.ravel(), minlength=256)
+    return _Look(None, pixels, found.unknown, found.guessed, found.is_lossy, alone)
+
+
+def _is_turned(example: Example) -> bool:
+    mask = example.mask
+    return isinstance(mask, Path) and orientation_of(read_file(mask)) != UPRIGHT
+
+
+def _and_more(count: int, what: str) -> str:
+    return f" (and {count} more {what})" if count else ""

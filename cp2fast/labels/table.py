@@ -1,0 +1,98 @@
+"""Pairs of images and masks that a CSV file names.
+
+image,mask[,split]          a header, in any order, or none
+photos/a.jpg,masks/a.png    paths from the file's folder, or absolute
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+from cp2fast.config import LabelSettings
+from cp2fast.errors import UserError
+from cp2fast.files import is_file, place_of, read_text
+from cp2fast.labels.dataset import Example
+from cp2fast.labels.layout import TRAIN_NAMES, VAL_NAMES, Layout
+
+_IMAGE = ("image", "images", "image_path", "img", "photo", "file", "filename", "path", "image path")
+_MASK = ("mask", "masks", "mask_path", "label", "labels", "label_path", "annotation", "mask path")
+_SPLIT = ("split", "subset", "set", "fold")
+_WHOLE = ("pairs.csv", "data.csv", "dataset.csv")
+
+
+def csv_layout(settings: LabelSettings, root: Path) -> Layout | None:
+    """The pairs of ``root`` itself, or of ``train.csv`` (and ``val.csv``) or ``pairs.csv`` in it.
+
+    Raises:
+        UserError: a file that is named is missing, or a line names no pair.
+    """
+    if root.suffix.lower() == ".csv":
+        return _one(root)
+    train = next((root / f"{name}.csv" for name in TRAIN_NAMES if _is(root / f"{name}.csv")), None)
+    if train is not None:
+        val = next((root / f"{name}.csv" for name in VAL_NAMES if _is(root / f"{name}.csv")), None)
+        if val is None:
+            return _one(train)
+        return Layout(
+            "CSV of pairs",
+            [example for example, _ in _read(train)],
+            [example for example, _ in _read(val)],
+            train.name,
+        )
+    whole = next((root / name for name in _WHOLE if _is(root / name)), None)
+    return None if whole is None else _one(whole)
+
+
+def _is(path: Path) -> bool:
+    return place_of(path) == "file"
+
+
+def _one(path: Path) -> Layout:
+    rows = _read(path)
+    train = [example for example, split in rows if split in TRAIN_NAMES]
+    val = [example for example, split in rows if split in VAL_NAMES]
+    if train and val:
+        return Layout("CSV of pairs", train, val, path.name)
+    return Layout("CSV of pairs", train or [example for example, _ in rows], None, path.name)
+
+
+def _read(path: Path) -> list[tuple[Example, str]]:
+    """The examples of a file, and the split that each is said to be of."""
+    if not is_file(path):
+        raise UserError(f"there is no file {path}: set data.root to a CSV of pairs, or a folder")
+    lines = read_text(path).splitlines()
+    first = next((line for line in lines if line.strip()), "")
+    delimiter = max(",;\t", key=first.count)
+    rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=delimiter)]
+    numbered = [(number, row) for number, row in enumerate(rows, 1) if any(row)]
+    if not numbered:
+        raise UserError(f"{path} names no image: it needs image,mask a line")
+    head = [cell.lower() for cell in numbered[0][1]]
+    image, mask, split = (_place(head, names) for names in (_IMAGE, _MASK, _SPLIT))
+    if image is not None and mask is not None:
+        numbered = numbered[1:]
+    else:
+        image, mask, split = 0, 1, 2
+    found = [_example(path, number, row, image, mask, split) for number, row in numbered]
+    if not found:
+        raise UserError(f"{path} names no image below its header: it needs image,mask a line")
+    return found
+
+
+def _example(
+    path: Path, number: int, row: Sequence[str], image: int, mask: int, split: int | None
+) -> tuple[Example, str]:
+    if len(row) <= max(image, mask) or not row[image] or not row[mask]:
+        raise UserError(f"{path}, line {number}: '{','.join(row)[:80]}' is not image,mask")
+    files = [path.parent / row[place] for place in (image, mask)]
+    for file in files:
+        if not _is(file):
+            raise UserError(f"{path}, line {number}: there is no file {file}: correct its path")
+    kind = row[split].lower() if split is not None and split < len(row) else ""
+    return Example(files[0], files[1]), kind
+
+
+def _place(head: Sequence[str], names: Sequence[str]) -> int | None:
+    return next((head.index(name) for name in names if name in head), None)

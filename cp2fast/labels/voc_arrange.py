@@ -1,0 +1,191 @@
+"""PASCAL VOC 2012 with the masks of SBD: the 10,582 images that papers call train_aug.
+
+SBD (Hariharan et al., "Semantic contours from inverse detectors", ICCV 2011) has masks of 11,355
+images of VOC. Those that VOC itself does not annotate go into ``SegmentationClassAug``.
+
+    DIR/VOCdevkit/VOC2012   as VOCtrainval_11-May-2012.tar holds it
+    DIR/sbd                 cls, train.txt, val.txt of benchmark.tgz
+"""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cp2fast.config import LabelledDataSettings
+from cp2fast.data.scenes import voc_palette
+from cp2fast.errors import UserError
+from cp2fast.labels.open import open_voc
+
+TRAIN_AUG = 10_582
+"""Images in train_aug of the complete data sets."""
+
+_VOC_TAR = "VOCtrainval_11-May-2012.tar"
+_SBD_TAR = "benchmark.tgz"
+_SBD_INSIDE = "benchmark_RELEASE/dataset"
+
+
+class Arranged(NamedTuple):
+    """What ``arrange_voc`` made.
+
+    Attributes:
+        root: for ``data.root``.
+        converted: masks written now.
+        train_aug: images in ``train_aug.txt``.
+        val: images in ``val.txt``.
+    """
+
+    root: Path
+    converted: int
+    train_aug: int
+    val: int
+
+
+def arrange_voc(folder: Path, tell: Callable[[str], None]) -> Arranged:
+    """Arrange VOC 2012 and SBD below ``folder``, downloading what is not there.
+
+    Each file appears complete or not at all, and none is written twice: an interrupted call is
+    continued by the next.
+
+    Args:
+        folder: made if it is not there.
+        tell: gets a line when something long begins.
+
+    Raises:
+        UserError: what cannot be downloaded or is damaged, and where to put it by hand.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    root = _find_voc(folder, tell)
+    sbd = _find_sbd(folder, tell)
+    lists = root / "ImageSets" / "Segmentation"
+    train, val = (_names(lists / f"{split}.txt") for split in ("train", "val"))
+    in_sbd = {name for split in ("train", "val") for name in _names(sbd / f"{split}.txt")}
+    masks = root / "SegmentationClassAug"
+    masks.mkdir(exist_ok=True)
+    wanted = [
+        name for name in sorted(in_sbd - set(train) - set(val)) if not _mask(masks, name).exists()
+    ]
+    if wanted:
+        tell(f"converting {len(wanted)} masks of SBD to {masks}")
+    for name in wanted:
+        _convert(sbd / "cls" / f"{name}.mat", _mask(masks, name))
+    train_aug = sorted((in_sbd | set(train)) - set(val))
+    _write(lists / "train_aug.txt", "".join(f"{name}\n" for name in train_aug).encode())
+    open_voc(LabelledDataSettings(train_split="train_aug"), root)  # Every file is there.
+    return Arranged(root, len(wanted), len(train_aug), len(val))
+
+
+def read_sbd_mask(path: Path) -> NDArray[np.uint8]:
+    """The labels ``[H, W]`` in one of SBD's ``cls/NAME.mat``.
+
+    Raises:
+        UserError: it cannot be read, or scipy is not installed.
+    """
+    try:
+        from scipy.io import loadmat
+    except ModuleNotFoundError as error:
+        raise UserError("SBD's masks are .mat files, for which: pip install scipy") from error
+    try:
+        content = loadmat(path, variable_names=["GTcls"])["GTcls"]
+        return np.asarray(content["Segmentation"][0, 0], dtype=np.uint8)
+    except Exception as error:  # scipy raises almost anything on a damaged file.
+        raise UserError(
+            f"{path} cannot be read as a mask of SBD ({' '.join(str(error).split())}): unpack "
+            f"{_SBD_TAR} again"
+        ) from error
+
+
+def _find_voc(folder: Path, tell: Callable[[str], None]) -> Path:
+    root = folder / "VOCdevkit" / "VOC2012"
+    if not _is_complete(root):
+        from torchvision.datasets import VOCSegmentation
+
+        _fetch(
+            lambda: VOCSegmentation(folder, year="2012", image_set="train", download=True),
+            f"PASCAL VOC 2012 into {root}",
+            f"put {_VOC_TAR} into {folder}, or unpack it there, so that {root} exists",
+            tell,
+        )
+    return root
+
+
+def _find_sbd(folder: Path, tell: Callable[[str], None]) -> Path:
+    sbd = folder / "sbd"
+    unpacked = [sbd, sbd / _SBD_INSIDE, folder / _SBD_INSIDE]
+    found = next((place for place in unpacked if _holds_sbd(place)), None)
+    if found is not None:
+        return found
+    sbd.mkdir(exist_ok=True)
+    from torchvision.datasets import SBDataset
+
+    _fetch(
+        lambda: SBDataset(sbd, image_set="train", mode="segmentation", download=True),
+        f"SBD into {sbd}",
+        f"put {_SBD_TAR} into {sbd}, or its cls, train.txt and val.txt",
+        tell,
+    )
+    return sbd
+
+
+def _fetch(
+    download: Callable[[], object], what: str, by_hand: str, tell: Callable[[str], None]
+) -> None:
+    tell(f"downloading and unpacking {what}")
+    try:
+        download()
+    except (OSError, RuntimeError, EOFError, tarfile.TarError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise UserError(
+            f"cannot download and unpack {what} ({reason}): {by_hand}, and run this again"
+        ) from error
+
+
+def _is_complete(root: Path) -> bool:
+    """Whether VOC was unpacked to the end: the tar file ends with the masks."""
+    lists = root / "ImageSets" / "Segmentation"
+    splits = [lists / f"{split}.txt" for split in ("train", "val")]
+    return all(split.is_file() for split in splits) and all(
+        (root / "SegmentationClass" / f"{name}.png").is_file()
+        for split in splits
+        for name in _names(split)
+    )
+
+
+def _holds_sbd(place: Path) -> bool:
+    return (place / "cls").is_dir() and all(
+        (place / f"{split}.txt").is_file() for split in ("train", "val")
+    )
+
+
+def _names(split: Path) -> list[str]:
+    return split.read_text("utf-8").split()
+
+
+def _mask(folder: Path, name: str) -> Path:
+    return folder / f"{name}.png"
+
+
+def _convert(source: Path, target: Path) -> None:
+    if not source.is_file():
+        raise UserError(f"there is no {source}, which SBD's lists name: unpack {_SBD_TAR} again")
+    mask = Image.fromarray(read_sbd_mask(source))
+    mask.putpalette(voc_palette())
+    aside = target.with_suffix(".partial")
+    mask.save(aside, format="PNG")
+    aside.replace(target)
+
+
+def _write(target: Path, content: bytes) -> None:
+    aside = target.with_suffix(".partial")
+    with aside.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(target)

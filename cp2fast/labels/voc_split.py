@@ -1,0 +1,183 @@
+"""The lists of a data set in VOC layout, as the tools that write them write them.
+
+A line names a photo, in any of these ways; the first that finds one counts:
+
+    NAME                                   of JPEGImages/NAME.jpg and its mask
+    NAME LABEL                             as VOC's lists of one class
+    NAME.jpg, JPEGImages/NAME.jpg          with a suffix, or below any folder
+    JPEGImages/NAME.jpg FOLDER/NAME.png    with its mask, apart by blanks or a comma
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path, PurePosixPath
+
+from cp2fast.data.formats import IMAGE_SUFFIXES
+from cp2fast.errors import UserError
+from cp2fast.files import cannot_read, is_file, read_text
+from cp2fast.labels.dataset import Example
+
+PHOTOS = "JPEGImages"
+MASKS = ("SegmentationClassAug", "SegmentationClass")
+"""The first that has a mask for the photo."""
+
+_LISTS = Path("ImageSets", "Segmentation")
+_PHOTO_SUFFIXES = IMAGE_SUFFIXES
+_MASK_SUFFIXES = (".png",)
+_PAIR = re.compile(r"(.+\.(?:jpe?g|png|webp))[\s,]+(.+\.png)", re.IGNORECASE)
+_LABELLED = re.compile(r"(.+?)[\s,]+-?\d+")
+_MOST_SHOWN = 60
+"""Letters of a line that a message quotes."""
+
+
+def list_of(root: Path, split: str) -> Path:
+    """The file of a split."""
+    return root / _LISTS / f"{split}.txt"
+
+
+def read_split(root: Path, split: str, key: str) -> list[Example]:
+    """The examples that a split names, in its order.
+
+    Args:
+        root: of the data set.
+        split: its name.
+        key: of the setting that names it, for the messages.
+
+    Raises:
+        UserError: no such split, or one that names nothing, or what is not there.
+    """
+    path = list_of(root, split)
+    if not is_file(path):
+        there = ", ".join(sorted(file.stem for file in path.parent.glob("*.txt"))) or "none"
+        raise UserError(f"there is no split {path}: set {key} to one of those there ({there})")
+    lines = [line.strip() for line in read_text(path).splitlines()]
+    lines = [line for line in lines if line]
+    if not lines:
+        raise UserError(f"{path} names no image: it needs one name a line")
+    files = _Files(root)
+    examples, missing = [], list[str]()
+    for line in lines:
+        found = files.example(line)
+        if isinstance(found, Example):
+            examples.append(found)
+        else:
+            missing.append(f"'{line[:_MOST_SHOWN]}', but {found}")
+    if missing:
+        others = f" (and {len(missing) - 1} more missing)" if len(missing) > 1 else ""
+        raise UserError(f"{path} names {missing[0]}{others}: add them or shorten the split")
+    return examples
+
+
+class _Files:
+    """The files of a data set by their names, however suffix and accents are written."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._inside = cache(_inside)  # Each folder is listed once, and forgotten with this.
+
+    def example(self, line: str) -> Example | str:
+        """What a line names, or what is missing."""
+        for name, mask in _readings(line):
+            image = self._photo(name)
+            if image is not None:
+                labels = self._mask(name, mask)
+                if labels is not None:
+                    return Example(image, labels)
+                wanted = mask or f"{MASKS[-1]}/{_without_suffix(_below_photos(name))}.png"
+                return f"there is no mask {self._root / wanted}"
+        wanted = f"{self._root / PHOTOS / line[:_MOST_SHOWN]}.jpg"
+        return f"there is no image {wanted}{self._other(line)}"
+
+    def _photo(self, name: str) -> Path | None:
+        inside = _below_photos(name)
+        stem = _without_suffix(inside)
+        return (
+            self._find(PHOTOS, inside, _PHOTO_SUFFIXES)
+            or (
+                self._find(PHOTOS, stem, (_suffix(name), *_PHOTO_SUFFIXES))
+                if stem != inside
+                else None
+            )
+            or (self._find("", _without_suffix(name), (_suffix(name),)) if _suffix(name) else None)
+        )
+
+    def _mask(self, name: str, given: str | None) -> Path | None:
+        if given is not None:
+            there = self._find("", _without_suffix(given), _MASK_SUFFIXES)
+            if there is not None:
+                return there
+            name = _below_folder(given)
+        stems = dict.fromkeys((_below_photos(name), _without_suffix(_below_photos(name))))
+        found = (self._find(folder, stem, _MASK_SUFFIXES) for stem in stems for folder in MASKS)
+        return next((path for path in found if path is not None), None)
+
+    def _find(self, folder: str, name: str, suffixes: Sequence[str]) -> Path | None:
+        """The file of this name below a folder of the data set, with the first suffix there is."""
+        path = self._root / folder / name.lstrip("/")
+        there = self._inside(path.parent)
+        found = (there.get((_composed(path.name), suffix)) for suffix in suffixes)
+        actual = next((one for one in found if one is not None), None)
+        return None if actual is None else path.parent / actual
+
+    def _other(self, line: str) -> str:
+        """A file of the name with a suffix that is none of a photo's, for the message."""
+        path = self._root / PHOTOS / line
+        there = self._inside(path.parent)
+        others = [actual for (stem, _), actual in there.items() if stem == _composed(path.name)]
+        return f" (there is {others[0]}, which is no photo by its name)" if others else ""
+
+
+def _readings(line: str) -> Iterator[tuple[str, str | None]]:
+    """What a line may mean: a photo, and its mask if it is named; the likelier before."""
+    yield line, None
+    pair = _PAIR.fullmatch(line)
+    if pair is not None:
+        yield pair[1], pair[2]
+    labelled = _LABELLED.fullmatch(line)
+    if labelled is not None:
+        yield labelled[1], None
+
+
+def _inside(folder: Path) -> dict[tuple[str, str], str]:
+    """The files of a folder: actual name by name without suffix, and suffix in lower case."""
+    try:
+        # Of two names that differ in case alone, the one in lower case comes last and stays.
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in entries)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return {}
+    except OSError as error:
+        raise cannot_read(folder, error) from error
+    split = ((os.path.splitext(name), name) for name in names)
+    return {(_composed(stem), suffix.lower()): name for (stem, suffix), name in split}
+
+
+def _composed(name: str) -> str:
+    """With accents in the form that most systems write; others take them apart."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _below_photos(name: str) -> str:
+    """What follows the folder of photos in a path."""
+    return name.rpartition(f"{PHOTOS}/")[2].lstrip("/")
+
+
+def _below_folder(path: str) -> str:
+    """What follows the first folder of a path that begins at the data set's root."""
+    inside = path.lstrip("/")
+    return inside.partition("/")[2] or inside
+
+
+def _suffix(name: str) -> str:
+    suffix = PurePosixPath(name).suffix.lower()
+    return suffix if suffix in _PHOTO_SUFFIXES else ""
+
+
+def _without_suffix(name: str) -> str:
+    suffix = _suffix(name)
+    return name[: -len(suffix)] if suffix else name

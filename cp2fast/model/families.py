@@ -1,0 +1,93 @@
+"""The families of timm's backbones that segment, and what timm is told when one is built."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import timm
+
+from cp2fast.errors import UserError
+
+OUTPUT_STRIDE = 16
+"""Pixels a cell of the last feature map, where a backbone can be dilated."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """Backbones of one module of timm, which are built and used in the same way.
+
+    Attributes:
+        title: for tables and messages.
+        module: of ``timm.models``.
+        is_dilated: whether timm gives its last stages dilation in place of stride.
+        is_sized: whether it is built for images of one size, and resizes for others.
+        options: what ``timm.create_model`` is told besides.
+    """
+
+    title: str
+    module: str
+    is_dilated: bool = False
+    is_sized: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+_ANY_SIZE = {"dynamic_img_size": True, "dynamic_img_pad": True}
+# Windows keep their size, and are shifted, on maps of any size: as in Swin's own segmentation code.
+# timm's default of stochastic depth would draw from torch's generator.
+_WINDOWS = {"strict_img_size": False, "always_partition": True, "drop_path_rate": 0.0}
+
+FAMILIES = (
+    Family("ResNet, ResNeXt", "resnet", is_dilated=True),
+    Family("ConvNeXt, ConvNeXtV2", "convnext", is_dilated=True),
+    Family("Swin", "swin_transformer", is_sized=True, options=_WINDOWS),
+    Family("SwinV2", "swin_transformer_v2", is_sized=True, options=_WINDOWS),
+    Family("ViT (DINO, DINOv2)", "vision_transformer", is_sized=True, options=_ANY_SIZE),
+    Family("ViT, rotary (DINOv3)", "eva", is_sized=True, options=_ANY_SIZE),
+    Family("EfficientNet", "efficientnet", is_dilated=True),
+    Family("MobileNetV3, MobileNetV4", "mobilenetv3"),
+)
+
+
+@cache
+def supported() -> Mapping[str, Family]:
+    """All backbones by timm's names, without tags of pretrained weights, family by family."""
+    return {name: family for family in FAMILIES for name in timm.list_models(module=family.module)}
+
+
+def family_of(name: str) -> Family:
+    """The family of a backbone.
+
+    Raises:
+        UserError: timm has no such model, or it is of no family here; names the nearest that is.
+    """
+    known = supported()
+    if name in known:
+        return known[name]
+    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0)[0]
+    if timm.is_model(name):
+        raise UserError(
+            f"model.backbone={name} is of a family without feature maps that can be used here "
+            f"(cp2fast models lists those that can): the nearest is {nearest}"
+        )
+    raise UserError(
+        f"model.backbone={name} is not a backbone that timm knows: the nearest is {nearest}"
+    )
+
+
+def matching(pattern: str) -> dict[str, Family]:
+    """The backbones whose names match ``pattern``, as a shell matches files.
+
+    Raises:
+        UserError: none does; names the nearest.
+    """
+    known = supported()
+    found = {name: known[name] for name in known if fnmatch.fnmatchcase(name, pattern)}
+    if not found:
+        nearest = difflib.get_close_matches(pattern.strip("*?"), known, n=1, cutoff=0)[0]
+        raise UserError(f"no backbone matches '{pattern}': the nearest is {nearest}")
+    return found

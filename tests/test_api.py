@@ -1,0 +1,162 @@
+"""``import cp2fast``: what the commands do, as functions."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import cp2fast
+from cp2fast.data.scenes import generate_scenes
+from tests.pretrain.runs import PHOTOS, TINY, losses, run, write_photos
+
+pytestmark = pytest.mark.slow
+
+OVERRIDES = dict(word.split("=") for word in TINY) | {"train.steps": 3}
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_photos(tmp_path_factory.mktemp("photos"), PHOTOS)
+
+
+@pytest.fixture(scope="module")
+def pretrained(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> cp2fast.Run:
+    out = tmp_path_factory.mktemp("runs") / "python"
+    return cp2fast.pretrain(overrides={**OVERRIDES, "data.root": photos}, out=out, quiet=True)
+
+
+def test_importing_it_imports_no_torch_and_every_name_is_there() -> None:
+    script = """
+import sys, cp2fast
+assert not {"torch", "numpy", "pydantic"} & set(sys.modules), sorted(sys.modules)
+cp2fast.finetune.__doc__  # before what it calls was imported, and after
+import cp2fast.finetune.task, cp2fast.pretrain.task, cp2fast.probe.command, cp2fast.export.command
+for name in cp2fast.__all__:
+    assert callable(getattr(cp2fast, name)), name
+assert not hasattr(cp2fast, "nothing")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_pretraining_gives_what_the_command_gives(
+    pretrained: cp2fast.Run, photos: Path, tmp_path: Path
+) -> None:
+    assert pretrained.step == 3
+    assert pretrained.is_complete
+    assert run(tmp_path / "command", photos, "train.steps=3").returncode == 0
+    assert losses(pretrained.folder.path) == losses(tmp_path / "command")
+
+
+def test_nothing_is_printed_by_a_quiet_run(
+    photos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    overrides = {**OVERRIDES, "data.root": photos, "train.steps": 1}
+    cp2fast.pretrain(overrides=overrides, out=tmp_path / "run", quiet=True)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_callback_gets_each_row_as_it_is_logged(photos: Path, tmp_path: Path) -> None:
+    rows = []
+    settings = cp2fast.Settings(**nested({**OVERRIDES, "data.root": photos}))
+    cp2fast.pretrain(settings, out=tmp_path / "run", on_row=rows.append, quiet=True)
+    assert [(row["step"], row["loss"]) for row in rows] == [
+        row[:2] for row in losses(tmp_path / "run")
+    ]
+
+
+def test_what_a_callback_raises_ends_the_run_which_goes_on_later(
+    pretrained: cp2fast.Run, photos: Path, tmp_path: Path
+) -> None:
+    class EnoughError(Exception):
+        pass
+
+    def raise_it(row: object) -> None:
+        raise EnoughError
+
+    overrides = {**OVERRIDES, "data.root": photos}
+    with pytest.raises(EnoughError):
+        cp2fast.pretrain(overrides=overrides, out=tmp_path, on_row=raise_it, quiet=True)
+    resumed = cp2fast.pretrain(out=tmp_path, resume=True, quiet=True)
+    assert resumed.is_complete
+    assert losses(tmp_path) == losses(pretrained.folder.path)
+
+
+def test_a_run_in_a_thread_trains_too(photos: Path, tmp_path: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    overrides = {**OVERRIDES, "data.root": photos, "train.steps": 1}
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(cp2fast.pretrain, None, overrides, out=tmp_path / "run", quiet=True)
+        assert done.result().is_complete
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"data.rot": "photos"}, "unknown setting data.rot=photos: the nearest is data.root"),
+        ({"train.steps": "many"}, "train.steps=many is not a whole number"),
+        ({"data.root": Path("nowhere"), "data.batch_size": 2}, "use data.batch_size=3 or more"),
+        ({"data.root": Path("nowhere")}, "nowhere"),
+        ({"augment.crop_area": (1, 0.2)}, "must go from low to high"),
+        ({"model.backbone": object()}, "model.backbone=<object"),
+    ],
+)
+def test_bad_input_raises_the_line_that_the_command_prints(
+    overrides: dict[str, object], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(cp2fast.UserError) as caught:
+        cp2fast.pretrain(overrides={**OVERRIDES, **overrides}, out=tmp_path / "run", quiet=True)
+    assert message in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_fine_tuning_gives_its_scores(pretrained: cp2fast.Run, tmp_path: Path) -> None:
+    generate_scenes(tmp_path / "scenes", 10, seed=5)
+    overrides = {
+        "data.root": tmp_path / "scenes",
+        "data.batch_size": 3,
+        "data.workers": 1,
+        "data.short_side": 40,
+        "model.size": 32,
+        "model.init": str(pretrained.folder.path),
+        "train.device": "cpu",
+        "train.steps": 2,
+    }
+    out = tmp_path / "run"
+    scores = cp2fast.finetune("voc_r50", overrides, out=out, quiet=True)
+    assert 0 <= scores.miou <= scores.pixel_accuracy <= 1
+    assert cp2fast.finetune(out=out, resume=True, quiet=True) == scores
+    network = cp2fast.load(out)
+    assert network.classes == tuple(scores.per_class)
+    [probed] = cp2fast.probe(
+        network, tmp_path / "scenes", labels=1, seeds=[0], short_side=32, device="cpu"
+    )
+    assert 0 <= probed.linear.miou <= 1
+    assert torch.equal(
+        network.backbone.state_dict()["bn1.running_mean"],
+        cp2fast.load(out).backbone.state_dict()["bn1.running_mean"],
+    )
+
+
+def test_a_resumed_pretraining_is_not_taken_for_a_fine_tuning(pretrained: cp2fast.Run) -> None:
+    with pytest.raises(cp2fast.UserError, match="holds a pretraining"):
+        cp2fast.finetune(out=pretrained.folder.path, resume=True)
+
+
+def test_an_export_gives_its_file(pretrained: cp2fast.Run, tmp_path: Path) -> None:
+    out = cp2fast.export(pretrained.folder.path, "timm", tmp_path / "backbone.safetensors")
+    assert out == tmp_path / "backbone.safetensors"
+    assert out.stat().st_size > 0
+
+
+def nested(overrides: dict[str, object]) -> dict[str, dict[str, object]]:
+    tree: dict[str, dict[str, object]] = {}
+    for key, value in overrides.items():
+        section, _, name = key.partition(".")
+        tree.setdefault(section, {})[name] = value
+    return tree

@@ -1,0 +1,50 @@
+"""The Python of docs/api.md runs from top to bottom, at a tiny scale."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cp2fast.data.scenes import generate_scenes
+
+pytestmark = pytest.mark.slow
+
+PAGE = Path(__file__).parents[1] / "docs/api.md"
+TINY = """
+model: {backbone: resnet18, head_channels: 16, size: 64}
+data: {batch_size: 4, workers: 1}
+train: {steps: 2, device: cpu}
+"""
+RECIPES = {"r50": TINY, "voc_r50": TINY.replace("workers: 1", "workers: 1, short_side: 64")}
+
+
+@pytest.fixture(scope="module")
+def script() -> str:
+    blocks = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.M | re.S)
+    assert len(blocks) >= 4
+    return "\n".join(blocks)
+
+
+def test_the_page_runs_from_top_to_bottom(script: str, tmp_path: Path) -> None:
+    generate_scenes(tmp_path / "VOC2012", 16, seed=0)
+    (tmp_path / "photos").symlink_to(tmp_path / "VOC2012" / "JPEGImages")
+    for name, text in RECIPES.items():
+        assert script.count(f'"{name}"') == 1
+        script = script.replace(f'"{name}"', f'"{name}.yaml"')
+        (tmp_path / f"{name}.yaml").write_text(text)
+    (tmp_path / "page.py").write_text(script)
+    done = subprocess.run(
+        [sys.executable, "page.py"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^mIoU \d+\.\d%$", done.stdout, re.M)
+    assert re.search(r"^3 True \S+checkpoints \[\d", done.stdout, re.M)
+    assert re.search(r"^epoch 1 step 4 loss \d", done.stdout, re.M)
+    assert list((tmp_path / "runs/photos/export").glob("*.safetensors"))
+
+
+def test_ones_own_loss_takes_about_thirty_lines(script: str) -> None:
+    example = script.partition("import timm\n")[2].partition("batch = next(")[0]
+    assert len(example.splitlines()) <= 33
