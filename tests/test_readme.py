@@ -78,7 +78,7 @@ PARSED_ONLY = {
     r"data\.root=shards": "reads what the command before it has packed",
     r"data\.root=photos|runs/photos": "tells how a picture was made, from photos not in here",
 }
-FILES = r"txt\b|safetensors\b|pt\b"
+FILES = r"txt\b|csv\b|safetensors\b|pt\b"
 """Endings of files whose names look like settings."""
 
 

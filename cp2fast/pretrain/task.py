@@ -28,6 +28,7 @@ from cp2fast.data.image_set import ImageSet
 from cp2fast.data.images import list_images, window_width, windows
 from cp2fast.data.order import plan, steps_per_epoch
 from cp2fast.data.prefetch import prefetch
+from cp2fast.data.retry import retries
 from cp2fast.data.roots import public_root
 from cp2fast.data.source import Choice, choose_source, open_source
 from cp2fast.data.survey import find_range
@@ -173,12 +174,15 @@ class PretrainTask:
             [torch.stack([getattr(output, name) for name in _LOGGED]) for output in outputs]
         )
         means = values.detach().mean(dim=0).tolist()
-        return dict(zip(_LOGGED.values(), means, strict=True)) | found
+        named = dict(zip(_LOGGED.values(), means, strict=True))
+        return named | found | {"read_retries": float(retries())}
 
     def metrics(self, pace: Pace, means: Mapping[str, float]) -> dict[str, Any]:
         """``Metrics`` as a dictionary."""
         fill = self._keys_taken(pace.step) / self.settings.model.queue
-        return asdict(Metrics(**vars(pace), **dict[str, Any](means), queue_fill=fill))
+        named: dict[str, Any] = {**means, "queue_fill": fill}
+        named["read_retries"] = round(means["read_retries"] * self.ranks.world)
+        return asdict(Metrics(**vars(pace), **named))
 
     def warnings(self, row: Mapping[str, Any]) -> list[str]:
         """What the metrics say of the network's health."""
