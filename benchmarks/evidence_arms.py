@@ -92,7 +92,7 @@ def pretrain_words(
         "train.log_every=25",
         "train.compile=off",
         "train.checkpoint_minutes=30",
-        "train.checkpoint_keep=1",
+        "train.keep_last=1",
         *a.set,
     )
 

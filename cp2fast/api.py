@@ -74,7 +74,7 @@ def finetune(
     on_row: Callable[[Mapping[str, Any]], None] | None = None,
     quiet: bool = False,
 ) -> Scores:
-    """Fine-tune a network on images with masks, in VOC layout, and evaluate it.
+    """Fine-tune a network on images with masks, and evaluate it.
 
     Args:
         settings: the settings, or a recipe: its name, such as ``"voc_r50"``, or a YAML file. None
@@ -113,7 +113,7 @@ def finetune(
 
 
 def open_images(
-    root: str | Path,
+    root: str | Path | tuple[str, ...],
     batch_size: int,
     *,
     epochs: int | None = 1,
@@ -131,7 +131,7 @@ def open_images(
     holds them. Images that cannot be read are logged, and others take their places.
 
     Args:
-        root: the images, nested or flat.
+        root: the images, nested or flat, or a URL or pattern of them; or several of these.
         batch_size: B, samples a batch and process.
         epochs: passes over the images; None never ends.
         start: batches to leave out at the beginning.
@@ -158,7 +158,7 @@ def open_images(
     from cp2fast.data.open_images import open_batches
 
     return open_batches(
-        recipes.load(DataSettings, None, {"root": Path(root), "batch_size": batch_size, **data}),
+        recipes.load(DataSettings, None, {"root": root, "batch_size": batch_size, **data}),
         epochs=epochs,
         start=start,
         seed=seed,

@@ -42,7 +42,8 @@ def main() -> None:
     show_everything()
     try:
         with _messages():
-            app([_home_written_out(word) for word in sys.argv[1:]], standalone_mode=False)
+            words = [_home_written_out(word) for word in sys.argv[1:]]
+            app(words, prog_name="cp2fast", standalone_mode=False)
     except UserError as error:
         sys.exit(_refuse(str(error)))
     except _UsageError as error:

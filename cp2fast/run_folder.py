@@ -231,6 +231,12 @@ def means_of_end_tenths(values: Sequence[float]) -> tuple[float, float]:
     return fmean(values[:tenth]), fmean(values[-tenth:])
 
 
+def write_json(path: Path, content: object) -> None:
+    """A JSON file, as ``atomic_write`` leaves it."""
+    with atomic_write(path) as file:
+        file.write(json.dumps(content, indent=2).encode() + b"\n")
+
+
 @contextmanager
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     """A file that appears under ``path`` complete and on disk, or not at all.

@@ -49,6 +49,17 @@ def text_settings(kind: type[Section]) -> Mapping[str, bool]:
     }
 
 
+@cache
+def renamed_settings(kind: type[Section]) -> Mapping[str, str]:
+    """By the keys of older versions, those of today."""
+    return {
+        f"{name}.{old}": f"{name}.{new}"
+        for name, field in kind.model_fields.items()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
+        for old, new in field.annotation.renamed.items()
+    }
+
+
 def in_words(value: object) -> str:
     """A setting's value in the help; numbers to four digits."""
     if value is None:

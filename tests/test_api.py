@@ -11,6 +11,8 @@ import cp2fast
 from cp2fast.data.scenes import generate_scenes
 from tests.pretrain.runs import PHOTOS, TINY, losses, run, write_photos
 
+pytestmark = pytest.mark.slow
+
 OVERRIDES = dict(word.split("=") for word in TINY) | {"train.steps": 3}
 
 

@@ -9,6 +9,8 @@ import pytest
 
 from cp2fast.data.scenes import generate_scenes
 
+pytestmark = pytest.mark.slow
+
 PAGE = Path(__file__).parents[1] / "docs/api.md"
 TINY = """
 model: {backbone: resnet18, head_channels: 16, size: 64}

@@ -11,6 +11,8 @@ from cp2fast.console import open_console
 from tests.command_line import cp2fast, refusal
 from tests.data import image_files
 
+pytestmark = pytest.mark.slow
+
 NAMES = ["[photos]", "a[/b]c", "[bold]x", ":smile:", "a\\[b]"]
 
 

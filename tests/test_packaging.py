@@ -14,6 +14,8 @@ import yaml
 
 import cp2fast
 
+pytestmark = pytest.mark.slow
+
 CHECKOUT = Path(__file__).parents[1]
 FOLDERS = ("cp2fast", "configs", "docs")
 

@@ -7,6 +7,8 @@ import pytest
 from tests import unprivileged
 from tests.data import image_files
 
+pytestmark = pytest.mark.slow
+
 SMALL = [
     *("data.batch_size=4", "data.workers=1", "model.backbone=resnet18", "model.size=64"),
     *("model.queue=64", "train.device=cpu", "train.steps=1"),

@@ -1,6 +1,6 @@
 """Every ``cp2fast`` command in README.md and docs/ does what it says, at a tiny scale.
 
-Commands are taken from fenced and indented blocks, and each runs as a process of its own in an
+Commands are taken from fenced and indented blocks, and each runs once, in this process and in an
 empty folder, where it finds what it reads: ``DIR`` is a folder of generated scenes, and runs that
 it names are there. What is changed about a command is all in the tables below: words that stand
 for something of the reader's, and settings that make it small. A command that cannot run here is
@@ -9,14 +9,12 @@ parsed instead: the command, its options and its settings exist. ``pytest -rP`` 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
@@ -24,6 +22,9 @@ import pytest
 
 from cp2fast import config, recipes
 from cp2fast.data.scenes import generate_scenes
+from tests import command_line
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -68,18 +69,17 @@ BUDGET = {
 
 PARSED_ONLY = {
     r"^cp2fast bench\b": "measures for minutes; tests/bench runs its parts",
-    r"^cp2fast data\b": "needs the network",
+    r"^cp2fast data voc\b": "needs the network",
     r"\bimagenet\b": "needs the network",
     r"=cuda\b|decode=gpu\b": "needs a GPU",
     r"^torchrun\b": "starts several processes, as tests/train/ does",
     r"\[": "is a synopsis",
+    r"(preview|pretrain) my\.yaml": "reads the recipe that the command before it has written",
     r"data\.root=shards": "reads what the command before it has packed",
     r"data\.root=photos|runs/photos": "tells how a picture was made, from photos not in here",
 }
-FILES = r"txt\b|safetensors\b|pt\b"
+FILES = r"txt\b|csv\b|safetensors\b|pt\b"
 """Endings of files whose names look like settings."""
-TIMEOUT = 300
-"""Seconds; a command takes about ten."""
 
 
 def commands() -> list[str]:
@@ -120,29 +120,13 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return shelf
 
 
-@pytest.fixture(scope="module")
-def outcomes(
-    request: pytest.FixtureRequest, shelf: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[str, Future[None]]]:
-    """The commands of the chosen tests, run on all cores at once: most of their time is imports."""
-    tests = (item for item in request.session.items if item.path == Path(__file__))
-    chosen = [test.callspec.params.get("command") for test in tests if hasattr(test, "callspec")]
-    runnable = [command for command in commands() if command in chosen]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        yield {
-            command: pool.submit(run, command, shelf, tmp_path_factory.mktemp("reader"))
-            for command in runnable
-            if reason_not_to_run(command) is None
-        }
-
-
 @pytest.mark.parametrize("command", commands())
-def test_it_works_as_written(command: str, outcomes: dict[str, Future[None]]) -> None:
+def test_it_works_as_written(command: str, shelf: Path, tmp_path: Path) -> None:
     if (reason := reason_not_to_run(command)) is not None:
         print(f"parsed only, as it {reason}: {command}")
         parse(command)
     else:
-        outcomes[command].result()
+        run(command, shelf, tmp_path)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -260,13 +244,7 @@ def help_of(*command: str) -> str:
 
 def cp2fast(folder: Path, words: list[str]) -> str:
     """Run the command line in ``folder``; what it printed, once it has succeeded."""
-    done = subprocess.run(
-        [sys.executable, "-m", "cp2fast", *words],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=TIMEOUT,
-    )
+    with contextlib.chdir(folder):
+        done = command_line.cp2fast(*words)
     assert done.returncode == 0, f"cp2fast {shlex.join(words)}: {done.stderr or done.stdout}"
     return done.stdout

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 import torch
 from rich.console import Console
@@ -17,13 +16,6 @@ from cp2fast import recipes
 from cp2fast.bench.augment import bench_augment
 from cp2fast.bench.bottleneck import describe_training, stages_of_training
 from cp2fast.bench.chart import plot
-from cp2fast.bench.estimate import (
-    count_augment,
-    count_loader,
-    count_run,
-    count_train,
-    least_time,
-)
 from cp2fast.bench.loader import bench_loader
 from cp2fast.bench.loader_task import Task
 from cp2fast.bench.report import Report
@@ -41,7 +33,7 @@ from cp2fast.data.disk_cache import DiskCache
 from cp2fast.data.image_set import ImageSet
 from cp2fast.data.images import list_images
 from cp2fast.errors import UserError
-from cp2fast.run_folder import atomic_write
+from cp2fast.run_folder import write_json
 from cp2fast.train.distributed import Ranks, device_of
 
 BENCHMARKS = ("loader", "augment", "train", "run")
@@ -70,18 +62,8 @@ class Options:
     against: Path | None
 
 
-class _Job(NamedTuple):
-    """A benchmark to run.
-
-    Attributes:
-        name: of it.
-        turns: systems and ceilings that take turns.
-        run: measures, and tells how far it is.
-    """
-
-    name: str
-    turns: int
-    run: Callable[[Say], Report]
+_Measure: TypeAlias = Callable[..., Report]
+"""A benchmark, ready to be run; ``say`` is told how far it is."""
 
 
 def run_bench(what: str, overrides: Sequence[str], options: Options) -> None:
@@ -107,11 +89,9 @@ def run_bench(what: str, overrides: Sequence[str], options: Options) -> None:
     jobs = _prepare(chosen, settings, options)
     console = open_console()
     progress = open_console(stderr=True)
-    turns = {job.name: job.turns for job in jobs}
-    progress.print(f"bench {what}: {least_time(turns, options.rounds, options.seconds)}")
     reports = []
-    for job in jobs:
-        report = job.run(partial(_tell, progress, job.name))
+    for name, measure in jobs.items():
+        report = measure(say=partial(_tell, progress, name))
         show(report, console)
         if kept is not None:
             show_against(report, kept, console)
@@ -120,8 +100,7 @@ def run_bench(what: str, overrides: Sequence[str], options: Options) -> None:
     if len(reports) > 1:
         console.print(result["bottleneck"])
     if options.json is not None:
-        with atomic_write(options.json) as file:
-            file.write(json.dumps(result, indent=1).encode() + b"\n")
+        write_json(options.json, result)
     if options.plot is not None:
         plot(reports, options.plot)
 
@@ -169,20 +148,25 @@ def _settings(name: str, overrides: Sequence[str]) -> PretrainSettings:
 
 def _prepare(
     chosen: Sequence[str], settings: Mapping[str, PretrainSettings], options: Options
-) -> list[_Job]:
-    """The benchmarks, ready to be run one after the other."""
+) -> dict[str, _Measure]:
+    """The benchmarks by name, ready to be run one after the other."""
     of_photos = [name for name in chosen if name != "train"]
     images = _photos(settings[of_photos[0]]) if of_photos else None
-    jobs = []
+    jobs: dict[str, _Measure] = {}
     for name in chosen:
+        device = device_of(settings[name].train.device, Ranks(0, 1, 0))
+        job: Callable[..., Report]
         if images is None or name == "train":
-            jobs.append(_prepare_train(settings[name], options))
-        elif name == "augment":
-            jobs.append(_prepare_augment(settings[name], images, options))
+            job = partial(bench_train, settings[name], device)
         elif name == "run":
-            jobs.append(_prepare_run(settings[name], images, options))
+            job = partial(bench_run, settings[name], images, device)
+        elif name == "augment":
+            job = partial(_augment, settings[name], images)
         else:
-            jobs.append(_prepare_loader(settings[name], images, options))
+            job = partial(
+                bench_loader, **vars(_loader_task(settings[name], images, device, options))
+            )
+        jobs[name] = partial(job, rounds=options.rounds, seconds=options.seconds)
     return jobs
 
 
@@ -190,63 +174,29 @@ def _photos(settings: PretrainSettings) -> ImageSet:
     return list_images(data_root(settings.data), disk=DiskCache.of(settings.data))
 
 
-def _prepare_loader(settings: PretrainSettings, images: ImageSet, options: Options) -> _Job:
+def _loader_task(
+    settings: PretrainSettings, images: ImageSet, device: torch.device, options: Options
+) -> Task:
     packed = images if images.kind == "beton" else None
     if options.beton is not None:
         packed = list_images(options.beton)
-    task = Task(
-        images,
-        packed,
-        device_of(settings.train.device, Ranks(0, 1, 0)),
-        settings.model.size,
-        settings.data.batch_size,
-        decoding_workers(settings.data.workers),
-    )
-
-    def run(say: Say) -> Report:
-        return bench_loader(**vars(task), rounds=options.rounds, seconds=options.seconds, say=say)
-
-    return _Job("loader", count_loader(task), run)
+    batch_size, workers = settings.data.batch_size, decoding_workers(settings.data.workers)
+    return Task(images, packed, device, settings.model.size, batch_size, workers)
 
 
-def _prepare_augment(settings: PretrainSettings, images: ImageSet, options: Options) -> _Job:
+def _augment(
+    settings: PretrainSettings, images: ImageSet, rounds: int, seconds: float, say: Say
+) -> Report:
     size, batch_size = settings.model.size, settings.data.batch_size
-
-    def run(say: Say) -> Report:
-        decoded = _decode(images, settings.data.max_pixels)
-        if len(decoded) < batch_size:
-            raise UserError(
-                f"data.batch_size={batch_size}, but {settings.data.root} gives "
-                f"{len(decoded)} images: set data.batch_size to that or less"
-            )
-        return bench_augment(
-            decoded,
-            size=size,
-            batch_size=batch_size,
-            rounds=options.rounds,
-            seconds=options.seconds,
-            say=say,
+    decoded = _decode(images, settings.data.max_pixels)
+    if len(decoded) < batch_size:
+        raise UserError(
+            f"data.batch_size={batch_size}, but {settings.data.root} gives "
+            f"{len(decoded)} images: set data.batch_size to that or less"
         )
-
-    return _Job("augment", count_augment(), run)
-
-
-def _prepare_train(settings: PretrainSettings, options: Options) -> _Job:
-    device = device_of(settings.train.device, Ranks(0, 1, 0))
-
-    def run(say: Say) -> Report:
-        return bench_train(settings, device, options.rounds, options.seconds, say)
-
-    return _Job("train", count_train(settings, device), run)
-
-
-def _prepare_run(settings: PretrainSettings, images: ImageSet, options: Options) -> _Job:
-    device = device_of(settings.train.device, Ranks(0, 1, 0))
-
-    def run(say: Say) -> Report:
-        return bench_run(settings, images, device, options.rounds, options.seconds, say)
-
-    return _Job("run", count_run(), run)
+    return bench_augment(
+        decoded, size=size, batch_size=batch_size, rounds=rounds, seconds=seconds, say=say
+    )
 
 
 def _decode(images: ImageSet, max_pixels: int) -> list[Tensor]:

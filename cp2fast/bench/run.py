@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from math import ceil
 from pathlib import Path
@@ -21,7 +20,7 @@ import torch
 from cp2fast.bench.host import host_milliseconds
 from cp2fast.bench.report import Report, build_report, format_rate
 from cp2fast.bench.run_parts import FEWEST_STEPS, Measure, Measured, Parts, data_set
-from cp2fast.bench.timing import Rate, Say, silent
+from cp2fast.bench.timing import Rate, Say, in_rounds, silent
 from cp2fast.config import PretrainSettings
 from cp2fast.data.image_set import ImageSet
 from cp2fast.train.accounts import Account, shares_of
@@ -54,7 +53,7 @@ def bench_run(
     Raises:
         UserError: settings that cannot work.
     """
-    samples = settings.data.batch_size * settings.train.accumulate
+    samples = settings.data.batch_size * settings.train.gradient_accumulation_steps
     counts = [count for count in counts if count >= samples] or [samples]
     scratch = Path(tempfile.mkdtemp(prefix="cp2fast-bench-"))
     try:
@@ -88,15 +87,10 @@ def _take_turns(
         steps[name] = max(fewest, ceil(seconds * first.rate / parts.samples))
         found[name] = [first] if steps[name] == fewest else []
         say(f"{name}: about {format_rate(first.rate)} images/s, {steps[name]} steps a round")
-    began = time.perf_counter()
-    for number in range(1, rounds + 1):
+    for number in in_rounds(rounds, say):
         for name, measure in systems.items():
             if len(found[name]) < number:
                 found[name].append(measure(steps[name]))
-        elapsed = time.perf_counter() - began
-        say(
-            f"round {number} of {rounds} done, {len(systems)} systems and ceilings, {elapsed:.0f} s"
-        )
     return found
 
 

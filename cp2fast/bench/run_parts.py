@@ -73,7 +73,7 @@ class Parts:
     ) -> None:
         self.device, self.scratch, self.runs = device, scratch, 0
         self.learner: Shared = build_learner(settings, device)
-        self.samples = settings.data.batch_size * settings.train.accumulate
+        self.samples = settings.data.batch_size * settings.train.gradient_accumulation_steps
         size = settings.model.size
         images_B3SS = torch.zeros(
             settings.data.batch_size, 3, size, size, dtype=self.learner.dtype, device=device
@@ -230,7 +230,7 @@ def _ready(
     first = next(batches)
     finish(task.learner.device)
     ready = Loaded(first.batch, first.images)
-    return repeat(ready, steps * task.settings.train.accumulate)
+    return repeat(ready, steps * task.settings.train.gradient_accumulation_steps)
 
 
 def data_set(images: ImageSet, count: int, root: Path) -> Path:

@@ -58,16 +58,8 @@ def measure(
     Returns:
         The rates, in the order of ``systems``.
     """
-    for work in systems.values():
-        work()
-    rates: dict[str, list[float]] = {name: [] for name in systems}
-    for _ in _rounds(rounds, len(systems), say):
-        for name, work in systems.items():
-            samples, begin = 0, time.perf_counter()
-            while (elapsed := time.perf_counter() - begin) < seconds:
-                samples += work()
-            rates[name].append(samples / elapsed)
-    return {name: Rate(tuple(values)) for name, values in rates.items()}
+    streams = {name: Stream(iter(work, None), ahead=0) for name, work in systems.items()}
+    return measure_streams(streams, rounds, seconds, say)
 
 
 @dataclass(frozen=True)
@@ -85,7 +77,11 @@ class Stream:
 
 
 def measure_streams(
-    streams: Mapping[str, Stream], rounds: int, seconds: float, say: Say = silent
+    streams: Mapping[str, Stream],
+    rounds: int,
+    seconds: float,
+    say: Say = silent,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Rate]:
     """Let every stream run ``rounds`` times in turn, and never two of them at once.
 
@@ -97,6 +93,8 @@ def measure_streams(
         rounds: rounds counted, after one batch of each to warm up.
         seconds: a stream is measured for at least this long in each round.
         say: told of every round that is done.
+        clock: in seconds; ``time.process_time`` for streams that have no other process, where
+            something else keeps the machine busy.
 
     Returns:
         The rates, in the order of ``streams``.
@@ -104,26 +102,29 @@ def measure_streams(
     for stream in streams.values():
         next(stream.samples)
     rates: dict[str, list[float]] = {name: [] for name in streams}
-    for _ in _rounds(rounds, len(streams), say):
+    count, least = len(streams), rounds * seconds * len(streams)
+    say(f"{count} systems and ceilings, {rounds} x {seconds:g} s each: at least {least:.0f} s")
+    for _ in in_rounds(rounds, say):
         for name, stream in streams.items():
             for _ in range(stream.ahead):
                 next(stream.samples)
-            batches, samples, elapsed, begin = 0, 0, 0.0, time.perf_counter()
+            batches, samples, elapsed, begin = 0, 0, 0.0, clock()
+            turn = time.perf_counter()
             while batches == 0 or elapsed < seconds:
                 samples += next(stream.samples)
                 batches += 1
-                elapsed = time.perf_counter() - begin
+                elapsed = clock() - begin
             rates[name].append(samples / elapsed)
-            time.sleep(stream.ahead * elapsed / batches)
+            time.sleep(stream.ahead * (time.perf_counter() - turn) / batches)
     return {name: Rate(tuple(values)) for name, values in rates.items()}
 
 
-def _rounds(rounds: int, systems: int, say: Say) -> Iterator[None]:
+def in_rounds(rounds: int, say: Say) -> Iterator[int]:
+    """Count from 1 to ``rounds``, and tell of each that is done."""
     began = time.perf_counter()
     for number in range(1, rounds + 1):
-        yield
-        elapsed = time.perf_counter() - began
-        say(f"round {number} of {rounds} done, {systems} systems and ceilings, {elapsed:.0f} s")
+        yield number
+        say(f"round {number} of {rounds} done, {time.perf_counter() - began:.0f} s")
 
 
 def finish(device: torch.device) -> None:

@@ -172,7 +172,8 @@ def embed(
     "what is missing and the line that installs it. Exit code 1: pretraining does not work.\n\n"
     "\b\nExamples:\n"
     "  cp2fast doctor\n"
-    "  cp2fast doctor r50 data.root=DIR --json doctor.json",
+    "  cp2fast doctor r50 data.root=DIR --json doctor.json\n"
+    "  cp2fast doctor small data.root=DIR --write my.yaml",
     epilog=settings_help(PretrainSettings),
 )
 def doctor(
@@ -183,6 +184,14 @@ def doctor(
     json: Annotated[
         Path | None, typer.Option(help="Write everything found as JSON.", metavar="FILE")
     ] = None,
+    write: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write a recipe for pretrain with the range, bands, mean and deviation that suit "
+            "the images.",
+            metavar="FILE.yaml",
+        ),
+    ] = None,
 ) -> None:
     """Parse, then test."""
     recipe, words = split_words(arguments)
@@ -190,5 +199,5 @@ def doctor(
 
     from cp2fast.inspection.doctor import run_doctor
 
-    if not run_doctor(settings, json):
+    if not run_doctor(settings, json, write):
         sys.exit(1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
@@ -59,6 +61,10 @@ class FinetuneModelSettings(Section):
 class FinetuneTrainSettings(Section):
     """The optimisation and the run."""
 
+    renamed: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {"accumulate": "gradient_accumulation_steps", "checkpoint_keep": "keep_last"}
+    )
+
     steps: PositiveInt = Field(40_000, description="total steps")
     seed: int = Field(0, ge=0, description="of the weights, the order, the crops and the dropout")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto is the GPU if any")
@@ -68,7 +74,7 @@ class FinetuneTrainSettings(Section):
     compile: Literal["auto", "on", "off"] = Field(
         "auto", description="torch.compile the network; auto does so for a GPU"
     )
-    accumulate: PositiveInt = Field(
+    gradient_accumulation_steps: PositiveInt = Field(
         1, description="batches a step: gradients are averaged over them before the optimiser's"
     )
     timeout_minutes: float = Field(
@@ -124,7 +130,7 @@ class FinetuneTrainSettings(Section):
         gt=0,
         description="minutes between checkpoints; a stop, the end and the best mIoU bring one too",
     )
-    checkpoint_keep: PositiveInt = Field(
+    keep_last: PositiveInt = Field(
         2, description="newest checkpoints kept, beside the one with the best mIoU"
     )
     checkpoint_epochs: PositiveInt | None = Field(

@@ -12,6 +12,7 @@ import torch
 
 from cp2fast.batch import RaggedBatch
 from cp2fast.config import DataSettings, fewest_images
+from cp2fast.cores import decoding_workers
 from cp2fast.data.bad_images import BadImages
 from cp2fast.data.cache import Sharing, open_cache
 from cp2fast.data.demo import data_root
@@ -20,6 +21,7 @@ from cp2fast.data.image_set import ImageSet
 from cp2fast.data.images import list_images, windows
 from cp2fast.data.order import plan, steps_per_epoch
 from cp2fast.data.source import choose_source, open_source
+from cp2fast.data.survey import find_range
 
 _ENDLESS = 1 << 31
 """Epochs that nobody reaches."""
@@ -92,6 +94,9 @@ def open_batches(
     first = next(steps, None)
     if first is None:
         return ImageBatches(images, per_epoch, start, iter(()))
+    threads = decoding_workers(settings.workers)
+    levels, _ = find_range(images, settings.range, settings.bands, settings.max_pixels, threads)
+    settings = settings.model_copy(update={"range": levels})
     source = choose_source(settings, images, device)
     decodes = len(first) / settings.batch_size * (epochs or _ENDLESS)
     cache = open_cache(settings, images, seed, device, decodes, Sharing())

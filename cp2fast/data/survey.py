@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Any, NamedTuple
@@ -28,6 +28,7 @@ from cp2fast.data.levels import missing_of, select_bands
 from cp2fast.data.raster import Raster
 from cp2fast.errors import UserError
 from cp2fast.philox import Stream
+from cp2fast.wording import counted
 
 SAMPLE = 64
 """Images that are looked at."""
@@ -62,11 +63,15 @@ class Survey(NamedTuple):
         """How the range was found, for a message."""
         if self.range is None:
             return ""
-        low, high = self.range
         return (
-            f"range: values from {low:g} to {high:g} become 0 to 255, the 1st to the 99th "
-            f"percentile of {self.wide} images (data.range=[{low:g},{high:g}])"
+            f"range: the 1st to the 99th percentile of {counted(self.wide, 'image')} becomes 0 to "
+            f"255 (data.range={as_typed(self.range)})"
         )
+
+
+def as_typed(numbers: Sequence[float]) -> str:
+    """A range or bands as ``KEY=VALUE`` takes them: all digits, no blanks."""
+    return f"[{','.join(f'{number:.10g}' for number in numbers)}]"
 
 
 class _Look(NamedTuple):

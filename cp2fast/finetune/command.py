@@ -14,7 +14,7 @@ from cp2fast.config import FinetuneSettings
 from cp2fast.finetune.confusion import Scores
 from cp2fast.finetune.start import resolve
 from cp2fast.finetune.task import FINETUNE, FinetuneTask
-from cp2fast.run_folder import BEST, RunFolder, atomic_write
+from cp2fast.run_folder import BEST, RunFolder, write_json
 from cp2fast.train.command import carry_out, joined_processes
 from cp2fast.train.console import RunConsole
 from cp2fast.train.distributed import was_restarted
@@ -129,8 +129,7 @@ def _write_result(run: Run[Any], result: Scores) -> None:
         "step": run.step,
         "settings": run.task.settings.model_dump(mode="json"),
     }
-    with atomic_write(run.folder.path / RESULT) as file:
-        file.write(json.dumps(content, indent=2).encode() + b"\n")
+    write_json(run.folder.path / RESULT, content)
 
 
 def _announcement(run: Run[Any]) -> str:

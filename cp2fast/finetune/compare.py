@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from cp2fast.data.demo import data_root
 from cp2fast.errors import UserError
 from cp2fast.finetune.command import finetune, read_result
 from cp2fast.finetune.start import IMAGENET, RANDOM, build_network, load_start, resolve
-from cp2fast.run_folder import RunFolder, atomic_write
+from cp2fast.run_folder import RunFolder, write_json
 from cp2fast.train.command import joined_processes
 from cp2fast.train.run import with_range_found
 
@@ -179,8 +178,7 @@ def _write(
         },
         "settings": settings.model_dump(mode="json"),
     }
-    with atomic_write(path / COMPARISON) as file:
-        file.write(json.dumps(content, indent=2).encode() + b"\n")
+    write_json(path / COMPARISON, content)
 
 
 def _table(results: dict[str, dict[int, dict[str, Any]]]) -> Table:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,6 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -23,12 +22,20 @@ from cp2fast.labels.coding import IGNORED
 from cp2fast.labels.dataset import LabelledData, read_example
 from cp2fast.model.segmenter import Segmenter
 from cp2fast.run_folder import atomic_write
-from cp2fast.train.shares_picture import draw_shares
 
 _MANY_CLASSES = 12
 """With more, the cells of the confusion picture are too small for numbers."""
 _CLASSES_A_LINE = 7
 """In the legends."""
+
+
+CURVES = {
+    "loss": ("loss",),
+    "evaluation": ("miou", "dice", "boundary_f", "pixel_accuracy"),
+    "learning rate": ("lr",),
+    "images/s": ("images_per_second",),
+}
+"""What ``train.curves`` draws of a fine-tuning."""
 
 
 def overlay(
@@ -90,38 +97,6 @@ def draw_predictions(
         axes[1, column].imshow(palette[labels.numpy()])
         axes[2, column].imshow(palette[predicted.numpy()])
     _finish(figure, ("image", "labels", "predicted"), data, path)
-
-
-def draw_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draw loss, mIoU, learning rate and speed over the steps of ``metrics.jsonl``."""
-    figure = Figure(figsize=(10, 6), layout="constrained")
-    panels = {
-        "loss": ("loss",),
-        "evaluation": ("miou", "dice", "boundary_f", "pixel_accuracy"),
-        "learning rate": ("lr",),
-        "images/s": ("images_per_second",),
-    }
-    axes = figure.subplots(2, 3).flat
-    draw_shares(axes[len(panels)], rows)
-    axes[-1].set_axis_off()
-    for axis, (title, names) in zip(axes, panels.items(), strict=False):
-        for name in names:
-            here = [row for row in rows if row.get(name) is not None]
-            marker = "o" if len(here) < 20 else None
-            axis.plot(
-                [row["step"] for row in here],
-                [row[name] for row in here],
-                marker=marker,
-                label=name,
-                linewidth=1,
-            )
-        axis.set_title(title, fontsize=9)
-        axis.set_xlabel("step", fontsize=8)
-        axis.tick_params(labelsize=7)
-        if len(names) > 1:
-            axis.legend(fontsize=7)
-            axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    _save(figure, path)
 
 
 def draw_confusion(confusion_KK: Tensor, classes: Sequence[str], path: Path) -> None:

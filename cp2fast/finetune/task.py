@@ -26,7 +26,7 @@ from cp2fast.finetune.evaluate import evaluate
 from cp2fast.finetune.groups import parameter_groups
 from cp2fast.finetune.loader import CropBatch, crop_batches
 from cp2fast.finetune.loss import balanced_weights, segmentation_loss
-from cp2fast.finetune.pictures import draw_confusion, draw_crops, draw_curves, draw_predictions
+from cp2fast.finetune.pictures import CURVES, draw_confusion, draw_crops, draw_predictions
 from cp2fast.finetune.start import build_network, load_start, resolve
 from cp2fast.labels.dataset import LabelledData
 from cp2fast.labels.levels import range_of
@@ -38,6 +38,7 @@ from cp2fast.philox import Stream
 from cp2fast.run_folder import RunFolder, read_metrics
 from cp2fast.train.accounts import Account
 from cp2fast.train.compile import compile_method, uncompiled
+from cp2fast.train.curves import draw_curves
 from cp2fast.train.distributed import Ranks
 from cp2fast.train.learner import learner_of
 from cp2fast.train.run import Kind, Processes
@@ -124,7 +125,9 @@ class FinetuneTask:
         self.data = data
         self.range_line = range_line
         self.images = len(data.train)
-        self.samples_per_step = settings.data.batch_size * train.accumulate * ranks.world
+        self.samples_per_step = (
+            settings.data.batch_size * train.gradient_accumulation_steps * ranks.world
+        )
         self.steps_per_epoch = steps_per_epoch(self.images, self.samples_per_step)
         self.total_steps = train.steps
         self.peak_lr = train.lr
@@ -264,7 +267,7 @@ class FinetuneTask:
             draw_predictions(
                 self.judged, self.data, self.settings, device, path / "predictions.png"
             )
-        draw_curves(read_metrics(self.folder.metrics), self.folder.curves)
+        draw_curves(read_metrics(self.folder.metrics), CURVES, self.folder.curves)
 
     def state_dict(self) -> dict[str, Any]:
         """The network, and the names and colours of its classes."""

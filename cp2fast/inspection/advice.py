@@ -9,6 +9,7 @@ from cp2fast import recipes
 from cp2fast.config import MIN_IMAGES_FOR_BATCH_BACKGROUNDS, PretrainSettings
 from cp2fast.cores import available_cores
 from cp2fast.data.bad_images import allowed_bad
+from cp2fast.data.survey import as_typed
 from cp2fast.inspection.check import Check
 from cp2fast.inspection.data_health import DataHealth
 from cp2fast.wording import counted
@@ -27,6 +28,7 @@ _ROUND_TO = 32
 def advise(health: DataHealth, settings: PretrainSettings) -> Iterator[Check]:
     """The checks of a data set that are not plainly well."""
     yield from _broken(health, settings)
+    yield from _values(health, settings)
     if health.short_side is None or health.long_side is None:
         return
     yield from _count(health, settings)
@@ -57,6 +59,29 @@ def _broken(health: DataHealth, settings: PretrainSettings) -> Iterator[Check]:
         "mend or remove the files below; others take their place in a run",
         needed=too_many,
     )
+
+
+def _values(health: DataHealth, settings: PretrainSettings) -> Iterator[Check]:
+    found, data = health.proposal, settings.data
+    if found.bands is not None and data.bands is None:
+        yield Check(
+            "bands",
+            "advice",
+            f"the files do not say which bands are the picture ({_most(found.values)})",
+            f"data.bands={as_typed(found.bands)} ({found.reason}); cp2fast preview shows them",
+        )
+    if not isinstance(found.range, str) and data.range == "auto":
+        yield Check(
+            "range",
+            "advice",
+            f"{found.wide:.0%} of the images have more than 8 bits: a run maps the 1st to the 99th "
+            "percentile of a sample",
+            f"data.range={as_typed(found.range)} is what that comes to here",
+        )
+
+
+def _most(values: dict[str, int]) -> str:
+    return next(iter(values), "none could be read")
 
 
 def _count(health: DataHealth, settings: PretrainSettings) -> Iterator[Check]:
@@ -113,7 +138,7 @@ def _size(
             "large images",
             "advice",
             f"half have a short side above {short:,.0f} px; for views of {size} px {needed} px do",
-            f"cp2fast pack {health.root} packed.tar --max-side {side}, then data.root=packed.tar",
+            f"{_pack(health)} --max-side {side}, then data.root=packed.tar",
         )
     elif short < size / 2:
         yield Check(
@@ -132,8 +157,16 @@ def _format(health: DataHealth) -> Iterator[Check]:
             "format",
             "advice",
             f"{1 - jpeg:.0%} are not JPEG but mostly {kind}, which decodes several times slower",
-            f"cp2fast pack {health.root} packed.tar, then data.root=packed.tar",
+            f"{_pack(health)}, then data.root=packed.tar",
         )
+
+
+def _pack(health: DataHealth) -> str:
+    """The command that packs the data set as it is looked at."""
+    range_, bands = health.proposal.range, health.proposal.bands
+    values = "" if isinstance(range_, str) else f" --range {as_typed(range_)[1:-1]}"
+    chosen = "" if bands is None else f" --bands {as_typed(bands)[1:-1]}"
+    return f"cp2fast pack {health.root} packed.tar{values}{chosen}"
 
 
 def _disk(health: DataHealth) -> Iterator[Check]:
@@ -144,7 +177,7 @@ def _disk(health: DataHealth) -> Iterator[Check]:
             "slow disk",
             "advice",
             f"{kind} takes {health.read_milliseconds:.1f} ms a file",
-            f"cp2fast pack {health.root} packed.tar on a local disk, then data.root=packed.tar",
+            f"{_pack(health)} on a local disk, then data.root=packed.tar",
         )
 
 

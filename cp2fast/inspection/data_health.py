@@ -7,27 +7,31 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from cp2fast import philox
-from cp2fast.config import PretrainSettings, Root
+from cp2fast.config import DataSettings, PretrainSettings, Root
 from cp2fast.data.decode import BadImage, decode_image, read_image
 from cp2fast.data.disk_cache import DiskCache
 from cp2fast.data.image_set import ImageSet
 from cp2fast.data.images import list_images, windows
 from cp2fast.data.kinds import kind_of
+from cp2fast.data.levels import Levels
 from cp2fast.data.order import plan
 from cp2fast.data.roots import shown
 from cp2fast.data.source import Choice, choose_source
 from cp2fast.files import open_plain
 from cp2fast.inspection.decoding import opened
+from cp2fast.inspection.proposal import Proposal, propose
 
 _MOST_SAMPLED = 512
 _SAMPLE_SECONDS, _SOURCE_SECONDS = 4.0, 4.0
+_EPOCHS = 20
+"""Of few images: enough to time a source."""
 _BATCH = 32
 _WITHOUT_END = 1_000_000
 
@@ -92,6 +96,7 @@ class DataHealth:
         images_per_second: what it yields with ``data.workers`` workers; None where the data set
             fills no two batches.
         epoch_seconds: at that rate.
+        proposal: settings that suit the values of the images.
     """
 
     root: str
@@ -109,6 +114,7 @@ class DataHealth:
     source: str
     images_per_second: float | None
     epoch_seconds: float | None
+    proposal: Proposal = field(default_factory=Proposal)
 
     def share(self, kind: str) -> float:
         """The share of a format among the sampled images."""
@@ -122,7 +128,9 @@ def examine(settings: PretrainSettings, root: Root) -> DataHealth:
         UserError: ``root`` holds no images, or the source asked for does not work here.
     """
     images = list_images(root, disk=DiskCache.of(settings.data))
-    sampled = _sample(images, settings.data.max_pixels)
+    proposal = propose(images, settings)
+    settings = proposal.applied(settings)
+    sampled = _sample(images, settings.data)
     good = [one for one in sampled if one.problem is None]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     source = choose_source(settings.data, images, device)
@@ -139,27 +147,28 @@ def examine(settings: PretrainSettings, root: Root) -> DataHealth:
         file_bytes=Quantiles.of([one.size for one in good]) if good else None,
         bad=[(one.name, one.problem) for one in sampled if one.problem is not None],
         read_milliseconds=1000 * float(np.median([one.read_seconds for one in sampled])),
-        file_system=_file_system(root),
+        file_system=file_system(root),
         decode_per_second=len(good) / sum(one.decode_seconds for one in good) if good else None,
         source=source.name,
         images_per_second=rate,
         epoch_seconds=len(images) / rate if rate else None,
+        proposal=proposal,
     )
 
 
-def _sample(images: ImageSet, max_pixels: int) -> list[Sampled]:
+def _sample(images: ImageSet, data: DataSettings) -> list[Sampled]:
     """Images at random, as many as a few seconds allow."""
     order = philox.permutation(0, philox.Stream.ORDER, 0, len(images))[:_MOST_SAMPLED]
     deadline = time.perf_counter() + _SAMPLE_SECONDS
     sampled: list[Sampled] = []
     for number in order.tolist():
-        sampled.append(_look_at(images, number, max_pixels))
+        sampled.append(_look_at(images, number, data))
         if time.perf_counter() > deadline:
             break
     return sampled
 
 
-def _look_at(images: ImageSet, number: int, max_pixels: int) -> Sampled:
+def _look_at(images: ImageSet, number: int, data: DataSettings) -> Sampled:
     if images.kind == "folder":
         _forget_cached(images.name(number))
     began = time.perf_counter()
@@ -167,7 +176,8 @@ def _look_at(images: ImageSet, number: int, max_pixels: int) -> Sampled:
     try:
         encoded = read_image(images, number)
         read = time.perf_counter()
-        height, width = decode_image(encoded, max_pixels).shape[:2]
+        levels = Levels.of(data.range, data.bands)
+        height, width = decode_image(encoded, data.max_pixels, levels=levels).shape[:2]
     except BadImage as bad:
         read, problem = time.perf_counter(), str(bad)
     return Sampled(
@@ -215,13 +225,13 @@ def _source_rate(
     with opened(source, data, images, steps, settings.train.seed, device) as (batches, _):
         next(batches)
         began, seconds, count = time.perf_counter(), 0.0, 0
-        while seconds < _SOURCE_SECONDS:
+        while seconds < _SOURCE_SECONDS and count < _EPOCHS * len(images):
             count += len(next(batches))
             seconds = time.perf_counter() - began
     return count / seconds
 
 
-def _file_system(root: Root) -> str:
+def file_system(root: Root) -> str:
     """The type of the file system that holds ``root``: that of the longest mount point above."""
     mounts = Path("/proc/mounts")
     if not mounts.exists() or not isinstance(root, Path):

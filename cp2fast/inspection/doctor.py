@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import yaml
 from rich.console import Console
 from rich.markup import escape
 
-from cp2fast import recipes
+from cp2fast import __version__, recipes
 from cp2fast.bench.machine import machine, versions
 from cp2fast.config import PretrainSettings
 from cp2fast.console import open_console
 from cp2fast.data.roots import shown
+from cp2fast.data.survey import as_typed
 from cp2fast.errors import UserError
 from cp2fast.inspection.advice import advise
 from cp2fast.inspection.check import Check, Status
@@ -27,7 +28,7 @@ from cp2fast.inspection.installation import (
     check_sources,
     check_torch,
 )
-from cp2fast.run_folder import atomic_write
+from cp2fast.run_folder import atomic_write, write_json
 
 _STYLES: dict[Status, str] = {
     "ok": "green",
@@ -39,19 +40,24 @@ _SHOWN = 20
 """Broken files that are printed; the JSON file has all."""
 
 
-def run_doctor(settings: PretrainSettings, report: Path | None) -> bool:
+def run_doctor(settings: PretrainSettings, report: Path | None, recipe: Path | None = None) -> bool:
     """Test everything, say what came of it, and whether pretraining works here by default.
 
     Args:
         settings: as for a run; with ``data.root`` the data set is looked at too.
         report: a JSON file to write.
+        recipe: a YAML file to write: the settings, with those that suit the data set's values.
 
     Raises:
-        UserError: there are no images in ``data.root``, or ``report`` exists already.
+        UserError: there are no images in ``data.root``, ``report`` or ``recipe`` exists already, or
+            a recipe is asked for without a data set.
     """
     began = time.perf_counter()
-    if report is not None and report.exists():
-        raise UserError(f"{report} exists already: remove it, or name another file with --json")
+    for option, path in (("--json", report), ("--write", recipe)):
+        if path is not None and path.exists():
+            raise UserError(f"{path} exists already: remove it, or name another file with {option}")
+    if recipe is not None and settings.data.root is None:
+        raise UserError(f"--write {recipe} needs a data set to look at: name it with data.root=DIR")
     console = open_console()
     _show_machine(console)
     groups = {
@@ -67,8 +73,13 @@ def run_doctor(settings: PretrainSettings, report: Path | None) -> bool:
         _show_health(console, health, settings)
         checks["data"] = _show_checks(console, None, advise(health, settings))
         _show_bad(console, health)
+        if recipe is not None:
+            write_recipe(recipe, settings, health)
+            console.print(f"wrote {recipe}; see it with: cp2fast preview {recipe}")
+        if health.proposal.is_needed:
+            settings = health.proposal.applied(settings)
     failing = [check for group in checks.values() for check in group if check.fails]
-    _show_verdict(console, failing, settings)
+    _show_verdict(console, failing, f"cp2fast pretrain {recipe}" if recipe else _pretrain(settings))
     if report is not None:
         _write(report, checks, health, time.perf_counter() - began)
         console.print(f"wrote {report}")
@@ -116,6 +127,10 @@ def _show_health(console: Console, health: DataHealth, settings: PretrainSetting
     }
     if health.skipped:
         rows["skipped"] = ", ".join(f"{count:,} {kind}" for kind, count in health.skipped.items())
+    rows["values"] = ", ".join(f"{n} of {kind}" for kind, n in health.proposal.values.items())
+    if health.proposal.mean is not None and health.proposal.std is not None:
+        mean, std = as_typed(health.proposal.mean), as_typed(health.proposal.std)
+        rows["colours"] = f"augment.mean={mean} augment.std={std}"
     if health.short_side and health.long_side and health.file_bytes:
         rows |= {
             "short side": f"{_spread(health.short_side)} px   (5 %, median, 95 %)",
@@ -142,14 +157,45 @@ def _show_bad(console: Console, health: DataHealth) -> None:
         console.print(f"    and {len(health.bad) - _SHOWN} more; --json FILE lists all")
 
 
-def _show_verdict(console: Console, failing: list[Check], settings: PretrainSettings) -> None:
+def write_recipe(path: Path, settings: PretrainSettings, health: DataHealth) -> None:
+    """A recipe for ``cp2fast pretrain``: what differs from the defaults, with the proposal.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    found = health.proposal
+    values = ", ".join(f"{count} of {kind}" for kind, count in found.values.items())
+    lines = [
+        f"# {health.root}: proposed by cp2fast doctor {__version__}.",
+        f"# {sum(found.values.values())} of {health.images:,} images were looked at: {values}.",
+    ]
+    if found.range != "auto" and settings.data.range == "auto":
+        lines.append("# data.range: the 1st to the 99th percentile of their values.")
+    if found.bands is not None and settings.data.bands is None:
+        lines.append(f"# data.bands, counted from 1: {found.reason}.")
+    if settings.model.init is not None:
+        lines.append("# augment.mean and std: those that the weights of model.init are used to.")
+    tree: dict[str, dict[str, Any]] = {}
+    for key, _, value in recipes.differences(PretrainSettings(), found.applied(settings)):
+        section, _, name = key.partition(".")
+        tree.setdefault(section, {})[name] = value
+    content = PretrainSettings.model_validate(tree).model_dump(mode="json", exclude_unset=True)
+    text = "\n".join([*lines, yaml.safe_dump(content, sort_keys=False)])
+    try:
+        with atomic_write(path) as file:
+            file.write(text.encode())
+    except OSError as error:
+        raise UserError(f"cannot write {path} ({error.strerror}): name another place") from error
+
+
+def _show_verdict(console: Console, failing: list[Check], command: str) -> None:
     if failing:
         names = ", ".join(check.name for check in failing)
         verdict = f"\n[bold red]pretraining does not work here:[/] {escape(names)}"
         console.print(verdict, markup=True)
     else:
         console.print("\n[bold green]pretraining works here[/]", end="", markup=True)
-        console.print(f"; next: {_pretrain(settings)}")
+        console.print(f"; next: {command}")
 
 
 def _pretrain(settings: PretrainSettings) -> str:
@@ -166,6 +212,8 @@ def _pretrain(settings: PretrainSettings) -> str:
 
 
 def _word(value: object) -> str:
+    if isinstance(value, tuple) and all(isinstance(item, int | float) for item in value):
+        return as_typed(value)
     return "null" if value is None else str(value)
 
 
@@ -180,8 +228,7 @@ def _write(
         "checks": {title: [asdict(check) for check in group] for title, group in checks.items()},
         "data": None if health is None else asdict(health),
     }
-    with atomic_write(path) as file:
-        file.write(json.dumps(content, indent=2).encode() + b"\n")
+    write_json(path, content)
 
 
 def _spread(quantiles: Quantiles, scale: float = 1) -> str:

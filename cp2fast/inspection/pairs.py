@@ -12,12 +12,14 @@ from cp2fast.config import MIN_IMAGES_FOR_BATCH_BACKGROUNDS, AugmentSettings, Pr
 from cp2fast.copypaste.draw import draw
 from cp2fast.copypaste.op import copy_paste
 from cp2fast.copypaste.parameters import Parameters
+from cp2fast.cores import available_cores
 from cp2fast.data.demo import data_root
 from cp2fast.data.disk_cache import DiskCache
 from cp2fast.data.images import list_images, windows
 from cp2fast.data.order import plan
 from cp2fast.data.roots import shown
 from cp2fast.data.source import Choice, choose_source
+from cp2fast.data.survey import find_range
 from cp2fast.errors import UserError
 from cp2fast.inspection.decoding import opened, read_bad
 
@@ -39,6 +41,7 @@ class Pairs:
         parameters: what was drawn for each pair.
         composed: what the network gets.
         augment: what was drawn from.
+        range_line: states the range of values, where it was found.
     """
 
     root: str
@@ -50,6 +53,7 @@ class Pairs:
     parameters: Parameters
     composed: CopyPasteBatch
     augment: AugmentSettings
+    range_line: str = ""
 
     def __len__(self) -> int:
         return len(self.composed)
@@ -73,6 +77,10 @@ def first_pairs(settings: PretrainSettings, count: int) -> Pairs:
     data = data.model_copy(update={"workers": 0})
     root = data_root(data)
     images = list_images(root, disk=DiskCache.of(data))
+    range_, range_line = find_range(
+        images, data.range, data.bands, data.max_pixels, available_cores()
+    )
+    data = data.model_copy(update={"range": range_})
     on_gpu = data.decode in ("gpu", "both") and torch.cuda.is_available()
     device = torch.device("cuda" if on_gpu else "cpu")
     independent = data.background == "independent"
@@ -108,6 +116,7 @@ def first_pairs(settings: PretrainSettings, count: int) -> Pairs:
         parameters=parameters,
         composed=composed.to(torch.device("cpu")),
         augment=augment,
+        range_line=range_line,
     )
 
 

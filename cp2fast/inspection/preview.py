@@ -128,6 +128,8 @@ def _changed(augment: AugmentSettings) -> str:
 def report(pairs: Pairs, path: Path) -> None:
     """Say on the console what was written, and which images could not be read."""
     console = open_console()
+    if pairs.range_line:
+        console.print(pairs.range_line)
     for line in pairs.bad:
         console.print(f"replaced an unreadable image: {line.replace(chr(9), ': ')}")
     console.print(f"wrote {path}")

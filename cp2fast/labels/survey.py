@@ -134,7 +134,7 @@ def _missing_classes(pixels_by_label: NDArray[np.int64], data: LabelledData) -> 
         more = ", and others" if len(missing) > _SHOWN else ""
         yield (
             f"warning: {len(missing)} of {count} classes occur in no mask of {data.train_split}: "
-            f"{names}{more}"
+            f"{names}{more}; add images of them, or leave them out of data.classes"
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -25,7 +24,7 @@ from cp2fast.model.segmenter import Segmenter, build_segmenter
 from cp2fast.probe.features import Place
 from cp2fast.probe.picture import draw_probes
 from cp2fast.probe.probe import ProbeScores, probe
-from cp2fast.run_folder import atomic_write
+from cp2fast.run_folder import write_json
 from cp2fast.train.distributed import device_of, ranks_from_environment
 from cp2fast.weights.load import load_weights
 from cp2fast.weights.trained import Trained, open_trained
@@ -229,5 +228,4 @@ def _write(
         "machine": machine(),
         "versions": versions(),
     }
-    with atomic_write(path) as file:
-        file.write(json.dumps(content, indent=2).encode() + b"\n")
+    write_json(path, content)

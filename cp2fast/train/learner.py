@@ -131,7 +131,7 @@ def learner_of(
         scaler=grad_scaler(dtype, device),
         dtype=dtype,
         device=device,
-        accumulate=train.accumulate,
+        accumulate=train.gradient_accumulation_steps,
     )
 
 

@@ -10,6 +10,8 @@ from PIL import Image
 
 from tests.data import image_files
 
+pytestmark = pytest.mark.slow
+
 TINY = ["model.size=32", "model.backbone=resnet18", "model.head_channels=16", "model.queue=64"]
 QUICK = ["--rounds", "1", "--seconds", "0.01"]
 
@@ -38,11 +40,10 @@ def test_everything_is_measured_shown_kept_drawn_and_compared(photos, tmp_path) 
     assert done.returncode == 0, done.stderr
     result = json.loads(kept.read_text())
     assert {row["benchmark"] for row in result["results"]} == {"loader", "augment", "train", "run"}
-    estimate, *progress = done.stderr.splitlines()
-    assert estimate.startswith("bench all: at least 0 s: 1 x 0.01 s for each system and ceiling")
-    counted = re.findall(r"(\w+) (\d+)(?=[,)])", estimate)
-    told = [re.match(r"bench (\w+): round 1 of 1 done, (\d+) systems", x) for x in progress]
-    assert [match.groups() for match in told if match] == counted
+    announced = re.findall(r"^bench (\w+): \d+ systems and .*: at least \d s$", done.stderr, re.M)
+    told = re.findall(r"^bench (\w+): round 1 of 1 done", done.stderr, re.M)
+    assert announced == ["loader", "augment", "train"]
+    assert told == ["loader", "augment", "train", "run"]
     assert {"original", "cp2fast-dali", "cp2fast-cpu", "cp2fast"} <= {
         row["system"] for row in result["results"]
     }

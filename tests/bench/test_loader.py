@@ -15,6 +15,8 @@ from cp2fast.data.images import list_images
 from cp2fast.errors import UserError
 from tests.data import betons, image_files
 
+pytestmark = pytest.mark.slow
+
 SIZE = 32
 SYSTEMS = {
     "original",

@@ -11,6 +11,8 @@ from cp2fast.config import DataSettings, ModelSettings, PretrainSettings, TrainS
 from cp2fast.data.images import list_images
 from tests.pretrain.runs import write_photos
 
+pytestmark = pytest.mark.slow
+
 TINY = PretrainSettings(
     data=DataSettings(batch_size=4, workers=1),
     model=ModelSettings(backbone="test_resnet", head_channels=16, size=32, queue=64),

@@ -28,12 +28,17 @@ def test_every_round_that_is_done_is_told() -> None:
     lines: list[str] = []
     measure({"a": lambda: 1}, 2, 0.001, lines.append)
     measure_streams({"a": Stream(itertools.repeat(1), 0)}, 1, 0.001, lines.append)
-    begins = [line.rpartition(",")[0] for line in lines]
-    assert begins == [
-        "round 1 of 2 done, 1 systems and ceilings",
-        "round 2 of 2 done, 1 systems and ceilings",
-        "round 1 of 1 done, 1 systems and ceilings",
+    assert [line.rpartition(",")[0] for line in lines if "done" in line] == [
+        "round 1 of 2 done",
+        "round 2 of 2 done",
+        "round 1 of 1 done",
     ]
+
+
+def test_what_takes_turns_and_how_long_at_least_is_told_before() -> None:
+    lines: list[str] = []
+    measure(dict.fromkeys("ab", lambda: 1), 3, 0.2, lines.append)
+    assert lines[0] == "2 systems and ceilings, 3 x 0.2 s each: at least 1 s"
 
 
 def test_median_spread_and_ratio() -> None:

@@ -16,6 +16,8 @@ from PIL import Image
 from benchmarks.augment_statistics import collect, is_same, of_cp2fast, of_original, z_scores
 from tests.copypaste.cases import photo
 
+pytestmark = pytest.mark.slow
+
 EPOCHS = 4
 
 

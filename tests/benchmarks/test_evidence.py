@@ -20,6 +20,8 @@ import evidence_data  # noqa: E402
 import evidence_keep  # noqa: E402
 import evidence_report  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -12,6 +12,8 @@ import pytest
 from benchmarks.gpu import start
 from benchmarks.gpu_stages import STAGES
 
+pytestmark = pytest.mark.slow
+
 TALKS_AND_LEAVES_A_CHILD = """
 import subprocess, sys, time
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])

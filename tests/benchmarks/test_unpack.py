@@ -5,7 +5,11 @@ import tarfile
 import zipfile
 from pathlib import Path
 
+import pytest
+
 from benchmarks.unpack import unpack
+
+pytestmark = pytest.mark.slow
 
 
 def test_wheels_and_the_parts_of_an_archive_are_unpacked_once(tmp_path: Path) -> None:

@@ -5,7 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import cp2fast
+
+pytestmark = pytest.mark.slow
 
 KERNEL = """
 from package import helper

@@ -19,6 +19,8 @@ from cp2fast.data.source import choose_source, open_source
 from cp2fast.errors import UserError
 from tests.data import image_files
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 SEED, BATCH = 3, 8
 SOURCES = ("turbo", "dali", "torch")

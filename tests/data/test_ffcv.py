@@ -16,6 +16,8 @@ from cp2fast.data.images import list_images
 from cp2fast.data.source import choose_source, open_source
 from tests.data import betons, image_files
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 
 

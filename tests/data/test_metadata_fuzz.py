@@ -14,12 +14,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from cp2fast.data.orientation import orientation_of, upright_size
 from tests.data import image_files, metadata
+
+pytestmark = pytest.mark.slow
 
 CASES = 2_000
 PHOTO = image_files.photo(20, 12)

@@ -17,6 +17,8 @@ from cp2fast.data.source import available_sources, choose_source, open_source
 from cp2fast.errors import UserError
 from tests.data import image_files
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 SEED = 3
 BATCH = 12

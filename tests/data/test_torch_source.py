@@ -17,6 +17,8 @@ from cp2fast.data.torch_source import open_torch
 from cp2fast.errors import UserError
 from tests.data import image_files
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def images(tmp_path):

@@ -21,6 +21,8 @@ from cp2fast.data.turbo_source import open_turbo
 from cp2fast.errors import UserError
 from tests.data import image_files
 
+pytestmark = pytest.mark.slow
+
 COUNT = 24
 SIDES = [(40 + 2 * number, 60 + number) for number in range(COUNT)]
 

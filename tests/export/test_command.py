@@ -15,6 +15,8 @@ import cp2fast
 from cp2fast.cli import main
 from tests.export.trained_networks import save_finetuning, save_pretraining
 
+pytestmark = pytest.mark.slow
+
 PRETRAIN = [
     *["pretrain", "data.scenes=8", "train.steps=2", "train.device=cpu", "model.queue_start=random"],
     *["model.size=32", "model.head_channels=8", "model.head=aspp", "data.batch_size=4"],

@@ -19,6 +19,8 @@ from cp2fast.weights.load import load_weights
 from cp2fast.weights.trained import Trained
 from tests.export.trained_networks import CLASSES, around, finetuned, pretrained
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("keys", "head"), [("r50_aspp", "aspp"), ("r50_fcn", "fcn"), ("finetune_r50_aspp", "aspp")]

@@ -11,6 +11,8 @@ from cp2fast.data.scenes import generate_scenes
 from cp2fast.errors import UserError
 from cp2fast.finetune.compare import plan_trials, run_compare
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> FinetuneSettings:

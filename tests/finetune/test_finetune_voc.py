@@ -21,6 +21,8 @@ from cp2fast import load
 from cp2fast.data.scenes import generate_scenes
 from tests.command_line import Done, cp2fast, refusal
 
+pytestmark = pytest.mark.slow
+
 TINY = [
     "data.batch_size=3",
     "data.workers=1",

@@ -13,6 +13,7 @@ from cp2fast.copypaste.draw import draw
 from cp2fast.inspection.advice import advise, side_needed
 from cp2fast.inspection.check import Check
 from cp2fast.inspection.data_health import DataHealth, Quantiles
+from cp2fast.inspection.proposal import Proposal
 
 CORES = 4
 HEALTHY = DataHealth(
@@ -54,6 +55,12 @@ def test_a_healthy_folder_needs_none() -> None:
     [
         ("large images", "--max-side 768",
          {"short_side": Quantiles(2000, 3024, 3024), "long_side": Quantiles(3000, 4536, 4600)}, []),
+        ("bands", "data.bands=[4,3,2] (as of Landsat 8); cp2fast preview",
+         {"proposal": Proposal(bands=(4, 3, 2), reason="as of Landsat 8")}, []),
+        ("range", "data.range=[204,1793.5]", {"proposal": Proposal(range=(204.0, 1793.5))}, []),
+        ("format", "cp2fast pack photos packed.tar --range 0,9000 --bands 1,2,3, then",
+         {"formats": {"TIFF": 500}, "proposal": Proposal(range=(0.0, 9000.0), bands=(1, 2, 3))},
+         ["data.range=0,9000", "data.bands=1,2,3"]),
         ("small images", "model.size=96",
          {"short_side": Quantiles(60, 90, 100), "long_side": Quantiles(60, 90, 100)}, []),
         ("recipe", "cp2fast pretrain small data.root=photos", {"images": 12_000}, []),

@@ -24,6 +24,8 @@ from tests.pretrain.runs import (
     write_photos,
 )
 
+pytestmark = pytest.mark.slow
+
 TWELVE = "train.steps=12"
 HALF = f"data.cache_gib={60_000 / 2**30}"
 

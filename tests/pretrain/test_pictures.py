@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cp2fast.pretrain.pictures import draw_curves
+from cp2fast.pretrain.pictures import CURVES
+from cp2fast.train.curves import draw_curves
 
 BLUE, ORANGE = (31, 119, 180), (255, 127, 14)
 """Of a panel's first and second curve."""
@@ -33,14 +34,14 @@ def curve(path: Path, panel: tuple[int, int], colour: tuple[int, int, int]) -> n
 
 @pytest.mark.parametrize("panel", PANELS)
 def test_a_single_logged_step_is_seen_in_every_panel(panel: tuple[int, int], tmp_path: Path):
-    draw_curves(metrics(range(3, 4)), tmp_path / "curves.png")
+    draw_curves(metrics(range(3, 4)), CURVES, tmp_path / "curves.png")
     colour = ORANGE if panel in ((0, 0), (0, 2)) else BLUE
     assert len(curve(tmp_path / "curves.png", panel, colour)) >= 6
 
 
 def test_the_areas_of_the_time_accounts_are_their_shares(tmp_path: Path):
     for data in (0.1, 0.5, 0.9):
-        draw_curves(metrics(range(1, 100), data), tmp_path / "curves.png")
+        draw_curves(metrics(range(1, 100), data), CURVES, tmp_path / "curves.png")
         step, waiting = (
             len(curve(tmp_path / "curves.png", (1, 2), colour)) for colour in (BLUE, ORANGE)
         )
@@ -53,7 +54,7 @@ def test_a_legend_hides_no_curve(tmp_path: Path):
         rows = [row | {"accuracy_instance": 1 - value} for row in metrics(range(1, 100))]
         for row in rows:
             row["accuracy_dense"] = value
-        draw_curves(rows, tmp_path / "curves.png")
+        draw_curves(rows, CURVES, tmp_path / "curves.png")
         for colour in (BLUE, ORANGE):
             columns = np.unique(curve(tmp_path / "curves.png", (0, 2), colour)[:, 1])
             assert np.diff(columns).max() == 1

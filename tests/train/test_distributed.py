@@ -16,6 +16,8 @@ from cp2fast.train.distributed import (
     was_restarted,
 )
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 
 TWO_RANKS = """

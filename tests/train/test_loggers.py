@@ -27,6 +27,8 @@ from tests.command_line import cp2fast
 from tests.pretrain import runs
 from tests.pretrain.runs import write_photos
 
+pytestmark = pytest.mark.slow
+
 T = TypeVar("T")
 ALL = ["tensorboard", "wandb", "mlflow"]
 ROWS = [

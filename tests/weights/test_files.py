@@ -20,6 +20,8 @@ from cp2fast.errors import UserError
 from cp2fast.weights.files import find_file, read_content
 from cp2fast.weights.layouts import METADATA, best_match
 
+pytestmark = pytest.mark.slow
+
 WEIGHT = {"weight": torch.arange(3.0)}
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -24,7 +25,9 @@ from cp2fast.data.raster import BadImage, Raster, check_volume, one_line, pictur
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
-_NODATA = 42113
+_METADATA, _NODATA = 42112, 42113
+_NAME = re.compile(r'sample="(\d+)" role="(description|colorinterp)">([^<]*)<')
+"""A band's name among GDAL's metadata, which are XML."""
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _MASK, _CMYK, _YCBCR = range(7)
 _PHOTOS = (_CMYK, _YCBCR, 8, 9)
 """Colours that have to be converted, by Pillow: CMYK, YCbCr, CIELab and ICCLab."""
@@ -59,7 +62,7 @@ def read(encoded: bytes, max_pixels: int) -> Raster:
         else:
             planes = [series.pages[place].asarray() for place in places]
             values = np.concatenate([_upright_axes(p, page.axes) for p in planes], axis=2)
-        nodata = _nodata(page)
+        nodata, names = _nodata(page), _names(page)
         extra = tuple(map(int, page.extrasamples or ()))
         colormap = page.colormap if photometric == _PALETTE else None
     if values.dtype.kind not in "buif":
@@ -73,6 +76,7 @@ def read(encoded: bytes, max_pixels: int) -> Raster:
         has_bands=True,
         missing=None if nodata is None else values == nodata,
         inverted=photometric == _WHITE_IS_ZERO,
+        names=names,
     )
 
 
@@ -137,6 +141,16 @@ def _photo(encoded: bytes, max_pixels: int) -> Raster:
     with pillow.opened(encoded, max_pixels, ("TIFF",)) as image:
         image.load()
         return picture(np.array(image.convert("RGB")))
+
+
+def _names(page: Any) -> tuple[str, ...]:
+    """What GDAL calls each band: its description, else its colour."""
+    tag = page.tags.get(_METADATA)
+    names: dict[int, str] = {}
+    for sample, role, name in _NAME.findall("" if tag is None else str(tag.value)):
+        if role == "description" or int(sample) not in names:
+            names[int(sample)] = name
+    return tuple(names.get(band, "") for band in range(max(names, default=-1) + 1))
 
 
 def _nodata(page: Any) -> float | None:

@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 STEADY_STATE = """
 import ctypes, resource
 from pathlib import Path

@@ -8,6 +8,8 @@ import pytest
 
 from cp2fast.copypaste.cuda import compile as compiling
 
+pytestmark = pytest.mark.slow
+
 FOR = "sm_90"
 
 

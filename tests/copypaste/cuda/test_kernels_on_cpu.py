@@ -13,6 +13,8 @@ from tests.copypaste import cases
 from tests.copypaste.cases import assert_agrees, assert_same_bits, photo, take
 from tests.copypaste.cuda.on_cpu import Kernels
 
+pytestmark = pytest.mark.slow
+
 SHARE = 0.25
 """Of the error that backends are allowed, even of colours that extreme factors have multiplied."""
 

@@ -8,6 +8,8 @@ import pytest
 from cp2fast.copypaste.cuda.launch import THREADS
 from tests.copypaste.cuda.machine_code import inspect
 
+pytestmark = pytest.mark.slow
+
 REGISTERS = 64 * 1024
 STATIC_SHARED = 48 * 1024
 """Bytes that a block may have on any card without asking."""

@@ -1,0 +1,182 @@
+"""What settings suit a data set's values: range, bands, mean and deviation, from a fixed sample."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cp2fast import philox
+from cp2fast.config import Bands, Colour, Deviations, PretrainSettings, RangeSetting
+from cp2fast.cores import available_cores
+from cp2fast.data.decode import BadImage, decode_raster, read_image
+from cp2fast.data.image_set import ImageSet
+from cp2fast.data.levels import Levels, missing_of, select_bands, to_rgb
+from cp2fast.data.raster import Raster
+from cp2fast.data.survey import SAMPLE, candidates, survey
+from cp2fast.philox import Stream
+
+_BY_COUNT: dict[int, tuple[Bands, str]] = {
+    2: ((1,), "the first of two, as of a radar's polarisations"),
+    4: ((1, 2, 3), "red, green, blue, near infrared"),
+    5: ((3, 2, 1), "blue, green, red, and more, as of MicaSense"),
+    6: ((3, 2, 1), "blue, green, red, and more, as of Landsat 7"),
+    7: ((4, 3, 2), "as of Landsat 8"),
+    8: ((5, 3, 2), "as of WorldView-2"),
+    10: ((3, 2, 1), "Sentinel-2 without its coarse bands"),
+    11: ((4, 3, 2), "as of Landsat 8"),
+    12: ((4, 3, 2), "Sentinel-2, level 2A"),
+    13: ((4, 3, 2), "Sentinel-2, level 1C"),
+}
+"""What images of so many bands mostly are."""
+_COLOURS = (("red", "b4", "b04"), ("green", "b3", "b03"), ("blue", "b2", "b02"))
+"""Names of the bands that look as the eye sees, Sentinel-2's and Landsat 8's among them."""
+_SMALLEST_DEVIATION = 0.001
+_PIXELS = 1 << 14
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """Settings that suit the values of a data set.
+
+    Attributes:
+        range: ``data.range``; ``auto`` where all have 8 bits.
+        bands: ``data.bands``; None where the files say which bands are the picture.
+        reason: of the bands.
+        values: what the sampled images hold: how many of each type and number of bands.
+        wide: share of the images sampled that have more than 8 bits.
+        mean: of red, green and blue in 0 to 1, with this range and these bands, without no data.
+        std: their deviation.
+    """
+
+    range: RangeSetting = "auto"
+    bands: Bands | None = None
+    reason: str = ""
+    values: dict[str, int] = field(default_factory=dict)
+    wide: float = 0.0
+    mean: Colour | None = None
+    std: Deviations | None = None
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether the default settings are not those that suit."""
+        return self.range != "auto" or self.bands is not None
+
+    def applied(self, settings: PretrainSettings) -> PretrainSettings:
+        """The settings with the proposal; what a run's initial weights are used to is left."""
+        data = settings.data.model_copy(update={"range": self.range, "bands": self.bands})
+        settings = settings.model_copy(update={"data": data})
+        if settings.model.init is not None or self.mean is None or self.std is None:
+            return settings
+        augment = settings.augment.model_copy(update={"mean": self.mean, "std": self.std})
+        return settings.model_copy(update={"augment": augment})
+
+
+def propose(images: ImageSet, settings: PretrainSettings) -> Proposal:
+    """Look at up to 64 images; what is set already is kept."""
+    data = settings.data
+    rasters = _rasters(images, data.max_pixels)
+    bands, reason = data.bands, ""
+    if bands is None:
+        bands, reason = propose_bands(rasters)
+    range_ = data.range
+    if range_ == "auto":
+        range_ = survey(images, bands, data.max_pixels, available_cores()).range or "auto"
+    mean, std = statistics(rasters, Levels.of(range_, bands))
+    return Proposal(
+        range=range_,
+        bands=bands,
+        reason=reason,
+        values=dict(Counter(map(_kind, rasters)).most_common()),
+        wide=sum(one.is_wide for one in rasters) / max(1, len(rasters)),
+        mean=mean,
+        std=std,
+    )
+
+
+def propose_bands(rasters: Sequence[Raster]) -> tuple[Bands | None, str]:
+    """The bands to look at where files do not say which are the picture, and why these."""
+    unnamed = [one for one in rasters if one.colours is None]
+    if not unnamed:
+        return None, ""
+    (count, names), _ = Counter((one.values.shape[2], one.names) for one in unnamed).most_common(1)[
+        0
+    ]
+    found = [_named(names, colour) for colour in _COLOURS]
+    if all(found):
+        return tuple(place for place in found if place), "as the file names them"
+    bands, what = _BY_COUNT.get(count, ((1, 2, 3) if count > 2 else (1,), "the first ones"))
+    return bands, f"a guess by their number: {what}"
+
+
+def statistics(
+    rasters: Sequence[Raster], levels: Levels
+) -> tuple[Colour | None, Deviations | None]:
+    """Mean and deviation of red, green and blue over all pixels but those of no data."""
+    pixels = [values for one in rasters if len(values := _pixels(one, levels))]
+    if not pixels:
+        return None, None
+    # Each image counts alike, whatever its size.
+    means = np.array([values.mean(axis=0) for values in pixels])
+    squares = np.array([(values**2).mean(axis=0) for values in pixels])
+    mean = means.mean(axis=0)
+    std = np.sqrt(np.maximum(0, squares.mean(axis=0) - mean**2)).clip(_SMALLEST_DEVIATION)
+    (r, g, b), (sr, sg, sb) = mean.round(3).tolist(), std.round(3).tolist()
+    return (r, g, b), (sr, sg, sb)
+
+
+def _pixels(raster: Raster, levels: Levels) -> NDArray[np.float64]:
+    """Pixels with data, ``[N, 3]`` in 0 to 1; none of an image that cannot be shown."""
+    try:
+        raster = select_bands(raster, levels.bands)
+    except BadImage:
+        return np.empty((0, 3))
+    shown = to_rgb(raster._replace(colours=raster.values.shape[2], has_bands=False), levels)
+    missing = missing_of(raster)
+    if missing is None:
+        return shown.reshape(-1, 3) / 255
+    return shown[~missing.all(axis=2)] / 255
+
+
+def _rasters(images: ImageSet, max_pixels: int) -> list[Raster]:
+    """Of the images that may have more than 8 bits, else of any; thinned to few pixels each."""
+    numbers = list(islice(candidates(images), SAMPLE))
+    if not numbers:
+        order = philox.permutation(0, Stream.SURVEY, 0, len(images))
+        numbers = order[:SAMPLE].tolist()
+    found = []
+    for number in numbers:
+        try:
+            found.append(_thinned(decode_raster(read_image(images, number), max_pixels)))
+        except BadImage:
+            continue
+    return found
+
+
+def _thinned(raster: Raster) -> Raster:
+    """Evenly spread pixels: all of a large data set's samples are held at once."""
+    height, width, _ = raster.values.shape
+    step = max(1, int((height * width / _PIXELS) ** 0.5))
+    thin = (slice(None, None, step),) * 2
+    missing = raster.missing
+    return raster._replace(
+        values=raster.values[thin].copy(), missing=None if missing is None else missing[thin].copy()
+    )
+
+
+def _kind(raster: Raster) -> str:
+    """Such as "uint16, 13 bands"."""
+    bands = raster.values.shape[2]
+    return f"{raster.values.dtype.name}, {bands} band{'' if bands == 1 else 's'}"
+
+
+def _named(names: Sequence[str], colour: Sequence[str]) -> int | None:
+    """The number of the first band that is called so, alone or as a word of its name."""
+    for number, name in enumerate(names, 1):
+        if not set(name.lower().replace("_", " ").replace("-", " ").split()).isdisjoint(colour):
+            return number
+    return None

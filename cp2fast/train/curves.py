@@ -1,0 +1,90 @@
+"""``curves.png``: the metrics of a run over its steps, and where its time went."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from cp2fast.run_folder import atomic_write
+from cp2fast.train.accounts import ACCOUNTS
+
+_FEW_POINTS = 30
+"""A line through so few logged steps shows them as dots too; through one it shows nothing."""
+
+_COLOURS = {
+    "step": "#1f77b4",
+    "data": "#ff7f0e",
+    "save": "#2ca02c",
+    "evaluate": "#9467bd",
+    "log": "#8c564b",
+    "start": "#c7c7c7",
+}
+
+
+def draw_curves(
+    rows: Sequence[Mapping[str, Any]], panels: Mapping[str, Sequence[str]], path: Path
+) -> None:
+    """Draw up to five panels of metrics, and the shares of time in the sixth.
+
+    Args:
+        rows: of ``metrics.jsonl``.
+        panels: by title, the metrics drawn in one panel.
+        path: of the PNG.
+    """
+    figure = Figure(figsize=(10, 6), layout="constrained")
+    axes = list(figure.subplots(2, 3).flat)
+    for axis, (title, names) in zip(axes, panels.items(), strict=False):
+        for name in names:
+            here = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
+            steps, values = [step for step, _ in here], [value for _, value in here]
+            marker = "o" if len(here) <= _FEW_POINTS else None
+            axis.plot(steps, values, label=name, linewidth=1, marker=marker, markersize=3)
+        axis.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
+        _label(axis, title, has_legend=len(names) > 1)
+    for axis in axes[len(panels) : -1]:
+        axis.set_axis_off()
+    _draw_shares(axes[-1], rows)
+    FigureCanvasAgg(figure)
+    with atomic_write(path) as file:
+        figure.savefig(file, format="png", dpi=100)
+
+
+def _draw_shares(axis: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
+    """The shares of ``time``, stacked over the steps, the step's own lowest."""
+    timed = [row for row in rows if "time" in row]
+    order = ["step", *(account for account in ACCOUNTS if account != "step")]
+    # A row's shares hold from the row before to it: steps of a staircase.
+    axis.stackplot(
+        [0, *(row["step"] for row in timed)],
+        *([0.0, *(row["time"].get(account, 0.0) for row in timed)] for account in order),
+        labels=order,
+        colors=[_COLOURS[account] for account in order],
+        step="pre",
+    )
+    axis.set_ylim(0, 1)
+    _label(axis, "time", has_legend=True)
+
+
+def _label(axis: Axes, title: str, has_legend: bool) -> None:
+    axis.set_title(title, fontsize=9, loc="left")
+    axis.set_xlabel("step", fontsize=8)
+    axis.tick_params(labelsize=7)
+    if not has_legend:
+        return
+    axis.legend(  # above the panel, where no curve can be
+        loc="lower right",
+        bbox_to_anchor=(1, 1),
+        ncols=3,
+        fontsize=6,
+        frameon=False,
+        handlelength=1,
+        columnspacing=0.8,
+        handletextpad=0.4,
+        borderaxespad=0.2,
+    )
