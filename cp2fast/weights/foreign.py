@@ -37,6 +37,14 @@ def _registers_apart(tensors: Tensors) -> Tensors:
     }
 
 
+def _with_patch_bias(tensors: Tensors) -> Tensors:
+    """A patch embedding without a bias as one whose bias is 0."""
+    weight = tensors.get("patch_embed.proj.weight")
+    if weight is None or "patch_embed.proj.bias" in tensors:
+        return tensors
+    return tensors | {"patch_embed.proj.bias": weight.new_zeros(len(weight))}
+
+
 def _merges_as_sliced(tensors: Tensors) -> Tensors:
     """Merging of 2 x 2 patches, whose inputs mmcv orders as ``nn.Unfold``: channels first."""
     converted = dict(tensors)
@@ -147,6 +155,7 @@ OPENMMLAB = (
             (r"\bffn\.layers\.0\.0\.", "mlp.fc1."),
             (r"\bffn\.layers\.1\.", "mlp.fc2."),
         ),
+        convert=_with_patch_bias,
     ),
 )
 

@@ -227,7 +227,11 @@ def test_a_backbone_of_mmsegmentations_gives_the_same_features(tmp_path: Path, k
         case = Case(lambda: theirs, "swin_tiny_patch4_window7_224", 224, {"embed_dim": 24, **shape})
     else:
         theirs = backbones.VisionTransformer(
-            img_size=(64, 64), embed_dims=192, num_layers=1, num_heads=3, final_norm=False
+            img_size=(64, 64),
+            embed_dims=192,
+            num_layers=1,
+            num_heads=3,
+            norm_cfg={"type": "LN", "eps": 1e-6},  # as mmseg's own configurations set it
         )
         case = Case(lambda: theirs, "vit_tiny_patch16_224", 64, {"depth": 1})
     theirs.eval()
