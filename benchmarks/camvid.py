@@ -18,48 +18,48 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+import cp2fast
+from cp2fast import recipes
 from cp2fast.bench.machine import machine, versions
+from cp2fast.finetune.compare import COMPARISON, run_compare
+from cp2fast.run_folder import RunFolder, write_json
 
-ARMS = {
+ARMS: dict[str, dict[str, object] | None] = {
     "random": None,
-    "cp2": [],
-    "no-dense": ["model.dense_weight=0"],
-    "no-paste": ["model.dense_weight=0", "data.background=none"],
+    "cp2": {},
+    "no-dense": {"model.dense_weight": 0},
+    "no-paste": {"model.dense_weight": 0, "data.background": "none"},
 }
-NETWORK = ["model.backbone=resnet18", "model.head=aspp", "model.head_channels=128"]
-PRETRAIN = [
-    *NETWORK,
-    "model.size=96",
-    "model.queue=1024",
-    "model.queue_start=keys",
-    "model.momentum=0.99",
-    "data.batch_size=16",
-    "data.workers=1",
-    "train.optimizer=adamw",
-    "train.lr=0.0005",
-    "train.weight_decay=0.01",
-]
-FINETUNE = [
-    *NETWORK,
-    "model.size=96",
-    "data.short_side=144",
-    "data.scale_low=0.75",
-    "data.scale_high=1.5",
-    "data.batch_size=8",
-    "data.workers=1",
-    "train.optimizer=adamw",
-    "train.lr=0.0005",
-    "train.lr_end=0",
-    "train.weight_decay=0.01",
-]
+NETWORK: dict[str, object] = {
+    "model.backbone": "resnet18",
+    "model.head": "aspp",
+    "model.head_channels": 128,
+    "model.size": 96,
+    "data.workers": 1,
+    "train.optimizer": "adamw",
+    "train.lr": 0.0005,
+    "train.weight_decay": 0.01,
+}
+PRETRAIN: dict[str, object] = {
+    **NETWORK,
+    "model.queue": 1024,
+    "model.queue_start": "keys",
+    "model.momentum": 0.99,
+    "data.batch_size": 16,
+}
+FINETUNE: dict[str, object] = {
+    **NETWORK,
+    "data.short_side": 144,
+    "data.scale_low": 0.75,
+    "data.scale_high": 1.5,
+    "data.batch_size": 8,
+    "train.lr_end": 0,
+}
 
 # Chosen for about 30 minutes of 2 quiet cores, from the CPU time that steps were seen to take.
 PRETRAIN_STEPS, FINETUNE_STEPS = 120, 150
@@ -71,26 +71,29 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     unlabelled = link_unlabelled(out / "unlabelled", arguments.camvid, arguments.photos)
     began = time.perf_counter()
-    miou: dict[str, dict[int, float]] = {arm: {} for arm in ARMS}
+    miou: dict[str, list[float]] = {arm: [] for arm in ARMS}
     for seed in arguments.seeds:
-        for arm in ARMS:
-            miou[arm][seed] = run_arm(arm, seed, unlabelled, arguments)
-            print(f"{arm}, seed {seed}: mIoU {miou[arm][seed]:.2%}", flush=True)
+        starts = {arm: start(arm, seed, unlabelled, arguments) for arm in ARMS}
+        folder = out / f"finetune-seed{seed}"
+        run_compare(finetuning(arguments), folder, list(starts.values()), [seed])
+        found = json.loads((folder / COMPARISON).read_text())["starts"]
+        for arm, name in starts.items():
+            miou[arm].append(found[name]["mean"])
     results = [summary(arm, miou) for arm in ARMS]
     report = {
         "machine": machine(),
         "versions": versions(),
         "images": {"unlabelled": len(list(unlabelled.iterdir()))},
         "settings": {
-            "pretrain": [*PRETRAIN, f"train.steps={arguments.pretrain_steps}"],
-            "finetune": [*FINETUNE, f"train.steps={arguments.finetune_steps}"],
+            "pretrain": PRETRAIN | {"train.steps": arguments.pretrain_steps},
+            "finetune": FINETUNE | {"train.steps": arguments.finetune_steps},
             "arms": ARMS,
             "seeds": arguments.seeds,
         },
         "minutes_of_this_call": (time.perf_counter() - began) / 60,
         "results": results,
     }
-    (arguments.result or out / "camvid.json").write_text(json.dumps(report, indent=2) + "\n")
+    write_json(arguments.result or out / "camvid.json", report)
     for row in results:
         deviation = "one seed" if row["deviation"] is None else f"+- {row['deviation']:.2%}"
         print(f"{row['arm']:10} {row['mean']:.2%} {deviation}", end="  ")
@@ -122,46 +125,33 @@ def link_unlabelled(folder: Path, camvid: Path, photos: Path | None) -> Path:
     return folder
 
 
-def run_arm(arm: str, seed: int, unlabelled: Path, arguments: argparse.Namespace) -> float:
-    """Pretrain where the arm does, fine-tune, and give the mIoU."""
-    init = "random"
+def start(arm: str, seed: int, unlabelled: Path, arguments: argparse.Namespace) -> str:
+    """What the arm's fine-tuning starts from, pretrained where it is not there yet."""
     own = ARMS[arm]
-    if own is not None:
-        init = str(arguments.out / f"pretrain-{arm}-seed{seed}")
-        steps = f"train.steps={arguments.pretrain_steps}"
-        cp2fast("pretrain", Path(init), [*PRETRAIN, *own, steps, f"data.root={unlabelled}"], seed)
-    folder = arguments.out / f"finetune-{arm}-seed{seed}"
-    steps = f"train.steps={arguments.finetune_steps}"
-    if not (folder / "result.json").exists():
-        words = [*FINETUNE, steps, f"model.init={init}", f"data.root={arguments.camvid}"]
-        cp2fast("finetune-voc", folder, words, seed)
-    return float(json.loads((folder / "result.json").read_text())["miou"])
+    if own is None:
+        return "random"
+    folder = arguments.out / f"pretrain-{arm}-seed{seed}"
+    steps = {"train.steps": arguments.pretrain_steps, "train.seed": seed}
+    overrides = {**PRETRAIN, **own, **steps, "data.root": unlabelled}
+    settings = recipes.load(cp2fast.Settings, None, overrides)
+    cp2fast.pretrain(settings, out=folder, resume=RunFolder(folder).holds_run)
+    return str(folder)
 
 
-def cp2fast(command: str, folder: Path, words: list[str], seed: int) -> None:
-    """Run or go on with a command, its output beside its folder."""
-    resume = ["--resume"] if (folder / "config.yaml").exists() else []
-    words = [*words, f"train.seed={seed}", "--out", str(folder), *resume]
-    with folder.with_suffix(".log").open("a") as log:
-        subprocess.run(
-            [sys.executable, "-m", "cp2fast", command, *words],
-            env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE"},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            check=True,
-        )
+def finetuning(arguments: argparse.Namespace) -> cp2fast.FinetuneSettings:
+    steps, root = arguments.finetune_steps, arguments.camvid
+    overrides = FINETUNE | {"train.steps": steps, "data.root": root}
+    return recipes.load(cp2fast.FinetuneSettings, None, overrides)
 
 
-def summary(arm: str, miou: dict[str, dict[int, float]]) -> dict[str, Any]:
-    values = list(miou[arm].values())
+def summary(arm: str, miou: dict[str, list[float]]) -> dict[str, Any]:
+    values = miou[arm]
     return {
         "arm": arm,
         "miou": values,
         "mean": fmean(values),
         "deviation": stdev(values) if len(values) > 1 else None,
-        "over_random": [
-            value - base for value, base in zip(values, miou["random"].values(), strict=True)
-        ],
+        "over_random": [value - base for value, base in zip(values, miou["random"], strict=True)],
     }
 
 

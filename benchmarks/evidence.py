@@ -69,10 +69,11 @@ def main() -> None:
             process.kill()  # a run would take a mere request to stop for its own
     save(arguments.out / "evidence.json", content)
     if arguments.keep:
+        save(arguments.keep / "evidence.json", content)
         pack(arguments.out, arguments.keep)
     show(content, console)
     console.print(
-        f"spent {budget.spent:.0f} of {budget.seconds:.0f} s; {len(evidence.left_out)} jobs left "
+        f"spent {budget.spent:.0f} of {budget.seconds:.0f} s; {len(evidence.not_done)} jobs left "
         f"out; {arguments.out / 'evidence.json'}"
     )
 

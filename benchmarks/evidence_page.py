@@ -20,23 +20,34 @@ COLOURS = {"random": "#7a828c", "cp2": "#1769e0", "no-dense": "#12a150", "no-pas
 NAMES = {"random": "random", "cp2": "CP2", "no-dense": "no dense loss", "no-paste": "MoCo v2"}
 
 
+def compared(content: dict[str, Any]) -> list[dict[str, Any]]:
+    """What was judged on more than one arm: the rest compares nothing."""
+    return [one for one in content["comparisons"] if len(one["arms"]) > 1]
+
+
 def markdown(content: dict[str, Any]) -> Iterator[str]:
     yield from recipe_tables(content)
-    for set_ in sorted({one["set"] for one in content["comparisons"]}):
-        judged = [one for one in content["comparisons"] if one["set"] == set_]
+    for set_ in sorted({one["set"] for one in compared(content)}):
+        judged = [one for one in compared(content) if one["set"] == set_]
         arms = [arm for arm in NAMES if any(arm in one["arms"] for one in judged)]
         yield f"**{set_}**"
         yield ""
         names = [NAMES[arm] for arm in arms]
-        yield f"| labels | judge | {' | '.join(names)} | CP2 over random | CP2 over MoCo v2 | n |"
+        over = "CP2 over random | CP2 over MoCo v2 | pretrainings x draws"
+        yield f"| labels | judge | {' | '.join(names)} | {over} |"
         yield "|---" * (len(arms) + 5) + "|"
         for one in judged:
-            cells = [_spread(*_mean(one["arms"].get(arm))) for arm in arms]
-            cp2, moco = one["arms"].get("cp2"), one["cp2_over_no_paste"]
-            over = _difference(cp2, "random")
+            cp2 = one["arms"].get("cp2")
+            pairs = cp2["pairs"] if cp2 else 0
+            # One pretraining has no spread of its own: then it is that of the draws of labels.
+            spread = one if pairs > 1 else one["by_draw_of_labels"]
+            cells = [_spread(*_mean(spread["arms"].get(arm))) for arm in arms]
+            over = _difference(spread["arms"].get("cp2"), "random")
+            over_moco = _difference(spread["cp2_over_no_paste"], "no-paste")
+            draws = one["by_draw_of_labels"]["arms"].get("cp2", {"pairs": 0})["pairs"]
             yield (
                 f"| {one['labels']} | {one['judge']} | {' | '.join(cells)} | {over} | "
-                f"{_difference(moco, 'no-paste')} | {cp2['pairs'] if cp2 else 0} |"
+                f"{over_moco} | {pairs} x {draws // max(1, pairs)} |"
             )
         yield ""
 
@@ -69,18 +80,23 @@ def recipe_tables(content: dict[str, Any]) -> Iterator[str]:
 
 
 def draw(content: dict[str, Any], path: Path) -> None:
-    """A row of panels a set and share of labels; in each, every value and the mean of each arm."""
-    places = sorted({(one["set"], one["labels"]) for one in content["comparisons"]})
+    """A row of panels a set and share of labels; in each, every draw and the mean of each arm."""
+    places = sorted({(one["set"], one["labels"]) for one in compared(content)})
+    if not places:
+        return
+    named: set[str] = set()
     figure = Figure(figsize=(4.2 * len(places), 4.2), layout="constrained")
     for axis, place in zip(figure.subplots(1, len(places), squeeze=False)[0], places, strict=True):
-        judges = [one for one in content["comparisons"] if (one["set"], one["labels"]) == place]
+        judges = [one for one in compared(content) if (one["set"], one["labels"]) == place]
         for row, one in enumerate(judges):
-            for number, (arm, found) in enumerate(one["arms"].items()):
+            draws = one["by_draw_of_labels"]["arms"]
+            for number, (arm, found) in enumerate(draws.items()):
                 height = row + 0.16 * (number - 1.5)
                 values = [100 * value for value in found["miou"].values()]
                 colour = COLOURS.get(arm, "black")
                 axis.plot(values, [height] * len(values), "o", ms=3, alpha=0.35, color=colour)
-                label = arm if row == 0 and place == places[0] else None
+                label = NAMES.get(arm, arm) if arm not in named else None
+                named.add(arm)
                 axis.plot(
                     100 * found["mean"], height, "|", ms=12, mew=2.5, color=colour, label=label
                 )

@@ -59,6 +59,12 @@ class Evidence:
         """Where everything is left."""
         return self.arguments.out
 
+    @property
+    def not_done(self) -> list[str]:
+        """What was left out, but for what a worker still ended after its time."""
+        results = self.out / "results"
+        return [name for name in self.left_out if not (results / f"{name}.json").exists()]
+
     def run(self, jobs: Sequence[Job], until: float, cost: float = 0.0) -> list[dict[str, Any]]:
         """Run jobs, a few at a time, in this order, while ``budget.spent`` is below ``until``.
 
@@ -112,7 +118,7 @@ class Evidence:
                 "worker_processes": a.jobs,
             },
             "plan": plan_of(self.out),
-            "left_out": self.left_out,
+            "left_out": self.not_done,
             **report(self.out, ["random", *ARMS, *EXTRA_ARMS, "imagenet", "imagenet-cp2"]),
         }
         save(self.out / "evidence.json", content)

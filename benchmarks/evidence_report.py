@@ -21,16 +21,17 @@ def read_results(out: Path) -> list[dict[str, Any]]:
     return [json.loads(file.read_text()) for file in files]
 
 
-def judged(results: Iterable[dict[str, Any]]) -> Judged:
+def judged(results: Iterable[dict[str, Any]], by_draw: bool = False) -> Judged:
     """By what was judged, arm and seed: the mIoU, of a probe the mean over its draws of labels.
 
-    Draws of labels judge the same weights, so they are no pairs of their own.
+    Draws of labels judge the same weights, so they are no pairs of their own; ``by_draw`` keeps
+    them apart for the spread that they alone make.
     """
     found: dict[tuple[str, str, str], dict[str, dict[str, list[float]]]] = defaultdict(
         lambda: defaultdict(lambda: defaultdict(list))
     )
-    for set_, arm, labels, judge, seed, miou in _values(results):
-        found[set_, labels, judge][arm][seed].append(miou)
+    for set_, arm, labels, judge, seed, draw, miou in _values(results):
+        found[set_, labels, judge][arm][seed + draw if by_draw else seed].append(miou)
     return {
         key: {
             arm: {seed: fmean(draws) for seed, draws in by_seed.items()}
@@ -40,7 +41,9 @@ def judged(results: Iterable[dict[str, Any]]) -> Judged:
     }
 
 
-def _values(results: Iterable[dict[str, Any]]) -> Iterator[tuple[str, str, str, str, str, float]]:
+def _values(
+    results: Iterable[dict[str, Any]],
+) -> Iterator[tuple[str, str, str, str, str, str, float]]:
     for result in results:
         job = result["job"]
         if job["kind"] == "probe":
@@ -48,11 +51,12 @@ def _values(results: Iterable[dict[str, Any]]) -> Iterator[tuple[str, str, str, 
             for one in result["probes"]:
                 labels = "1/8" if one["labels"] < 1 else "all"
                 for judge in ("knn", "linear"):
-                    yield set_, arm, labels, f"{judge} probe, {one['place']}", seed, one[judge]
+                    name, draw = f"{judge} probe, {one['place']}", f" labels{one['seed']}"
+                    yield set_, arm, labels, name, seed, draw, one[judge]
         elif job["kind"] == "finetune":
             set_, arm, labels, seed = job["key"].split("/")
             share = "1/8" if labels == "few" else "all"
-            yield set_, arm, share, "fine-tuning", seed, result["miou"]
+            yield set_, arm, share, "fine-tuning", seed, "", result["miou"]
 
 
 def compare(by_arm: dict[str, dict[str, float]], base: str, arms: Iterable[str]) -> dict[str, Any]:
@@ -79,16 +83,21 @@ def compare(by_arm: dict[str, dict[str, float]], base: str, arms: Iterable[str])
 def report(out: Path, arms: list[str]) -> dict[str, Any]:
     """All comparisons, from random weights and from the arm without paste, and the signals."""
     results = read_results(out)
-    table = judged(result for result in results if not _is_recipe(result))
+    final = [result for result in results if not _is_recipe(result)]
+    table, draws = judged(final), judged(final, by_draw=True)
     comparisons = [
         {
-            "set": set_,
-            "labels": labels,
-            "judge": judge,
+            "set": key[0],
+            "labels": key[1],
+            "judge": key[2],
             "arms": compare(by_arm, "random", arms),
             "cp2_over_no_paste": compare(by_arm, "no-paste", ["cp2"]).get("cp2"),
+            "by_draw_of_labels": {
+                "arms": compare(draws[key], "random", arms),
+                "cp2_over_no_paste": compare(draws[key], "no-paste", ["cp2"]).get("cp2"),
+            },
         }
-        for (set_, labels, judge), by_arm in sorted(table.items())
+        for key, by_arm in sorted(table.items())
     ]
     signals = {r["job"]["key"]: r["last"] for r in results if r["job"]["kind"] == "pretrain"}
     return {

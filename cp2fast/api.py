@@ -74,7 +74,7 @@ def finetune(
     on_row: Callable[[Mapping[str, Any]], None] | None = None,
     quiet: bool = False,
 ) -> Scores:
-    """Fine-tune a network on images with masks, in VOC layout, and evaluate it.
+    """Fine-tune a network on images with masks, and evaluate it.
 
     Args:
         settings: the settings, or a recipe: its name, such as ``"voc_r50"``, or a YAML file. None

@@ -52,6 +52,11 @@ class Buffers:
         weakref.finalize(part, self._give_back, memory).atexit = False
         return torch.from_numpy(part)
 
+    @property
+    def kept(self) -> int:
+        """How many buffers wait to be taken again."""
+        return len(self._free)
+
     def _take_free(self, size: int) -> Memory | None:
         for address, memory in list(self._free.items()):
             # Another thread may have been faster.

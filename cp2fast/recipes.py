@@ -7,6 +7,7 @@ A value is YAML, but for paths and other text: there it is what the user typed, 
 from __future__ import annotations
 
 import difflib
+import logging
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,10 +19,11 @@ from pydantic import BaseModel, ValidationError
 from cp2fast.config import Section
 from cp2fast.errors import UserError
 from cp2fast.files import is_file, place_of, read_text
-from cp2fast.wording import complaint, describe, text_settings
+from cp2fast.wording import complaint, describe, renamed_settings, text_settings
 
 Settings = TypeVar("Settings", bound=Section)
 
+_LOG = logging.getLogger("cp2fast")
 _NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
 _NULL, _TEXT = "tag:yaml.org,2002:null", "tag:yaml.org,2002:str"
 
@@ -61,7 +63,7 @@ def load(
         tree = {} if recipe is None else _read_yaml(_recipe_path(kind, str(recipe)), kind)
     if isinstance(overrides, Mapping):
         for key, value in overrides.items():
-            _put(tree, kind, key, value)
+            _put(tree, kind, _current(kind, key), value)
     else:
         for override in overrides:
             _set(tree, kind, override)
@@ -120,9 +122,19 @@ def _read_yaml(path: Path, kind: type[Section]) -> dict[str, Any]:
             raise UserError(f"{path} must hold sections such as 'data:' and 'train:'")
         _refuse_duplicates(path, root)
         _take_literally(root, text_settings(kind))
-        return dict(_constructed(root))
+        return _with_current_names(kind, dict(_constructed(root)))
     except _NOT_YAML as error:
         raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+
+
+def _with_current_names(kind: type[Section], tree: dict[str, Any]) -> dict[str, Any]:
+    for old in renamed_settings(kind):
+        section, _, name = old.rpartition(".")
+        values = tree.get(section)
+        if isinstance(values, dict) and name in values:
+            value = values.pop(name)
+            values.setdefault(_current(kind, old).rpartition(".")[2], value)
+    return tree
 
 
 def _constructed(node: yaml.Node) -> Any:
@@ -158,6 +170,7 @@ def _take_literally(section: yaml.MappingNode, texts: Collection[str], prefix: s
 def _set(tree: dict[str, Any], kind: type[Section], override: str) -> None:
     """Put one ``KEY=VALUE`` into the tree."""
     key, equals, text = override.partition("=")
+    key = _current(kind, key)
     known, texts = [setting.key for setting in describe(kind)], text_settings(kind)
     if not equals:
         raise UserError(f"'{override}' is not KEY=VALUE, as in {_nearest(key, known)}=...")
@@ -168,13 +181,24 @@ def _set(tree: dict[str, Any], kind: type[Section], override: str) -> None:
     _put(tree, kind, key, value)
 
 
+def _current(kind: type[Section], key: str) -> str:
+    """The name of a setting today."""
+    new = renamed_settings(kind).get(key)
+    if new is None:
+        return key
+    _LOG.warning("%s is called %s now, and read as that", key, new)
+    return new
+
+
 def _put(tree: dict[str, Any], kind: type[Section], key: str, value: object) -> None:
     known = [setting.key for setting in describe(kind)]
     if key not in known:
         raise UserError(_unknown(key, value, known))
     *sections, name = key.split(".")
     for section in sections:
-        child = tree.setdefault(section, {})
+        child = tree.get(section)
+        if child is None:
+            child = tree[section] = {}
         if not isinstance(child, dict):
             raise UserError(f"'{section}' in the recipe must be a section, not {child!r}")
         tree = child

@@ -49,6 +49,17 @@ def text_settings(kind: type[Section]) -> Mapping[str, bool]:
     }
 
 
+@cache
+def renamed_settings(kind: type[Section]) -> Mapping[str, str]:
+    """By the keys of older versions, those of today."""
+    return {
+        f"{name}.{old}": f"{name}.{new}"
+        for name, field in kind.model_fields.items()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
+        for old, new in field.annotation.renamed.items()
+    }
+
+
 def in_words(value: object) -> str:
     """A setting's value in the help; numbers to four digits."""
     if value is None:
@@ -136,7 +147,11 @@ def _declarations(kind: type[Section], prefix: str = "") -> Iterator[tuple[str, 
             yield from _declarations(section, f"{prefix}{name}.")
         else:
             takes = _takes(field.annotation, field.metadata)
-            yield f"{prefix}{name}", _Declaration(takes, field.default, field.description or "")
+            default = field.get_default(call_default_factory=True)
+            yield f"{prefix}{name}", _Declaration(takes, default, field.description or "")
+            for member in get_args(section):  # a setting that may be given part by part
+                if isinstance(member, type) and issubclass(member, Section):
+                    yield from _declarations(member, f"{prefix}{name}.")
 
 
 def _takes(annotation: Any, metadata: Sequence[object]) -> _Takes:
@@ -147,6 +162,8 @@ def _takes(annotation: Any, metadata: Sequence[object]) -> _Takes:
         return _Takes("", choices=inner)
     if get_origin(annotation) is Annotated:
         return _takes(inner[0], inner[1:])
+    if get_origin(annotation) is dict:
+        return _Takes("mapping")
     if get_origin(annotation) is tuple:
         item = _takes(inner[0], ())
         length = None if Ellipsis in inner else len(inner)

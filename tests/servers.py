@@ -200,8 +200,7 @@ class Proxy:
             while answer := server.recv(1 << 16):
                 if self._cuts(sent + len(answer)):
                     client.sendall(answer[: max(0, self.cut_after - sent)])
-                    # Without a farewell: the other side sees a reset.
-                    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+                    client.shutdown(socket.SHUT_RDWR)
                     return
                 client.sendall(answer)
                 sent += len(answer)

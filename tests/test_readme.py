@@ -69,7 +69,7 @@ BUDGET = {
 
 PARSED_ONLY = {
     r"^cp2fast bench\b": "measures for minutes; tests/bench runs its parts",
-    r"^cp2fast data\b": "needs the network",
+    r"^cp2fast data voc\b": "needs the network",
     r"\bimagenet\b": "needs the network",
     r"=cuda\b|decode=gpu\b": "needs a GPU",
     r"^torchrun\b": "starts several processes, as tests/train/ does",
@@ -78,7 +78,7 @@ PARSED_ONLY = {
     r"data\.root=shards": "reads what the command before it has packed",
     r"data\.root=photos|runs/photos": "tells how a picture was made, from photos not in here",
 }
-FILES = r"txt\b|safetensors\b|pt\b"
+FILES = r"txt\b|csv\b|safetensors\b|pt\b"
 """Endings of files whose names look like settings."""
 
 

@@ -36,6 +36,36 @@ def test_every_finetuning_recipe_loads_by_either_name(recipe: str) -> None:
     assert recipes.load(FinetuneSettings, Path(recipe).name, ["data.root=photos"]) == settings
 
 
+def test_a_name_of_an_older_version_is_read_and_todays_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    recipe = tmp_path / "old.yaml"
+    recipe.write_text("train: {accumulate: 3}")
+    loaded = [
+        recipes.load(PretrainSettings, str(recipe), []),
+        recipes.load(PretrainSettings, None, ["train.accumulate=3"]),
+        recipes.load(PretrainSettings, None, {"train.accumulate": 3}),
+        PretrainSettings.model_validate({"train": {"accumulate": 3}}),  # as of a checkpoint
+    ]
+    assert [settings.train.gradient_accumulation_steps for settings in loaded] == [3] * 4
+    assert len(caplog.messages) == 4
+    assert all("accumulate is called" in line for line in caplog.messages)
+    assert all("gradient_accumulation_steps now" in line for line in caplog.messages)
+
+
+def test_a_name_of_today_beats_one_of_an_older_version(tmp_path: Path) -> None:
+    recipe = tmp_path / "old.yaml"
+    recipe.write_text("train: {checkpoint_keep: 3}")
+    settings = recipes.load(FinetuneSettings, str(recipe), ["train.keep_last=5"])
+    assert settings.train.keep_last == 5
+
+
+def test_a_wrong_value_under_an_old_name_is_refused_under_todays(tmp_path: Path) -> None:
+    recipe = tmp_path / "old.yaml"
+    recipe.write_text("train: {accumulate: many}")
+    assert "gradient_accumulation_steps=many is not" in refusal(recipe=str(recipe))
+
+
 def test_the_papers_finetuning_recipe_is_the_papers() -> None:
     settings = recipes.load(FinetuneSettings, "finetune/voc_r50", [])
     data, train = settings.data, settings.train

@@ -30,7 +30,7 @@ def test_a_setting_is_described_with_its_bounds_and_a_default_as_it_is_typed() -
     assert pretrain["model.init"] == ("text", "none")
     assert pretrain["augment.crop_area"] == ("list of 2 numbers > 0 and <= 1", "[0.2, 1]")
     assert pretrain["augment.flip"] == ("number, 0 to 1", "0.5")
-    assert finetune["model.head"] == ("aspp|fcn", "none")
+    assert finetune["model.head"] == ("aspp|fcn|linear|segformer", "none")
     assert finetune["model.head_channels"] == ("whole number > 0", "none")
     assert finetune["evaluation.scales"] == ("list of numbers > 0", "[1]")
     assert finetune["evaluation.stride"] == ("number > 0 and <= 1", "0.6667")
@@ -56,7 +56,11 @@ def test_a_setting_is_described_with_its_bounds_and_a_default_as_it_is_typed() -
             "data.source=on",
             "data.source=true is not auto, turbo, dali, ffcv or torch (",
         ),
-        (FinetuneSettings, "model.head=foo", "model.head=foo is not aspp or fcn ("),
+        (
+            FinetuneSettings,
+            "model.head=foo",
+            "model.head=foo is not aspp, fcn, linear or segformer (",
+        ),
         (
             PretrainSettings,
             "augment.crop_area=[1, 0.2]",
@@ -107,7 +111,8 @@ def test_a_wrong_value_is_refused_in_plain_words(
 
 def test_a_refusal_says_what_the_setting_is_for_and_takes() -> None:
     assert refusal(FinetuneSettings, "model.head=foo").endswith(
-        "(segmentation head; none is that of model.init, else aspp; takes aspp|fcn, default none)"
+        "(segmentation head; none is that of model.init, else aspp; takes "
+        "aspp|fcn|linear|segformer, default none)"
     )
 
 

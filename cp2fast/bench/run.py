@@ -53,7 +53,7 @@ def bench_run(
     Raises:
         UserError: settings that cannot work.
     """
-    samples = settings.data.batch_size * settings.train.accumulate
+    samples = settings.data.batch_size * settings.train.gradient_accumulation_steps
     counts = [count for count in counts if count >= samples] or [samples]
     scratch = Path(tempfile.mkdtemp(prefix="cp2fast-bench-"))
     try:

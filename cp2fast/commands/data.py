@@ -14,17 +14,20 @@ from cp2fast.config import FinetuneSettings, LabelSettings, PretrainSettings
 
 @app.command(
     help="Pack images: smaller ones, in few files.\n\n"
-    "OUT ends in .beton (FFCV's format) or .tar, or is a folder for tar shards. A pack that was "
-    "stopped goes on when the same command is given again.\n\n"
+    "OUT ends in .beton (FFCV's format) or .tar, or is a folder for tar shards, here or at a URL. "
+    "A pack that was stopped goes on when the same command is given again.\n\n"
     "\b\nExamples:\n"
     "  cp2fast pack photos photos.beton --max-side 512\n"
-    "  cp2fast pack photos shards/ --keep-bytes"
+    "  cp2fast pack photos shards/ --keep-bytes\n"
+    "  cp2fast pack photos s3://BUCKET/shards --keep-bytes"
 )
 def pack(
     source: Annotated[
-        Path, typer.Argument(metavar="SRC", help="Folder of images or shards, .tar, or .beton.")
+        str, typer.Argument(metavar="SRC", help="What data.root may be: a folder, shards, a URL.")
     ],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="FILE.beton, FILE.tar, or a folder.")],
+    out: Annotated[
+        str, typer.Argument(metavar="OUT", help="FILE.beton, FILE.tar, a folder, or their URL.")
+    ],
     max_side: Annotated[
         int | None, typer.Option(min=1, help="Reduce images whose longer side is more than this.")
     ] = None,
@@ -51,12 +54,24 @@ def pack(
     ] = None,
 ) -> None:
     """Parse, then pack."""
-    words = [f"data.range={values}", *([] if bands is None else [f"data.bands={bands}"])]
+    words = [
+        f"data.root={source}",
+        f"data.range={values}",
+        *([] if bands is None else [f"data.bands={bands}"]),
+    ]
     data = recipes.load(PretrainSettings, None, words).data
     from cp2fast.data.pack_command import run_pack
 
     run_pack(
-        source, out, max_side, quality, keep_bytes, workers, shard_size, data.range, data.bands
+        data.root or source,
+        out,
+        max_side,
+        quality,
+        keep_bytes,
+        workers,
+        shard_size,
+        data.range,
+        data.bands,
     )
 
 

@@ -51,8 +51,9 @@ def pretrain(
 @app.command(
     name="finetune-voc",
     help="Fine-tune a network on images with masks, and evaluate it.\n\n"
-    "The masks are in VOC layout. Without arguments: the demo, from the weights of "
-    "cp2fast pretrain where that was run.\n\n"
+    "Images and masks may lie in any of the usual ways: cp2fast data check DIR shows what is "
+    "found. Without arguments: the demo, from the weights of cp2fast pretrain where that was "
+    "run.\n\n"
     f"CONFIG is a recipe ({', '.join(recipes.names(FinetuneSettings))}) or a YAML file; with "
     "data.root the default is finetune/voc_r50.\n\n"
     "\b\nExamples:\n"

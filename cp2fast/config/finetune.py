@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
@@ -59,6 +61,10 @@ class FinetuneModelSettings(Section):
 class FinetuneTrainSettings(Section):
     """The optimisation and the run."""
 
+    renamed: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {"accumulate": "gradient_accumulation_steps", "checkpoint_keep": "keep_last"}
+    )
+
     steps: PositiveInt = Field(40_000, description="total steps")
     seed: int = Field(0, ge=0, description="of the weights, the order, the crops and the dropout")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto is the GPU if any")
@@ -68,7 +74,7 @@ class FinetuneTrainSettings(Section):
     compile: Literal["auto", "on", "off"] = Field(
         "auto", description="torch.compile the network; auto does so for a GPU"
     )
-    accumulate: PositiveInt = Field(
+    gradient_accumulation_steps: PositiveInt = Field(
         1, description="batches a step: gradients are averaged over them before the optimiser's"
     )
     timeout_minutes: float = Field(
@@ -80,6 +86,23 @@ class FinetuneTrainSettings(Section):
     lr_power: PositiveFloat = Field(0.9, description="of the polynomial from first to last")
     momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
     weight_decay: float = Field(0.0, ge=0, description="of every trained parameter")
+    freeze: Literal["none", "backbone"] = Field(
+        "none", description="what keeps its initial weights and statistics, as in a linear probe"
+    )
+    layer_decay: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="each layer of the backbone learns so many times as fast as the one above it; "
+        "0.65 to 0.9 suit transformers",
+    )
+    ema: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="decay of a moving average of the weights, which is evaluated and saved in "
+        "their place, such as 0.999; none keeps none",
+    )
     loss_mean: Literal["valid", "all"] = Field(
         "valid",
         description="pixels that the loss is averaged over; all counts ignored ones, as the paper",
@@ -107,7 +130,7 @@ class FinetuneTrainSettings(Section):
         gt=0,
         description="minutes between checkpoints; a stop, the end and the best mIoU bring one too",
     )
-    checkpoint_keep: PositiveInt = Field(
+    keep_last: PositiveInt = Field(
         2, description="newest checkpoints kept, beside the one with the best mIoU"
     )
     checkpoint_epochs: PositiveInt | None = Field(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from types import MappingProxyType
+from typing import ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
@@ -48,6 +50,10 @@ class ModelSettings(Section):
 class TrainSettings(Section):
     """The optimisation and the run."""
 
+    renamed: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {"accumulate": "gradient_accumulation_steps", "checkpoint_keep": "keep_last"}
+    )
+
     epochs: PositiveInt = Field(200, description="passes over the images")
     steps: PositiveInt | None = Field(None, description="total steps; overrides train.epochs")
     seed: int = Field(0, ge=0, description="of the weights, the order and the augmentation")
@@ -58,7 +64,7 @@ class TrainSettings(Section):
     compile: Literal["auto", "on", "off"] = Field(
         "auto", description="torch.compile the encoders; auto does so for a GPU"
     )
-    accumulate: PositiveInt = Field(
+    gradient_accumulation_steps: PositiveInt = Field(
         1, description="batches a step: gradients are averaged over them before the optimiser's"
     )
     resolution: PositiveInt | None = Field(
@@ -79,7 +85,7 @@ class TrainSettings(Section):
     log_every: PositiveInt = Field(10, description="steps between two logged ones")
     probe: Path | None = Field(
         None,
-        description="images with masks, in VOC layout or in the folders images and masks: the "
+        description="images with masks, in any layout of docs/labels.md: the "
         "frozen features are probed on them on the way",
     )
     probe_every: PositiveInt = Field(
@@ -95,7 +101,7 @@ class TrainSettings(Section):
         gt=0,
         description="minutes between checkpoints; a stop and the end bring one too",
     )
-    checkpoint_keep: PositiveInt = Field(2, description="newest checkpoints kept")
+    keep_last: PositiveInt = Field(2, description="newest checkpoints kept")
     checkpoint_epochs: PositiveInt | None = Field(
         None, description="besides, a checkpoint that stays each so many epochs"
     )

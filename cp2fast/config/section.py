@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, ClassVar, Literal, TypeAlias, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -23,6 +26,7 @@ FALLING = "falling"
 """Pydantic's name of the error of a range that does not go from low to high."""
 
 _TOO_LARGE = 1 << 63
+_LOG = logging.getLogger("cp2fast")
 
 
 class Section(BaseModel):
@@ -32,6 +36,20 @@ class Section(BaseModel):
 
     recipes: ClassVar[str] = ""
     """Folder of these settings' recipes under ``configs/``."""
+    renamed: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """By the names of older versions, which are still read, those of today."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_old_names(cls, values: object) -> object:
+        """Recipes, run folders and checkpoints of older versions; a name of today wins."""
+        if not isinstance(values, Mapping) or cls.renamed.keys().isdisjoint(values):
+            return values
+        kept = {name: value for name, value in values.items() if name not in cls.renamed}
+        for old in cls.renamed.keys() & values.keys():
+            _LOG.warning("the setting %s is called %s now, and read as that", old, cls.renamed[old])
+            kept.setdefault(cls.renamed[old], values[old])
+        return kept
 
     @field_validator("*", mode="before")
     @classmethod

@@ -197,6 +197,10 @@ class Arena:
                 if self._descriptor is not None:
                     fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, number)
 
+    def forget_all(self) -> None:
+        """Empty the cache, of which nothing may be in use; its memory stays."""
+        self._state[:] = _EMPTY
+
     def release_all(self) -> None:
         """Give up the claims of work that was broken off."""
         for number in list(self._claimed):

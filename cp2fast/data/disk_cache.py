@@ -21,6 +21,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import IO
 
 from cp2fast.config import DataSettings
 from cp2fast.data import remote
@@ -129,6 +130,13 @@ class DiskCache:
                 "or allow it, or name another with data.disk_cache=DIR"
             ) from error
 
+    def open(self, item: Remote) -> IO[bytes]:
+        """The object, on the disk, however soon it has to go from there."""
+        while True:
+            self.fetch(item)
+            with suppress(FileNotFoundError):
+                return self.path(item).open("rb")
+
     @cached_property
     def budget(self) -> int:
         """Bytes that all objects together may take."""
@@ -139,10 +147,11 @@ class DiskCache:
 
     def _fetch(self, item: Remote, path: Path, verify: bool) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._make_room(item.size)
+        self._take_room(item.size)
         aside = path.with_name(f".{path.name}.partial")
         try:
             with aside.open("wb") as file:
+                file.truncate(item.size)  # It counts as much from now on.
                 for begin in range(0, item.size, PART):
                     end = min(begin + PART, item.size)
                     file.write(remote.read(item.url, begin, end))
@@ -153,8 +162,10 @@ class DiskCache:
             aside.replace(path)
         except BaseException:
             aside.unlink(missing_ok=True)
+            with self._locked() as file:
+                _write_number(file, _read_number(file) - item.size)
             raise
-        self._count(item.size)
+        self._take_room(0)  # Others that were being fetched may have had to stay.
 
     def _check_unchanged(self, item: Remote) -> None:
         """The parts are of one object only if it is still the one that was listed."""
@@ -165,40 +176,50 @@ class DiskCache:
                 "--resume"
             )
 
-    def _make_room(self, size: int) -> None:
+    def _take_room(self, size: int) -> None:
+        """Count ``size`` bytes more; the least recently used objects make room for them."""
         if size > self.budget:
             raise UserError(
                 f"an object of {size / _GIB:.2f} GiB does not fit into {self.folder}, which may "
                 f"take {self.budget / _GIB:.2f} GiB: set data.disk_gib higher"
             )
-        if self._bytes() + size <= self.budget:
-            return
         with self._locked() as file:
-            kept = sorted(self._objects())
-            total = sum(length for _, length, _ in kept)
-            for _, length, path in kept:
-                if total + size <= self.budget * _FILLED_TO:
-                    break
-                with suppress(FileNotFoundError):
-                    os.unlink(path)
-                total -= length
+            total = _read_number(file) + size
+            if total > self.budget:
+                total = self._bytes_after_eviction(self.budget * _FILLED_TO - size) + size
             _write_number(file, total)
 
+    def _bytes_after_eviction(self, wanted: float) -> int:
+        """Remove objects until no more than ``wanted`` bytes are left, if that can be."""
+        found = sorted(self._objects())
+        total = sum(size for _, size, _ in found)
+        for _, size, path in found:
+            if total <= wanted:
+                break
+            if not _is_partial(path):
+                with suppress(FileNotFoundError):
+                    os.unlink(path)
+                total -= size
+        return total
+
     def _objects(self) -> Iterator[tuple[float, int, str]]:
-        """When each object was last used, its size and its path; leftovers of the dead go."""
+        """When each file was last used, its size and its path; what the dead have left goes."""
         for folder in (self.folder / "objects").glob("*"):
             for entry in os.scandir(folder):
                 with suppress(FileNotFoundError):
-                    if entry.name.startswith("."):
-                        self._remove_leftover(entry)
+                    if _is_partial(entry.path) and self._is_leftover(entry.name):
+                        os.unlink(entry.path)
                         continue
                     status = entry.stat()
                     yield status.st_mtime, status.st_size, entry.path
 
-    def _remove_leftover(self, entry: os.DirEntry[str]) -> None:
-        key = entry.name[1:].removesuffix(".partial")
-        with suppress(BlockingIOError), self._fetching(key, wait=False):
-            os.unlink(entry.path)
+    def _is_leftover(self, name: str) -> bool:
+        """Whether nobody is fetching into this file any more."""
+        try:
+            with self._fetching(name[1:], wait=False):
+                return True
+        except BlockingIOError:
+            return False
 
     @contextmanager
     def _fetching(self, key: str, *, wait: bool = True) -> Iterator[None]:
@@ -222,10 +243,6 @@ class DiskCache:
         finally:
             os.close(descriptor)
 
-    def _count(self, more: int) -> None:
-        with self._locked() as file:
-            _write_number(file, _read_number(file) + more)
-
     def _bytes(self) -> int:
         try:
             descriptor = os.open(self.folder / "bytes", os.O_RDONLY)
@@ -235,6 +252,10 @@ class DiskCache:
             return _read_number(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _is_partial(path: str) -> bool:
+    return path.endswith(".partial")
 
 
 def _key(item: Remote) -> str:

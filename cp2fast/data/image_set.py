@@ -16,11 +16,12 @@ from cp2fast.data.beton import JPEG, encoded_image, list_samples
 from cp2fast.data.digest import digest, file_size
 from cp2fast.data.disk_cache import DiskCache
 from cp2fast.data.names import Names
-from cp2fast.data.remote import Remote, is_url, join, public
+from cp2fast.data.remote import Remote, join, public
 from cp2fast.data.retry import LOCAL_PATIENCE, is_passing, retrying
 from cp2fast.data.shards import Member, read_member
 from cp2fast.files import open_plain, read_bytes
 
+_HERE = -2
 _OWN_FILE = -1
 """The offset of an image that is a file of its own."""
 
@@ -44,8 +45,8 @@ class ImageSet:
             and by an index; else ``[0, 3]``. Heights of 0 are not known.
         skipped: of the files in a folder or shards that are none of the images, how many have
             each suffix, the most frequent first.
-        stored: int64 ``[S, 2]``: size and version of each of ``shards``; of folders and what is
-            local -1 and 0. ``[0, 2]`` if nothing is remote.
+        stored: int64 ``[S, 2]``: size and version of each of ``shards``; -1 is the size of remote
+            folders, -2 of all that is on this machine. ``[0, 2]`` if nothing is remote.
         versions: int64 ``[N]``, of single remote images; ``[0]`` if there are none.
         disk: the cache of what is remote; None if nothing is.
         base: of the names in a local folder.
@@ -137,7 +138,7 @@ class ImageSet:
             places,
             _joined([(part.pixels, len(part)) for part in parts], (0, 0, JPEG)),
             most_first(skipped),
-            _joined([(part.stored, len(part.shards)) for part in parts], (-1, 0)),
+            _joined([(part.stored, len(part.shards)) for part in parts], (_HERE, 0)),
             _joined([(part.versions, len(part)) for part in parts], 0),
             next((part.disk for part in parts if part.disk), None),
         )
@@ -204,9 +205,9 @@ class ImageSet:
             return []
         shard, offset, _ = self.places[numbers].T
         is_file = offset == _OWN_FILE
-        is_remote = np.array([self._is_remote(number) for number in range(len(self.shards))])
-        own = numbers[is_file & is_remote[shard]] + len(self.shards)
-        return [*np.unique(shard[~is_file & is_remote[shard]]).tolist(), *own.tolist()]
+        is_remote = self.stored[shard, 0] != _HERE
+        own = numbers[is_file & is_remote] + len(self.shards)
+        return [*np.unique(shard[~is_file & is_remote]).tolist(), *own.tolist()]
 
     def remote(self, number: int) -> Remote:
         """A remote object by its number: a shard, or behind them an image of its own."""
@@ -258,7 +259,7 @@ class ImageSet:
         )
 
     def _is_remote(self, shard: int) -> bool:
-        return is_url(self.shards[shard])
+        return self.disk is not None and bool(self.stored[shard, 0] != _HERE)
 
     def _size(self, index: int) -> int:
         if not len(self.places):

@@ -15,19 +15,26 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
+
+from cp2fast.config import Root
 from cp2fast.data.beton import is_beton
 from cp2fast.data.decode import BadImage, read_image
 from cp2fast.data.image_set import ImageSet
 from cp2fast.data.images import list_images
+from cp2fast.data.pack_delivery import Delivery, Here, There
 from cp2fast.data.pack_writers import BetonWriter, TarWriter, Writer, WriterState, page_size
 from cp2fast.data.packed_jpeg import JpegSettings, PackedJpeg, pack_jpeg
 from cp2fast.data.prefetch import map_ahead
+from cp2fast.data.read_ahead import read_ahead
+from cp2fast.data.remote import is_url
+from cp2fast.data.roots import shown
 from cp2fast.data.shards import COMPRESSED_SUFFIXES, is_shard
 from cp2fast.data.survey import find_range
 from cp2fast.errors import UserError
@@ -35,6 +42,7 @@ from cp2fast.errors import UserError
 _COMMIT_EVERY = 256
 """Images of the source; as many are done again at most after a kill."""
 _AHEAD_PER_WORKER = 4
+_FETCHED_TOGETHER = 64
 
 
 @dataclass
@@ -48,6 +56,7 @@ class PackSummary:
         rejects: the name of each image that was not, and why.
         writer: where the writer stands.
         range_line: states the range of values, where it was found.
+        bytes_out: of what it was packed into.
     """
 
     done: int = 0
@@ -56,11 +65,12 @@ class PackSummary:
     rejects: list[tuple[str, str]] = field(default_factory=list)
     writer: WriterState = field(default_factory=lambda: WriterState(images=0, end=0))
     range_line: str = ""
+    bytes_out: int = 0
 
 
 def pack(
-    source: Path,
-    out: Path,
+    source: Root,
+    out: Path | str,
     settings: JpegSettings,
     *,
     shard_size: int,
@@ -70,9 +80,10 @@ def pack(
     """Pack the images of ``source`` into ``out``, or go on with that.
 
     Args:
-        source: folder, tar shards or ``.beton``.
-        out: ends in ``.beton`` or ``.tar``, or is a folder of shards. ``out.rejects.txt``, beside
-            it, lists what could not be packed, if anything: name, tab, reason.
+        source: whatever ``data.root`` may be.
+        out: ends in ``.beton`` or ``.tar``, or is a folder of shards; a path, or the URL of these.
+            ``out.rejects.txt``, beside it, lists what could not be packed, if anything: name, tab,
+            reason.
         settings: of the images.
         shard_size: images a shard, if ``out`` is a folder.
         workers: threads.
@@ -82,35 +93,29 @@ def pack(
         UserError: bad input, ``out`` exists, was begun with other settings or is being written by
             another process, no image could be packed, or the disk is full.
     """
-    if out.exists():
-        raise UserError(f"{out} exists already: remove it, or name another")
-    if out.name.lower().endswith(COMPRESSED_SUFFIXES):
-        raise UserError(f"{out} would be compressed, and JPEG is already: name a .tar or a folder")
-    if out.suffix and not is_beton(out.name) and not is_shard(out.name):
-        raise UserError(
-            f"{out}: pack writes no {out.suffix}: name a .beton, a .tar, or for a folder of shards "
-            "a name without a dot"
-        )
+    delivery = _delivery(out)
+    delivery.refuse_unless_new()
     images = list_images(source, "name as SRC")
     range_, range_line = find_range(
         images, settings.range, settings.bands, settings.max_pixels, workers
     )
     settings = replace(settings, range=range_)
-    work = beside(out, "partial")
+    work, name = delivery.work, delivery.name
     terms = {"images": _fingerprint(images), "settings": asdict(settings), "shard_size": shard_size}
     try:
         with closing(_Journal(work)) as journal:
             summary = journal.restore(terms)
             summary.range_line = range_line
-            with closing(_open_writer(work, out, images, shard_size, summary.writer)) as writer:
-                _pack_rest(images, settings, workers, writer, journal, summary, progress)
+            with closing(_open_writer(work, name, images, shard_size, summary.writer)) as writer:
+                _pack_rest(images, settings, workers, writer, journal, delivery, summary, progress)
                 if not summary.images:
                     raise UserError(
-                        f"none of the {len(images)} images in {source} can be packed (the first: "
-                        f"{': '.join(summary.rejects[0])}): mend them"
+                        f"none of the {len(images)} images in {shown(source)} can be packed (the "
+                        f"first: {': '.join(summary.rejects[0])}): mend them"
                     )
                 writer.finish()
-                _publish(writer.path, out, summary)
+                lines = (f"{name}\t{reason}\n" for name, reason in summary.rejects)
+                summary.bytes_out = delivery.finish(writer.path, "".join(lines))
     except OSError as error:
         raise UserError(
             f"cannot write {work} ({error.strerror or error}): make room there or allow it, then "
@@ -120,15 +125,22 @@ def pack(
     return summary
 
 
-def beside(out: Path, what: str) -> Path:
-    """A path next to ``out``, named after it."""
-    return out.with_name(f"{out.name}.{what}")
+def _delivery(out: Path | str) -> Delivery:
+    """Where OUT is to be, once its name is found right.
 
-
-def size_on_disk(path: Path) -> int:
-    """Bytes of a file, or of the files in a folder."""
-    files = path.iterdir() if path.is_dir() else [path]
-    return sum(file.stat().st_size for file in files)
+    Raises:
+        UserError: pack writes no such files.
+    """
+    name = PurePosixPath(str(out)).name
+    if name.lower().endswith(COMPRESSED_SUFFIXES):
+        raise UserError(f"{out} would be compressed, and JPEG is already: name a .tar or a folder")
+    suffix = PurePosixPath(name).suffix
+    if suffix and not is_beton(name) and not is_shard(name):
+        raise UserError(
+            f"{shown(str(out))}: pack writes no {suffix}: name a .beton, a .tar, or for a folder "
+            "of shards a name without a dot"
+        )
+    return There(str(out)) if is_url(str(out)) else Here(Path(out))
 
 
 def _pack_rest(
@@ -137,6 +149,7 @@ def _pack_rest(
     workers: int,
     writer: Writer,
     journal: _Journal,
+    delivery: Delivery,
     summary: PackSummary,
     progress: Callable[[int, int], None],
 ) -> None:
@@ -157,6 +170,7 @@ def _pack_rest(
                 summary.writer = writer.commit()
                 summary.rejects += new_rejects
                 journal.append(asdict(summary) | {"rejects": new_rejects})
+                delivery.committed(writer.path)
                 new_rejects = []
             progress(summary.done, len(images))
 
@@ -174,37 +188,34 @@ def _packed(
             return 0, str(bad)
 
     ahead = workers * _AHEAD_PER_WORKER
-    return map_ahead(pack_one, numbers, threads=workers, ahead=ahead, name="cp2fast-pack")
+    return map_ahead(
+        pack_one, _there(images, numbers), threads=workers, ahead=ahead, name="cp2fast-pack"
+    )
+
+
+def _there(images: ImageSet, numbers: range) -> Iterator[int]:
+    """The numbers, each when what is remote of its image is on this machine."""
+    if images.disk is None:
+        return iter(numbers)
+    parts = (
+        np.array(numbers[begin : begin + _FETCHED_TOGETHER])
+        for begin in range(0, len(numbers), _FETCHED_TOGETHER)
+    )
+    return (int(number) for part in read_ahead(images, images.disk, parts) for number in part)
 
 
 def _open_writer(
-    work: Path, out: Path, images: ImageSet, shard_size: int, state: WriterState
+    work: Path, out: str, images: ImageSet, shard_size: int, state: WriterState
 ) -> Writer:
-    if is_beton(out.name):
+    if is_beton(out):
         return BetonWriter(work, len(images), page_size(images.largest()), state)
-    return TarWriter(work, None if is_shard(out.name) else shard_size, state)
+    return TarWriter(work, None if is_shard(PurePosixPath(out).name) else shard_size, state)
 
 
 def _member_name(number: int, name: str) -> str:
     """Unique in all shards; WebDataset takes what follows the first dot for the kind of file."""
     stem = PurePosixPath(name).stem.replace(".", "_")
     return f"{number:09d}_{stem}.jpg"
-
-
-def _publish(packed: Path, out: Path, summary: PackSummary) -> None:
-    rejects = beside(out, "rejects.txt")
-    rejects.unlink(missing_ok=True)  # Of an earlier OUT of this name.
-    if summary.rejects:
-        lines = (f"{name}\t{reason}\n" for name, reason in summary.rejects)
-        rejects.write_text("".join(lines), encoding="utf-8", errors="surrogateescape")
-    if out.exists():
-        raise UserError(f"{out} appeared meanwhile: remove it and run the same command again")
-    packed.rename(out)
-    folder = os.open(out.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 class _Journal:

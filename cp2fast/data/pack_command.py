@@ -7,17 +7,19 @@ from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from cp2fast.config import Bands, DataSettings, RangeSetting
+from cp2fast.config import Bands, DataSettings, RangeSetting, Root
 from cp2fast.console import open_console
 from cp2fast.cores import available_cores
-from cp2fast.data.pack import beside, pack, size_on_disk
+from cp2fast.data.pack import pack
+from cp2fast.data.pack_delivery import REJECTS
 from cp2fast.data.packed_jpeg import JpegSettings
+from cp2fast.data.remote import public
 from cp2fast.wording import counted
 
 
 def run_pack(
-    source: Path,
-    out: Path,
+    source: Root,
+    out: Path | str,
     max_side: int | None,
     quality: int,
     keep_bytes: bool,
@@ -55,16 +57,17 @@ def run_pack(
                 progress=show,
             )
         except KeyboardInterrupt:
-            console.print(f"stopped: the same command goes on from {beside(out, 'partial')}")
+            console.print("stopped: the same command goes on where it was")
             raise
     line = f"{counted(summary.images, 'image')}, {_megabytes(summary.bytes_in)} in, "
-    print(f"{out}: {line}{_megabytes(size_on_disk(out))} out, {len(summary.rejects)} rejected")
+    line += f"{_megabytes(summary.bytes_out)} out, {len(summary.rejects)} rejected"
+    print(f"{public(str(out))}: {line}")
     if summary.range_line:
         print(f"{summary.range_line}; fine-tune on the images themselves with the same")
     for name, reason in summary.rejects[:5]:
         print(f"  {name}: {reason}")
     if summary.rejects:
-        print(f"all rejected files and why: {beside(out, 'rejects.txt')}")
+        print(f"all rejected files and why: {public(str(out)).rstrip('/')}.{REJECTS}")
 
 
 def _megabytes(size: int) -> str:

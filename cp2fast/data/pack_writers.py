@@ -128,7 +128,7 @@ class TarWriter:
         if shard_size:
             self.path.mkdir(exist_ok=True)
             newest = max(0, self._images - 1) // shard_size
-            for beyond in sorted(self.path.iterdir())[newest + 1 :]:
+            for beyond in sorted(self.path.glob("*.tar"))[newest + 1 :]:
                 beyond.unlink()
             self._file = _Appender(self.path / SHARD.format(newest), state["end"])
         else:

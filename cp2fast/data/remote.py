@@ -14,6 +14,7 @@ import re
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
@@ -190,6 +191,32 @@ def read(
     return _ask(get, url, patience)
 
 
+def send(path: Path, url: str) -> None:
+    """Bring a file to a URL, in several parts where it is large and the file system can.
+
+    Raises:
+        UserError: it may not be written, or could not be for a while.
+    """
+    system, there = _open(url)
+    if _size_at(url) != path.stat().st_size:
+        _ask(lambda: system.put_file(str(path), there), url, PATIENCE, verb="written")
+
+
+def write(content: bytes, url: str) -> None:
+    """Write a small object.
+
+    Raises:
+        UserError: as ``send``.
+    """
+    system, there = _open(url)
+    _ask(lambda: system.pipe_file(there, content), url, PATIENCE, verb="written")
+
+
+def _size_at(url: str) -> int:
+    found = look_up(url)
+    return -1 if found is None else found.size
+
+
 def _open(url: str) -> tuple[Any, str]:
     """The file system of a URL, and the path there.
 
@@ -237,14 +264,20 @@ def _options(protocol: str) -> dict[str, Any]:
 
 
 def _ask(
-    call: Callable[[], Result], url: str, patience: float, *, missing_is_none: bool = False
+    call: Callable[[], Result],
+    url: str,
+    patience: float,
+    *,
+    missing_is_none: bool = False,
+    verb: str = "read",
 ) -> Result:
     """The answer to a request, or the line that says why there is none."""
     try:
         return retrying(call, _passes, patience)
     except UserError:
         raise
-    except Exception as error:
+    except Exception as raised:
+        error = _behind(raised)
         status = _status(error)
         if isinstance(error, FileNotFoundError) or status in (404, 410):
             if missing_is_none:
@@ -252,19 +285,19 @@ def _ask(
             raise UserError(
                 f"{public(url)} is not there (404): restore it, or leave it out"
             ) from None
-        raise UserError(_refused(error, status, url)) from None
+        raise UserError(_refused(error, status, url, verb)) from None
 
 
 class _MissingError(Exception):
     """There is nothing of this name."""
 
 
-def _refused(error: Exception, status: int | None, url: str) -> str:
+def _refused(error: Exception, status: int | None, url: str, verb: str) -> str:
     name = public(url)
     if isinstance(error, PermissionError) or status in (401, 403):
         again = "" if name == url else ", or name it again with new ones"
         return (
-            f"{name} may not be read ({status or 403}): check the credentials of this system"
+            f"{name} may not be {verb} ({status or 403}): check the credentials of this system"
             f"{again}, or allow it there"
         )
     if type(error).__name__ == "NoCredentialsError":
@@ -274,12 +307,17 @@ def _refused(error: Exception, status: int | None, url: str) -> str:
         )
     reason = f"HTTP {status}" if status is not None else _in_words(error, url)
     if _passes(error):
-        return f"{name} cannot be read ({reason}), however often it is tried: try again later"
-    return f"{name} cannot be read ({reason}): check its name"
+        return f"{name} cannot be {verb} ({reason}), however often it is tried: try again later"
+    return f"{name} cannot be {verb} ({reason}): check its name"
 
 
 def _passes(error: Exception) -> bool:
     """Whether the next try may be answered otherwise."""
+    error = _behind(error)
+    passing = (TimeoutError, asyncio.TimeoutError, ConnectionError, FSTimeoutError, ShortReadError)
+    is_torn = any(type(one).__module__ == "aiohttp.http_exceptions" for one in _chain(error))
+    if is_torn or isinstance(error, passing):  # An answer that is cut looks like a bad one.
+        return True
     status = _status(error)
     if status is not None:
         return status >= 500 or status in (408, 425, 429)
@@ -288,9 +326,6 @@ def _passes(error: Exception) -> bool:
     names = [one for one in _chain(error) if isinstance(one, socket.gaierror)]
     if names:
         return names[0].errno == socket.EAI_AGAIN
-    passing = (TimeoutError, asyncio.TimeoutError, ConnectionError, FSTimeoutError, ShortReadError)
-    if isinstance(error, passing):
-        return True
     if isinstance(error, OSError):
         return error.errno in (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTUNREACH, None)
     # Of aiohttp and botocore, which are not here to be named: connections that broke.
@@ -298,6 +333,13 @@ def _passes(error: Exception) -> bool:
     if module.startswith("botocore"):
         return not kind.startswith(("NoCredentials", "ParamValidation", "PartialCredentials"))
     return module.startswith("aiohttp") and kind != "InvalidURL"
+
+
+def _behind(error: Exception) -> Exception:
+    """What fsspec's web file system calls a missing file, whatever it came from."""
+    cause = error.__cause__
+    is_other = isinstance(cause, Exception) and not isinstance(cause, FileNotFoundError)
+    return cause if isinstance(error, FileNotFoundError) and is_other else error  # type: ignore[return-value]
 
 
 def _status(error: Exception) -> int | None:
@@ -339,6 +381,6 @@ def _described(url: str, info: Mapping[str, Any]) -> Remote:
     tag = next((info[name] for name in _VERSIONS if info.get(name)), None)
     version = 0
     if tag is not None:
-        text = tag.isoformat() if isinstance(tag, datetime) else str(tag).strip('"')
+        text = str(tag.timestamp()) if isinstance(tag, datetime) else str(tag).strip('"')
         version = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=7).digest())
     return Remote(url, -1 if size is None else int(size), version)

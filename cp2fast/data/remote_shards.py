@@ -10,24 +10,19 @@ import os
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
 from cp2fast.data import remote, shard_index
-from cp2fast.data.decode import BadImage, image_size
 from cp2fast.data.disk_cache import DiskCache
 from cp2fast.data.image_set import ImageSet
+from cp2fast.data.indexing import index_of
 from cp2fast.data.remote import FIRST_PATIENCE, Remote, public
 from cp2fast.data.shard_index import ShardIndex
-from cp2fast.data.shards import damaged, is_photo, members_of, photos_among
-from cp2fast.data.tar import Entry, TarError
+from cp2fast.data.shards import members_of, photos_among
 from cp2fast.errors import UserError
 
 _AT_ONCE = 8
-_HEAD = 256 << 10
-"""Bytes in which the header of nearly every image is."""
-_ANY_SIZE = 1 << 62
 
 
 def list_remote_shards(
@@ -44,13 +39,13 @@ def list_remote_shards(
         UserError: a shard is damaged, cannot be read, or none holds an image.
     """
 
-    def index_of(shard: Remote) -> ShardIndex:
+    def listed(shard: Remote) -> ShardIndex:
         name = f"{shard.url.rpartition('/')[2]}{shard_index.SUFFIX}"
         might_be_there = beside is None or name in beside
         return (_read_index(shard) if might_be_there else None) or _kept_index(shard, disk)
 
     with ThreadPoolExecutor(_AT_ONCE, "cp2fast-index") as pool:
-        indexes = list(pool.map(index_of, shards))
+        indexes = list(pool.map(listed, shards))
     members = [
         member
         for shard, index in zip(shards, indexes, strict=True)
@@ -102,30 +97,10 @@ def _kept_index(shard: Remote, disk: DiskCache) -> ShardIndex:
         index = None
     if index is not None:
         return index
-    disk.fetch(shard)
-    made = _made(shard, disk.path(shard))
+    with disk.open(shard) as file:
+        made = index_of(file, public(shard.url))
     path.parent.mkdir(exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     aside.write_bytes(made.encoded())
     aside.replace(path)
     return made
-
-
-def _made(shard: Remote, path: Path) -> ShardIndex:
-    with path.open("rb") as file:
-        descriptor = file.fileno()
-
-        def look(entry: Entry) -> tuple[int, int]:
-            if not is_photo(entry.name):
-                return 0, 0
-            try:
-                return image_size(
-                    os.pread(descriptor, min(entry.size, _HEAD), entry.offset), _ANY_SIZE
-                )
-            except BadImage:
-                return 0, 0
-
-        try:
-            return shard_index.made(descriptor, look)
-        except TarError as error:
-            raise damaged(public(shard.url), os.pread(descriptor, 1 << 10, 0), error) from error

@@ -17,6 +17,7 @@ from cp2fast.finetune.loader import examples_in_batches
 from cp2fast.labels.dataset import Example, LabelledData
 from cp2fast.model.segmenter import Segmenter
 from cp2fast.train.distributed import Ranks
+from cp2fast.train.interrupt import StopAsked
 from cp2fast.train.precision import autocast, dtype_of
 
 
@@ -49,10 +50,11 @@ def evaluate(
         settings: of the evaluation, the batch size and the precision.
         device: of this process.
         ranks: every process evaluates its share and gets the sum.
-        alive: called after each batch.
+        alive: called after each batch; may raise ``StopAsked``.
 
     Raises:
         UserError: an image or a mask that cannot be used.
+        StopAsked: on all processes, where ``alive`` raised it on any.
     """
     classes = len(data.classes)
     confusion = torch.zeros(classes, classes, dtype=torch.int64, device=device)
@@ -62,16 +64,24 @@ def evaluate(
     was_training = network.training
     network.eval()
     share: Sequence[Example] = data.val[ranks.rank :: ranks.world]
-    for images, labels in examples_in_batches(share, data, settings.data.batch_size):
-        with autocast(precision, device):
-            predicted = segment(network, torch.stack(images).to(device), settings)
-        alive()
-        labels_BHW = torch.stack(labels).to(device)
-        confusion += count_confusion(predicted, labels_BHW, classes)
-        if tolerance > 0:
-            for one, expected in zip(predicted, labels_BHW, strict=True):
-                boundary += sum_boundary_f(one, expected, classes, tolerance)
+    stopped = torch.zeros((), dtype=torch.int64, device=device)
+    try:
+        for images, labels in examples_in_batches(share, data, settings.data.batch_size):
+            with autocast(precision, device):
+                predicted = segment(network, torch.stack(images).to(device), settings)
+            alive()
+            labels_BHW = torch.stack(labels).to(device)
+            confusion += count_confusion(predicted, labels_BHW, classes)
+            if tolerance > 0:
+                for one, expected in zip(predicted, labels_BHW, strict=True):
+                    boundary += sum_boundary_f(one, expected, classes, tolerance)
+    except StopAsked:
+        stopped += 1  # The other processes wait for this one, so it does not leave alone.
     network.train(was_training)
+    if ranks.world > 1:
+        dist.all_reduce(stopped)
+    if stopped:
+        raise StopAsked
     if ranks.world > 1:
         dist.all_reduce(confusion)
         dist.all_reduce(boundary)

@@ -43,7 +43,7 @@ def crop_batches(
     rank: int = 0,
     world: int = 1,
 ) -> Generator[Loaded[CropBatch], None, None]:
-    """The batches of ``steps``, ``train.accumulate`` of them each, on ``device``.
+    """The batches of ``steps``, ``train.gradient_accumulation_steps`` of them each, on ``device``.
 
     On a GPU they are put together on a stream of its own, beside the training.
 
@@ -51,7 +51,7 @@ def crop_batches(
         UserError: an image or a mask that cannot be used, or fewer images than one step needs.
     """
     size, seed, model = settings.data.batch_size, settings.train.seed, settings.model
-    of_step = size * settings.train.accumulate
+    of_step = size * settings.train.gradient_accumulation_steps
     per_epoch = steps_per_epoch(len(data.train), of_step * world)
     order = plan(
         seed=seed,

@@ -30,6 +30,8 @@ from cp2fast.inspection.proposal import Proposal, propose
 
 _MOST_SAMPLED = 512
 _SAMPLE_SECONDS, _SOURCE_SECONDS = 4.0, 4.0
+_EPOCHS = 20
+"""Of few images: enough to time a source."""
 _BATCH = 32
 _WITHOUT_END = 1_000_000
 
@@ -145,7 +147,7 @@ def examine(settings: PretrainSettings, root: Root) -> DataHealth:
         file_bytes=Quantiles.of([one.size for one in good]) if good else None,
         bad=[(one.name, one.problem) for one in sampled if one.problem is not None],
         read_milliseconds=1000 * float(np.median([one.read_seconds for one in sampled])),
-        file_system=_file_system(root),
+        file_system=file_system(root),
         decode_per_second=len(good) / sum(one.decode_seconds for one in good) if good else None,
         source=source.name,
         images_per_second=rate,
@@ -223,13 +225,13 @@ def _source_rate(
     with opened(source, data, images, steps, settings.train.seed, device) as (batches, _):
         next(batches)
         began, seconds, count = time.perf_counter(), 0.0, 0
-        while seconds < _SOURCE_SECONDS:
+        while seconds < _SOURCE_SECONDS and count < _EPOCHS * len(images):
             count += len(next(batches))
             seconds = time.perf_counter() - began
     return count / seconds
 
 
-def _file_system(root: Root) -> str:
+def file_system(root: Root) -> str:
     """The type of the file system that holds ``root``: that of the longest mount point above."""
     mounts = Path("/proc/mounts")
     if not mounts.exists() or not isinstance(root, Path):

@@ -50,13 +50,18 @@ def run_data_check(settings: LabelledDataSettings, root: Path, out: Path | None)
         console.print(line)
     path = out or _free_name()
     draw_labelled(data, path)
-    console.print(f"wrote {path}: {min(_SHOWN, len(data.train))} images and their masks")
+    shown = min(_SHOWN, len(data.train) + len(data.val))
+    console.print(f"wrote {path}: {shown} images and their masks")
 
 
 def draw_labelled(data: LabelledData, path: Path) -> None:
-    """Draw images spread over those trained on, each above its mask and both together."""
-    shown = min(_SHOWN, len(data.train))
-    chosen = [data.train[place * len(data.train) // shown] for place in range(shown)]
+    """Draw images spread over those trained on, each above its mask and both together.
+
+    Of a small data set those evaluated on are there too.
+    """
+    examples = data.train if len(data.train) >= _SHOWN else [*data.train, *data.val]
+    shown = min(_SHOWN, len(examples))
+    chosen = [examples[place * len(examples) // shown] for place in range(shown)]
     bands = -(-shown // _COLUMNS)
     columns = min(shown, _COLUMNS)
     figure = Figure(figsize=(2.6 * columns, 6.6 * bands + 0.6), layout="constrained")

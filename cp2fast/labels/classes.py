@@ -111,6 +111,7 @@ def _keyed(declared: Declared, kind: Kind, shift: int) -> dict[int, DeclaredClas
         pairs = [
             (place - shift if one.value is None else one.value, one)
             for place, one in enumerate(declared.classes)
+            if one.value is None or one.value + shift >= 0
         ]
     keyed: dict[int, DeclaredClass] = {}
     for stored, one in pairs:

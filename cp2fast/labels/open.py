@@ -239,7 +239,9 @@ def _with_numbers(
 
 def _nearly_binary(sample: Sequence[Path], values: Sequence[int]) -> bool:
     """Whether these are JPEGs in which nearly all pixels are nearly black or nearly white."""
-    if len(values) < 3 or not all(path.suffix.lower() in (".jpg", ".jpeg") for path in sample):
+    if max(values) < IGNORED - _JPEG_SPREAD or min(values) > _JPEG_SPREAD:
+        return False
+    if not all(path.suffix.lower() in (".jpg", ".jpeg") for path in sample):
         return False
     pixels = np.concatenate([read_stored(path, "values").pixels.ravel() for path in sample[:4]])
     near = (pixels <= _JPEG_SPREAD) | (pixels >= IGNORED - _JPEG_SPREAD)

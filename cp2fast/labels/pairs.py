@@ -45,6 +45,8 @@ _ENDINGS = {
     "_rgb": ("_mask", "_label"),
 }
 """Endings of masks by those of their images."""
+_UNLABELLED = ("test", "testing")
+"""Folders whose images often have no masks, and are left out then."""
 _MASK_OF_SPLIT = ("{}_labels", "{}_masks", "{}_label", "{}_mask", "{}annot", "{}_annot")
 
 
@@ -132,7 +134,8 @@ def _paired(
         stem = photo.stem.removesuffix(rule[0]) + rule[1]
         candidates = by_place.get((place, stem), [])
         if not candidates:
-            missing.append(masks / place / f"{stem}.png")
+            if not any(part.lower() in _UNLABELLED for part in place.parts):
+                missing.append(masks / place / f"{stem}.png")
             continue
         if len(candidates) > 1:
             raise UserError(

@@ -55,7 +55,7 @@ def compose(
     On a GPU this happens on a stream of its own, beside the training.
 
     Args:
-        batches: ``train.accumulate`` of them a step.
+        batches: ``train.gradient_accumulation_steps`` of them a step.
         settings: of the run.
         seed: of the augmentation.
         start: the step of the first batch.
@@ -73,7 +73,7 @@ def compose(
             batch = next(batches, None)
             if batch is None:
                 return
-            step = start + number // settings.train.accumulate
+            step = start + number // settings.train.gradient_accumulation_steps
             epoch, size = step // steps_per_epoch, image_size(settings, step, total_steps)
             parameters = draw(seed, epoch, batch, size, settings.data.background, augment)
             pairs = copy_paste(

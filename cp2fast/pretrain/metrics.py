@@ -30,6 +30,8 @@ class Metrics:
         uniformity: how evenly the batch's instance vectors lie on the sphere: 0 where all are
             equal, near -4 where they are spread.
         queue_fill: share of the queue that holds keys rather than its random start.
+        read_retries: faults of disks and servers that passed when they were tried again, of all
+            processes, since the run was started or resumed.
         lr: learning rate of this step.
         images_per_second: samples over all processes since the last logged step.
         data_wait: share of that time spent waiting for data.
@@ -50,6 +52,7 @@ class Metrics:
     alignment: float
     uniformity: float
     queue_fill: float
+    read_retries: int
     lr: float
     images_per_second: float
     data_wait: float

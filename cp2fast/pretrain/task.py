@@ -28,6 +28,7 @@ from cp2fast.data.image_set import ImageSet
 from cp2fast.data.images import list_images, window_width, windows
 from cp2fast.data.order import plan, steps_per_epoch
 from cp2fast.data.prefetch import prefetch
+from cp2fast.data.retry import retries
 from cp2fast.data.roots import public_root
 from cp2fast.data.source import Choice, choose_source, open_source
 from cp2fast.data.survey import find_range
@@ -123,7 +124,10 @@ class PretrainTask:
         return self.learner.network
 
     def initialise(self, say: Callable[[str], None]) -> None:
-        """``model.init`` into both encoders."""
+        """``model.init`` into both encoders; says what ``train.probe`` was taken for."""
+        probed = self.settings.train.probe
+        if probed is not None:
+            say(f"{probed}: {open_labelled(ProbeDataSettings(), probed).said}")
         if self.settings.model.init is not None:
             say(str(load_weights(self.network.encoder_q, self.settings.model.init)))
             self.network.encoder_k.load_state_dict(self.network.encoder_q.state_dict())
@@ -170,12 +174,15 @@ class PretrainTask:
             [torch.stack([getattr(output, name) for name in _LOGGED]) for output in outputs]
         )
         means = values.detach().mean(dim=0).tolist()
-        return dict(zip(_LOGGED.values(), means, strict=True)) | found
+        named = dict(zip(_LOGGED.values(), means, strict=True))
+        return named | found | {"read_retries": float(retries())}
 
     def metrics(self, pace: Pace, means: Mapping[str, float]) -> dict[str, Any]:
         """``Metrics`` as a dictionary."""
         fill = self._keys_taken(pace.step) / self.settings.model.queue
-        return asdict(Metrics(**vars(pace), **dict[str, Any](means), queue_fill=fill))
+        named: dict[str, Any] = {**means, "queue_fill": fill}
+        named["read_retries"] = round(means["read_retries"] * self.ranks.world)
+        return asdict(Metrics(**vars(pace), **named))
 
     def warnings(self, row: Mapping[str, Any]) -> list[str]:
         """What the metrics say of the network's health."""
@@ -190,7 +197,7 @@ class PretrainTask:
         """The probes of ``train.probe``, by the main process; the others go on and wait for it."""
         if not self.ranks.is_main:
             return None
-        found = self._watch.probe(self.network.encoder_q)
+        found = self._watch.probe(self.network.encoder_q, alive)
         if found is None:
             return None
         line = f"probes of the frozen features: k-NN {found.knn:.1%}, linear {found.linear:.1%}"
@@ -225,7 +232,7 @@ class PretrainTask:
     def _batches(
         self, seed: int, start: int, stop: int
     ) -> Generator[Loaded[CopyPasteBatch], None, None]:
-        data, accumulate = self.settings.data, self.settings.train.accumulate
+        data, accumulate = self.settings.data, self.settings.train.gradient_accumulation_steps
         independent = data.background == "independent"
         steps = plan(
             seed=seed,
@@ -321,7 +328,7 @@ def _open_cache(settings: PretrainSettings, images: ImageSet, processes: Process
 
 
 def _samples_per_step(settings: PretrainSettings, ranks: Ranks) -> int:
-    return settings.data.batch_size * settings.train.accumulate * ranks.world
+    return settings.data.batch_size * settings.train.gradient_accumulation_steps * ranks.world
 
 
 def _check_growing_sizes(settings: PretrainSettings, stride: int) -> None:

@@ -28,7 +28,8 @@ from cp2fast.probe.features import dense_features, prepare, take_statistics
 from cp2fast.probe.labelled import evenly
 from cp2fast.probe.pca import COLOURS, draw_features, main_directions, turned
 from cp2fast.probe.probe import SHORT_SIDE, probe
-from cp2fast.run_folder import atomic_write
+from cp2fast.run_folder import RunFolder, atomic_write
+from cp2fast.train.interrupt import StopAsked
 
 Result = TypeVar("Result")
 
@@ -83,21 +84,28 @@ class Watch:
         """
         self._guarded("the picture of the features", lambda: self._draw(encoder, step))
 
-    def probe(self, encoder: Segmenter) -> Probed | None:
-        """Probe the frozen features; None where no probe is set, or where it failed."""
+    def probe(self, encoder: Segmenter, alive: Callable[[], None] = lambda: None) -> Probed | None:
+        """Probe the frozen features; None where no probe is set, or where it failed.
+
+        Args:
+            encoder: of the run.
+            alive: called on the way; may raise ``StopAsked``.
+        """
         root = self._settings.train.probe
         if root is None:
             return None
-        return self._guarded("the probe", lambda: self._probe(encoder, root))
+        return self._guarded("the probe", lambda: self._probe(encoder, root, alive))
 
     def _guarded(self, what: str, look: Callable[[], Result]) -> Result | None:
         if what in self._failed:
             return None
         try:
             return look()
+        except StopAsked:
+            raise
         except Exception as error:  # whatever it is, the training is worth more
-            if not self._folder.is_dir():
-                raise  # That ends the run, which says so once.
+            if not RunFolder(self._folder).holds_run:
+                raise  # It was moved or deleted, which ends the run and is told once.
             self._failed.add(what)
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             self._say(f"{what} failed and is left out from now on: {reason}")
@@ -150,7 +158,7 @@ class Watch:
             photos[self._images.name(number)] = middle(photo, SIDE)
         return photos
 
-    def _probe(self, encoder: Segmenter, root: Path) -> Probed:
+    def _probe(self, encoder: Segmenter, root: Path, alive: Callable[[], None]) -> Probed:
         own = self._settings.data
         data = open_labelled(ProbeDataSettings(range=own.range, bands=own.bands), root)
         few = replace(
@@ -165,6 +173,7 @@ class Watch:
             short_side=SHORT_SIDE,
             place="backbone",
             device=device,
+            alive=alive,
         )
         return Probed(found.knn.miou, found.linear.miou)
 

@@ -64,6 +64,7 @@ def probe(
     short_side: int,
     place: Place,
     device: torch.device,
+    alive: Callable[[], None] = lambda: None,
 ) -> list[ProbeScores]:
     """Score a network's frozen features, once for each seed.
 
@@ -75,6 +76,7 @@ def probe(
         short_side: of the images, pixels.
         place: where the features are taken.
         device: where the work is done.
+        alive: called after each batch.
 
     Raises:
         UserError: an image or a mask that cannot be used, or no class in both splits.
@@ -83,13 +85,13 @@ def probe(
     wanted = sorted({number for numbers in subsets.values() for number in numbers})
     examples = [data.train[number] for number in wanted]
     _take_statistics(network, data, short_side, place, device)
-    cells_of = _cells(network, examples, data, short_side, place, device)
+    cells_of = _cells(network, examples, data, short_side, place, device, alive)
     images = dict(zip(wanted, cells_of, strict=True))
     classifiers: list[Classifier] = []
     for seed, numbers in subsets.items():
         cells = _labelled(_joined([images[number] for number in numbers]), data)
         classifiers += [Neighbours.fit(_drawn(cells, seed)), Linear.fit(cells)]
-    confusions = _confusions(network, classifiers, data, short_side, place, device)
+    confusions = _confusions(network, classifiers, data, short_side, place, device, alive)
     _check_common_classes(images.values(), confusions[0], data)
     found = [scores(confusion, data.classes) for confusion in confusions]
     return [
@@ -122,6 +124,7 @@ def _cells(
     short_side: int,
     place: Place,
     device: torch.device,
+    alive: Callable[[], None],
 ) -> Iterator[Cells]:
     """The cells of each image."""
     for images, labels in examples_in_batches(examples, data, _BATCH):
@@ -129,6 +132,7 @@ def _cells(
         features_BChw = dense_features(network, inputs, place)
         labels_BHW = torch.stack(labels).to(device)
         shares_BKhw = class_shares(labels_BHW, len(data.classes), features_BChw.shape[2:])
+        alive()
         for features, shares in zip(features_BChw, shares_BKhw, strict=True):
             yield Cells(_rows(features), _rows(shares))
 
@@ -153,6 +157,7 @@ def _confusions(
     short_side: int,
     place: Place,
     device: torch.device,
+    alive: Callable[[], None],
 ) -> list[Tensor]:
     """Each classifier's confusion matrix on ``data.val``, by pixels."""
     classes = len(data.classes)
@@ -165,6 +170,7 @@ def _confusions(
         for confusion, classify in zip(confusions, classifiers, strict=True):
             predicted = segment(classify, features_BChw, labels_BHW.shape[1:])
             confusion += count_confusion(predicted, labels_BHW, classes)
+        alive()
     return confusions
 
 

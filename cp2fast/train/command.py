@@ -46,7 +46,7 @@ def carry_out(
     console: RunConsole,
     resuming: bool,
     announce: Callable[[Run[Any]], None],
-    is_done: Callable[[Run[Any]], bool] = lambda run: run.is_complete,
+    is_done: Callable[[Run[Any]], bool] = lambda run: run.is_complete and not run.owes_evaluation,
     on_row: Log | None = None,
 ) -> tuple[Run[Any], bool]:
     """Begin or resume a run, train it, and say what came of it.

@@ -25,7 +25,7 @@ from cp2fast.train.advice import Advice
 from cp2fast.train.checkpoint import Saver
 from cp2fast.train.console import RunConsole
 from cp2fast.train.finite import BadStep, LossRecord, all_finite
-from cp2fast.train.interrupt import stop_requests
+from cp2fast.train.interrupt import StopAsked, stop_requests
 from cp2fast.train.learner import mean_loss
 from cp2fast.train.metrics import Log, metrics_log
 from cp2fast.train.run import Run
@@ -63,7 +63,7 @@ def train(
     saver = Saver(
         run.folder.checkpoints,
         run.processes.device,
-        settings.checkpoint_keep,
+        settings.keep_last,
         None if each is None else each * task.steps_per_epoch,
     )
     try:
@@ -147,17 +147,20 @@ class Engine(Generic[Batch]):
         """See ``train``."""
         if not self.run.is_complete:
             self.task.prepare(self.run.step, self.say, self._alive)
+            if self.run.owes_evaluation:
+                self._evaluate()
             with closing(self.task.batches(self.run.step, self.task.total_steps)) as batches:
                 self._take_steps(batches)
             self.agreement.finish()
         if self.run.is_complete:
             if self.evaluated_step != self.run.step:
                 self._evaluate()
-            self._draw(complete=True)
+            if not self.run.owes_evaluation:
+                self._draw(complete=True)
         with self.accounts.on("save"):
             self.saver.wait()
         self.accounts.lap()
-        return self.run.is_complete
+        return self.run.is_complete and not self.run.owes_evaluation
 
     def _take_steps(self, batches: Iterator[Loaded[Batch]]) -> None:
         while not self.run.is_complete and not self.stopping:
@@ -273,8 +276,17 @@ class Engine(Generic[Batch]):
 
     def _evaluate(self) -> None:
         run = self.run
+        evaluation, stopped = None, False
         with self.accounts.on("evaluate"):
-            evaluation = self.task.evaluate(run.step, self._alive)
+            try:
+                evaluation = self.task.evaluate(run.step, self._alive_or_stop)
+            except StopAsked:
+                stopped = True
+        (run.owes_evaluation,) = self.agreement.any(stopped)
+        if run.owes_evaluation:
+            self.stopping = True
+            self._save(checkpoint_name(run.step))
+            return
         self.evaluated_step = run.step
         if evaluation is None:
             return
@@ -302,6 +314,11 @@ class Engine(Generic[Batch]):
     def _alive(self) -> None:
         self.watchdog.note(self.run.step, Doing.EVALUATING)
 
+    def _alive_or_stop(self) -> None:
+        self._alive()
+        if self.stop_requested() or self.console.is_gone:
+            raise StopAsked
+
 
 def _out_of_memory(run: Run[Any]) -> str:
     settings, learner = run.task.settings, run.task.learner
@@ -310,7 +327,7 @@ def _out_of_memory(run: Run[Any]) -> str:
     return (
         f"the memory of {learner.device} does not hold data.batch_size="
         f"{settings.data.batch_size}: use data.batch_size={half} "
-        f"train.accumulate={2 * learner.accumulate}{precision}"
+        f"train.gradient_accumulation_steps={2 * learner.accumulate}{precision}"
     )
 
 

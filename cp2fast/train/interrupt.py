@@ -9,6 +9,10 @@ from contextlib import contextmanager
 from types import FrameType
 
 
+class StopAsked(Exception):  # noqa: N818
+    """A stop was asked for in the middle of an evaluation, of which nothing counts."""
+
+
 @contextmanager
 def stop_requests() -> Iterator[Callable[[], bool]]:
     """Yield a function that says whether a stop was asked for.

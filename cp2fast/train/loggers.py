@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from queue import SimpleQueue
-from threading import Lock, Thread
 from typing import Any, NamedTuple, TypeAlias
 
 from cp2fast.errors import UserError
@@ -32,7 +31,7 @@ _PROJECT = "cp2fast"
 """W&B's project and MLflow's experiment, where the environment names none."""
 _PATIENCE = 60.0
 """Seconds that the end of a run waits for a logger's last rows."""
-_ids_lock = Lock()
+_ids_lock = threading.Lock()
 
 
 class _Row(NamedTuple):
@@ -117,7 +116,7 @@ class _LoggerThread:
         self._name, self._run = name, run
         self._rows: SimpleQueue[_Row | None] = SimpleQueue()
         self._run_failed = self._is_dead = False
-        self._thread = Thread(target=self._follow, name=f"cp2fast-{name}", daemon=True)
+        self._thread = threading.Thread(target=self._follow, name=f"cp2fast-{name}", daemon=True)
         with self._giving_up():
             # Not in the thread: decoding processes are forked soon, which an import does not stand.
             import_module(_MODULE[name])
@@ -155,7 +154,7 @@ class _LoggerThread:
         if self._is_dead:
             return
         self._is_dead = True
-        if self._run.folder.path.is_dir():  # Else the run ends for that, and says so once.
+        if self._run.folder.holds_run:  # Else the run ends for that, and says so once.
             self._run.say(
                 f"train.log={self._name} {why}; the run goes on without it, and "
                 f"{self._run.folder.metrics} has every row"

@@ -56,6 +56,7 @@ class Run(Generic[Batch]):
     Attributes:
         kind: ``pretrain`` or ``finetune``.
         best: the highest score of an evaluation so far, and its step.
+        owes_evaluation: whether one was due after this step and was broken off by a stop.
     """
 
     kind: str
@@ -64,6 +65,7 @@ class Run(Generic[Batch]):
     task: Task[Batch]
     step: int = 0
     best: tuple[float, int] | None = None
+    owes_evaluation: bool = False
 
     @property
     def is_complete(self) -> bool:
@@ -80,6 +82,7 @@ class Run(Generic[Batch]):
             "scaler": learner.scaler.state_dict(),
             "step": self.step,
             "best": self.best,
+            "owes_evaluation": self.owes_evaluation,
             "images": task.images,
             "digest": task.digest(),
             "samples_per_step": task.samples_per_step,
@@ -101,6 +104,7 @@ class Run(Generic[Batch]):
             learner.scaler.load_state_dict(state["scaler"])
         self.step = state["step"]
         self.best = tuple(state["best"]) if state.get("best") else None
+        self.owes_evaluation = state.get("owes_evaluation", False)
 
 
 def begin(
@@ -216,9 +220,9 @@ def _check_same_data(run: Run[Any], state: dict[str, Any]) -> None:
     samples = state.get("samples_per_step", task.samples_per_step)
     if samples != task.samples_per_step and state["step"] < task.total_steps:
         raise UserError(
-            f"data.batch_size={settings.data.batch_size} x train.accumulate="
-            f"{settings.train.accumulate} x {run.processes.ranks.world} processes are "
-            f"{task.samples_per_step} samples a step, but the run in {path} was begun with "
+            f"data.batch_size={settings.data.batch_size} x train.gradient_accumulation_steps="
+            f"{settings.train.gradient_accumulation_steps} x {run.processes.ranks.world} processes "
+            f"are {task.samples_per_step} samples a step, but the run in {path} was begun with "
             f"{samples}: keep that, or start another run with --out DIR"
         )
 

@@ -158,7 +158,9 @@ class Task(Protocol[Batch]):
 
         Args:
             step: steps done.
-            alive: to be called whenever something was done that may have taken a while.
+            alive: to be called whenever something was done that may have taken a while; raises
+                ``StopAsked`` where the run is to stop, which is handed on, on all processes that
+                talk to each other meanwhile.
         """
 
     def preview(self, batch: Batch) -> None:

@@ -1,6 +1,8 @@
 """Packing: what comes out, and that neither a kill nor a full disk spoils it."""
 
 import contextlib
+import io
+import os
 import resource
 import signal
 import subprocess
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from cp2fast.data.images import list_images
 from cp2fast.data.pack import PackSummary, pack
@@ -66,7 +69,8 @@ def test_the_images_come_out_in_their_order_and_unharmed(out, photos, tmp_path) 
     assert (summary.done, summary.images, len(rejected)) == (65, 60, 5)
     assert [after.read(i) for i in range(len(after))] == [before.read(i) for i in good]
     assert summary.bytes_in == sum(len(before.read(i)) for i in good)
-    assert left_behind(tmp_path) == sorted([out, f"{out}.rejects.txt"])
+    index = [f"{out}.index"] if out.endswith(".tar") else []
+    assert left_behind(tmp_path) == sorted([out, f"{out}.rejects.txt", *index])
 
 
 @outs
@@ -96,9 +100,11 @@ def test_the_sides_are_bounded(photos, tmp_path) -> None:
 
 def test_shards_are_named_and_filled_as_webdataset_does(photos, tmp_path) -> None:
     do(photos, tmp_path / "shards", shard_size=25)
-    assert left_behind(tmp_path / "shards") == [f"shard-00000{i}.tar" for i in range(3)]
+    shards = [f"shard-00000{i}.tar" for i in range(3)]
+    indexes = [f"{shard}.index" for shard in shards]
+    assert left_behind(tmp_path / "shards") == sorted([*shards, *indexes])
     names = []
-    for shard in sorted((tmp_path / "shards").iterdir()):
+    for shard in sorted((tmp_path / "shards").glob("*.tar")):
         with tarfile.open(shard) as tar:
             names.append(tar.getnames())
     assert [len(part) for part in names] == [25, 25, 10]
@@ -317,3 +323,65 @@ def test_the_command_refuses_in_one_line(photos, tmp_path) -> None:
         assert message in stderr
         assert len([line for line in stderr.splitlines() if "cp2fast:" in line]) == 1
         assert "Traceback" not in stderr
+
+
+def test_the_index_beside_a_shard_says_what_its_headers_do(photos, tmp_path) -> None:
+    do(photos, tmp_path / "shards")
+    indexed = list_images(tmp_path / "shards")
+    for index in (tmp_path / "shards").glob("*.index"):
+        index.unlink()
+    plain = list_images(tmp_path / "shards")
+    assert indexed.places.tolist() == plain.places.tolist()
+    assert [*indexed.names] == [*plain.names]
+    for number in range(len(plain)):
+        with Image.open(io.BytesIO(plain.read(number))) as image:
+            assert indexed.pixels[number, :2].tolist() == [image.height, image.width]
+
+
+@pytest.mark.parametrize("damage", ["of another shard", "cut", "older"])
+def test_an_index_that_does_not_belong_to_its_shard_is_passed_over(
+    damage, photos, tmp_path
+) -> None:
+    do(photos, tmp_path / "shards")
+    expected = list_images(tmp_path / "shards").places.tolist()
+    first, second, _ = sorted((tmp_path / "shards").glob("*.index"))
+    content = {"of another shard": second.read_bytes(), "cut": first.read_bytes()[:-9]}
+    first.write_bytes(content.get(damage, first.read_bytes().replace(b"1", b"2")))
+    if damage == "older":
+        os.utime(first, (1, 1))
+    assert list_images(tmp_path / "shards").places.tolist() == expected
+
+
+@pytest.mark.parametrize("out", ["shards", "one.tar", "photos.beton"])
+def test_a_pack_to_an_object_store_is_that_on_the_disk(out, photos, tmp_path, s3) -> None:
+    s3.client.create_bucket(Bucket=f"pack-{len(out)}")
+    url = f"s3://pack-{len(out)}/a/{out}"
+    before, after = do(photos, tmp_path / out), do(photos, url)
+    assert (after.images, after.bytes_out) == (before.images, before.bytes_out)
+    here, there = list_images(tmp_path / out), list_images(url)
+    assert [there.read(i) for i in range(60)] == [here.read(i) for i in range(60)]
+    assert there.digest(url) == here.digest(tmp_path / out)
+    with pytest.raises(UserError, match=f"{url} exists already"):
+        do(photos, url)
+
+
+def test_a_pack_to_an_object_store_that_was_killed_goes_on(photos, tmp_path, s3) -> None:
+    """Killed when the first shards are there, again and again, it still comes out the same."""
+    s3.client.create_bucket(Bucket="killed")
+    do(photos, tmp_path / "shards", shard_size=25)
+    script = (
+        "import sys; from tests.data.test_pack import KEEP; import cp2fast.data.pack as p;"
+        "p._COMMIT_EVERY = 10; from pathlib import Path;"
+        "p.pack(Path(sys.argv[1]), 's3://killed/out', KEEP, shard_size=25, workers=1,"
+        "progress=lambda done, total: os._exit(9) if done == int(sys.argv[2]) else None)"
+    )
+    for stop in (31, 58, 0):
+        words = [sys.executable, "-c", f"import os; {script}", str(photos), str(stop)]
+        done = subprocess.run(words, check=False, capture_output=True, text=True)
+        assert done.returncode == (9 if stop else 0), done.stderr
+    here, there = list_images(tmp_path / "shards"), list_images("s3://killed/out")
+    assert [there.read(i) for i in range(60)] == [here.read(i) for i in range(60)]
+    listed = s3.client.list_objects_v2(Bucket="killed")["Contents"]
+    names = [f"out/shard-00000{i}.tar" for i in range(3)]
+    expected = sorted([*names, *(f"{name}.index" for name in names), "out.rejects.txt"])
+    assert [entry["Key"] for entry in listed] == expected

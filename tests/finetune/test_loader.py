@@ -23,7 +23,7 @@ def test_accumulated_batches_are_the_crops_of_one_large_batch(tmp_path: Path) ->
             {
                 "data": {"batch_size": batch_size, "workers": 1, "short_side": 40},
                 "model": {"size": 32},
-                "train": {"accumulate": accumulate},
+                "train": {"gradient_accumulation_steps": accumulate},
             }
         )
         data = open_voc(settings.data, tmp_path / "scenes")

@@ -9,14 +9,7 @@ from PIL import Image
 
 from cp2fast.config import PretrainSettings
 from cp2fast.errors import UserError
-from cp2fast.inspection import data_health
-from cp2fast.inspection.data_health import Quantiles, examine
-
-
-@pytest.fixture(autouse=True)
-def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half a second of timing each is enough to see that it is done."""
-    monkeypatch.setattr(data_health, "_SOURCE_SECONDS", 0.5)
+from cp2fast.inspection.data_health import Quantiles, examine, file_system
 
 
 def write(folder: Path, name: str, width: int, height: int) -> None:
@@ -92,8 +85,8 @@ def test_a_folder_in_which_nothing_can_be_used_has_no_rates(
 def test_the_file_system_is_the_one_the_folder_is_on(tmp_path: Path) -> None:
     mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
     kinds = {mount: kind for _, mount, kind, *_ in mounts}
-    assert data_health._file_system(Path("/proc")) == "proc"
-    assert data_health._file_system(tmp_path) in kinds.values()
+    assert file_system(Path("/proc")) == "proc"
+    assert file_system(tmp_path) in kinds.values()
 
 
 def test_an_empty_folder_is_refused(settings: PretrainSettings, tmp_path: Path) -> None:

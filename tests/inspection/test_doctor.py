@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cp2fast.inspection import data_health, doctor
+from cp2fast.inspection import doctor
 from cp2fast.inspection.check import Check
 from tests.command_line import cp2fast
 from tests.inspection.tiny import TINY
@@ -15,7 +15,6 @@ from tests.inspection.tiny import TINY
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests of the installation have tests of their own; here some outcomes are given."""
-    monkeypatch.setattr(data_health, "_SOURCE_SECONDS", 0.5)
     given(monkeypatch, Check("thing", "ok", "did it", needed=True))
 
 

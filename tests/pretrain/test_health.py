@@ -20,6 +20,7 @@ HEALTHY = Metrics(
     alignment=0.3,
     uniformity=-3.5,
     queue_fill=1.0,
+    read_retries=0,
     lr=0.01,
     images_per_second=100.0,
     data_wait=0.1,

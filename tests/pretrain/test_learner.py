@@ -22,7 +22,7 @@ def learner(**train: object) -> Learner:
 
 def test_gradients_are_averaged_over_the_batches_of_a_step() -> None:
     batches = [random_pairs(4, 32, CPU, torch.float32), random_pairs(6, 32, CPU, torch.float32)]
-    ours = learner(accumulate=2, lr=0.1)
+    ours = learner(gradient_accumulation_steps=2, lr=0.1)
     network = copy.deepcopy(ours.network)
     optimizer = torch.optim.SGD(
         network.encoder_q.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4

@@ -161,7 +161,7 @@ def test_checkpoints_go_by_the_clock_and_those_of_asked_epochs_stay(
     done = run(tmp_path / "clock", photos, "train.steps=12")
     assert done.returncode == 0, done.stderr
     assert steps_of(tmp_path / "clock") == [12]
-    each = ("train.checkpoint_epochs=1", "train.checkpoint_keep=1")
+    each = ("train.checkpoint_epochs=1", "train.keep_last=1")
     assert run(tmp_path / "epochs", photos, "train.steps=12", *each).returncode == 0
     assert steps_of(tmp_path / "epochs") == [5, 10, 12]
 

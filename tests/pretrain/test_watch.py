@@ -40,6 +40,7 @@ def encoder(of: PretrainSettings, seed: int = 0) -> Segmenter:
 
 def watch(of: PretrainSettings, folder: Path) -> tuple[Watch, list[str]]:
     said: list[str] = []
+    (folder / "config.yaml").touch()  # that of a run
     assert of.data.root is not None
     return Watch(of, list_images(of.data.root), folder, said.append), said
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
@@ -45,13 +46,14 @@ class Line:
         self, settings: PretrainSettings, broken: int | None = None, scores: Sequence[float] = ()
     ) -> None:
         self.settings = settings
-        self.samples_per_step = SAMPLES * settings.train.accumulate
+        self.samples_per_step = SAMPLES * settings.train.gradient_accumulation_steps
         self.steps_per_epoch, self.images, self.peak_lr = STEPS_PER_EPOCH, 40, settings.train.lr
         self.total_steps = settings.train.steps or 1
         torch.manual_seed(0)
         line = nn.Linear(1, 1)
         self.learner = learner_of(line, line.parameters(), self.step, settings.train, CPU)
         self.broken, self.scores = broken, list(scores)
+        self.stopped_at: int | None = None
         self.drawn: list[tuple[int, bool]] = []
 
     def step(self, network: nn.Module, batch: Points, step: int, number: int) -> Fit:
@@ -63,7 +65,7 @@ class Line:
 
     def batches(self, start: int, stop: int) -> Generator[Loaded[Points], None, None]:
         for step in range(start, stop):
-            for number in range(self.settings.train.accumulate):
+            for number in range(self.settings.train.gradient_accumulation_steps):
                 random = torch.Generator().manual_seed(100 * step + number)
                 x = torch.rand(SAMPLES, 1, generator=random)
                 y = 3 * x + 1
@@ -95,6 +97,10 @@ class Line:
     def evaluate(self, step: int, alive: Callable[[], None]) -> Evaluation | None:
         if not self.scores:
             return None
+        if step == self.stopped_at:
+            self.stopped_at = None
+            signal.raise_signal(signal.SIGTERM)
+        alive()
         time.sleep(0.02)
         score = self.scores.pop(0)
         return Evaluation({"score": score}, score, f"score {score}")
@@ -156,7 +162,7 @@ def test_a_run_goes_on_from_a_checkpoint_bit_for_bit(tmp_path: Path) -> None:
 
 
 def test_an_accumulated_step_has_the_gradient_of_all_its_batches(tmp_path: Path) -> None:
-    task = Line(settings(steps=1, accumulate=3, momentum=0, weight_decay=0))
+    task = Line(settings(steps=1, gradient_accumulation_steps=3, momentum=0, weight_decay=0))
     line = nn.Linear(1, 1)
     line.load_state_dict(task.learner.network.state_dict())
     batches = [loaded.batch for loaded in task.batches(0, 1)]
@@ -184,6 +190,32 @@ def test_the_best_is_kept_and_every_row_accounts_for_its_time(tmp_path: Path) ->
     assert all(row["time"]["evaluate"] == 0 for row in rows(tmp_path, "loss"))
 
 
+@pytest.mark.parametrize("step", [3, 7])
+def test_a_stop_in_an_evaluation_does_not_wait_for_it_and_it_is_made_on_resuming(
+    tmp_path: Path, step: int
+) -> None:
+    scores = {3: 0.2, 6: 0.1, 7: 0.3}
+    assert carry_out(run_of(tmp_path / "whole", Line(settings(steps=7), scores=[*scores.values()])))
+    stopped = Line(settings(steps=7), scores=[*scores.values()])
+    stopped.stopped_at = step
+    run = run_of(tmp_path / "parts", stopped)
+    assert not carry_out(run)
+    assert run.step == step
+    left = [score for at, score in scores.items() if at >= step]
+    resumed = run_of(tmp_path / "parts", Line(settings(steps=7), scores=left))
+    resumed.load_state_dict(
+        load_checkpoint(list_checkpoints(tmp_path / "parts" / "checkpoints")[-1])
+    )
+    assert carry_out(resumed)
+    for name in ("loss", "score"):
+        whole, parts = (
+            [(row["step"], row[name]) for row in rows(tmp_path / folder, name)]
+            for folder in ("whole", "parts")
+        )
+        assert parts == whole
+    assert resumed.best == (0.3, 7)
+
+
 @pytest.mark.parametrize("log_every", [1, 100])
 def test_a_step_that_breaks_is_named_and_nothing_of_it_is_kept(
     tmp_path: Path, log_every: int
@@ -209,7 +241,7 @@ def test_weights_that_broke_in_the_last_step_are_not_saved(tmp_path: Path) -> No
 
 
 def test_checkpoints_by_the_clock_never_overlap_and_the_newest_is_the_last(tmp_path: Path) -> None:
-    task = Line(settings(steps=30, checkpoint_minutes=1e-9, checkpoint_keep=100))
+    task = Line(settings(steps=30, checkpoint_minutes=1e-9, keep_last=100))
     assert carry_out(run_of(tmp_path, task))
     saved = [checkpoint_step(p) for p in list_checkpoints(tmp_path / "checkpoints")]
     assert saved[-1] == 30

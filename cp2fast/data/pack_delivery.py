@@ -1,0 +1,166 @@
+"""Where a pack goes: a name on this machine, or a URL to which finished shards are sent."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from cp2fast.data import remote, shard_index
+from cp2fast.data.disk_cache import default_folder
+from cp2fast.data.indexing import index_of
+from cp2fast.data.remote import join, public
+from cp2fast.data.shards import is_shard
+from cp2fast.errors import UserError
+
+REJECTS = "rejects.txt"
+
+
+class Delivery(Protocol):
+    """Takes what is packed.
+
+    Its name is what messages call OUT; it is packed in a folder on this machine.
+    """
+
+    @property
+    def name(self) -> str:
+        """Of OUT."""
+
+    @property
+    def work(self) -> Path:
+        """Where it is packed."""
+
+    def refuse_unless_new(self) -> None:
+        """Raise UserError if OUT is there and not of a pack that was begun."""
+
+    def committed(self, packed: Path) -> None:
+        """What is in ``packed`` is safe, but the newest shard may still grow."""
+
+    def finish(self, packed: Path, rejects: str) -> int:
+        """Bring the whole pack, and its rejects if any, to OUT; its bytes."""
+
+
+@dataclass(frozen=True)
+class Here:
+    """A file or folder on this machine, which appears when it is complete."""
+
+    out: Path
+
+    @property
+    def name(self) -> str:
+        """Its path."""
+        return str(self.out)
+
+    @property
+    def work(self) -> Path:
+        """Beside it."""
+        return beside(self.out, "partial")
+
+    def refuse_unless_new(self) -> None:
+        """Nothing may be there."""
+        if self.out.exists():
+            raise UserError(f"{self.out} exists already: remove it, or name another")
+
+    def committed(self, packed: Path) -> None:
+        """Nothing is to be done."""
+
+    def finish(self, packed: Path, rejects: str) -> int:
+        """Index the shards, then rename."""
+        listed = beside(self.out, REJECTS)
+        listed.unlink(missing_ok=True)  # Of an earlier OUT of this name.
+        if rejects:
+            listed.write_text(rejects, encoding="utf-8", errors="surrogateescape")
+        if self.out.exists():
+            raise UserError(f"{self.out} appeared meanwhile: remove it and run the command again")
+        indexes = []
+        for shard in shards_in(packed):
+            name = f"{shard.name if packed.is_dir() else self.out.name}{shard_index.SUFFIX}"
+            indexes.append((packed if packed.is_dir() else self.out.parent) / name)
+        for shard, index in zip(shards_in(packed), indexes, strict=True):
+            index.write_bytes(_index(shard))
+        size = sum(file.stat().st_size for file in shards_in(packed) or [packed])
+        packed.rename(self.out)
+        folder = os.open(self.out.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+        return size
+
+
+@dataclass(frozen=True)
+class There:
+    """A URL. Shards are sent as they become full, and emptied here once they are there.
+
+    A pack that was killed goes on: what was sent is there, of the right size, or is sent again.
+    """
+
+    url: str
+
+    @property
+    def name(self) -> str:
+        """Without its credentials."""
+        return public(self.url)
+
+    @property
+    def work(self) -> Path:
+        """In the user's cache, by the URL's name."""
+        return default_folder() / "packing" / self.name.replace("://", "-").replace("/", "-")
+
+    def refuse_unless_new(self) -> None:
+        """Nothing may be there, unless a pack to it was begun here."""
+        if (self.work / "journal.jsonl").exists():
+            return
+        is_there = remote.look_up(self.url) or next(remote.find(self.url), None)
+        if is_there:
+            raise UserError(f"{self.name} exists already: remove it, or name another")
+
+    def committed(self, packed: Path) -> None:
+        """Send all shards but the newest."""
+        if not packed.is_dir():
+            return
+        for shard in shards_in(packed)[:-1]:
+            if shard.stat().st_size:
+                self._send_shard(shard, shard.name)
+                # Its name stays, for the shards are counted when a pack goes on.
+                os.truncate(shard, 0)
+
+    def finish(self, packed: Path, rejects: str) -> int:
+        """Send the rest."""
+        self.committed(packed)
+        if packed.is_dir():
+            newest = shards_in(packed)[-1]
+            self._send_shard(newest, newest.name)
+        elif is_shard(self.url):
+            self._send_shard(packed, "")
+        else:
+            remote.send(packed, self.url)
+        if rejects:
+            content = rejects.encode(errors="surrogateescape")
+            remote.write(content, f"{self.url.rstrip('/')}.{REJECTS}")
+        urls = [join(self.url, shard.name) for shard in shards_in(packed)]
+        found = [remote.look_up(url) for url in (urls if packed.is_dir() else [self.url])]
+        return sum(item.size for item in found if item is not None)
+
+    def _send_shard(self, shard: Path, name: str) -> None:
+        url = join(self.url, name) if name else self.url
+        remote.send(shard, url)
+        remote.write(_index(shard), url + shard_index.SUFFIX)
+
+
+def shards_in(packed: Path) -> list[Path]:
+    """The shards of a folder, sorted; of a file, itself if it is one."""
+    if packed.is_dir():
+        return sorted(path for path in packed.iterdir() if is_shard(path.name))
+    return [packed] if is_shard(packed.name) else []
+
+
+def _index(shard: Path) -> bytes:
+    with shard.open("rb") as file:
+        return index_of(file, str(shard)).encoded()
+
+
+def beside(out: Path, what: str) -> Path:
+    """A path next to ``out``, named after it."""
+    return out.with_name(f"{out.name}.{what}")

@@ -1,0 +1,236 @@
+"""Pictures on servers: what is listed and read, and what is said of faults."""
+
+import io
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pytest
+
+from cp2fast.data import remote, retry
+from cp2fast.data.disk_cache import DiskCache
+from cp2fast.data.image_set import ImageSet
+from cp2fast.data.images import list_images
+from cp2fast.data.read_ahead import read_ahead
+from cp2fast.errors import UserError
+from tests.servers import S3, Proxy, found_at, set_environment, web_server
+
+SHARDS, IMAGES = 3, 5
+
+
+def shard(number: int, salt: bytes = b"") -> bytes:
+    """A tar of five files that are taken for images, and one that is not."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for image in range(IMAGES):
+            content = f"image {number}-{image}".encode() * 50 + salt
+            for name in (f"{number}-{image}.jpg", f"{number}-{image}.json"):
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three shards, and the same images as files."""
+    root = tmp_path_factory.mktemp("server") / "root"
+    for name in ("shards", "images/deep er"):
+        (root / name).mkdir(parents=True)
+    for number in range(SHARDS):
+        (root / "shards" / f"s-{number:03d}.tar").write_bytes(shard(number))
+        for image in range(IMAGES):
+            content = f"image {number}-{image}".encode() * 50
+            (root / "images" / "deep er" / f"{number}-{image}.jpg").write_bytes(content)
+    return root
+
+
+@pytest.fixture(scope="module")
+def stored(folder: Path, s3_process: S3) -> str:
+    return s3_process.upload(folder, "remote")
+
+
+@pytest.fixture
+def proxy(stored: str, s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    """Before the object store, for clients that look it up from now on."""
+    with Proxy(s3.port) as between:
+        set_environment(monkeypatch, found_at(between.port), tmp_path)
+        yield between
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pauses that begin at a hundredth of a second."""
+    monkeypatch.setattr(retry, "_FIRST_PAUSE", 0.01)
+
+
+def contents(images: ImageSet) -> list[bytes]:
+    return [images.read(number) for number in range(len(images))]
+
+
+def fetched(images: ImageSet, disk: DiskCache) -> ImageSet:
+    """The same images once all that holds them is on the disk."""
+    for _ in read_ahead(images, disk, iter(np.arange(len(images)).reshape(-1, 1))):
+        pass
+    return images
+
+
+@pytest.mark.parametrize("root", ["shards", "images", "shards/s-{000..002}.tar", "shards/*.tar"])
+def test_an_object_store_and_a_web_server_hold_what_the_disk_does(
+    root: str, folder: Path, stored: str, s3: S3
+) -> None:
+    here = list_images(folder / root)
+    with web_server(folder) as url:
+        for there in (list_images(f"{stored}/{root}"), list_images(f"{url}/{root}")):
+            assert contents(there) == contents(here)
+            names = [there.name(number).rpartition("/root/")[2] for number in range(len(there))]
+            assert [name.rpartition("/")[2] for name in names] == [
+                here.name(number).rpartition("/")[2] for number in range(len(here))
+            ]
+            assert there.digest(f"{url}/{root}") == here.digest(folder / root)
+
+
+def test_a_list_holds_paths_and_urls_side_by_side(
+    folder: Path, stored: str, s3: S3, tmp_path: Path
+) -> None:
+    near = folder / "images" / "deep er"
+    listed = [near / "0-1.jpg", f"{stored}/images/deep er/2-0.jpg", f"{stored}/shards/s-001.tar"]
+    (tmp_path / "list.txt").write_text("\n".join(map(str, listed)) + "\r\n\n")
+    images = list_images(f"@{tmp_path}/list.txt")
+    expected = [b"image 0-1", b"image 2-0", *(f"image 1-{i}".encode() for i in range(IMAGES))]
+    assert contents(images) == [one * 50 for one in expected]
+
+
+def test_what_was_fetched_is_read_without_the_server(
+    stored: str, proxy: Proxy, tmp_path: Path
+) -> None:
+    disk = DiskCache(tmp_path / "disk")
+    for root in ("shards", "images"):
+        images = fetched(list_images(f"{stored}/{root}", disk=disk), disk)
+        proxy.status = "404 Not Found"
+        assert contents(images) == contents(images)
+        proxy.status = None
+
+
+def test_a_shard_that_was_indexed_once_is_not_fetched_to_be_listed_again(
+    stored: str, proxy: Proxy, tmp_path: Path
+) -> None:
+    disk = DiskCache(tmp_path / "disk")
+    before = contents(list_images(f"{stored}/shards", disk=disk))
+    for kept in (tmp_path / "disk" / "objects").rglob("*"):
+        if kept.is_file():
+            kept.unlink()
+    images = list_images(f"{stored}/shards", disk=disk)
+    assert not any(path.is_file() for path in (tmp_path / "disk" / "objects").rglob("*"))
+    assert contents(images) == before
+
+
+def test_cut_answers_and_refusals_are_made_good_and_counted(
+    stored: str, proxy: Proxy, tmp_path: Path
+) -> None:
+    disk = DiskCache(tmp_path / "disk")
+    before = retry.retries()
+    proxy.cut_after, proxy.cuts = 2000, 3
+    images = fetched(list_images(f"{stored}/shards", disk=disk), disk)
+    proxy.cuts = 2
+    assert contents(images)[7] == b"image 1-2" * 50
+    assert contents(list_images(f"{stored}/images"))[7] == b"image 1-2" * 50
+    assert retry.retries() - before >= 3
+
+
+@pytest.mark.parametrize("status", ["403 Forbidden", "404 Not Found"])
+def test_what_is_not_there_or_not_allowed_ends_at_once_and_is_named(
+    status: str, stored: str, proxy: Proxy, tmp_path: Path
+) -> None:
+    images = list_images(f"{stored}/images")
+    before = retry.retries()
+    proxy.status = status
+    with pytest.raises(UserError, match=rf"remote/images/deep er/0-3.jpg .*\({status[:3]}\)"):
+        images.read(3)
+    assert retry.retries() == before
+
+
+def test_a_shard_that_has_changed_since_it_was_cached_is_fetched_anew(
+    folder: Path, s3: S3, tmp_path: Path
+) -> None:
+    disk, client = DiskCache(tmp_path / "disk"), s3.client
+    client.create_bucket(Bucket="changing")
+    for salt in (b"old", b"new"):  # of the same size
+        client.put_object(Bucket="changing", Key="s.tar", Body=shard(0, salt))
+        images = fetched(list_images("s3://changing/s.tar", disk=disk), disk)
+        assert contents(images)[0] == b"image 0-0" * 50 + salt
+
+
+def test_a_shard_that_changes_under_a_run_is_refused(s3: S3, tmp_path: Path) -> None:
+    disk, client = DiskCache(tmp_path / "disk"), s3.client
+    client.create_bucket(Bucket="moving")
+    client.put_object(Bucket="moving", Key="s.tar", Body=shard(0, b"old"))
+    images = list_images("s3://moving/s.tar", disk=disk)
+    for kept in (tmp_path / "disk" / "objects").rglob("*"):
+        if kept.is_file():
+            kept.unlink()
+    client.put_object(Bucket="moving", Key="s.tar", Body=shard(0, b"new"))
+    with pytest.raises(UserError, match=r"s3://moving/s.tar has changed since the run began"):
+        fetched(images, disk)
+
+
+def test_the_least_recently_used_go_when_the_cache_is_full(
+    stored: str, s3: S3, tmp_path: Path
+) -> None:
+    size = len(shard(0))
+    disk = DiskCache(tmp_path / "disk", gib=2.4 * size / (1 << 30))
+    images = list_images(f"{stored}/shards", disk=disk)
+    assert contents(fetched(images, disk)) == contents(list_images(f"{stored}/images"))
+    kept = [path for path in (tmp_path / "disk" / "objects").rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in kept) <= 2.4 * size
+    assert disk.holds(images.remote(2))
+
+
+def test_what_does_not_fit_at_all_says_which_setting(stored: str, s3: S3, tmp_path: Path) -> None:
+    disk = DiskCache(tmp_path / "disk", gib=1000 / (1 << 30))
+    with pytest.raises(UserError, match=r"does not fit .*: set data.disk_gib higher"):
+        list_images(f"{stored}/shards", disk=disk)
+
+
+def test_any_file_system_of_fsspec_will_do(folder: Path) -> None:
+    memory = fsspec.filesystem("memory")
+    memory.put(str(folder / "shards"), "/kept/shards", recursive=True)
+    assert contents(list_images("memory://kept/shards")) == contents(list_images(folder / "shards"))
+    assert len(list_images("memory://kept/shards/s-00[01].tar")) == 2 * IMAGES
+    assert len(list_images(f"file://{folder}/shards")) == SHARDS * IMAGES
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("gs://bucket/shards", r'gs:// needs a package .*: pip install "cp2fast\[gs\]"'),
+        ("nothing://x/y", "nothing://x/y cannot be opened"),
+        ("s3://remote/none", "nothing at s3://remote/none"),
+        ("s3://remote/shards/s-7.tar", r"s3://remote/shards/s-7.tar is not there \(404\)"),
+        ("s3://remote/shards/*.jpg", r"nothing matches s3://remote/shards/\*.jpg"),
+        ("http://no-such-host.invalid/x.tar", "no-such-host.invalid/x.tar cannot be read"),
+    ],
+)
+def test_what_is_wrong_with_a_url_is_said(url: str, message: str, stored: str, s3: S3) -> None:
+    with pytest.raises(UserError, match=message):
+        list_images(url)
+
+
+def test_secrets_in_a_url_are_not_shown() -> None:
+    signed = "https://me:pass@host:8443/a b/s.tar?X-Amz-Signature=feed&versionId=7&token=beef#x"
+    assert remote.public(signed) == "https://host:8443/a b/s.tar?versionId=7#x"
+    assert remote.public("photos/a@b?c=d") == "photos/a@b?c=d"
+
+
+def test_what_is_wrong_is_said_without_the_secrets(folder: Path, s3: S3) -> None:
+    with web_server(folder) as url:
+        secret = url.replace("://", "://me:swordfish@")
+        with pytest.raises(UserError, match=r"localhost:\d+/none.tar is not there") as caught:
+            list_images(f"{secret}/none.tar?signature=feedbeef")
+        images = list_images(f"{secret}/shards")
+        assert contents(images) == contents(list_images(folder / "shards"))
+        for text in (str(caught.value), images.name(0), *map(str, caught.value.args)):
+            assert "swordfish" not in text
+            assert "feedbeef" not in text
