@@ -196,7 +196,9 @@ def _put(tree: dict[str, Any], kind: type[Section], key: str, value: object) -> 
         raise UserError(_unknown(key, value, known))
     *sections, name = key.split(".")
     for section in sections:
-        child = tree.setdefault(section, {})
+        child = tree.get(section)
+        if child is None:
+            child = tree[section] = {}
         if not isinstance(child, dict):
             raise UserError(f"'{section}' in the recipe must be a section, not {child!r}")
         tree = child

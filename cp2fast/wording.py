@@ -147,7 +147,11 @@ def _declarations(kind: type[Section], prefix: str = "") -> Iterator[tuple[str, 
             yield from _declarations(section, f"{prefix}{name}.")
         else:
             takes = _takes(field.annotation, field.metadata)
-            yield f"{prefix}{name}", _Declaration(takes, field.default, field.description or "")
+            default = field.get_default(call_default_factory=True)
+            yield f"{prefix}{name}", _Declaration(takes, default, field.description or "")
+            for member in get_args(section):  # a setting that may be given part by part
+                if isinstance(member, type) and issubclass(member, Section):
+                    yield from _declarations(member, f"{prefix}{name}.")
 
 
 def _takes(annotation: Any, metadata: Sequence[object]) -> _Takes:
@@ -158,6 +162,8 @@ def _takes(annotation: Any, metadata: Sequence[object]) -> _Takes:
         return _Takes("", choices=inner)
     if get_origin(annotation) is Annotated:
         return _takes(inner[0], inner[1:])
+    if get_origin(annotation) is dict:
+        return _Takes("mapping")
     if get_origin(annotation) is tuple:
         item = _takes(inner[0], ())
         length = None if Ellipsis in inner else len(inner)

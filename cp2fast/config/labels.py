@@ -23,16 +23,22 @@ _CLASS_KEYS = ("names", "colours", "merge", "ignore", "shift")
 class ClassSettings(Section):
     """``data.classes`` in full; numbers are what masks store, names are classes'."""
 
-    names: tuple[str, ...] | dict[int, str] | None = None
-    """In the order of the labels, or by stored value; none is what the data set says."""
-    colours: tuple[Rgb, ...] | dict[str, Rgb] | None = None
-    """In the order of the labels, or by name."""
-    merge: dict[str, tuple[int | str, ...]] = Field(default_factory=dict)
-    """By the class that they become: stored values, or names of classes."""
-    ignore: tuple[int | str, ...] = ()
-    """Stored values, or names or colours of classes, that count nowhere."""
-    shift: int = 0
-    """Added to a stored value to give its label; one that falls below 0 is ignored."""
+    names: tuple[str, ...] | dict[int, str] | None = Field(
+        None, description="in the order of the labels, or {stored value: name}"
+    )
+    colours: tuple[Rgb, ...] | dict[str, Rgb] | None = Field(
+        None, description="as data.colours, which it goes before"
+    )
+    merge: dict[str, tuple[int | str, ...]] = Field(
+        default_factory=dict,
+        description="{class: [stored values or names of classes]}, which become that class",
+    )
+    ignore: tuple[int | str, ...] = Field(
+        (), description="stored values, or names or colours of classes, that count nowhere"
+    )
+    shift: int = Field(
+        0, description="added to a stored value to give its label; what falls below 0 is ignored"
+    )
 
 
 class LabelSettings(Section):
@@ -140,11 +146,12 @@ def _by_value(given: Mapping[Any, Any]) -> ClassSettings:
 
 
 def _checked(given: Mapping[str, Any]) -> ClassSettings:
+    given = {key: value for key, value in given.items() if value is not None}
     try:
-        return ClassSettings.model_validate({k: v for k, v in given.items() if v is not None})
+        return ClassSettings.model_validate(given)
     except ValueError as error:  # pydantic's names members of unions, which say little
         raise UserError(
-            f"data.classes={dict(given)} is not as in {{names: [sky, road], merge: {{road: [3, "
+            f"data.classes={given} is not as in {{names: [sky, road], merge: {{road: [3, "
             "4]}, ignore: [0, 255], shift: -1}"
         ) from error
 

@@ -120,18 +120,18 @@ def _outline(inside_KHW: Tensor, counted_HW: Tensor) -> Tensor:
 def _widened(outline_KHW: Tensor, radius: float) -> Tensor:
     """All pixels within ``radius`` of the outline.
 
-    Outlines are thin: marking a disc round each of their pixels is less work than a distance
-    transform, or a convolution, of the whole image.
+    Outlines are thin: marking a disc round each of their pixels, row by row, is less work than a
+    distance transform, or a convolution, of the whole image.
     """
     reach = math.floor(radius)
-    steps = torch.arange(-reach, reach + 1, device=outline_KHW.device)
-    down, right = torch.meshgrid(steps, steps, indexing="ij")
-    near = down**2 + right**2 <= radius**2
     canvas = pad(outline_KHW, (reach,) * 4)
     height, width = canvas.shape[1:]
-    discs = (down * width + right)[near]
-    marked = canvas.new_zeros(canvas.numel())
-    marked[(canvas.flatten().nonzero() + discs).flatten()] = True
+    pixels_N1 = canvas.flatten().nonzero()
+    marked = torch.zeros_like(canvas).flatten()
+    for down in range(-reach, reach + 1):
+        half = math.isqrt(math.floor(radius**2 - down**2))
+        across = torch.arange(-half, half + 1, device=canvas.device)
+        marked[(pixels_N1 + down * width + across).flatten()] = True
     widened = marked.view(canvas.shape)
     return widened[:, reach : height - reach, reach : width - reach]
 

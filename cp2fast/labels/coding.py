@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cp2fast.labels.masks import Kind, colour_name, read_stored
+from cp2fast.labels.masks import COLOURED, Kind, colour_name, read_stored
 from cp2fast.labels.painted import Annotations, paint
 
 IGNORED = 255
@@ -32,6 +32,11 @@ _NEAR_VALUE = 24
 """Likewise of grey masks."""
 
 
+Oddity = Literal["", "jpeg", "numbers"]
+"""Of a mask: a JPEG, whose values are only nearly those that were saved, or a mask of numbers among
+masks of colours."""
+
+
 class Labels(NamedTuple):
     """The labels of one image.
 
@@ -39,13 +44,13 @@ class Labels(NamedTuple):
         labels: uint8 ``[H, W]``, below the number of classes or 255.
         unknown: pixels by stored number of what stands for no class; they are 255.
         guessed: pixels that were given the nearest class.
-        is_lossy: whether the mask is a JPEG.
+        oddity: what may explain the unknown.
     """
 
     labels: NDArray[np.uint8]
     unknown: dict[int, int]
     guessed: int
-    is_lossy: bool
+    oddity: Oddity
 
 
 @dataclass(frozen=True)
@@ -77,15 +82,17 @@ class Coding:
             UserError: it cannot be read.
         """
         if isinstance(mask, Annotations):
-            return self._of(paint(mask), is_lossy=False)
+            return self.label(paint(mask))
         stored = read_stored(mask, self.kind)
-        return self._of(stored.pixels, stored.is_lossy)
+        other = self.kind == "colours" and stored.mode not in (*COLOURED, "P")
+        return self.label(stored.pixels, "jpeg" if stored.is_lossy else "numbers" if other else "")
 
-    def _of(self, stored_HW: NDArray[Any], is_lossy: bool) -> Labels:
+    def label(self, stored_HW: NDArray[Any], oddity: Oddity = "") -> Labels:
+        """The labels of stored numbers."""
         labels_HW = self._table[stored_HW]
         beyond_HW = labels_HW == _NOT_KNOWN
         if not beyond_HW.any():
-            return Labels(labels_HW.astype(np.uint8), {}, 0, is_lossy)
+            return Labels(labels_HW.astype(np.uint8), {}, 0, oddity)
         strange, places, counts = np.unique(
             stored_HW[beyond_HW], return_inverse=True, return_counts=True
         )
@@ -93,7 +100,7 @@ class Coding:
         labels_HW[beyond_HW] = taken[places]
         far = {} if self.nearest else dict(zip(strange.tolist(), counts.tolist(), strict=True))
         guessed = int(counts.sum()) if self.nearest else 0
-        return Labels(labels_HW.astype(np.uint8), far, guessed, is_lossy)
+        return Labels(labels_HW.astype(np.uint8), far, guessed, oddity)
 
     def _nearest(self, strange_N: NDArray[Any]) -> NDArray[np.int64]:
         """The label of the nearest known number of each, 255 where none is near."""

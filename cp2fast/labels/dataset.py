@@ -14,7 +14,7 @@ from cp2fast.config import Rgb
 from cp2fast.data.decode import BadImage, decode_image, read_file
 from cp2fast.data.levels import BY_TYPE, Levels
 from cp2fast.errors import UserError
-from cp2fast.labels.coding import IGNORED, Coding
+from cp2fast.labels.coding import IGNORED, Coding, Oddity
 from cp2fast.labels.masks import colour_name
 from cp2fast.labels.painted import Annotations
 
@@ -72,7 +72,7 @@ def read_example(example: Example, data: LabelledData) -> tuple[Tensor, Tensor]:
         raise UserError(unreadable(example, bad)) from bad
     found = data.coding.read(example.mask)
     if found.unknown and data.coding.unknown == "refuse":
-        raise UserError(unknown_labels(example.mask, found.unknown, found.is_lossy, data))
+        raise UserError(unknown_labels(example.mask, found.unknown, found.oddity, data))
     labels = torch.from_numpy(found.labels)
     if image.shape[:2] != labels.shape:
         raise UserError(differs(example, (image.shape[0], image.shape[1]), labels.shape))
@@ -96,22 +96,22 @@ def differs(example: Example, image: tuple[int, int], mask: Sequence[int]) -> st
 
 
 def unknown_labels(
-    where: object, pixels: Mapping[int, int], is_lossy: bool, data: LabelledData
+    where: object, pixels: Mapping[int, int], oddity: Oddity, data: LabelledData
 ) -> str:
     """The message for what masks hold that stands for no class.
 
     Args:
         where: the mask, or masks.
         pixels: by stored number, their count.
-        is_lossy: whether it is a JPEG.
+        oddity: what may explain it.
         data: whose classes they are none of.
     """
     most = sorted(pixels, key=lambda stored: -pixels[stored])
     if data.coding.kind == "colours":
         shown = ", ".join(f"{colour_name(c)} ({pixels[c]:,} pixels)" for c in most[:_SHOWN])
         more = f" and {len(most) - _SHOWN} more" if len(most) > _SHOWN else ""
-        return f"{where} holds {_colours(len(most))} of no class, {shown}{more}: {_fix(is_lossy)}"
-    if is_lossy:
+        return f"{where} holds {_colours(len(most))} of no class, {shown}{more}: {_FIXES[oddity]}"
+    if oddity == "jpeg":
         return (
             f"{where} is a JPEG, which changes values where two areas meet: {len(most)} values of "
             f"no class in {sum(pixels.values()):,} pixels; set data.nearest=on to give them the "
@@ -137,13 +137,11 @@ def _colours(count: int) -> str:
     return "a colour" if count == 1 else f"{count} colours"
 
 
-def _fix(is_lossy: bool) -> str:
-    if is_lossy:
-        return (
-            "it is a JPEG, which mixes colours where two areas meet; set data.nearest=on to give "
-            "them the nearest class, or save it as PNG"
-        )
-    return (
-        "add them to data.colours, classes.csv or labelmap.txt, or set data.unknown=ignore, or "
-        "data.nearest=on where they are nearly a class's"
-    )
+_FIXES: dict[Oddity, str] = {
+    "": "add them to data.colours, classes.csv or labelmap.txt, or set data.unknown=ignore, or "
+    "data.nearest=on where they are nearly a class's",
+    "jpeg": "it is a JPEG, which mixes colours where two areas meet; set data.nearest=on to give "
+    "them the nearest class, or save it as PNG",
+    "numbers": "it is a mask of numbers among masks of colours; save it in colours too, or take it "
+    "out",
+}

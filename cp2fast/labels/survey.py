@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cp2fast.data.decode import BadImage, image_size, read_file
 from cp2fast.data.orientation import UPRIGHT, orientation_of
 from cp2fast.errors import UserError
-from cp2fast.labels.coding import IGNORED
+from cp2fast.labels.coding import IGNORED, Oddity
 from cp2fast.labels.dataset import Example, LabelledData, differs, unknown_labels, unreadable
 
 _SHOWN = 5
@@ -102,13 +102,13 @@ def _refuse(looked_at: Mapping[Example, _Look], data: LabelledData) -> None:
         return
     first, look = next(iter(strange.items()))
     if data.coding.kind != "colours":
-        message = unknown_labels(first.mask, look.unknown, look.is_lossy, data)
+        message = unknown_labels(first.mask, look.unknown, look.oddity, data)
         raise UserError(message + _and_more(len(strange) - 1, "like it"))
     pixels = Counter[int]()
     for one in strange.values():
         pixels.update(one.unknown)
     where = str(first.mask) + (f" (with {len(strange) - 1} more)" if len(strange) > 1 else "")
-    raise UserError(unknown_labels(where, dict(pixels), look.is_lossy, data))
+    raise UserError(unknown_labels(where, dict(pixels), look.oddity, data))
 
 
 def _missing_classes(pixels_by_label: NDArray[np.int64], data: LabelledData) -> Iterator[str]:
@@ -167,7 +167,7 @@ class _Look(NamedTuple):
     """By label, 256 of them."""
     unknown: Mapping[int, int]
     guessed: int = 0
-    is_lossy: bool = False
+    oddity: Oddity = ""
     turned_alone: bool = False
     """Whether the photo's metadata turns it, and nothing the mask."""
 
@@ -186,7 +186,7 @@ def _look_at(data: LabelledData, example: Example) -> _Look:
     except BadImage as bad:
         return _Look(unreadable(example, bad), nothing, {})
     pixels = np.bincount(found.labels.ravel(), minlength=256)
-    return _Look(None, pixels, found.unknown, found.guessed, found.is_lossy, alone)
+    return _Look(None, pixels, found.unknown, found.guessed, found.oddity, alone)
 
 
 def _is_turned(example: Example) -> bool:

@@ -67,13 +67,13 @@ def test_differences_are_paired_by_seed() -> None:
 
 
 def test_a_change_is_taken_when_it_helps_both_arms_together_and_the_best_of_each_key() -> None:
-    linear = {"base": 0.20, "train.lr=0.0005": 0.22, "train.lr=0.002": 0.23, "model.queue=512": 0.2}
+    linear = {"base": 0.20, "train.lr=0.001": 0.22, "train.lr=0.004": 0.23, "model.queue=512": 0.2}
     rows = [
         {"change": change, "linear": value, "arms": {"cp2": {}, "no-paste": {}}}
         for change, value in linear.items()
     ]
     chosen = evidence_arms.chosen(evidence_arms.BASE, rows)
-    assert chosen == evidence_arms.BASE | {"train.lr": 0.002}
+    assert chosen == evidence_arms.BASE | {"train.lr": 0.004}
     one_arm = [row | {"arms": {"cp2": {}}} for row in rows[1:]]
     assert evidence_arms.chosen(evidence_arms.BASE, [rows[0], *one_arm]) == evidence_arms.BASE
 

@@ -6,14 +6,16 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
+import torch.nn.functional as F
 
 from cp2fast.errors import UserError
 from cp2fast.export.onnx import export_onnx
-from cp2fast.model.backbone import build_backbone, channels
-from cp2fast.model.head import FcnHead
+from cp2fast.model.backbone import build_backbone, channels, levels
+from cp2fast.model.head import FcnHead, SegformerHead
 from cp2fast.model.segmenter import Segmenter
 from tests.export.trained_networks import around, pretrained, trained_state
 
@@ -39,7 +41,30 @@ def test_onnxruntime_gives_the_same_logits_for_images_of_any_size(tmp_path: Path
         images = torch.randn(shape)
         [theirs] = session.run(["logits"], {"images": images.numpy()})
         with torch.no_grad():
-            np.testing.assert_allclose(theirs, network(images), rtol=1e-3, atol=1e-4)
+            ours = F.interpolate(network(images), shape[2:], mode="bilinear")
+            np.testing.assert_allclose(theirs, ours, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_swin_transformer_keeps_the_size_it_was_trained_at(tmp_path: Path) -> None:
+    options = {"depths": (2, 1), "num_heads": (1, 2), "embed_dim": 24}
+    backbone = build_backbone("swin_tiny_patch4_window7_224", 56, pyramid=True, **options)
+    maps = [level.channels for level in levels(backbone)]
+    network = Segmenter(backbone, SegformerHead(maps, 8, 4, 3))
+    trained_state(network)
+    trained = around(network, size=56)
+    trained.facts["kind"] = "finetune"
+    exported = export_onnx(trained, "w.onnx")
+    assert "opset 18" in exported.notes[0]
+    assert "height and width are 56" in exported.notes[0]
+    assert "maxShapes=images:8x3x56x56" in exported.notes[1]
+    path = tmp_path / "w.onnx"
+    path.write_bytes(exported.content)
+    assert exported.check(path) <= exported.tolerance
+    model = onnx.load(path)
+    assert [one.version for one in model.opset_import if not one.domain] == [18]
+    axes = model.graph.input[0].type.tensor_type.shape.dim
+    assert [axis.dim_value for axis in axes] == [0, 3, 56, 56]
 
 
 @pytest.mark.parametrize("name", ["onnx", "onnxscript", "onnxruntime"])

@@ -28,7 +28,7 @@ def refusal(classes: object, kind: str = "values", **settings: object) -> str:
 
 
 def labels(classes: Classes, *stored: int) -> list[int]:
-    return classes.coding._of(np.array([stored]), is_lossy=False).labels[0].tolist()
+    return classes.coding.label(np.array([stored])).labels[0].tolist()
 
 
 def test_names_alone_are_the_labels_in_order() -> None:
@@ -113,6 +113,17 @@ def test_settings_that_cannot_be_read_are_refused(word: str, message: str) -> No
         recipes.load(FinetuneSettings, None, [word])
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_parts_of_classes_are_settings_too() -> None:
+    words = [
+        "data.classes.shift=-1",
+        "data.classes.merge={road: [3, 4]}",
+        "data.classes.ignore=[0]",
+    ]
+    apart = recipes.load(FinetuneSettings, None, words).data
+    together = "data.classes={merge: {road: [3, 4]}, ignore: [0], shift: -1}"
+    assert apart == recipes.load(FinetuneSettings, None, [together]).data
 
 
 def test_settings_come_back_from_a_file_as_they_were(tmp_path: Path) -> None:

@@ -284,6 +284,18 @@ def test_masks_of_different_kinds_are_refused(tmp_path: Path) -> None:
     assert "2.png holds colours (RGB)" in message
 
 
+def test_a_mask_of_numbers_among_colours_is_told(tmp_path: Path) -> None:
+    root = pairs(tmp_path, in_colours)
+    mask(root / "masks/4.png", labels_of(4) + 1)
+    assert "masks of different kinds" in refusal(root, colours=NAMED)
+    for number in range(COUNT, 60):  # more than are looked at before all are read
+        photo(root / f"images/{number}.jpg", 0)
+        mask(root / f"masks/{number}.png", in_colours(labels_of(0)))
+    message = refusal(root, colours=NAMED)
+    assert "4.png" in message
+    assert "it is a mask of numbers among masks of colours" in message
+
+
 def test_names_that_pair_in_two_ways_are_refused(tmp_path: Path) -> None:
     root = pairs(tmp_path)
     photo(root / "images/3.png", 3)
