@@ -25,8 +25,7 @@ from cp2fast.bench.machine import machine, versions
 from cp2fast.bench.timing import Stream, finish, measure_streams
 from cp2fast.bench.train import bench_train
 from cp2fast.config import DataSettings, ModelSettings, PretrainSettings
-from cp2fast.model.backbone import OUTPUT_STRIDE
-from cp2fast.model.families import family_of
+from cp2fast.model.families import OUTPUT_STRIDE, family_of
 from cp2fast.model.segmenter import build_segmenter
 
 FAMILIES = (
