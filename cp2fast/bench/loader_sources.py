@@ -26,6 +26,7 @@ from cp2fast.data.image_set import ImageSet
 from cp2fast.data.order import plan
 from cp2fast.data.prefetch import prefetch
 from cp2fast.data.source import Choice, open_source
+from cp2fast.data.turbo_process import batches_in_the_making
 from cp2fast.errors import UserError
 
 COMPOSED_AHEAD = 2
@@ -52,6 +53,8 @@ def sources(task: Task, missing: dict[str, str], bad: BadImages) -> dict[str, St
     streams = {}
     for name, (choice, images) in choices.items():
         ahead = 2 * task.workers if name == "torch" else IN_THE_MAKING
+        if choice.name == "turbo" and task.device.type == "cuda":
+            ahead = batches_in_the_making(task.workers)
         if f"cp2fast-{name}" not in missing:
             batches = _opened(choice, images, task, task.device, bad)
             streams[f"cp2fast-{name}"] = _composed(batches, task, ahead)

@@ -9,15 +9,13 @@ from importlib.util import find_spec
 from typing import Literal
 
 import torch
-from torch import Tensor
 
 from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
+from cp2fast.copypaste.interface import Implementation
 from cp2fast.copypaste.views import HEIGHT, PASTE, PITCH, VIEWS, WIDTH, WORDS
 from cp2fast.errors import UserError
 
 Backend = Literal["auto", "reference", "cpu", "cuda"]
-
-Implementation = Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]]
 
 
 def available_backends() -> dict[str, str | None]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from cp2fast.batch import CopyPasteBatch, RaggedBatch
 from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
 from cp2fast.copypaste.backends import Backend, implementation
+from cp2fast.copypaste.interface import Composed, empty_outputs
 from cp2fast.copypaste.parameters import Parameters
 from cp2fast.copypaste.validate import validate
 from cp2fast.copypaste.views import pack
@@ -65,22 +66,12 @@ def _copy_paste(
     mean: Sequence[float],
     std: Sequence[float],
     backend: str,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> Composed:
     """``views`` is the table of ``views.py``, where the pixels are, and not checked again."""
     run = implementation(backend, pixels.device)
     return run(pixels.contiguous(), views.contiguous(), size, dtype, mean, std)
 
 
 @_copy_paste.register_fake
-def _(
-    pixels: Tensor, views: Tensor, size: int, dtype: torch.dtype, *_: object
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    samples = views.shape[0]
-    query = torch.empty(
-        (samples, 3, size, size),
-        dtype=dtype,
-        device=pixels.device,
-        memory_format=torch.channels_last,
-    )
-    mask = pixels.new_empty((samples, size, size), dtype=torch.bool)
-    return query, torch.empty_like(query), mask, torch.empty_like(mask)
+def _(pixels: Tensor, views: Tensor, size: int, dtype: torch.dtype, *_: object) -> Composed:
+    return empty_outputs(views.shape[0], size, dtype, pixels.device)

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
+from cp2fast.copypaste.interface import Composed, empty_outputs
 from cp2fast.copypaste.parameters import (
     BRIGHTNESS,
     CONTRAST,
@@ -36,30 +37,9 @@ def copy_paste_reference(
     dtype: torch.dtype,
     mean: Sequence[float],
     std: Sequence[float],
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Compose every sample's query and key.
-
-    Args:
-        pixels: uint8 ``[N]``, where the images lie.
-        views: int32 ``[B, V, 16]``, what happens to each view: see ``views.py``.
-        size: side S of the output.
-        dtype: of the composed images.
-        mean: of each channel, which the output has less.
-        std: of each channel, which the output is divided by.
-
-    Returns:
-        query and key ``[B, 3, S, S]`` channels-last, query mask and key mask bool ``[B, S, S]``.
-    """
-    samples = len(views)
-    query = torch.empty(
-        (samples, 3, size, size),
-        dtype=dtype,
-        device=pixels.device,
-        memory_format=torch.channels_last,
-    )
-    key = torch.empty_like(query)
-    query_mask = pixels.new_zeros((samples, size, size), dtype=torch.bool)
-    key_mask = torch.zeros_like(query_mask)
+) -> Composed:
+    """``Implementation`` on any device."""
+    query, key, query_mask, key_mask = empty_outputs(len(views), size, dtype, pixels.device)
     pairs = (
         (query, query_mask, QUERY_FOREGROUND, QUERY_BACKGROUND),
         (key, key_mask, KEY_FOREGROUND, KEY_BACKGROUND),
@@ -67,6 +47,7 @@ def copy_paste_reference(
     for sample, rows in enumerate(views.cpu()):
         for out, mask, foreground, background in pairs:
             top, left, height, width = unpack(rows[foreground]).paste
+            mask[sample] = False
             mask[sample, top : top + height, left : left + width] = True
             front, back = (
                 normalise(make_view(pixels, unpack(rows[which]), size), mean, std)

@@ -15,7 +15,8 @@ _Integers = NDArray[np.int64]
 _ZERO, _ONE = np.float32(0), np.float32(1)
 
 _luma, _blend = jit(pixel.luma), jit(pixel.blend)
-_wrap_turns, _shift_hue = jit(pixel.wrap_turns), jit(pixel.shift_hue)
+_wrap_turns, _turn_hues = jit(pixel.wrap_turns), jit(pixel.turn_hues)
+_shift_hue = jit(pixel.shift_hue)
 
 
 @jit
@@ -49,26 +50,26 @@ def jitter_row(
         operation = order[place]
         f = factor[operation]
         if operation == HUE:
-            turns = _wrap_turns(f)
+            to_red, to_green, to_blue = _turn_hues(_wrap_turns(f))
             for x in range(length):
                 i = np.uint64(x)
                 flat[red + i], flat[green + i], flat[blue + i] = _shift_hue(
-                    flat[red + i], flat[green + i], flat[blue + i], turns
+                    flat[red + i], flat[green + i], flat[blue + i], to_red, to_green, to_blue
                 )
         elif operation == SATURATION:
             for x in range(length):
                 i = np.uint64(x)
-                grey = _luma(flat[red + i], flat[green + i], flat[blue + i])
-                flat[red + i] = _blend(grey, flat[red + i], f)
-                flat[green + i] = _blend(grey, flat[green + i], f)
-                flat[blue + i] = _blend(grey, flat[blue + i], f)
+                rest = (_ONE - f) * _luma(flat[red + i], flat[green + i], flat[blue + i])
+                flat[red + i] = _blend(rest, flat[red + i], f)
+                flat[green + i] = _blend(rest, flat[green + i], f)
+                flat[blue + i] = _blend(rest, flat[blue + i], f)
         else:
-            base = mean if operation == CONTRAST else _ZERO
+            rest = (_ONE - f) * mean if operation == CONTRAST else _ZERO
             for x in range(length):
                 i = np.uint64(x)
-                flat[red + i] = _blend(base, flat[red + i], f)
-                flat[green + i] = _blend(base, flat[green + i], f)
-                flat[blue + i] = _blend(base, flat[blue + i], f)
+                flat[red + i] = _blend(rest, flat[red + i], f)
+                flat[green + i] = _blend(rest, flat[green + i], f)
+                flat[blue + i] = _blend(rest, flat[blue + i], f)
 
 
 @jit

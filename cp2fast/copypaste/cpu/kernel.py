@@ -15,20 +15,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cp2fast.copypaste.cpu.colour import add_luma, jitter_row, linear_gain, make_grey
+from cp2fast.copypaste.cpu.cover import cover_seen
 from cp2fast.copypaste.cpu.output import blur_filter, blur_row, store
 from cp2fast.copypaste.cpu.resize import (
     QUAD,
     Crop,
     Filter,
     crop_luma,
-    most_taps,
     resize_filter,
     span,
     spread,
     weigh_columns,
     weigh_rows,
 )
-from cp2fast.copypaste.cpu.simd import WIDE, prefetch, settle
+from cp2fast.copypaste.cpu.simd import LINE, prefetch, settle
+from cp2fast.copypaste.cpu.workspace import Workspace
 from cp2fast.copypaste.jit import jit, keep_compiled
 from cp2fast.copypaste.parameters import CONTRAST, FLIP, MIRROR, TRANSPOSE
 from cp2fast.copypaste.views import (
@@ -51,8 +52,6 @@ _Integers = NDArray[np.int64]
 _Words = NDArray[np.int32]
 
 _LOW_HALF = 0xFFFFFFFF
-_LINE = 64
-"""Bytes of the cache."""
 _SPILL = 2 * QUAD
 """Between two rectangles of a resize, which also writes some pixels beside each."""
 _AHEAD = 4
@@ -77,106 +76,17 @@ class Inputs(NamedTuple):
     std: _Floats
 
 
-class Workspace(NamedTuple):
-    """One thread's scratch, for views of side S; float32 unless said otherwise.
-
-    Attributes:
-        planes: ``[3, S, pitch]``, the view before its blur; a row has room for whole registers.
-        flat: ``[3 S pitch + WIDE]``, the same memory and what the last register takes along.
-        line: a row of the crop, interleaved, between the vertical and the horizontal resize, and
-            one float that the last pixel's register takes along.
-        totals: what each row or column of the crop weighs.
-        weights_y: the vertical filter; and start_y, int64 ``[S]``.
-        start_y: see weights_y.
-        weights_x: the horizontal filter; and start_x, int64, S up to a multiple of four.
-        start_x: see weights_x.
-        wide: the horizontal weights as ``spread`` lays them out.
-        half: the centre and one side of the blur's filter.
-        reach: uint64 ``[2, radius + 1]``, where the rows above and below a blurred one begin.
-        padded: ``[pitch + 2 radius + 2 WIDE]``, a row between the two passes of the blur.
-        blurred: ``[3 pitch + WIDE]``, a row after both.
-        luma: ``[pitch]``, sums of each column.
-        row: ``[3 pitch]``, a row before it is rounded to 16 bits.
-        bits: uint32, the same memory.
-        short: uint16 ``[3 pitch]``, the row after that.
-        cover: int64 ``[4, 4]``, rectangles of the view: top, left, bottom, right.
-        order: int64 ``[4]``, the jitter operations.
-    """
-
-    planes: _Floats
-    flat: _Floats
-    line: _Floats
-    totals: _Floats
-    weights_y: _Floats
-    start_y: _Integers
-    weights_x: _Floats
-    start_x: _Integers
-    wide: _Floats
-    half: _Floats
-    reach: NDArray[np.uint64]
-    padded: _Floats
-    blurred: _Floats
-    luma: _Floats
-    row: _Floats
-    bits: NDArray[np.uint32]
-    short: NDArray[np.uint16]
-    cover: _Integers
-    order: _Integers
-
-    @staticmethod
-    def allocate(size: int, crop: int, radius: int) -> Workspace:
-        """For crops of sides up to ``crop`` and blurs up to ``radius``."""
-
-        def floats(count: int) -> _Floats:
-            """Aligned, so that no register is loaded from two lines of the cache."""
-            memory = np.empty(count + WIDE, np.float32)
-            first = -memory.ctypes.data % _LINE // 4
-            return memory[first : first + count]
-
-        def integers(*shape: int) -> _Integers:
-            return np.empty(shape, np.int64)
-
-        taps = most_taps(crop, size)
-        pitch = -(-size // WIDE) * WIDE
-        flat, row = floats(3 * size * pitch + WIDE), floats(3 * pitch)
-        return Workspace(
-            planes=flat[: 3 * size * pitch].reshape(3, size, pitch),
-            flat=flat,
-            line=floats(3 * crop + 1),
-            totals=floats(crop),
-            weights_y=floats(size * taps),
-            start_y=integers(size),
-            weights_x=floats(size * taps),
-            start_x=integers(pitch),
-            wide=floats(pitch * taps * 4),
-            half=floats(radius + 1),
-            reach=np.empty((2, radius + 1), np.uint64),
-            padded=floats(pitch + 2 * radius + 2 * WIDE),
-            blurred=floats(3 * pitch + WIDE),
-            luma=floats(pitch),
-            row=row,
-            bits=row.view(np.uint32),
-            short=np.empty(3 * pitch, np.uint16),
-            cover=integers(4, 4),
-            order=integers(4),
-        )
-
-
 class Colour(NamedTuple):
     """What happens to a view's colours.
 
     Attributes:
         order: int64 ``[4]``, the jitter operations.
         factor: float32 ``[4]``, theirs.
-        before: operations before contrast.
-        operations: all of them: four, or none.
         grey: whether it becomes grey.
     """
 
     order: _Integers
     factor: _Floats
-    before: int
-    operations: int
     grey: bool
 
 
@@ -251,33 +161,36 @@ def _make_view(
     for i in range(4):
         order[i] = flags >> (ORDER + 2 * i) & 3
 
-    # Operations before the mean of the whole view is known, and all of them.
-    before, operations, mean, gain = 0, 0, np.float32(0), np.float32(0)
+    # Operations that are done at once: those before contrast, where it needs the mean of the whole
+    # view, else all.
+    operations, whole, mean = 0, False, np.float32(0)
     if flags >> JITTER & 1:
-        operations = 4
+        before = 0
         while order[before] != CONTRAST:
             before += 1
         gain = linear_gain(order, before, factor)
-        if gain >= 0:
+        whole, operations = gain < 0, before if gain < 0 else 4
+        if not whole:
             mean = gain * crop_luma(crop, rows, columns, w.line, w.totals)
-    colour = Colour(order, factor, before, operations, flags >> GREY & 1 != 0)
-    whole = gain < 0
-    count = _cover(paste, foreground, size if whole else radius, _SPILL, size, w.cover)
+    colour = Colour(order, factor, flags >> GREY & 1 != 0)
+    count = cover_seen(paste, foreground, size if whole else radius, _SPILL, size, w.cover)
     w.luma[:size] = 0
     for i in range(count):
         top, left, bottom, right = w.cover[i, 0], w.cover[i, 1], w.cover[i, 2], w.cover[i, 3]
         if transposed:
             _make_columns(crop, rows, columns, top, left, bottom, right, w)
-            _change_rows(colour, top, left, bottom, right, whole, mean, w)
+            _change_rows(colour, 0, operations, top, left, bottom, right, whole, mean, w)
         else:
-            _make_rows(crop, rows, columns, colour, top, left, bottom, right, whole, mean, w)
+            _make_rows(
+                crop, rows, columns, colour, operations, top, left, bottom, right, whole, mean, w
+            )
     if whole:
         mean = _mean_of(w.luma, size)
-        count = _cover(paste, foreground, radius, 0, size, w.cover)
+        count = cover_seen(paste, foreground, radius, 0, size, w.cover)
         for i in range(count):
             top, left, bottom, right = w.cover[i, 0], w.cover[i, 1], w.cover[i, 2], w.cover[i, 3]
-            _finish_colours(colour, top, left, bottom, right, mean, w)
-    count = _cover(paste, foreground, 0, 0, size, w.cover)
+            _change_rows(colour, operations, 4, top, left, bottom, right, False, mean, w)
+    count = cover_seen(paste, foreground, 0, 0, size, w.cover)
     for i in range(count):
         top, left, bottom, right = w.cover[i, 0], w.cover[i, 1], w.cover[i, 2], w.cover[i, 3]
         _finish(
@@ -291,6 +204,7 @@ def _make_rows(
     rows: Filter,
     columns: Filter,
     colour: Colour,
+    operations: int,
     top: int,
     left: int,
     bottom: int,
@@ -301,37 +215,29 @@ def _make_rows(
 ) -> None:
     """Resize a rectangle row by row, and change its colours while the row is near.
 
-    Of the ``whole`` view only the operations before contrast are done, and its luma is summed.
     Up to three pixels to each side of the rectangle are overwritten.
     """
     if left >= right:
         return
     # Names of their own, as every look into a tuple counts a reference.
     pixels, weights, starts, start = crop.pixels, rows.weights, rows.start, columns.start
-    wide, line, flat, luma = w.wide, w.line, w.flat, w.luma
-    order, factor = colour.order, colour.factor
+    wide, line, flat = w.wide, w.line, w.flat
     size, pitch = w.planes.shape[1:]
-    plane, taps, length = size * pitch, columns.weights.shape[1], right - left
+    plane, taps = size * pitch, columns.weights.shape[1]
     first, last = left // QUAD * QUAD, -(-right // QUAD) * QUAD
     begin, end = span(start, taps, first, last)
-    operations = colour.before if whole else colour.operations
     fetched = starts[top] + weights.shape[1]
     for y in range(top, bottom):
         wanted = starts[min(y + _AHEAD, bottom - 1)] + weights.shape[1]
         for row in range(fetched, wanted):
             source = crop.origin + row * crop.pitch
-            for i in range(begin, end, _LINE):
+            for i in range(begin, end, LINE):
                 prefetch(pixels, np.uint64(source + i))
         fetched = max(fetched, wanted)
         at = crop.origin + starts[y] * crop.pitch
         weigh_rows(pixels, at, crop.pitch, weights, y, line, begin, end)
         weigh_columns(line, start, wide, first, last, taps, flat, y * pitch, plane)
-        place = y * pitch + left
-        jitter_row(flat, place, plane, length, order, 0, operations, factor, mean)
-        if whole:
-            add_luma(flat, place, plane, luma, length)
-        elif colour.grey:
-            make_grey(flat, place, plane, length)
+        _change_rows(colour, 0, operations, y, left, y + 1, right, whole, mean, w)
 
 
 @jit
@@ -369,6 +275,8 @@ def _make_columns(
 @jit
 def _change_rows(
     colour: Colour,
+    first: int,
+    last: int,
     top: int,
     left: int,
     bottom: int,
@@ -377,32 +285,20 @@ def _change_rows(
     mean: np.float32,
     w: Workspace,
 ) -> None:
-    """The colours of ``_make_rows``."""
+    """Operations ``first`` to ``last`` - 1 on a rectangle.
+
+    After those that come before contrast, on the ``whole`` view, its luma is summed; after all
+    others it becomes grey, if it does.
+    """
     flat, luma, order, factor = w.flat, w.luma, colour.order, colour.factor
     size, pitch = w.planes.shape[1:]
     plane, length = size * pitch, right - left
-    operations = colour.before if whole else colour.operations
     for y in range(top, bottom):
         place = y * pitch + left
-        jitter_row(flat, place, plane, length, order, 0, operations, factor, mean)
+        jitter_row(flat, place, plane, length, order, first, last, factor, mean)
         if whole:
             add_luma(flat, place, plane, luma, length)
         elif colour.grey:
-            make_grey(flat, place, plane, length)
-
-
-@jit
-def _finish_colours(
-    colour: Colour, top: int, left: int, bottom: int, right: int, mean: np.float32, w: Workspace
-) -> None:
-    """The operations from contrast on, and grey."""
-    flat, order, factor = w.flat, colour.order, colour.factor
-    size, pitch = w.planes.shape[1:]
-    plane, length, before = size * pitch, right - left, colour.before
-    for y in range(top, bottom):
-        place = y * pitch + left
-        jitter_row(flat, place, plane, length, order, before, colour.operations, factor, mean)
-        if colour.grey:
             make_grey(flat, place, plane, length)
 
 
@@ -412,38 +308,6 @@ def _mean_of(luma: _Floats, size: int) -> np.float32:
     for x in range(size):
         total += luma[x]
     return np.float32(total / (size * size))
-
-
-@jit
-def _cover(
-    paste: _Words, foreground: bool, halo: int, hole: int, size: int, cover: _Integers
-) -> int:
-    """Disjoint rectangles over the foreground or over the rest, and ``halo`` pixels around it.
-
-    A hole that is not wider than ``hole`` is covered too.
-    """
-    top, left, height, width = paste
-    bottom, right = top + height, left + width
-    if foreground:
-        top, left = max(top - halo, 0), max(left - halo, 0)
-        bottom, right = min(bottom + halo, size), min(right + halo, size)
-        _set_rectangle(cover, 0, top, left, bottom, right)
-        return 1
-    top, left, bottom, right = top + halo, left + halo, bottom - halo, right - halo
-    if top >= bottom or right - left <= hole:
-        _set_rectangle(cover, 0, 0, 0, size, size)
-        return 1
-    _set_rectangle(cover, 0, 0, 0, top, size)
-    _set_rectangle(cover, 1, top, 0, bottom, left)
-    _set_rectangle(cover, 2, top, right, bottom, size)
-    _set_rectangle(cover, 3, bottom, 0, size, size)
-    return 4
-
-
-@jit
-def _set_rectangle(cover: _Integers, i: int, top: int, left: int, bottom: int, right: int) -> None:
-    # Assigning a tuple would have numba compile string formatting, for an error message.
-    cover[i, 0], cover[i, 1], cover[i, 2], cover[i, 3] = top, left, bottom, right
 
 
 @jit

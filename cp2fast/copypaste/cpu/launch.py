@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cp2fast.buffers import Buffers
-from cp2fast.copypaste.cpu.kernel import Inputs, Workspace, compose
+from cp2fast.copypaste.cpu.kernel import Inputs, compose
+from cp2fast.copypaste.cpu.workspace import Workspace
+from cp2fast.copypaste.interface import Composed
 from cp2fast.copypaste.views import HEIGHT, KINDS, SIGMA, WIDTH
 
 _CHUNKS_PER_THREAD = 8
@@ -36,21 +38,8 @@ def copy_paste_cpu(
     dtype: torch.dtype,
     mean: Sequence[float],
     std: Sequence[float],
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Compose every sample's query and key, on ``torch.get_num_threads()`` threads.
-
-    Args:
-        pixels: uint8 ``[N]``, on the CPU.
-        views: int32 ``[B, V, 16]``, the table of ``views.py``: contiguous, on the CPU, and valid,
-            for nothing is checked here.
-        size: side S of the output.
-        dtype: of the composed images: float32, bfloat16 or float16.
-        mean: of each channel.
-        std: of each channel.
-
-    Returns:
-        query and key ``[B, 3, S, S]`` channels-last, query mask and key mask bool ``[B, S, S]``.
-    """
+) -> Composed:
+    """``Implementation`` on ``torch.get_num_threads()`` threads."""
     samples = len(views)
     shape = samples, size, size
     images_BSSX = [_empty((*shape, 3), dtype, _images) for _ in range(2)]

@@ -6,14 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cp2fast.copypaste.cpu import pixel
-from cp2fast.copypaste.cpu.simd import WIDE, add_pair, put, stream, stretch
+from cp2fast.copypaste.cpu.simd import LINE, WIDE, add_pair, put, stream, stretch
 from cp2fast.copypaste.jit import jit
 from cp2fast.copypaste.views import BFLOAT16, FLOAT32
 
 _Floats = NDArray[np.float32]
 
-_LINE = 64
-"""Bytes of the cache."""
 _1, _2 = np.uint64(1), np.uint64(2)
 
 _gaussian, _normalise = jit(pixel.gaussian), jit(pixel.normalise)
@@ -130,7 +128,7 @@ def store(
     """
     _interleave(flat, at, plane, length, mean, std, row, 0)
     if kind == FLOAT32:
-        _stream_row(single, to, row, 3 * length, _LINE // 4, skew)
+        _stream_row(single, to, row, 3 * length, LINE // 4, skew)
         return
     if kind == BFLOAT16:
         for x in range(3 * length):
@@ -140,7 +138,7 @@ def store(
         for x in range(3 * length):
             i = np.uint64(x)
             short[i] = _float16_bits(row[i], bits[i])
-    _stream_row(half, to, short, 3 * length, _LINE // 2, skew)
+    _stream_row(half, to, short, 3 * length, LINE // 2, skew)
 
 
 @jit

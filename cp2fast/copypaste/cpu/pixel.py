@@ -11,7 +11,8 @@ import math
 
 import numpy as np
 
-_ZERO, _HALF, _ONE, _FOUR, _SIX = (np.float32(x) for x in (0, 0.5, 1, 4, 6))
+_ZERO, _HALF, _ONE, _TWO, _THREE, _FOUR = (np.float32(x) for x in (0, 0.5, 1, 2, 3, 4))
+_SIX = np.float32(6)
 _LUMA_RED, _LUMA_GREEN, _LUMA_BLUE = (np.float32(x) for x in (0.299, 0.587, 0.114))
 _FLOAT16_STEPS = np.float32(2**24)  # the smallest float16 is one over this
 _WHOLE = np.float32(2**23)
@@ -32,13 +33,14 @@ def luma(red: np.float32, green: np.float32, blue: np.float32) -> np.float32:
     return _LUMA_RED * red + _LUMA_GREEN * green + _LUMA_BLUE * blue
 
 
-def blend(base: np.float32, value: np.float32, factor: np.float32) -> np.float32:
-    """``value`` moved away from (factor > 1) or towards (factor < 1) ``base``, clipped to [0, 1].
+def blend(rest: np.float32, value: np.float32, factor: np.float32) -> np.float32:
+    """``value`` moved away from (factor > 1) or towards (factor < 1) a base, clipped to [0, 1].
 
     The base of brightness is black, of contrast the image's mean luma, of saturation the pixel's
-    own luma (Pillow's ImageEnhance, torchvision's ColorJitter).
+    own luma (Pillow's ImageEnhance, torchvision's ColorJitter). ``rest`` is 1 - factor times it,
+    which the pixels or the channels share.
     """
-    return min(max(base + factor * (value - base), _ZERO), _ONE)
+    return min(max(rest + factor * value, _ZERO), _ONE)
 
 
 def wrap_turns(turns: np.float32) -> np.float32:
@@ -46,31 +48,43 @@ def wrap_turns(turns: np.float32) -> np.float32:
     return turns - np.float32(math.floor(turns + _HALF))
 
 
-def shift_hue(
-    red: np.float32, green: np.float32, blue: np.float32, turns: np.float32
-) -> tuple[np.float32, np.float32, np.float32]:
-    """Turn the hue of HSV; saturation and value stay. ``turns`` is in [-1/2, 1/2].
+def turn_hues(turns: np.float32) -> tuple[np.float32, np.float32, np.float32]:
+    """Where ``turns`` in [-1/2, 1/2] take red, green and blue, in sixths of a turn from -3 to 3."""
+    red = _SIX * turns
+    green = red + _TWO if red < _ONE else red - _FOUR
+    blue = red + _FOUR if red < -_ONE else red - _TWO
+    return red, green, blue
 
-    Hue is measured in sixths of a turn, red at 0, green at 2, blue at 4. A channel is at its
-    highest within 1 of its own hue, at its lowest beyond 2, and linear in between.
+
+def shift_hue(
+    red: np.float32,
+    green: np.float32,
+    blue: np.float32,
+    to_red: np.float32,
+    to_green: np.float32,
+    to_blue: np.float32,
+) -> tuple[np.float32, np.float32, np.float32]:
+    """Turn the hue of HSV; saturation and value stay. ``to_red``, ... are of ``turn_hues``.
+
+    Hue is measured in sixths of a turn, red at 0, green at 2, blue at -2. A channel is at its
+    highest within 1 of its own hue, either way round, at its lowest beyond 2, and linear in
+    between.
     """
     value = max(max(red, green), blue)
     chroma = value - min(min(red, green), blue)
     # All angles times the chroma, which spares a division.
-    two, four, six = chroma + chroma, _FOUR * chroma, _SIX * chroma
-    hue = green - blue
-    hue = two + (blue - red) if green == value else hue
-    hue = four + (red - green) if blue == value else hue
-    hue += six * turns
-    # From here hue is in [-4, 8]; distances beyond half a turn are shorter the other way round.
-    from_red, from_green, from_blue = abs(hue), abs(hue - two), abs(hue - four)
-    from_red = min(from_red, abs(six - from_red))
-    from_green = min(from_green, abs(six - from_green))
-    from_blue = min(from_blue, abs(six - from_blue))
+    two, three = _TWO * chroma, _THREE * chroma
+    hue = green - blue + to_red * chroma
+    hue = blue - red + to_green * chroma if green == value else hue
+    hue = red - green + to_blue * chroma if blue == value else hue
+    # From the hue that is opposite to each channel's own; no angle here is beyond a whole turn.
+    from_red = abs(abs(hue) - three)
+    from_green = abs(abs(hue - two) - three)
+    from_blue = abs(abs(hue + two) - three)
     return (
-        value - min(max(from_red - chroma, _ZERO), chroma),
-        value - min(max(from_green - chroma, _ZERO), chroma),
-        value - min(max(from_blue - chroma, _ZERO), chroma),
+        value - min(max(two - from_red, _ZERO), chroma),
+        value - min(max(two - from_green, _ZERO), chroma),
+        value - min(max(two - from_blue, _ZERO), chroma),
     )
 
 

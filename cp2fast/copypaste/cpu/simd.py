@@ -16,6 +16,8 @@ from numba.core.datamodel import register_default
 from numba.core.datamodel.models import PrimitiveModel
 from numba.extending import intrinsic
 
+LINE = 64
+"""Bytes of a line of the cache."""
 WIDE = 16
 
 _INDEX = ir.IntType(32)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from cp2fast.copypaste.cuda.compile import cubin, cuda_core
+from cp2fast.copypaste.interface import Composed, empty_outputs
 from cp2fast.copypaste.views import KINDS, VIEWS
 
 THREADS = 128
@@ -42,47 +43,25 @@ def copy_paste_cuda(
     dtype: torch.dtype,
     mean: Sequence[float],
     std: Sequence[float],
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Compose every sample's query and key, without waiting for it.
-
-    Args:
-        pixels: uint8 ``[N]``, on the GPU.
-        views: int32 ``[B, V, 16]``, the table of ``views.py``: contiguous, beside the pixels, and
-            valid, for nothing is checked here.
-        size: side S of the output.
-        dtype: of the composed images: float32, bfloat16 or float16.
-        mean: of each channel.
-        std: of each channel.
-
-    Returns:
-        query and key ``[B, 3, S, S]`` channels-last, query mask and key mask bool ``[B, S, S]``.
-    """
+) -> Composed:
+    """``Implementation`` on a GPU, without waiting for it."""
     device = pixels.device
     if torch.cuda.current_device() != device.index:
         with torch.cuda.device(device):
             return copy_paste_cuda(pixels, views, size, dtype, mean, std)
     samples = len(views)
-    images = [
-        torch.empty(
-            (samples, 3, size, size),
-            dtype=dtype,
-            device=device,
-            memory_format=torch.channels_last,
-        )
-        for _ in range(2)
-    ]
-    masks = [torch.empty((samples, size, size), dtype=torch.bool, device=device) for _ in range(2)]
+    outputs = empty_outputs(samples, size, dtype, device)
     if samples:
         partial = torch.empty((samples, VIEWS, parts(size)), device=device)
         inputs = pixels.data_ptr(), pixels.numel(), views.data_ptr(), partial.data_ptr()
-        outputs = [tensor.data_ptr() for tensor in (*images, *masks)]
+        addresses = [tensor.data_ptr() for tensor in outputs]
         launch, stream_of, mean_luma, compose = _kernels(device.index)
         stream = stream_of(torch.cuda.current_stream().cuda_stream)
         for_mean, for_compose, sides, kind = _shape(samples, size, dtype)
         launch(stream, for_mean, mean_luma, *inputs, *sides[:2])
         scale_shift = normalisation(tuple(mean), tuple(std))
-        launch(stream, for_compose, compose, *inputs, *sides, kind, *outputs, *scale_shift)
-    return images[0], images[1], masks[0], masks[1]
+        launch(stream, for_compose, compose, *inputs, *sides, kind, *addresses, *scale_shift)
+    return outputs
 
 
 @functools.cache

@@ -5,8 +5,9 @@ import torch
 
 from cp2fast.batch import RaggedBatch
 from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
-from cp2fast.copypaste.cpu.kernel import Inputs, Workspace, compose
+from cp2fast.copypaste.cpu.kernel import Inputs, compose
 from cp2fast.copypaste.cpu.launch import copy_paste_cpu
+from cp2fast.copypaste.cpu.workspace import Workspace
 from cp2fast.copypaste.draw import draw
 from cp2fast.copypaste.views import FLOAT32, pack
 

@@ -1,0 +1,54 @@
+"""What every backend of the op takes and gives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, TypeAlias
+
+import torch
+from torch import Tensor
+
+Composed: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor]
+"""Query and key ``[B, 3, S, S]``, channels-last, and their masks, bool ``[B, S, S]``."""
+
+
+class Implementation(Protocol):
+    """A backend: nothing is checked here, ``validate`` has done so."""
+
+    def __call__(
+        self,
+        pixels: Tensor,
+        views: Tensor,
+        size: int,
+        dtype: torch.dtype,
+        mean: Sequence[float],
+        std: Sequence[float],
+    ) -> Composed:
+        """Compose every sample's query and key.
+
+        Args:
+            pixels: uint8 ``[N]``, contiguous, on the backend's device.
+            views: int32 ``[B, V, 16]``, the table of ``views.py``: contiguous, beside the pixels,
+                and valid for them.
+            size: side S of the output.
+            dtype: of the composed images: float32, bfloat16 or float16.
+            mean: of each channel in [0, 1], which the output has less.
+            std: of each channel, which the output is divided by.
+        """
+
+
+def empty_outputs(samples: int, size: int, dtype: torch.dtype, device: torch.device) -> Composed:
+    """Memory for what is composed."""
+    query, key = (
+        torch.empty(
+            (samples, 3, size, size),
+            dtype=dtype,
+            device=device,
+            memory_format=torch.channels_last,
+        )
+        for _ in range(2)
+    )
+    query_mask, key_mask = (
+        torch.empty((samples, size, size), dtype=torch.bool, device=device) for _ in range(2)
+    )
+    return query, key, query_mask, key_mask
