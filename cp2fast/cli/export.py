@@ -1,4 +1,4 @@
-"""``export`` and ``models``."""
+"""``export``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cp2fast.commands.app import app
+from cp2fast.cli.app import app
 
 
 @app.command(
@@ -32,21 +32,6 @@ def export(
     ] = None,
 ) -> None:
     """Parse, then export."""
-    from cp2fast.export.command import run_export
+    from cp2fast.weights.export.command import run_export
 
     run_export(run, to, out)
-
-
-@app.command(
-    help="List the backbones that model.backbone takes.\n\n"
-    "PATTERN is part of a name, or a pattern such as 'convnext*'; all are listed without one.\n\n"
-    "\b\nExample:\n"
-    "  cp2fast models 'convnext*'"
-)
-def models(
-    pattern: Annotated[str, typer.Argument(metavar="[PATTERN]", help="Of names.")] = "*",
-) -> None:
-    """Parse, then list."""
-    from cp2fast.weights.listing import run_models
-
-    run_models(pattern)

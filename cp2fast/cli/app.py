@@ -24,6 +24,15 @@ app = typer.Typer(
 )
 
 
+data_app = typer.Typer(help="Arrange and check data sets.", rich_markup_mode=None)
+app.add_typer(data_app, name="data")
+
+
+@data_app.callback()
+def _data() -> None:
+    """Its commands are in ``data_*.py``."""
+
+
 @app.callback(invoke_without_command=True)
 def _top(
     context: typer.Context,

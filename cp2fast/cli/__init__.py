@@ -1,4 +1,4 @@
-"""The entry of the command line; the commands are in ``commands/``."""
+"""The command line: one file a command, which parses, builds and calls; no logic."""
 
 from __future__ import annotations
 
@@ -12,16 +12,31 @@ from contextlib import contextmanager
 
 import typer
 
-# Each adds its commands to the app, which lists them in this order.
-from cp2fast.commands import training  # isort: skip
-from cp2fast.commands import inspection  # isort: skip
-from cp2fast.commands import data, weights  # isort: skip
-from cp2fast.commands.app import app
-from cp2fast.commands.mistakes import mistake
+# Each adds its command to the app, which lists them in this order.
+# isort: off
+from cp2fast.cli import (  # noqa: F401
+    pretrain,
+    finetune_voc,
+    predict,
+    bench,
+    preview,
+    probe,
+    embed,
+    doctor,
+    pack,
+    data_voc,
+    data_check,
+    export,
+    models,
+)
+
+# isort: on
+from cp2fast.cli.app import app
+from cp2fast.cli.mistakes import mistake
 from cp2fast.console import show_everything
 from cp2fast.errors import UserError
 
-__all__ = ["app", "data", "inspection", "main", "training", "weights"]
+__all__ = ["app", "main"]
 
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 """Base of the errors of the command line itself; typer does not export it."""

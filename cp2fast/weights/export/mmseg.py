@@ -9,20 +9,19 @@ from pathlib import Path
 from pprint import pformat
 from typing import Any
 
-import numpy as np
 import torch
 from timm.models.resnet import ResNet
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from cp2fast import __version__
-from cp2fast.data.scenes import voc_palette
 from cp2fast.errors import UserError
-from cp2fast.export.exported import Exported, largest_difference, random_images
-from cp2fast.export.mmcv_ops import stand_in_for_mmcv_ops
+from cp2fast.labels.classes import palette_of
 from cp2fast.model.families import OUTPUT_STRIDE
 from cp2fast.model.head import ASPP_DILATIONS, DROPOUT
 from cp2fast.model.segmenter import build_segmenter
+from cp2fast.weights.export.exported import Exported, largest_difference, random_images
+from cp2fast.weights.export.mmcv_ops import stand_in_for_mmcv_ops
 from cp2fast.weights.load import load_weights
 from cp2fast.weights.trained import Trained
 
@@ -53,7 +52,7 @@ def export_mmseg(trained: Trained, file: str) -> Exported:
         for name, tensor in network.state_dict().items()
         if not (trained.is_finetuned and name.startswith(_CONTRAST))
     }
-    palette = np.frombuffer(voc_palette(), np.uint8).reshape(-1, 3)
+    palette = palette_of(trained.facts.get("colours") or ())
     classes = list(network.classes)
     meta = {"dataset_meta": {"classes": classes, "palette": palette[: len(classes)].tolist()}}
     buffer = io.BytesIO()
