@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING
 
 # The packages of these names hold what the functions call. Each is empty and imported first, so
 # that no later import of it takes the name from the function.
-import cp2fast.export
 import cp2fast.finetune
 import cp2fast.pretrain
 import cp2fast.probe  # noqa: F401

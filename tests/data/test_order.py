@@ -9,6 +9,7 @@ from cp2fast import philox
 from cp2fast.data.order import (
     CHUNK,
     CHUNKS_MIXED,
+    Windows,
     backgrounds,
     epoch_order,
     plan,
@@ -154,3 +155,74 @@ def test_too_few_images_are_an_error():
         plan(seed=0, count=2, batch_size=2, start=0, stop=1, independent=True)
     with pytest.raises(ValueError, match="rank"):
         plan(seed=0, count=5, batch_size=1, rank=2, world=2, start=0, stop=1)
+
+
+SHARDS, WIDTH = 10, 3
+SHARD = np.repeat(np.arange(SHARDS), [7, 30, 11, 20, 1, 25, 9, 16, 22, 19])
+
+
+def windowed(world: int, start: int = 0, width: int = WIDTH) -> list[list[np.ndarray]]:
+    """What each of so many processes decodes of 24 samples a step, from ``start`` on."""
+    return [
+        list(
+            plan(
+                seed=3,
+                count=len(SHARD),
+                batch_size=24 // world,
+                start=start,
+                stop=12,
+                rank=rank,
+                world=world,
+                windows=Windows(SHARD, width),
+            )
+        )
+        for rank in range(world)
+    ]
+
+
+def test_a_window_mixes_a_few_shards_and_no_others() -> None:
+    order, place = Windows(SHARD, WIDTH).epoch_order(seed=3, epoch=0)
+    assert sorted(order) == list(range(len(SHARD)))
+    seen = [place[number] // WIDTH for number in order]
+    assert seen == sorted(seen)
+    first = SHARD[order[: seen.count(0)]]
+    assert len(set(first)) == WIDTH
+    assert np.any(np.diff(first) < 0)
+    assert np.any(np.diff(first) > 0)
+    assert not np.array_equal(order, Windows(SHARD, WIDTH).epoch_order(3, 1)[0])
+
+
+def test_windows_go_on_from_any_step_and_do_not_depend_on_the_processes() -> None:
+    [alone] = windowed(1)
+    assert all(map(np.array_equal, windowed(1, start=5)[0], alone[5:]))
+    for world in (2, 4):
+        joined = [np.concatenate(parts) for parts in zip(*windowed(world), strict=True)]
+        assert all(map(np.array_equal, joined, alone))
+
+
+def test_each_process_reads_its_share_of_a_window_and_little_else() -> None:
+    """Of shards of one size: a quarter of each window, and what the edges share."""
+    shard = np.repeat(np.arange(64), 100)
+    steps = [
+        list(
+            plan(
+                seed=0,
+                count=len(shard),
+                batch_size=64,
+                start=0,
+                stop=6,  # of the 6.25 that the first window fills
+                rank=rank,
+                world=4,
+                windows=Windows(shard, 16),
+            )
+        )
+        for rank in range(4)
+    ]
+    read = [len(set(shard[np.concatenate(own)])) for own in steps]
+    assert max(read) <= 7
+    assert sum(read) >= 16
+
+
+def test_a_window_of_all_shards_is_the_order_without_windows() -> None:
+    plain = plan(seed=3, count=len(SHARD), batch_size=24, start=0, stop=12)
+    assert all(map(np.array_equal, windowed(1, width=SHARDS)[0], plain))
