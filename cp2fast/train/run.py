@@ -222,8 +222,8 @@ def _check_same_data(run: Run[Any], state: dict[str, Any]) -> None:
         raise UserError(
             f"data.batch_size={settings.data.batch_size} x train.gradient_accumulation_steps="
             f"{settings.train.gradient_accumulation_steps} x {run.processes.ranks.world_size} "
-            f"processes are {task.samples_per_step} samples a step, but the run in {path} was begun with "
-            f"{samples}: keep that, or start another run with --out DIR"
+            f"processes are {task.samples_per_step} samples a step, but the run in {path} was "
+            f"begun with {samples}: keep that, or start another run with --out DIR"
         )
 
 
