@@ -26,9 +26,9 @@ import torch
 import cp2fast
 from cp2fast.data.scenes import generate_scenes
 from cp2fast.errors import UserError
-from cp2fast.export.command import run_export
 from cp2fast.finetune.predict import run_predict
 from cp2fast.model.families import family_of
+from cp2fast.weights.export.command import run_export
 
 PAGE = Path(__file__).parents[1] / "docs/weights.md"
 BEGIN, END = "<!-- families: written by benchmarks/families.py -->", "<!-- end of families -->"

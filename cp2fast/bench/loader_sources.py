@@ -17,8 +17,8 @@ from cp2fast.batch import RaggedBatch
 from cp2fast.bench.loader_task import HARDWARE_SHARES, SEED, Task
 from cp2fast.bench.timing import Stream, finish
 from cp2fast.config import DataSettings
-from cp2fast.copypaste.draw import draw
 from cp2fast.copypaste.op import copy_paste
+from cp2fast.copypaste.sampling import sample_parameters
 from cp2fast.data.bad_images import BadImages
 from cp2fast.data.cache import open_cache
 from cp2fast.data.dali_source import open_dali
@@ -140,7 +140,7 @@ def compose(
 ) -> Generator[int, None, None]:
     """Pairs of ``batches``, each when it is made; yields their number."""
     for step, batch in enumerate(batches):
-        parameters = draw(SEED, step, batch, task.size, background)  # type: ignore[arg-type]
+        parameters = sample_parameters(SEED, step, batch, task.size, background)  # type: ignore[arg-type]
         pairs = copy_paste(batch, parameters, task.size, task.dtype, device=task.device)
         finish(task.device)
         yield len(pairs)

@@ -126,7 +126,7 @@ class FinetuneTask:
         self.range_line = range_line
         self.images = len(data.train)
         self.samples_per_step = (
-            settings.data.batch_size * train.gradient_accumulation_steps * ranks.world
+            settings.data.batch_size * train.gradient_accumulation_steps * ranks.world_size
         )
         self.steps_per_epoch = steps_per_epoch(self.images, self.samples_per_step)
         self.total_steps = train.steps
@@ -180,7 +180,7 @@ class FinetuneTask:
             range(start, stop),
             self.learner.device,
             self.ranks.rank,
-            self.ranks.world,
+            self.ranks.world_size,
         )
         return prefetch(made, _BATCHES_AHEAD)
 
@@ -223,7 +223,7 @@ class FinetuneTask:
     def evaluate(self, step: int, alive: Callable[[], None]) -> Evaluation:
         """The mIoU on the other split."""
         device = self.learner.device
-        if self.ranks.world > 1:
+        if self.ranks.world_size > 1:
             for buffer in self.network.buffers():  # On the CPU each process has batch statistics of
                 dist.broadcast(buffer, 0)  # its own; those of the main one are saved.
             if self.average is not None:
@@ -352,7 +352,7 @@ def build(settings: FinetuneSettings, folder: RunFolder, processes: Processes) -
         check_size(network, str(settings.model.backbone), settings.model.size)
     if settings.train.freeze == "backbone":
         network.freeze_backbone()
-    if processes.ranks.world > 1 and processes.device.type == "cuda":
+    if processes.ranks.world_size > 1 and processes.device.type == "cuda":
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
     return FinetuneTask(
         settings, folder, processes.ranks, data, network, processes.device, range_line
@@ -362,7 +362,7 @@ def build(settings: FinetuneSettings, folder: RunFolder, processes: Processes) -
 def _check_batch(settings: FinetuneSettings, images: int, ranks: Ranks) -> None:
     """ASPP normalises one value a channel and image, which a batch of one has no spread of."""
     crops, fewest = (
-        settings.data.batch_size * ranks.world,
+        settings.data.batch_size * ranks.world_size,
         2 if settings.model.head == "aspp" else 1,
     )
     steps_per_epoch(images, crops, fewest)

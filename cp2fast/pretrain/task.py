@@ -181,7 +181,7 @@ class PretrainTask:
         """``Metrics`` as a dictionary."""
         fill = self._keys_taken(pace.step) / self.settings.model.queue
         named: dict[str, Any] = {**means, "queue_fill": fill}
-        named["read_retries"] = round(means["read_retries"] * self.ranks.world)
+        named["read_retries"] = round(means["read_retries"] * self.ranks.world_size)
         return asdict(Metrics(**vars(pace), **named))
 
     def warnings(self, row: Mapping[str, Any]) -> list[str]:
@@ -241,7 +241,7 @@ class PretrainTask:
             start=start,
             stop=stop,
             rank=self.ranks.rank,
-            world=self.ranks.world,
+            world_size=self.ranks.world_size,
             independent=independent,
             order=data.order,
             windows=self._windows,
@@ -329,7 +329,7 @@ def _open_cache(settings: PretrainSettings, images: ImageSet, processes: Process
 
 
 def _samples_per_step(settings: PretrainSettings, ranks: Ranks) -> int:
-    return settings.data.batch_size * settings.train.gradient_accumulation_steps * ranks.world
+    return settings.data.batch_size * settings.train.gradient_accumulation_steps * ranks.world_size
 
 
 def _check_growing_sizes(settings: PretrainSettings, stride: int) -> None:

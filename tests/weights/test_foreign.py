@@ -27,7 +27,7 @@ from cp2fast.model.segmenter import Segmenter
 from cp2fast.weights.foreign import LAYOUTS
 from cp2fast.weights.load import load_weights
 from cp2fast.weights.names import fitted, to_timm
-from tests.export.trained_networks import trained_state
+from tests.weights.export.trained_networks import trained_state
 
 
 class Case(NamedTuple):
@@ -215,7 +215,7 @@ def test_a_state_dict_of_torchvisions_gives_the_same_features(tmp_path: Path, na
 
 @pytest.mark.parametrize("kind", ["SwinTransformer", "VisionTransformer"])
 def test_a_backbone_of_mmsegmentations_gives_the_same_features(tmp_path: Path, kind: str) -> None:
-    from cp2fast.export.mmcv_ops import stand_in_for_mmcv_ops
+    from cp2fast.weights.export.mmcv_ops import stand_in_for_mmcv_ops
 
     stand_in_for_mmcv_ops()
     from mmseg.models import backbones

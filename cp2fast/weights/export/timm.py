@@ -7,7 +7,8 @@ from pathlib import Path
 import timm
 import torch
 
-from cp2fast.export.exported import (
+from cp2fast.model.backbone import feature_map, options_of
+from cp2fast.weights.export.exported import (
     Exported,
     largest_difference,
     random_images,
@@ -15,7 +16,6 @@ from cp2fast.export.exported import (
     reading_code,
     tensors_as_bytes,
 )
-from cp2fast.model.backbone import feature_map, options_of
 from cp2fast.weights.trained import Trained
 
 

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from cp2fast.batch import RaggedBatch
 from cp2fast.config import AugmentSettings
-from cp2fast.copypaste.draw_kernel import Ranges, draw_pastes, draw_views, partners
 from cp2fast.copypaste.parameters import Parameters
+from cp2fast.copypaste.sampling_kernel import Ranges, draw_pastes, draw_views, partners
 
 Background = Literal["batch", "independent", "none"]
 
@@ -27,7 +27,7 @@ _PAPER = AugmentSettings()
 _WORD = 0xFFFFFFFF
 
 
-def draw(
+def sample_parameters(
     seed: int,
     epoch: int,
     batch: RaggedBatch,

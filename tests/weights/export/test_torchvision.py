@@ -12,11 +12,11 @@ from safetensors.torch import load_file
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from cp2fast.errors import UserError
-from cp2fast.export.torchvision import export_torchvision
 from cp2fast.model.backbone import build_backbone, channels, feature_map
 from cp2fast.model.head import FcnHead
 from cp2fast.model.segmenter import Segmenter
-from tests.export.trained_networks import around, pretrained
+from cp2fast.weights.export.torchvision import export_torchvision
+from tests.weights.export.trained_networks import around, pretrained
 
 IMAGES = torch.randn(1, 3, 64, 96)
 

@@ -11,11 +11,11 @@ from safetensors import safe_open
 
 import cp2fast
 from cp2fast.config import ModelSettings
-from cp2fast.export.safetensors import export_safetensors
 from cp2fast.model.segmenter import build_segmenter
+from cp2fast.weights.export.safetensors import export_safetensors
 from cp2fast.weights.load import load_weights
 from cp2fast.weights.trained import open_trained
-from tests.export.trained_networks import CLASSES, SETTINGS, finetuned, pretrained
+from tests.weights.export.trained_networks import CLASSES, SETTINGS, finetuned, pretrained
 
 
 @pytest.mark.parametrize("kind", [pretrained, finetuned])

@@ -9,9 +9,9 @@ import timm
 import torch
 from safetensors.torch import load_file
 
-from cp2fast.export.timm import export_timm
 from cp2fast.model.backbone import feature_map
-from tests.export.trained_networks import pretrained
+from cp2fast.weights.export.timm import export_timm
+from tests.weights.export.trained_networks import pretrained
 
 IMAGES = torch.randn(1, 3, 64, 96)
 

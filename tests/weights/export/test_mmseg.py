@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 
 from cp2fast.config import ModelSettings
-from cp2fast.export.mmseg import export_mmseg
 from cp2fast.model.segmenter import build_segmenter
+from cp2fast.weights.export.mmseg import export_mmseg
 from cp2fast.weights.load import load_weights
 from cp2fast.weights.trained import Trained
-from tests.export.trained_networks import CLASSES, around, finetuned, pretrained
+from tests.weights.export.trained_networks import CLASSES, around, finetuned, pretrained
 
 pytestmark = pytest.mark.slow
 

@@ -8,14 +8,14 @@ from typing import NamedTuple
 
 from cp2fast.console import open_console
 from cp2fast.errors import UserError
-from cp2fast.export.exported import SAFETENSORS, TORCH_SUFFIXES, Exported
-from cp2fast.export.mmseg import export_mmseg
-from cp2fast.export.model_card import card_path, model_card
-from cp2fast.export.onnx import export_onnx
-from cp2fast.export.safetensors import export_safetensors
-from cp2fast.export.timm import export_timm
-from cp2fast.export.torchvision import export_torchvision
 from cp2fast.run_folder import atomic_write
+from cp2fast.weights.export.exported import SAFETENSORS, TORCH_SUFFIXES, Exported
+from cp2fast.weights.export.mmseg import export_mmseg
+from cp2fast.weights.export.model_card import card_path, model_card
+from cp2fast.weights.export.onnx import export_onnx
+from cp2fast.weights.export.safetensors import export_safetensors
+from cp2fast.weights.export.timm import export_timm
+from cp2fast.weights.export.torchvision import export_torchvision
 from cp2fast.weights.trained import Trained, open_trained
 
 
@@ -40,7 +40,7 @@ def run_export(run: Path, to: str, out: Path | None, quiet: bool = False) -> Pat
     Args:
         run: a run folder, a checkpoint or a cp2fast .safetensors file.
         to: one of ``FORMATS``.
-        out: the file; None is ``export/BACKBONE_stepSTEP_FORMAT.*`` in the run folder.
+        out: the file; None is ``weights/export/BACKBONE_stepSTEP_FORMAT.*`` in the run folder.
         quiet: say nothing.
 
     Returns:

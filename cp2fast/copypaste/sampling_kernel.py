@@ -1,4 +1,4 @@
-"""What ``draw`` draws, compiled: one pass over the samples, with the GIL released.
+"""What ``sample_parameters`` draws, compiled: one pass over the samples, with the GIL released.
 
 The numbers are those of ``philox.py``: Philox4x32-10, block by block. Of a rectangle's ten tries
 only as many are made as are needed. Nothing is fused or reordered, so every machine draws the same.

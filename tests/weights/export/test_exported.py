@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cp2fast.export.exported import (
+from cp2fast.weights.export.exported import (
     largest_difference,
     random_images,
     read_tensors,

@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 
 from cp2fast.errors import UserError
-from cp2fast.export.onnx import export_onnx
 from cp2fast.model.backbone import build_backbone, channels, levels
 from cp2fast.model.head import FcnHead, SegformerHead
 from cp2fast.model.segmenter import Segmenter
-from tests.export.trained_networks import around, pretrained, trained_state
+from cp2fast.weights.export.onnx import export_onnx
+from tests.weights.export.trained_networks import around, pretrained, trained_state
 
 
 def shallow_transformer() -> Segmenter:

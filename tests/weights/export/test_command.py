@@ -13,7 +13,7 @@ import torch
 
 import cp2fast
 from cp2fast.cli import main
-from tests.export.trained_networks import save_finetuning, save_pretraining
+from tests.weights.export.trained_networks import save_finetuning, save_pretraining
 
 pytestmark = pytest.mark.slow
 

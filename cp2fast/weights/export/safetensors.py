@@ -9,7 +9,7 @@ import safetensors.torch
 import torch
 
 from cp2fast import __version__
-from cp2fast.export.exported import Exported, largest_difference, random_images
+from cp2fast.weights.export.exported import Exported, largest_difference, random_images
 from cp2fast.weights.trained import METADATA_KEY, Trained, open_trained
 
 

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from cp2fast.errors import UserError
-from cp2fast.export.exported import (
+from cp2fast.model.backbone import feature_map
+from cp2fast.weights.export.exported import (
     Exported,
     largest_difference,
     random_images,
@@ -24,7 +25,6 @@ from cp2fast.export.exported import (
     reading_code,
     tensors_as_bytes,
 )
-from cp2fast.model.backbone import feature_map
 from cp2fast.weights.torchvision_vit import to_torchvision
 from cp2fast.weights.trained import Trained
 

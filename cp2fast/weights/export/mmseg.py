@@ -16,12 +16,12 @@ from torch import Tensor
 
 from cp2fast import __version__
 from cp2fast.errors import UserError
-from cp2fast.export.exported import Exported, largest_difference, random_images
-from cp2fast.export.mmcv_ops import stand_in_for_mmcv_ops
 from cp2fast.labels.classes import palette_of
 from cp2fast.model.families import OUTPUT_STRIDE
 from cp2fast.model.head import ASPP_DILATIONS, DROPOUT
 from cp2fast.model.segmenter import build_segmenter
+from cp2fast.weights.export.exported import Exported, largest_difference, random_images
+from cp2fast.weights.export.mmcv_ops import stand_in_for_mmcv_ops
 from cp2fast.weights.load import load_weights
 from cp2fast.weights.trained import Trained
 

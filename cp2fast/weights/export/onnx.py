@@ -15,8 +15,8 @@ from timm.models.swin_transformer_v2 import SwinTransformerV2
 from torch import Tensor, nn
 
 from cp2fast.errors import UserError
-from cp2fast.export.exported import Exported, largest_difference, random_images
 from cp2fast.model.segmenter import Segmenter
+from cp2fast.weights.export.exported import Exported, largest_difference, random_images
 from cp2fast.weights.trained import Trained
 
 _NEEDED = ("onnx", "onnxscript", "onnxruntime")

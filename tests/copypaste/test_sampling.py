@@ -14,11 +14,11 @@ from torchvision.transforms import ColorJitter, RandomErasing, RandomResizedCrop
 
 from cp2fast.batch import RaggedBatch
 from cp2fast.config import AugmentSettings
-from cp2fast.copypaste.draw import draw
 from cp2fast.copypaste.op import Backend, copy_paste
 from cp2fast.copypaste.parameters import BRIGHTNESS, CONTRAST, FLIP, HUE, MIRROR, SATURATION
 from cp2fast.copypaste.reference import orient
-from tests.copypaste.draw_in_numpy import draw_in_numpy
+from cp2fast.copypaste.sampling import sample_parameters
+from tests.copypaste.sampling_in_numpy import draw_in_numpy
 
 HERE = Path(__file__).parent
 SIZE = 224
@@ -54,8 +54,8 @@ def fields(parameters, sample, names=None):
 def test_the_order_of_the_batch_changes_nothing(index, random):
     sizes = [(50 + i % 100, 50 + i % 77) for i in index]
     shuffled = random.sample(range(len(index)), len(index))
-    first = draw(3, 5, batch_of(sizes, index), SIZE, "batch")
-    second = draw(
+    first = sample_parameters(3, 5, batch_of(sizes, index), SIZE)
+    second = sample_parameters(
         3, 5, batch_of([sizes[i] for i in shuffled], [index[i] for i in shuffled]), SIZE, "batch"
     )
     for position, sample in enumerate(shuffled):
@@ -66,8 +66,10 @@ def test_the_order_of_the_batch_changes_nothing(index, random):
 
 
 def test_the_rest_of_the_batch_changes_only_the_background():
-    alone = draw(0, 0, batch_of([(300, 400)] * 3, [7, 8, 9]), SIZE, "batch")
-    among = draw(0, 0, batch_of([(300, 400)] * 50, [*range(50, 97), 7, 8, 9]), SIZE, "batch")
+    alone = sample_parameters(0, 0, batch_of([(300, 400)] * 3, [7, 8, 9]), SIZE)
+    among = sample_parameters(
+        0, 0, batch_of([(300, 400)] * 50, [*range(50, 97), 7, 8, 9]), SIZE, "batch"
+    )
     names = {"box", "orientation", "jitter", "factor", "order", "grey", "sigma", "paste"}
     for sample in range(3):
         assert fields(alone, sample, names) == fields(among, 47 + sample, names)
@@ -75,8 +77,8 @@ def test_the_rest_of_the_batch_changes_only_the_background():
 
 def test_independent_backgrounds_draw_the_same_as_those_of_the_batch():
     foregrounds, backgrounds = [(300, 400)] * 4, [(300, 400)] * 8
-    batch = draw(1, 2, batch_of(foregrounds), SIZE, "batch")
-    independent = draw(
+    batch = sample_parameters(1, 2, batch_of(foregrounds), SIZE)
+    independent = sample_parameters(
         1, 2, batch_of(foregrounds + backgrounds, [*range(4), *range(90, 98)]), SIZE, "independent"
     )
     assert independent.source.tolist() == [[b, b, 4 + b, 8 + b] for b in range(4)]
@@ -87,14 +89,14 @@ def test_independent_backgrounds_draw_the_same_as_those_of_the_batch():
 
 @pytest.mark.parametrize(("seed", "epoch"), [(1, 0), (0, 1), (1 << 40, 0)])
 def test_seed_and_epoch_change_every_field(seed, epoch):
-    first = draw(0, 0, same_size(50), SIZE, "batch")
-    second = draw(seed, epoch, same_size(50), SIZE, "batch")
+    first = sample_parameters(0, 0, same_size(50), SIZE)
+    second = sample_parameters(seed, epoch, same_size(50), SIZE)
     for name, tensor in vars(first).items():
         assert not torch.equal(tensor, getattr(second, name)), name
 
 
 def test_the_four_views_are_drawn_independently():
-    p = draw(0, 0, same_size(20_000), SIZE, "batch")
+    p = sample_parameters(0, 0, same_size(20_000), SIZE)
     columns = [
         *(p.box[:, v, i] for v in range(4) for i in range(4)),
         *(p.factor[:, v, i] for v in range(4) for i in range(4)),
@@ -127,7 +129,7 @@ def test_every_number_is_that_of_the_arrays(background, size):
             batch_of(sides.tolist(), index.tolist()),
             int(random.integers(-(2**62), 2**62)),
         )
-        ours = draw(seed, epoch, batch, size, background)
+        ours = sample_parameters(seed, epoch, batch, size, background)
         expected = draw_in_numpy(seed, epoch, batch, size, background)
         for name, tensor in vars(expected).items():
             assert getattr(ours, name).dtype == tensor.dtype
@@ -136,7 +138,7 @@ def test_every_number_is_that_of_the_arrays(background, size):
 
 def test_the_numbers_of_a_seed_stay_as_they_are():
     """A run that was begun by any version goes on with the same pixels."""
-    p = draw(7, 3, batch_of([(300 + i, 500 - i) for i in range(64)]), SIZE, "batch")
+    p = sample_parameters(7, 3, batch_of([(300 + i, 500 - i) for i in range(64)]), SIZE)
     digest = hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in vars(p).values()))
     assert digest.hexdigest()[:16] == "45f1b28958ff8bcf"
 
@@ -146,7 +148,9 @@ def test_the_numbers_of_a_seed_stay_as_they_are():
 
 @given(INDEX_SETS, st.integers(0, 2**32), st.integers(0, 1000))
 def test_backgrounds_are_two_different_other_images(index, seed, epoch):
-    source = draw(seed, epoch, batch_of([(9, 9)] * len(index), index), SIZE, "batch").source
+    source = sample_parameters(
+        seed, epoch, batch_of([(9, 9)] * len(index), index), SIZE, "batch"
+    ).source
     count = torch.arange(len(index), dtype=torch.int32)
     assert torch.equal(source[:, 0], count)
     assert torch.equal(source[:, 1], count)
@@ -158,7 +162,7 @@ def test_backgrounds_are_two_different_other_images(index, seed, epoch):
 
 def test_every_other_image_is_equally_likely_to_lend_its_background():
     batch = same_size(6)
-    source = torch.stack([draw(0, epoch, batch, SIZE, "batch").source for epoch in range(1000)])
+    source = torch.stack([sample_parameters(0, epoch, batch, SIZE).source for epoch in range(1000)])
     for view in (2, 3):
         for sample in range(6):
             counts = torch.bincount(source[:, sample, view].long(), minlength=6)
@@ -177,7 +181,7 @@ def test_every_other_image_is_equally_likely_to_lend_its_background():
 )
 def test_wrong_arguments_are_named(count, size, background, message):
     with pytest.raises(ValueError, match=message):
-        draw(0, 0, same_size(count), size, background)
+        sample_parameters(0, 0, same_size(count), size, background)
 
 
 # Distributions, against torchvision
@@ -212,7 +216,7 @@ def test_crops_are_those_of_random_resized_crop(height, width):
     theirs = np.array(
         [RandomResizedCrop.get_params(image, [0.2, 1.0], [3 / 4, 4 / 3]) for _ in range(3000)]
     )
-    ours = draw(0, 0, same_size(3000, height, width), SIZE, "batch").box
+    ours = sample_parameters(0, 0, same_size(3000, height, width), SIZE).box
     for view in range(4):
         assert_same_distribution(ours[:, view].numpy(), theirs, ["top", "left", "height", "width"])
 
@@ -227,14 +231,16 @@ def test_rectangles_are_those_of_random_erasing(size):
             for _ in range(3000)
         ]
     )
-    ours = draw(0, 0, same_size(3000), size, "batch").paste
+    ours = sample_parameters(0, 0, same_size(3000), size).paste
     for view in range(2):
         assert_same_distribution(ours[:, view].numpy(), theirs, ["top", "left", "height", "width"])
 
 
 @given(st.integers(2, 40), st.integers(0, 1000))
 def test_every_output_shows_foreground_and_background(size, epoch):
-    top, left, height, width = draw(0, epoch, same_size(50), size, "batch").paste.unbind(-1)
+    top, left, height, width = sample_parameters(
+        0, epoch, same_size(50), size, "batch"
+    ).paste.unbind(-1)
     assert (torch.minimum(top, left) >= 0).all()
     assert (torch.minimum(height, width) >= 1).all()
     assert (torch.maximum(height, width) < size).all()
@@ -243,7 +249,7 @@ def test_every_output_shows_foreground_and_background(size, epoch):
 
 @given(st.lists(st.tuples(st.integers(1, 5000), st.integers(1, 5000)), min_size=3, max_size=30))
 def test_every_crop_lies_in_its_image(sizes):
-    p = draw(0, 0, batch_of(sizes), SIZE, "batch")
+    p = sample_parameters(0, 0, batch_of(sizes), SIZE)
     limits = torch.tensor(sizes)[p.source.long()]
     assert (p.box[..., :2] >= 0).all()
     assert (p.box[..., 2:] >= 1).all()
@@ -263,27 +269,27 @@ def assert_uniform(values, low, high):
 
 
 def test_colour_factors_are_uniform():
-    factor = draw(0, 0, same_size(5000), SIZE, "batch").factor
+    factor = sample_parameters(0, 0, same_size(5000), SIZE).factor
     for operation in (BRIGHTNESS, CONTRAST, SATURATION):
         assert_uniform(factor[..., operation], 0.6, 1.4)
     assert_uniform(factor[..., HUE], -0.1, 0.1)
 
 
 def test_jitter_takes_every_order_equally_often():
-    order = draw(0, 0, same_size(6000), SIZE, "batch").order.flatten(0, 1)
+    order = sample_parameters(0, 0, same_size(6000), SIZE).order.flatten(0, 1)
     orders, counts = order.unique(dim=0, return_counts=True)
     assert sorted(map(tuple, orders.tolist())) == list(itertools.permutations(range(4)))
     assert ((counts - 1000.0) ** 2 / 1000).sum() < 49.7  # 99.9 %, 23 degrees of freedom
 
 
 def test_blur_has_a_uniform_sigma_in_half_of_the_views():
-    sigma = draw(0, 0, same_size(5000), SIZE, "batch").sigma
+    sigma = sample_parameters(0, 0, same_size(5000), SIZE).sigma
     assert_rate(sigma > 0, 0.5)
     assert_uniform(sigma[sigma > 0], 0.1, 2.0)
 
 
 def test_flip_jitter_and_grey_come_at_their_rates():
-    p = draw(0, 0, same_size(5000), SIZE, "batch")
+    p = sample_parameters(0, 0, same_size(5000), SIZE)
     assert_rate(p.orientation == MIRROR, 0.5)
     assert p.orientation.max() == MIRROR
     assert_rate(p.jitter, 0.8)
@@ -309,7 +315,7 @@ def drawn():
     """Parameters, and the height and width of each view's image, over 40 epochs."""
     sizes = json.loads((HERE / "photo_sizes.json").read_text())
     batch = batch_of(sizes)
-    epochs = [draw(0, epoch, batch, SIZE, "batch") for epoch in range(40)]
+    epochs = [sample_parameters(0, epoch, batch, SIZE) for epoch in range(40)]
     parameters = {name: torch.cat([vars(p)[name] for p in epochs]) for name in vars(epochs[0])}
     return parameters, torch.tensor(sizes)[parameters["source"].long()]
 
@@ -370,7 +376,7 @@ def test_rates_match_the_original(drawn, original, views, name):
 
 def drawn_with(count=3000, size=SIZE, height=375, width=500, **augment):
     chosen = AugmentSettings.model_validate(augment)
-    return draw(0, 0, same_size(count, height, width), size, "batch", chosen)
+    return sample_parameters(0, 0, same_size(count, height, width), size, "batch", chosen)
 
 
 @pytest.mark.parametrize(("height", "width"), [(375, 500), (60, 700)])
@@ -466,10 +472,10 @@ def test_one_setting_changes_nothing_else():
 
 def test_without_a_background_the_foreground_fills_the_image() -> None:
     batch = RaggedBatch.pack([torch.zeros(40, 60, 3, dtype=torch.uint8)] * 2, [4, 9])
-    alone = draw(0, 1, batch, 32, "none")
+    alone = sample_parameters(0, 1, batch, 32, "none")
     assert alone.paste.tolist() == [[[0, 0, 32, 32]] * 2] * 2
     trio = RaggedBatch.pack([torch.zeros(40, 60, 3, dtype=torch.uint8)] * 3, [4, 9, 2])
-    pasted = draw(0, 1, trio, 32, "batch")
+    pasted = sample_parameters(0, 1, trio, 32)
     for name in ("box", "orientation", "factor", "sigma"):  # The views are those of copy-paste.
         both = getattr(alone, name)[:, :2], getattr(pasted, name)[:2, :2]
         assert torch.equal(*both)
@@ -479,7 +485,7 @@ def test_without_a_background_the_foreground_fills_the_image() -> None:
 def test_without_a_background_the_mask_is_whole(backend: Backend) -> None:
     image = torch.randint(256, (40, 60, 3), dtype=torch.uint8)
     batch = RaggedBatch.pack([image, image.flip(0)], [0, 1])
-    composed = copy_paste(batch, draw(0, 0, batch, 32, "none"), 32, backend=backend)
+    composed = copy_paste(batch, sample_parameters(0, 0, batch, 32, "none"), 32, backend=backend)
     assert composed.query_mask.all()
     assert composed.key_mask.all()
     assert composed.query.isfinite().all()

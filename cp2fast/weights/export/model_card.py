@@ -9,9 +9,9 @@ import yaml
 
 from cp2fast import __version__
 from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
-from cp2fast.export.exported import Exported
 from cp2fast.model.segmenter import Segmenter
 from cp2fast.run_folder import RunFolder, means_of_end_tenths, read_metrics
+from cp2fast.weights.export.exported import Exported
 from cp2fast.weights.trained import Trained
 
 
