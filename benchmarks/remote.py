@@ -38,8 +38,8 @@ import torch
 from cp2fast.batch import RaggedBatch
 from cp2fast.bench.machine import machine, versions
 from cp2fast.config import DataSettings
-from cp2fast.copypaste.draw import draw
 from cp2fast.copypaste.op import copy_paste
+from cp2fast.copypaste.sampling import sample_parameters
 from cp2fast.cores import available_cores
 from cp2fast.data import remote
 from cp2fast.data.bad_images import BadImages
@@ -183,7 +183,9 @@ def composed_rate(system: Callable[[], Iterable[RaggedBatch]]) -> float:
 
     def made() -> Iterator[int]:
         for step, batch in enumerate(system()):
-            composed = copy_paste(batch, draw(0, step, batch, SIZE), SIZE, torch.float32)
+            composed = copy_paste(
+                batch, sample_parameters(0, step, batch, SIZE), SIZE, torch.float32
+            )
             yield len(composed)
 
     began = time.perf_counter()
