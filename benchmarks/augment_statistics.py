@@ -37,8 +37,8 @@ from cp2fast.batch import RaggedBatch
 from cp2fast.bench.machine import machine, versions
 from cp2fast.bench.peers import original
 from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
-from cp2fast.copypaste.draw import draw
 from cp2fast.copypaste.op import copy_paste
+from cp2fast.copypaste.sampling import sample_parameters
 from cp2fast.data.decode import decode_image
 from cp2fast.data.images import list_images
 
@@ -79,7 +79,7 @@ def statistics(images_BCSS: Tensor) -> Statistics:
 def of_cp2fast(images: Sequence[Tensor], epoch: int, numbers: Sequence[int]) -> Statistics:
     """One batch by the op."""
     batch = RaggedBatch.pack([images[i] for i in numbers], list(numbers))
-    out = copy_paste(batch, draw(0, epoch, batch, SIZE, "batch"), SIZE)
+    out = copy_paste(batch, sample_parameters(0, epoch, batch, SIZE), SIZE)
     return _of_pairs(out.query, out.key)
 
 

@@ -21,9 +21,9 @@ from torch import Tensor
 from cp2fast.batch import RaggedBatch
 from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
 from cp2fast.copypaste.backends import Backend, available_backends
-from cp2fast.copypaste.draw import draw
 from cp2fast.copypaste.op import copy_paste
 from cp2fast.copypaste.parameters import Parameters
+from cp2fast.copypaste.sampling import sample_parameters
 from cp2fast.data.decode import decode_image
 from cp2fast.data.images import list_images
 from cp2fast.run_folder import atomic_write
@@ -37,7 +37,7 @@ def main() -> None:
     images = list_images(Path(sys.argv[1]))
     decoded = [decode_image(images.read(i), 10**9) for i in range(PHOTOS)]
     batch = RaggedBatch.pack(decoded, range(PHOTOS))
-    drawn = draw(0, EPOCH, batch, SIZE, "batch")
+    drawn = sample_parameters(0, EPOCH, batch, SIZE)
     parameters = Parameters(*(getattr(drawn, field.name)[:1] for field in fields(drawn)))
     rows = {name: pair.cpu() for name, pair in composed(batch, parameters).items()}
     reference = rows["reference"]

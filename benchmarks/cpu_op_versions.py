@@ -35,7 +35,7 @@ from cp2fast.batch import RaggedBatch
 from cp2fast.bench.machine import machine, versions
 from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
 from cp2fast.copypaste.cpu.launch import copy_paste_cpu
-from cp2fast.copypaste.draw import draw
+from cp2fast.copypaste.sampling import sample_parameters
 from cp2fast.copypaste.views import pack
 from cp2fast.data.decode import decode_image
 from cp2fast.data.images import list_images
@@ -117,7 +117,7 @@ def compare(
 ) -> dict[str, Any]:
     """Both in turn, on the same pairs."""
     batch = RaggedBatch.pack(images, range(len(images)))
-    views = pack(batch, draw(SEED, 0, batch, SIZE, "batch"))
+    views = pack(batch, sample_parameters(SEED, 0, batch, SIZE))
     before = importlib.import_module(f"{package}.copypaste.cpu").copy_paste_cpu
     drawn = importlib.import_module(f"{package}.copypaste.draw").draw(SEED, 0, batch, SIZE, "batch")
     places = batch.pixels, batch.offset, batch.height, batch.width

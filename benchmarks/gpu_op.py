@@ -30,7 +30,7 @@ from torch import Tensor
 from cp2fast.batch import RaggedBatch
 from cp2fast.copypaste.cuda import compile as compile_module
 from cp2fast.copypaste.cuda import launch
-from cp2fast.copypaste.draw import draw
+from cp2fast.copypaste.sampling import sample_parameters
 from cp2fast.copypaste.views import pack
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -129,7 +129,7 @@ def agreement(images: list[Tensor]) -> dict[str, Any]:
     else:
         from cp2fast.copypaste.cpu.launch import copy_paste_cpu as expected
     for epoch in range(2):
-        views = pack(batch, draw(0, epoch, batch, 224, "batch"))
+        views = pack(batch, sample_parameters(0, epoch, batch, 224))
         there = batch.pixels.to(GPU), views.to(GPU)
         ours = launch.copy_paste_cuda(*there, 224, torch.float32, MEAN, STD)
         inputs = there if expected.__name__ == "copy_paste_reference" else (batch.pixels, views)
@@ -179,7 +179,7 @@ def time_op(batch: RaggedBatch, size: int, dtype: torch.dtype, copied: float) ->
 
 
 def calling(batch: RaggedBatch, size: int, dtype: torch.dtype) -> Callable[[], Any]:
-    views = pack(batch, draw(0, 0, batch, size, "batch")).to(GPU)
+    views = pack(batch, sample_parameters(0, 0, batch, size)).to(GPU)
     arguments = batch.pixels.to(GPU), views, size, dtype, MEAN, STD
     return functools.partial(launch.copy_paste_cuda, *arguments)
 

@@ -6,8 +6,8 @@ import torch
 
 from cp2fast.batch import RaggedBatch
 from cp2fast.copypaste.backends import Backend
-from cp2fast.copypaste.draw import draw
 from cp2fast.copypaste.op import copy_paste
+from cp2fast.copypaste.sampling import sample_parameters
 
 SIZES = [(33, 47), (120, 80), (1, 1), (64, 300)]
 
@@ -20,7 +20,7 @@ if __name__ == "__main__":
     batch = RaggedBatch.pack(images, range(len(SIZES)))
     for size in (17, 64):
         for dtype in (torch.float32, torch.bfloat16, torch.float16):
-            parameters = draw(0, size, batch, size, "batch")
+            parameters = sample_parameters(0, size, batch, size)
             copy_paste(
                 batch.to(device), parameters, size, dtype, backend=cast(Backend, device.type)
             )

@@ -53,7 +53,7 @@ def main() -> None:
     table = Table("epoch", *sources)
     for epoch in range(EPOCHS):
         table.add_row(str(epoch + 1), *(f"{mebibytes[name][epoch]:.0f} MiB" for name in sources))
-    growth = {name: _growth(values) for name, values in mebibytes.items()}
+    growth = {name: growth_of(values) for name, values in mebibytes.items()}
     table.add_row(f"{SETTLED} to {EPOCHS}", *(f"{growth[name]:+.1%}" for name in sources))
     Console().print(table)
     flat = {name: abs(share) <= ALLOWED for name, share in growth.items()}
@@ -99,22 +99,27 @@ def soak(root: Path, source: str) -> None:
 
 def _settled() -> float:
     """MiB of this process and its workers, once that no longer changes."""
-    before, now = math.inf, _resident(os.getpid())
+    before, now = math.inf, resident(os.getpid())
     while abs(now - before) > STEADY:
         time.sleep(PAUSE)
-        before, now = now, _resident(os.getpid())
+        before, now = now, resident(os.getpid())
     return now
 
 
-def _resident(pid: int) -> float:
+def resident(pid: int) -> float:
     """MiB of a process and of those below it; memory that they share is counted once."""
     rollup = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8")
     shares = [int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:")]
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()
-    return sum(shares) / 1024 + sum(_resident(int(child)) for child in children)
+    return sum(shares) / 1024 + sum(map(resident, children_of(pid)))
 
 
-def _growth(mebibytes: list[float]) -> float:
+def children_of(pid: int) -> list[int]:
+    """Processes that any of its threads has started."""
+    lists = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for each in lists for child in each.read_text(encoding="utf-8").split()]
+
+
+def growth_of(mebibytes: list[float]) -> float:
     """The rise of the trend over the settled epochs, as a share of their mean."""
     settled = np.array(mebibytes[SETTLED - 1 :])
     slope = np.polyfit(np.arange(len(settled)), settled, 1)[0]

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING
 
 # The packages of these names hold what the functions call. Each is empty and imported first, so
 # that no later import of it takes the name from the function.
-import cp2fast.export
 import cp2fast.finetune
 import cp2fast.pretrain
 import cp2fast.probe  # noqa: F401
@@ -31,9 +30,9 @@ if TYPE_CHECKING:
     from cp2fast.batch import CopyPasteBatch, RaggedBatch
     from cp2fast.config import FinetuneSettings
     from cp2fast.config import PretrainSettings as Settings
-    from cp2fast.copypaste.draw import draw as sample_parameters
     from cp2fast.copypaste.op import copy_paste
     from cp2fast.copypaste.parameters import Parameters
+    from cp2fast.copypaste.sampling import sample_parameters
     from cp2fast.finetune.confusion import Scores
     from cp2fast.model.cp2 import CP2, build_cp2
     from cp2fast.model.segmenter import Segmenter
@@ -74,7 +73,7 @@ _LAZY = {
     "Settings": ("cp2fast.config", "PretrainSettings"),
     "build_cp2": ("cp2fast.model.cp2", "build_cp2"),
     "copy_paste": ("cp2fast.copypaste.op", "copy_paste"),
-    "sample_parameters": ("cp2fast.copypaste.draw", "draw"),
+    "sample_parameters": ("cp2fast.copypaste.sampling", "sample_parameters"),
 }
 """Where each lies. Imported when asked for: torch takes seconds, which ``--help`` need not wait."""
 

@@ -252,7 +252,7 @@ def export(
     Args:
         run: a run folder, a checkpoint or a ``.safetensors`` file of this function.
         to: the library, or the format for ``load`` and for ONNX.
-        out: the file; None is ``export/BACKBONE_stepSTEP_FORMAT.*`` in the run folder.
+        out: the file; None is ``weights/export/BACKBONE_stepSTEP_FORMAT.*`` in the run folder.
 
     Returns:
         The file.
@@ -261,6 +261,6 @@ def export(
         UserError: bad input, a file in the way, or one that reads back otherwise; nothing was
             overwritten or left behind.
     """
-    from cp2fast.export.command import run_export
+    from cp2fast.weights.export.command import run_export
 
     return run_export(Path(run), to, None if out is None else Path(out), quiet=True)

@@ -12,8 +12,8 @@ import torchvision
 
 from cp2fast import recipes
 from cp2fast.config import PretrainSettings
-from cp2fast.export.command import run_export
-from tests.export.trained_networks import save_finetuning, save_pretraining
+from cp2fast.weights.export.command import run_export
+from tests.weights.export.trained_networks import save_finetuning, save_pretraining
 
 PAGE = (Path(__file__).parents[1] / "docs/weights.md").read_text(encoding="utf-8")
 MOCO = "moco_v2_800ep_pretrain.pth.tar"

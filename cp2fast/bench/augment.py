@@ -16,8 +16,8 @@ from cp2fast.bench.peers import dali_all, kornia_aug, original, torchvision_v2
 from cp2fast.bench.report import Report, build_report
 from cp2fast.bench.timing import Rate, Say, Stream, finish, measure_streams, silent
 from cp2fast.copypaste.backends import available_backends
-from cp2fast.copypaste.draw import draw
 from cp2fast.copypaste.op import copy_paste
+from cp2fast.copypaste.sampling import sample_parameters
 from cp2fast.data.source import available_sources
 
 _DALI_AHEAD = 3
@@ -165,7 +165,7 @@ def _cp2fast(images: Sequence[Tensor], size: int, batch_size: int, device: torch
 
     def samples() -> Iterator[int]:
         for step, batch in enumerate(itertools.cycle(packed)):
-            parameters = draw(0, step // per_epoch, batch, size, "batch")
+            parameters = sample_parameters(0, step // per_epoch, batch, size)
             pairs = copy_paste(batch, parameters, size, dtype)
             finish(device)
             yield len(pairs)

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from cp2fast.batch import RaggedBatch
 from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
-from cp2fast.copypaste.draw import draw
 from cp2fast.copypaste.op import copy_paste
+from cp2fast.copypaste.sampling import sample_parameters
 from cp2fast.copypaste.views import pack as pack_views
 
 _BATCH, _CALLS, _WARM = 256, 50, 5
@@ -32,7 +32,7 @@ def time_op(images: Sequence[Tensor], size: int) -> dict[str, Any]:
     """
     device = torch.device("cuda")
     batch = pack(images, [i % len(images) for i in range(_BATCH)])
-    parameters = draw(0, 0, batch, size, "batch")
+    parameters = sample_parameters(0, 0, batch, size)
     pixels, views = batch.pixels.to(device), pack_views(batch, parameters).to(device)
 
     def call() -> None:
@@ -41,7 +41,7 @@ def time_op(images: Sequence[Tensor], size: int) -> dict[str, Any]:
         )
 
     host = _milliseconds_of_the_host(call)
-    drawing = _milliseconds_of_the_host(lambda: draw(0, 0, batch, size, "batch"))
+    drawing = _milliseconds_of_the_host(lambda: sample_parameters(0, 0, batch, size))
     there = batch.to(device)
     whole = _milliseconds_of_the_host(lambda: copy_paste(there, parameters, size, torch.bfloat16))
     graph = torch.cuda.CUDAGraph()

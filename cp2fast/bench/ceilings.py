@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from cp2fast.batch import RaggedBatch
 from cp2fast.bench import system_turbojpeg
 from cp2fast.bench.timing import Stream, finish
-from cp2fast.copypaste.draw import draw
 from cp2fast.copypaste.op import copy_paste
+from cp2fast.copypaste.sampling import sample_parameters
 from cp2fast.data import jpeg, turbojpeg
 from cp2fast.data.decode import decode_image
 from cp2fast.data.image_set import ImageSet
@@ -80,7 +80,7 @@ def augmentation(
 
     def run() -> Iterator[int]:
         for step, batch in enumerate(itertools.cycle(there)):
-            pairs = copy_paste(batch, draw(0, step, batch, size, "batch"), size, dtype)
+            pairs = copy_paste(batch, sample_parameters(0, step, batch, size), size, dtype)
             finish(device)
             yield len(pairs)
 

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from statistics import median
 
 from cp2fast.bench.timing import finish
-from cp2fast.copypaste.draw import draw
 from cp2fast.copypaste.op import copy_paste
+from cp2fast.copypaste.sampling import sample_parameters
 from cp2fast.copypaste.validate import validate
 from cp2fast.copypaste.views import pack
 from cp2fast.data.order import plan
@@ -45,7 +45,7 @@ def host_milliseconds(task: PretrainTask) -> dict[str, float]:
     batch = next(decoded)
     del decoded  # and its threads or processes
     batch = batch.to(device)
-    parameters = draw(0, 0, batch, size, data.background, augment)
+    parameters = sample_parameters(0, 0, batch, size, data.background, augment)
 
     def launch() -> None:
         copy_paste(batch, parameters, size, learner.dtype, mean=augment.mean, std=augment.std)
@@ -59,7 +59,7 @@ def host_milliseconds(task: PretrainTask) -> dict[str, float]:
         json.dumps(task.metrics(pace, task.measure(1, outputs)))
 
     parts: dict[str, tuple[Callable[[], object], int]] = {
-        "draw": (lambda: draw(0, 1, batch, size, data.background, augment), _REPEATS),
+        "draw": (lambda: sample_parameters(0, 1, batch, size, data.background, augment), _REPEATS),
         "check": (
             lambda: validate(batch, parameters, size, learner.dtype, augment.mean, augment.std),
             _REPEATS,

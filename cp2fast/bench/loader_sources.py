@@ -17,8 +17,8 @@ from cp2fast.batch import RaggedBatch
 from cp2fast.bench.loader_task import HARDWARE_SHARES, SEED, Task
 from cp2fast.bench.timing import Stream, finish
 from cp2fast.config import DataSettings
-from cp2fast.copypaste.draw import draw
 from cp2fast.copypaste.op import copy_paste
+from cp2fast.copypaste.sampling import sample_parameters
 from cp2fast.data.bad_images import BadImages
 from cp2fast.data.cache import open_cache
 from cp2fast.data.dali_source import open_dali
@@ -26,6 +26,7 @@ from cp2fast.data.image_set import ImageSet
 from cp2fast.data.order import plan
 from cp2fast.data.prefetch import prefetch
 from cp2fast.data.source import Choice, open_source
+from cp2fast.data.turbo_process import batches_in_the_making
 from cp2fast.errors import UserError
 
 COMPOSED_AHEAD = 2
@@ -52,6 +53,8 @@ def sources(task: Task, missing: dict[str, str], bad: BadImages) -> dict[str, St
     streams = {}
     for name, (choice, images) in choices.items():
         ahead = 2 * task.workers if name == "torch" else IN_THE_MAKING
+        if choice.name == "turbo" and task.device.type == "cuda":
+            ahead = batches_in_the_making(task.workers)
         if f"cp2fast-{name}" not in missing:
             batches = _opened(choice, images, task, task.device, bad)
             streams[f"cp2fast-{name}"] = _composed(batches, task, ahead)
@@ -137,7 +140,7 @@ def compose(
 ) -> Generator[int, None, None]:
     """Pairs of ``batches``, each when it is made; yields their number."""
     for step, batch in enumerate(batches):
-        parameters = draw(SEED, step, batch, task.size, background)  # type: ignore[arg-type]
+        parameters = sample_parameters(SEED, step, batch, task.size, background)  # type: ignore[arg-type]
         pairs = copy_paste(batch, parameters, task.size, task.dtype, device=task.device)
         finish(task.device)
         yield len(pairs)

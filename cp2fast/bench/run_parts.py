@@ -37,6 +37,7 @@ from cp2fast.train.console import RunConsole
 from cp2fast.train.distributed import Agreement, Ranks
 from cp2fast.train.engine import train
 from cp2fast.train.learner import Learner
+from cp2fast.train.optimizer import build_optimizer
 from cp2fast.train.run import Processes, begin
 from cp2fast.train.task import Loaded
 
@@ -82,7 +83,10 @@ class Parts:
         compile_encoders(self.learner.network, compiling, images_B3SS, self.learner.dtype, say)
         # It is compiled now, once for all.
         self.settings = _with(settings, "train", compile="off")
-        self.nothing = dataclasses.replace(self.learner, forward=_nothing)
+        moved = _one_weight(self.learner.network)
+        self.nothing = dataclasses.replace(
+            self.learner, forward=_nothing, optimizer=build_optimizer([moved], settings.train)
+        )
 
     def systems(self, roots: Mapping[int, Path]) -> dict[str, Measure]:
         """By name; data sets go from small to large."""
@@ -207,20 +211,25 @@ def _unheard(line: str) -> None:
 
 def _nothing(network: nn.Module, batch: CopyPasteBatch, step: int, number: int) -> CP2Output:
     """What the network gives, for next to no work; its weights stay, and are saved, as they are."""
-    one = next(parameter for parameter in network.parameters() if parameter.requires_grad)
-    loss = 0 * one.flatten()[0].float() + 1
+    loss = 0 * _one_weight(network).flatten()[0].float() + 1
     channels = cast(CP2, network).settings.embedding
     vectors = torch.eye(len(batch.query), channels, device=loss.device)
+    value = loss.detach()
     return CP2Output(
         loss,
-        loss_instance=loss.detach(),
-        loss_dense=loss.detach(),
-        accuracy_instance=loss.detach(),
-        accuracy_dense=loss.detach(),
-        similarity_gap=loss.detach(),
-        embedding_deviation=loss.detach(),
+        loss_instance=value,
+        loss_dense=value,
+        accuracy_instance=value,
+        accuracy_dense=value,
+        similarity_gap=value,
+        embedding_deviation=value,
         vectors=Vectors(vectors, vectors, vectors[:, :, None]),
     )
+
+
+def _one_weight(network: nn.Module) -> nn.Parameter:
+    """The only one that a network of nothing moves."""
+    return next(parameter for parameter in network.parameters() if parameter.requires_grad)
 
 
 def _ready(

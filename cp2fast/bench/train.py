@@ -12,8 +12,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from cp2fast.batch import CopyPasteBatch
 from cp2fast.bench.peers import original_step
 from cp2fast.bench.report import Report, build_report
+from cp2fast.bench.resident import peak_resident, resident_bytes
 from cp2fast.bench.timing import finish, measure
 from cp2fast.config import PretrainSettings
+from cp2fast.data.heap import trim_heaps
 from cp2fast.model.cp2 import build_cp2
 from cp2fast.model.dilated import DilatedConv2d, leaves_out_padding, share_in_range
 from cp2fast.model.pooled import PooledConv2d
@@ -61,8 +63,7 @@ def bench_train(
         static[name] = _allocated(device) - before
         learner_dtype = dtype
     _check_equal(first_losses, _TOLERANCE[learner_dtype])
-    on_gpu = device.type == "cuda"
-    memory = {n: _peak_memory(s, static[n], device) for n, s in steps.items() if on_gpu}
+    memory = {name: _peak_memory(step, static[name], device) for name, step in steps.items()}
 
     dtypes = {"original": torch.float32, "cp2fast": learner_dtype}
     flops = {name: flops_per_sample(settings, name == "original", device.type) for name in steps}
@@ -89,8 +90,8 @@ def bench_train(
             "gflop_per_sample": {name: count / 1e9 for name, count in flops.items()},
             "tflop_per_second": {n: rates[n].median * flops[n] / 1e12 for n in steps},
             "matrix_peak_tflop_per_second": {n: peak / 1e12 for n, peak in peaks.items()},
-        }
-        | ({"peak_memory_gib": {n: b / 2**30 for n, b in memory.items()}} if memory else {}),
+            "peak_memory_gib": {name: peak / 2**30 for name, peak in memory.items()},
+        },
     )
 
 
@@ -210,17 +211,23 @@ def _unit(step: Step, batch_size: int, device: torch.device) -> Callable[[], int
 
 
 def _allocated(device: torch.device) -> int:
-    return torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
+    """Bytes in use: of the GPU, or of the process, whose heaps are given back first."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device)
+    trim_heaps()
+    return resident_bytes()
 
 
 def _peak_memory(step: Step, static: int, device: torch.device) -> float:
-    """Bytes of a system's own: weights, and the most that a step adds; 0 on the CPU."""
-    if device.type != "cuda":
-        return 0.0
-    torch.cuda.reset_peak_memory_stats(device)
+    """Bytes of a system's own: weights, and the most that a step adds."""
     before = _allocated(device)
-    step()
-    return static + torch.cuda.max_memory_allocated(device) - before
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        step()
+        return static + torch.cuda.max_memory_allocated(device) - before
+    with peak_resident() as peak:
+        step()
+    return static + peak() - before
 
 
 def _settings(

@@ -86,6 +86,23 @@ class FinetuneTrainSettings(Section):
     lr_power: PositiveFloat = Field(0.9, description="of the polynomial from first to last")
     momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
     weight_decay: float = Field(0.0, ge=0, description="of every trained parameter")
+    freeze: Literal["none", "backbone"] = Field(
+        "none", description="what keeps its initial weights and statistics, as in a linear probe"
+    )
+    layer_decay: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="each layer of the backbone learns so many times as fast as the one above it; "
+        "0.65 to 0.9 suit transformers",
+    )
+    ema: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="decay of a moving average of the weights, which is evaluated and saved in "
+        "their place, such as 0.999; none keeps none",
+    )
     loss_mean: Literal["valid", "all"] = Field(
         "valid",
         description="pixels that the loss is averaged over; all counts ignored ones, as the paper",

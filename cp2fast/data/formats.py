@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
 from typing import NamedTuple
@@ -49,8 +50,23 @@ FORMATS = (
     DICOM,
 )
 IMAGE_SUFFIXES = tuple(suffix for one in FORMATS for suffix in one.suffixes)
+_ARRAY = ".npy"
 WIDE_SUFFIXES = (".png", ".jp2", ".ppm", ".pgm", ".npy", *TIFF.suffixes, *DICOM.suffixes)
 """Of files that may hold more than 8 bits a channel, or more bands than three."""
+
+
+def without_companions(paths: Sequence[str]) -> Sequence[str]:
+    """Without arrays that lie beside an image of their name: those are its labels or features."""
+    if not any(path.lower().endswith(_ARRAY) for path in paths):
+        return paths
+    images = {_stem(path) for path in paths if not path.lower().endswith(_ARRAY)}
+    return [p for p in paths if not (p.lower().endswith(_ARRAY) and _stem(p) in images)]
+
+
+def _stem(path: str) -> str:
+    """A sample's name, as WebDataset has it: up to the first dot of the last part."""
+    folder, slash, name = path.rpartition("/")
+    return folder + slash + name.partition(".")[0]
 
 
 @cache

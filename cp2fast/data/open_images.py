@@ -86,7 +86,7 @@ def open_batches(
         start=start,
         stop=per_epoch * (_ENDLESS if epochs is None else epochs),
         rank=rank,
-        world=world_size,
+        world_size=world_size,
         independent=settings.background == "independent",
         order=settings.order,
         windows=windows(settings, images),

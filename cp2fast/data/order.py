@@ -1,4 +1,4 @@
-"""Which images each step decodes: pure functions of (seed, step, rank, world).
+"""Which images each step decodes: pure functions of (seed, step, rank, world_size).
 
 Nothing here has state, so a run that restarts at any step goes on with the same images.
 """
@@ -87,7 +87,7 @@ def plan(
     start: int,
     stop: int,
     rank: int = 0,
-    world: int = 1,
+    world_size: int = 1,
     independent: bool = False,
     order: Order = "random",
     windows: Windows | None = None,
@@ -95,7 +95,7 @@ def plan(
     """The image numbers that one process decodes, step by step.
 
     Each epoch is a permutation of the data set (``epoch_order``), each step a slice of
-    ``batch_size * world`` of it, and each rank's share a slice of that.
+    ``batch_size * world_size`` of it, and each rank's share a slice of that.
 
     Args:
         seed: of the run.
@@ -104,7 +104,7 @@ def plan(
         start: the first step, counted from the beginning of the run.
         stop: one after the last step.
         rank: this process.
-        world: number of processes.
+        world_size: number of processes.
         independent: whether each sample has two background images of its own; those are drawn
             from the whole data set in every order.
         order: of an epoch.
@@ -117,9 +117,9 @@ def plan(
     Raises:
         UserError: too few images for one step, or for a foreground and two backgrounds.
     """
-    if not 0 <= rank < world:
-        raise ValueError(f"rank must be in [0, world), got {rank} of {world}")
-    per_epoch = steps_per_epoch(count, batch_size * world)
+    if not 0 <= rank < world_size:
+        raise ValueError(f"rank must be in [0, world_size), got {rank} of {world_size}")
+    per_epoch = steps_per_epoch(count, batch_size * world_size)
     if independent and count < 3:
         raise UserError(
             f"data.background=independent needs at least 3 images, and there are {count}: add more"
@@ -128,7 +128,7 @@ def plan(
     if windows is not None and windows.mix_all:
         windows = None
     return _plan(
-        seed, count, batch_size, steps, per_epoch, rank, world, independent, order, windows
+        seed, count, batch_size, steps, per_epoch, rank, world_size, independent, order, windows
     )
 
 
@@ -166,7 +166,7 @@ def _plan(
     steps: range,
     per_epoch: int,
     rank: int,
-    world: int,
+    world_size: int,
     independent: bool,
     order: Order,
     windows: Windows | None,
@@ -180,8 +180,8 @@ def _plan(
             else:
                 numbers, place = windows.epoch_order(seed, epoch)
             epoch_of_numbers = epoch
-        begin = position * world * batch_size
-        everyones = numbers[begin : begin + world * batch_size]
+        begin = position * world_size * batch_size
+        everyones = numbers[begin : begin + world_size * batch_size]
         if windows is not None:
             everyones = everyones[np.argsort(place[everyones], kind="stable")]
         foreground = everyones[rank * batch_size : (rank + 1) * batch_size]

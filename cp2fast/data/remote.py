@@ -128,13 +128,15 @@ def find(url: str) -> Iterator[tuple[str, int, int]]:
     """
     system, path = _open(url)
     system.invalidate_cache()
+    is_http = url.startswith("http")
     try:
+        if is_http:  # Its find takes every fault for an empty folder.
+            _ask(lambda: system.ls(path, detail=False), url, FIRST_PATIENCE, missing_is_none=True)
         found = _ask(
             lambda: system.find(path, detail=True), url, FIRST_PATIENCE, missing_is_none=True
         )
     except _MissingError:
         return
-    is_http = url.startswith("http")
     base = path.rstrip("/") + "/"
     for name, info in found.items():
         relative = name.removeprefix(base)

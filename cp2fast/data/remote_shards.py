@@ -19,7 +19,7 @@ from cp2fast.data.image_set import ImageSet
 from cp2fast.data.indexing import index_of
 from cp2fast.data.remote import FIRST_PATIENCE, Remote, public
 from cp2fast.data.shard_index import ShardIndex
-from cp2fast.data.shards import members_of
+from cp2fast.data.shards import members_of, photos_among
 from cp2fast.errors import UserError
 
 _AT_ONCE = 8
@@ -49,7 +49,7 @@ def list_remote_shards(
     members = [
         member
         for shard, index in zip(shards, indexes, strict=True)
-        for member in members_of(shard.url, index)
+        for member in photos_among(list(members_of(shard.url, index)))
     ]
     if not members:
         raise UserError(

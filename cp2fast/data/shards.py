@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cp2fast.data import shard_index
-from cp2fast.data.formats import readable_suffixes
+from cp2fast.data.formats import readable_suffixes, without_companions
 from cp2fast.data.kinds import kind_of
 from cp2fast.data.shard_index import ShardIndex
 from cp2fast.data.tar import TarError, read_entries
@@ -25,7 +25,8 @@ _NO_PHOTOS = (
     *("seg", "segm", "segmentation", "semantic", "instance", "panoptic"),
     *("mask", "masks", "label", "labels", "depth"),
 )
-"""What stands before ``.png`` where an image is no photo but belongs to one of the same name."""
+"""What stands before the suffix where an image is no photo but belongs to one of the same name."""
+_MASKS = (".png", ".tif", ".tiff", ".npy")
 
 _NO_PHOTO_FOLDERS = frozenset(
     ("@eaDir", "#recycle", "@Recycle", "__MACOSX", "$RECYCLE.BIN", "lost+found")
@@ -77,7 +78,17 @@ def list_members(path: Path) -> list[Member]:
         )
     else:
         shards = [path]
-    return [member for shard in shards for member in _members(shard)]
+    return [member for shard in shards for member in photos_among(list(_members(shard)))]
+
+
+def photos_among(members: list[Member]) -> list[Member]:
+    """The members of a shard without arrays that belong to an image of their name."""
+    names = [member.name for member in members]
+    kept = without_companions(names)
+    if len(kept) == len(names):
+        return members
+    names_kept = set(kept)
+    return [member for member in members if member.name in names_kept]
 
 
 def is_image(name: str) -> bool:
@@ -95,7 +106,7 @@ def suffix_of(name: str) -> str:
     """The suffix of a file's name, in lower case; of masks and the like both, as ``.seg.png``."""
     stem, suffix = os.path.splitext(name.lower())
     kind = os.path.splitext(stem)[1]
-    if suffix == ".png" and kind[1:] in _NO_PHOTOS:
+    if suffix in _MASKS and kind[1:] in _NO_PHOTOS:
         return kind + suffix
     return suffix or "without suffix"
 

@@ -133,7 +133,7 @@ def open_turbo_processes(
     Raises:
         UserError: too many bad images, or a process that died.
     """
-    count = max(1, round(threads / _THREADS_A_PROCESS))
+    count = _processes(threads)
     each = max(1, threads // count)
     descriptor = None if arena is None else arena.address[1]
     job = _Job(images, seed, each, max_pixels, max_side, levels, descriptor)
@@ -143,6 +143,15 @@ def open_turbo_processes(
             stack.callback(process.close)
         for answer in keep_ahead(_asked(plan, processes), _ASKED_AHEAD * count):
             yield deliver(answer(), images, bad)
+
+
+def batches_in_the_making(threads: int) -> int:
+    """At most, when none is asked for."""
+    return _ASKED_AHEAD * _processes(threads) + 1
+
+
+def _processes(threads: int) -> int:
+    return max(1, round(threads / _THREADS_A_PROCESS))
 
 
 def _asked(

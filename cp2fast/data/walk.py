@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from cp2fast.data.formats import without_companions
 from cp2fast.data.shard_index import is_index
 from cp2fast.data.shards import COMPRESSED_SUFFIXES, is_hidden, is_image, is_shard, suffix_of
 from cp2fast.errors import UserError
@@ -22,6 +23,13 @@ class Found:
     shards: list[str] = field(default_factory=list)
     compressed: list[str] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
+
+    def drop_companions(self) -> None:
+        """Count arrays that belong to an image of their name among the skipped."""
+        kept = without_companions(self.images)
+        if len(kept) < len(self.images):
+            self.skipped[".npy"] += len(self.images) - len(kept)
+            self.images[:] = kept
 
     def add(self, name: str, path: str) -> None:
         """Sort in the file ``name``, which lies at ``path``."""
@@ -69,6 +77,7 @@ def walk(root: str) -> Found:
                 f"the folder {path} cannot be read ({error.strerror}): allow it, or move it out"
             ) from error
         links.sort(reverse=True)
+    found.drop_companions()
     return found
 
 
@@ -79,6 +88,7 @@ def sort_in(paths: Iterable[str]) -> Found:
     voc = [path for path in paths if path.startswith(f"{_VOC_PHOTOS}/")]
     for path in voc or paths:
         found.add(path.rpartition("/")[2], path)
+    found.drop_companions()
     return found
 
 

@@ -63,7 +63,7 @@ def evaluate(
     precision = dtype_of(settings.train.precision, device)
     was_training = network.training
     network.eval()
-    share: Sequence[Example] = data.val[ranks.rank :: ranks.world]
+    share: Sequence[Example] = data.val[ranks.rank :: ranks.world_size]
     stopped = torch.zeros((), dtype=torch.int64, device=device)
     try:
         for images, labels in examples_in_batches(share, data, settings.data.batch_size):
@@ -78,11 +78,11 @@ def evaluate(
     except StopAsked:
         stopped += 1  # The other processes wait for this one, so it does not leave alone.
     network.train(was_training)
-    if ranks.world > 1:
+    if ranks.world_size > 1:
         dist.all_reduce(stopped)
     if stopped:
         raise StopAsked
-    if ranks.world > 1:
+    if ranks.world_size > 1:
         dist.all_reduce(confusion)
         dist.all_reduce(boundary)
     return Judged(confusion, boundary)

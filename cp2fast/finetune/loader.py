@@ -41,7 +41,7 @@ def crop_batches(
     steps: range,
     device: torch.device,
     rank: int = 0,
-    world: int = 1,
+    world_size: int = 1,
 ) -> Generator[Loaded[CropBatch], None, None]:
     """The batches of ``steps``, ``train.gradient_accumulation_steps`` of them each, on ``device``.
 
@@ -52,7 +52,7 @@ def crop_batches(
     """
     size, seed, model = settings.data.batch_size, settings.train.seed, settings.model
     of_step = size * settings.train.gradient_accumulation_steps
-    per_epoch = steps_per_epoch(len(data.train), of_step * world)
+    per_epoch = steps_per_epoch(len(data.train), of_step * world_size)
     order = plan(
         seed=seed,
         count=len(data.train),
@@ -60,7 +60,7 @@ def crop_batches(
         start=steps.start,
         stop=steps.stop,
         rank=rank,
-        world=world,
+        world_size=world_size,
     )
     wanted = (
         (step // per_epoch, number)

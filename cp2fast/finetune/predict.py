@@ -6,7 +6,6 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,14 +14,14 @@ from cp2fast.config import FinetuneSettings
 from cp2fast.console import open_console
 from cp2fast.cores import decoding_workers
 from cp2fast.data.decode import BadImage, decode_image, read_file
-from cp2fast.data.images import list_images
 from cp2fast.data.levels import Levels
 from cp2fast.data.prefetch import map_ahead
 from cp2fast.errors import UserError
 from cp2fast.finetune.inference import probability_bands
 from cp2fast.finetune.large import Band, open_picture, picture_size, segment_tiles
 from cp2fast.finetune.loader import batches_of_one_size
-from cp2fast.finetune.predicted import Classes, Outputs, write_bands
+from cp2fast.finetune.outputs import Photo, make_folder, plan_outputs
+from cp2fast.finetune.predicted import Classes, write_bands
 from cp2fast.model.segmenter import Segmenter
 from cp2fast.train.distributed import Ranks, device_of
 from cp2fast.train.precision import autocast, dtype_of
@@ -32,13 +31,6 @@ from cp2fast.wording import counted
 _AHEAD = 8
 _MOST_AT_ONCE = 1 << 27
 """Probabilities that are upsampled at once: half a gigabyte."""
-
-
-class Photo(NamedTuple):
-    """A file to segment, and where its masks go."""
-
-    path: Path
-    outputs: Outputs
 
 
 @dataclass(frozen=True)
@@ -106,7 +98,7 @@ def run_predict(
     console = open_console()
     trained, settings = _open(model)
     photos = plan_outputs(inputs, out, probabilities)
-    _make(out)
+    make_folder(out)
     device = device_of("auto", Ranks(0, 1, 0))
     colours = tuple((r, g, b) for r, g, b in trained.facts.get("colours") or ())
     classes = Classes(trained.network.classes, colours)
@@ -195,66 +187,6 @@ def _open(path: Path) -> tuple[Trained, FinetuneSettings]:
     return trained, FinetuneSettings.model_validate(trained.facts["settings"])
 
 
-def plan_outputs(inputs: Sequence[Path], out: Path, probabilities: bool = False) -> list[Photo]:
-    """Where the outputs of each photo go.
-
-    Raises:
-        UserError: an input that is not there, or an output that is an input, another's output or
-            there already.
-    """
-    photos = []
-    for given in inputs:
-        _refuse_among_photos(out, given)
-        if given.is_dir():
-            found = list_images(given)
-            if found.kind != "folder":
-                raise UserError(f"{given} holds {found.kind}: unpack them to predict their images")
-            paths = [Path(found.name(number)) for number in range(len(found))]
-            places = (out / path.relative_to(given).parent for path in paths)
-            photos += [_photo(*both, probabilities) for both in zip(paths, places, strict=True)]
-        elif given.is_file():
-            photos.append(_photo(given, out, probabilities))
-        else:
-            raise UserError(f"there is no image or folder {given}")
-    taken = {photo.path.resolve(): photo.path for photo in photos}
-    for photo in photos:
-        for output in photo.outputs.paths():
-            other = taken.setdefault(output.resolve(), photo.path)
-            if other != photo.path or output.resolve() == photo.path.resolve():
-                raise UserError(
-                    f"the output {output} of {photo.path} would replace {other} or its output: "
-                    "choose another --out, or give them different names"
-                )
-    _refuse_to_overwrite([file for photo in photos for file in photo.outputs.paths()])
-    return photos
-
-
-def _refuse_among_photos(out: Path, given: Path) -> None:
-    """Masks below a folder that is searched, or beside a photo that is named."""
-    place = out.resolve()
-    among = (
-        place.is_relative_to(given.resolve()) if given.is_dir() else place == given.resolve().parent
-    )
-    if among:
-        raise UserError(
-            f"--out {out} is among the photos of {given}, so that its masks would be taken for "
-            "photos next time: choose another folder"
-        )
-
-
-def _refuse_to_overwrite(outputs: Sequence[Path]) -> None:
-    there = [file for file in outputs if file.exists()]
-    if there:
-        more = f" and {len(there) - 1} more outputs exist" if len(there) > 1 else " exists"
-        raise UserError(f"{there[0]}{more}; nothing is overwritten: choose another --out")
-
-
-def _photo(path: Path, folder: Path, probabilities: bool) -> Photo:
-    stem = path.stem
-    npz = folder / f"{stem}.npz" if probabilities else None
-    return Photo(path, Outputs(folder / f"{stem}.png", folder / f"{stem}_overlay.jpg", npz))
-
-
 def _read(
     photos: Sequence[Photo], predictor: Predictor, bad: list[str]
 ) -> Generator[tuple[list[Tensor], list[Photo]], None, None]:
@@ -289,20 +221,11 @@ def _read(
 
 
 def _write(photo: Photo, size: tuple[int, int], bands: Iterator[Band], classes: Classes) -> None:
-    _make(photo.outputs.mask.parent)
+    make_folder(photo.outputs.mask.parent)
     try:
         write_bands(photo.outputs, size, bands, classes)
     except OSError as error:
         raise UserError(
             f"cannot write the masks of {photo.path}: {error.strerror or error}; what was written "
             "before is whole"
-        ) from error
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"cannot make the folder {folder}: {error.strerror or error}; choose another --out"
         ) from error

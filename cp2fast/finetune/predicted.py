@@ -22,30 +22,13 @@ from PIL import Image
 from cp2fast.config import Rgb
 from cp2fast.data import png
 from cp2fast.finetune.large import Band
+from cp2fast.finetune.outputs import Outputs
 from cp2fast.finetune.pictures import overlay
 from cp2fast.labels.classes import palette_of
 from cp2fast.run_folder import atomic_write
 
 OVERLAY_SIDE = 8192
 """Pixels of the longest overlay; that of a larger picture is reduced."""
-
-
-class Outputs(NamedTuple):
-    """Where the files of one picture go.
-
-    Attributes:
-        mask: a palette PNG of labels.
-        overlay: a JPEG of both.
-        probabilities: an npz, or None where none is wanted.
-    """
-
-    mask: Path
-    overlay: Path
-    probabilities: Path | None
-
-    def paths(self) -> list[Path]:
-        """All of them."""
-        return [path for path in self if path is not None]
 
 
 class Classes(NamedTuple):
@@ -67,7 +50,7 @@ def write_bands(
         classes: of the labels.
 
     Raises:
-        OSError: one cannot be written; none is left then.
+        OSError: one cannot be written; the mask, which comes last, is not there then.
     """
     height, width = size
     step = -(-max(size) // OVERLAY_SIDE)

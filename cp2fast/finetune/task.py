@@ -19,9 +19,11 @@ from cp2fast.data.levels import Levels
 from cp2fast.data.order import steps_per_epoch
 from cp2fast.data.prefetch import prefetch
 from cp2fast.errors import UserError
+from cp2fast.finetune.average import Average
 from cp2fast.finetune.boundary import BoundaryScores, boundary_scores
 from cp2fast.finetune.confusion import Scores, scores
 from cp2fast.finetune.evaluate import evaluate
+from cp2fast.finetune.groups import parameter_groups
 from cp2fast.finetune.loader import CropBatch, crop_batches
 from cp2fast.finetune.loss import balanced_weights, segmentation_loss
 from cp2fast.finetune.pictures import CURVES, draw_confusion, draw_crops, draw_predictions
@@ -30,7 +32,8 @@ from cp2fast.labels.dataset import LabelledData
 from cp2fast.labels.levels import range_of
 from cp2fast.labels.open import open_labelled
 from cp2fast.labels.survey import shares_in_words, survey
-from cp2fast.model.segmenter import Segmenter
+from cp2fast.model.backbone import levels
+from cp2fast.model.segmenter import Segmenter, check_size
 from cp2fast.philox import Stream
 from cp2fast.run_folder import RunFolder, read_metrics
 from cp2fast.train.accounts import Account
@@ -123,14 +126,18 @@ class FinetuneTask:
         self.range_line = range_line
         self.images = len(data.train)
         self.samples_per_step = (
-            settings.data.batch_size * train.gradient_accumulation_steps * ranks.world
+            settings.data.batch_size * train.gradient_accumulation_steps * ranks.world_size
         )
         self.steps_per_epoch = steps_per_epoch(self.images, self.samples_per_step)
         self.total_steps = train.steps
         self.peak_lr = train.lr
         self.network = network
-        trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        self.learner = learner_of(network, trained, self._step, train, device)
+        groups = parameter_groups(network, train.layer_decay)
+        self.learner = learner_of(network, groups, self._step, train, device)
+        self.average = None if train.ema is None else Average(network, train.ema)
+        if self.average is not None:
+            update = self.average.update
+            self.learner.optimizer.register_step_post_hook(lambda *_: update(network))
         self.result: Scores | None = None
         self.boundary: BoundaryScores | None = None
         self._class_weight: list[float] | None = None
@@ -147,6 +154,13 @@ class FinetuneTask:
         if self.settings.train.class_weight == "auto":
             self._class_weight = balanced_weights(found.train[: len(self.data.classes)].tolist())
         say(load_start(self.network, self.settings.model))
+        if self.average is not None:
+            self.average.restart(self.network)
+
+    @property
+    def judged(self) -> Segmenter:
+        """The network that is evaluated: that of ``train.ema`` where it is set."""
+        return self.network if self.average is None else self.average.network
 
     def prepare(self, step: int, say: Callable[[str], None], alive: Callable[[], None]) -> None:
         """Compile the network."""
@@ -166,7 +180,7 @@ class FinetuneTask:
             range(start, stop),
             self.learner.device,
             self.ranks.rank,
-            self.ranks.world,
+            self.ranks.world_size,
         )
         return prefetch(made, _BATCHES_AHEAD)
 
@@ -209,11 +223,13 @@ class FinetuneTask:
     def evaluate(self, step: int, alive: Callable[[], None]) -> Evaluation:
         """The mIoU on the other split."""
         device = self.learner.device
-        if self.ranks.world > 1:
+        if self.ranks.world_size > 1:
             for buffer in self.network.buffers():  # On the CPU each process has batch statistics of
                 dist.broadcast(buffer, 0)  # its own; those of the main one are saved.
+            if self.average is not None:
+                self.average.take_buffers(self.network)
         with uncompiled():
-            judged = evaluate(self.network, self.data, self.settings, device, self.ranks, alive)
+            judged = evaluate(self.judged, self.data, self.settings, device, self.ranks, alive)
         self._confusion = judged.confusion
         self.result = scores(judged.confusion, self.data.classes)
         found = {
@@ -249,14 +265,18 @@ class FinetuneTask:
         draw_confusion(self._confusion, self.data.classes, path / "confusion.png")
         with uncompiled():
             draw_predictions(
-                self.network, self.data, self.settings, device, path / "predictions.png"
+                self.judged, self.data, self.settings, device, path / "predictions.png"
             )
         draw_curves(read_metrics(self.folder.metrics), CURVES, self.folder.curves)
 
     def state_dict(self) -> dict[str, Any]:
         """The network, and the names and colours of its classes."""
-        return {
-            "model": self.network.state_dict(),
+        networks = (
+            {"model": self.network.state_dict()}
+            if self.average is None
+            else self.average.state_dict(self.network)
+        )
+        return networks | {
             "classes": list(self.data.classes),
             "colours": [list(colour) for colour in self.data.colours],
             "class_weight": self._class_weight,
@@ -275,7 +295,10 @@ class FinetuneTask:
                 f"{self.folder.path} was begun with {len(state['classes'])} or other names: "
                 "restore them, or start another run with --out DIR"
             )
-        self.network.load_state_dict(state["model"])
+        if self.average is None:
+            self.network.load_state_dict(state["model"])
+        else:
+            self.average.load_state_dict(state, self.network)
         self._class_weight = state.get("class_weight")
         self._best = Best(*state.get("patience", ()))
         self._stop_where_nothing_improves(state["step"])
@@ -325,7 +348,11 @@ def build(settings: FinetuneSettings, folder: RunFolder, processes: Processes) -
     data = replace(data, levels=Levels.of(range_, given.bands))
     _check_batch(settings, len(data.train), processes.ranks)
     network = build_network(settings.model, len(data.classes), settings.train.seed)
-    if processes.ranks.world > 1 and processes.device.type == "cuda":
+    if len(levels(network.backbone)) == 1:  # others lose nothing at the border of an image
+        check_size(network, str(settings.model.backbone), settings.model.size)
+    if settings.train.freeze == "backbone":
+        network.freeze_backbone()
+    if processes.ranks.world_size > 1 and processes.device.type == "cuda":
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
     return FinetuneTask(
         settings, folder, processes.ranks, data, network, processes.device, range_line
@@ -334,7 +361,10 @@ def build(settings: FinetuneSettings, folder: RunFolder, processes: Processes) -
 
 def _check_batch(settings: FinetuneSettings, images: int, ranks: Ranks) -> None:
     """ASPP normalises one value a channel and image, which a batch of one has no spread of."""
-    crops, fewest = settings.data.batch_size * ranks.world, 1 if settings.model.head == "fcn" else 2
+    crops, fewest = (
+        settings.data.batch_size * ranks.world_size,
+        2 if settings.model.head == "aspp" else 1,
+    )
     steps_per_epoch(images, crops, fewest)
     if crops < fewest:
         raise UserError(
@@ -359,6 +389,9 @@ FINETUNE = Kind(
         "data.colours",
         "train.seed",
         "train.optimizer",
+        "train.freeze",
+        "train.layer_decay",
+        "train.ema",
     ),
     build=build,
 )

@@ -21,8 +21,8 @@ from cp2fast import philox
 from cp2fast.batch import CopyPasteBatch, RaggedBatch
 from cp2fast.config import DataSettings, ModelSettings
 from cp2fast.copypaste.backends import Backend, available_backends, failure
-from cp2fast.copypaste.draw import draw
 from cp2fast.copypaste.op import copy_paste
+from cp2fast.copypaste.sampling import sample_parameters
 from cp2fast.data.image_set import ImageSet
 from cp2fast.data.images import list_images
 from cp2fast.data.order import plan
@@ -123,7 +123,7 @@ def _apart(batch: RaggedBatch, place: int, images: ImageSet) -> float:
 def _compose(backend: Backend, problem: str | None, compare: bool) -> str:
     _require(problem)
     batch = _noise()
-    parameters = draw(0, 0, batch, _SIZE, "batch")
+    parameters = sample_parameters(0, 0, batch, _SIZE)
     device = torch.device("cuda" if backend == "cuda" else "cpu")
     composed = copy_paste(batch, parameters, _SIZE, backend=backend, device=device)
     if backend == "reference":
@@ -159,7 +159,7 @@ def _noise() -> RaggedBatch:
 
 def _train(device: torch.device) -> str:
     batch = _noise()
-    composed = copy_paste(batch, draw(0, 0, batch, _SIZE, "batch"), _SIZE, device=device)
+    composed = copy_paste(batch, sample_parameters(0, 0, batch, _SIZE), _SIZE, device=device)
     network = build_cp2(_TINY, seed=0).to(device)
     optimizer = torch.optim.SGD(network.encoder_q.parameters(), lr=0.01)
     output = network(composed.query, composed.key, composed.query_mask, composed.key_mask)

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from cp2fast.batch import CopyPasteBatch, RaggedBatch
 from cp2fast.config import MIN_IMAGES_FOR_BATCH_BACKGROUNDS, AugmentSettings, PretrainSettings
-from cp2fast.copypaste.draw import draw
 from cp2fast.copypaste.op import copy_paste
 from cp2fast.copypaste.parameters import Parameters
+from cp2fast.copypaste.sampling import sample_parameters
 from cp2fast.cores import available_cores
 from cp2fast.data.demo import data_root
 from cp2fast.data.disk_cache import DiskCache
@@ -104,7 +104,7 @@ def first_pairs(settings: PretrainSettings, count: int) -> Pairs:
         decoded = next(batches)
         listed = read_bad(bad)
     augment = settings.augment
-    parameters = draw(seed, 0, decoded, size, data.background, augment)
+    parameters = sample_parameters(seed, 0, decoded, size, data.background, augment)
     composed = copy_paste(decoded, parameters, size, mean=augment.mean, std=augment.std)
     return Pairs(
         root=shown(root),

@@ -45,7 +45,9 @@ def gather(batch: Tensor) -> Tensor:
     if _world_size() == 1:
         return batch
     gathered = batch.new_empty(_world_size() * len(batch), *batch.shape[1:])
-    dist.all_gather_into_tensor(gathered, batch.contiguous())
+    # The newer name, by which torch calls it without a warning.
+    exchange = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+    exchange(gathered, batch.contiguous())
     return gathered
 
 

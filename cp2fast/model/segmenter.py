@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import assert_never
+from typing import Self, assert_never
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -44,8 +44,21 @@ class Segmenter(nn.Module):
             # The dense contrast compares all cells with all: at a stride of 4, 256 times as many
             # pairs as at 16.
             self.embedding_stride = max(self.stride, OUTPUT_STRIDE)
+        self.is_frozen = False
         self.classes: tuple[str, ...] = ()
         self.mean, self.std = IMAGENET_MEAN, IMAGENET_STD
+
+    def freeze_backbone(self) -> None:
+        """From now on the backbone keeps its weights and its statistics, in training too."""
+        self.is_frozen = True
+        self.backbone.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> Self:
+        """As of any module, but for a frozen backbone."""
+        super().train(mode)
+        if self.is_frozen:
+            self.backbone.eval()
+        return self
 
     def forward(self, images_B3HW: Tensor) -> Tensor:
         """Class logits ``[B, num_classes, ceil(H / stride), ceil(W / stride)]``."""

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from cp2fast.batch import CopyPasteBatch, RaggedBatch
 from cp2fast.config import SIZE_STEP, PretrainSettings
-from cp2fast.copypaste.draw import draw
 from cp2fast.copypaste.op import copy_paste
+from cp2fast.copypaste.sampling import sample_parameters
 from cp2fast.train.schedule import growing_size
 from cp2fast.train.task import Loaded
 
@@ -75,7 +75,9 @@ def compose(
                 return
             step = start + number // settings.train.gradient_accumulation_steps
             epoch, size = step // steps_per_epoch, image_size(settings, step, total_steps)
-            parameters = draw(seed, epoch, batch, size, settings.data.background, augment)
+            parameters = sample_parameters(
+                seed, epoch, batch, size, settings.data.background, augment
+            )
             pairs = copy_paste(
                 *(batch, parameters, size, dtype),
                 device=device,

@@ -84,7 +84,7 @@ def _announcement(run: Run[Any]) -> str:
     name, decode, reason = task.source
     skipped = skipped_in_words(task.image_set)
     ranks = run.processes.ranks
-    processes = "" if ranks.world == 1 else f"{ranks.world} x "
+    processes = "" if ranks.world_size == 1 else f"{ranks.world_size} x "
     lines = [
         f"decoding by {name} on the {decode.upper()}: {reason}",
         task.cache.line,

@@ -61,7 +61,7 @@ class Saver:
             name: of the file.
 
         Raises:
-            UserError: the disk did not take the one before.
+            OSError: the disk did not take the one before.
         """
         self.wait()
         copy, copied = self._snapshot.take(state)
@@ -71,7 +71,7 @@ class Saver:
         """Return when nothing is being written.
 
         Raises:
-            UserError: the disk did not take it; the checkpoints before it are intact.
+            OSError: the disk did not take it; the checkpoints before it are intact.
         """
         if self._writing is not None:
             self._writing.result()
@@ -150,7 +150,7 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write ``state`` (tensors, numbers, strings and containers of them) to disk.
 
     Raises:
-        UserError: the disk does not take it; what was at ``path`` is as it was.
+        OSError: the disk does not take it, naming ``path``; what was there is as it was.
     """
     for partial in path.parent.glob(_PARTIAL):  # of a process that was killed while it saved
         partial.unlink(missing_ok=True)
@@ -161,15 +161,7 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
         cause = error if isinstance(error, OSError) else error.__context__
         if not isinstance(cause, OSError):
             raise
-        if not path.parent.is_dir():
-            raise UserError(
-                f"{path.parent} is no longer there: it was moved or deleted while the run wrote to "
-                "it; go on from where it is now with --resume --out DIR"
-            ) from error
-        raise UserError(
-            f"cannot write {path}: {cause.strerror}; the checkpoints before it are intact: make "
-            "room, then go on with --resume"
-        ) from error
+        raise OSError(cause.errno, cause.strerror, str(path)) from error
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -29,12 +29,12 @@ class Ranks:
 
     Attributes:
         rank: this process's number, from 0.
-        world: how many processes there are, on all machines.
+        world_size: how many processes there are, on all machines.
         local_rank: this process's number on its machine, and that of its GPU.
     """
 
     rank: int
-    world: int
+    world_size: int
     local_rank: int
 
     @property
@@ -99,7 +99,7 @@ def process_group(ranks: Ranks, device: torch.device, timeout_minutes: float) ->
     """
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    if ranks.world == 1:
+    if ranks.world_size == 1:
         yield
         return
     timeout = collective_timeout(timeout_minutes)
@@ -107,7 +107,7 @@ def process_group(ranks: Ranks, device: torch.device, timeout_minutes: float) ->
         "nccl" if device.type == "cuda" else "gloo",
         store=shared_store("collectives", ranks, timeout),
         rank=ranks.rank,
-        world_size=ranks.world,
+        world_size=ranks.world_size,
         timeout=timeout,
         device_id=device if device.type == "cuda" else None,
     )
@@ -131,7 +131,7 @@ def shared_store(name: str, ranks: Ranks, timeout: timedelta) -> Store:
     The store outlives processes that torchrun restarts. So that these do not find what the dead
     ones left there, such as their addresses, each attempt has keys of its own.
     """
-    store, _, _ = next(rendezvous("env://", ranks.rank, ranks.world, timeout=timeout))
+    store, _, _ = next(rendezvous("env://", ranks.rank, ranks.world_size, timeout=timeout))
     return PrefixStore(f"cp2fast/{_restarts()}/{name}", store)
 
 
@@ -147,7 +147,7 @@ class Agreement:
         self.ranks = ranks
         self._group: Any = None
         self._under_way: deque[tuple[torch.Tensor, Any]] = deque()
-        if ranks.world > 1:
+        if ranks.world_size > 1:
             self._group = dist.new_group(
                 backend="gloo", timeout=collective_timeout(timeout_minutes)
             )
@@ -185,7 +185,7 @@ class Agreement:
         """The value of each process, in the order of the ranks."""
         if self._group is None:
             return [value]
-        values: list[Value] = [value] * self.ranks.world
+        values: list[Value] = [value] * self.ranks.world_size
         dist.all_gather_object(values, value, group=self._group)
         return values
 

@@ -19,7 +19,8 @@ from typing import Any, Generic
 import torch
 
 from cp2fast.errors import UserError
-from cp2fast.run_folder import BEST, checkpoint_name
+from cp2fast.files import place_of
+from cp2fast.run_folder import BEST, RunFolder, checkpoint_name
 from cp2fast.train.accounts import Accounts, shares_of
 from cp2fast.train.advice import Advice
 from cp2fast.train.checkpoint import Saver
@@ -85,7 +86,7 @@ def train(
             raise
         raise UserError(_out_of_memory(run)) from error
     except OSError as error:
-        if run.folder.holds_run and error.errno not in _OF_THE_DISK:
+        if not _is_gone(run.folder) and error.errno not in _OF_THE_DISK:
             raise
         raise UserError(_cannot_write(run, error)) from error
 
@@ -99,46 +100,37 @@ class Due:
     save: bool
 
 
+@dataclass
 class Engine(Generic[Batch]):
-    """One process's part of a run."""
+    """One process's part of a run.
 
-    def __init__(
-        self,
-        run: Run[Batch],
-        console: RunConsole,
-        accounts: Accounts,
-        saver: Saver,
-        watchdog: Watchdog,
-        log: Log,
-        stop_requested: Callable[[], bool],
-    ) -> None:
-        """Nothing is trained yet.
+    Attributes:
+        run: moved by this.
+        console: tells the user.
+        accounts: in ``start``.
+        saver: of the run's checkpoints.
+        watchdog: told of each part of a step.
+        log: takes the rows of ``metrics.jsonl``.
+        stop_requested: whether this process was asked to stop.
+    """
 
-        Args:
-            run: moved by this.
-            console: tells the user.
-            accounts: in ``start``.
-            saver: of the run's checkpoints.
-            watchdog: told of each part of a step.
-            log: takes the rows of ``metrics.jsonl``.
-            stop_requested: whether this process was asked to stop.
-        """
-        self.run = run
-        self.task = run.task
-        self.learner = run.task.learner
-        self.is_main = run.processes.ranks.is_main
-        self.agreement = run.processes.agreement
-        self.say = console.print
-        self.console = console
-        self.accounts = accounts
-        self.saver = saver
-        self.watchdog = watchdog
-        self.log = log
-        self.stop_requested = stop_requested
+    run: Run[Batch]
+    console: RunConsole
+    accounts: Accounts
+    saver: Saver
+    watchdog: Watchdog
+    log: Log
+    stop_requested: Callable[[], bool]
+
+    def __post_init__(self) -> None:
+        """Nothing is trained yet."""
+        self.task, self.learner = self.run.task, self.run.task.learner
+        self.agreement, ranks = self.run.processes.agreement, self.run.processes.ranks
+        self.is_main, self.say = ranks.is_main, self.console.print
         self.advice = Advice()
-        self.losses = LossRecord(run.processes.ranks.rank)
+        self.losses = LossRecord(ranks.rank)
         self.images: list[int] = []
-        self.first_step = self.logged_step = run.step
+        self.first_step = self.logged_step = self.run.step
         self.evaluated_step: int | None = None
         self.save_asked = time.monotonic()
         self.stopping = False
@@ -331,14 +323,18 @@ def _out_of_memory(run: Run[Any]) -> str:
     )
 
 
+def _is_gone(folder: RunFolder) -> bool:
+    return not folder.holds_run or place_of(folder.checkpoints) == "nothing"
+
+
 def _cannot_write(run: Run[Any], error: OSError) -> str:
     path = run.folder.path
-    if not run.folder.holds_run:
+    if _is_gone(run.folder):
         return (
             f"{path} is no longer there: it was moved or deleted while the run wrote to it; go on "
             "from where it is now with --resume --out DIR"
         )
     return (
-        f"cannot write to {path}: {error.strerror}; its checkpoints are intact: make room, then go "
-        "on with --resume"
+        f"cannot write {error.filename or path}: {error.strerror}; the checkpoints before are "
+        "intact: make room, then go on with --resume"
     )

@@ -80,7 +80,7 @@ class Learner(Generic[Network, Batch]):
     def set_learning_rate(self, lr: float) -> None:
         """Of the next steps."""
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group.get("lr_scale", 1.0)
 
     def distribute(self) -> None:
         """Average the gradients over the processes from now on; they must hold equal weights."""
@@ -103,7 +103,7 @@ class Learner(Generic[Network, Batch]):
 
 def learner_of(
     network: Network,
-    parameters: Iterable[nn.Parameter],
+    parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
     forward: Callable[[nn.Module, Batch, int, int], Any],
     train: TrainSettings | FinetuneTrainSettings,
     device: torch.device,
@@ -112,7 +112,8 @@ def learner_of(
 
     Args:
         network: to be saved.
-        parameters: those of its weights that are trained.
+        parameters: those of its weights that are trained, or groups of them, whose ``lr_scale``
+            multiplies the learning rate.
         forward: see ``Learner``.
         train: precision, optimiser and batches a step.
         device: of this process.

@@ -14,9 +14,10 @@ _OF_THE_SETTINGS = {"momentum", "weight_decay"}
 
 
 def build_optimizer(
-    parameters: Iterable[nn.Parameter], train: TrainSettings | FinetuneTrainSettings
+    parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
+    train: TrainSettings | FinetuneTrainSettings,
 ) -> Optimizer:
-    """The optimiser that the settings name, over ``parameters``."""
+    """The optimiser that the settings name, over ``parameters`` or groups of them."""
     # With GradScaler, fused SGD leaves its momentum uninitialised if the very first step overflows.
     fused_sgd = train.precision != "fp16"
     if train.optimizer == "adamw":

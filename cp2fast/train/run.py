@@ -194,7 +194,7 @@ def with_range_found(settings: Settings, folder: RunFolder) -> Settings:
 
 def _distributed(run: Run[Any]) -> Run[Any]:
     """Join the processes; the weights must be the right ones by now."""
-    if run.processes.ranks.world > 1:
+    if run.processes.ranks.world_size > 1:
         run.task.learner.distribute()
     return run
 
@@ -221,9 +221,9 @@ def _check_same_data(run: Run[Any], state: dict[str, Any]) -> None:
     if samples != task.samples_per_step and state["step"] < task.total_steps:
         raise UserError(
             f"data.batch_size={settings.data.batch_size} x train.gradient_accumulation_steps="
-            f"{settings.train.gradient_accumulation_steps} x {run.processes.ranks.world} processes "
-            f"are {task.samples_per_step} samples a step, but the run in {path} was begun with "
-            f"{samples}: keep that, or start another run with --out DIR"
+            f"{settings.train.gradient_accumulation_steps} x {run.processes.ranks.world_size} "
+            f"processes are {task.samples_per_step} samples a step, but the run in {path} was "
+            f"begun with {samples}: keep that, or start another run with --out DIR"
         )
 
 

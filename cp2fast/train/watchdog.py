@@ -56,7 +56,7 @@ class Watchdog:
         self._beats = 0
         self._closed = threading.Event()
         self.note(0, Doing.READING)
-        if ranks.world > 1:
+        if ranks.world_size > 1:
             threading.Thread(target=self._watch, name="cp2fast-watchdog", daemon=True).start()
 
     def note(self, step: int, doing: Doing) -> None:
@@ -97,7 +97,7 @@ class Watchdog:
 
     def _read(self, store: Store) -> dict[int, Beat]:
         beats = {}
-        for rank in range(self._ranks.world):
+        for rank in range(self._ranks.world_size):
             try:
                 number, step, doing = map(int, store.get(str(rank)).split())
                 beats[rank] = Beat(number, step, Doing(doing))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import re
 import zipfile
@@ -15,12 +16,21 @@ from safetensors import SafetensorError, safe_open
 
 from cp2fast.data.kinds import kind_of
 from cp2fast.errors import UserError
-from cp2fast.files import cannot_read, open_plain, place_of
+from cp2fast.files import cannot_read, is_file, open_plain, place_of
 from cp2fast.run_folder import damage, trained_weights
 from cp2fast.weights.layouts import METADATA
 
 _warn = logging.getLogger(__name__).warning
 
+_INDEX = ".index.json"
+"""Ends the name of a list of the files that a large model's weights are spread over."""
+
+_IN_FOLDERS = (
+    "model.safetensors",
+    f"model.safetensors{_INDEX}",
+    "pytorch_model.bin",
+    f"pytorch_model.bin{_INDEX}",
+)
 _HEAD = 1 << 16
 """Bytes from which the kind of a file is told."""
 
@@ -28,12 +38,14 @@ _HEAD = 1 << 16
 def find_file(path: Path) -> Path:
     """The file itself, or the best checkpoint of a run folder, or its newest one; intact.
 
+    A folder of Hugging Face's has its ``model.safetensors`` read.
+
     Raises:
         UserError: there is none, or it is damaged.
     """
     path = path.expanduser()
     if place_of(path) == "folder":
-        checkpoint = trained_weights(path, print, _warn)
+        checkpoint = trained_weights(path, print, _warn) or _downloaded(path)
         if checkpoint is None:
             raise UserError(f"{path} is not a run folder with a checkpoint: name a file in it")
         return checkpoint
@@ -43,6 +55,11 @@ def find_file(path: Path) -> Path:
             "training starts from is model.init=FILE"
         )
     return path
+
+
+def _downloaded(folder: Path) -> Path | None:
+    """The weights in a folder as Hugging Face's libraries save a model."""
+    return next((folder / name for name in _IN_FOLDERS if is_file(folder / name)), None)
 
 
 def read_content(path: Path) -> dict[str, Any]:
@@ -58,6 +75,8 @@ def read_content(path: Path) -> dict[str, Any]:
             head = file.read(_HEAD)
     except OSError as error:
         raise cannot_read(path, error) from error
+    if path.name.endswith(_INDEX):
+        return _read_parts(path)
     try:
         if head[8:9] == b"{":  # The length of a header in JSON, and the header.
             return _read_safetensors(path)
@@ -87,6 +106,18 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         return tensors | {METADATA: file.metadata() or {}}
+
+
+def _read_parts(index: Path) -> dict[str, Any]:
+    """The tensors of all files that an index in JSON lists, under its ``weight_map``."""
+    try:
+        names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
+    except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
+        raise UserError(f"{index} is no index of weights: fetch it again") from error
+    content: dict[str, Any] = {}
+    for name in names:
+        content |= read_content(find_file(index.parent / Path(name).name))
+    return content
 
 
 def _cannot(path: Path, head: bytes, reason: str) -> str:

@@ -8,13 +8,14 @@ own names, at whatever place most of them are.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 
-from cp2fast.weights.torchvision_vit import from_torchvision, is_torchvision_vit
+from cp2fast.weights.foreign import LAYOUTS
+from cp2fast.weights.names import fitted, to_timm
 
 METADATA = "__metadata__"
 """Where ``files.read_content`` puts the texts that a .safetensors file holds beside its tensors."""
@@ -83,7 +84,7 @@ def best_match(content: Mapping[str, Any], wanted: Mapping[str, Tensor]) -> Matc
     """
     best = Match((), "")
     for inside, tensors in _dictionaries(content):
-        for match in _matches(inside, _renamed(tensors), wanted):
+        for match in _matches(inside, _renamed(tensors, wanted), wanted):
             if match.better_than(best):
                 best = match
     return best
@@ -147,18 +148,13 @@ def _matches(
     return list(found.values())
 
 
-def _renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _renamed(tensors: Mapping[str, Tensor], wanted: Iterable[str]) -> dict[str, Tensor]:
     """The tensors by the names of timm, without modules that only wrap."""
     renamed = {}
     for name, tensor in tensors.items():
         plain = ".".join(step for step in name.split(".") if step not in _WRAPPING_MODULES)
         renamed[_TIMM_IN_MMSEG.sub("backbone.", plain)] = tensor
-    for name in list(renamed):
-        before, found, _ = name.rpartition("class_token")
-        if found and is_torchvision_vit({n.removeprefix(before): t for n, t in renamed.items()}):
-            return from_torchvision(
-                {n.removeprefix(before): t for n, t in renamed.items() if n.startswith(before)}
-            )
+    renamed = fitted(to_timm(renamed, LAYOUTS), wanted)
     return _without_numbers(renamed)
 
 

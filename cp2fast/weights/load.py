@@ -1,4 +1,4 @@
-"""Weights in: from cp2fast's runs, the original CP2, MoCo, DINO, mmseg, timm and torchvision.
+"""Weights in: from cp2fast's runs, the original CP2, and the field's libraries and releases.
 
 These differ in what they put around a network's tensors (``layouts.py``). ``load_weights`` takes
 the place where most names are the network's own.
@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from timm.layers import resample_abs_pos_embed
+from timm.layers import resample_abs_pos_embed, resize_rel_pos_bias_table
+from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
@@ -35,6 +36,7 @@ _HEAD_MODULES = {
     "fusion_conv",
     "bn",
 }
+_WINDOW_TABLE = "relative_position_bias_table"
 _MOCO_V3_HEADS = {384: 12}
 """Attention heads of MoCo v3's ViT-S by its width; everybody else's has 6."""
 
@@ -94,6 +96,7 @@ def load_weights(network: Segmenter, source: str | Path, skip: Sequence[str] = (
         )
     _check_numbers(tensors, wanted, source)
     tensors = _position_embedding_resampled(network, tensors, notes)
+    tensors = _windows_resampled(_reshaped(tensors, wanted), wanted, notes)
     differences = _differences(
         tensors,
         match.unexpected,
@@ -156,7 +159,7 @@ def _position_embedding_resampled(
     The class and register tokens before the grid have no place in it and stay as they are.
     """
     theirs, backbone = tensors.get("backbone.pos_embed"), network.backbone
-    if theirs is None or not isinstance(backbone, VisionTransformer):
+    if theirs is None or not isinstance(backbone, VisionTransformer | Eva):
         return tensors
     ours, (rows, columns) = backbone.pos_embed, backbone.patch_embed.grid_size
     before = ours.shape[1] - rows * columns
@@ -166,6 +169,31 @@ def _position_embedding_resampled(
     notes.append(f"position embedding resized from {side} x {side} to {rows} x {columns}")
     resized = resample_abs_pos_embed(theirs, [rows, columns], num_prefix_tokens=before)
     return tensors | {"backbone.pos_embed": resized}
+
+
+def _windows_resampled(
+    tensors: dict[str, Tensor], wanted: Mapping[str, Tensor], notes: list[str]
+) -> dict[str, Tensor]:
+    """Swin's tables of biases by position in a window, for windows of another size."""
+    resampled = {}
+    for name, tensor in tensors.items():
+        rows, heads = wanted[name].shape if name.endswith(_WINDOW_TABLE) else (0, 0)
+        if rows and tensor.shape != wanted[name].shape and tensor.shape[1:] == (heads,):
+            side = (math.isqrt(rows) + 1) // 2
+            resampled[name] = resize_rel_pos_bias_table(tensor, (side, side), (rows, heads))
+    if resampled:
+        notes.append(f"{len(resampled)} tables of positions in a window resized")
+    return tensors | resampled
+
+
+def _reshaped(tensors: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same numbers with or without sides of 1: a linear layer as a 1x1 convolution."""
+    return {
+        name: tensor.reshape(wanted[name].shape)
+        if tensor.squeeze().shape == wanted[name].squeeze().shape
+        else tensor
+        for name, tensor in tensors.items()
+    }
 
 
 def _differences(

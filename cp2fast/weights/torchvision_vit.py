@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-_NAMES = [  # torchvision, timm
+NAMES = [  # torchvision, timm
     ("class_token", "cls_token"),
     ("conv_proj.", "patch_embed.proj."),
     ("encoder.pos_embedding", "pos_embed"),
@@ -27,19 +27,9 @@ _NAMES = [  # torchvision, timm
 ]
 
 
-def is_torchvision_vit(tensors: Mapping[str, Tensor]) -> bool:
-    """Whether these are the names of a torchvision vision transformer."""
-    return "class_token" in tensors and "encoder.pos_embedding" in tensors
-
-
-def from_torchvision(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors by timm's names; names that are none of the table's stay."""
-    return {_replace(name, _NAMES): tensor for name, tensor in tensors.items()}
-
-
 def to_torchvision(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The same tensors by the names of today's torchvision."""
-    table = [(timm, torchvision) for torchvision, timm in _NAMES if ".linear_" not in torchvision]
+    table = [(timm, torchvision) for torchvision, timm in NAMES if ".linear_" not in torchvision]
     return {_replace(name, table): tensor for name, tensor in tensors.items()}
 
 

@@ -6,9 +6,9 @@ from torch.nn.functional import interpolate
 
 from cp2fast.batch import RaggedBatch
 from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
-from cp2fast.copypaste.draw import draw
 from cp2fast.copypaste.op import copy_paste
 from cp2fast.copypaste.reference import copy_paste_reference
+from cp2fast.copypaste.sampling import sample_parameters
 from cp2fast.copypaste.views import pack
 
 SIZE = 32
@@ -28,7 +28,7 @@ def batch():
 
 @pytest.fixture(scope="module")
 def parameters(batch):
-    return draw(0, 0, batch, SIZE, "batch")
+    return sample_parameters(0, 0, batch, SIZE)
 
 
 def arguments(batch, parameters, backend="reference", dtype=torch.float32):

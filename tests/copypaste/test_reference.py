@@ -12,7 +12,6 @@ from torchvision.transforms import functional as tv
 
 from cp2fast.batch import RaggedBatch
 from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
-from cp2fast.copypaste.draw import draw
 from cp2fast.copypaste.parameters import BRIGHTNESS, CONTRAST, HUE, MIRROR, SATURATION
 from cp2fast.copypaste.reference import (
     adjust,
@@ -24,6 +23,7 @@ from cp2fast.copypaste.reference import (
     resize,
     to_grey,
 )
+from cp2fast.copypaste.sampling import sample_parameters
 from cp2fast.copypaste.views import View, pack
 
 SIZE = 48
@@ -210,7 +210,7 @@ def test_normalisation_is_torchvisions(image):
 
 
 def test_a_mask_is_its_rectangle(batch):
-    p = draw(0, 0, batch, SIZE, "batch")
+    p = sample_parameters(0, 0, batch, SIZE)
     masks = compose(batch, p)[2:]
     for sample in range(len(batch)):
         for which, mask in enumerate(masks):
@@ -238,7 +238,7 @@ def pillow_view(batch, p, sample, view):
 
 @pytest.mark.parametrize("epoch", range(6))
 def test_composed_images_are_those_of_the_original_pipeline(batch, epoch):
-    p = draw(0, epoch, batch, SIZE, "batch")
+    p = sample_parameters(0, epoch, batch, SIZE)
     # On 8-bit images torchvision shifts the hue by whole 255ths, towards zero.
     shift = (p.factor[..., HUE] * 255).trunc()
     p.factor[..., HUE] = (shift + 0.01 * shift.sign()) / 255
@@ -258,7 +258,7 @@ def test_composed_images_are_those_of_the_original_pipeline(batch, epoch):
 
 def test_a_view_appears_in_place(batch):
     """Pasted whole, the foreground equals what it is under any rectangle."""
-    p = draw(0, 3, batch, SIZE, "batch")
+    p = sample_parameters(0, 3, batch, SIZE)
     rectangles = p.paste.clone()
     p.paste[:] = torch.tensor([0, 0, SIZE, SIZE])
     foregrounds = compose(batch, p)[:2]
@@ -278,9 +278,9 @@ def test_a_view_appears_in_place(batch):
 
 
 def test_mirror_mirrors_each_view(batch):
-    p = draw(0, 0, batch, SIZE, "batch")
+    p = sample_parameters(0, 0, batch, SIZE)
     p.paste[:, :, 1] = SIZE - p.paste[:, :, 1] - p.paste[:, :, 3]
-    mirrored = draw(0, 0, batch, SIZE, "batch")
+    mirrored = sample_parameters(0, 0, batch, SIZE)
     mirrored.orientation.bitwise_xor_(MIRROR)
     for image, mirror in zip(compose(batch, p), compose(batch, mirrored), strict=True):
         torch.testing.assert_close(image, mirror.flip(-1), atol=2e-5, rtol=0)
@@ -288,14 +288,14 @@ def test_mirror_mirrors_each_view(batch):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_rounds_the_result_alone(batch, dtype):
-    p = draw(0, 0, batch, SIZE, "batch")
+    p = sample_parameters(0, 0, batch, SIZE)
     for half, full in zip(compose(batch, p, dtype=dtype), compose(batch, p), strict=True):
         assert torch.equal(half, full.to(half.dtype))
 
 
 @pytest.mark.gpu
 def test_the_gpu_composes_the_same(batch):
-    p = draw(0, 0, batch, SIZE, "batch")
+    p = sample_parameters(0, 0, batch, SIZE)
     cuda = torch.device("cuda")
     for there, here in zip(compose(batch.to(cuda), p), compose(batch, p), strict=True):
         torch.testing.assert_close(there.cpu(), here, atol=2e-4, rtol=0)

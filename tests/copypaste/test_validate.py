@@ -7,7 +7,7 @@ import torch
 
 from cp2fast.batch import RaggedBatch
 from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
-from cp2fast.copypaste.draw import draw
+from cp2fast.copypaste.sampling import sample_parameters
 from cp2fast.copypaste.validate import validate
 
 SIZE = 32
@@ -21,7 +21,7 @@ def batch():
 
 @pytest.fixture
 def parameters(batch):
-    return draw(0, 0, batch, SIZE, "batch")
+    return sample_parameters(0, 0, batch, SIZE)
 
 
 def check(

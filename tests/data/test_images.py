@@ -100,6 +100,12 @@ def test_masks_by_their_names_are_no_photos(tmp_path):
     assert list_images(tmp_path).skipped == ((".depth.png", 1), (".seg.png", 1))
 
 
+def test_arrays_beside_an_image_of_their_name_belong_to_it(tmp_path):
+    make(tmp_path, "a.jpg", "a.npy", "a.depth.NPY", "b.npy", "deep/a.npy", "c.mask.tif", "c.tif")
+    assert listed(tmp_path) == ["a.jpg", "b.npy", "c.tif", "deep/a.npy"]
+    assert list_images(tmp_path).skipped == ((".depth.npy", 1), (".mask.tif", 1), (".npy", 1))
+
+
 def test_what_is_skipped_is_counted_by_suffix(tmp_path):
     make(tmp_path, "a.jpg", "1.MP4", "2.mp4", "notes", "deep/down/3.mp4", "x.svg", ".hidden.svg")
     images = list_images(tmp_path)

@@ -9,6 +9,7 @@ from cp2fast import philox
 from cp2fast.data.order import (
     CHUNK,
     CHUNKS_MIXED,
+    Windows,
     backgrounds,
     epoch_order,
     plan,
@@ -22,10 +23,12 @@ sizes = st.integers(1, 200)
 seeds = st.integers(0, 2**64 - 1)
 
 
-@given(seed=seeds, count=sizes, batch_size=st.integers(1, 16), world=st.integers(1, 4))
-def test_the_ranks_share_out_each_slice_of_the_epochs_permutation(seed, count, batch_size, world):
-    assume(count >= batch_size * world)
-    steps = steps_per_epoch(count, batch_size * world)
+@given(seed=seeds, count=sizes, batch_size=st.integers(1, 16), world_size=st.integers(1, 4))
+def test_the_ranks_share_out_each_slice_of_the_epochs_permutation(
+    seed, count, batch_size, world_size
+):
+    assume(count >= batch_size * world_size)
+    steps = steps_per_epoch(count, batch_size * world_size)
     ranks = [
         np.stack(
             list(
@@ -36,22 +39,22 @@ def test_the_ranks_share_out_each_slice_of_the_epochs_permutation(seed, count, b
                     start=0,
                     stop=2 * steps,
                     rank=rank,
-                    world=world,
+                    world_size=world_size,
                 )
             )
         )
-        for rank in range(world)
+        for rank in range(world_size)
     ]
     together = np.stack(ranks, axis=1).reshape(2, -1)
     for epoch in (0, 1):
         permutation = philox.permutation(seed, Stream.ORDER, epoch, count)
         assert together[epoch].tolist() == permutation[: together.shape[1]].tolist()
-        assert len(set(together[epoch])) == steps * batch_size * world
+        assert len(set(together[epoch])) == steps * batch_size * world_size
 
 
 @given(seed=seeds, start=st.integers(0, 30), independent=st.booleans())
 def test_a_restart_goes_on_with_the_same_images(seed, start, independent):
-    arguments = {"seed": seed, "count": 23, "batch_size": 3, "rank": 1, "world": 2}
+    arguments = {"seed": seed, "count": 23, "batch_size": 3, "rank": 1, "world_size": 2}
     whole = plan(start=0, stop=33, independent=independent, **arguments)
     rest = plan(start=start, stop=33, independent=independent, **arguments)
     for expected, step in zip(itertools.islice(whole, start, None), rest, strict=True):
@@ -119,7 +122,7 @@ def test_a_quasi_random_order_mixes_the_images_of_a_few_chunks_at_a_time():
 
 
 def test_a_plan_follows_the_order_asked_for_whatever_its_start():
-    arguments = {"seed": 1, "count": 2000, "batch_size": 100, "world": 2, "rank": 1}
+    arguments = {"seed": 1, "count": 2000, "batch_size": 100, "world_size": 2, "rank": 1}
     for order in ("random", "quasi_random", "sequential"):
         whole = np.stack(list(plan(start=0, stop=20, order=order, **arguments)))
         rest = np.stack(list(plan(start=13, stop=20, order=order, **arguments)))
@@ -149,8 +152,79 @@ def test_a_substitute_is_another_image(seed, count, data):
 
 def test_too_few_images_are_an_error():
     with pytest.raises(UserError, match=r"5 images do not fill one batch of 8.*data.batch_size"):
-        plan(seed=0, count=5, batch_size=4, world=2, start=0, stop=1)
+        plan(seed=0, count=5, batch_size=4, world_size=2, start=0, stop=1)
     with pytest.raises(UserError, match="at least 3 images"):
         plan(seed=0, count=2, batch_size=2, start=0, stop=1, independent=True)
     with pytest.raises(ValueError, match="rank"):
-        plan(seed=0, count=5, batch_size=1, rank=2, world=2, start=0, stop=1)
+        plan(seed=0, count=5, batch_size=1, rank=2, world_size=2, start=0, stop=1)
+
+
+SHARDS, WIDTH = 10, 3
+SHARD = np.repeat(np.arange(SHARDS), [7, 30, 11, 20, 1, 25, 9, 16, 22, 19])
+
+
+def windowed(world_size: int, start: int = 0, width: int = WIDTH) -> list[list[np.ndarray]]:
+    """What each of so many processes decodes of 24 samples a step, from ``start`` on."""
+    return [
+        list(
+            plan(
+                seed=3,
+                count=len(SHARD),
+                batch_size=24 // world_size,
+                start=start,
+                stop=12,
+                rank=rank,
+                world_size=world_size,
+                windows=Windows(SHARD, width),
+            )
+        )
+        for rank in range(world_size)
+    ]
+
+
+def test_a_window_mixes_a_few_shards_and_no_others() -> None:
+    order, place = Windows(SHARD, WIDTH).epoch_order(seed=3, epoch=0)
+    assert sorted(order) == list(range(len(SHARD)))
+    seen = [place[number] // WIDTH for number in order]
+    assert seen == sorted(seen)
+    first = SHARD[order[: seen.count(0)]]
+    assert len(set(first)) == WIDTH
+    assert np.any(np.diff(first) < 0)
+    assert np.any(np.diff(first) > 0)
+    assert not np.array_equal(order, Windows(SHARD, WIDTH).epoch_order(3, 1)[0])
+
+
+def test_windows_go_on_from_any_step_and_do_not_depend_on_the_processes() -> None:
+    [alone] = windowed(1)
+    assert all(map(np.array_equal, windowed(1, start=5)[0], alone[5:]))
+    for world_size in (2, 4):
+        joined = [np.concatenate(parts) for parts in zip(*windowed(world_size), strict=True)]
+        assert all(map(np.array_equal, joined, alone))
+
+
+def test_each_process_reads_its_share_of_a_window_and_little_else() -> None:
+    """Of shards of one size: a quarter of each window, and what the edges share."""
+    shard = np.repeat(np.arange(64), 100)
+    steps = [
+        list(
+            plan(
+                seed=0,
+                count=len(shard),
+                batch_size=64,
+                start=0,
+                stop=6,  # of the 6.25 that the first window fills
+                rank=rank,
+                world_size=4,
+                windows=Windows(shard, 16),
+            )
+        )
+        for rank in range(4)
+    ]
+    read = [len(set(shard[np.concatenate(own)])) for own in steps]
+    assert max(read) <= 7
+    assert sum(read) >= 16
+
+
+def test_a_window_of_all_shards_is_the_order_without_windows() -> None:
+    plain = plan(seed=3, count=len(SHARD), batch_size=24, start=0, stop=12)
+    assert all(map(np.array_equal, windowed(1, width=SHARDS)[0], plain))

@@ -44,6 +44,12 @@ def test_the_images_of_a_folder_of_shards_come_by_shard_then_by_place(tmp_path):
         assert read_member(str(member.shard), member.offset, member.size) == content
 
 
+def test_arrays_beside_an_image_are_its_labels_and_alone_are_images(tmp_path):
+    both = {"1.jpg": b"1", "1.npy": b"2", "1.seg.tif": b"3", "2.npy": b"4"}
+    path = write_shard(tmp_path / "a.tar", both)
+    assert [member.name for member in list_members(path)] == ["1.jpg", "2.npy"]
+
+
 def test_images_keep_the_order_in_which_they_lie_in_the_shard(tmp_path):
     path = write_shard(tmp_path / "a.tar", {"z.png": b"1", "b/.hidden.jpg": b"2", "b/a.WEBP": b"3"})
     assert [member.name for member in list_members(path)] == ["z.png", "b/a.WEBP"]

@@ -68,13 +68,19 @@ def mixed(request):
     return request.getfixturevalue(f"mixed_{request.param}")
 
 
-def batches(root, source, bad, *, steps=None, decode="cpu", device=CPU, rank=0, world=1):
+def batches(root, source, bad, *, steps=None, decode="cpu", device=CPU, rank=0, world_size=1):
     images = list_images(root)
     settings = DataSettings(source=source, decode=decode, workers=2, max_pixels=LIMIT)
-    share = BATCH // world
+    share = BATCH // world_size
     steps = steps or 2 * (len(images) // BATCH)
     order = plan(
-        seed=SEED, count=len(images), batch_size=share, start=0, stop=steps, rank=rank, world=world
+        seed=SEED,
+        count=len(images),
+        batch_size=share,
+        start=0,
+        stop=steps,
+        rank=rank,
+        world_size=world_size,
     )
     choice = choose_source(settings, images, device)
     return list(open_source(choice, settings, images, order, SEED, device, bad))
@@ -164,7 +170,9 @@ def test_the_order_does_not_depend_on_the_number_of_processes(source, mixed, tmp
     """Bad images are of one rank only, and so are their substitutes."""
     alone = batches(mixed, source, BadImages(tmp_path / "alone", 1), steps=3)
     bad = [BadImages(tmp_path / f"rank{rank}", 1) for rank in range(3)]
-    ranks = [batches(mixed, source, bad[rank], steps=3, rank=rank, world=3) for rank in range(3)]
+    ranks = [
+        batches(mixed, source, bad[rank], steps=3, rank=rank, world_size=3) for rank in range(3)
+    ]
     for step, whole in enumerate(alone):
         parts = [(rank[step], position) for rank in ranks for position in range(len(rank[step]))]
         assert len(parts) == len(whole)

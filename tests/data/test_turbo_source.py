@@ -73,7 +73,7 @@ def test_ranks_share_the_batches_and_a_later_start_gives_the_rest(path, tmp_path
                 path,
                 BadImages(tmp_path, 0),
                 numbers=plan(
-                    seed=SEED, count=COUNT, batch_size=3, start=0, stop=12, rank=rank, world=2
+                    seed=SEED, count=COUNT, batch_size=3, start=0, stop=12, rank=rank, world_size=2
                 ),
             )
         )

@@ -343,3 +343,24 @@ def test_another_data_set_is_not_resumed_on(
     shutil.copytree(undisturbed, out)
     (root / "classes.txt").write_text("a\nb\nc\nd\ne\nf\n")
     assert "other names" in refusal(finetune(out, root, *NETWORK, "--resume"))
+
+
+def test_a_linear_head_on_a_frozen_backbone_with_averaged_weights(
+    scenes: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "linear"
+    words = [*NETWORK, "model.head=linear", "train.freeze=backbone", "train.ema=0.9"]
+    words += ["train.layer_decay=0.8", "train.steps=3"]
+    done = finetune(out, scenes, *words)
+    assert done.returncode == 0, done.stderr
+    [last] = out.glob("checkpoints/step_000000003.pt")
+    state = torch.load(last, weights_only=True)
+    average, learning = state["model"], state["learning"]
+    assert state["averaged_steps"] == 3
+    name = "decode_head.conv_seg.weight"
+    assert not torch.equal(average[name], learning[name])
+    backbone = [name for name in average if name.startswith("backbone.")]
+    assert all(torch.equal(average[name], learning[name]) for name in backbone)
+    loaded = load(last).state_dict()  # what predict and export take
+    assert torch.equal(loaded[name], average[name])
+    assert finetune(out, scenes, *words[:-1], "train.steps=4", "--resume").returncode == 0

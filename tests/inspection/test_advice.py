@@ -9,7 +9,7 @@ import torch
 from cp2fast import recipes
 from cp2fast.batch import RaggedBatch
 from cp2fast.config import PretrainSettings
-from cp2fast.copypaste.draw import draw
+from cp2fast.copypaste.sampling import sample_parameters
 from cp2fast.inspection.advice import advise, side_needed
 from cp2fast.inspection.check import Check
 from cp2fast.inspection.data_health import DataHealth, Quantiles
@@ -112,7 +112,7 @@ def test_in_a_photo_of_the_side_needed_the_smallest_crops_still_fill_a_view() ->
     side = side_needed(224, 0.2)
     photo = torch.zeros((side, side, 3), dtype=torch.uint8)
     batch = RaggedBatch.pack([photo] * 64, range(64))
-    boxes = draw(0, 0, batch, 224, "batch").box[..., 2:].double()
+    boxes = sample_parameters(0, 0, batch, 224).box[..., 2:].double()
     smallest = boxes.prod(-1).sqrt().min()
     assert smallest == pytest.approx(224, rel=0.02)
     assert side == math.ceil(224 / math.sqrt(0.2))

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from cp2fast.batch import RaggedBatch
-from cp2fast.copypaste.draw import draw
 from cp2fast.copypaste.op import copy_paste
 from cp2fast.copypaste.parameters import MIRROR, Parameters
+from cp2fast.copypaste.sampling import sample_parameters
 from cp2fast.inspection.geometry import Point, View, in_key
 
 SIZE = 64
@@ -45,7 +45,7 @@ def centre_of_light(image_3SS: torch.Tensor) -> Point | None:
 def test_what_the_query_shows_at_a_place_the_key_shows_at_its_match(epoch: int) -> None:
     photo = with_a_dot(200, 150)
     batch = RaggedBatch.pack([photo] * 3, range(3))
-    parameters = plain(draw(0, epoch, batch, SIZE, "batch"))
+    parameters = plain(sample_parameters(0, epoch, batch, SIZE))
     parameters.orientation[:] = torch.randint(8, (3, 4))
     composed = copy_paste(batch, parameters, SIZE)
     for sample in range(3):

@@ -8,7 +8,7 @@ import pytest
 
 from cp2fast.data.scenes import generate_scenes
 from tests.command_line import cp2fast, refusal
-from tests.export.trained_networks import save_finetuning, save_pretraining
+from tests.weights.export.trained_networks import save_finetuning, save_pretraining
 
 SMALL = ["data.short_side=48", "data.workers=1", "model.device=cpu"]
 

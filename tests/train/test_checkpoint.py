@@ -88,7 +88,7 @@ def test_a_failed_write_is_told_by_the_next_call_and_leaves_the_rest(tmp_path: P
     saver.wait()
     folder.rename(tmp_path / "moved")
     saver.save({"step": 2}, checkpoint_name(2))
-    with pytest.raises(UserError, match="no longer there"):
+    with pytest.raises(FileNotFoundError, match=r"step_000000002\.pt"):
         saver.wait()
     assert saver.has_failed
     saver.close()

@@ -27,7 +27,7 @@ ranks = ranks_from_environment()
 with process_group(ranks, device_of("cpu", ranks), timeout_minutes=1):
     total = torch.tensor([10.0 + ranks.rank])
     dist.all_reduce(total)
-    print(f"rank {ranks.rank} main {ranks.is_main} of {ranks.world} sum {total.item()}")
+    print(f"rank {ranks.rank} main {ranks.is_main} of {ranks.world_size} sum {total.item()}")
 assert not dist.is_initialized()
 """
 
@@ -38,7 +38,7 @@ def test_without_torchrun_there_is_one_process_and_no_group(
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "TORCHELASTIC_RESTART_COUNT"):
         monkeypatch.delenv(name, raising=False)
     ranks = ranks_from_environment()
-    assert ranks == Ranks(rank=0, world=1, local_rank=0)
+    assert ranks == Ranks(rank=0, world_size=1, local_rank=0)
     assert ranks.is_main
     assert not was_restarted()
     with process_group(ranks, CPU, timeout_minutes=1):
@@ -51,7 +51,7 @@ def test_torchrun_says_who_one_is(monkeypatch: pytest.MonkeyPatch) -> None:
     }  # fmt: skip
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert ranks_from_environment() == Ranks(rank=5, world=8, local_rank=1)
+    assert ranks_from_environment() == Ranks(rank=5, world_size=8, local_rank=1)
     assert not ranks_from_environment().is_main
     assert was_restarted()
 

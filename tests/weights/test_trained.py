@@ -14,7 +14,12 @@ import cp2fast
 from cp2fast.errors import UserError
 from cp2fast.model.backbone import feature_map
 from cp2fast.weights.trained import open_trained
-from tests.export.trained_networks import CLASSES, save_finetuning, save_in, save_pretraining
+from tests.weights.export.trained_networks import (
+    CLASSES,
+    save_finetuning,
+    save_in,
+    save_pretraining,
+)
 
 
 def test_a_pretraining_gives_its_query_encoder(tmp_path: Path) -> None:

@@ -48,8 +48,10 @@ def trainer(network: CP2, lr: float) -> Callable[[CopyPasteBatch], Tensor]:
 
 def _loss(network: CP2, batch: CopyPasteBatch) -> Tensor:
     settings = network.settings
+    cell = network.encoder_q.embedding_stride  # 16 of its two backbones
     query_mask, key_mask = (
-        mask[:, 8::16, 8::16].float().flatten(1) for mask in (batch.query_mask, batch.key_mask)
+        mask[:, cell // 2 :: cell, cell // 2 :: cell].float().flatten(1)
+        for mask in (batch.query_mask, batch.key_mask)
     )
     query_BCX = F.normalize(network.encoder_q.embed(batch.query.contiguous()), dim=1).flatten(2)
     with torch.no_grad():

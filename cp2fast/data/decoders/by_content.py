@@ -24,6 +24,8 @@ def read(encoded: bytes, max_pixels: int) -> Raster:
     Raises:
         BadImage: not an image, damaged, too large, or its library is not installed.
     """
+    if dicom.is_dicom(encoded):  # Before TIFF: a preamble may make it one besides.
+        return dicom.read(encoded, max_pixels)
     if wide_png.is_wide_png(encoded):
         return wide_png.read(encoded, max_pixels)
     if encoded.startswith(tiff.SIGNATURES):
@@ -36,8 +38,6 @@ def read(encoded: bytes, max_pixels: int) -> Raster:
         return netpbm.read(encoded, max_pixels)
     if encoded.startswith(numpy_array.SIGNATURE):
         return numpy_array.read(encoded, max_pixels)
-    if dicom.is_dicom(encoded):
-        return dicom.read(encoded, max_pixels)
     return pillow.read(encoded, max_pixels)
 
 
@@ -47,6 +47,8 @@ def upright_size(encoded: bytes, max_pixels: int) -> tuple[int, int]:
     Raises:
         BadImage: there is no such header.
     """
+    if dicom.is_dicom(encoded):
+        return dicom.size(encoded)
     if is_heif(encoded):
         return heif.size(encoded)
     if encoded.startswith(tiff.SIGNATURES):
@@ -55,8 +57,6 @@ def upright_size(encoded: bytes, max_pixels: int) -> tuple[int, int]:
         return jpeg2000.size(encoded)
     elif encoded.startswith(numpy_array.SIGNATURE):
         return numpy_array.size(encoded)
-    elif dicom.is_dicom(encoded):
-        return dicom.size(encoded)
     else:
         return pillow.upright_size(encoded, max_pixels)
     return turned_size(*size, orientation_of(encoded))

@@ -12,6 +12,7 @@ Source: DICOM PS3.3, C.7.6.3 (pixels), C.11.1 (modality LUT), C.7.5.1.1.2 (paddi
 from __future__ import annotations
 
 import io
+import logging
 import warnings
 from typing import Any
 
@@ -20,7 +21,11 @@ from numpy.typing import NDArray
 
 from cp2fast.data.decoders.optional import optional
 from cp2fast.data.formats import DICOM
-from cp2fast.data.raster import BadImage, Raster, check_volume, one_line, type_limits
+from cp2fast.data.raster import BadImage, Raster, check_volume, one_line, picture, type_limits
+
+# Many files break a rule or another; what matters is whether their pixels can be read.
+warnings.filterwarnings("ignore", module=r"pydicom\b")
+logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 
 _PREAMBLE = 128
 _MARK = b"DICM"
@@ -47,9 +52,7 @@ def read(encoded: bytes, max_pixels: int) -> Raster:
     samples, bits = int(data.get("SamplesPerPixel", 1)), int(data.get("BitsAllocated", 16))
     check_volume(height, width, samples * -(-bits // 8), max_pixels)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            values = pydicom.pixels.pixel_array(data, index=0)
+        values = pydicom.pixels.pixel_array(data, index=0)
     except Exception as error:  # pydicom and its plugins raise almost anything.
         raise BadImage(_undecodable(pydicom, data, error)) from error
     try:
@@ -65,11 +68,7 @@ def size(encoded: bytes) -> tuple[int, int]:
 
 def _dataset(pydicom: Any, encoded: bytes, *, with_pixels: bool) -> Any:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return pydicom.dcmread(
-                io.BytesIO(encoded), force=True, stop_before_pixels=not with_pixels
-            )
+        return pydicom.dcmread(io.BytesIO(encoded), force=True, stop_before_pixels=not with_pixels)
     except Exception as error:
         raise BadImage(f"a DICOM file that cannot be read ({one_line(error)})") from error
 
@@ -87,7 +86,7 @@ def _raster(pydicom: Any, data: Any, values: NDArray[Any]) -> Raster:
         return Raster(values, type_limits(values.dtype, stored), 3)
     if kind == "PALETTE COLOR":
         rgb = pydicom.pixels.apply_color_lut(values[:, :, 0], data)
-        return Raster(rgb, type_limits(rgb.dtype), 3)
+        return picture(rgb if rgb.dtype == np.uint8 else (rgb >> 8).astype(np.uint8))
     missing = _padding(data, values)
     rescaled = pydicom.pixels.apply_modality_lut(values, data)
     return Raster(

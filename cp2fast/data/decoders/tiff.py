@@ -9,6 +9,7 @@ Sources: TIFF 6.0; the tags GDAL_NODATA (42113) and GDAL_METADATA of GDAL's GeoT
 from __future__ import annotations
 
 import io
+import logging
 import math
 import re
 from collections.abc import Iterator
@@ -22,6 +23,9 @@ from cp2fast.data.decoders import pillow
 from cp2fast.data.decoders.optional import optional
 from cp2fast.data.formats import TIFF
 from cp2fast.data.raster import BadImage, Raster, check_volume, one_line, picture, type_limits
+
+# It logs what is odd about a file on stderr; what matters is whether its pixels can be read.
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 

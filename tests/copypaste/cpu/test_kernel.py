@@ -8,7 +8,7 @@ from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
 from cp2fast.copypaste.cpu.kernel import Inputs, compose
 from cp2fast.copypaste.cpu.launch import copy_paste_cpu
 from cp2fast.copypaste.cpu.workspace import Workspace
-from cp2fast.copypaste.draw import draw
+from cp2fast.copypaste.sampling import sample_parameters
 from cp2fast.copypaste.views import FLOAT32, pack
 
 CANARY = 0xA5
@@ -20,7 +20,7 @@ def test_only_the_samples_asked_for_are_written() -> None:
     sides = [(40, 50), (30, 33), (25, 70)]
     images = [torch.from_numpy(random.integers(0, 256, (*s, 3), dtype=np.uint8)) for s in sides]
     batch = RaggedBatch.pack(images, range(3))
-    parameters = draw(0, 0, batch, size, "batch")
+    parameters = sample_parameters(0, 0, batch, size)
     views = pack(batch, parameters)
     expected = copy_paste_cpu(batch.pixels, views, size, torch.float32, IMAGENET_MEAN, IMAGENET_STD)
     words = views.numpy()

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from cp2fast.batch import RaggedBatch
 from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
 from cp2fast.copypaste.cpu.launch import copy_paste_cpu
-from cp2fast.copypaste.draw import draw
 from cp2fast.copypaste.parameters import BRIGHTNESS, CONTRAST, HUE, SATURATION, Parameters
+from cp2fast.copypaste.sampling import sample_parameters
 from cp2fast.copypaste.views import pack
 from tests.copypaste import cases
 from tests.copypaste.cases import Composed, assert_same_bits, photo, take
@@ -47,18 +47,18 @@ def test_agrees_with_the_reference(case: tuple[RaggedBatch, Parameters, int]) ->
 
 
 def test_agrees_with_the_reference_as_drawn(batch: RaggedBatch) -> None:
-    assert_agrees(batch, draw(0, 0, batch, 224, "batch"), 224)
+    assert_agrees(batch, sample_parameters(0, 0, batch, 224), 224)
 
 
 def test_agrees_on_large_images() -> None:
     large = RaggedBatch.pack([photo(1600, 2400), photo(2400, 1), photo(1, 2400)], range(3))
-    assert_agrees(large, draw(1, 0, large, 37, "batch"), 37)
+    assert_agrees(large, sample_parameters(1, 0, large, 37), 37)
 
 
 @pytest.mark.parametrize("level", [0, 128, 255])
 def test_agrees_on_flat_images(level: int) -> None:
     flat = RaggedBatch.pack([torch.full((20, 30, 3), level, dtype=torch.uint8)] * 3, range(3))
-    assert_agrees(flat, draw(2, 0, flat, 24, "batch"), 24)
+    assert_agrees(flat, sample_parameters(2, 0, flat, 24), 24)
 
 
 @pytest.mark.parametrize("before", [[], [BRIGHTNESS], [SATURATION], [SATURATION, BRIGHTNESS]])
@@ -67,7 +67,7 @@ def test_contrast_takes_the_mean_of_the_whole_view(
     batch: RaggedBatch, before: list[int], factor: float
 ) -> None:
     """Whatever comes before it, and however little of the view is seen."""
-    drawn = draw(3, 0, batch, 48, "batch")
+    drawn = sample_parameters(3, 0, batch, 48)
     rest = [op for op in (CONTRAST, HUE, BRIGHTNESS, SATURATION) if op not in before]
     parameters = replace(
         drawn,
@@ -81,20 +81,24 @@ def test_contrast_takes_the_mean_of_the_whole_view(
 
 @pytest.mark.parametrize("orientation", range(8))
 def test_agrees_in_every_orientation(batch: RaggedBatch, orientation: int) -> None:
-    drawn = draw(5, 0, batch, 71, "batch")
+    drawn = sample_parameters(5, 0, batch, 71)
     laid = replace(drawn, orientation=torch.full_like(drawn.orientation, orientation))
     assert_agrees(batch, laid, 71)
 
 
 def test_normalises_by_the_mean_and_deviation_given(batch: RaggedBatch) -> None:
-    parameters, mean, std = draw(0, 0, batch, 40, "batch"), (0.1, 0.9, 0.5), (0.05, 2.0, 0.3)
+    parameters, mean, std = (
+        sample_parameters(0, 0, batch, 40),
+        (0.1, 0.9, 0.5),
+        (0.05, 2.0, 0.3),
+    )
     ours = compose(batch, parameters, 40, mean=mean, std=std)
     cases.assert_agrees(ours, batch, parameters, 40, mean, std)
 
 
 def test_images_may_lie_anywhere_in_the_pixels(batch: RaggedBatch) -> None:
     """Behind each other or not, in any order, beyond the first 2 GiB."""
-    parameters = draw(0, 0, batch, 40, "batch")
+    parameters = sample_parameters(0, 0, batch, 40)
     arena = torch.empty(2**31 + 2**23, dtype=torch.uint8)
     offset, end = torch.empty_like(batch.offset), len(arena)
     for position in range(len(batch)):
@@ -111,13 +115,13 @@ def test_images_may_lie_anywhere_in_the_pixels(batch: RaggedBatch) -> None:
 def test_half_precision_is_the_float32_result_rounded(
     batch: RaggedBatch, dtype: torch.dtype
 ) -> None:
-    parameters = draw(0, 0, batch, 61, "batch")
+    parameters = sample_parameters(0, 0, batch, 61)
     single, half = compose(batch, parameters, 61), compose(batch, parameters, 61, dtype)
     assert_same_bits(half, (single[0].to(dtype), single[1].to(dtype), *single[2:]))
 
 
 def test_outputs_are_channels_last(batch: RaggedBatch) -> None:
-    query, key, query_mask, key_mask = compose(batch, draw(0, 0, batch, 40, "batch"), 40)
+    query, key, query_mask, key_mask = compose(batch, sample_parameters(0, 0, batch, 40), 40)
     for image in (query, key):
         assert image.shape == (len(batch), 3, 40, 40)
         assert image.is_contiguous(memory_format=torch.channels_last)
@@ -127,7 +131,7 @@ def test_outputs_are_channels_last(batch: RaggedBatch) -> None:
 
 
 def test_no_samples_make_no_pairs(batch: RaggedBatch) -> None:
-    parameters = draw(0, 0, batch, 40, "batch")
+    parameters = sample_parameters(0, 0, batch, 40)
     none = take(parameters, [])
     assert [tuple(x.shape) for x in compose(batch, none, 40)] == [(0, 3, 40, 40)] * 2 + [
         (0, 40, 40)
@@ -136,7 +140,7 @@ def test_no_samples_make_no_pairs(batch: RaggedBatch) -> None:
 
 @pytest.mark.parametrize("threads", [1, 3, 16])
 def test_the_number_of_threads_changes_no_bit_and_stays(batch: RaggedBatch, threads: int) -> None:
-    parameters = draw(0, 0, batch, 50, "batch")
+    parameters = sample_parameters(0, 0, batch, 50)
     expected = compose(batch, parameters, 50)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -148,7 +152,7 @@ def test_the_number_of_threads_changes_no_bit_and_stays(batch: RaggedBatch, thre
 
 
 def test_the_rest_of_the_batch_and_its_order_change_no_bit(batch: RaggedBatch) -> None:
-    parameters = draw(0, 0, batch, 50, "batch")
+    parameters = sample_parameters(0, 0, batch, 50)
     whole = compose(batch, parameters, 50)
     for chosen in ([5], [3, 0, 6], list(reversed(range(len(batch))))):
         assert_same_bits(
@@ -158,7 +162,7 @@ def test_the_rest_of_the_batch_and_its_order_change_no_bit(batch: RaggedBatch) -
 
 def test_nothing_but_the_crops_is_read(batch: RaggedBatch) -> None:
     images = [batch.image(i).clone() for i in range(len(batch))]
-    parameters = draw(4, 0, batch, 50, "batch")
+    parameters = sample_parameters(4, 0, batch, 50)
     expected = compose(batch, parameters, 50)
     for i, image in enumerate(images):
         cropped = torch.zeros(image.shape[:2], dtype=torch.bool)
@@ -170,14 +174,14 @@ def test_nothing_but_the_crops_is_read(batch: RaggedBatch) -> None:
 
 def test_sizes_may_change_from_call_to_call(batch: RaggedBatch) -> None:
     """The scratch kept from a larger call, or a smaller one, leaves no trace."""
-    parameters = {size: draw(0, 0, batch, size, "batch") for size in (9, 80)}
+    parameters = {size: sample_parameters(0, 0, batch, size) for size in (9, 80)}
     first = {size: compose(batch, p, size) for size, p in parameters.items()}
     for size, p in [*parameters.items(), *parameters.items()]:
         assert_same_bits(compose(batch, p, size), first[size])
 
 
 def test_threads_may_call_at_once(batch: RaggedBatch) -> None:
-    parameters = [draw(0, epoch, batch, 50, "batch") for epoch in range(8)]
+    parameters = [sample_parameters(0, epoch, batch, 50) for epoch in range(8)]
     expected = [compose(batch, p, 50) for p in parameters]
     with ThreadPoolExecutor(4) as callers:
         results = list(callers.map(lambda p: compose(batch, p, 50), parameters))
@@ -186,7 +190,7 @@ def test_threads_may_call_at_once(batch: RaggedBatch) -> None:
 
 
 def test_a_forked_process_may_call(batch: RaggedBatch) -> None:
-    parameters = draw(0, 0, batch, 50, "batch")
+    parameters = sample_parameters(0, 0, batch, 50)
     expected = compose(batch, parameters, 50)
     child = os.fork()
     if child == 0:

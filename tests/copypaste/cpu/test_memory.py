@@ -12,7 +12,7 @@ import ctypes, resource
 from pathlib import Path
 import torch
 from cp2fast.batch import RaggedBatch
-from cp2fast.copypaste.draw import draw
+from cp2fast.copypaste.sampling import sample_parameters
 from cp2fast.copypaste.op import copy_paste
 
 # Every page of 4 KiB that the system hands out is a fault of its own then.
@@ -26,7 +26,7 @@ def kibibytes(name):
 def compose(samples):
     images = [torch.full((40, 50, 3), i, dtype=torch.uint8) for i in range(samples)]
     batch = RaggedBatch.pack(images, range(samples))
-    parameters = draw(0, 0, batch, 224, "batch")
+    parameters = sample_parameters(0, 0, batch, 224)
     return lambda: copy_paste(batch, parameters, 224, torch.float32, "cpu")
 
 compose(3)()  # compiles

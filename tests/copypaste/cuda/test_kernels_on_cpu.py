@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, seed, settings
 
 from cp2fast.batch import RaggedBatch
-from cp2fast.copypaste.draw import draw
 from cp2fast.copypaste.parameters import Parameters
+from cp2fast.copypaste.sampling import sample_parameters
 from tests.copypaste import cases
 from tests.copypaste.cases import assert_agrees, assert_same_bits, photo, take
 from tests.copypaste.cuda.on_cpu import Kernels
@@ -53,7 +53,7 @@ def test_they_agree_closely_on_what_is_drawn(
     kernels: Kernels, batch: RaggedBatch, size: int
 ) -> None:
     """In one tile and in several."""
-    parameters = draw(0, 0, batch, size, "batch")
+    parameters = sample_parameters(0, 0, batch, size)
     assert_agrees(kernels(batch, parameters, size), batch, parameters, size, share=0.1)
 
 
@@ -61,12 +61,16 @@ def test_the_smallest_outputs_of_the_largest_images(kernels: Kernels) -> None:
     """More source pixels to an output pixel than float16 could count."""
     large = RaggedBatch.pack([photo(300, 900), photo(900, 1), photo(1, 900)], range(3))
     for size in (2, 5):
-        parameters = draw(1, 0, large, size, "batch")
+        parameters = sample_parameters(1, 0, large, size)
         assert_agrees(kernels(large, parameters, size), large, parameters, size, share=SHARE)
 
 
 def test_other_means_and_deviations(kernels: Kernels, batch: RaggedBatch) -> None:
-    parameters, mean, std = draw(2, 0, batch, 24, "batch"), (0.1, 0.5, 0.9), (1.0, 0.5, 0.25)
+    parameters, mean, std = (
+        sample_parameters(2, 0, batch, 24),
+        (0.1, 0.5, 0.9),
+        (1.0, 0.5, 0.25),
+    )
     ours = kernels(batch, parameters, 24, mean=mean, std=std)
     assert_agrees(ours, batch, parameters, 24, mean, std, share=0.1)
 
@@ -76,7 +80,7 @@ def test_half_precision_is_the_float32_result_rounded(
     kernels: Kernels, batch: RaggedBatch, dtype: torch.dtype
 ) -> None:
     for size in (21, 36):  # stored pixel by pixel, and four at a time
-        parameters = draw(0, 0, batch, size, "batch")
+        parameters = sample_parameters(0, 0, batch, size)
         single, half = (kernels(batch, parameters, size, d) for d in (torch.float32, dtype))
         assert_same_bits(half, (single[0].to(dtype), single[1].to(dtype), *single[2:]))
 
@@ -84,7 +88,7 @@ def test_half_precision_is_the_float32_result_rounded(
 def test_no_bit_depends_on_the_rest_of_the_batch_or_on_the_order_of_threads(
     kernels: Kernels, batch: RaggedBatch
 ) -> None:
-    drawn = draw(0, 0, batch, 30, "batch")
+    drawn = sample_parameters(0, 0, batch, 30)
     parameters = replace(drawn, jitter=torch.ones_like(drawn.jitter))
     whole = kernels(batch, parameters, 30)
     for order, chosen in enumerate(([1], [3, 0])):
@@ -93,7 +97,7 @@ def test_no_bit_depends_on_the_rest_of_the_batch_or_on_the_order_of_threads(
 
 
 def test_nothing_but_the_crops_matters(kernels: Kernels, batch: RaggedBatch) -> None:
-    parameters = take(draw(1, 0, batch, 9, "batch"), [0])
+    parameters = take(sample_parameters(1, 0, batch, 9), [0])
     expected = kernels(batch, parameters, 9)
     images = [batch.image(i).clone() for i in range(len(batch))]
     for i, image in enumerate(images):
@@ -111,7 +115,7 @@ def test_no_access_is_out_of_bounds_and_no_arithmetic_undefined(
 ) -> None:
     turned = torch.arange(20, dtype=torch.uint8).view(5, 4) % 8
     for size in (3, 36, 70):
-        parameters = replace(draw(size, 0, batch, size, "batch"), orientation=turned)
+        parameters = replace(sample_parameters(size, 0, batch, size), orientation=turned)
         checked(batch, parameters, size, dtype)
 
 

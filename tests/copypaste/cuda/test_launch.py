@@ -8,9 +8,9 @@ from cp2fast.batch import RaggedBatch
 from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
 from cp2fast.copypaste.cuda import launch
 from cp2fast.copypaste.cuda.launch import LEAST_TILE, THREADS, copy_paste_cuda, parts, tiles
-from cp2fast.copypaste.draw import draw
 from cp2fast.copypaste.op import copy_paste
 from cp2fast.copypaste.parameters import Parameters
+from cp2fast.copypaste.sampling import sample_parameters
 from cp2fast.copypaste.validate import MAX_SIGMA
 from cp2fast.copypaste.views import pack
 from tests.copypaste import cases
@@ -45,7 +45,7 @@ def test_there_are_blocks_for_every_tile_under_the_widest_blur() -> None:
 
 @pytest.mark.gpu
 def test_the_kernels_on_the_card_spill_nothing_and_share_a_multiprocessor(batch) -> None:
-    on_gpu(batch, draw(0, 0, batch, 8, "batch"), 8)
+    on_gpu(batch, sample_parameters(0, 0, batch, 8), 8)
     *_, mean_luma, compose = launch._kernels(torch.cuda.current_device())
     for kernel, blocks in ((mean_luma, 3), (compose, 2)):
         attributes = kernel.attributes[0]
@@ -63,7 +63,7 @@ def test_agrees_with_the_reference(case: tuple[RaggedBatch, Parameters, int]) ->
 
 @pytest.mark.gpu
 def test_agrees_closely_as_drawn_at_the_papers_size(batch: RaggedBatch) -> None:
-    parameters = draw(0, 0, batch, 224, "batch")
+    parameters = sample_parameters(0, 0, batch, 224)
     assert_agrees(on_gpu(batch, parameters, 224), batch, parameters, 224, share=0.1)
 
 
@@ -71,14 +71,14 @@ def test_agrees_closely_as_drawn_at_the_papers_size(batch: RaggedBatch) -> None:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_is_the_float32_result_rounded(batch, dtype) -> None:
     for size in (61, 64):
-        parameters = draw(0, 0, batch, size, "batch")
+        parameters = sample_parameters(0, 0, batch, size)
         single, half = (on_gpu(batch, parameters, size, d) for d in (torch.float32, dtype))
         assert_same_bits(half, (single[0].to(dtype), single[1].to(dtype), *single[2:]))
 
 
 @pytest.mark.gpu
 def test_the_rest_of_the_batch_and_its_order_change_no_bit(batch) -> None:
-    parameters = draw(0, 0, batch, 50, "batch")
+    parameters = sample_parameters(0, 0, batch, 50)
     whole = on_gpu(batch, parameters, 50)
     for chosen in ([5], [3, 0, 6], list(reversed(range(len(batch))))):
         assert_same_bits(on_gpu(batch, take(parameters, chosen), 50), [x[chosen] for x in whole])
@@ -88,7 +88,7 @@ def test_the_rest_of_the_batch_and_its_order_change_no_bit(batch) -> None:
 def test_every_pixel_is_written(batch) -> None:
     """Whatever was in the memory before, which the allocator hands out again."""
     for size in (7, 64, 224):
-        given = arguments(batch, draw(0, 0, batch, size, "batch"), size, torch.float16)
+        given = arguments(batch, sample_parameters(0, 0, batch, size), size, torch.float16)
         expected = torch.ops.cp2fast.copy_paste(*given)
         dirt = [torch.full((x.nbytes,), 123, dtype=torch.uint8, device=GPU) for x in expected]
         del dirt
@@ -97,7 +97,7 @@ def test_every_pixel_is_written(batch) -> None:
 
 @pytest.mark.gpu
 def test_a_cuda_graph_captures_the_op_and_replays_it_on_new_pixels(batch) -> None:
-    given = arguments(batch, draw(0, 0, batch, 64, "batch"), 64, torch.bfloat16)
+    given = arguments(batch, sample_parameters(0, 0, batch, 64), 64, torch.bfloat16)
     torch.ops.cp2fast.copy_paste(*given)  # loads the kernels
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
@@ -110,7 +110,7 @@ def test_a_cuda_graph_captures_the_op_and_replays_it_on_new_pixels(batch) -> Non
 @pytest.mark.gpu
 def test_works_on_the_current_stream(batch) -> None:
     """Pixels that another stream's work delivers late are waited for, by stream order alone."""
-    given = arguments(batch, draw(0, 0, batch, 64, "batch"), 64, torch.float32)
+    given = arguments(batch, sample_parameters(0, 0, batch, 64), 64, torch.float32)
     stream, late = torch.cuda.Stream(), given[0]
     expected = torch.ops.cp2fast.copy_paste(*given)
     pixels = late.clone()
@@ -126,7 +126,7 @@ def test_works_on_the_current_stream(batch) -> None:
 
 @pytest.mark.gpu
 def test_nothing_is_allocated_from_the_card_after_the_first_call(batch) -> None:
-    given = arguments(batch, draw(0, 0, batch, 224, "batch"), 224, torch.bfloat16)
+    given = arguments(batch, sample_parameters(0, 0, batch, 224), 224, torch.bfloat16)
     torch.ops.cp2fast.copy_paste(*given)
     torch.cuda.synchronize()
     free = torch.cuda.mem_get_info()[0]

@@ -5,7 +5,8 @@ import io
 import numpy as np
 import pydicom
 import pytest
-from pydicom.pixels import apply_modality_lut
+from pydicom.data import get_testdata_file
+from pydicom.pixels import apply_color_lut, apply_modality_lut
 
 from cp2fast.data.decode import BadImage, decode_image, decode_raster, image_size
 from cp2fast.data.levels import BY_TYPE, Levels
@@ -102,3 +103,21 @@ def test_a_truncated_file_is_bad_in_one_line(share):
 def test_the_size_is_checked_before_decoding():
     with pytest.raises(BadImage, match=r"61 x 48 pixels are more than data.max_pixels=2927"):
         decode_image(dicom(XRAY, bits=12), 48 * 61 - 1)
+
+
+@pytest.mark.parametrize("name", ["rgb_color", "ybr_color", "jpeg2k", "palette", "overlay"])
+def test_pydicoms_own_examples(name):
+    path = get_testdata_file(f"examples_{name}.dcm", download=False)
+    data = pydicom.dcmread(path)
+    values = pydicom.pixels.pixel_array(data, index=0)
+    if name == "palette":
+        values = apply_color_lut(values, data) >> 8
+    if name == "overlay":
+        values = np.repeat(scaled(values, 0, 4095)[:, :, None], 3, axis=2)
+    with open(path, "rb") as file:
+        assert np.array_equal(decode_image(file.read(), LIMIT).numpy(), values)
+
+
+def test_a_preamble_that_makes_it_a_tiff_besides_changes_nothing():
+    encoded = b"II*\0" + dicom(XRAY, bits=12)[4:]
+    assert np.array_equal(shown(encoded), scaled(XRAY, 0, 4095))

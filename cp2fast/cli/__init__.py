@@ -1,0 +1,102 @@
+"""The command line: one file a command, which parses, builds and calls; no logic."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+# Each adds its command to the app, which lists them in this order.
+# isort: off
+from cp2fast.cli import (  # noqa: F401
+    pretrain,
+    finetune_voc,
+    predict,
+    bench,
+    preview,
+    probe,
+    embed,
+    doctor,
+    pack,
+    data_voc,
+    data_check,
+    export,
+    models,
+)
+
+# isort: on
+from cp2fast.cli.app import app
+from cp2fast.cli.mistakes import mistake
+from cp2fast.console import show_everything
+from cp2fast.errors import UserError
+
+__all__ = ["app", "main"]
+
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+"""Base of the errors of the command line itself; typer does not export it."""
+
+_OF_THE_SYSTEM = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP, errno.ENAMETOOLONG}
+"""What a file system refuses whatever is done with a file: no fault of cp2fast's."""
+
+
+def main() -> None:
+    """Run the command line; 0 done, 2 bad input, 1 anything else."""
+    # Read when torch is first imported. Threads that spin while they wait for each other take the
+    # cores from those that decode and compose: on two busy cores a step took twice as long.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Likewise: batches in large pages, whose first touch costs a quarter of that of small ones.
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    # Notebooks pass on a backend of their own, which is not there for their commands.
+    os.environ["MPLBACKEND"] = "agg"
+    show_everything()
+    try:
+        with _messages():
+            words = [_home_written_out(word) for word in sys.argv[1:]]
+            app(words, prog_name="cp2fast", standalone_mode=False)
+    except UserError as error:
+        sys.exit(_refuse(str(error)))
+    except _UsageError as error:
+        sys.exit(_refuse(mistake(error, sys.argv[1:])))
+    except (KeyboardInterrupt, typer.Abort):
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in _OF_THE_SYSTEM or error.filename is None:
+            raise
+        path = os.fsdecode(error.filename)
+        sys.exit(_refuse(f"{path}: {error.strerror}: allow it, or name another place"))
+
+
+@contextmanager
+def _messages() -> Iterator[None]:
+    """Print what the package logs, for what may take long far below a command; by one process."""
+    logger, handler = logging.getLogger("cp2fast"), logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("cp2fast: %(message)s"))
+    level = logger.level
+    logger.setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+def _home_written_out(word: str) -> str:
+    """A path that the shell left as it was, as in ``--out=~/runs``; settings see to themselves."""
+    option, equals, value = word.partition("=")
+    if equals and option.startswith("--"):
+        return option + equals + os.path.expanduser(value)
+    return os.path.expanduser(word)
+
+
+def _refuse(message: str) -> int:
+    # Names of files may hold anything; a message stays one line.
+    line = re.sub(r"[\0-\x1f\x7f]", lambda found: repr(found[0])[1:-1], message)
+    print(f"cp2fast: {line}", file=sys.stderr)
+    return 2

@@ -1,0 +1,40 @@
+"""``data check``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cp2fast import recipes
+from cp2fast.cli.app import data_app, settings_help
+from cp2fast.config import FinetuneSettings, LabelSettings
+
+
+@data_app.command(
+    help="Show what images with masks are taken for, before training on them.\n\n"
+    "ROOT is a folder in VOC layout or of images and masks, a CSV of pairs, or COCO's JSON. "
+    "It says the layout, the classes with their shares of the pixels and what looks wrong, and "
+    "draws eight images with their masks. Takes the data settings of finetune-voc.\n\n"
+    "\b\nExamples:\n"
+    "  cp2fast data check DIR\n"
+    "  cp2fast data check DIR data.masks={dir}/../labels/{stem}_mask.png --out masks.png",
+    epilog=settings_help(LabelSettings, prefix="data."),
+)
+def check(
+    root: Annotated[Path, typer.Argument(metavar="ROOT", help="The data set.", show_default=False)],
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]", help="Settings.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The picture (default data-check.png here).", metavar="FILE.png"),
+    ] = None,
+) -> None:
+    """Parse, then look."""
+    settings = recipes.load(FinetuneSettings, None, arguments or []).data
+
+    from cp2fast.inspection.labels import run_data_check
+
+    run_data_check(settings, root, out)

@@ -1,0 +1,81 @@
+"""``finetune-voc``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cp2fast import recipes
+from cp2fast.cli.app import app, settings_help, split_words
+from cp2fast.config import FinetuneSettings, check_finetune
+from cp2fast.errors import UserError
+from cp2fast.run_settings import run_settings
+
+
+@app.command(
+    name="finetune-voc",
+    help="Fine-tune a network on images with masks, and evaluate it.\n\n"
+    "Images and masks may lie in any of the usual ways: cp2fast data check DIR shows what is "
+    "found. Without arguments: the demo, from the weights of cp2fast pretrain where that was "
+    "run.\n\n"
+    f"CONFIG is a recipe ({', '.join(recipes.names(FinetuneSettings))}) or a YAML file; with "
+    "data.root the default is finetune/voc_r50.\n\n"
+    "\b\nExamples:\n"
+    "  cp2fast pretrain && cp2fast finetune-voc\n"
+    "  cp2fast finetune-voc voc_r50 data.root=VOCdevkit/VOC2012 model.init=runs/r50\n"
+    "  cp2fast finetune-voc data.root=DIR --compare random,runs/r50 --seeds 0,1,2",
+    epilog=settings_help(FinetuneSettings, "finetune/demo"),
+)
+def finetune_voc(
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[CONFIG] [KEY=VALUE]", help="Recipe and settings."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder (default runs/finetune-RECIPE).", metavar="DIR")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the run folder's newest checkpoint.")
+    ] = False,
+    compare: Annotated[
+        str | None,
+        typer.Option(
+            help="Fine-tune each of these starts under the same budget and print a table; the "
+            "same command goes on with a comparison that was stopped.",
+            metavar="random,imagenet,RUN,...",
+        ),
+    ] = None,
+    seeds: Annotated[
+        str, typer.Option(help="Seeds of each start of a comparison.", metavar="0,1,...")
+    ] = "0,1,2",
+) -> None:
+    """Parse, then train."""
+    recipe, words = split_words(arguments)
+    own_data = any(word.startswith("data.root=") for word in words)
+    settings, folder = run_settings(
+        *(FinetuneSettings, "finetune", recipe, words),
+        out=out,
+        resume=resume,
+        default="finetune/voc_r50" if own_data else "finetune/demo",
+        prefix="finetune-" if compare is None else "compare-",
+    )
+    check_finetune(settings)
+
+    if compare is not None:
+        from cp2fast.finetune.compare import run_compare
+
+        run_compare(settings, folder, compare.split(","), _whole_numbers("--seeds", seeds))
+        return
+
+    from cp2fast.finetune.command import run_finetune
+
+    run_finetune(settings, folder, resume)
+
+
+def _whole_numbers(option: str, text: str) -> list[int]:
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError as error:
+        raise UserError(f"{option} {text}: name whole numbers, as in {option} 0,1,2") from error

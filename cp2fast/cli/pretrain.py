@@ -1,0 +1,47 @@
+"""``pretrain``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cp2fast import recipes
+from cp2fast.cli.app import app, settings_help, split_words
+from cp2fast.config import PretrainSettings, check_pretrain
+from cp2fast.run_settings import run_settings
+
+
+@app.command(
+    help="Pretrain a network. Without arguments: the demo, a few minutes on two CPU cores.\n\n"
+    f"CONFIG is a recipe ({', '.join(recipes.names(PretrainSettings))}) or a YAML file.\n\n"
+    "\b\nExamples:\n"
+    "  cp2fast pretrain\n"
+    "  cp2fast pretrain r50 data.root=DIR\n"
+    "  cp2fast pretrain --resume --out runs/r50",
+    epilog=settings_help(PretrainSettings, "demo"),
+)
+def pretrain(
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[CONFIG] [KEY=VALUE]", help="Recipe and settings."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder (default runs/RECIPE).", metavar="DIR")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the run folder's newest checkpoint.")
+    ] = False,
+) -> None:
+    """Parse, then train."""
+    recipe, words = split_words(arguments)
+    settings, folder = run_settings(
+        PretrainSettings, "pretrain", recipe, words, out=out, resume=resume, default="demo"
+    )
+    check_pretrain(settings)
+
+    # Imported here: torch takes seconds, which --help and a mistyped key need not wait for.
+    from cp2fast.pretrain.command import run_pretrain
+
+    run_pretrain(settings, folder, resume)

@@ -1,0 +1,51 @@
+"""``preview``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cp2fast import recipes
+from cp2fast.cli.app import app, settings_help, split_words
+from cp2fast.config import PretrainSettings
+
+
+@app.command(
+    help="Draw what a network gets, or what it has learned.\n\n"
+    "It gets photos, crops, composed pairs: they are shown with all that was drawn. Takes "
+    "the settings of pretrain; without arguments: the demo data. With --model, what a network "
+    "has learned: where in the key it finds a place of the query.\n\n"
+    "\b\nExamples:\n"
+    "  cp2fast preview\n"
+    "  cp2fast preview r50 data.root=DIR --n 6 --out pairs.png\n"
+    "  cp2fast preview --model runs/r50",
+    epilog=settings_help(PretrainSettings, "demo"),
+)
+def preview(
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[CONFIG] [KEY=VALUE]", help="Recipe and settings."),
+    ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(help="Run folder, checkpoint or weights to look into.", metavar="PATH"),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="PNG or WebP (default preview.png or similarity.png).", metavar="FILE"),
+    ] = None,
+    n: Annotated[int, typer.Option(min=1, max=32, help="Pairs to draw.")] = 4,
+) -> None:
+    """Parse, then draw."""
+    recipe, words = split_words(arguments)
+    stored = None if model is None else recipes.stored_beside(model)
+    settings = recipes.load(PretrainSettings, recipe or stored or "demo", words)
+
+    from cp2fast.inspection.preview import run_preview, run_similarity
+
+    if model is None:
+        run_preview(settings, n, out or Path("preview.png"))
+    else:
+        run_similarity(settings, model, n, out or Path("similarity.png"))

@@ -1,0 +1,257 @@
+"""What ``sample_parameters`` draws, compiled: one pass over the samples, with the GIL released.
+
+The numbers are those of ``philox.py``: Philox4x32-10, block by block. Of a rectangle's ten tries
+only as many are made as are needed. Nothing is fused or reordered, so every machine draws the same.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cp2fast.copypaste.jit import exact, keep_compiled
+from cp2fast.copypaste.parameters import FLIP, MIRROR, TRANSPOSE
+from cp2fast.philox import Stream
+
+_Integers = NDArray[np.int64]
+_Words = NDArray[np.int32]
+_Floats = NDArray[np.float32]
+_Flags = NDArray[np.bool_]
+_Key = tuple[int, int]
+_Pair = tuple[float, float]
+_Four = tuple[float, float, float, float]
+
+_VIEW, _PASTE, _PARTNER = int(Stream.VIEW), int(Stream.PASTE), int(Stream.PARTNER)
+
+# Blocks of four random numbers in the streams VIEW and PASTE; a view or rectangle has 16. The first
+# ten are the tries at a rectangle: area, ratio, top, left.
+_BLOCKS = 16
+_TRIES = 10
+_FACTORS, _COINS, _ORDER, _SIGMA, _TURNS = range(_TRIES, _TRIES + 5)
+
+_MULTIPLIER_0, _MULTIPLIER_1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
+_WEYL_0, _WEYL_1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
+_LOW, _32 = np.uint64(0xFFFFFFFF), np.uint64(32)
+_UNIT = 2.0**-32
+
+
+class Ranges(NamedTuple):
+    """What is drawn from where; pairs are of the lowest and the highest value.
+
+    Attributes:
+        crop_area: of a crop, as a share of the image's.
+        crop_ratio: width over height.
+        log_crop_ratio: its logarithms.
+        paste_area: of the foreground, as a share of the output's.
+        log_paste_ratio: of height over width.
+        factor_low: brightness, contrast, saturation, and hue in turns.
+        factor_high: see ``factor_low``.
+        sigma: of the blur.
+        jitter: a probability, as are those that follow.
+        grey: see ``jitter``.
+        blur: see ``jitter``.
+        flip: left to right.
+        vertical_flip: top to bottom.
+        turn: by one, two or three quarters.
+    """
+
+    crop_area: _Pair
+    crop_ratio: _Pair
+    log_crop_ratio: _Pair
+    paste_area: _Pair
+    log_paste_ratio: _Pair
+    factor_low: _Four
+    factor_high: _Four
+    sigma: _Pair
+    jitter: float
+    grey: float
+    blur: float
+    flip: float
+    vertical_flip: float
+    turn: float
+
+
+@exact
+def _words(
+    key: _Key, stream: int, epoch: int, index: int, block: int
+) -> tuple[np.uint64, np.uint64, np.uint64, np.uint64]:
+    """``philox.words`` of one block."""
+    number = np.uint64(index)
+    c0, c1 = number & _LOW, (number >> _32) | (np.uint64(block) << np.uint64(16))
+    c2, c3 = np.uint64(epoch) & _LOW, np.uint64(stream)
+    k0, k1 = np.uint64(key[0]), np.uint64(key[1])
+    for _ in range(10):
+        product_0, product_1 = _MULTIPLIER_0 * c0, _MULTIPLIER_1 * c2
+        c0, c1 = (product_1 >> _32) ^ c1 ^ k0, product_1 & _LOW
+        c2, c3 = (product_0 >> _32) ^ c3 ^ k1, product_0 & _LOW
+        k0, k1 = (k0 + _WEYL_0) & _LOW, (k1 + _WEYL_1) & _LOW
+    return c0, c1, c2, c3
+
+
+@exact
+def _uniform(key: _Key, stream: int, epoch: int, index: int, block: int) -> _Four:
+    """Four numbers in [0, 1)."""
+    a, b, c, d = _words(key, stream, epoch, index, block)
+    return a * _UNIT, b * _UNIT, c * _UNIT, d * _UNIT
+
+
+@exact
+def _between(random: float, low: float, high: float) -> float:
+    return low + random * (high - low)
+
+
+@exact
+def partners(key: _Key, epoch: int, index: _Integers, source: _Words) -> None:
+    """Each sample's backgrounds: the next two images in a random cyclic order of the set.
+
+    Args:
+        key: of Philox.
+        epoch: of the run.
+        index: the image's numbers, at least 3.
+        source: int32 ``[B, V]``, of which the views 2 and 3 are written.
+    """
+    count = len(index)
+    random = np.empty(count, np.uint64)
+    for i in range(count):
+        high, low, _, _ = _words(key, _PARTNER, epoch, index[i], 0)
+        random[i] = high << _32 | low
+    order = np.argsort(random, kind="mergesort")
+    for i in range(count):
+        source[order[i], 2] = order[(i + 1) % count]
+        source[order[i], 3] = order[(i + 2) % count]
+
+
+@exact
+def draw_views(
+    key: _Key,
+    epoch: int,
+    index: _Integers,
+    height: _Words,
+    width: _Words,
+    source: _Words,
+    ranges: Ranges,
+    box: _Words,
+    orientation: NDArray[np.uint8],
+    jitter: _Flags,
+    factor: _Floats,
+    order: _Words,
+    grey: _Flags,
+    sigma: _Floats,
+) -> None:
+    """Fill the arrays from ``box`` on, which are those of ``Parameters``."""
+    for b in range(len(source)):
+        for v in range(4):
+            first, image = v * _BLOCKS, source[b, v]
+            _crop(key, epoch, index[b], first, height[image], width[image], ranges, box[b, v])
+            random = _uniform(key, _VIEW, epoch, index[b], first + _FACTORS)
+            for operation in range(4):
+                factor[b, v, operation] = _between(
+                    random[operation],
+                    ranges.factor_low[operation],
+                    ranges.factor_high[operation],
+                )
+            flip, jitter_, grey_, blur = _uniform(key, _VIEW, epoch, index[b], first + _COINS)
+            jitter[b, v], grey[b, v] = jitter_ < ranges.jitter, grey_ < ranges.grey
+            _sort(_uniform(key, _VIEW, epoch, index[b], first + _ORDER), order[b, v])
+            random = _uniform(key, _VIEW, epoch, index[b], first + _SIGMA)
+            sigma[b, v] = (
+                _between(random[0], ranges.sigma[0], ranges.sigma[1]) if blur < ranges.blur else 0.0
+            )
+            random = _uniform(key, _VIEW, epoch, index[b], first + _TURNS)
+            orientation[b, v] = _orientation(flip, random, ranges)
+
+
+@exact
+def _orientation(flip: float, random: _Four, ranges: Ranges) -> int:
+    """Flips, then a turn to the right."""
+    mirrored, flipped = flip < ranges.flip, random[0] < ranges.vertical_flip
+    quarters = 1 + int(random[2] * 3) if random[1] < ranges.turn else 0
+    if quarters >= 2:  # Half a turn is both flips.
+        mirrored, flipped = not mirrored, not flipped
+    transposed = quarters % 2 == 1
+    if transposed:  # A quarter turn is x and y swapped, then left to right.
+        mirrored, flipped = not flipped, mirrored
+    return MIRROR * mirrored + FLIP * flipped + TRANSPOSE * transposed
+
+
+@exact
+def draw_pastes(
+    key: _Key, epoch: int, index: _Integers, size: int, ranges: Ranges, paste: _Words
+) -> None:
+    """Fill int32 ``[B, 2, 4]`` with RandomErasing's rectangles in an image of side ``size``.
+
+    Where ten tries fail torchvision erases nothing, and an image without foreground has no loss:
+    the last try is clipped to the largest side instead.
+    """
+    area, ratio = ranges.paste_area, ranges.log_paste_ratio
+    for b in range(len(paste)):
+        for pair in range(2):
+            for attempt in range(_TRIES):
+                random = _uniform(key, _PASTE, epoch, index[b], pair * _BLOCKS + attempt)
+                h, w = _sides(random, float(size * size), area, ratio)
+                if h < size and w < size:
+                    break
+            h, w = min(max(h, 1.0), size - 1.0), min(max(w, 1.0), size - 1.0)
+            _set(paste[b, pair], _place(random[2], size - h), _place(random[3], size - w), h, w)
+
+
+@exact
+def _crop(
+    key: _Key,
+    epoch: int,
+    index: int,
+    first: int,
+    height: int,
+    width: int,
+    ranges: Ranges,
+    box: _Words,
+) -> None:
+    """RandomResizedCrop's box, and where ten tries fail the largest central one of such a ratio."""
+    whole, area, ratio = float(height * width), ranges.crop_area, ranges.log_crop_ratio
+    for attempt in range(_TRIES):
+        random = _uniform(key, _VIEW, epoch, index, first + attempt)
+        w, h = _sides(random, whole, area, ratio)
+        if 0 < w <= width and 0 < h <= height:
+            _set(box, _place(random[2], height - h), _place(random[3], width - w), h, w)
+            return
+    h = min(float(height), max(np.rint(width / ranges.crop_ratio[0]), 1.0))
+    w = min(float(width), max(np.rint(height * ranges.crop_ratio[1]), 1.0))
+    _set(box, (height - h) // 2, (width - w) // 2, h, w)
+
+
+@exact
+def _sides(random: _Four, whole: float, area: _Pair, log_ratio: _Pair) -> _Pair:
+    """Sides of a random rectangle in whole pixels; the ratio is of the first to the second."""
+    pixels = whole * _between(random[0], area[0], area[1])
+    # Uniform in the logarithm, so that a ratio is as likely as its inverse.
+    ratio = math.exp(_between(random[1], log_ratio[0], log_ratio[1]))
+    return np.rint(np.sqrt(pixels * ratio)), np.rint(np.sqrt(pixels / ratio))
+
+
+@exact
+def _place(random: float, free: float) -> float:
+    """A whole number from 0 to ``free`` inclusive."""
+    return math.floor(random * (free + 1))
+
+
+@exact
+def _set(box: _Words, top: float, left: float, height: float, width: float) -> None:
+    box[0], box[1], box[2], box[3] = top, left, height, width
+
+
+@exact
+def _sort(random: _Four, order: _Words) -> None:
+    """The numbers 0 to 3 in the order of their random numbers."""
+    for i in range(4):
+        place = i
+        while place > 0 and random[order[place - 1]] > random[i]:
+            order[place] = order[place - 1]
+            place -= 1
+        order[place] = i
+
+
+for _kernel in (partners, draw_views, draw_pastes):
+    keep_compiled(_kernel)

@@ -1,0 +1,162 @@
+"""What kind of masks a data set has, by some of them, and which numbers they hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from cp2fast.errors import UserError
+from cp2fast.labels.class_files import Declared, DeclaredClass
+from cp2fast.labels.classes import numbered
+from cp2fast.labels.coding import IGNORED
+from cp2fast.labels.masks import COLOURED, Kind, colour_name, mode_of, read_stored
+
+BINARY = "binary masks"
+"""What declares the classes of masks that hold 0 and 255 alone."""
+
+_BLACK_AND_WHITE = (0, 255)
+_JPEG_SPREAD = 16
+"""Levels by which JPEG moves black and white."""
+_SHOWN = 8
+"""Colours that a message names."""
+
+
+def kind_of_masks(sample: Sequence[Path], declared: Declared | None) -> Kind:
+    """What the masks are, by the headers of some.
+
+    Raises:
+        UserError: they are of different kinds.
+    """
+    modes = {path: mode_of(path) for path in sample}
+    coloured = [path for path, mode in modes.items() if mode in COLOURED]
+    others = [path for path in modes if path not in coloured]
+    has_colours = declared is not None and declared.has_colours
+    if not coloured:
+        by_palette = has_colours and all(mode == "P" for mode in modes.values())
+        return "colours" if by_palette and _all_known(sample, declared) else "values"
+    if others and not (has_colours and _all_known(others, declared)):
+        raise UserError(
+            f"masks of different kinds: {coloured[0]} holds colours ({modes[coloured[0]]}) and "
+            f"{others[0]} numbers ({modes[others[0]]}): save all alike, or name the folder of one "
+            "kind with data.masks"
+        )
+    if has_colours:
+        return "colours"
+    return "equal" if all(_is_grey(path) for path in coloured) else "colours"
+
+
+def _all_known(sample: Iterable[Path], declared: Declared | None) -> bool:
+    """Whether all colours of these masks are a class's."""
+    classes = () if declared is None else declared.classes
+    known = [one.colour for one in classes if one.colour is not None]
+    codes = [(red << 16) | (green << 8) | blue for red, green, blue in known]
+    return all(bool(np.isin(read_stored(path, "colours").pixels, codes).all()) for path in sample)
+
+
+def _is_grey(path: Path) -> bool:
+    colours = np.unique(read_stored(path, "colours").pixels)
+    return bool(((colours >> 16 == colours & 255) & (colours >> 8 & 255 == colours & 255)).all())
+
+
+def with_numbers(
+    declared: Declared | None,
+    masks: Sequence[Path],
+    sample: Sequence[Path],
+    kind: Kind,
+    nearest: bool,
+    threads: int,
+) -> Declared:
+    """The classes of masks of numbers that hold 0 and 255 alone, or that nothing names.
+
+    Args:
+        declared: what names the classes.
+        masks: all of them.
+        sample: some of them, which tell whether all need to be read.
+        kind: of the masks.
+        nearest: whether what is nearly black or white is taken as that.
+        threads: that read them.
+
+    Raises:
+        UserError: masks are nearly black and white, or hold too many numbers or too few.
+    """
+    names = None if declared is None else [one.name for one in declared.classes]
+    if declared is not None and (len(declared.classes) != 2 or _has_values(declared)):
+        return declared
+    some = _values(sample, kind, threads)
+    if set(some) <= set(_BLACK_AND_WHITE) and IGNORED in _values(masks, kind, threads):
+        return _binary(names)
+    if _nearly_binary(sample, some):
+        if nearest:
+            return _binary(names)
+        raise UserError(
+            f"{sample[0]} is a JPEG of nearly black and white: set data.nearest=on to take it as "
+            "black and white, or save the masks as PNG"
+        )
+    return declared or _by_number(masks, kind, threads)
+
+
+def _has_values(declared: Declared) -> bool:
+    return any(one.value is not None for one in declared.classes)
+
+
+def _binary(names: Sequence[str] | None) -> Declared:
+    pair = zip(names or ("background", "foreground"), _BLACK_AND_WHITE, strict=True)
+    return Declared(tuple(DeclaredClass(name, value) for name, value in pair), BINARY)
+
+
+def _by_number(masks: Sequence[Path], kind: Kind, threads: int) -> Declared:
+    """A class for each number that masks hold."""
+    values = [value for value in _values(masks, kind, threads) if value != IGNORED]
+    if len(values) > IGNORED:
+        raise UserError(
+            f"the masks ({masks[0]} and others) hold {len(values)} different values: name those "
+            "that are classes in data.classes"
+        )
+    if len(values) < 2:
+        held = f"{values[0]} alone" if values else "nothing but 255, which is ignored"
+        raise UserError(
+            f"the masks ({masks[0]} and others) hold {held}: there is nothing to tell apart"
+        )
+    return numbered(values, "the masks")
+
+
+def _nearly_binary(sample: Sequence[Path], values: Sequence[int]) -> bool:
+    """Whether these are JPEGs in which nearly all pixels are nearly black or nearly white."""
+    if max(values) < IGNORED - _JPEG_SPREAD or min(values) > _JPEG_SPREAD:
+        return False
+    if not all(path.suffix.lower() in (".jpg", ".jpeg") for path in sample):
+        return False
+    pixels = np.concatenate([read_stored(path, "values").pixels.ravel() for path in sample[:4]])
+    near = (pixels <= _JPEG_SPREAD) | (pixels >= IGNORED - _JPEG_SPREAD)
+    return bool(near.mean() > 0.9)
+
+
+def _values(masks: Sequence[Path], kind: Kind, threads: int) -> list[int]:
+    """The numbers that masks hold, in order."""
+    with ThreadPoolExecutor(threads) as pool:
+        found = set[int]().union(*pool.map(partial(_held, kind), masks))
+    return sorted(found)
+
+
+def _held(kind: Kind, mask: Path) -> set[int]:
+    return set(np.unique(read_stored(mask, kind).pixels).tolist())
+
+
+def unnamed_colours(sample: Sequence[Path]) -> UserError:
+    """The message for masks of colours that nothing names, with the colours of some."""
+    counts: dict[int, int] = {}
+    for path in sample:
+        colours, pixels = np.unique(read_stored(path, "colours").pixels, return_counts=True)
+        for colour, count in zip(colours.tolist(), pixels.tolist(), strict=True):
+            counts[colour] = counts.get(colour, 0) + count
+    most = sorted(counts, key=lambda colour: -counts[colour])
+    shown = ", ".join(f"{colour_name(c)} ({counts[c]:,} pixels)" for c in most[:_SHOWN])
+    more = f" and {len(most) - _SHOWN} more" if len(most) > _SHOWN else ""
+    return UserError(
+        f"{sample[0]} and others hold colours ({shown}{more}), and nothing says which class each "
+        "is: add labelmap.txt or classes.csv, or set data.colours={NAME: [red, green, blue], ...}"
+    )

@@ -1,0 +1,116 @@
+"""``cp2fast export``: write a file, have its library read it back, then put it in place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from cp2fast.console import open_console
+from cp2fast.errors import UserError
+from cp2fast.run_folder import atomic_write
+from cp2fast.weights.export.exported import SAFETENSORS, TORCH_SUFFIXES, Exported
+from cp2fast.weights.export.mmseg import export_mmseg
+from cp2fast.weights.export.model_card import card_path, model_card
+from cp2fast.weights.export.onnx import export_onnx
+from cp2fast.weights.export.safetensors import export_safetensors
+from cp2fast.weights.export.timm import export_timm
+from cp2fast.weights.export.torchvision import export_torchvision
+from cp2fast.weights.trained import Trained, open_trained
+
+
+class _Format(NamedTuple):
+    prepare: Callable[[Trained, str], Exported]
+    suffixes: tuple[str, ...]
+    """The first is the default."""
+
+
+FORMATS = {
+    "timm": _Format(export_timm, (SAFETENSORS, *TORCH_SUFFIXES)),
+    "torchvision": _Format(export_torchvision, (*TORCH_SUFFIXES, SAFETENSORS)),
+    "mmseg": _Format(export_mmseg, TORCH_SUFFIXES),
+    "safetensors": _Format(export_safetensors, (SAFETENSORS,)),
+    "onnx": _Format(export_onnx, (".onnx",)),
+}
+
+
+def run_export(run: Path, to: str, out: Path | None, quiet: bool = False) -> Path:
+    """Export the network of ``run``, with a model card beside the file.
+
+    Args:
+        run: a run folder, a checkpoint or a cp2fast .safetensors file.
+        to: one of ``FORMATS``.
+        out: the file; None is ``weights/export/BACKBONE_stepSTEP_FORMAT.*`` in the run folder.
+        quiet: say nothing.
+
+    Returns:
+        The file.
+
+    Raises:
+        UserError: bad input, a file in the way, or a file that failed its check; nothing was
+            overwritten or left behind.
+    """
+    if to not in FORMATS:
+        raise UserError(f"--to {to} is not a format: choose {', '.join(FORMATS)}")
+    form = FORMATS[to]
+    if out is not None and out.suffix not in form.suffixes:
+        raise UserError(f"--out {out} must end in {' or '.join(form.suffixes)} for --to {to}")
+    trained = open_trained(run)
+    out = out or _default_file(trained, to, form.suffixes[0])
+    for path in (out, card_path(out)):
+        if path.exists():
+            raise UserError(f"{path} exists and is not overwritten: choose another with --out FILE")
+
+    exported = form.prepare(trained, out.name)
+    difference = _write(trained, exported, out)
+    console = open_console(quiet=quiet)
+    console.print(
+        f"{out} holds {exported.holds}; read back by {exported.library}, its outputs differ from "
+        f"the network's by {difference:.1e} of the largest"
+    )
+    console.print(f"how to load it: {card_path(out)}")
+    for note in exported.notes:
+        console.print(note)
+    return out
+
+
+def _default_file(trained: Trained, to: str, suffix: str) -> Path:
+    folder = (trained.run_folder or trained.path.parent) / "export"
+    step = f"_step{trained.facts['step']}" if "step" in trained.facts else ""
+    library = "" if suffix == f".{to}" else f"_{to}"
+    return folder / f"{trained.model.backbone}{step}{library}{suffix}"
+
+
+def _write(trained: Trained, exported: Exported, out: Path) -> float:
+    """Put file and card in place if the check holds; the relative difference of the outputs."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(out) as file:
+            file.write(exported.content)
+            file.flush()
+            difference = _checked(exported, Path(file.name), out)
+            card = model_card(trained, exported, out.name, difference)
+        with atomic_write(card_path(out)) as file:
+            file.write(card.encode())
+    except OSError as error:
+        raise UserError(
+            f"cannot write {out}: {error.strerror or error}; name another --out FILE"
+        ) from error
+    return difference
+
+
+def _checked(exported: Exported, written: Path, out: Path) -> float:
+    try:
+        difference = exported.check(written)
+    except RuntimeError as error:  # what a strict load_state_dict raises
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"{out} was deleted: {exported.library} cannot load it: {reason}"
+        ) from error
+    if difference > exported.tolerance:
+        raise UserError(
+            f"{out} was deleted: read back by {exported.library}, its outputs differ from the "
+            f"network's by {difference:.1e} of the largest, where rounding explains "
+            f"{exported.tolerance:.0e}; are the losses of the run finite?"
+        )
+    return difference

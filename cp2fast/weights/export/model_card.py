@@ -1,0 +1,111 @@
+"""The model card: what a file of weights is, where it comes from and how to load it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cp2fast import __version__
+from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
+from cp2fast.model.segmenter import Segmenter
+from cp2fast.run_folder import RunFolder, means_of_end_tenths, read_metrics
+from cp2fast.weights.export.exported import Exported
+from cp2fast.weights.trained import Trained
+
+
+def model_card(trained: Trained, exported: Exported, file: str, difference: float) -> str:
+    """Markdown; its Python runs as it stands in the folder of ``file``."""
+    method = "fine-tuned on labels" if trained.is_finetuned else "pretrained without labels by CP2"
+    model = trained.model
+    lines = [
+        f"# {file}",
+        "",
+        f"Weights of {exported.holds} of a {model.backbone} with an {model.head.upper()} head, "
+        f"{method}, written by cp2fast {__version__}.",
+        "",
+        "## How to load it",
+        "",
+        "```python",
+        exported.usage.rstrip(),
+        "```",
+        "",
+        "Images are RGB, scaled to 0 to 1, then normalised with "
+        f"{_normalisation(trained.network)}.",
+        "",
+        *([*exported.notes, ""] if exported.notes else []),
+        f"Before it was put in place, the file was loaded by {exported.library} and its outputs "
+        f"on random images compared with the trained network's: they differ by {difference:.1e} "
+        "of the largest output at most.",
+        "",
+        "## Training",
+        "",
+        *_training(trained),
+        "",
+        "## Settings",
+        "",
+        "```yaml",
+        yaml.safe_dump(trained.facts["settings"], sort_keys=False).rstrip(),
+        "```",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _normalisation(network: Segmenter) -> str:
+    whose = "ImageNet's " if network.mean == IMAGENET_MEAN and network.std == IMAGENET_STD else ""
+    return f"{whose}mean {list(network.mean)} and standard deviation {list(network.std)}"
+
+
+def _training(trained: Trained) -> list[str]:
+    """A table of what is known: a checkpoint away from its run has no metrics."""
+    facts, settings = trained.facts, trained.facts["settings"]
+    rows: dict[str, Any] = {
+        "recipe": "the settings below, as a YAML file for "
+        + ("cp2fast finetune-voc" if trained.is_finetuned else "cp2fast pretrain"),
+        "data": settings.get("data", {}).get("root"),
+        "images": facts.get("images"),
+        "batch size": settings.get("data", {}).get("batch_size"),
+        "steps": facts.get("step"),
+        "seed": settings.get("train", {}).get("seed"),
+        "started from": settings.get("model", {}).get("init"),
+        "classes": ", ".join(trained.network.classes),
+        "versions": ", ".join(f"{k} {v}" for k, v in facts.get("versions", {}).items()),
+        **_measured(trained),
+    }
+    known = {name: value for name, value in rows.items() if value not in (None, "")}
+    return ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in known.items())]
+
+
+def _measured(trained: Trained) -> dict[str, str]:
+    """The losses at the beginning and the end of the run, and the scores of just these weights."""
+    if trained.run_folder is None:
+        return {}
+    rows = read_metrics(RunFolder(trained.run_folder).metrics)
+    step = trained.facts.get("step") or 0
+    # A logged row may be of an evaluation, which has no loss.
+    logged = [row for row in rows if row.get("loss") is not None and row["step"] <= step]
+    names = [name for name in (logged[0] if logged else {}) if name.startswith("loss")]
+    measured = {name.replace("_", " "): _course([row[name] for row in logged]) for name in names}
+    for row in rows:
+        if row["step"] == step:
+            measured |= {
+                name.replace("_", " "): f"{row[name]:.4f}"
+                for name in ("miou", "pixel_accuracy")
+                if isinstance(row.get(name), float)
+            }
+    return measured
+
+
+def _course(values: list[float]) -> str:
+    """What a logged value began and ended with."""
+    if len(values) == 1:
+        return f"{values[0]:.4f}, logged once"
+    first, last = means_of_end_tenths(values)
+    return f"{first:.4f} in the first tenth of the run, {last:.4f} in the last"
+
+
+def card_path(out: Path) -> Path:
+    """Where the card of ``out`` goes: beside it."""
+    return out.with_name(f"{out.name}.md")

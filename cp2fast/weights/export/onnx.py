@@ -1,0 +1,147 @@
+"""The whole network as an ONNX model for images of any number and size."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import warnings
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from timm.models.swin_transformer import SwinTransformer
+from timm.models.swin_transformer_v2 import SwinTransformerV2
+from torch import Tensor, nn
+
+from cp2fast.errors import UserError
+from cp2fast.model.segmenter import Segmenter
+from cp2fast.weights.export.exported import Exported, largest_difference, random_images
+from cp2fast.weights.trained import Trained
+
+_NEEDED = ("onnx", "onnxscript", "onnxruntime")
+_OPSET = 18
+"""The newest that TensorRT 10 takes whole."""
+
+_FIXED_SIZE = SwinTransformer | SwinTransformerV2
+"""Their windows are laid out for one size of images when they are traced."""
+
+_OTHER_SHAPE = (1, 64, 96)
+"""Added to the trace's images for the check: another count, height and width."""
+
+
+class _Embedding(nn.Module):
+    """The network with the dense embedding as its output."""
+
+    def __init__(self, network: Segmenter) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images_B3HW: Tensor) -> Tensor:
+        return self.network.embed(images_B3HW)
+
+
+class _Logits(nn.Module):
+    """The network with class logits of the images' own size."""
+
+    def __init__(self, network: Segmenter) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images_B3HW: Tensor) -> Tensor:
+        return F.interpolate(self.network(images_B3HW), images_B3HW.shape[2:], mode="bilinear")
+
+
+def export_onnx(trained: Trained, file: str) -> Exported:
+    """Prepare ``file``, a ``.onnx``.
+
+    Of a fine-tuned network its output is ``logits`` ``[B, K, H, W]``, resized to the images' size
+    inside; else ``embedding``, one cell for ``embedding_stride`` pixels. Number, height and width
+    of the images are free; of Swin transformers the number alone.
+
+    Raises:
+        UserError: a library that this needs is not installed.
+    """
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserError(f"--to onnx needs {' '.join(missing)}: pip install {' '.join(_NEEDED)}")
+    import onnxruntime
+
+    network, size = trained.network, trained.model.size
+    output = "logits" if trained.is_finetuned else "embedding"
+    whole = (_Logits if trained.is_finetuned else _Embedding)(network).eval()
+    any_size = not isinstance(network.backbone, _FIXED_SIZE)
+
+    @torch.no_grad()
+    def check(path: Path) -> float:
+        session = onnxruntime.InferenceSession(
+            path.read_bytes(), providers=["CPUExecutionProvider"]
+        )
+        count, height, width = _OTHER_SHAPE if any_size else (1, 0, size)
+        differences = []
+        for images in (random_images(2, size, size), random_images(count, size + height, width)):
+            [theirs] = session.run([output], {"images": images.numpy()})
+            differences.append(largest_difference(whole(images), torch.from_numpy(theirs)))
+        return max(differences)
+
+    return Exported(
+        content=_trace(whole, size, output, any_size),
+        holds="the whole network",
+        check=check,
+        tolerance=1e-3,
+        library=f"onnxruntime {onnxruntime.__version__}",
+        usage=_usage(file, output, size),
+        notes=_notes(trained, file, any_size),
+    )
+
+
+def _usage(file: str, output: str, size: int) -> str:
+    labels = "labels = logits.argmax(axis=1)\n" if output == "logits" else ""
+    return f"""import numpy as np
+import onnxruntime
+
+session = onnxruntime.InferenceSession("{file}")
+images = np.random.rand(1, 3, {size}, {size}).astype("float32")  # RGB, ImageNet-normalised
+[{output}] = session.run(["{output}"], {{"images": images}})
+{labels}"""
+
+
+def _notes(trained: Trained, file: str, any_size: bool) -> list[str]:
+    """Opset and axes, what the output is, and the command that builds a TensorRT engine."""
+    network, size = trained.network, trained.model.size
+    free = "number, height and width" if any_size else "the number"
+    fixed = "" if any_size else f"; height and width are {size}"
+    output = (
+        "logits have the size of the images, resized inside (bilinear)"
+        if trained.is_finetuned
+        else f"embedding has a cell for {network.embedding_stride} pixels"
+    )
+    largest = 2 * size if any_size else size
+    shapes = [f"1x3x{size}x{size}", f"1x3x{size}x{size}", f"8x3x{largest}x{largest}"]
+    kinds = zip(("min", "opt", "max"), shapes, strict=True)
+    arguments = " ".join(f"--{kind}Shapes=images:{shape}" for kind, shape in kinds)
+    return [
+        f"ONNX opset {_OPSET}. Input images [B, 3, H, W], float32: {free} of the images are "
+        f"dynamic axes{fixed}. Output {output}.",
+        f"For TensorRT: trtexec --onnx={file} {arguments} --saveEngine=network.engine",
+    ]
+
+
+def _trace(network: nn.Module, size: int, output: str, any_size: bool) -> bytes:
+    free = torch.export.Dim.DYNAMIC
+    axes = {0: free, 2: free, 3: free} if any_size else {0: free}
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")  # of the exporter's own internals
+        program = torch.onnx.export(
+            network,
+            (random_images(2, size, size),),
+            input_names=["images"],
+            output_names=[output],
+            dynamic_shapes=(axes,),
+            opset_version=_OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+    if program is None:
+        raise RuntimeError("the exporter gave nothing")
+    return program.model_proto.SerializeToString()  # type: ignore[no-any-return]

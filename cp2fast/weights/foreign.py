@@ -1,0 +1,249 @@
+"""What the libraries of the field call the tensors of timm's backbones.
+
+The original releases, Hugging Face's transformers, torchvision, mmsegmentation and mmpretrain;
+lightly, lightly-train and solo-learn use timm's, torchvision's or the releases' names.
+"""
+
+from __future__ import annotations
+
+import re
+
+from cp2fast.weights.names import Names, Rule, Tensors, next_stage
+from cp2fast.weights.torchvision_vit import NAMES as TORCHVISION_VIT
+
+_CONVNEXT_BLOCK: tuple[Rule, ...] = (
+    (r"\b(dwconv|depthwise_conv)\.", "conv_dw."),
+    (r"\b(pwconv|pointwise_conv)([12])\.", r"mlp.fc\2."),
+    (r"\bgrn\.gamma$", "mlp.grn.weight"),
+    (r"\bgrn\.beta$", "mlp.grn.bias"),
+    (r"(?<!mlp\.)\bgrn\.", "mlp.grn."),
+    (r"\blayer_scale_parameter$", "gamma"),
+    (r"\b(layernorm|layer_norm)\.", "norm."),
+)
+_SWIN_BUFFERS = r"relative_position_index$|relative_coords_table$|attn_mask$"
+
+
+def _registers_apart(tensors: Tensors) -> Tensors:
+    """The class token with its position in it, where only the patches' positions are left.
+
+    So timm has DINOv2's networks with registers.
+    """
+    if "reg_token" not in tensors or "pos_embed" not in tensors:
+        return tensors
+    positions = tensors["pos_embed"]
+    return tensors | {
+        "cls_token": tensors["cls_token"] + positions[:, :1],
+        "pos_embed": positions[:, 1:],
+    }
+
+
+def _with_patch_bias(tensors: Tensors) -> Tensors:
+    """A patch embedding without a bias as one whose bias is 0."""
+    weight = tensors.get("patch_embed.proj.weight")
+    if weight is None or "patch_embed.proj.bias" in tensors:
+        return tensors
+    return tensors | {"patch_embed.proj.bias": weight.new_zeros(len(weight))}
+
+
+def _merges_as_sliced(tensors: Tensors) -> Tensors:
+    """Merging of 2 x 2 patches, whose inputs mmcv orders as ``nn.Unfold``: channels first."""
+    converted = dict(tensors)
+    for name, tensor in tensors.items():
+        if re.search(r"downsample\.(norm|reduction)\.", name):
+            inputs = tensor.reshape(*tensor.shape[:-1], -1, 2, 2)  # [..., C, row, column]
+            converted[name] = inputs.transpose(-1, -3).flatten(-3)  # [..., column, row, C]
+    return converted
+
+
+HUGGING_FACE = (
+    Names(  # ViT, DeiT, DINO, MAE; DINOv2 and DINOv3
+        r"embeddings\.cls_token",
+        (
+            (r"^embeddings\.patch_embeddings\.(projection\.)?", "patch_embed.proj."),
+            (r"^embeddings\.position_embeddings$", "pos_embed"),
+            (r"^embeddings\.register_tokens$", "reg_token"),
+            (r"^embeddings\.", ""),
+            (r"^(encoder\.|model\.)?layers?\.", "blocks."),
+            (r"\battention\.(?:attention\.)?(q|k|v)(uery|ey|alue|_proj)\.", r"attn.\1."),
+            (r"\battention\.(output\.dense|o_proj)\.", "attn.proj."),
+            (r"\blayernorm_before\.", "norm1."),
+            (r"\blayernorm_after\.", "norm2."),
+            (r"\b(intermediate\.dense|mlp\.up_proj|mlp\.weights_in)\.", "mlp.fc1."),
+            (r"\b(output\.dense|mlp\.down_proj|mlp\.weights_out)\.", "mlp.fc2."),
+            (r"\blayer_scale([12])\.lambda1$", r"ls\1.gamma"),
+            (r"^layernorm\.", "norm."),
+        ),
+        convert=_registers_apart,
+    ),
+    Names(  # Swin, SwinV2
+        r"embeddings\.norm\.weight",
+        (
+            (r"^embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
+            (r"^embeddings\.norm\.", "patch_embed.norm."),
+            (r"^encoder\.layers\.(\d+)\.downsample\.", next_stage("layers.", ".downsample.")),
+            (r"^encoder\.", ""),
+            (r"\battention\.(?:self\.)?(q|k|v)(uery|ey|alue|_proj)\.", r"attn.\1."),
+            (r"\battention\.(output\.dense|o_proj)\.", "attn.proj."),
+            (r"\battention\.(self|relative_position_bias)\.", "attn."),
+            (r"\bcontinuous_position_bias_mlp\.", "cpb_mlp."),
+            (r"\blayernorm_before\.", "norm1."),
+            (r"\blayernorm_after\.", "norm2."),
+            (r"\bintermediate\.dense\.", "mlp.fc1."),
+            (r"\boutput\.dense\.", "mlp.fc2."),
+            (r"^layernorm\.", "norm."),
+        ),
+        dropped=_SWIN_BUFFERS,
+    ),
+    Names(  # ConvNeXt, ConvNeXtV2
+        r"embeddings\.layernorm\.weight",
+        (
+            (r"^embeddings\.patch_embeddings\.", "stem.0."),
+            (r"^embeddings\.layernorm\.", "stem.1."),
+            (r"^encoder\.stages\.(\d+)\.layers\.", r"stages.\1.blocks."),
+            (r"^encoder\.stages\.(\d+)\.downsampling_layer\.", r"stages.\1.downsample."),
+            (r"^layernorm\.", "head.norm."),
+            *_CONVNEXT_BLOCK,
+        ),
+    ),
+    Names(  # DINOv3's ConvNeXts
+        r"stages\.0\.downsample_layers\.0\.weight",
+        (
+            (r"^stages\.0\.downsample_layers\.", "stem."),
+            (r"^stages\.(\d+)\.downsample_layers\.", r"stages.\1.downsample."),
+            (r"^stages\.(\d+)\.layers\.", r"stages.\1.blocks."),
+            (r"^layer_norm\.", "head.norm."),
+            *_CONVNEXT_BLOCK,
+        ),
+    ),
+    Names(  # ResNet
+        r"embedder\.embedder\.convolution\.weight",
+        (
+            (r"^embedder\.embedder\.convolution\.", "conv1."),
+            (r"^embedder\.embedder\.normalization\.", "bn1."),
+            (r"^encoder\.stages\.(\d+)\.layers\.", next_stage("layer", ".")),
+            (r"\bshortcut\.convolution\.", "downsample.0."),
+            (r"\bshortcut\.normalization\.", "downsample.1."),
+            (r"\blayer\.(\d+)\.convolution\.", next_stage("conv", ".")),
+            (r"\blayer\.(\d+)\.normalization\.", next_stage("bn", ".")),
+        ),
+    ),
+)
+
+OPENMMLAB = (
+    Names(  # Swin
+        r"stages\.0\.downsample\.reduction\.weight",
+        (
+            (r"^patch_embed\.projection\.", "patch_embed.proj."),
+            (r"^stages\.(\d+)\.downsample\.", next_stage("layers.", ".downsample.")),
+            (r"^stages\.", "layers."),
+            (r"\battn\.w_msa\.", "attn."),
+            (r"\bffn\.layers\.0\.0\.", "mlp.fc1."),
+            (r"\bffn\.layers\.1\.", "mlp.fc2."),
+        ),
+        dropped=_SWIN_BUFFERS,
+        convert=_merges_as_sliced,
+    ),
+    Names(  # ViT
+        r"layers\.0\.ln1\.weight",
+        (
+            (r"^patch_embed\.projection\.", "patch_embed.proj."),
+            (r"^layers\.", "blocks."),
+            (r"^ln1\.", "norm."),
+            (r"\bln([12])\.", r"norm\1."),
+            (r"\battn\.attn\.in_proj_", "attn.qkv."),
+            (r"\battn\.attn\.out_proj\.", "attn.proj."),
+            (r"\bffn\.layers\.0\.0\.", "mlp.fc1."),
+            (r"\bffn\.layers\.1\.", "mlp.fc2."),
+        ),
+        convert=_with_patch_bias,
+    ),
+)
+
+RELEASES = (
+    Names(  # ConvNeXt and ConvNeXtV2; mmpretrain's have almost the same names
+        r"downsample_layers\.0\.0\.weight",
+        (
+            (r"^downsample_layers\.0\.", "stem."),
+            (r"^downsample_layers\.(\d+)\.", r"stages.\1.downsample."),
+            (r"^stages\.(\d+)\.(\d+)\.", r"stages.\1.blocks.\2."),
+            (r"^norm\.", "head.norm."),
+            *_CONVNEXT_BLOCK,
+        ),
+    ),
+    Names(  # Swin, SwinV2
+        r"layers\.0\.downsample\.reduction\.weight",
+        ((r"^layers\.(\d+)\.downsample\.", next_stage("layers.", ".downsample.")),),
+        dropped=_SWIN_BUFFERS,
+    ),
+    Names(  # DINOv2's training, which holds blocks in chunks
+        r"blocks\.0\.0\.norm1\.weight",
+        ((r"^blocks\.\d+\.(\d+)\.", r"blocks.\1."), (r"^register_tokens$", "reg_token")),
+        convert=_registers_apart,
+    ),
+    Names(r"register_tokens", ((r"^register_tokens$", "reg_token"),), convert=_registers_apart),
+    Names(  # DINOv3
+        r"storage_tokens",
+        ((r"^storage_tokens$", "reg_token"),),
+        dropped=r"\bbias_mask$|\bperiods$|^local_cls_norm\.",
+    ),
+)
+
+TORCHVISION = (
+    Names(r"class_token", tuple((re.escape(old), new) for old, new in TORCHVISION_VIT)),
+    Names(  # ConvNeXt
+        r"features\.1\.0\.layer_scale",
+        (
+            (r"^features\.0\.", "stem."),
+            (r"^features\.(\d+)\.(\d+)\.(?=block|layer_scale)", lambda m: _blocks("stages", m)),
+            (r"^features\.(\d+)\.", lambda m: f"stages.{int(m[1]) // 2}.downsample."),
+            (r"\bblock\.0\.", "conv_dw."),
+            (r"\bblock\.2\.", "norm."),
+            (r"\bblock\.3\.", "mlp.fc1."),
+            (r"\bblock\.5\.", "mlp.fc2."),
+            (r"\blayer_scale$", "gamma"),
+        ),
+    ),
+    Names(  # Swin, SwinV2
+        r"features\.1\.0\.attn\.proj\.weight",
+        (
+            (r"^features\.0\.0\.", "patch_embed.proj."),
+            (r"^features\.0\.2\.", "patch_embed.norm."),
+            (r"^features\.(\d+)\.(\d+)\.", lambda m: _blocks("layers", m)),
+            (r"^features\.(\d+)\.", lambda m: f"layers.{int(m[1]) // 2}.downsample."),
+            (r"\bmlp\.0\.", "mlp.fc1."),
+            (r"\bmlp\.3\.", "mlp.fc2."),
+        ),
+        dropped=_SWIN_BUFFERS,
+    ),
+    Names(  # EfficientNet; its first stage has blocks without an expansion
+        r"features\.1\.0\.block\.1\.fc1\.weight",
+        (
+            (r"^features\.0\.0\.", "conv_stem."),
+            (r"^features\.0\.1\.", "bn1."),
+            (r"^features\.1\.(\d+)\.block\.0\.0\.", r"blocks.0.\1.conv_dw."),
+            (r"^features\.1\.(\d+)\.block\.0\.1\.", r"blocks.0.\1.bn1."),
+            (r"^features\.1\.(\d+)\.block\.1\.", r"blocks.0.\1.se."),
+            (r"^features\.1\.(\d+)\.block\.2\.0\.", r"blocks.0.\1.conv_pw."),
+            (r"^features\.1\.(\d+)\.block\.2\.1\.", r"blocks.0.\1.bn2."),
+            (r"^features\.8\.0\.", "conv_head."),
+            (r"^features\.8\.1\.", "bn2."),
+            (r"^features\.(\d+)\.(\d+)\.block\.", lambda m: f"blocks.{int(m[1]) - 1}.{m[2]}."),
+            (r"^(blocks\.[1-9]\.\d+)\.0\.0\.", r"\1.conv_pw."),
+            (r"^(blocks\.[1-9]\.\d+)\.0\.1\.", r"\1.bn1."),
+            (r"^(blocks\.[1-9]\.\d+)\.1\.0\.", r"\1.conv_dw."),
+            (r"^(blocks\.[1-9]\.\d+)\.1\.1\.", r"\1.bn2."),
+            (r"^(blocks\.[1-9]\.\d+)\.2\.", r"\1.se."),
+            (r"^(blocks\.[1-9]\.\d+)\.3\.0\.", r"\1.conv_pwl."),
+            (r"^(blocks\.[1-9]\.\d+)\.3\.1\.", r"\1.bn3."),
+            (r"\bse\.fc1\.", "se.conv_reduce."),
+            (r"\bse\.fc2\.", "se.conv_expand."),
+        ),
+    ),
+)
+
+LAYOUTS = (*HUGGING_FACE, *OPENMMLAB, *RELEASES, *TORCHVISION)
+
+
+def _blocks(stages: str, found: re.Match[str]) -> str:
+    """Of torchvision's ``features``: blocks at 1, 3, 5, 7, what lies between them at 2, 4, 6."""
+    return f"{stages}.{int(found[1]) // 2}.blocks.{found[2]}."
