@@ -12,6 +12,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from cp2fast.config import DataSettings, Root
 from cp2fast.data import remote
 from cp2fast.data.beton import is_beton
@@ -86,6 +88,26 @@ def window_width(data: DataSettings, images: ImageSet) -> int | None:
     if data.window is None and data.order == "random" and images.has_remote_shards:
         return DEFAULT_WINDOW
     return data.window
+
+
+def check_window(data: DataSettings, images: ImageSet) -> None:
+    """Refuse a window of remote shards that the disk cache does not hold, with the next one.
+
+    Raises:
+        UserError: what to change.
+    """
+    width = window_width(data, images)
+    if width is None or images.disk is None or not images.has_remote_shards:
+        return
+    sizes = np.sort(images.stored[:, 0])[-2 * width :]
+    wanted, budget = int(sizes.clip(0).sum()), images.disk.budget
+    if wanted > budget:
+        gib = 1 << 30
+        raise UserError(
+            f"data.window={width} wants room for {len(sizes)} shards of {wanted / gib:.1f} GiB in "
+            f"{images.disk.folder}, which may take {budget / gib:.1f} GiB: set data.window lower, "
+            "data.disk_gib higher, or data.disk_cache to a larger disk"
+        )
 
 
 def windows(data: DataSettings, images: ImageSet) -> Windows | None:

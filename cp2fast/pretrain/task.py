@@ -25,7 +25,7 @@ from cp2fast.data.cache import Cache, Sharing, open_cache
 from cp2fast.data.demo import data_root
 from cp2fast.data.disk_cache import DiskCache
 from cp2fast.data.image_set import ImageSet
-from cp2fast.data.images import list_images, window_width, windows
+from cp2fast.data.images import check_window, list_images, window_width, windows
 from cp2fast.data.order import plan, steps_per_epoch
 from cp2fast.data.prefetch import prefetch
 from cp2fast.data.retry import retries
@@ -289,6 +289,7 @@ def build(settings: PretrainSettings, folder: RunFolder, processes: Processes) -
     # From here on, and in config.yaml, without passwords and signatures.
     resolved = {"root": public_root(root), "window": window_width(settings.data, images)}
     settings = settings.model_copy(update={"data": settings.data.model_copy(update=resolved)})
+    check_window(settings.data, images)
     learner = build_learner(settings, processes.device)
     _check_growing_sizes(settings, learner.network.encoder_q.feature_stride)
     fastest_backend(processes.device.type)  # compiled now, or another taken, not in the first step

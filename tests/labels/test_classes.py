@@ -49,6 +49,11 @@ def test_a_merge_into_a_class_that_is_there_joins_it() -> None:
     assert labels(classes, 1, 5, 17) == [1, 1, 1]
 
 
+def test_255_is_a_class_where_it_is_named() -> None:
+    assert labels(settled({0: "wall", 255: "crack"}), 0, 255) == [0, 1]
+    assert labels(settled({"names": ["a", "b"], "merge": {"b": [255]}}), 0, 1, 255) == [0, 1, 1]
+
+
 def test_what_is_ignored_has_no_label_and_the_others_close_up() -> None:
     classes = settled({"ignore": [0, "truck", 200]})
     assert classes.names == ("road", "car", "bus", "sea")

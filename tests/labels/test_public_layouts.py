@@ -55,6 +55,27 @@ def test_a_public_layout_is_checked_trained_on_and_predicted(layout: str, tmp_pa
         assert int(np.asarray(mask).max()) < len(result["per_class"])
 
 
+@pytest.mark.parametrize("kind", ["color", "labelTrainIds"])
+def test_cityscapes_may_have_colours_or_train_ids_instead(kind: str, tmp_path: Path) -> None:
+    root = public_layouts.cityscapes(tmp_path / "data")
+    expected = open_labelled(LabelledDataSettings(), root)
+    colours = np.zeros((256, 4), np.uint8)
+    colours[[23, 7, 26]] = [[70, 130, 180, 255], [128, 64, 128, 255], [0, 0, 142, 255]]
+    train_ids = np.full(256, 255, np.uint8)
+    train_ids[[23, 7, 26]] = 10, 0, 13
+    wanted = [read_example(example, expected)[1] for example in expected.train]
+    for path in root.glob("gtFine/*/*/*_labelIds.png"):
+        with Image.open(path) as image:
+            values = np.asarray(image)
+        table = colours if kind == "color" else train_ids
+        public_layouts.grey(Path(str(path).replace("labelIds", kind)), table[values])
+        path.unlink()
+    data = open_labelled(LabelledDataSettings(), root)
+    assert data.classes == expected.classes
+    for example, labels in zip(data.train, wanted, strict=True):
+        assert np.array_equal(read_example(example, data)[1], labels)
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_its_labels_are_those_of_the_scene(layout: str, tmp_path: Path) -> None:
     write, _, classes = LAYOUTS[layout]

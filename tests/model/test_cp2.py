@@ -201,3 +201,33 @@ def test_the_newest_keys_are_those_of_the_last_batches_newest_first(cp2: CP2) ->
         cp2.take_keys(key + torch.randn(3, 1, 1, 1), key_mask)
         taken += [cp2.queue[:, (place + n) % 10].clone() for n in range(3)]
     torch.testing.assert_close(cp2.newest_keys(7), torch.stack(taken[::-1][:7]))
+
+
+@pytest.mark.parametrize(
+    ("backbone", "head", "size", "cells"),
+    [
+        ("test_convnext", "segformer", 64, 4),
+        ("test_efficientnet", "fcn", 64, 4),
+        ("vit_small_patch14_dinov2", "linear", 42, 3),
+    ],
+)
+def test_the_dense_contrast_is_on_the_grid_of_the_network(
+    backbone: str, head: str, size: int, cells: int
+) -> None:
+    settings = ModelSettings(
+        backbone=backbone, head=head, head_channels=8, embedding=8, queue=8, size=size
+    )
+    network = build_cp2(settings, seed=0)
+    images = torch.randn(3, 3, size, size)
+    mask = torch.zeros(3, size, size, dtype=torch.bool)
+    cell = network.encoder_q.embedding_stride
+    mask[:, cell // 2, cell // 2] = True  # one centre alone
+    output = network(images, images, mask, mask)
+    assert output.vectors.dense.shape[2] == cells**2
+    output.loss.backward()
+    assert all(p.grad is not None for p in network.parameters() if p.requires_grad)
+
+
+def test_images_that_do_not_divide_into_patches_are_refused_with_the_nearest_size() -> None:
+    with pytest.raises(UserError, match=r"a multiple of 14; use model\.size=518"):
+        build_cp2(ModelSettings(backbone="vit_small_patch14_dinov2", size=512), seed=0)

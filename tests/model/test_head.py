@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from cp2fast.config import ModelSettings
 from cp2fast.model.cp2 import build_cp2
-from cp2fast.model.head import AsppHead, FcnHead
+from cp2fast.model.head import AsppHead, FcnHead, LinearHead, SegformerHead
 
 
 @pytest.mark.parametrize("head_type", [AsppHead, FcnHead])
@@ -38,6 +38,24 @@ def test_aspp_is_its_branches_side_by_side_through_the_bottleneck() -> None:
         branches.append(branch(module.conv, features, dilation))
     expected = branch(head.bottleneck.conv, torch.cat(branches, dim=1), 1)
     torch.testing.assert_close(head(features), expected)
+
+
+def test_segformers_maps_are_resized_to_the_finest_and_joined_by_one_convolution() -> None:
+    head = SegformerHead(in_channels=(4, 6), channels=5, embedding=3, num_classes=2).eval()
+    maps = [torch.randn(2, 4, 12, 8), torch.randn(2, 6, 6, 4)]
+    brought = [conv(map_) for conv, map_ in zip(head.convs, maps, strict=True)]
+    resized = [F.interpolate(map_, (12, 8), mode="bilinear") for map_ in brought]
+    expected = head.fusion_conv(torch.cat(resized, dim=1))  # as the paper and mmseg have it
+    torch.testing.assert_close(head(maps), expected)
+
+
+def test_a_linear_heads_logits_are_linear_in_each_cell() -> None:
+    head = LinearHead(in_channels=6, embedding=3, num_classes=5).eval()
+    features = torch.randn(2, 6, 4, 4)
+    logits = head.conv_seg(head.dropout(head(features)))
+    weight, bias = head.conv_seg.weight.flatten(1), head.conv_seg.bias
+    expected = torch.einsum("oc,bchw->bohw", weight, features) / math.sqrt(1 + 1e-5)
+    torch.testing.assert_close(logits, expected + bias[:, None, None])
 
 
 def test_initial_weights_are_distributed_as_the_original_ones(golden: Path) -> None:

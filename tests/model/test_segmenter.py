@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cp2fast.config import ModelSettings
-from cp2fast.model.backbone import feature_map
+from cp2fast.errors import UserError
+from cp2fast.model.backbone import build_backbone, feature_map
 from cp2fast.model.segmenter import Segmenter, build_segmenter
 from tests.golden import rule
 
@@ -28,6 +29,36 @@ def test_logits_and_embedding_are_at_feature_resolution(head: str) -> None:
     assert network(images).shape == (2, 3, 4, 6)
     assert network.embed(images).shape == (2, 5, 4, 6)
     assert network.stride == 16
+
+
+def test_segformers_logits_are_at_the_finest_stage_and_its_embedding_is_at_16_pixels() -> None:
+    settings = ModelSettings(
+        backbone="test_convnext", head="segformer", head_channels=8, embedding=5, size=64
+    )
+    network = build_segmenter(settings, num_classes=3).eval()
+    assert (network.stride, network.embedding_stride, network.feature_stride) == (4, 16, 32)
+    for height, width in ((64, 96), (70, 97)):
+        images = torch.randn(2, 3, height, width)
+        cells = [[-(-side // stride) for side in (height, width)] for stride in (4, 16)]
+        assert network(images).shape == (2, 3, *cells[0])
+        assert network.embed(images).shape == (2, 5, *cells[1])
+
+
+def test_a_plain_transformer_has_no_stages_for_segformer() -> None:
+    settings = ModelSettings(backbone="test_vit", head="segformer")
+    with pytest.raises(UserError, match=r"model\.head=segformer with model\.backbone=test_vit"):
+        build_segmenter(settings)
+
+
+def test_what_lies_beyond_an_image_moves_no_cell() -> None:
+    """A ConvNeXt cuts off what fills no cell: padding keeps it, and leaves the rest as it is."""
+    backbone = build_backbone("test_convnext", 64).eval()
+    images = torch.zeros(1, 3, 80, 96)  # whole cells of 16 pixels
+    images[..., :70, :90] = torch.randn(1, 3, 70, 90)
+    with torch.no_grad():
+        whole, cut = feature_map(backbone, images), feature_map(backbone, images[..., :70, :90])
+    assert cut.shape[2:] == (5, 6)
+    torch.testing.assert_close(cut, whole)
 
 
 def test_logits_are_regularised_by_dropout_and_the_embedding_is_not() -> None:

@@ -1,0 +1,348 @@
+"""Photos to pairs from an S3 server on this machine, held to the same shards on its disk.
+
+python benchmarks/remote.py PHOTOS OUT.json [--rounds 3] [--names 1000000]
+
+All systems take turns in one process; the server (moto's) is another process on the same cores:
+
+    disk      the shards in a folder, without the pixel cache: one epoch, decoded and composed
+    first     the same from s3://, with an empty disk cache: listing, fetching and all
+    cached    the same once more
+    peers     WebDataset and LitData from the same server, where they are installed: decoded by two
+              worker processes (libjpeg-turbo), composed by the same op
+    listing   files of one folder, members of shards with and without index, objects of a bucket
+    memory    of this process after each of twenty epochs from s3://
+
+Needs ``pip install "cp2fast[s3]" "moto[server]"``; PHOTOS is a folder of JPEG.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import resource
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from cp2fast.batch import RaggedBatch
+from cp2fast.bench.machine import machine, versions
+from cp2fast.config import DataSettings
+from cp2fast.copypaste.op import copy_paste
+from cp2fast.copypaste.sampling import sample_parameters
+from cp2fast.cores import available_cores
+from cp2fast.data import remote
+from cp2fast.data.bad_images import BadImages
+from cp2fast.data.disk_cache import DiskCache
+from cp2fast.data.image_set import ImageSet
+from cp2fast.data.images import list_images, windows
+from cp2fast.data.order import plan, steps_per_epoch
+from cp2fast.data.pack import pack
+from cp2fast.data.packed_jpeg import JpegSettings
+from cp2fast.data.prefetch import prefetch
+from cp2fast.data.source import choose_source, open_source
+
+BUCKET, SIZE, BATCH, SHARD, EPOCHS = "photos", 224, 64, 100, 20
+CPU = torch.device("cpu")
+SETTINGS = DataSettings(cache="off", batch_size=BATCH)
+ASKED = {"first": 0.7, "cached": 0.9}
+"""Of the rate from the disk."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("photos", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--names", type=int, default=1_000_000)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, s3_server():
+        work = Path(folder)
+        shards, url = work / "shards", f"s3://{BUCKET}/shards"
+        keep = JpegSettings(None, 90, keep_bytes=True, max_pixels=SETTINGS.max_pixels)
+        pack(
+            options.photos,
+            shards,
+            keep,
+            shard_size=SHARD,
+            workers=available_cores(),
+            progress=lambda done, total: None,
+        )
+        for path in sorted(shards.iterdir()):
+            remote.send(path, f"{url}/{path.name}")
+        found = {
+            "machine": machine(),
+            "versions": versions(),
+            "images": len(list_images(shards)),
+            "pairs": pairs(shards, url, work, options.rounds),
+            "listing": listing(shards, url, work, options.names),
+            "memory_mib": memory(url, work / "flat"),
+        }
+    options.out.write_text(json.dumps(found, indent=1) + "\n")
+    print(json.dumps({name: found[name] for name in ("pairs", "listing", "memory_mib")}, indent=1))
+
+
+@contextlib.contextmanager
+def s3_server() -> Iterator[None]:
+    """A server in a process of its own, an empty bucket in it, and the way there."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    os.environ |= {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "AWS_ACCESS_KEY_ID": "benchmark",
+        "AWS_SECRET_ACCESS_KEY": "benchmark",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    words = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    server = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                break
+            time.sleep(0.1)
+        import boto3
+
+        boto3.client("s3").create_bucket(Bucket=BUCKET)
+        yield
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def pairs(shards: Path, url: str, work: Path, rounds: int) -> dict[str, Any]:
+    """Samples a second of an epoch, by system: each round's, their median, and ratios to disk."""
+    cache = work / "cache"
+
+    def first() -> Iterable[RaggedBatch]:
+        shutil.rmtree(cache, ignore_errors=True)
+        return epoch(url, cache)
+
+    systems: dict[str, Callable[[], Iterable[RaggedBatch]]] = {
+        "disk": lambda: epoch(shards, cache),
+        "first": first,
+        "cached": lambda: epoch(url, cache),
+        **peers(shards, work),
+    }
+    rates: dict[str, list[float]] = {name: [] for name in systems}
+    missing: dict[str, str] = {}
+    for turn in range(rounds + 1):  # the first one warms up
+        for name, system in systems.items():
+            if name in missing:
+                continue
+            try:
+                rate = composed_rate(system)
+            except Exception as error:  # a peer may fail in any way; the others are measured
+                if name in ("disk", "first", "cached"):
+                    raise
+                missing[name] = f"{type(error).__name__}: {str(error).strip().splitlines()[-1]}"
+                continue
+            if turn:
+                rates[name].append(rate)
+    medians = {name: median(some) for name, some in rates.items() if some}
+    return {
+        "rounds": rates,
+        "median": medians,
+        "ratio_to_disk": {name: rate / medians["disk"] for name, rate in medians.items()},
+        "asked": ASKED,
+        "not_measured": missing,
+    }
+
+
+def epoch(root: Path | str, cache: Path) -> Iterator[RaggedBatch]:
+    """The batches of one epoch, listing included."""
+    images = list_images(root, disk=DiskCache(cache))
+    return decoded(images, steps_per_epoch(len(images), BATCH))
+
+
+def decoded(images: ImageSet, stop: int, start: int = 0) -> Iterator[RaggedBatch]:
+    numbers = plan(
+        seed=0,
+        count=len(images),
+        batch_size=BATCH,
+        start=start,
+        stop=stop,
+        windows=windows(SETTINGS, images),
+    )
+    choice = choose_source(SETTINGS, images, CPU)
+    return open_source(choice, SETTINGS, images, numbers, 0, CPU, BadImages(None, 1.0))
+
+
+def composed_rate(system: Callable[[], Iterable[RaggedBatch]]) -> float:
+    """Samples a second, from the opening to the last pair."""
+
+    def made() -> Iterator[int]:
+        for step, batch in enumerate(system()):
+            composed = copy_paste(
+                batch, sample_parameters(0, step, batch, SIZE), SIZE, torch.float32
+            )
+            yield len(composed)
+
+    began = time.perf_counter()
+    count = sum(prefetch((number for number in made()), 2))
+    return count / (time.perf_counter() - began)
+
+
+def peers(shards: Path, work: Path) -> dict[str, Callable[[], Iterable[RaggedBatch]]]:
+    """WebDataset and LitData, each reading the server in two worker processes."""
+    found: dict[str, Callable[[], Iterable[RaggedBatch]]] = {}
+    workers = available_cores()
+    with contextlib.suppress(ImportError):
+        import webdataset as wds
+
+        found["webdataset"] = lambda: webdataset_epoch(wds, shards, workers)
+    with contextlib.suppress(ImportError):
+        import litdata
+
+        found["litdata"] = litdata_epochs(litdata, shards, work / "litdata", workers)
+    return found
+
+
+def webdataset_epoch(wds: Any, shards: Path, workers: int) -> Iterator[RaggedBatch]:
+    """Its loader as its documentation has it: shards shuffled, then a buffer of samples."""
+    import boto3
+
+    def signed(path: Path) -> str:
+        wanted = {"Bucket": BUCKET, "Key": f"shards/{path.name}"}
+        return str(boto3.client("s3").generate_presigned_url("get_object", Params=wanted))
+
+    urls = [f"pipe:curl -s '{signed(path)}'" for path in sorted(shards.glob("*.tar"))]
+    data = wds.WebDataset(urls, shardshuffle=len(urls), nodesplitter=wds.split_by_node)
+    data = data.shuffle(1000).map(lambda sample: decode_jpeg(sample["jpg"]))
+    return joined(torch.utils.data.DataLoader(data, batch_size=None, num_workers=workers))
+
+
+def litdata_epochs(
+    litdata: Any, shards: Path, work: Path, workers: int
+) -> Callable[[], Iterator[RaggedBatch]]:
+    """Its own chunks of the same JPEG bytes, streamed from the same server."""
+    from litdata.streaming import downloader
+    from litdata.streaming.writer import BinaryWriter
+
+    downloader._OBSTORE_AVAILABLE = False  # It refuses http; boto3 is its other client.
+    work.mkdir()
+    images = list_images(shards)
+    writer = BinaryWriter(str(work / "chunks"), chunk_bytes="16MB")
+    for number in range(len(images)):
+        writer.add_item(number, {"jpg": images.read(number)})
+    writer.done()
+    writer.merge()
+    for path in sorted((work / "chunks").iterdir()):
+        remote.send(path, f"s3://{BUCKET}/litdata/{path.name}")
+
+    def epoch_() -> Iterator[RaggedBatch]:
+        shutil.rmtree(work / "cache", ignore_errors=True)
+        data = litdata.StreamingDataset(
+            f"s3://{BUCKET}/litdata",
+            cache_dir=str(work / "cache"),
+            shuffle=True,
+            storage_options={"endpoint_url": os.environ["AWS_ENDPOINT_URL"]},
+            transform=lambda sample: decode_jpeg(sample["jpg"]),
+        )
+        loader = litdata.StreamingDataLoader(
+            data, batch_size=1, num_workers=workers, collate_fn=lambda some: some[0]
+        )
+        return joined(loader)
+
+    return epoch_
+
+
+def decode_jpeg(encoded: bytes) -> torch.Tensor:
+    import simplejpeg
+
+    return torch.from_numpy(simplejpeg.decode_jpeg(bytes(encoded), "RGB"))
+
+
+def joined(images: Iterable[torch.Tensor]) -> Iterator[RaggedBatch]:
+    """Batches of single images; the rest of an epoch is dropped, as ours is."""
+    some: list[torch.Tensor] = []
+    for number, image in enumerate(images):
+        some.append(image)
+        if len(some) == BATCH:
+            yield RaggedBatch.pack(some, list(range(number + 1 - BATCH, number + 1)))
+            some = []
+
+
+def listing(shards: Path, url: str, work: Path, names: int) -> dict[str, Any]:
+    """Names a second; of one huge folder also the bytes a name that the process grew by."""
+    huge = work / "huge"
+    huge.mkdir()
+    for number in range(names):
+        os.close(os.open(huge / f"IMG_{number:09d}.jpg", os.O_CREAT | os.O_WRONLY))
+    script = f"import benchmarks.remote as r; r.print_listing({str(huge)!r})"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(["."])}
+    words = [sys.executable, "-c", script]
+    done = subprocess.run(words, check=True, capture_output=True, text=True, env=environment)
+    shutil.rmtree(huge)
+    folder = json.loads(done.stdout)
+    plain = work / "plain"
+    shutil.copytree(shards, plain, ignore=shutil.ignore_patterns("*.index"))
+    cache = DiskCache(work / "listed")
+    return {
+        "folder": folder,
+        "shards_without_index": rate_of(lambda: list_images(plain)),
+        "shards_with_index": rate_of(lambda: list_images(shards)),
+        "remote_shards_with_index": rate_of(lambda: list_images(url, disk=cache)),
+    }
+
+
+def print_listing(root: str) -> None:
+    """In a process of its own, whose memory has not held anything else."""
+    with tempfile.TemporaryDirectory() as small:  # what a first listing imports does not count
+        (Path(small) / "a.jpg").touch()
+        list_images(Path(small))
+    began, cpu, before = time.perf_counter(), time.process_time(), resident()
+    images = list_images(Path(root))
+    seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    count = len(images)
+    print(
+        json.dumps(
+            {
+                "names": count,
+                "names_per_second": count / seconds,
+                "names_per_processor_second": count / cpu,
+                "bytes_a_name_at_most": (most - before) / count,
+                "bytes_a_name_kept": (images.names.text.nbytes + images.names.lengths.nbytes)
+                / count,
+            }
+        )
+    )
+
+
+def rate_of(list_: Callable[[], ImageSet]) -> float:
+    began = time.perf_counter()
+    count = len(list_())
+    return count / (time.perf_counter() - began)
+
+
+def memory(url: str, cache: Path) -> list[float]:
+    """MiB of this process after each epoch, decoding alone, once what is kept is there."""
+    images = list_images(url, disk=DiskCache(cache))
+    images = images.first(min(len(images), 10 * BATCH))
+    per_epoch = steps_per_epoch(len(images), BATCH)
+    after = []
+    for step, _ in enumerate(decoded(images, EPOCHS * per_epoch), 1):
+        if step % per_epoch == 0:
+            after.append(round(resident() / (1 << 20), 1))
+    return after
+
+
+def resident() -> int:
+    """Bytes that this process holds."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
+
+
+if __name__ == "__main__":
+    main()
