@@ -32,12 +32,13 @@ import torch
 from torch import Tensor
 
 from cp2fast.batch import RaggedBatch
+from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
 from cp2fast.copypaste.cuda import compile as compile_module
 from cp2fast.copypaste.cuda import launch
 from cp2fast.copypaste.sampling import sample_parameters
 from cp2fast.copypaste.views import pack
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+MEAN, STD = IMAGENET_MEAN, IMAGENET_STD
 PAIRS, WARM, CALLS = 256, 5, 40
 SIZES = [(375, 500)] * 5 + [(500, 375), (333, 500), (500, 333), (400, 600), (298, 380)]
 GPU = torch.device("cuda")
