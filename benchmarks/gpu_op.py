@@ -1,18 +1,22 @@
 """The CUDA op alone on a GPU: right, how fast, in which kernel, and how soon after a start.
 
     python benchmarks/gpu_op.py --json FILE [--photos DIR] [--variant NAME=VALUE[,NAME=VALUE]] ...
+        [--beside DIR]
 
 Takes about 40 seconds. Needs torch, numba, cuda-core and this package; kornia only to compare with
 the reference itself: else the CPU's kernels, which are held to it, are compared with. Without
 photos it makes some of the sizes of ImageNet's. A variant is a set of macros with which the kernels
-are compiled and timed once more.
+are compiled and timed once more. DIR is ``cp2fast/copypaste/cuda`` of another commit, which takes
+turns with this one.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
+import importlib
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -28,12 +32,13 @@ import torch
 from torch import Tensor
 
 from cp2fast.batch import RaggedBatch
+from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
 from cp2fast.copypaste.cuda import compile as compile_module
 from cp2fast.copypaste.cuda import launch
 from cp2fast.copypaste.sampling import sample_parameters
 from cp2fast.copypaste.views import pack
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+MEAN, STD = IMAGENET_MEAN, IMAGENET_STD
 PAIRS, WARM, CALLS = 256, 5, 40
 SIZES = [(375, 500)] * 5 + [(500, 375), (333, 500), (500, 333), (400, 600), (298, 380)]
 GPU = torch.device("cuda")
@@ -61,6 +66,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--photos", type=Path)
     parser.add_argument("--variant", action="append", default=[])
+    parser.add_argument("--beside", type=Path)
     asked = parser.parse_args()
     images = photos(asked.photos)
     result: dict[str, Any] = {
@@ -85,6 +91,11 @@ def main() -> None:
             name = f"{size} {str(dtype).removeprefix('torch.')}"
             done(name, time_op(batch, size, dtype, copied))
     done("by_kernel", by_kernel(batch, 224))
+    if asked.beside is not None:
+        with tempfile.TemporaryDirectory() as folder:
+            versions = {"this": launch.copy_paste_cuda, "other": other(asked.beside, Path(folder))}
+            for size in (224, 128, 96):
+                done(f"in_turn {size}", in_turn(batch, size, versions))
     for variant in asked.variant:
         macros = [tuple(macro.split("=")) for macro in variant.split(",")]
         with_macros(macros)
@@ -194,6 +205,40 @@ def milliseconds(call: Callable[[], Any]) -> list[float]:
         end.synchronize()
         times.append(begin.elapsed_time(end))
     return times[WARM:]
+
+
+def other(kernels: Path, folder: Path) -> Callable[..., Any]:
+    """``copy_paste_cuda`` of another commit's folder, imported under another name."""
+    package = folder / "other_cuda"
+    shutil.copytree(kernels, package, ignore=shutil.ignore_patterns("__pycache__"))
+    for source in package.glob("*.py"):
+        text = source.read_text("utf-8")
+        source.write_text(text.replace("cp2fast.copypaste.cuda.", "other_cuda."), "utf-8")
+    sys.path.insert(0, str(folder))
+    called: Callable[..., Any] = importlib.import_module("other_cuda.launch").copy_paste_cuda
+    return called
+
+
+def in_turn(
+    batch: RaggedBatch, size: int, versions: dict[str, Callable[..., Any]]
+) -> dict[str, float]:
+    """Median milliseconds of each version, captured in a graph, and how their results differ."""
+    views = pack(batch, sample_parameters(0, 0, batch, size)).to(GPU)
+    arguments = batch.pixels.to(GPU), views, size, torch.bfloat16, MEAN, STD
+    graphs, outputs = {}, []
+    for name, version in versions.items():
+        outputs.append(version(*arguments))
+        graphs[name] = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graphs[name]):
+            version(*arguments)
+    times: dict[str, list[float]] = {name: [] for name in versions}
+    for _ in range(4):
+        for name, graph in graphs.items():
+            times[name] += milliseconds(graph.replay)
+    ours, theirs = (torch.stack(output[:2]).float() for output in outputs)
+    return {name: median(found) for name, found in times.items()} | {
+        "greatest_difference": float((ours - theirs).abs().max())
+    }
 
 
 def by_kernel(batch: RaggedBatch, size: int) -> dict[str, float]:

@@ -135,7 +135,7 @@ def open_images(
         batch_size: B, samples a batch and process.
         epochs: passes over the images; None never ends.
         start: batches to leave out at the beginning.
-        seed: of the order.
+        seed: seed of the order.
         device: where the pixels are to be.
         rank: this process, which gets its share of each step, among ``world_size``.
         world_size: processes that share the images.
@@ -206,7 +206,7 @@ def probe(
         labels: share of the labelled images whose labels are learned from, above 0, at most 1.
         seeds: each draws such a share of its own.
         place: where the features are taken.
-        short_side: of the images, pixels.
+        short_side: short side of the images, pixels.
         device: None is the GPU where there is one.
 
     Returns:

@@ -37,7 +37,7 @@ def run_settings(
         out: the run folder; None is one below ``runs/``, by the recipe's name.
         resume: whether the run in the folder goes on.
         default: recipe.
-        prefix: of the folder's name.
+        prefix: prefix of the folder's name.
 
     Raises:
         UserError: as ``recipes.load``, or the folder to resume holds a run of another kind.

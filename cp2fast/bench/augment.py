@@ -39,9 +39,9 @@ def bench_augment(
         images: uint8 ``[H, W, 3]``, at least ``batch_size`` of them.
         size: side of the composed images.
         batch_size: samples a unit of work.
-        rounds: rounds counted.
+        rounds: measured rounds.
         seconds: at least this long for each system in each round.
-        say: told of every round that is done.
+        say: called with a line after every round.
     """
     missing: dict[str, str] = {}
     systems = _peers(images, size, batch_size, missing)

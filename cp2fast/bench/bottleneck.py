@@ -70,7 +70,7 @@ class Limit:
     Attributes:
         stage: the longest of the busiest resource.
         rate: samples a second that this resource can do, all its stages together.
-        share: of the resource's time that the stage takes, 0 to 1.
+        share: share of the resource's time that the stage takes, 0 to 1.
     """
 
     stage: str
@@ -82,7 +82,7 @@ def find_limit(rates: Mapping[str, float]) -> Limit:
     """The stage that limits.
 
     Args:
-        rates: of each stage alone, in samples a second: some of ``read``, ``decode``,
+        rates: rates of each stage alone, in samples a second: some of ``read``, ``decode``,
             ``transfer``, ``augment`` and ``model``. With ``transfer`` the last two are a GPU's.
     """
     known = _stages(rates)
@@ -115,7 +115,7 @@ def describe_loading(composing: Mapping[str, float], rates: Mapping[str, float])
 
     Args:
         composing: samples a second of cp2fast's sources, all these stages together.
-        rates: of the loader's stages, as ``find_limit`` takes them.
+        rates: rates of the loader's stages, as ``find_limit`` takes them.
     """
     return describe(rates, _fastest(composing, rates))
 

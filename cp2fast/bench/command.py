@@ -46,8 +46,8 @@ class Options:
     """How to measure, and what to do with the result.
 
     Attributes:
-        rounds: rounds counted.
-        seconds: each system is measured for at least this long in each round.
+        rounds: measured rounds.
+        seconds: minimum time for each system in each round.
         beton: the photos of ``data.root`` packed, for the FFCV source; None leaves it out.
         json: file for the result.
         plot: file for the chart, PNG, WebP, SVG or PDF.

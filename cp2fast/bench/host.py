@@ -28,7 +28,7 @@ def host_milliseconds(task: PretrainTask) -> dict[str, float]:
     """Medians, by part of a step.
 
     Args:
-        task: of a run that is not begun.
+        task: of a run that has not begun.
     """
     settings, device, learner = task.settings, task.learner.device, task.learner
     data, augment, size = settings.data, settings.augment, settings.model.size

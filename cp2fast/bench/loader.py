@@ -61,13 +61,13 @@ def bench_loader(
         images: a folder or shards, of JPEG for the most part.
         beton: the same photos packed, for ``cp2fast-ffcv`` and ``ffcv-kornia``; None leaves them
             out.
-        device: of the training; on a GPU batches are composed there, after their transfer.
+        device: device of the training; on a GPU batches are composed there, after their transfer.
         size: side of the composed images.
         batch_size: samples a batch.
         workers: threads or processes of each loader; the cores, to compare fairly.
-        rounds: rounds counted.
-        seconds: each system is measured for at least this long in each round.
-        say: told of every round that is done.
+        rounds: measured rounds.
+        seconds: minimum time for each system in each round.
+        say: called with a line after every round.
 
     Raises:
         UserError: fewer images than a batch, or too many of them bad.

@@ -42,12 +42,12 @@ def bench_run(
     """Measure runs and their parts in turn.
 
     Args:
-        settings: of the runs; their data sets are made of ``images``.
+        settings: settings of the runs; their data sets are made of ``images``.
         images: a data set.
         device: where they run.
-        rounds: rounds counted.
+        rounds: measured rounds.
         seconds: each run and each part lasts at least about so long in each round.
-        say: told of every round that is done.
+        say: called with a line after every round.
         counts: images of the data sets; those that do not fill a step are left out.
 
     Raises:
@@ -100,7 +100,7 @@ class Loss(NamedTuple):
     Attributes:
         whole: what was measured.
         parts: the names of its parts.
-        share: of what they allow together, 1 where nothing is lost.
+        share: share of what they allow together, 1 where nothing is lost.
     """
 
     whole: str

@@ -51,9 +51,9 @@ def measure(
 
     Args:
         systems: by name, a function that does one unit of work and returns the samples in it.
-        rounds: rounds counted, after one unit of each to warm up.
+        rounds: measured rounds, after one unit of each system to warm up.
         seconds: a system repeats its unit for at least this long in each round.
-        say: told of every round that is done.
+        say: called with a line after every round.
 
     Returns:
         The rates, in the order of ``systems``.
@@ -90,9 +90,9 @@ def measure_streams(
 
     Args:
         streams: by name.
-        rounds: rounds counted, after one batch of each to warm up.
+        rounds: measured rounds, after one batch of each stream to warm up.
         seconds: a stream is measured for at least this long in each round.
-        say: told of every round that is done.
+        say: called with a line after every round.
         clock: in seconds; ``time.process_time`` for streams that have no other process, where
             something else keeps the machine busy.
 

@@ -43,7 +43,7 @@ def bench_train(
         settings: the model, ``data.batch_size``, ``train.precision`` and ``train.compile``; the
             original is always float32 and not compiled.
         device: where both run.
-        rounds: rounds counted.
+        rounds: measured rounds.
         seconds: at least this long for each system in each round.
         say: told of a compilation that failed, and of every round that is done.
 

@@ -56,7 +56,7 @@ def settings_help(
         kind: the settings.
         recipe: what the command takes where none is named: its values stand beside the defaults.
         defaults: by key, those of the command itself.
-        prefix: of the keys, where ``kind`` is a section of what the command takes.
+        prefix: prefix of the keys, where ``kind`` is a section of what the command takes.
     """
     text = "Settings, as KEY=VALUE (a default of none is written null):"
     beside = {}

@@ -62,10 +62,12 @@ class AugmentSettings(Section):
         (0.8, 1.25), description="lowest and highest height of the foreground over its width"
     )
     mean: Colour = Field(
-        IMAGENET_MEAN, description="of red, green, blue in 0 to 1, which the input has less"
+        IMAGENET_MEAN,
+        description="mean of red, green, blue in 0 to 1, subtracted from the input",
     )
     std: Deviations = Field(
-        IMAGENET_STD, description="of red, green and blue, which the network's input is divided by"
+        IMAGENET_STD,
+        description="deviation of red, green, blue, by which the input is divided",
     )
 
     @field_validator("*")

@@ -46,9 +46,9 @@ class DataSettings(Section):
     )
     order: Literal["random", "quasi_random", "sequential"] = Field(
         "random",
-        description="of an epoch; quasi_random reads close to what it read before, for slow disks",
+        description="order of an epoch; quasi_random reads neighbours together, for slow disks",
     )
-    batch_size: PositiveInt = Field(256, description="samples a forward pass and process")
+    batch_size: PositiveInt = Field(256, description="samples per forward pass, per process")
     workers: int | None = Field(
         None,
         ge=0,

@@ -66,26 +66,26 @@ class FinetuneTrainSettings(Section):
     )
 
     steps: PositiveInt = Field(40_000, description="total steps")
-    seed: int = Field(0, ge=0, description="of the weights, the order, the crops and the dropout")
+    seed: int = Field(0, ge=0, description="seed of weights, order, crops and dropout")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto is the GPU if any")
     precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="of the arithmetic; auto is bf16 on GPUs that have it, else fp32"
+        "auto", description="arithmetic; auto is bf16 on GPUs that support it, else fp32"
     )
     compile: Literal["auto", "on", "off"] = Field(
         "auto", description="torch.compile the network; auto does so for a GPU"
     )
     gradient_accumulation_steps: PositiveInt = Field(
-        1, description="batches a step: gradients are averaged over them before the optimiser's"
+        1, description="batches per step; their gradients are averaged before the optimiser's step"
     )
     timeout_minutes: float = Field(
-        10.0, gt=0, description="a process that is silent for so long ends the run"
+        10.0, gt=0, description="end the run when a process makes no progress for this long"
     )
     optimizer: Literal["sgd", "adamw"] = Field("sgd", description="optimiser")
     lr: PositiveFloat = Field(0.003, description="first learning rate")
     lr_end: float = Field(1e-4, ge=0, description="last learning rate")
-    lr_power: PositiveFloat = Field(0.9, description="of the polynomial from first to last")
-    momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
-    weight_decay: float = Field(0.0, ge=0, description="of every trained parameter")
+    lr_power: PositiveFloat = Field(0.9, description="power of the polynomial decay")
+    momentum: float = Field(0.9, ge=0, lt=1, description="momentum of SGD")
+    weight_decay: float = Field(0.0, ge=0, description="weight decay of every trained parameter")
     freeze: Literal["none", "backbone"] = Field(
         "none", description="what keeps its initial weights and statistics, as in a linear probe"
     )
@@ -108,12 +108,14 @@ class FinetuneTrainSettings(Section):
         description="pixels that the loss is averaged over; all counts ignored ones, as the paper",
     )
     dice_weight: float = Field(
-        0.0, ge=0, description="of a Dice term in the loss, for small objects; the paper has none"
+        0.0,
+        ge=0,
+        description="weight of a Dice term in the loss, for small objects; the paper: 0",
     )
     class_weight: Literal["none", "auto"] = Field(
-        "none", description="of the loss's pixels by class; auto gives rare classes more"
+        "none", description="weights of the classes in the loss; auto gives rare classes more"
     )
-    log_every: PositiveInt = Field(10, description="steps between two logged ones")
+    log_every: PositiveInt = Field(10, description="steps between two log rows")
     log: tuple[Logger, ...] = Field(
         ("tensorboard",),
         description="list of tensorboard, wandb and mlflow: where the logged steps go besides "
@@ -134,7 +136,7 @@ class FinetuneTrainSettings(Section):
         2, description="newest checkpoints kept, beside the one with the best mIoU"
     )
     checkpoint_epochs: PositiveInt | None = Field(
-        None, description="besides, a checkpoint that stays each so many epochs"
+        None, description="also keep a checkpoint every so many epochs"
     )
 
 

@@ -34,8 +34,8 @@ class ModelSettings(Section):
         "random",
         description="what the queue holds before step 1: random vectors, as the paper, or keys",
     )
-    momentum: float = Field(0.999, ge=0, lt=1, description="of the key encoder's moving average")
-    temperature: PositiveFloat = Field(0.2, description="of the instance loss")
+    momentum: float = Field(0.999, ge=0, lt=1, description="momentum of the key encoder's average")
+    temperature: PositiveFloat = Field(0.2, description="temperature of the instance loss")
     dense_weight: float = Field(0.2, ge=0, description="weight of the dense loss")
     dense_axis: Literal["query", "key"] = Field(
         "query", description="positions that the dense loss normalises over"
@@ -56,16 +56,16 @@ class TrainSettings(Section):
 
     epochs: PositiveInt = Field(200, description="passes over the images")
     steps: PositiveInt | None = Field(None, description="total steps; overrides train.epochs")
-    seed: int = Field(0, ge=0, description="of the weights, the order and the augmentation")
+    seed: int = Field(0, ge=0, description="seed of the weights, the order and the augmentation")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto is the GPU if any")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        "auto", description="of the arithmetic; auto is bf16 on GPUs that have it, else fp32"
+        "auto", description="arithmetic; auto is bf16 on GPUs that support it, else fp32"
     )
     compile: Literal["auto", "on", "off"] = Field(
         "auto", description="torch.compile the encoders; auto does so for a GPU"
     )
     gradient_accumulation_steps: PositiveInt = Field(
-        1, description="batches a step: gradients are averaged over them before the optimiser's"
+        1, description="batches per step; their gradients are averaged before the optimiser's step"
     )
     resolution: PositiveInt | None = Field(
         None,
@@ -73,16 +73,16 @@ class TrainSettings(Section):
         "model.size throughout",
     )
     timeout_minutes: float = Field(
-        10.0, gt=0, description="a process that is silent for so long ends the run"
+        10.0, gt=0, description="end the run when a process makes no progress for this long"
     )
     optimizer: Literal["sgd", "adamw"] = Field("sgd", description="optimiser")
     lr: PositiveFloat = Field(0.015, description="peak learning rate; the paper's is for batch 256")
     lr_scaling: Literal["none", "linear"] = Field(
         "none", description="linear multiplies train.lr by the samples a step / 256"
     )
-    momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
-    weight_decay: float = Field(1e-4, ge=0, description="of every trained parameter")
-    log_every: PositiveInt = Field(10, description="steps between two logged ones")
+    momentum: float = Field(0.9, ge=0, lt=1, description="momentum of SGD")
+    weight_decay: float = Field(1e-4, ge=0, description="weight decay of every trained parameter")
+    log_every: PositiveInt = Field(10, description="steps between two log rows")
     probe: Path | None = Field(
         None,
         description="images with masks, in any layout of docs/labels.md: the "
@@ -101,9 +101,9 @@ class TrainSettings(Section):
         gt=0,
         description="minutes between checkpoints; a stop and the end bring one too",
     )
-    keep_last: PositiveInt = Field(2, description="newest checkpoints kept")
+    keep_last: PositiveInt = Field(2, description="number of newest checkpoints to keep")
     checkpoint_epochs: PositiveInt | None = Field(
-        None, description="besides, a checkpoint that stays each so many epochs"
+        None, description="also keep a checkpoint every so many epochs"
     )
 
 

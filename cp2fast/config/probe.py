@@ -36,7 +36,7 @@ class ProbeModelSettings(Section):
     head_channels: PositiveInt | None = Field(
         None, description="channels inside the head; none is that of the first run, else 512"
     )
-    seed: int = Field(0, ge=0, description="of random weights")
+    seed: int = Field(0, ge=0, description="seed of the random weights")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto is the GPU if any")
 
 

@@ -28,7 +28,7 @@ def implementation(backend: str, device: torch.device) -> Implementation:
 
     Args:
         backend: ``auto`` is what ``fastest_backend`` finds.
-        device: of the tensors.
+        device: device of the tensors.
 
     Raises:
         ValueError: no such backend, not for this device, or not working here.

@@ -31,9 +31,9 @@ class Implementation(Protocol):
             views: int32 ``[B, V, 16]``, the table of ``views.py``: contiguous, beside the pixels,
                 and valid for them.
             size: side S of the output.
-            dtype: of the composed images: float32, bfloat16 or float16.
-            mean: of each channel in [0, 1], which the output has less.
-            std: of each channel, which the output is divided by.
+            dtype: dtype of the composed images: float32, bfloat16 or float16.
+            mean: mean of each channel in [0, 1], subtracted from the output.
+            std: standard deviation of each channel, by which the output is divided.
         """
 
 

@@ -32,12 +32,12 @@ def copy_paste(
         batch: the images.
         parameters: of B samples.
         size: side S of the output in pixels.
-        dtype: of the composed images: float32, bfloat16 or float16.
+        dtype: dtype of the composed images: float32, bfloat16 or float16.
         backend: ``reference`` is kornia and torch, slow, anywhere; ``cpu`` is numba on all cores;
             ``cuda`` is CUDA C++; ``auto`` takes the fastest that works on the device.
         device: where the work is done; by default where the pixels are.
-        mean: of each channel in [0, 1], which the output has less.
-        std: of each channel, which the output is divided by.
+        mean: mean of each channel in [0, 1], subtracted from the output.
+        std: standard deviation of each channel, by which the output is divided.
 
     Returns:
         query and key ``[B, 3, S, S]``, channels-last and normalised, and their masks.

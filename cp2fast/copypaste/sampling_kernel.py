@@ -42,14 +42,14 @@ class Ranges(NamedTuple):
     """What is drawn from where; pairs are of the lowest and the highest value.
 
     Attributes:
-        crop_area: of a crop, as a share of the image's.
+        crop_area: area of a crop, as a share of the image's.
         crop_ratio: width over height.
         log_crop_ratio: its logarithms.
-        paste_area: of the foreground, as a share of the output's.
+        paste_area: area of the foreground, as a share of the output's.
         log_paste_ratio: of height over width.
         factor_low: brightness, contrast, saturation, and hue in turns.
         factor_high: see ``factor_low``.
-        sigma: of the blur.
+        sigma: sigma of the blur.
         jitter: a probability, as are those that follow.
         grey: see ``jitter``.
         blur: see ``jitter``.
@@ -109,7 +109,7 @@ def partners(key: _Key, epoch: int, index: _Integers, source: _Words) -> None:
 
     Args:
         key: of Philox.
-        epoch: of the run.
+        epoch: the run's epoch.
         index: the image's numbers, at least 3.
         source: int32 ``[B, V]``, of which the views 2 and 3 are written.
     """

@@ -36,7 +36,7 @@ class BadImages:
         """Count from zero; images that ``folder`` already lists are not listed again.
 
         Args:
-            folder: of the list; None logs each bad image as a warning.
+            folder: folder of the list; None logs each bad image as a warning.
             max_fraction: ``data.max_bad_fraction``.
             again: the command that goes on with what too many bad images have ended.
         """

@@ -54,7 +54,7 @@ class _Split:
     """Both parts of each batch, whichever source asks first.
 
     Attributes:
-        share: of the images that the first part gets.
+        share: share of the images that the first part gets.
     """
 
     def __init__(self, plan: Iterator[Numbers]) -> None:

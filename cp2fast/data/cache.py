@@ -85,8 +85,8 @@ def open_cache(
     Args:
         settings: ``cache``, ``cache_gib``, ``max_pixels`` and ``max_side`` matter here.
         images: the data set.
-        seed: of the run: with part of the images cached, it says which.
-        device: of the training.
+        seed: seed of the run: with part of the images cached, it says which.
+        device: device of the training.
         epochs: how often an image is asked for on average: what is not asked for again need not
             be kept.
         sharing: with the other processes of the run.

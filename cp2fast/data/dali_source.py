@@ -72,7 +72,7 @@ def open_dali(
     Args:
         images: the data set.
         plan: image numbers of each batch.
-        seed: of the run, for the substitutes of bad images.
+        seed: seed of the run, for the substitutes of bad images.
         threads: of DALI's decoder; at least one is used.
         gpu: decodes JPEG and holds the batches; None is the CPU.
         max_pixels: larger images are bad.

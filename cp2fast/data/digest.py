@@ -14,7 +14,7 @@ def digest(names: Iterable[bytes], count: int, size: Callable[[int], int]) -> st
     """Of all names, and of the sizes of a thousand images spread over the set.
 
     Args:
-        names: of the images, in the order of their numbers.
+        names: names of the images, in the order of their numbers.
         count: how many there are.
         size: bytes of an image by its number.
     """

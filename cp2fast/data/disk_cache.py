@@ -48,7 +48,7 @@ class DiskCache:
     """Any number of threads and processes may use one folder; nothing is made before it is needed.
 
     Attributes:
-        folder: of the cache.
+        folder: folder of the cache.
         gib: how large it may become; None is a share of the disk's free room.
     """
 

@@ -81,6 +81,7 @@ def is_installed(one: Format) -> bool:
     return all(find_spec(module) is not None for module in one.modules)
 
 
+@cache
 def what_reads(suffix: str) -> str | None:
     """The command that makes files of a suffix readable; None where nothing would."""
     for one in FORMATS:

@@ -1,8 +1,8 @@
-"""The C library's heaps, kept from growing by images of ever other sizes.
+"""Keep glibc's heaps from growing when image sizes vary.
 
-A hole that an image leaves is too small for the next larger one, so a heap grows for many epochs;
-and there are several a process, for its threads. Only glibc is told; elsewhere these functions do
-nothing.
+The hole that a freed image leaves is too small for the next larger one, so a heap keeps growing for
+many epochs, and a process has several heaps for its threads. With another C library these functions
+do nothing.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ _ARENAS = 2
 
 
 def bypass_heap() -> None:
-    """From now on memory of an image's size is the system's, and returns there when it is freed.
+    """Allocate image-sized blocks with mmap, so that freeing them returns the memory at once.
 
-    For a process that only decodes: each image then costs fresh pages.
+    For processes that only decode: each image then costs fresh pages.
     """
     if hasattr(_C, "mallopt"):
         _C.mallopt(_M_MMAP_THRESHOLD, _IMAGE_BYTES)
 
 
 def share_heaps() -> None:
-    """From now on new threads share few heaps."""
+    """Let new threads share a small number of heaps."""
     if hasattr(_C, "mallopt"):
         _C.mallopt(_M_ARENA_MAX, _ARENAS)
 
 
 def trim_heaps() -> None:
-    """Give what is free in all heaps of the process back to the system."""
+    """Return the free memory in all heaps of this process to the system."""
     if hasattr(_C, "malloc_trim"):
         _C.malloc_trim(0)

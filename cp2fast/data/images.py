@@ -6,8 +6,10 @@ data.root -> paths and URLs (roots.py) -> folders walked, shards indexed -> Imag
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Literal
@@ -288,8 +290,13 @@ def _instead(root: str, found: Found, name_it: str) -> str:
 
 
 def _local_shards(paths: Sequence[Path]) -> ImageSet:
-    members = [member for path in paths for member in list_members(path)]
+    left_out = Counter[str]()
+    members = [member for path in paths for member in list_members(path, left_out)]
     if not members:
         where = paths[0] if len(paths) == 1 else paths[0].parent
-        raise UserError(f"no images in {where}: its members end in no image's suffix, such as .jpg")
-    return ImageSet.of_members(members)
+        there = ", ".join(_counted(suffix, count) for suffix, count in left_out.items())
+        raise UserError(
+            f"no images in {where}: "
+            + (f"there are {there}" if there else "no member ends in an image's suffix, as .jpg")
+        )
+    return replace(ImageSet.of_members(members), skipped=most_first(left_out))

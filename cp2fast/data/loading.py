@@ -72,7 +72,7 @@ def load(planned: int, read: Callable[[int], Content], seed: int, count: int) ->
     Args:
         planned: the image's number.
         read: gives the content of an image by its number, or raises BadImage.
-        seed: of the run.
+        seed: the run's seed.
         count: images in the data set.
     """
     failures: list[Failure] = []

@@ -98,7 +98,7 @@ def plan(
     ``batch_size * world_size`` of it, and each rank's share a slice of that.
 
     Args:
-        seed: of the run.
+        seed: the run's seed.
         count: images in the data set.
         batch_size: B, samples a step and process.
         start: the first step, counted from the beginning of the run.
@@ -107,7 +107,7 @@ def plan(
         world_size: number of processes.
         independent: whether each sample has two background images of its own; those are drawn
             from the whole data set in every order.
-        order: of an epoch.
+        order: order of an epoch.
         windows: of shards, within which a random order mixes; None mixes the whole data set.
 
     Yields:
@@ -199,7 +199,7 @@ def backgrounds(
     Uniform over the data set without the foreground and without each other.
 
     Args:
-        seed: of the run.
+        seed: the run's seed.
         epoch: the epoch, from 0.
         foreground: int64 ``[B]``.
         count: images in the data set, at least 3.
@@ -221,7 +221,7 @@ def substitute(seed: int, index: int, attempt: int, count: int) -> int:
     """The image that takes the place of the unreadable image ``index``; never ``index`` itself.
 
     Args:
-        seed: of the run.
+        seed: the run's seed.
         index: the unreadable image.
         attempt: 0 for the first substitute, 1 for the one in its place, and so on.
         count: images in the data set, at least 2.

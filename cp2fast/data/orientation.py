@@ -68,7 +68,7 @@ def orient(image: Tensor, orientation: int) -> Tensor:
 
     Args:
         image: ``[H, W]`` or ``[H, W, C]``, as decoded.
-        orientation: of its file.
+        orientation: orientation of its file.
 
     Returns:
         Contiguous; of ``[W, H]`` from 5 on.
@@ -87,7 +87,7 @@ def orient_batch(batch: RaggedBatch, orientations: Sequence[int]) -> RaggedBatch
 
     Args:
         batch: its ``pixels`` are changed; each image keeps its place, turned or not.
-        orientations: of its images.
+        orientations: orientations of its images.
     """
     turned = [position for position, one in enumerate(orientations) if one != UPRIGHT]
     if not turned:

@@ -84,7 +84,7 @@ def pack(
         out: ends in ``.beton`` or ``.tar``, or is a folder of shards; a path, or the URL of these.
             ``out.rejects.txt``, beside it, lists what could not be packed, if anything: name, tab,
             reason.
-        settings: of the images.
+        settings: settings of the images.
         shard_size: images a shard, if ``out`` is a folder.
         workers: threads.
         progress: called with the images done and their number.

@@ -46,9 +46,9 @@ def map_ahead(
     Args:
         function: run in the threads.
         items: its arguments; taken in the consumer's thread.
-        threads: how many.
-        ahead: results.
-        name: of the threads.
+        threads: number of threads.
+        ahead: number of results.
+        name: name of the threads.
     """
     pool = ThreadPoolExecutor(threads, name)
     try:

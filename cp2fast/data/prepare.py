@@ -29,7 +29,7 @@ class Prepared(NamedTuple):
 
     Attributes:
         content: a common, upright JPEG, encoded; of anything else the pixels ``[H, W, 3]``.
-        height: of the pixels that it becomes.
+        height: height of the pixels that it becomes.
         width: likewise.
         header: of the JPEG; None of anything else.
     """

@@ -32,7 +32,7 @@ class Raster(NamedTuple):
         inverted: whether the lowest value is white.
         orientation: how the pixels are turned, as Exif numbers it, where the format has a way of
             its own to say so; None leaves it to the file's Exif.
-        names: of the bands, where the file gives some; else empty.
+        names: names of the bands, where the file gives some; else empty.
     """
 
     values: NDArray[Any]

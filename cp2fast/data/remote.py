@@ -167,7 +167,7 @@ def read(
     A server that knows no ranges answers with the whole object, of which the part is taken.
 
     Args:
-        url: of the object.
+        url: URL of the object.
         begin: the first byte.
         end: one after the last.
         patience: seconds of pauses between tries.

@@ -7,14 +7,15 @@ shuffled as thoroughly as a folder. A listing reads the headers and skips the co
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from io import FileIO
 from pathlib import Path
 from typing import NamedTuple
 
 from cp2fast.data import shard_index
-from cp2fast.data.formats import readable_suffixes, without_companions
+from cp2fast.data.formats import readable_suffixes, what_reads, without_companions
 from cp2fast.data.kinds import kind_of
 from cp2fast.data.shard_index import ShardIndex
 from cp2fast.data.tar import TarError, read_entries
@@ -56,7 +57,7 @@ class Member(NamedTuple):
     width: int = 0
 
 
-def list_members(path: Path) -> list[Member]:
+def list_members(path: Path, left_out: Counter[str] | None = None) -> list[Member]:
     """Every image in a tar file, or in the tar files of a folder.
 
     Images are members with an image's suffix; hidden ones, masks (``x.seg.png``) and all else
@@ -68,6 +69,7 @@ def list_members(path: Path) -> list[Member]:
 
     Args:
         path: a ``.tar`` file, or a folder with such files directly in it.
+        left_out: counts, by suffix, the images whose library is not installed.
 
     Raises:
         UserError: a shard that is compressed, truncated, damaged or cannot be read.
@@ -78,7 +80,7 @@ def list_members(path: Path) -> list[Member]:
         )
     else:
         shards = [path]
-    return [member for shard in shards for member in photos_among(list(_members(shard)))]
+    return [member for shard in shards for member in photos_among(list(_members(shard, left_out)))]
 
 
 def photos_among(members: list[Member]) -> list[Member]:
@@ -179,7 +181,7 @@ def _open(path: str) -> _OpenFile:
     return _OpenFile(path)
 
 
-def _members(shard: Path) -> Iterator[Member]:
+def _members(shard: Path, left_out: Counter[str] | None) -> Iterator[Member]:
     head = b""
     try:
         with open_plain(shard) as file:
@@ -188,17 +190,30 @@ def _members(shard: Path) -> Iterator[Member]:
                 raise damaged(str(shard), head, None)
             index = _index_beside(shard, file)
             if index is not None:
+                _count_unreadable(index.name, left_out)
                 yield from members_of(shard, index)
                 return
             for name, offset, size in read_entries(file.fileno()):
                 if is_photo(name):
                     yield Member(name, shard, offset, size)
+                else:
+                    _count_unreadable((name,), left_out)
     except TarError as error:
         raise damaged(str(shard), head, error) from error
     except OSError as error:
         raise UserError(
             f"{shard} cannot be read ({error.strerror}): allow it, or move it out"
         ) from error
+
+
+def _count_unreadable(names: Iterable[str], left_out: Counter[str] | None) -> None:
+    """Count members that would be images with a library more; labels and texts are expected."""
+    if left_out is None:
+        return
+    for name in names:
+        suffix = suffix_of(name.rpartition("/")[2])
+        if what_reads(suffix) is not None:
+            left_out[suffix] += 1
 
 
 def damaged(shard: str, head: bytes, error: TarError | None) -> UserError:

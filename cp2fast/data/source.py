@@ -58,7 +58,7 @@ def choose_source(settings: DataSettings, images: ImageSet, device: torch.device
     Args:
         settings: ``source`` and ``decode`` matter here.
         images: the data set; without a JPEG in it libjpeg-turbo has nothing to do.
-        device: of the training.
+        device: device of the training.
 
     Raises:
         UserError: the source asked for is not installed, or cannot do what is asked of it.
@@ -110,11 +110,11 @@ def open_source(
 
     Args:
         choice: of ``choose_source``, for the same data set and device.
-        settings: of the data.
+        settings: settings of the data.
         images: the data set, as ``list_images`` gives it.
         plan: image numbers of each batch.
-        seed: of the run.
-        device: of the training, where the batches' pixels are.
+        seed: the run's seed.
+        device: device of the training, where the batches' pixels are.
         bad: where bad images are counted and listed.
         arena: the pixel cache; None is none.
 

@@ -48,7 +48,7 @@ def open_torch(
     Args:
         images: the data set.
         plan: image numbers of each batch.
-        seed: of the run, for the substitutes of bad images.
+        seed: seed of the run, for the substitutes of bad images.
         workers: processes that decode; 0 decodes in this one.
         max_pixels: larger images are bad.
         bad: where bad images are counted and listed.

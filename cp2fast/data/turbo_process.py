@@ -121,7 +121,7 @@ def open_turbo_processes(
     Args:
         images: the data set.
         plan: image numbers of each batch; taken further ahead the more processes there are.
-        seed: of the run, for the substitutes of bad images.
+        seed: seed of the run, for the substitutes of bad images.
         threads: that decode, in as many processes as it takes.
         max_pixels: larger images are bad.
         bad: where bad images are counted and listed.

@@ -60,7 +60,7 @@ def open_turbo(
     Args:
         images: the data set.
         plan: image numbers of each batch.
-        seed: of the run, for the substitutes of bad images.
+        seed: seed of the run, for the substitutes of bad images.
         threads: that decode; at least one is used.
         max_pixels: larger images are bad.
         bad: where bad images are counted and listed.
@@ -105,11 +105,11 @@ def decode_batches(
     Args:
         images: see there, as for all others.
         plan: ``BATCHES_AHEAD`` more are taken from it before one is yielded.
-        seed: of the run.
+        seed: the run's seed.
         threads: that decode.
         max_pixels: of an image.
         max_side: of an image.
-        levels: of the values.
+        levels: levels of the values.
         arena: the cache.
         buffers: where batches lie that are not in the cache.
     """

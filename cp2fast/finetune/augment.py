@@ -108,8 +108,8 @@ def assemble(
         crops: B of them.
         side: S of the crops in pixels.
         device: where the work is done.
-        mean: of each channel in [0, 1], which the images have less.
-        std: of each channel, which the images are divided by.
+        mean: mean of each channel in [0, 1], subtracted from the images.
+        std: standard deviation of each channel, by which the images are divided.
 
     Returns:
         images float32 ``[B, 3, S, S]`` channels-last, normalised, 0 where padded; labels

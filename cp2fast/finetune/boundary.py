@@ -28,7 +28,7 @@ class BoundaryScores:
     """What is reported of the outlines.
 
     Attributes:
-        mean: of the classes that have an F; None where none has.
+        mean: mean of the classes that have an F; None where none has.
         per_class: F by class name; None for a class without an outline anywhere.
     """
 

@@ -34,8 +34,8 @@ def run_finetune(
     """Begin or resume a run, train it, and print its scores.
 
     Args:
-        settings: of the run.
-        path: of its folder.
+        settings: the run's settings.
+        path: path of its folder.
         resuming: whether to go on with the run that is there.
         on_row: takes each row of ``metrics.jsonl``, in the main process.
         quiet: say nothing.

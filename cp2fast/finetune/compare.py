@@ -42,10 +42,10 @@ def run_compare(
     continues a comparison.
 
     Args:
-        settings: of every trial, but for ``model.init`` and ``train.seed``.
+        settings: settings of every trial, but for ``model.init`` and ``train.seed``.
         path: folder of ``compare.json`` and of one run folder a trial.
         starts: ``random``, ``imagenet``, or what else ``model.init`` takes.
-        seeds: of the trials of each start.
+        seeds: seeds of the trials of each start.
 
     Raises:
         UserError: bad input, or ``path`` holds another comparison.

@@ -47,8 +47,8 @@ def evaluate(
     Args:
         network: on ``device``; left in the mode that it was in.
         data: the data set.
-        settings: of the evaluation, the batch size and the precision.
-        device: of this process.
+        settings: settings of the evaluation, the batch size and the precision.
+        device: device of this process.
         ranks: every process evaluates its share and gets the sum.
         alive: called after each batch; may raise ``StopAsked``.
 

@@ -19,7 +19,7 @@ def parameter_groups(network: Segmenter, layer_decay: float) -> list[dict[str, A
     Layers are timm's: blocks of a transformer, of a ResNet its blocks.
 
     Args:
-        network: of which some weights may be frozen.
+        network: network of which some weights may be frozen.
         layer_decay: 1 makes one group of all.
     """
     learns = [parameter for parameter in network.parameters() if parameter.requires_grad]

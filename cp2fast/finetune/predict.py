@@ -39,9 +39,9 @@ class Predictor:
 
     Attributes:
         network: in evaluation mode, on ``device``.
-        settings: of its fine-tuning.
+        settings: settings of its fine-tuning.
         classes: that it knows.
-        device: of this process.
+        device: device of this process.
         tile: side of the tiles, in pixels of a photo; None leaves all but huge photos whole.
         wants_probabilities: whether they are written.
     """

@@ -47,7 +47,7 @@ def write_bands(
         outputs: new files, in folders that are there.
         size: height and width of the picture.
         bands: from top to bottom.
-        classes: of the labels.
+        classes: classes of the labels.
 
     Raises:
         OSError: one cannot be written; the mask, which comes last, is not there then.

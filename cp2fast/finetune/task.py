@@ -55,7 +55,7 @@ class FinetuneMetrics:
     Attributes:
         step: steps done, from 1.
         epoch: passes over the training images done, with fraction.
-        loss: of this step.
+        loss: loss of this step.
         lr: learning rate of this step.
         images_per_second: crops over all processes since the last logged step.
         data_wait: share of that time spent waiting for data.
@@ -93,7 +93,7 @@ class FinetuneTask:
     """See ``train.task.Task``, and what the command asks besides.
 
     Attributes:
-        result: of the last evaluation.
+        result: result of the last evaluation.
         boundary: likewise, of the outlines; None where ``evaluation.boundary`` is 0.
     """
 
@@ -111,11 +111,11 @@ class FinetuneTask:
 
         Args:
             settings: resolved.
-            folder: of the run.
+            folder: the run's folder.
             ranks: this process among those of the run.
             data: to train and evaluate on.
             network: moves to ``device``.
-            device: of this process.
+            device: device of this process.
             range_line: states the range of values, where it was found.
         """
         train = settings.train

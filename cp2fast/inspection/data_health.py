@@ -56,7 +56,7 @@ class Sampled:
 
     Attributes:
         name: its file.
-        size: of the file, bytes.
+        size: size of the file, bytes.
         format: such as JPEG, or ``unknown``.
         height: 0 if it could not be decoded; as ``width``.
         width: see ``height``.

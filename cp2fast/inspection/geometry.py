@@ -31,7 +31,7 @@ class View:
     """How a view was cut from its photo.
 
     Attributes:
-        top: of the crop, in photo pixels, as are ``left``, ``height`` and ``width``.
+        top: top of the crop, in photo pixels, as are ``left``, ``height`` and ``width``.
         left: see ``top``.
         height: see ``top``.
         width: see ``top``.

@@ -19,7 +19,7 @@ from PIL import Image
 
 from cp2fast import philox
 from cp2fast.batch import CopyPasteBatch, RaggedBatch
-from cp2fast.config import DataSettings, ModelSettings
+from cp2fast.config import IMAGENET_STD, DataSettings, ModelSettings
 from cp2fast.copypaste.backends import Backend, available_backends, failure
 from cp2fast.copypaste.op import copy_paste
 from cp2fast.copypaste.sampling import sample_parameters
@@ -38,7 +38,7 @@ _SIZE = 64
 _TINY = ModelSettings(backbone="resnet18", head_channels=16, size=_SIZE, queue=64)
 _MEAN_TOLERANCE, _MAX_TOLERANCE = 1.0, 4.0
 """Between two backends, in 8-bit levels."""
-_LEVELS = 255 * 0.229
+_LEVELS = 255 * IMAGENET_STD[0]
 """8-bit levels in one unit of a normalised image, in the channel where they are most."""
 _TIMEOUT = timedelta(seconds=10)
 

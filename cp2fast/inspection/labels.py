@@ -34,7 +34,7 @@ def run_data_check(settings: LabelledDataSettings, root: Path, out: Path | None)
 
     Args:
         settings: where masks and splits are, and what masks stand for.
-        root: of the data set.
+        root: the data set's root.
         out: a new PNG file; None is ``data-check.png`` here, numbered where that is there.
 
     Raises:

@@ -46,7 +46,7 @@ class Proposal:
     Attributes:
         range: ``data.range``; ``auto`` where all have 8 bits.
         bands: ``data.bands``; None where the files say which bands are the picture.
-        reason: of the bands.
+        reason: why these bands.
         values: what the sampled images hold: how many of each type and number of bands.
         wide: share of the images sampled that have more than 8 bits.
         mean: of red, green and blue in 0 to 1, with this range and these bands, without no data.

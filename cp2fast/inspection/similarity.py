@@ -27,8 +27,8 @@ class Cell:
     """A foreground cell of a query.
 
     Attributes:
-        sample: of the batch.
-        row: of the feature grid.
+        sample: index in the batch.
+        row: row of the feature grid.
         column: of the feature grid.
         place: its centre in the query, pixels.
         match: where the key shows the same spot of the photo as foreground; None if it does not.

@@ -29,7 +29,7 @@ class DeclaredClass:
     """A class as it is declared, before any merging.
 
     Attributes:
-        name: of the class.
+        name: name of the class.
         value: stored in masks of numbers; None is its place among the classes.
         colour: stored in masks of colours, where that is known.
     """

@@ -72,7 +72,7 @@ def settle(declared: Declared, kind: Kind, settings: LabelSettings) -> Classes:
 
     Args:
         declared: at least one class.
-        kind: of the masks.
+        kind: kind of the masks.
         settings: what is merged, ignored and shifted, and what becomes of the unknown.
 
     Raises:

@@ -58,7 +58,7 @@ class Coding:
     """How the masks of a data set are read.
 
     Attributes:
-        kind: of the masks.
+        kind: kind of the masks.
         known: label by stored number; ``IGNORED`` is one of them.
         unknown: what becomes of other stored numbers.
         nearest: whether they are given the nearest class first.

@@ -76,7 +76,7 @@ def with_numbers(
         declared: what names the classes.
         masks: all of them.
         sample: some of them, which tell whether all need to be read.
-        kind: of the masks.
+        kind: kind of the masks.
         nearest: whether what is nearly black or white is taken as that.
         threads: that read them.
 

@@ -22,7 +22,7 @@ class Layout:
     """A data set as it lies on the disk.
 
     Attributes:
-        name: of the layout, for one line.
+        name: name of the layout, for one line.
         train: what is trained on; all there is, where ``val`` is None.
         val: what is evaluated on.
         train_split: name of the list or folder of ``train``.

@@ -63,7 +63,7 @@ def read_stored(path: Path, kind: Kind) -> Stored:
     """The pixels of a mask, upright.
 
     Args:
-        path: of the mask.
+        path: path of the mask.
         kind: what they are taken for. As colours, a palette mask is read by its palette, and a
             grey one as equal channels.
 

@@ -44,9 +44,9 @@ def read_split(root: Path, split: str, key: str) -> list[Example]:
     """The examples that a split names, in its order.
 
     Args:
-        root: of the data set.
+        root: the data set's root.
         split: its name.
-        key: of the setting that names it, for the messages.
+        key: key of the setting that names it, for the messages.
 
     Raises:
         UserError: no such split, or one that names nothing, or what is not there.

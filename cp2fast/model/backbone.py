@@ -34,7 +34,7 @@ class Level:
 
     Attributes:
         index: among those that timm's ``forward_intermediates`` gives.
-        channels: of the map.
+        channels: channels of the map.
         stride: pixels from one cell to the next.
     """
 

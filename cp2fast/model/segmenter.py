@@ -28,8 +28,8 @@ class Segmenter(nn.Module):
         feature_stride: the same of the backbone's last map, which images should divide into.
         embedding_stride: the same of the dense embedding.
         classes: names of the class logits, in order; empty until the network was fine-tuned.
-        mean: of red, green and blue in 0 to 1, which its images have less.
-        std: of red, green and blue, which its images are divided by.
+        mean: of red, green and blue in 0 to 1, subtracted from its images.
+        std: of red, green and blue, by which its images are divided.
     """
 
     def __init__(self, backbone: Backbone, decode_head: Head) -> None:

@@ -36,7 +36,7 @@ class Vectors:
 
     Attributes:
         query: instance vectors of the queries, ``[B, C]``.
-        key: of the keys, ``[B, C]``.
+        key: key embeddings, ``[B, C]``.
         dense: dense features of the queries, ``[B, C, X]``.
     """
 
@@ -51,7 +51,7 @@ def signals(keys_NC: Tensor, batch: Vectors) -> Signals:
 
     Args:
         keys_NC: instance vectors of many images.
-        batch: of a step.
+        batch: batch of a step.
     """
     return Signals(
         effective_rank=effective_rank(keys_NC).item(),

@@ -56,13 +56,13 @@ def compose(
 
     Args:
         batches: ``train.gradient_accumulation_steps`` of them a step.
-        settings: of the run.
-        seed: of the augmentation.
+        settings: the run's settings.
+        seed: seed of the augmentation.
         start: the step of the first batch.
         steps_per_epoch: steps an epoch.
         total_steps: steps in the run.
-        device: of the network.
-        dtype: of the images: the network's arithmetic would round them to it anyway.
+        device: device of the network.
+        dtype: dtype of the images: the network's arithmetic would round them to it anyway.
     """
     if device.type == "cuda":  # of this thread; else what it touches would also be on the first GPU
         torch.cuda.set_device(device)

@@ -36,7 +36,7 @@ class Health:
         Args:
             embedding: channels of the embedding.
             queue: keys in the queue.
-            total_steps: of the run.
+            total_steps: the run's number of steps.
         """
         self._rows = dict.fromkeys(symptoms(embedding, queue), 0)
         self._total_steps = total_steps

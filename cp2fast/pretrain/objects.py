@@ -54,7 +54,7 @@ def objects_in_colours(folder: Path, masks: Path) -> ObjectsInColours | None:
     """Compare a run's picture of features with masks of the same photos.
 
     Args:
-        folder: of the run.
+        folder: the run's folder.
         masks: folder of one PNG a photo, of the photo's name; label 0 is background.
 
     Returns:

@@ -87,7 +87,7 @@ class PretrainTask:
 
         Args:
             settings: with ``data.root``.
-            folder: of the run.
+            folder: the run's folder.
             ranks: this process among those of the run.
             image_set: to train on.
             source: that decodes them.

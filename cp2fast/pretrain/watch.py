@@ -68,10 +68,10 @@ class Watch:
         """Prepare to look; nothing is read yet.
 
         Args:
-            settings: of the run.
+            settings: the run's settings.
             images: eight of which, evenly chosen, are in the picture.
-            folder: of the run.
-            say: tells the user.
+            folder: the run's folder.
+            say: prints a line for the user.
         """
         self._settings, self._images, self._folder, self._say = settings, images, folder, say
         self._failed: set[str] = set()

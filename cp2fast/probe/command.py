@@ -57,7 +57,7 @@ def run_probe(
     """Probe each network, print a table, and leave a picture and a JSON file in ``out``.
 
     Args:
-        settings: of the labelled images and of random weights.
+        settings: settings of the labelled images and of random weights.
         names: run folders, checkpoints, files of weights, or ``random``.
         labels: share of the labelled images whose labels are learned from.
         seeds: subsets of so many labels that are drawn.

@@ -78,7 +78,7 @@ def embed(trained: Trained, images: ImageSet, console: Console) -> Embedded:
     Args:
         trained: a pretrained network.
         images: those that cannot be read are named and left out.
-        console: tells the user.
+        console: prints for the user.
 
     Raises:
         UserError: none can be read.

@@ -42,7 +42,7 @@ def prepare(
         images_HW3: uint8 RGB.
         short_side: pixels.
         network: that tells its pixels a cell, and the mean and deviation that it was trained with.
-        device: of the network.
+        device: device of the network.
     """
     height, width = images_HW3[0].shape[:2]
     scale = short_side / min(height, width)
@@ -71,7 +71,7 @@ def take_statistics(
         images_HW3: uint8 RGB, of any sizes.
         short_side: as in ``prepare``.
         place: beyond it nothing is computed.
-        device: of the network.
+        device: device of the network.
     """
     if not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules()):
         return

@@ -36,9 +36,9 @@ def draw_probes(
     Args:
         probes: by name: the network and the classifier of its features.
         data: labelled images.
-        short_side: of the images, pixels.
+        short_side: short side of the images, pixels.
         place: where the features are taken.
-        device: of the networks.
+        device: device of the networks.
         path: a PNG file.
     """
     palette = palette_of(data.colours)

@@ -73,7 +73,7 @@ def probe(
         data: labelled images, ``train`` to learn from and ``val`` to score on.
         labels: share of ``data.train`` whose labels are used.
         seeds: each draws a subset of its own; with all labels only the references differ.
-        short_side: of the images, pixels.
+        short_side: short side of the images, pixels.
         place: where the features are taken.
         device: where the work is done.
         alive: called after each batch.

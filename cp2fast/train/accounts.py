@@ -1,4 +1,4 @@
-"""Where the time of a run goes: every second belongs to one of six accounts."""
+"""Time accounting: every second of a run belongs to one of six accounts."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import torch
 
 Account = Literal["data", "step", "save", "evaluate", "log", "start"]
 ACCOUNTS: tuple[Account, ...] = get_args(Account)
-"""Waiting for images; the network; holding still for a checkpoint; evaluations; metrics and
-pictures; everything up to the first batch."""
+"""Waiting for images; training steps; pausing for a checkpoint; evaluations; metrics and pictures;
+everything before the first batch."""
 
 
 class Accounts:
@@ -27,7 +27,7 @@ class Accounts:
         """Begin with ``start``.
 
         Args:
-            device: of the network.
+            device: device of the network.
             began: when the run did, of ``time.perf_counter``.
         """
         self._device = device
@@ -40,12 +40,12 @@ class Accounts:
             self._marks.append((began, "start"))
 
     def wait_for_data(self) -> None:
-        """Let ``data`` pay from now on, for the run's first batch still ``start``."""
+        """Charge ``data`` from now on; for the first batch of the run, still ``start``."""
         if self._account != "start":
             self.switch("data")
 
     def switch(self, account: Account) -> None:
-        """Let ``account`` pay from now on."""
+        """Charge ``account`` from now on."""
         if not self._marks:  # the first on a GPU: until now there was only the host's time
             torch.cuda.synchronize(self._device)
             self._seconds["start"] += time.perf_counter() - self._began
@@ -55,7 +55,7 @@ class Accounts:
 
     @contextmanager
     def on(self, account: Account) -> Iterator[None]:
-        """Let ``account`` pay for what is inside, then the one that paid before."""
+        """Charge ``account`` inside the block, and the previous account after it."""
         before = self._account
         self.switch(account)
         try:
@@ -64,7 +64,7 @@ class Accounts:
             self.switch(before)
 
     def lap(self) -> dict[Account, float]:
-        """Seconds since the lap before, or the run's begin, by account; waits for the GPU."""
+        """Seconds by account since the previous lap or the start of the run; waits for the GPU."""
         self.switch(self._account)
         end, _ = self._marks[-1]
         if isinstance(end, torch.cuda.Event):
@@ -77,7 +77,7 @@ class Accounts:
         return spent
 
     def shares(self) -> dict[Account, float]:
-        """Of the whole run so far, as of the last lap."""
+        """Shares of the whole run up to the last lap."""
         return shares_of(self._totals)
 
     def _now(self) -> float | torch.cuda.Event:
@@ -88,7 +88,7 @@ class Accounts:
         return event
 
     def _add_up(self) -> None:
-        """Book what lies between marks that are in the past; few are not, however long a lap is."""
+        """Add up the intervals between marks that the GPU has passed; few are still pending."""
         while len(self._marks) > 1:
             (begin, account), (end, _) = self._marks[0], self._marks[1]
             if isinstance(begin, float) and isinstance(end, float):
@@ -102,6 +102,6 @@ class Accounts:
 
 
 def shares_of(seconds: Mapping[Account, float]) -> dict[Account, float]:
-    """Of their sum; they add up to 1."""
+    """Shares of the total; they add up to 1."""
     whole = sum(seconds.values()) or 1.0
     return {account: round(value / whole, 5) for account, value in seconds.items()}

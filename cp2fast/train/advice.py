@@ -1,4 +1,4 @@
-"""What to do about time that is not spent in steps."""
+"""Advice on time that is not spent on training steps."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from cp2fast.train.accounts import Account
 
 _MUCH = 0.1
-"""Share of the time beside the step that the user should know of."""
+"""Share of the time outside the steps above which the user is told."""
 _IN_A_ROW = 10
-"""Logged steps that must agree before a warning."""
+"""Consecutive log rows that must agree before a warning."""
 
 _WHAT: dict[Account, tuple[str, str]] = {
     "data": (

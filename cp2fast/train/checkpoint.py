@@ -1,4 +1,4 @@
-"""Checkpoints: written whole or not at all, beside the training, and read without running code."""
+"""Checkpoints: written atomically in a background thread, and loaded without executing code."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Saver:
 
         Args:
             folder: the run folder's ``checkpoints/``.
-            device: of what is saved.
+            device: device of what is saved.
             keep: how many of the newest checkpoints stay.
             keep_each: besides, those after a multiple of so many steps.
         """
@@ -50,15 +50,15 @@ class Saver:
         return writing is not None and writing.done() and writing.exception() is not None
 
     def reserve(self, state: dict[str, Any]) -> None:
-        """Allocate the copy's memory beside the training, so that no step waits for that."""
+        """Allocate the memory of the copy in the background, so that no step waits for it."""
         self._writing = self._thread.submit(self._snapshot.reserve, state)
 
     def save(self, state: dict[str, Any], name: str) -> None:
-        """Begin to write ``state``, which may change as soon as this returns.
+        """Start writing ``state``, which may be changed as soon as this returns.
 
         Args:
             state: tensors, plain values and containers of them.
-            name: of the file.
+            name: name of the file.
 
         Raises:
             OSError: the disk did not take the one before.
@@ -77,7 +77,7 @@ class Saver:
             self._writing.result()
 
     def close(self) -> None:
-        """Let the write in flight end, whatever comes of it."""
+        """Wait for the write in progress, whether it succeeds or not."""
         self._thread.shutdown(wait=True)
 
     def _write(self, state: dict[str, Any], copied: torch.cuda.Event | None, name: str) -> None:
@@ -97,7 +97,7 @@ class Snapshot:
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
 
     def take(self, state: dict[str, Any]) -> tuple[dict[str, Any], torch.cuda.Event | None]:
-        """The state with its tensors copied to the CPU, and when that is done; None is now.
+        """Copy the tensors to the CPU; also returns the event of the copy's end, None if done.
 
         From a GPU they are copied on a stream of their own. The current stream waits for it, so
         that the next step changes nothing under it; this process does not.

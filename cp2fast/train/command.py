@@ -55,10 +55,10 @@ def carry_out(
 
     Args:
         kind: of run.
-        settings: of the run.
-        folder: of the run.
+        settings: the run's settings.
+        folder: the run's folder.
         processes: joined.
-        console: tells the user.
+        console: prints for the user.
         resuming: whether to go on with the run that is there.
         announce: says what is about to be trained.
         is_done: whether a resumed run has nothing left to do.

@@ -43,11 +43,11 @@ def compile_method(
 
     Args:
         modules: whose method is replaced.
-        name: of the method, from images to a tensor.
+        name: name of the method, from images to a tensor.
         setting: ``train.compile``; ``auto`` compiles for a GPU.
         images_B3SS: a batch as the training will bring them; the values do not matter.
         dtype: of ``dtype_of``.
-        say: tells the user.
+        say: prints a line for the user.
 
     Returns:
         Whether it is compiled.

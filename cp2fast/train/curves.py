@@ -35,7 +35,7 @@ def draw_curves(
     Args:
         rows: of ``metrics.jsonl``.
         panels: by title, the metrics drawn in one panel.
-        path: of the PNG.
+        path: path of the PNG.
     """
     figure = Figure(figsize=(10, 6), layout="constrained")
     axes = list(figure.subplots(2, 3).flat)

@@ -48,7 +48,7 @@ def train(
 
     Args:
         run: moved by this.
-        console: tells the user.
+        console: prints for the user.
         accounts: in ``start``.
         on_row: takes each row of ``metrics.jsonl``, in the main process.
 
@@ -106,9 +106,9 @@ class Engine(Generic[Batch]):
 
     Attributes:
         run: moved by this.
-        console: tells the user.
+        console: prints for the user.
         accounts: in ``start``.
-        saver: of the run's checkpoints.
+        saver: saver of the run's checkpoints.
         watchdog: told of each part of a step.
         log: takes the rows of ``metrics.jsonl``.
         stop_requested: whether this process was asked to stop.

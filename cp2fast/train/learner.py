@@ -1,4 +1,7 @@
-"""What learns, and one step of it: forward, backward, update; nothing waits for the device."""
+"""The network with its optimiser, and one training step: forward, backward, update.
+
+Nothing here waits for the device.
+"""
 
 from __future__ import annotations
 
@@ -32,18 +35,18 @@ class Output(Protocol):
 
 @dataclass
 class Learner(Generic[Network, Batch]):
-    """The network and what moves its weights.
+    """A network and everything that updates its weights.
 
     Attributes:
         network: as it is saved.
-        forward: from the network as it is called, a batch, the step (from 0) and the batch's number
-            in the step to the output.
+        forward: given the network as it is called, a batch, the step (from 0) and the number of
+            the batch in the step, returns the output.
         trained: the network as it is called: itself, or wrapped for several processes.
-        optimizer: of the weights that are trained.
-        scaler: of the loss; idle but for float16.
-        dtype: of the arithmetic.
-        device: of this process.
-        accumulate: batches a step.
+        optimizer: optimiser of the weights that are trained.
+        scaler: gradient scaler; enabled only for float16.
+        dtype: dtype of the arithmetic.
+        device: device of this process.
+        accumulate: batches per step.
     """
 
     network: Network
@@ -59,8 +62,8 @@ class Learner(Generic[Network, Batch]):
         """Train on ``accumulate`` batches.
 
         Args:
-            batches: the step's; each is asked for when the one before is done.
-            step: steps done before.
+            batches: batches of this step; each is requested when the previous one is done.
+            step: number of steps done before this one.
 
         Returns:
             The ``Output`` of each batch.
@@ -78,7 +81,7 @@ class Learner(Generic[Network, Batch]):
         return outputs
 
     def set_learning_rate(self, lr: float) -> None:
-        """Of the next steps."""
+        """Set the learning rate of the steps that follow."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group.get("lr_scale", 1.0)
 
@@ -116,7 +119,7 @@ def learner_of(
             multiplies the learning rate.
         forward: see ``Learner``.
         train: precision, optimiser and batches a step.
-        device: of this process.
+        device: device of this process.
 
     Raises:
         UserError: no such precision on this device.
@@ -136,7 +139,7 @@ def learner_of(
 
 
 def mean_loss(outputs: list[Any]) -> Tensor:
-    """Of the batches of a step, without gradient."""
+    """Mean loss over the batches of a step, detached."""
     if len(outputs) == 1:
         return outputs[0].loss.detach()  # type: ignore[no-any-return]
     return torch.stack([output.loss.detach() for output in outputs]).mean()

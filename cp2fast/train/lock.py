@@ -50,7 +50,7 @@ def locked(folder: RunFolder, take_over: bool) -> Iterator[None]:
     """Hold the lock of a run folder while the context lasts.
 
     Args:
-        folder: of the run, which exists.
+        folder: folder of the run, which exists.
         take_over: from whoever holds it: torchrun has ended all processes of the attempt before.
 
     Raises:

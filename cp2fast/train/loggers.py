@@ -88,7 +88,7 @@ def loggers(
     Args:
         names: of ``train.log``.
         config: the run's settings, as plain nested values.
-        folder: of the run; the ids under which W&B and MLflow know it are kept there.
+        folder: folder of the run; the ids under which W&B and MLflow know it are kept there.
         first_step: steps done before: rows are taken from the next one on.
         say: told in one line of a logger that failed.
     """

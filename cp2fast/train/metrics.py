@@ -40,10 +40,10 @@ def metrics_log(
 
     Args:
         run: where to.
-        settings: of the run.
+        settings: the run's settings.
         first_step: steps done before.
         last_step: of the whole run.
-        console: of the progress bar.
+        console: console of the progress bar.
         is_main: nothing is logged by a process that is not the main one.
         on_row: takes each row too, once it is in the file.
     """

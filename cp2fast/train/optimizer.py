@@ -32,7 +32,7 @@ def build_optimizer(
 
 
 def restore_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:
-    """Load a checkpoint's state; what the settings say now stays, such as the weight decay."""
+    """Load the state of a checkpoint, but keep the current settings, such as the weight decay."""
     settings = [
         {key: value for key, value in group.items() if key in _OF_THE_SETTINGS}
         for group in optimizer.param_groups

@@ -30,8 +30,8 @@ def growing_size(start: int, end: int, multiple: int, step: int, total_steps: in
         start: a multiple of ``multiple``.
         end: as ``start``, and not smaller.
         multiple: pixels from one size to the next.
-        step: of the run.
-        total_steps: of the run.
+        step: the run's step.
+        total_steps: the run's number of steps.
     """
     sizes = range(start, end + 1, multiple)
     return sizes[min(step * len(sizes) // total_steps, len(sizes) - 1)]

@@ -82,7 +82,7 @@ class Task(Protocol[Batch]):
     """One kind of training: what its steps are, and what is logged, drawn and saved of them.
 
     Attributes:
-        total_steps: of the whole run; an evaluation may end it earlier.
+        total_steps: number of steps of the whole run; an evaluation may end it earlier.
         steps_per_epoch: for ``epoch`` and ``train.checkpoint_epochs``.
         samples_per_step: over all batches and processes.
         images: how many there are to train on.
@@ -115,7 +115,7 @@ class Task(Protocol[Batch]):
 
         Args:
             step: steps done before.
-            say: tells the user.
+            say: prints a line for the user.
             alive: to be called whenever something was done that may have taken a while.
         """
 
@@ -143,7 +143,7 @@ class Task(Protocol[Batch]):
         """A row of ``metrics.jsonl``.
 
         Args:
-            pace: of the step.
+            pace: pace of the step.
             means: what ``measure`` gave, averaged over all processes.
         """
 

@@ -79,7 +79,7 @@ def best_match(content: Mapping[str, Any], wanted: Mapping[str, Tensor]) -> Matc
     """The place where most of a network's names are.
 
     Args:
-        content: of a file: dictionaries and lists in each other, with tensors by name.
+        content: content of a file: dictionaries and lists in each other, with tensors by name.
         wanted: the network's tensors.
     """
     best = Match((), "")

@@ -1,6 +1,7 @@
 import os
 import re
 import sys
+import tarfile
 
 import pytest
 
@@ -131,11 +132,12 @@ def test_every_suffix_of_images_is_taken_in_any_case(tmp_path):
 @pytest.fixture
 def without_pillow_heif(monkeypatch):
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    formats.is_installed.cache_clear()
-    formats.readable_suffixes.cache_clear()
+    cached = (formats.is_installed, formats.readable_suffixes, formats.what_reads)
+    for each in cached:
+        each.cache_clear()
     yield
-    formats.is_installed.cache_clear()
-    formats.readable_suffixes.cache_clear()
+    for each in cached:
+        each.cache_clear()
 
 
 @pytest.mark.usefixtures("without_pillow_heif")
@@ -145,6 +147,11 @@ def test_what_would_read_the_files_left_out_is_said(tmp_path):
     images = list_images(tmp_path)
     assert len(images) == 1
     assert skipped_in_words(images) == f"skipped: 2 .heic (to read them: {install}), 1 .txt"
+    with tarfile.open(tmp_path / "0.tar", "w") as tar:
+        for name in ("a.jpg", "1.HEIC", "a.json"):
+            tar.add(tmp_path / "3.txt", name)
+    of_shard = skipped_in_words(list_images(tmp_path / "0.tar"))
+    assert of_shard == f"skipped: 1 .heic (to read them: {install})"
     make(tmp_path / "phone", "1.heic")
     with pytest.raises(UserError, match=re.escape(f"1 .heic (to read them: {install})")):
         list_images(tmp_path / "phone")

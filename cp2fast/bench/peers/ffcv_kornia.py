@@ -50,7 +50,7 @@ def composed(
     """Query, key and their masks, batch after batch, epoch after epoch, without end.
 
     Args:
-        images: of a ``.beton`` with at least a batch of them.
+        images: images of a ``.beton`` with at least a batch of them.
         batch_size: B.
         size: S.
         threads: of FFCV; at most as many as numba has.

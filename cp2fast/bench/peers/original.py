@@ -18,9 +18,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision import transforms
 
+from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
 from cp2fast.data.image_set import ImageSet
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+MEAN, STD = IMAGENET_MEAN, IMAGENET_STD
 
 
 def composer(

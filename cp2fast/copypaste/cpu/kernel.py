@@ -221,9 +221,9 @@ def _make_rows(
         return
     # Names of their own, as every look into a tuple counts a reference.
     pixels, weights, starts, start = crop.pixels, rows.weights, rows.start, columns.start
-    wide, line, flat = w.wide, w.line, w.flat
+    wide, line, flat, luma = w.wide, w.line, w.flat, w.luma
     size, pitch = w.planes.shape[1:]
-    plane, taps = size * pitch, columns.weights.shape[1]
+    plane, taps, length = size * pitch, columns.weights.shape[1], right - left
     first, last = left // QUAD * QUAD, -(-right // QUAD) * QUAD
     begin, end = span(start, taps, first, last)
     fetched = starts[top] + weights.shape[1]
@@ -237,7 +237,8 @@ def _make_rows(
         at = crop.origin + starts[y] * crop.pitch
         weigh_rows(pixels, at, crop.pitch, weights, y, line, begin, end)
         weigh_columns(line, start, wide, first, last, taps, flat, y * pitch, plane)
-        _change_rows(colour, 0, operations, y, left, y + 1, right, whole, mean, w)
+        place = y * pitch + left
+        _change_row(flat, place, plane, length, colour, 0, operations, mean, whole, luma)
 
 
 @jit
@@ -285,21 +286,37 @@ def _change_rows(
     mean: np.float32,
     w: Workspace,
 ) -> None:
-    """Operations ``first`` to ``last`` - 1 on a rectangle.
+    """Operations ``first`` to ``last`` - 1 on a rectangle, as ``_change_row``."""
+    flat, luma = w.flat, w.luma
+    size, pitch = w.planes.shape[1:]
+    plane, length = size * pitch, right - left
+    for y in range(top, bottom):
+        _change_row(flat, y * pitch + left, plane, length, colour, first, last, mean, whole, luma)
+
+
+@jit
+def _change_row(
+    flat: _Floats,
+    place: int,
+    plane: int,
+    length: int,
+    colour: Colour,
+    first: int,
+    last: int,
+    mean: np.float32,
+    whole: bool,
+    luma: _Floats,
+) -> None:
+    """Operations ``first`` to ``last`` - 1 on part of a row.
 
     After those that come before contrast, on the ``whole`` view, its luma is summed; after all
     others it becomes grey, if it does.
     """
-    flat, luma, order, factor = w.flat, w.luma, colour.order, colour.factor
-    size, pitch = w.planes.shape[1:]
-    plane, length = size * pitch, right - left
-    for y in range(top, bottom):
-        place = y * pitch + left
-        jitter_row(flat, place, plane, length, order, first, last, factor, mean)
-        if whole:
-            add_luma(flat, place, plane, luma, length)
-        elif colour.grey:
-            make_grey(flat, place, plane, length)
+    jitter_row(flat, place, plane, length, colour.order, first, last, colour.factor, mean)
+    if whole:
+        add_luma(flat, place, plane, luma, length)
+    elif colour.grey:
+        make_grey(flat, place, plane, length)
 
 
 @jit

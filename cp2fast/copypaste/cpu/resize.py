@@ -246,11 +246,11 @@ def weigh_columns(
 
     Args:
         line: a row of the crop, interleaved.
-        start: of the filter.
+        start: start of the filter.
         wide: ``spread`` of its weights.
         left: the first column.
         right: behind the last column.
-        taps: of the filter.
+        taps: number of taps of the filter.
         flat: the planes, written.
         red: where the row begins.
         plane: from one channel to the next.

@@ -23,7 +23,7 @@ class Exported:
     """A file to be, before it is written.
 
     Attributes:
-        content: of the file.
+        content: content of the file.
         holds: in words, such as ``the backbone``.
         check: given the written file, reads it as its user will and gives the largest difference
             between its outputs and the network's, relative to the network's largest output.
