@@ -54,7 +54,7 @@ class Buffers:
 
     @property
     def kept(self) -> int:
-        """How many buffers wait to be taken again."""
+        """Number of buffers ready to be reused."""
         return len(self._free)
 
     def _take_free(self, size: int) -> Memory | None:

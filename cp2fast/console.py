@@ -1,4 +1,4 @@
-"""The terminal: what is printed is literal, and whatever it cannot show does not end a run."""
+"""Terminal output: text is printed literally, and characters it cannot show never end a run."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The run folder: what a run leaves behind, and the rule that nothing in it is overwritten.
+"""The run folder: what a run writes, and the rule that nothing in it is overwritten.
 
-Everyone who looks for the weights of a run looks here: a damaged checkpoint is never used in
-silence.
+All code that needs the weights of a run finds them here: a damaged checkpoint is never used
+silently.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from cp2fast.config import FinetuneSettings, LabelSettings
     "draws eight images with their masks. Takes the data settings of finetune-voc.\n\n"
     "\b\nExamples:\n"
     "  cp2fast data check DIR\n"
-    "  cp2fast data check DIR data.masks={dir}/../labels/{stem}_mask.png --out masks.png",
+    "  cp2fast data check DIR data.masks={dir}/../labels/{stem}_mask.png",
     epilog=settings_help(LabelSettings, prefix="data."),
 )
 def check(

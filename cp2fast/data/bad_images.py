@@ -1,4 +1,4 @@
-"""Unreadable images: counted, listed once each, and too many of them end the run."""
+"""Unreadable images: count them, list each once, and end the run when there are too many."""
 
 from __future__ import annotations
 

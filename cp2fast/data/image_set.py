@@ -12,13 +12,15 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cp2fast.data.beton import JPEG, encoded_image, list_samples
+from cp2fast.data import shard_index
+from cp2fast.data.beton import JPEG, encoded_image, is_beton, list_samples
 from cp2fast.data.digest import digest, file_size
 from cp2fast.data.disk_cache import DiskCache
 from cp2fast.data.names import Names
 from cp2fast.data.remote import Remote, join, public
 from cp2fast.data.retry import LOCAL_PATIENCE, is_passing, retrying
 from cp2fast.data.shards import Member, read_member
+from cp2fast.errors import UserError
 from cp2fast.files import open_plain, read_bytes
 
 _HERE = -2
@@ -218,6 +220,25 @@ class ImageSet:
         shard, _, size = self.places[index].tolist()
         name = os.fsdecode(self.names[index])
         return Remote(join(self.shards[shard], name), size, int(self.versions[index]))
+
+    def check_index(self, number: int) -> None:
+        """Compare what is known of a remote shard, once it is on the disk, with its headers.
+
+        Raises:
+            UserError: the index beside it is of another shard.
+        """
+        if self.disk is None or is_beton(self.shards[number].partition("?")[0]):
+            return
+        begin, end = np.searchsorted(self.places[:, 0], (number, number + 1))
+        _, offsets, sizes = self.places[begin:end].T.tolist()
+        with self.disk.open(self.remote(number)) as file:
+            if shard_index.fits(file.fileno(), offsets, sizes):
+                return
+        name = public(self.shards[number])
+        raise UserError(
+            f"{name}{shard_index.SUFFIX} is not the index of {name}: remove it, or write both "
+            "again with cp2fast pack"
+        )
 
     @property
     def shard_of_image(self) -> NDArray[np.int64]:

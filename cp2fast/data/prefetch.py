@@ -1,7 +1,7 @@
-"""Running ahead: work is started before its result is asked for.
+"""Prefetching: work is started before its result is needed.
 
-All that reads, decodes or composes ahead does it by ``keep_ahead``: what is started and how it runs
-(a task of a pool, many of them, a whole batch) is the caller's.
+Everything that reads, decodes or composes ahead uses ``keep_ahead``; what is started, and where it
+runs (one task of a pool, many of them, a whole batch), is up to the caller.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 
 
 def keep_ahead(started: Iterable[Item], depth: int) -> Iterator[Item]:
-    """The same items in order, each handed on when ``depth`` more have been taken.
+    """The same items in order; each is yielded once ``depth`` more have been started.
 
     Args:
         started: taking an item from it starts the work that the item stands for.

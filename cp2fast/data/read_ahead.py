@@ -85,7 +85,7 @@ class _Ahead:
         for number in objects:
             if not self._needed[number]:
                 self._bytes += max(0, self._images.remote(number).size)
-                self._fetches[number] = self._pool.submit(self._fetch, number)
+                self._fetches[number] = self._pool.submit(self._begin, number)
             self._needed[number] += 1
 
     @property
@@ -115,6 +115,11 @@ class _Ahead:
         """End the threads; what they are fetching is given up."""
         self._closing.set()
         self._pool.shutdown(cancel_futures=True)
+
+    def _begin(self, number: int) -> None:
+        self._fetch(number)
+        if number < len(self._images.shards):
+            self._images.check_index(number)
 
     def _fetch(self, number: int) -> None:
         is_shard = number < len(self._images.shards)

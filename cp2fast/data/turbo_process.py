@@ -51,6 +51,8 @@ _THREADS_A_PROCESS = 8
 _ASKED_AHEAD = BATCHES_AHEAD + 2
 """Batches a process; it hands on none before it has been asked for ``BATCHES_AHEAD`` more."""
 _NICE = 5
+_FOR_THE_PARENT = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+"""Signals that may reach the whole group; the parent ends its processes."""
 _LOOK_SECONDS = 2.0
 """Between two looks whether the parent is still there, should nobody close the pipe for it."""
 _START = "from cp2fast.data.turbo_process import main; main()"
@@ -176,8 +178,13 @@ class _Process:
             **os.environ,
             "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
         }
-        with theirs:
-            self._process = subprocess.Popen(words, pass_fds=inherited, env=environment)
+        # What is blocked here stays so in the process, from its first instruction on.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_THE_PARENT)
+        try:
+            with theirs:
+                self._process = subprocess.Popen(words, pass_fds=inherited, env=environment)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         self._connection = Connection(ours.detach())
         self._arena, self._pinned = arena, pinned
         self._memory: dict[int, Memory] = {}
@@ -262,8 +269,6 @@ def _pin(memory: Memory) -> None:
 
 def main() -> None:
     """The decoding process; its argument is the descriptor of the pipe to the parent."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # They are for the parent, which ends this process.
     os.nice(_NICE)
     connection = Connection(int(sys.argv[1]))
     requests: queue.Queue[_Request | None] = queue.Queue()

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP, of a terminal that was closed, ask a run to stop after its step."""
+"""Ctrl-C, SIGTERM and SIGHUP (a closed terminal) ask a run to stop after the current step."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class StopAsked(Exception):  # noqa: N818
 
 @contextmanager
 def stop_requests() -> Iterator[Callable[[], bool]]:
-    """Yield a function that says whether a stop was asked for.
+    """Yield a function that returns whether a stop was requested.
 
-    The first SIGINT, SIGTERM or SIGHUP is only noted; a second SIGINT interrupts at once, as usual.
-    Under ``nohup``, SIGHUP stays ignored. Only the main thread of a process may listen to signals:
-    a run in another is not asked.
+    The first SIGINT, SIGTERM or SIGHUP is only recorded; a second SIGINT interrupts at once, as
+    usual. Under ``nohup``, SIGHUP stays ignored. Python delivers signals to the main thread only,
+    so a run in another thread cannot be stopped this way.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False

@@ -30,7 +30,7 @@ class Output(Protocol):
 
     @property
     def loss(self) -> Tensor:
-        """A scalar, which is differentiated."""
+        """A scalar with a gradient."""
 
 
 @dataclass

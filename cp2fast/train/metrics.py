@@ -1,4 +1,4 @@
-"""What a run logs: one row a logged step, to a file, to loggers and to the screen."""
+"""Logging: one row per logged step, to a file, to the loggers and to the screen."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from cp2fast.train.loggers import loggers
 
 
 class Log(Protocol):
-    """Takes a run's metrics as they come."""
+    """Receives the metrics of a run as they are logged."""
 
     def __call__(self, row: Mapping[str, Any], /) -> None:
-        """Note one row: ``step``, numbers by name, and objects of numbers such as ``time``.
+        """Log one row: ``step``, numbers by name, and objects of numbers such as ``time``.
 
-        One with a loss moves the progress bar. What is not a number any more becomes ``null``.
+        A row with a loss moves the progress bar. NaN and infinity are written as ``null``.
         """
 
 
@@ -39,13 +39,13 @@ def metrics_log(
     """Log to ``metrics.jsonl``, the loggers of ``train.log`` and a progress bar.
 
     Args:
-        run: where to.
+        run: folder of the run.
         settings: the run's settings.
-        first_step: steps done before.
-        last_step: of the whole run.
+        first_step: number of steps done before.
+        last_step: last step of the whole run.
         console: console of the progress bar.
-        is_main: nothing is logged by a process that is not the main one.
-        on_row: takes each row too, once it is in the file.
+        is_main: whether this is the main process; the others log nothing.
+        on_row: called with each row after it is written.
     """
     if not is_main:
         yield lambda row: None

@@ -1,4 +1,4 @@
-"""What pretraining and fine-tuning hand to the engine, and what it tells them."""
+"""The interface between the engine and a task: pretraining or fine-tuning."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Batch = TypeVar("Batch")
 
 @dataclass(frozen=True)
 class Loaded(Generic[Batch]):
-    """A batch that may still be in the making on a CUDA stream of its own.
+    """A batch that a separate CUDA stream may still be producing.
 
     Attributes:
-        batch: for the network, a dataclass or tuple of tensors; ask ``ready`` for it.
-        images: the numbers of its images.
-        made: when the GPU has made it; None where nothing is to be waited for.
+        batch: dataclass or tuple of tensors for the network; use ``ready`` to get it.
+        images: numbers of its images.
+        made: event recorded when the GPU has produced it; None if there is nothing to wait for.
     """
 
     batch: Batch
@@ -31,7 +31,7 @@ class Loaded(Generic[Batch]):
     made: torch.cuda.Event | None = None
 
     def ready(self) -> Batch:
-        """The batch, which the current CUDA stream waits for; this process does not."""
+        """The batch; the current CUDA stream waits for it, this process does not."""
         if self.made is None:
             return self.batch
         stream = torch.cuda.current_stream()
@@ -44,7 +44,7 @@ class Loaded(Generic[Batch]):
 
 @dataclass(frozen=True)
 class Pace:
-    """What the engine knows of a logged step, over all processes.
+    """What the engine knows about a logged step, over all processes.
 
     Attributes:
         step: steps done, from 1.

@@ -9,7 +9,7 @@ import fsspec
 import numpy as np
 import pytest
 
-from cp2fast.data import remote, retry
+from cp2fast.data import remote, retry, shard_index
 from cp2fast.data.disk_cache import DiskCache
 from cp2fast.data.image_set import ImageSet
 from cp2fast.data.images import list_images
@@ -194,7 +194,25 @@ def test_what_does_not_fit_at_all_says_which_setting(stored: str, s3: S3, tmp_pa
         list_images(f"{stored}/shards", disk=disk)
 
 
-def test_any_file_system_of_fsspec_will_do(folder: Path) -> None:
+def test_an_index_of_another_shard_is_found_out(s3: S3, tmp_path: Path) -> None:
+    """It is as long, but its first member is one block longer than the index says."""
+    client, disk = s3.client, DiskCache(tmp_path / "disk")
+    client.create_bucket(Bucket="indexed")
+    right = shard_index.ShardIndex.of(len(shard(0)), [("0-0.jpg", 512, 450, 0, 0)])
+    wrong = shard_index.ShardIndex.of(len(shard(0)), [("0-0.jpg", 1024, 450, 0, 0)])
+    client.put_object(Bucket="indexed", Key="s.tar", Body=shard(0))
+    client.put_object(Bucket="indexed", Key="s.tar.index", Body=right.encoded())
+    images = fetched(list_images("s3://indexed", disk=disk), disk)
+    assert contents(images) == [b"image 0-0" * 50]
+    client.put_object(Bucket="indexed", Key="s.tar.index", Body=wrong.encoded())
+    with pytest.raises(UserError, match=r"s.tar.index is not the index of s3://indexed/s.tar"):
+        fetched(list_images("s3://indexed", disk=disk), disk)
+
+
+def test_any_file_system_of_fsspec_will_do(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     memory = fsspec.filesystem("memory")
     memory.put(str(folder / "shards"), "/kept/shards", recursive=True)
     assert contents(list_images("memory://kept/shards")) == contents(list_images(folder / "shards"))

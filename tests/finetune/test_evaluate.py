@@ -5,41 +5,34 @@ from pathlib import Path
 import pytest
 import torch
 
-from cp2fast.config import FinetuneSettings, LabelledDataSettings
+from cp2fast.config import FinetuneSettings
 from cp2fast.data.scenes import generate_scenes
-from cp2fast.finetune.evaluate import evaluate
-from cp2fast.labels.open import open_labelled
-from cp2fast.model.segmenter import build_segmenter
-from cp2fast.train.distributed import Ranks
+from cp2fast.finetune.task import build
+from cp2fast.run_folder import RunFolder
+from cp2fast.train.distributed import Agreement, Ranks
 from cp2fast.train.interrupt import StopAsked
+from cp2fast.train.run import Processes
+
+ALONE, CPU = Ranks(0, 1, 0), torch.device("cpu")
 
 
-def test_a_stop_breaks_it_off_and_the_network_trains_on(tmp_path: Path) -> None:
-    root = tmp_path / "scenes"
-    generate_scenes(root, 8, seed=0)
+def test_a_stop_breaks_it_off_and_leaves_no_result(tmp_path: Path) -> None:
+    generate_scenes(tmp_path / "scenes", 15, seed=0)
+    model = {"backbone": "test_resnet", "head_channels": 8, "size": 32}
     settings = FinetuneSettings.model_validate(
-        {
-            "data": {"batch_size": 1},
-            "model": {"backbone": "test_resnet", "head_channels": 8, "size": 32},
-        }
+        {"data": {"root": tmp_path / "scenes", "batch_size": 2}, "model": model}
     )
-    data = open_labelled(LabelledDataSettings(), root)
-    assert len(data.val) > 1
-    network = build_segmenter(settings.model, len(data.classes)).train()
+    task = build(settings, RunFolder(tmp_path / "run"), Processes(ALONE, CPU, Agreement(ALONE, 1)))
+    assert len(task.data.val) > 2  # more than a batch
     calls = []
 
-    def stop_after_the_first() -> None:
+    def stop() -> None:
         calls.append(1)
         raise StopAsked
 
+    task.network.train()
     with pytest.raises(StopAsked):
-        evaluate(
-            network,
-            data,
-            settings,
-            torch.device("cpu"),
-            Ranks(0, 1, 0),
-            alive=stop_after_the_first,
-        )
+        task.evaluate(3, stop)
     assert len(calls) == 1
-    assert network.training
+    assert task.result is None
+    assert task.network.training

@@ -10,6 +10,7 @@ from PIL import Image
 
 from cp2fast import recipes
 from cp2fast.config import PretrainSettings
+from cp2fast.weights.trained import open_trained
 from tests.command_line import cp2fast, refusal
 from tests.data.picture_sets import aerial, phone, tile, write_tile, x_rays
 from tests.pretrain.runs import TINY, losses, run
@@ -63,6 +64,7 @@ def test_many_bands_without_a_choice_are_refused_in_one_line(tiles: Path, tmp_pa
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_fine_tuning_and_prediction_see_what_pretraining_saw(
     aerial_run: Path, tmp_path: Path
 ) -> None:
@@ -89,6 +91,18 @@ def test_fine_tuning_and_prediction_see_what_pretraining_saw(
     assert np.ptp(overlay) > 150  # Mapped by its range; by its type it would be nearly black.
 
 
+def test_exports_say_what_the_network_was_shown(aerial_run: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "tiles.safetensors"
+    done = cp2fast("export", aerial_run, "--to", "timm", "--out", weights)
+    assert done.returncode == 0, done.stderr
+    (low, high), bands = open_trained(aerial_run).values
+    assert bands == (4, 3, 2)
+    card = next(path.read_text() for path in tmp_path.iterdir() if path.suffix == ".md")
+    assert f"{low:.0f} became 0, and {high:.0f} 1" in card
+    assert "the bands [4, 3, 2]" in card
+
+
+@pytest.mark.slow
 def test_a_packed_set_is_what_a_run_on_the_files_sees(
     aerial_run: Path, tiles: Path, tmp_path: Path
 ) -> None:
@@ -115,6 +129,7 @@ def test_a_phones_pictures(tmp_path: Path) -> None:
     assert stored(tmp_path / "run").data.range == "auto"
 
 
+@pytest.mark.slow
 def test_doctors_recipe_previews_and_trains(tiles: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "my.yaml"
     words = [word for word in TINY if "log_every" not in word]

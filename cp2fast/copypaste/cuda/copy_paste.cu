@@ -9,8 +9,9 @@
 // Where all that comes before contrast is linear, its mean is a weighted sum of source pixels.
 //
 // A block is four warps with 128 registers a thread at most. mean_luma takes 24 KiB of shared memory, compose
-// 48: on an H100 or B200 four blocks of either share a multiprocessor, 16 warps. Both keep the
-// multiprocessors' issue slots and shared memory busy, neither their memory bandwidth (docs/speed.md).
+// 48: on an H100 or B200 four blocks of either share a multiprocessor, 16 warps. What binds is instructions,
+// not bytes: issuing them, and in compose fetching them, as its code outgrows the caches near a
+// multiprocessor (docs/speed.md).
 //
 // Every sum has a fixed order, so the bits of a sample depend on nothing else in the batch.
 

@@ -32,7 +32,7 @@ def model_card(trained: Trained, exported: Exported, file: str, difference: floa
         "```",
         "",
         "Images are RGB, scaled to 0 to 1, then normalised with "
-        f"{_normalisation(trained.network)}.",
+        f"{_normalisation(trained.network)}.{_values(trained)}",
         "",
         *([*exported.notes, ""] if exported.notes else []),
         f"Before it was put in place, the file was loaded by {exported.library} and its outputs "
@@ -56,6 +56,16 @@ def model_card(trained: Trained, exported: Exported, file: str, difference: floa
 def _normalisation(network: Segmenter) -> str:
     whose = "ImageNet's " if network.mean == IMAGENET_MEAN and network.std == IMAGENET_STD else ""
     return f"{whose}mean {list(network.mean)} and standard deviation {list(network.std)}"
+
+
+def _values(trained: Trained) -> str:
+    """How images of more than 8 bits or three bands became RGB, where they did."""
+    range_, bands = trained.values
+    said = "" if bands is None else f" Red, green and blue are the bands {list(bands)}, from 1."
+    if not isinstance(range_, str):
+        low, high = range_
+        said += f" Values of more than 8 bits: {low:.10g} became 0, and {high:.10g} 1."
+    return said
 
 
 def _training(trained: Trained) -> list[str]:
