@@ -12,6 +12,7 @@ import gc
 import signal
 import sys
 from collections.abc import Iterator
+from concurrent.futures import thread as pools
 
 import numpy as np
 import torch
@@ -129,4 +130,14 @@ def _tells_of_a_death(error: Exception) -> bool:
 
 def _start_worker(_: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
+    _forget_threads()
     bypass_heap()
+
+
+def _forget_threads() -> None:
+    """Of the parent's pools, as newer Pythons do themselves (gh-88110).
+
+    A worker that a pool's thread has forked would else join itself as it ends: its exit code
+    would be 1, which torch's handler in the main thread raises as an unexpected death.
+    """
+    getattr(pools, "_threads_queues", {}).clear()

@@ -5,6 +5,7 @@ import os
 import signal
 import time
 import weakref
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -56,6 +57,17 @@ def test_the_workers_outlive_epochs_and_end_with_the_iterator(images, tmp_path):
         assert workers_alive() == at_first
     iterator.close()
     assert workers_alive() == set()
+
+
+@pytest.mark.usefixtures("no_handler")
+@pytest.mark.parametrize("end", [Generator.close, list])
+def test_workers_that_a_pools_thread_started_end_without_an_error(images, tmp_path, end):
+    iterator = source(images, tmp_path, workers=2)
+    with ThreadPoolExecutor(1) as consumer:
+        consumer.submit(next, iterator).result()
+        workers = multiprocessing.active_children()
+        consumer.submit(end, iterator).result()
+    assert [worker.exitcode for worker in workers] == [0, 0]
 
 
 def test_what_waits_to_be_collected_does_not_go_into_the_workers(images, tmp_path):
