@@ -4,10 +4,12 @@
                          that has changed is another one
     DIR/locks/NNN        who holds one fetches the objects that it stands for; the system takes it
                          away from a process that dies
-    DIR/bytes            how many there are; who changes it holds ``DIR/lock``
+    DIR/bytes            how many there are; who adds, renames or removes an object locks this file
 
 An object appears under its name whole or not at all. The least recently used go when there is no
-more room; who still reads one that goes reads it to its end, and then from where it came from.
+more room; those that are being fetched stay, so that there may be too many bytes for as long as
+several are fetched into a cache that cannot hold them all. Who still reads one that goes reads it
+to its end, and then from where it came from.
 """
 
 from __future__ import annotations
@@ -147,11 +149,10 @@ class DiskCache:
 
     def _fetch(self, item: Remote, path: Path, verify: bool) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._take_room(item.size)
         aside = path.with_name(f".{path.name}.partial")
+        self._begin(aside, item.size)
         try:
-            with aside.open("wb") as file:
-                file.truncate(item.size)  # It counts as much from now on.
+            with aside.open("r+b") as file:
                 for begin in range(0, item.size, PART):
                     end = min(begin + PART, item.size)
                     file.write(remote.read(item.url, begin, end))
@@ -159,13 +160,28 @@ class DiskCache:
                 os.fsync(file.fileno())
             if verify:
                 self._check_unchanged(item)
-            aside.replace(path)
+            with self._locked():  # Who counts the files meanwhile might meet it under neither name.
+                aside.replace(path)
         except BaseException:
-            aside.unlink(missing_ok=True)
-            with self._locked() as file:
-                _write_number(file, _read_number(file) - item.size)
+            with self._locked() as count:
+                aside.unlink(missing_ok=True)
+                _write_number(count, _read_number(count) - item.size)
             raise
-        self._take_room(0)  # Others that were being fetched may have had to stay.
+        with self._locked() as count:
+            self._take_room(count, 0)  # Others that were being fetched may have had to stay.
+
+    def _begin(self, aside: Path, size: int) -> None:
+        """Make the file of an object to be fetched, as long as it will be, and count it."""
+        if size > self.budget:
+            raise UserError(
+                f"an object of {size / _GIB:.2f} GiB does not fit into {self.folder}, which may "
+                f"take {self.budget / _GIB:.2f} GiB: set data.disk_gib higher"
+            )
+        # At one go: who counts the files in between would forget what is not a file yet.
+        with self._locked() as count:
+            self._take_room(count, size)
+            with aside.open("wb") as file:
+                file.truncate(size)
 
     def _check_unchanged(self, item: Remote) -> None:
         """The parts are of one object only if it is still the one that was listed."""
@@ -176,18 +192,12 @@ class DiskCache:
                 "--resume"
             )
 
-    def _take_room(self, size: int) -> None:
+    def _take_room(self, count: int, size: int) -> None:
         """Count ``size`` bytes more; the least recently used objects make room for them."""
-        if size > self.budget:
-            raise UserError(
-                f"an object of {size / _GIB:.2f} GiB does not fit into {self.folder}, which may "
-                f"take {self.budget / _GIB:.2f} GiB: set data.disk_gib higher"
-            )
-        with self._locked() as file:
-            total = _read_number(file) + size
-            if total > self.budget:
-                total = self._bytes_after_eviction(self.budget * _FILLED_TO - size) + size
-            _write_number(file, total)
+        total = _read_number(count) + size
+        if total > self.budget:
+            total = self._bytes_after_eviction(self.budget * _FILLED_TO - size) + size
+        _write_number(count, total)
 
     def _bytes_after_eviction(self, wanted: float) -> int:
         """Remove objects until no more than ``wanted`` bytes are left, if that can be."""
