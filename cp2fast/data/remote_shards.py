@@ -1,6 +1,6 @@
 """Remote shards and ``.beton`` files: list their images before reading any.
 
-from the index beside the shard, or one made earlier (kept in the disk cache)
+use the index beside the shard, or one made earlier (kept in the disk cache)
 else fetch the whole shard into the disk cache and read the headers there
 """
 

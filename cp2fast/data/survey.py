@@ -1,7 +1,7 @@
 """Determine the range for ``data.range=auto`` from a fixed sample of a data set's values.
 
     image numbers in a fixed random order -> the first 64 that may hold more than 8 bits, or bands
-            -> values of the chosen bands, without missing data -> 1st and 99th percentile
+        -> values of the chosen bands, without missing data -> 1st and 99th percentile
 
 The sample and the result depend on the data set alone, not on the seed, processes or threads.
 """

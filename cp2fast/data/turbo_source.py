@@ -1,8 +1,7 @@
 """Decoding with libjpeg-turbo in threads, directly into the batch, for all kinds of data sets.
 
     plan -> threads: read files and headers -> allocate the batch, whose size the headers give
-             -> threads: decode into the image's part of it, or its place in the cache ->
-             RaggedBatch
+         -> threads: decode into its part of the batch, or its place in the cache -> RaggedBatch
 
 Only common JPEGs are decoded here. Everything else (PNG, TIFF, CMYK, rotated photos) goes through
 ``decode_image``, which also decides whether an image is bad, so every source gives the same pixels.

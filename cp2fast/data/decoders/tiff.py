@@ -1,7 +1,7 @@
 """TIFF, BigTIFF and GeoTIFF with tifffile: any bit depth, any bands, the file's first image.
 
     first series -> its first page, or one page per channel -> values [H, W, C]
-                        and from the tags: the meaning of the bands and the no-data value
+                    and from the tags: the meaning of the bands and the no-data value
 
 Sources: TIFF 6.0; the tags GDAL_NODATA (42113) and GDAL_METADATA of GDAL's GeoTIFF driver.
 """
