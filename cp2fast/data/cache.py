@@ -87,7 +87,7 @@ def open_cache(
         images: the data set.
         seed: seed of the run; if only part of the images is cached, it determines which.
         device: device of the training.
-        epochs: how often an image is used on average; images that are used once are not cached.
+        epochs: how often an image is used on average; with no more than 1, ``auto`` caches none.
         sharing: position among the processes of the run.
 
     Raises:

@@ -43,8 +43,8 @@ def list_images(
 
     A folder stands for every image below it, sorted by relative path. Folders may be nested and may
     be symbolic links; each real folder is read once, so links that form a loop are harmless. Hidden
-    files and folders are skipped, as are those that hold thumbnails and deleted files of the
-    system, and masks and depth maps named as in WebDataset (``x.seg.png``). In a folder with the
+    files and folders are skipped, as are the folders where systems keep thumbnails and deleted
+    files, and masks and depth maps named as in WebDataset (``x.seg.png``). In a folder with the
     layout of PASCAL VOC only ``JPEGImages`` is used, without the masks beside it.
 
     A ``.tar`` file, or a folder that holds some, stands for the images inside (``shards.py``), and

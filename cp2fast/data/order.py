@@ -49,7 +49,7 @@ class Windows:
 
         A batch over all processes is a random sample of its window, independent of the number of
         processes. Within the batch, images are sorted by that position, so that each process, which
-        takes a slice of it, reads from few shards other than its share.
+        takes a slice of it, reads little more than its own share of the shards.
         """
         place = _places(seed, epoch, int(self.shard.max()) + 1)[self.shard]
         return _mixed(seed, epoch, place // self.width), place
@@ -94,8 +94,8 @@ def plan(
 ) -> Iterator[NDArray[np.int64]]:
     """The numbers of the images that one process decodes, step by step.
 
-    Each epoch is a permutation of the data set (``epoch_order``), each step a slice of ``batch_size
-    * world_size`` images of it, and each rank's share a slice of that.
+    Each epoch is a permutation of the data set (``epoch_order``). Each step takes the next
+    ``batch_size * world_size`` images of it, and each rank a slice of these.
 
     Args:
         seed: the run's seed.

@@ -3,8 +3,8 @@
     images -> threads: read, decode, reduce, encode -> in order -> writer
                                                    `-> rejects
 
-Everything is written into ``OUT.partial``, with a journal beside the data, which becomes OUT when
-it is complete. A pack that was killed continues after the journal's last line. The result does not
+Everything is written into ``OUT.partial``, with a journal beside the data; OUT appears when it is
+complete. A pack that was killed continues after the journal's last line. The result does not
 depend on interruptions or on the number of threads.
 """
 

@@ -242,8 +242,8 @@ DEVICE void each_tile(int height, int width, Do act) {
   }
 }
 
-// Source pixels per block of a linear view: more make it worth computing the columns' weights
-// again.
+// Source pixels that make another block of a linear view worth its cost: it has to compute the
+// columns' weights again.
 constexpr int LINEAR_PIXELS = 32768;
 // Source pixels per output pixel along a side above which two blocks share a strip.
 constexpr float HEAVY = 3.0f;
@@ -309,7 +309,7 @@ DEVICE void store_sum(float total, float* sums, float* partial) {
   }
 }
 
-// The mean luma for contrast, summed over the left and the right half of strips of TILE rows: one
+// The luma before contrast, summed over the left and the right half of strips of TILE rows: one
 // block for each half, or one for both if the crop is small. partial is float32 [B, 4, parts].
 extern "C" __global__ void __launch_bounds__(THREADS, 4)
     mean_luma(const uint8* pixels, int64 bytes, const int4* views, float* partial, int size, int parts) {
