@@ -42,8 +42,8 @@ _DEPTH = 2
 _FEWEST_READERS = 4
 _MAX_UNEXPLAINED = 3
 _HARDWARE_SHARES: dict[tuple[int, int], float] = {}
-"""Share of the images for the GPU's JPEG engine, by compute capability, the best in
-``bench loader``; CUDA cores decode the rest."""
+"""Share of the images for the GPU's JPEG engine, by compute capability; measured with
+``bench loader``. CUDA cores decode the rest."""
 _HARDWARE_SHARE = 0.9
 """The share if nothing was measured; ignored on GPUs without an engine."""
 _TRIM_EVERY = 16

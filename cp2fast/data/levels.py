@@ -1,6 +1,6 @@
 """Convert values to 8 bits per channel for the network (``data.range``, ``data.bands``).
 
-        values of any type, any bands -> three or one of the bands -> the range, 0 to 255 -> RGB
+    values of any type, any bands -> three or one of the bands -> the range, 0 to 255 -> RGB
 
 Values of 8 bits or less are not changed. Others are mapped linearly and rounded: LOW and below to
 0, HIGH and above to 255. Missing data is black.

@@ -28,7 +28,7 @@ _ENDLESS = 1 << 31
 
 
 class ImageBatches(Iterator[RaggedBatch]):
-    """Decoded batches, made ahead in threads or processes; ``close`` ends these, as does the end.
+    """Decoded batches, made ahead in threads or processes until ``close`` or the last batch.
 
     Attributes:
         images: the data set; ``images.name(number)`` is the file of a number in ``batch.index``.

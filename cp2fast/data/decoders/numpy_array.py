@@ -18,7 +18,7 @@ SIGNATURE = b"\x93NUMPY"
 
 
 def read(encoded: bytes, max_pixels: int) -> Raster:
-    """One band is grey and three are red, green and blue; with any other number, choose bands."""
+    """One band is grey, three are red, green and blue; other numbers need ``data.bands``."""
     shape, dtype = _header(encoded)
     height, width, bands = _layout(shape)
     check_volume(height, width, bands * dtype.itemsize, max_pixels)
