@@ -116,7 +116,7 @@ def _flattened(content: Mapping[str, Any], prefix: str = "") -> dict[str, Tensor
 
 
 def _children(content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Entries that may belong to a network, not the optimiser, whose tensors have the same names."""
+    """Entries that may belong to a network; not the optimiser, whose tensors have equal names."""
     for key, value in content.items():
         name = str(key)
         if name != METADATA and not name.lower().startswith("optim"):
