@@ -32,7 +32,7 @@ class Average:
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
         """Add one step of ``network`` to the average."""
-        # A smaller decay at first; else the initial weights would dominate the average for long.
+        # A smaller decay at first: otherwise the initial weights would dominate for a long time.
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
         average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
         average(list(self.network.parameters()), list(network.parameters()), None)

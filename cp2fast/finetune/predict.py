@@ -60,7 +60,7 @@ class Predictor:
 
     @property
     def tile_side(self) -> int:
-        """Side of the tiles; if none is set, tiles of huge photos are not rescaled."""
+        """Side of the tiles; the default, for huge photos, is a side that needs no rescaling."""
         evaluation = self.settings.evaluation
         return self.tile or evaluation.short_side or self.settings.data.short_side
 

@@ -37,7 +37,7 @@ _PHOTOS = 6
 _SIZE = 64
 _TINY = ModelSettings(backbone="resnet18", head_channels=16, size=_SIZE, queue=64)
 _MEAN_TOLERANCE, _MAX_TOLERANCE = 1.0, 4.0
-"""Largest mean and maximum difference between two backends, in 8-bit levels."""
+"""Tolerated mean and maximum difference between two backends, in 8-bit levels."""
 _LEVELS = 255 * IMAGENET_STD[0]
 """8-bit levels per unit of a normalised image, in the channel with the most."""
 _TIMEOUT = timedelta(seconds=10)

@@ -70,7 +70,7 @@ def with_numbers(
     nearest: bool,
     threads: int,
 ) -> Declared:
-    """The classes of masks of numbers; found here if the masks are binary or nothing names them.
+    """The classes of masks of numbers, found if masks hold only 0 and 255 or nothing names them.
 
     Args:
         declared: declared classes, if any.

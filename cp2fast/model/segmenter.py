@@ -89,7 +89,7 @@ def build_segmenter(settings: ModelSettings, num_classes: int = 21) -> Segmenter
 
     Args:
         settings: backbone, head, their sizes and the image size.
-        num_classes: number of class logits; PASCAL VOC has 21 including the background.
+        num_classes: outputs of ``conv_seg``; PASCAL VOC has 21 including the background.
 
     Raises:
         UserError: no such backbone, or the head does not fit it.

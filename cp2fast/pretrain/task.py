@@ -194,7 +194,7 @@ class PretrainTask:
         return train.probe is not None and step % train.probe_every == 0
 
     def evaluate(self, step: int, alive: Callable[[], None]) -> Evaluation | None:
-        """Run the probes of ``train.probe`` in the main process; the others wait for it later."""
+        """Run ``train.probe`` in the main process; the others go on and wait for it."""
         if not self.ranks.is_main:
             return None
         found = self._watch.probe(self.network.encoder_q, alive)

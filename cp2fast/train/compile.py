@@ -54,8 +54,8 @@ def compile_method(
     """
     if setting == "off" or (setting == "auto" and images_B3SS.device.type != "cuda"):
         return False
-    # Each encoder is compiled for each size of train.resolution; beyond its limit torch would
-    # silently run uncompiled.
+    # Each encoder is compiled for each size of train.resolution; beyond this limit torch would
+    # silently run the rest uncompiled.
     limit = torch._dynamo.config.recompile_limit
     torch._dynamo.config.recompile_limit = max(limit, _COMPILATIONS)
     for module in modules:

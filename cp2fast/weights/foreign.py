@@ -245,5 +245,5 @@ LAYOUTS = (*HUGGING_FACE, *OPENMMLAB, *RELEASES, *TORCHVISION)
 
 
 def _blocks(stages: str, found: re.Match[str]) -> str:
-    """Name of a block: torchvision's ``features`` has blocks at 1, 3, 5, 7 and others between."""
+    """Name of a torchvision block: ``features`` has blocks at 1, 3, 5, 7, others at 2, 4, 6."""
     return f"{stages}.{int(found[1]) // 2}.blocks.{found[2]}."
