@@ -195,7 +195,7 @@ def test_the_least_recently_used_go_when_the_cache_is_full(
 
 
 def test_none_is_forgotten_of_those_that_many_threads_fetch_at_once(tmp_path: Path) -> None:
-    """Neither one that is about to have a file, nor one that gets its name, nor one that fails."""
+    """Whether it is about to be created, is being renamed, or fails."""
     size, names = 1000, [f"/at once/{number}" for number in range(300)]
     memory = fsspec.filesystem("memory")
     for name in names[::2]:
@@ -204,7 +204,7 @@ def test_none_is_forgotten_of_those_that_many_threads_fetch_at_once(tmp_path: Pa
     disk = DiskCache(tmp_path / "disk", gib=10.5 * size / (1 << 30))
 
     def fetch(item: remote.Remote) -> None:
-        with suppress(UserError):  # Every second is not there.
+        with suppress(UserError):  # Every second one is missing.
             disk.fetch(item, verify=False)
 
     with ThreadPoolExecutor(16) as pool:

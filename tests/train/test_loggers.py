@@ -190,7 +190,7 @@ def test_a_server_that_freezes_is_named_once_and_holds_up_nothing_and_nobody(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
     folder, said = RunFolder(tmp_path / "run"), []
-    folder.create("")  # Nothing is said in a folder that holds no run.
+    folder.create("")  # Failures are only reported in a folder that holds a run.
     try:
         with loggers(["mlflow", "tensorboard"], CONFIG, folder, 0, said.append) as follow:
             follow(ROWS[0])
