@@ -18,8 +18,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-# The packages of these names hold what the functions call. Each is empty and imported first, so
-# that no later import of it takes the name from the function.
+# These packages share their names with the functions below. Import them first (each is empty), so
+# that a later import does not replace the function by the package.
 import cp2fast.finetune
 import cp2fast.pretrain
 import cp2fast.probe  # noqa: F401
@@ -75,7 +75,7 @@ _LAZY = {
     "copy_paste": ("cp2fast.copypaste.op", "copy_paste"),
     "sample_parameters": ("cp2fast.copypaste.sampling", "sample_parameters"),
 }
-"""Where each lies. Imported when asked for: torch takes seconds, which ``--help`` need not wait."""
+"""Module and name of each. Imported on first use, as importing torch takes seconds."""
 
 
 def __getattr__(name: str) -> object:

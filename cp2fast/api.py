@@ -1,7 +1,7 @@
-"""What ``import cp2fast`` offers: a function a task, none of which waits for torch to be imported.
+"""The public functions of ``import cp2fast``, one per task; importing them does not import torch.
 
-Each takes what the command of the same name takes and leaves the same files; bad input raises
-``UserError`` with the line that the command would print.
+Each takes the same arguments as the command of its name and writes the same files. Bad input raises
+``UserError`` with the message that the command would print.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ def pretrain(
 ) -> Run[CopyPasteBatch]:
     """Pretrain a segmentation network on photos without labels.
 
-    Under torchrun every process calls this alike, and all train together.
+    Under torchrun every process makes the same call, and all train together.
 
     Args:
-        settings: the settings, or a recipe: its name, such as ``"r50"``, or a YAML file. None is
-            the demo, or with ``resume`` the run's own.
+        settings: a settings object, or a recipe: its name, such as ``"r50"``, or a YAML file. None
+            is the demo, or with ``resume`` the settings of the run in ``out``.
         overrides: settings by key, such as ``{"data.root": "photos", "train.epochs": 20}``.
-        out: run folder; None is ``runs/`` and the recipe's name.
-        resume: go on from the newest checkpoint in the folder.
-        on_row: called with each row of ``metrics.jsonl`` as it is written, at every
-            ``train.log_every``-th step, by the main process; what it raises ends the run.
+        out: run folder; None is ``runs/`` followed by the recipe's name.
+        resume: continue from the newest checkpoint in the folder.
+        on_row: called in the main process with each row written to ``metrics.jsonl``, every
+            ``train.log_every`` steps; an exception that it raises ends the run.
         quiet: print nothing.
 
     Returns:
-        The run: ``run.folder.path``, ``run.step`` and ``run.is_complete`` (False after Ctrl-C,
-        which saves). ``cp2fast.load(run.folder.path)`` gives the network that was trained.
+        The run, with ``run.folder.path``, ``run.step`` and ``run.is_complete`` (False after Ctrl-C,
+        which saves first). ``cp2fast.load(run.folder.path)`` gives the trained network.
 
     Raises:
         UserError: bad input; nothing was overwritten.
@@ -77,22 +77,22 @@ def finetune(
     """Fine-tune a network on images with masks, and evaluate it.
 
     Args:
-        settings: the settings, or a recipe: its name, such as ``"voc_r50"``, or a YAML file. None
-            is ``voc_r50`` where ``data.root`` is among the overrides, else the demo, or with
-            ``resume`` the run's own.
+        settings: a settings object, or a recipe: its name, such as ``"voc_r50"``, or a YAML file.
+            None is ``voc_r50`` if ``data.root`` is among the overrides, else the demo, or with
+            ``resume`` the settings of the run in ``out``.
         overrides: settings by key, such as ``{"data.root": "VOC2012", "model.init": "runs/r50"}``.
-        out: run folder; None is ``runs/finetune-`` and the recipe's name.
-        resume: go on from the newest checkpoint in the folder.
+        out: run folder; None is ``runs/finetune-`` followed by the recipe's name.
+        resume: continue from the newest checkpoint in the folder.
         on_row: see ``pretrain``.
         quiet: print nothing.
 
     Returns:
         ``miou``, ``pixel_accuracy`` and ``per_class`` (IoU by name) of the last evaluation, each
-        from 0 to 1. ``cp2fast.load(out)`` gives the network of the best one.
+        from 0 to 1. ``cp2fast.load(out)`` gives the network of the best evaluation.
 
     Raises:
-        UserError: bad input, and nothing was overwritten; or a stop before the end, and it was
-            saved.
+        UserError: bad input (nothing was overwritten), or the run was stopped before its end (its
+            state was saved).
     """
     from cp2fast.config import FinetuneSettings
     from cp2fast.errors import UserError
@@ -124,32 +124,33 @@ def open_images(
     world_size: int = 1,
     **data: object,
 ) -> ImageBatches:
-    """Decode the photos of a folder, tar shards or a ``.beton``, a batch at a time.
+    """Decode the photos of a folder, tar shards or a ``.beton``, batch by batch.
 
-    The order is a function of (seed, epoch): a loader that is opened again at ``start`` goes on
-    with the same batches. From the second epoch on images come from the pixel cache, as far as it
-    holds them. Images that cannot be read are logged, and others take their places.
+    The order depends only on (seed, epoch), so opening again with ``start`` continues with the same
+    batches. From the second epoch on, images in the pixel cache are not decoded again. Unreadable
+    images are logged and replaced by others.
 
     Args:
-        root: the images, nested or flat, or a URL or pattern of them; or several of these.
-        batch_size: B, samples a batch and process.
+        root: folder (nested or flat), URL or pattern of the images; or several of these.
+        batch_size: B, samples per batch, per process.
         epochs: passes over the images; None never ends.
-        start: batches to leave out at the beginning.
+        start: batches to skip at the beginning.
         seed: seed of the order.
-        device: where the pixels are to be.
-        rank: this process, which gets its share of each step, among ``world_size``.
+        device: device of the pixels.
+        rank: number of this process among ``world_size``; it gets its share of each step.
         world_size: processes that share the images.
         data: the other settings of ``data``, such as ``order="sequential"`` or ``workers=4``. With
             ``background="independent"`` a batch holds 3 B images, see ``RaggedBatch``.
 
     Returns:
         An iterator of ``RaggedBatch``: uint8 RGB pixels of different sizes in one buffer;
-        ``batch.image(0)`` is the first as ``[H, W, 3]``. It knows ``steps_per_epoch``, the
-        ``epoch`` of the last batch, and the file ``images.name(number)`` of an image.
+        ``batch.image(0)`` is the first image as ``[H, W, 3]``. The iterator has
+        ``steps_per_epoch``, ``epoch`` (of the last batch) and ``images.name(number)``, the file of
+        an image.
 
     Raises:
-        UserError: no images, too few for a batch, a setting that cannot be; while iterating, too
-            many images that cannot be read.
+        UserError: no images, too few for a batch, or an invalid setting; while iterating, too many
+            unreadable images.
     """
     import torch
 
@@ -171,17 +172,17 @@ def open_images(
 def load(path: str | Path) -> Segmenter:
     """A trained network, on the CPU and in eval mode.
 
-    ``network.embed(images)`` gives dense features ``[B, C, ceil(H / stride), ceil(W / stride)]``,
-    ``network.backbone`` is a timm model, and after fine-tuning ``network(images)`` gives logits of
-    ``network.classes``. Images are RGB in [0, 1], ``[B, 3, H, W]``, less ``network.mean`` and over
-    ``network.std`` (ImageNet's, unless the run set others).
+    ``network.embed(images)`` gives dense features ``[B, C, ceil(H / stride), ceil(W / stride)]``.
+    ``network.backbone`` is a timm model. After fine-tuning, ``network(images)`` gives logits of
+    ``network.classes``. Images are RGB in [0, 1], ``[B, 3, H, W]``, normalised by subtracting
+    ``network.mean`` and dividing by ``network.std`` (ImageNet's, unless the run set others).
 
     Args:
         path: a run folder (its best checkpoint, else its newest), a checkpoint, or a file that
             ``export(run, "safetensors")`` wrote.
 
     Raises:
-        UserError: there is no such network at ``path``.
+        UserError: ``path`` holds no such network.
     """
     from cp2fast.weights.trained import open_trained
 
@@ -198,23 +199,23 @@ def probe(
     short_side: int = 240,
     device: torch.device | str | None = None,
 ) -> list[ProbeScores]:
-    """What the frozen features of a network are worth with few labels.
+    """Measure how good the frozen features of a network are when few labels are available.
 
     Args:
-        network: to be probed, or what ``load`` takes.
+        network: a network, or what ``load`` takes.
         data: images with masks, in any layout of docs/labels.md.
-        labels: share of the labelled images whose labels are learned from, above 0, at most 1.
-        seeds: each draws such a share of its own.
-        place: where the features are taken.
+        labels: share of the labelled images whose labels are used, above 0, at most 1.
+        seeds: each draws its own share of the images.
+        place: layer whose features are used.
         short_side: short side of the images, pixels.
-        device: None is the GPU where there is one.
+        device: None is the GPU if there is one.
 
     Returns:
-        For each seed ``knn`` and ``linear``: the ``Scores`` (``miou``, ``pixel_accuracy``,
-        ``per_class``) of the nearest neighbours and of a linear classifier on other images.
+        For each seed, ``knn`` and ``linear``: the ``Scores`` (``miou``, ``pixel_accuracy``,
+        ``per_class``) of nearest neighbours and of a linear classifier on the other images.
 
     Raises:
-        UserError: no such network, or images and masks that cannot be used.
+        UserError: no such network, or unusable images or masks.
     """
     import copy
 
@@ -229,7 +230,7 @@ def probe(
     if not 0 < labels <= 1:
         raise UserError(f"labels={labels:g}: name a share above 0, at most 1")
     place_of_work = torch.device(device) if device else device_of("auto", ranks_from_environment())
-    # The probe takes batch statistics of its own: into a copy, where the network is the caller's.
+    # The probe replaces batch statistics, so work on a copy if the network is the caller's.
     probed = load(network) if isinstance(network, str | Path) else copy.deepcopy(network).eval()
     return probe_network(
         probed.to(place_of_work),
@@ -247,18 +248,18 @@ def export(
     to: Literal["timm", "torchvision", "mmseg", "safetensors", "onnx"],
     out: str | Path | None = None,
 ) -> Path:
-    """Write a network's weights for another library, have it read them back, and add a model card.
+    """Write a network's weights for another library, check the file, and add a model card.
 
     Args:
-        run: a run folder, a checkpoint or a ``.safetensors`` file of this function.
-        to: the library, or the format for ``load`` and for ONNX.
+        run: a run folder, a checkpoint or a ``.safetensors`` file written by this function.
+        to: the target library or format; ``safetensors`` is for ``load``.
         out: the file; None is ``weights/export/BACKBONE_stepSTEP_FORMAT.*`` in the run folder.
 
     Returns:
         The file.
 
     Raises:
-        UserError: bad input, a file in the way, or one that reads back otherwise; nothing was
+        UserError: bad input, the file exists, or it does not read back the same; nothing was
             overwritten or left behind.
     """
     from cp2fast.weights.export.command import run_export

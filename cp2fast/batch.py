@@ -1,4 +1,4 @@
-"""The two contracts between the parts: what a source yields and what the network gets."""
+"""The two interfaces between the parts: what a source yields and what the network gets."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class RaggedBatch:
-    """Decoded images of different sizes, anywhere in one buffer.
+    """Decoded images of different sizes in one buffer.
 
     Attributes:
-        pixels: uint8 ``[N]``, RGB, each image HWC and contiguous; on the device of the op. It may
-            be a whole cache, of which the batch is a small part.
-        offset: int64 ``[B]``, where each image begins in ``pixels``.
+        pixels: uint8 ``[N]``, RGB, each image HWC and contiguous, on the device of the op. It may
+            be a whole cache of which the batch uses a small part.
+        offset: int64 ``[B]``, start of each image in ``pixels``.
         height: int32 ``[B]``.
         width: int32 ``[B]``.
-        index: int64 ``[B]``, the image's number in the data set.
+        index: int64 ``[B]``, number of each image in the data set.
 
-    All but the pixels are on the CPU, so that the host never has to ask a GPU for what it knew.
-    With independent backgrounds a batch of B samples holds 3 B images: the foregrounds, then the
-    query's and the key's backgrounds.
+    Everything but the pixels is on the CPU, so that the host never has to wait for a GPU to learn
+    sizes that it already knew. With independent backgrounds a batch of B samples holds 3 B images:
+    the foregrounds, then the query's backgrounds, then the key's.
     """
 
     pixels: Tensor
@@ -34,7 +34,7 @@ class RaggedBatch:
 
     @staticmethod
     def pack(images: Sequence[Tensor], index: Sequence[int] | Tensor) -> RaggedBatch:
-        """Lay out ``images`` (uint8 HWC RGB, all on one device) back to back."""
+        """Copy ``images`` (uint8 HWC RGB, all on one device) into one buffer, back to back."""
         sizes = torch.tensor([image.numel() for image in images], dtype=torch.int64)
         return RaggedBatch(
             pixels=torch.cat([image.reshape(-1) for image in images]),

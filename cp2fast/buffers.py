@@ -1,4 +1,4 @@
-"""Large buffers that are used again once nobody holds them any more."""
+"""Large buffers, reused once nothing refers to them any more."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from torch import Tensor
 Memory = NDArray[np.uint8]
 
 _HEADROOM = 1.1
-"""Batches differ in size; a little more room lets a buffer serve the next ones too."""
+"""Batches differ in size; some spare room lets a buffer serve the next ones too."""
 
 
 def pinned(size: int) -> Memory:
-    """Memory from which a GPU copies while the host goes on."""
+    """Pinned memory, from which a GPU copies without blocking the host."""
     return torch.empty(size, dtype=torch.uint8, pin_memory=True).numpy()
 
 
@@ -26,29 +26,29 @@ def _plain(size: int) -> Memory:
 
 
 class Buffers:
-    """Memory for batches, of about one size.
+    """A pool of memory for batches of about the same size.
 
-    The system clears fresh memory page by page, which for batches of 80 MB cost a quarter of the
-    decoding. So a buffer returns here when the last tensor on it, view or not, is gone, and never
-    while there is one. Threads may take at once, and tensors go in any of them.
+    The system clears fresh memory page by page, which took a quarter of the decoding time for
+    batches of 80 MB. A buffer returns to the pool when the last tensor that uses it, view or not,
+    is gone. Any thread may take buffers and drop tensors.
     """
 
     def __init__(self, keep: int, allocate: Callable[[int], Memory] = _plain) -> None:
-        """Keep at most ``keep`` buffers for later, of what ``allocate`` gives by its size."""
+        """Keep at most ``keep`` free buffers; ``allocate`` makes new ones of a given size."""
         self._keep = keep
         self._allocate = allocate
-        # By address. Without a lock, as a buffer can return in the middle of anything, even of
-        # ``take``: each step is one operation of the dictionary, which no thread can divide.
+        # By address. No lock: a buffer can return at any moment, even during ``take``. Each step is
+        # a single dictionary operation, which is atomic.
         self._free: dict[int, Memory] = {}
 
     def take(self, size: int) -> Tensor:
-        """An uninitialised uint8 tensor ``[size]`` on the CPU, aligned as all of torch's."""
+        """An uninitialised uint8 tensor ``[size]`` on the CPU, aligned like torch's own."""
         memory = self._take_free(size)
         if memory is None:
             self._drop_oldest()
             memory = self._allocate(int(size * _HEADROOM))
         part = memory[:size]
-        # The tensor's storage holds this view of the memory, and is all that does.
+        # The tensor's storage holds the only reference to this view of the memory.
         weakref.finalize(part, self._give_back, memory).atexit = False
         return torch.from_numpy(part)
 
@@ -59,13 +59,13 @@ class Buffers:
 
     def _take_free(self, size: int) -> Memory | None:
         for address, memory in list(self._free.items()):
-            # Another thread may have been faster.
+            # Another thread may have taken it first.
             if len(memory) >= size and self._free.pop(address, None) is not None:
                 return memory
         return None
 
     def _drop_oldest(self) -> None:
-        """Make place for a buffer that is larger than those here."""
+        """Make room for a larger buffer."""
         for address in list(self._free)[:1]:
             self._free.pop(address, None)
 

@@ -1,4 +1,4 @@
-"""Terminal output: text is printed literally, and characters it cannot show never end a run."""
+"""Terminal output: text is printed literally, and unprintable characters never end a run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _HANDLER = "cp2fast-in-ascii"
 
 
 def open_console(*, stderr: bool = False, quiet: bool = False) -> Console:
-    """Where a command prints; rich's ``[markup]`` and ``:emoji:`` in paths and names stay text.
+    """A command's console; rich's ``[markup]`` and ``:emoji:`` in paths and names stay text.
 
     Args:
         stderr: print there instead of to standard output.
@@ -32,9 +32,9 @@ def open_console(*, stderr: bool = False, quiet: bool = False) -> Console:
 
 
 def show_everything() -> None:
-    """From now on a character that the terminal has none for is replaced, where it would raise.
+    """Replace characters that the terminal cannot encode, instead of raising an error.
 
-    So are the bytes of file names that are no text.
+    This includes the bytes of file names that are not valid text.
     """
     codecs.register_error(_HANDLER, _replacement)
     for stream in (sys.stdout, sys.stderr):

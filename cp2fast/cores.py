@@ -1,4 +1,4 @@
-"""The processor cores that this process may use."""
+"""The CPU cores that this process may use."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import os
 
 
 def available_cores() -> int:
-    """Those it is allowed to run on, where the system can say; else all there are."""
+    """The number of cores that it may run on if the system says so; else of all cores."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def decoding_workers(setting: int | None) -> int:
-    """What ``data.workers`` comes to: None is all cores.
+    """The number of workers for ``data.workers``; None means all cores.
 
-    Processes of one run on this machine share them, by what torchrun says in the environment.
+    Processes of one run on the same machine share the cores, as given by torchrun's environment.
     """
     if setting is not None:
         return setting

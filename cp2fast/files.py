@@ -1,6 +1,6 @@
-"""Files that users name, opened in one way: without ever waiting, and refused in one line.
+"""Open files named by users: never block, and report problems in one line.
 
-A pipe, a socket or a device where a file is expected would be waited for, or read for ever.
+Reading a pipe, a socket or a device where a file is expected could block or never end.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from cp2fast.errors import UserError
 Name = str | bytes | Path
 
 Place = Literal["file", "folder", "nothing", "other"]
-"""What lies at a path, links followed; other is what may not be read to its end."""
+"""What is at a path, following links; ``other`` is a pipe, socket or device."""
 
 _BOMS = {b"\xef\xbb\xbf": "utf-8", b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
 
 
 def open_plain(path: Name) -> FileIO:
-    """Open a plain file to read, unbuffered.
+    """Open a regular file for reading, unbuffered.
 
     Raises:
-        OSError: it is none, or cannot be opened; ``strerror`` says why.
+        OSError: not a regular file, or it cannot be opened; ``strerror`` says why.
     """
     file = open(path, "rb", buffering=0, opener=_without_waiting)  # noqa: SIM115
     if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -36,7 +36,7 @@ def open_plain(path: Name) -> FileIO:
 
 
 def read_bytes(path: Name) -> bytes:
-    """The content of a plain file.
+    """The content of a regular file.
 
     Raises:
         OSError: as ``open_plain``.
@@ -46,10 +46,10 @@ def read_bytes(path: Name) -> bytes:
 
 
 def read_text(path: Path) -> str:
-    """A file of text: UTF-8, with a byte order mark or without, or UTF-16 with one.
+    """The content of a text file: UTF-8, with or without a byte order mark, or UTF-16 with one.
 
     Raises:
-        UserError: it cannot be read, or is in another encoding.
+        UserError: it cannot be read, or has another encoding.
     """
     try:
         content = read_bytes(path)
@@ -67,11 +67,11 @@ def read_text(path: Path) -> str:
 
 
 def place_of(path: Path) -> Place:
-    """What lies at ``path``.
+    """What is at ``path``.
 
     Raises:
-        UserError: that is not to be known: a folder on the way may not be entered, or links go
-            round in a circle.
+        UserError: this cannot be determined: a folder on the way is not accessible, or links form a
+            loop.
     """
     try:
         mode = os.stat(path).st_mode
@@ -85,10 +85,10 @@ def place_of(path: Path) -> Place:
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is a file.
+    """Whether there is a file at ``path``.
 
     Raises:
-        UserError: there is something else in its place, or what there is cannot be known.
+        UserError: something else is there, or this cannot be determined.
     """
     place = place_of(path)
     if place in ("folder", "other"):
@@ -98,10 +98,10 @@ def is_file(path: Path) -> bool:
 
 
 def list_folder(path: Path) -> list[Path]:
-    """What is inside a folder, sorted; nothing if there is none.
+    """The content of a folder, sorted; empty if there is no such folder.
 
     Raises:
-        UserError: it may not be read.
+        UserError: it cannot be read.
     """
     try:
         return sorted(path / name for name in os.listdir(path))
@@ -112,7 +112,7 @@ def list_folder(path: Path) -> list[Path]:
 
 
 def cannot_read(path: Path, error: Exception) -> UserError:
-    """The message for what the system says about a file or a folder."""
+    """The user's message for an operating system error on a file or folder."""
     code = getattr(error, "errno", None)
     reason = getattr(error, "strerror", None) or str(error)
     if code in (errno.EACCES, errno.EPERM):

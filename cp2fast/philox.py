@@ -1,8 +1,8 @@
 """Counter-based random numbers: every draw is a pure function of (seed, stream, counter).
 
 Philox4x32-10 of Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (SC 2011). Nothing
-here has state, so a sample's augmentation, an epoch's order and a batch's partners are the same
-whatever the worker, rank, batch or restart that asks for them.
+Nothing here has state, so a sample's augmentation, an epoch's order and a batch's partners are the
+same for any worker, rank, batch or restart.
 """
 
 from enum import IntEnum
@@ -23,15 +23,15 @@ class Stream(IntEnum):
     """What a draw is for; two streams never share a number."""
 
     VIEW = 0
-    """Crop, flip, colour and blur of one view. Block = view * 16 + block."""
+    """Crop, flip, colour and blur of one view; the block is view * 16 + block."""
     PASTE = 1
-    """The rectangle that the foreground occupies."""
+    """The rectangle in which the foreground is pasted."""
     PARTNER = 2
-    """Which image of the batch lends its background."""
+    """The image of the batch that provides the background."""
     ORDER = 3
     """The order of an epoch."""
     SUBSTITUTE = 4
-    """The image that takes the place of an unreadable one."""
+    """The image that replaces an unreadable one."""
     BACKGROUND = 5
     """The two independent background images of a sample."""
     SCENE = 6
@@ -41,13 +41,13 @@ class Stream(IntEnum):
     DROPOUT = 8
     """The seed of a step's dropout."""
     CACHE = 12
-    """Which images a cache keeps that cannot keep all."""
+    """Which images to keep in a cache that cannot hold all."""
     PROBE = 14
-    """Which images of a probe have labels, and which cells neighbours are sought among."""
+    """Which images of a probe have labels, and which cells are candidates for neighbours."""
     EXPORT_CHECK = 15
     """The images on which an exported file is compared with its network."""
     SURVEY = 19
-    """The images whose values ``data.range=auto`` goes by."""
+    """The images from which ``data.range=auto`` is determined."""
 
 
 def philox(key: tuple[int, int], counter: NDArray[np.uint32]) -> NDArray[np.uint32]:
@@ -58,7 +58,7 @@ def philox(key: tuple[int, int], counter: NDArray[np.uint32]) -> NDArray[np.uint
         counter: uint32 ``[..., 4]``.
 
     Returns:
-        uint32 ``[..., 4]``, four independent uniform words for each counter.
+        uint32 ``[..., 4]``, four independent uniform words per counter.
     """
     c0, c1, c2, c3 = (counter[..., i].astype(np.uint64) for i in range(4))
     k0, k1 = key
@@ -82,9 +82,9 @@ def words(
     Args:
         seed: any integer; its low 64 bits are the key.
         stream: what the draw is for.
-        epoch: below 2**32.
-        index: the image's number in the data set, below 2**48.
-        block: below 2**16, for draws that need more than four words.
+        epoch: less than 2**32.
+        index: number of the image in the data set, less than 2**48.
+        block: less than 2**16, for draws that need more than four words.
 
     Returns:
         uint32 ``[..., 4]``.
@@ -121,6 +121,6 @@ def integers(
 def permutation(
     seed: int, stream: Stream, epoch: int, count: int, block: int = 0
 ) -> NDArray[np.int64]:
-    """A uniform permutation of ``range(count)``: the numbers sorted by their random keys."""
+    """A uniform permutation of ``range(count)``, made by sorting the numbers by random keys."""
     random = words(seed, stream, epoch, np.arange(count), block).astype(np.uint64)
     return np.argsort((random[:, 0] << _WORD) | random[:, 1], kind="stable")

@@ -1,7 +1,7 @@
-"""Recipes: settings read from YAML files and ``KEY=VALUE``, with errors that name key and fix.
+"""Recipes: settings from YAML files and ``KEY=VALUE``; errors name the key and the fix.
 
-A value is YAML, but for paths and other text: there it is what the user typed, so that
-``data.root=2012`` or ``data.root=photos #1`` is a folder of that name.
+Values are YAML, except for paths and other text, which are taken literally: ``data.root=2012`` and
+``data.root=photos #1`` are folders of that name.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ _NULL, _TEXT = "tag:yaml.org,2002:null", "tag:yaml.org,2002:str"
 
 
 def names(kind: type[Section]) -> list[str]:
-    """The names of the recipes of this kind that come with the package."""
+    """The names of the built-in recipes of this kind."""
     found = folder(kind).glob("*.yaml")
     return sorted((Path(kind.recipes) / path.stem).as_posix() for path in found)
 
 
 def folder(kind: type[Section]) -> Path:
-    """Where the recipes of this kind are on this machine."""
+    """The folder of the built-in recipes of this kind."""
     return _recipe_folder() / kind.recipes
 
 
@@ -47,15 +47,15 @@ def load(
     """The settings of a recipe, with overrides.
 
     Args:
-        kind: which settings.
-        recipe: a recipe's name, or the path of a YAML file; None is the defaults. Settings stand
-            for themselves.
-        overrides: values by key; or ``KEY=VALUE``, whose value is read as YAML, but text is taken
-            as it stands.
+        kind: class of the settings.
+        recipe: a recipe's name, or the path of a YAML file; None is the defaults. A settings object
+            is used as it is.
+        overrides: values by key, or a list of ``KEY=VALUE``, where the value is YAML and text is
+            taken literally.
 
     Raises:
-        UserError: a recipe that is not there, an unknown key, a value of the wrong type or out of
-            bounds, or a combination that cannot work.
+        UserError: no such recipe, an unknown key, a value of the wrong type or out of bounds, or an
+            invalid combination.
     """
     if isinstance(recipe, Section):
         tree = recipe.model_dump()
@@ -71,7 +71,7 @@ def load(
 
 
 def stored_beside(weights: Path) -> str | None:
-    """The settings that a run left beside its weights, for ``load``; None if there are none.
+    """The settings file that a run left beside its weights, for ``load``; None if there is none.
 
     Args:
         weights: a run folder, or a checkpoint in it.
@@ -82,12 +82,12 @@ def stored_beside(weights: Path) -> str | None:
 
 
 def to_yaml(settings: BaseModel) -> str:
-    """The settings as a YAML file that ``load`` reads back."""
+    """The settings as YAML that ``load`` reads back."""
     return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
 
 
 def differences(old: BaseModel, new: BaseModel) -> list[tuple[str, Any, Any]]:
-    """The settings in which two objects of one kind differ: (key, old value, new value)."""
+    """The settings that differ between two objects of one class: (key, old value, new value)."""
     before, after = dict(_leaves(old.model_dump())), dict(_leaves(new.model_dump()))
     keys = dict.fromkeys([*after, *before])  # a mapping that is a value may hold other keys
     both = ((key, before.get(key), after.get(key)) for key in keys)
@@ -142,7 +142,7 @@ def _constructed(node: yaml.Node) -> Any:
 
 
 def _refuse_duplicates(path: Path, section: yaml.MappingNode, prefix: str = "") -> None:
-    """YAML would take the last of two keys of one name without a word."""
+    """Reject duplicate keys; YAML would silently use the last one."""
     seen: dict[str, int] = {}
     for key, value in section.value:
         name, line = str(key.value), key.start_mark.line + 1
@@ -156,7 +156,7 @@ def _refuse_duplicates(path: Path, section: yaml.MappingNode, prefix: str = "") 
 
 
 def _take_literally(section: yaml.MappingNode, texts: Collection[str], prefix: str = "") -> None:
-    """Make what YAML would read as a number or a date the text that stands there."""
+    """Keep text settings as typed, where YAML would read a number or a date."""
     for key, value in section.value:
         name = f"{prefix}{key.value}"
         if isinstance(value, yaml.MappingNode):
@@ -168,7 +168,7 @@ def _take_literally(section: yaml.MappingNode, texts: Collection[str], prefix: s
 
 
 def _set(tree: dict[str, Any], kind: type[Section], override: str) -> None:
-    """Put one ``KEY=VALUE`` into the tree."""
+    """Set one ``KEY=VALUE`` in the tree."""
     key, equals, text = override.partition("=")
     key = _current(kind, key)
     known, texts = [setting.key for setting in describe(kind)], text_settings(kind)
@@ -182,7 +182,7 @@ def _set(tree: dict[str, Any], kind: type[Section], override: str) -> None:
 
 
 def _current(kind: type[Section], key: str) -> str:
-    """The name of a setting today."""
+    """The current name of a setting."""
     new = renamed_settings(kind).get(key)
     if new is None:
         return key
@@ -206,7 +206,7 @@ def _put(tree: dict[str, Any], kind: type[Section], key: str, value: object) -> 
 
 
 def _value(override: str, text: str, is_text: bool) -> Any:
-    """A value that is YAML; what is text in a list is taken as it stands."""
+    """Parse a value as YAML; items of a list of text are taken literally."""
     try:
         node = yaml.compose(text, yaml.SafeLoader)
         if node is None:
@@ -235,7 +235,7 @@ def _unknown(key: str, value: object, known: Sequence[str]) -> str:
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:
-    """The known name most like ``name``; a key's last part counts when its section is missing."""
+    """The known name closest to ``name``; also matches the last part of a key without a section."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     if close:
         return close[0]

@@ -1,6 +1,6 @@
 """The run folder: what a run writes, and the rule that nothing in it is overwritten.
 
-All code that needs the weights of a run finds them here: a damaged checkpoint is never used
+All code that loads the weights of a run finds them here, so a damaged checkpoint is never used
 silently.
 """
 
@@ -24,7 +24,7 @@ from cp2fast.errors import UserError
 from cp2fast.files import is_file, list_folder, place_of
 
 BEST = "best.pt"
-"""The checkpoint with the highest score so far, where a run is evaluated on the way."""
+"""The checkpoint with the highest score so far, if the run is evaluated along the way."""
 _STEP = re.compile(r"step_(\d{9,})\.pt")
 
 
@@ -36,22 +36,22 @@ class RunFolder:
 
     @property
     def config(self) -> Path:
-        """The settings as resolved."""
+        """The resolved settings."""
         return self.path / "config.yaml"
 
     @property
     def metrics(self) -> Path:
-        """One JSON object a logged step."""
+        """One JSON object per logged step."""
         return self.path / "metrics.jsonl"
 
     @property
     def checkpoints(self) -> Path:
-        """The newest checkpoints, and the best."""
+        """Folder of the newest checkpoints and the best one."""
         return self.path / "checkpoints"
 
     @property
     def lock(self) -> Path:
-        """There while a process writes here, which it names."""
+        """Exists while a process writes here; it names that process."""
         return self.path / "running.lock"
 
     @property
@@ -61,27 +61,27 @@ class RunFolder:
 
     @property
     def loggers(self) -> Path:
-        """The ids under which W&B and MLflow know the run; there only where one is asked for."""
+        """The ids of the run in W&B and MLflow; exists only if one of them is used."""
         return self.path / "loggers.json"
 
     @property
     def preview(self) -> Path:
-        """Composed pairs of the first batch."""
+        """Composed pairs from the first batch."""
         return self.path / "preview.png"
 
     @property
     def curves(self) -> Path:
-        """The metrics over the steps."""
+        """Plot of the metrics over the steps."""
         return self.path / "curves.png"
 
     @property
     def holds_run(self) -> bool:
-        """Whether a run was begun here."""
+        """Whether a run was started here."""
         return place_of(self.config) != "nothing"
 
     @property
     def kind(self) -> str | None:
-        """``pretrain`` or ``finetune``; None where no run was begun."""
+        """``pretrain`` or ``finetune``; None if no run was started."""
         try:
             settings = yaml.safe_load(self.config.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError):
@@ -91,10 +91,10 @@ class RunFolder:
         return "finetune" if "evaluation" in settings else "pretrain"
 
     def create(self, config_yaml: str) -> None:
-        """Make the folder for a new run.
+        """Create the folder for a new run.
 
         Raises:
-            UserError: it already holds a run or something else, or cannot be written.
+            UserError: it already holds a run or other files, or cannot be written.
         """
         self.refuse_unless_new()
         try:
@@ -107,10 +107,10 @@ class RunFolder:
             ) from error
 
     def refuse_unless_new(self) -> None:
-        """Raise what ``create`` would, as far as it can be known before.
+        """Raise the same errors as ``create``, as far as they can be detected in advance.
 
         Raises:
-            UserError: the folder already holds a run or something else.
+            UserError: the folder already holds a run or other files.
         """
         if self.holds_run:
             raise UserError(
@@ -120,14 +120,14 @@ class RunFolder:
             raise UserError(f"{self.path} is not empty and holds no run: choose another --out DIR")
 
     def truncate_metrics(self, step: int) -> None:
-        """Forget what was logged after ``step``: those steps will be run again."""
+        """Remove the rows logged after ``step``: those steps will be run again."""
         kept = [row for row in read_metrics(self.metrics) if row["step"] <= step]
         with atomic_write(self.metrics) as file:
             file.writelines(json.dumps(row).encode() + b"\n" for row in kept)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The logged rows; a line that a crash has cut short or mangled is left out."""
+    """The logged rows, without lines that a crash has cut short or damaged."""
     if not path.exists():
         return []
     rows = []
@@ -142,17 +142,17 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def checkpoint_name(step: int) -> str:
-    """The file of the checkpoint after ``step`` steps."""
+    """The file name of the checkpoint after ``step`` steps."""
     return f"step_{step:09d}.pt"
 
 
 def checkpoint_step(path: Path) -> int:
-    """The steps that a file of ``list_checkpoints`` was saved after."""
+    """The step of a checkpoint from ``list_checkpoints``."""
     return int(path.stem.removeprefix("step_"))
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints by their steps, oldest first; the best and foreign files are not among them.
+    """The checkpoints by step, oldest first, without the best one and unrelated files.
 
     Args:
         folder: the run folder's ``checkpoints/``.
@@ -162,11 +162,11 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 
 def newest_intact(folder: Path, say: Callable[[str], None]) -> Path | None:
-    """The newest checkpoint that is not damaged; None where there is no checkpoint at all.
+    """The newest checkpoint that is not damaged; None if there are no checkpoints.
 
     Args:
         folder: the run folder's ``checkpoints/``.
-        say: tells the user of each damaged one.
+        say: called with a message for each damaged checkpoint.
 
     Raises:
         UserError: all are damaged.
@@ -188,15 +188,15 @@ def newest_intact(folder: Path, say: Callable[[str], None]) -> Path | None:
 def trained_weights(
     run: Path, say: Callable[[str], None], warn: Callable[[str], None]
 ) -> Path | None:
-    """The best checkpoint of a run, or its newest one where none is the best; intact.
+    """The best checkpoint of a run, or its newest intact one if there is no intact best one.
 
     Args:
         run: the run folder.
-        say: tells the user when it is the best that is taken.
-        warn: tells the user of each damaged one.
+        say: called with a message if the best checkpoint is used.
+        warn: called with a message for each damaged checkpoint.
 
     Returns:
-        None where there is no checkpoint.
+        None if there are no checkpoints.
 
     Raises:
         UserError: all are damaged.
@@ -213,9 +213,9 @@ def trained_weights(
 
 
 def damage(path: Path) -> str | None:
-    """What is wrong with a checkpoint file; None if its checksums are right.
+    """What is wrong with a checkpoint file; None if its checksums match.
 
-    The file is a zip archive, with a CRC-32 of each tensor, which ``torch.load`` does not check.
+    The file is a zip archive with a CRC-32 per tensor, which ``torch.load`` does not check.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -226,23 +226,23 @@ def damage(path: Path) -> str | None:
 
 
 def means_of_end_tenths(values: Sequence[float]) -> tuple[float, float]:
-    """Of a logged value, at least one: the means of the first and of the last tenth."""
+    """The means of the first and the last tenth of a logged value; at least one value."""
     tenth = max(1, len(values) // 10)
     return fmean(values[:tenth]), fmean(values[-tenth:])
 
 
 def write_json(path: Path, content: object) -> None:
-    """A JSON file, as ``atomic_write`` leaves it."""
+    """Write a JSON file with ``atomic_write``."""
     with atomic_write(path) as file:
         file.write(json.dumps(content, indent=2).encode() + b"\n")
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
-    """A file that appears under ``path`` complete and on disk, or not at all.
+    """Write a file so that it appears under ``path`` complete and on disk, or not at all.
 
-    Written aside, flushed to disk, renamed; then the folder is flushed, so that the rename itself
-    survives a power cut.
+    It is written under a temporary name, flushed to disk and renamed; then the folder is flushed,
+    so that the rename survives a power failure.
     """
     aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:

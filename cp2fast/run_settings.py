@@ -1,4 +1,4 @@
-"""What a run is asked to be, by the command line or in Python: its settings and its folder."""
+"""The settings and the folder of a run, as requested on the command line or from Python."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ def run_settings(
     """The settings of a run and its folder.
 
     Args:
-        kind: which settings.
-        run: the kind of run that they are of.
-        recipe: see ``recipes.load``; None is ``default``, or what the run in ``out`` has when it is
-            resumed.
+        kind: class of the settings.
+        run: kind of run.
+        recipe: see ``recipes.load``; None is ``default``, or when resuming the settings of the run
+            in ``out``.
         overrides: see ``recipes.load``.
-        out: the run folder; None is one below ``runs/``, by the recipe's name.
-        resume: whether the run in the folder goes on.
-        default: recipe.
+        out: the run folder; None is a folder below ``runs/`` named after the recipe.
+        resume: whether to continue the run in the folder.
+        default: default recipe.
         prefix: prefix of the folder's name.
 
     Raises:
-        UserError: as ``recipes.load``, or the folder to resume holds a run of another kind.
+        UserError: as ``recipes.load``, or the folder to resume holds another kind of run.
     """
     named = default if recipe is None else recipe
     name = Path(named).stem if isinstance(named, str | Path) else "run"
@@ -53,7 +53,7 @@ def run_settings(
 
 
 def _refuse_other_kind(folder: RunFolder, kind: str) -> None:
-    """Refuse to resume a pretraining as a fine-tuning, and the reverse."""
+    """Refuse to resume pretraining as fine-tuning, and vice versa."""
     found = folder.kind
     if found is None or found == kind:
         return

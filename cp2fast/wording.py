@@ -1,4 +1,4 @@
-"""Words for the user: what settings take, what is wrong with a value of theirs, and counts."""
+"""Text for the user: what settings accept, what is wrong with a value, and counts of things."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _BOUNDS = {
     "less_than": "less than {lt:g}",
     "less_than_equal": "at most {le:g}",
 }
-"""By pydantic's names of the errors."""
+"""Keyed by pydantic's error types."""
 
 
 class Setting(NamedTuple):
@@ -34,14 +34,14 @@ class Setting(NamedTuple):
 
 
 def describe(kind: type[Section]) -> Iterator[Setting]:
-    """Every setting of ``kind``, in order, with what it takes and its default."""
+    """Every setting of ``kind``, in order, with the values it accepts and its default."""
     for key, declared in _declarations(kind):
         yield Setting(key, str(declared.takes), in_words(declared.default), declared.help)
 
 
 @cache
 def text_settings(kind: type[Section]) -> Mapping[str, bool]:
-    """The settings that take a path or other free text, and whether a list of it, by key."""
+    """The settings that take a path or other free text, by key; True if they take a list of it."""
     return {
         key: declared.takes.is_list
         for key, declared in _declarations(kind)
@@ -51,7 +51,7 @@ def text_settings(kind: type[Section]) -> Mapping[str, bool]:
 
 @cache
 def renamed_settings(kind: type[Section]) -> Mapping[str, str]:
-    """By the keys of older versions, those of today."""
+    """The current key of each setting that was renamed, by its old key."""
     return {
         f"{name}.{old}": f"{name}.{new}"
         for name, field in kind.model_fields.items()
@@ -61,7 +61,7 @@ def renamed_settings(kind: type[Section]) -> Mapping[str, str]:
 
 
 def in_words(value: object) -> str:
-    """A setting's value in the help; numbers to four digits."""
+    """A setting's value as shown in the help; floats have four digits."""
     if value is None:
         return "none"
     if isinstance(value, float):
@@ -72,21 +72,21 @@ def in_words(value: object) -> str:
 
 
 def counted(count: int, noun: str) -> str:
-    """A number of things, one of them without the s."""
+    """A count with its noun, singular or plural."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def complaint(kind: type[Section], tree: Mapping[str, Any], error: Mapping[str, Any]) -> str:
-    """What is wrong with a value, what the setting is for and what it takes: one line.
+    """One line: what is wrong with a value, what the setting is for and what it accepts.
 
     Args:
-        kind: the settings.
-        tree: what they were read from.
-        error: one of pydantic's, of a value or a part of it; not of an unknown key.
+        kind: class of the settings.
+        tree: the data that they were read from.
+        error: pydantic's error for a value or a part of it; not for an unknown key.
     """
     place = list(map(str, error["loc"]))
     declarations = dict(_declarations(kind))
-    # Below a setting pydantic names the item of a list, or the member of a union.
+    # Below a setting, pydantic gives the index of a list item or the member of a union.
     keys = [".".join(place[:end]) for end in range(len(place), 0, -1)]
     key = next((key for key in keys if key in declarations), None)
     if key is None:
@@ -106,14 +106,14 @@ def complaint(kind: type[Section], tree: Mapping[str, Any], error: Mapping[str, 
 
 @dataclass(frozen=True)
 class _Takes:
-    """What a setting takes; ``str`` of it is for the help."""
+    """The values that a setting accepts; ``str`` of it is for the help."""
 
     noun: str
     choices: tuple[str, ...] = ()
     bounds: str = ""
     is_list: bool = False
     length: int | None = None
-    """Of a list, where it is fixed."""
+    """Of a list of fixed length."""
 
     def __str__(self) -> str:
         noun = "|".join(self.choices) if self.choices else self.noun
@@ -122,11 +122,11 @@ class _Takes:
         return noun + self.bounds
 
     def item(self) -> _Takes:
-        """What a list takes as one of its items."""
+        """The values that each item of a list accepts."""
         return _Takes(self.noun, self.choices, self.bounds)
 
     def one(self) -> str:
-        """For the end of "is not"."""
+        """The noun for a message that ends in "is not ..."."""
         if self.is_list:
             return "a list"
         if self.choices:
@@ -172,7 +172,7 @@ def _takes(annotation: Any, metadata: Sequence[object]) -> _Takes:
 
 
 def _bounds(metadata: Sequence[object]) -> str:
-    """The bounds of a number, with a blank before them."""
+    """The bounds of a number, with a leading blank or comma."""
     flat = [one for item in metadata for one in getattr(item, "metadata", [item])]
     bounds = {sign: getattr(one, sign) for one in flat for sign in _SIGNS if hasattr(one, sign)}
     if set(bounds) == {"ge", "le"}:
@@ -182,7 +182,7 @@ def _bounds(metadata: Sequence[object]) -> str:
 
 
 def _wrong(error: Mapping[str, Any], takes: _Takes) -> str:
-    """The predicate of a complaint."""
+    """The predicate of an error message."""
     kind, context = error["type"], error.get("ctx", {})
     if kind in _BOUNDS:
         return f"must be {_BOUNDS[kind].format(**context)}"
@@ -204,7 +204,7 @@ def _wrong(error: Mapping[str, Any], takes: _Takes) -> str:
 
 
 def _typed(value: object) -> str:
-    """A value as it is typed, in one line."""
+    """A value as the user would type it, on one line."""
     if isinstance(value, str):
         return " ".join(value.split())
     try:

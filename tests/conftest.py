@@ -1,6 +1,7 @@
 """Tests draw the same numbers each time; in CI one skipped for anything but a GPU fails the run."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from tests.servers import S3, found_at, s3_server, set_environment
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line; before torch
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup, runs that tests start would ignore it
 
 _skipped: list[str] = []
 

@@ -1,1 +1,1 @@
-"""What ``cp2fast bench`` runs."""
+"""The benchmarks of ``cp2fast bench``."""

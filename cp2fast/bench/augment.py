@@ -1,4 +1,4 @@
-"""Decoded photos to composed pairs: cp2fast's op beside other ways to do the same steps."""
+"""From decoded photos to composed pairs: cp2fast's op compared with other implementations."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from cp2fast.copypaste.sampling import sample_parameters
 from cp2fast.data.source import available_sources
 
 _DALI_AHEAD = 3
-"""Batches that DALI has in the making."""
+"""Batches that DALI prepares ahead."""
 
 
 def bench_augment(
@@ -33,14 +33,14 @@ def bench_augment(
     seconds: float,
     say: Say = silent,
 ) -> Report:
-    """Measure every system that is installed on the same decoded images, interleaved.
+    """Measure every installed system on the same decoded images, interleaved.
 
     Args:
         images: uint8 ``[H, W, 3]``, at least ``batch_size`` of them.
         size: side of the composed images.
-        batch_size: samples a unit of work.
+        batch_size: samples per unit of work.
         rounds: measured rounds.
-        seconds: at least this long for each system in each round.
+        seconds: minimum time for each system in each round.
         say: called with a line after every round.
     """
     missing: dict[str, str] = {}
@@ -117,7 +117,7 @@ def _peers(
 
 
 def _bottleneck(rates: Mapping[str, Rate], limits: Mapping[str, float]) -> str:
-    """The fastest backend, how far it is from memory's limit, and what to change."""
+    """The fastest backend, its share of the memory's limit, and what to change."""
     ours = {name: rate.median for name, rate in rates.items() if name.startswith("cp2fast-")}
     best = max(ours, key=ours.__getitem__)
     limit = limits[f"memory of the {best.removeprefix('cp2fast-').upper()}"]
@@ -133,7 +133,7 @@ def _bottleneck(rates: Mapping[str, Rate], limits: Mapping[str, float]) -> str:
 
 
 def _numbers(count: int, batch_size: int) -> Iterator[list[int]]:
-    """Batches of image numbers, epoch after epoch, without end."""
+    """Batches of image numbers, epoch after epoch, endlessly."""
     epoch = 0
     while True:
         order = philox.permutation(0, philox.Stream.ORDER, epoch, count)
@@ -157,7 +157,7 @@ def _peer(
 
 
 def _cp2fast(images: Sequence[Tensor], size: int, batch_size: int, device: torch.device) -> Stream:
-    """Drawing and checking included; packing is the decoder's work and done before."""
+    """Includes drawing and checking parameters; packing is part of the decoding and done before."""
     order = _numbers(len(images), batch_size)
     per_epoch = len(images) // batch_size
     packed = [pack(images, next(order)).to(device) for _ in range(per_epoch)]
@@ -174,7 +174,7 @@ def _cp2fast(images: Sequence[Tensor], size: int, batch_size: int, device: torch
 
 
 def _memory_rate(images: Sequence[Tensor], size: int, device: torch.device) -> float:
-    """Samples a second if only memory moved: each image read once, each output written once."""
+    """Samples per second at memory speed: each image is read once, each output written once."""
     sample = bytes_a_sample(images, size, torch.float32 if device.type == "cpu" else torch.bfloat16)
     source = torch.zeros(1 << 27, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)

@@ -1,4 +1,4 @@
-"""The op alone on a GPU: its time, the bytes it must move, and the bandwidth that this makes."""
+"""The op alone on a GPU: its time, the bytes it must move, and the resulting bandwidth."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _BATCH, _CALLS, _WARM = 256, 50, 5
 
 
 def time_op(images: Sequence[Tensor], size: int) -> dict[str, Any]:
-    """Milliseconds of one call, drawing and moving left out.
+    """Milliseconds per call, without drawing parameters or moving data.
 
-    The GPU's are those of a captured call replayed, by its own clock; the host's are what it takes
-    to launch a call, in which the GPU may be idle; and to draw the parameters of one, and to check
-    them, move them and launch it.
+    GPU times are measured by the GPU's clock while replaying a captured call. Host times are those
+    to launch a call, during which the GPU may be idle; to draw the parameters for one call; and to
+    check, move and launch it.
 
     Args:
-        images: uint8 ``[H, W, 3]``; repeated to a batch of 256.
-        size: side of the composed images, which are bfloat16.
+        images: uint8 ``[H, W, 3]``; repeated to fill a batch of 256.
+        size: side of the composed bfloat16 images.
     """
     device = torch.device("cuda")
     batch = pack(images, [i % len(images) for i in range(_BATCH)])
@@ -63,7 +63,7 @@ def time_op(images: Sequence[Tensor], size: int) -> dict[str, Any]:
 
 
 def _milliseconds_of_the_host(call: Callable[[], object]) -> list[float]:
-    """Of each call's launch; the GPU is let finish in between. The first ones compile."""
+    """Launch time of each call, waiting for the GPU in between. The first calls compile."""
     times = []
     for _ in range(_WARM + _CALLS):
         begin = time.perf_counter()
@@ -90,11 +90,11 @@ def _event() -> torch.cuda.Event:
 
 
 def bytes_a_sample(images: Sequence[Tensor], size: int, dtype: torch.dtype) -> float:
-    """What cannot but be moved: each image read once, two composed images and masks written."""
+    """Minimum traffic per sample: each image read once, two composed images and masks written."""
     read = sum(image.numel() for image in images) / len(images)
     return read + 2 * size * size * (3 * dtype.itemsize + 1)
 
 
 def pack(images: Sequence[Tensor], numbers: Sequence[int]) -> RaggedBatch:
-    """The images of these numbers as a batch."""
+    """A batch of the images with these numbers."""
     return RaggedBatch.pack([images[i] for i in numbers], list(numbers))

@@ -1,9 +1,9 @@
-"""Which stage limits a training, from the rate that each stage reaches alone.
+"""Find the stage that limits a training, from the rate of each stage alone.
 
     read -> decode -> transfer -> augment -> model
 
-Stages on one resource take turns, resources work side by side. So the resource that needs longest
-for a sample sets the pace, and of its stages the longest is the one to change.
+Stages on the same resource take turns; different resources work in parallel. So the resource that
+needs the most time per sample sets the pace, and its slowest stage is the one to change.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from cp2fast.bench.report import Report, Result, format_rate
 
 
 class _Stage(NamedTuple):
-    """What a sentence says of a stage: its name, where it runs, and the setting to change."""
+    """How a sentence describes a stage: its name, where it runs, and the setting to change."""
 
     name: str
     resource: str
@@ -65,12 +65,12 @@ _ON_GPU = {
 
 @dataclass(frozen=True)
 class Limit:
-    """What sets the pace.
+    """The limiting stage.
 
     Attributes:
-        stage: the longest of the busiest resource.
-        rate: samples a second that this resource can do, all its stages together.
-        share: share of the resource's time that the stage takes, 0 to 1.
+        stage: slowest stage of the busiest resource.
+        rate: samples per second of this resource, for all its stages together.
+        share: share of the resource's time spent in the stage, 0 to 1.
     """
 
     stage: str
@@ -79,14 +79,14 @@ class Limit:
 
 
 def find_limit(rates: Mapping[str, float]) -> Limit:
-    """The stage that limits.
+    """Find the limiting stage.
 
     Args:
-        rates: rates of each stage alone, in samples a second: some of ``read``, ``decode``,
-            ``transfer``, ``augment`` and ``model``. With ``transfer`` the last two are a GPU's.
+        rates: samples per second of each stage alone: some of ``read``, ``decode``, ``transfer``,
+            ``augment`` and ``model``. With ``transfer``, the last two are on a GPU.
     """
     known = _stages(rates)
-    needs: dict[str, float] = defaultdict(float)  # seconds a sample, by resource
+    needs: dict[str, float] = defaultdict(float)  # seconds per sample, by resource
     for stage, rate in rates.items():
         needs[known[stage].resource] += 1 / rate
     busiest = max(needs, key=needs.__getitem__)
@@ -95,11 +95,11 @@ def find_limit(rates: Mapping[str, float]) -> Limit:
 
 
 def describe(rates: Mapping[str, float], reached: str) -> str:
-    """One sentence: the stage that limits, what is reached of the limit, the setting to change.
+    """One sentence: the limiting stage, how much of the limit is reached, the setting to change.
 
     Args:
-        rates: as ``find_limit`` takes them.
-        reached: the part in the middle.
+        rates: as for ``find_limit``.
+        reached: middle part of the sentence.
     """
     found = find_limit(rates)
     stage = _stages(rates)[found.stage]
@@ -111,23 +111,23 @@ def describe(rates: Mapping[str, float], reached: str) -> str:
 
 
 def describe_loading(composing: Mapping[str, float], rates: Mapping[str, float]) -> str:
-    """The sentence of the loader.
+    """The sentence for the loader.
 
     Args:
-        composing: samples a second of cp2fast's sources, all these stages together.
-        rates: rates of the loader's stages, as ``find_limit`` takes them.
+        composing: samples per second of cp2fast's sources, for all these stages together.
+        rates: rates of the loader's stages, as for ``find_limit``.
     """
     return describe(rates, _fastest(composing, rates))
 
 
 def stages_of_training(loader: Report, train: Report) -> dict[str, float]:
-    """Samples a second of each stage alone, from the two benchmarks that measure them."""
+    """Samples per second of each stage alone, from the two benchmarks that measure them."""
     loading = {stage: loader.ceilings[stage] for stage in _ON_GPU if stage in loader.ceilings}
     return loading | {"model": _step(train).images_per_second}
 
 
 def describe_training(loader: Report, train: Report) -> str:
-    """The sentence of loader and training step together."""
+    """The sentence for loader and training step together."""
     rates = stages_of_training(loader, train)
     if find_limit(rates).stage == "model":
         share = _step(train).share_of_ceiling or 0.0

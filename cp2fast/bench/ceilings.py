@@ -1,4 +1,4 @@
-"""What no loader can exceed: each stage alone, with the machine to itself."""
+"""Upper limits for any loader: each stage alone, with the machine to itself."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from cp2fast.data.decode import decode_image
 from cp2fast.data.image_set import ImageSet
 
 _CHUNK = 256
-"""Images between two looks at the clock: the threads wait for each other so seldom."""
+"""Images between two looks at the clock, so that threads rarely wait for each other."""
 
 
 def decoders(images: ImageSet, count: int, threads: int) -> dict[str, Stream]:
-    """libjpeg-turbo in threads that share nothing but the work, by the library that calls it.
+    """libjpeg-turbo in independent threads, for each library that calls it.
 
     Args:
-        images: the data set; its first ``count`` images are held encoded.
-        count: how many are decoded, over and over.
-        threads: that decode.
+        images: the data set; its first ``count`` images are kept in memory, encoded.
+        count: number of images, which are decoded repeatedly.
+        threads: number of decoding threads.
     """
     encoded = [images.read(number) for number in range(min(count, len(images)))]
     by: dict[str, Callable[[Sequence[bytes]], Callable[[int], object]]] = {
@@ -46,18 +46,18 @@ def decoders(images: ImageSet, count: int, threads: int) -> dict[str, Stream]:
 
 
 def decoder_names() -> list[str]:
-    """The libraries that call libjpeg-turbo here."""
+    """The libraries that can call libjpeg-turbo here."""
     ours, systems = turbojpeg.problem() is None, system_turbojpeg.problem() is None
     return ["torchvision", *["simplejpeg"] * ours, *["libturbojpeg"] * systems]
 
 
 def reading(images: ImageSet, threads: int) -> Stream:
-    """Reading the encoded images alone, from the disk or from what the system keeps of it."""
+    """Only reading the encoded images, from disk or the system's file cache."""
     return Stream(_in_threads(threads, images.read, len(images)), ahead=0)
 
 
 def transfer(batches: Sequence[RaggedBatch], device: torch.device) -> Stream:
-    """Decoded pixels from pinned memory to the GPU ``device``, and nothing else."""
+    """Only copying decoded pixels from pinned memory to the GPU ``device``."""
     pinned = [batch.pixels.pin_memory() for batch in batches]
     there = [torch.empty_like(pixels, device=device) for pixels in pinned]
     samples = sum(map(len, batches))
@@ -75,7 +75,7 @@ def transfer(batches: Sequence[RaggedBatch], device: torch.device) -> Stream:
 def augmentation(
     batches: Sequence[RaggedBatch], size: int, device: torch.device, dtype: torch.dtype
 ) -> Stream:
-    """The fused op alone on decoded batches that lie on ``device``, drawing included."""
+    """Only the fused op, on decoded batches on ``device``, including drawing parameters."""
     there = [batch.to(device) for batch in batches]
 
     def run() -> Iterator[int]:
@@ -104,7 +104,7 @@ def _by_torchvision(encoded: Sequence[bytes]) -> Callable[[int], object]:
 def _into_memory(
     decode_into: Callable[[bytes, NDArray[np.uint8]], bool], encoded: Sequence[bytes]
 ) -> Callable[[int], object]:
-    """Into one buffer a thread, so without the cost of fresh memory."""
+    """Decode into one buffer per thread, so without the cost of fresh memory."""
     shapes = [_shape(data) for data in encoded]
     largest = max(height * width * 3 for height, width in shapes)
     of_thread = threading.local()

@@ -1,4 +1,4 @@
-"""The chart of benchmark reports: a bar for every system and ceiling, one panel a report."""
+"""A chart of benchmark reports: a bar for every system and ceiling, one panel per report."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _FAR = 3.0
-"""A ceiling this many times the fastest system would leave the systems no room: it is cut."""
+"""A ceiling this many times above the fastest system is cut, to leave room for the systems."""
 _ROOM = 1.18
-"""Length of the axis, times what is drawn on it: the figures stand behind the bars."""
+"""Length of the axis relative to the longest bar, to leave room for the figures."""
 _COLOURS = {
     "others": "#a9b4bd",
     "cp2fast": "#2a6f97",
@@ -31,10 +31,11 @@ class Bar(NamedTuple):
     """One bar.
 
     Attributes:
-        label: left of it.
-        rate: samples a second.
-        spread: slowest to fastest round, in samples a second; 0 where there is none.
-        kind: what its colour stands for.
+        label: text on the left.
+        rate: samples per second.
+        spread: difference between the fastest and the slowest round, in samples per second; 0 if
+            unknown.
+        kind: determines the colour.
     """
 
     label: str
@@ -44,12 +45,12 @@ class Bar(NamedTuple):
 
     @property
     def rounds(self) -> tuple[float, float]:
-        """Ends of the spread. A report holds its length only, so it lies about the median."""
+        """Ends of the spread, centred on the median because a report only has its length."""
         return max(0.0, self.rate - self.spread / 2), self.rate + self.spread / 2
 
 
 def plot(reports: Sequence[Report], path: Path) -> None:
-    """Draw the reports to a PNG, WebP, SVG or PDF file."""
+    """Draw the reports into a PNG, WebP, SVG or PDF file."""
     buffer = BytesIO()
     draw(reports).savefig(
         buffer,
@@ -63,7 +64,7 @@ def plot(reports: Sequence[Report], path: Path) -> None:
 
 
 def draw(reports: Sequence[Report]) -> Figure:
-    """Bars with the rounds' spread, and a legend of the colours."""
+    """Draw bars with the rounds' spread, and a legend for the colours."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -102,7 +103,7 @@ def draw(reports: Sequence[Report]) -> Figure:
 
 
 def axis_end(bars: Sequence[Bar]) -> float:
-    """Where the axis ends: behind every bar but those of ceilings far above all systems."""
+    """The axis's end, beyond all bars except those of ceilings far above all systems."""
     fastest = max(bar.rate for bar in bars if bar.kind != "ceilings")
     near = (b for b in bars if b.kind != "ceilings" or b.rate <= _FAR * fastest)
     return _ROOM * max(bar.rounds[1] for bar in near)
@@ -140,7 +141,7 @@ def _draw_panel(axes: Axes, bars: Sequence[Bar]) -> None:
 
 
 def _draw_cut(axes: Axes, row: int, bar: Bar, end: float) -> None:
-    """A bar that leaves the axis at its end, torn, with its figure inside."""
+    """Draw a bar that continues beyond the axis, with a torn end and its figure inside."""
     for tear in (0.965, 0.98):
         slant = [tear * end - 0.006 * end, tear * end + 0.006 * end]
         axes.plot(slant, [row + 0.4, row - 0.4], color="white", linewidth=2.5)

@@ -1,4 +1,4 @@
-"""``cp2fast bench``: run benchmarks, show them, keep them, compare them."""
+"""``cp2fast bench``: run benchmarks, and show, save and compare their results."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ _SCENES = 320
 
 @dataclass(frozen=True)
 class Options:
-    """How to measure, and what to do with the result.
+    """How to measure, and what to do with the results.
 
     Attributes:
         rounds: measured rounds.
         seconds: minimum time for each system in each round.
-        beton: the photos of ``data.root`` packed, for the FFCV source; None leaves it out.
-        json: file for the result.
-        plot: file for the chart, PNG, WebP, SVG or PDF.
-        against: a kept result to compare with.
+        beton: the photos of ``data.root`` in a packed file, for the FFCV source; None skips it.
+        json: output file for the result.
+        plot: output file for the chart, PNG, WebP, SVG or PDF.
+        against: a saved result to compare with.
     """
 
     rounds: int
@@ -63,19 +63,19 @@ class Options:
 
 
 _Measure: TypeAlias = Callable[..., Report]
-"""A benchmark, ready to be run; ``say`` is told how far it is."""
+"""A benchmark that is ready to run; ``say`` receives progress messages."""
 
 
 def run_bench(what: str, overrides: Sequence[str], options: Options) -> None:
-    """Measure, show, keep and compare.
+    """Measure, show, save and compare.
 
     Args:
         what: ``loader``, ``augment``, ``train``, ``run`` or ``all``.
-        overrides: ``KEY=VALUE`` over the defaults, which take all cores and small batches.
-        options: see there.
+        overrides: ``KEY=VALUE`` settings; the defaults use all cores and small batches.
+        options: how to measure.
 
     Raises:
-        UserError: bad input, found before anything is measured.
+        UserError: bad input, detected before anything is measured.
     """
     if what not in (*BENCHMARKS, "all"):
         raise UserError(f"no benchmark '{what}': there are {', '.join(BENCHMARKS)} and all")
@@ -110,7 +110,7 @@ def _tell(console: Console, name: str, line: str) -> None:
 
 
 def combine(reports: Sequence[Report]) -> dict[str, Any]:
-    """One result of all: rows and ceilings carry the name of their benchmark."""
+    """One result for all reports; rows and ceilings are prefixed with their benchmark's name."""
     loader, train = (next(r for r in reports if r.benchmark == n) for n in ("loader", "train"))
     rows = [
         {"benchmark": report.benchmark, **row}
@@ -134,7 +134,7 @@ def combine(reports: Sequence[Report]) -> dict[str, Any]:
 
 
 def _settings(name: str, overrides: Sequence[str]) -> PretrainSettings:
-    """What is said beats the defaults: batches that a laptop can take."""
+    """The settings, by default with batches that a laptop can handle."""
     gpu = torch.cuda.is_available()
     batch = 32 if name in ("loader", "augment") else 256 if gpu else 8
     defaults = [
@@ -200,7 +200,7 @@ def _augment(
 
 
 def _decode(images: ImageSet, max_pixels: int) -> list[Tensor]:
-    """Some of the images, without the bad ones."""
+    """Decode some of the images, skipping bad ones."""
     decoded = []
     for number in range(min(_DECODED_IMAGES, len(images))):
         try:
@@ -211,7 +211,7 @@ def _decode(images: ImageSet, max_pixels: int) -> list[Tensor]:
 
 
 def _check_beton(file: Path | None) -> None:
-    """``list_images`` would speak of data.root, and take a folder as well."""
+    """Check this here, as ``list_images`` would blame data.root and also accept a folder."""
     if file is None:
         return
     make = "make one with cp2fast pack DIR FILE.beton"

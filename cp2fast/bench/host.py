@@ -1,7 +1,7 @@
-"""What a step costs the host, by part: draw, check, pack, launch, step, log.
+"""The host's time per step, by part: draw, check, pack, launch, step, log.
 
-On a GPU these are the times until the work is asked for, which is done meanwhile; on a CPU
-launching the op and taking the step are the work itself.
+On a GPU these are the times to launch the work, which runs asynchronously. On a CPU, ``launch`` and
+``step`` include the work itself.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _REPEATS, _STEPS = 30, 5
 
 
 def host_milliseconds(task: PretrainTask) -> dict[str, float]:
-    """Medians, by part of a step.
+    """Median times in milliseconds, by part of a step.
 
     Args:
-        task: of a run that has not begun.
+        task: task of a run that has not started.
     """
     settings, device, learner = task.settings, task.learner.device, task.learner
     data, augment, size = settings.data, settings.augment, settings.model.size
@@ -43,7 +43,7 @@ def host_milliseconds(task: PretrainTask) -> dict[str, float]:
     )
     decoded = open_source(task.source, data, task.image_set, numbers, 0, device, task.bad)
     batch = next(decoded)
-    del decoded  # and its threads or processes
+    del decoded  # ends its threads or processes
     batch = batch.to(device)
     parameters = sample_parameters(0, 0, batch, size, data.background, augment)
 
@@ -78,6 +78,6 @@ def host_milliseconds(task: PretrainTask) -> dict[str, float]:
             work()
             times.append(time.perf_counter() - begin)
         found[name] = 1e3 * median(times)
-    # The op's call checks and packs for itself.
+    # The op's call includes checking and packing.
     found["launch"] -= found["check"] + found["pack"]
     return found

@@ -1,4 +1,4 @@
-"""The share of time that a GPU has nothing to do in some steps of a run, by its profiler."""
+"""The share of time that a GPU is idle in some steps of a run, from the profiler."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from torch.profiler import ProfilerActivity, profile
 def idle_share(
     first: int, last: int
 ) -> Iterator[tuple[Callable[[int], None], Callable[[], float]]]:
-    """A function to call before each step, and one that gives the share once the run is over.
+    """A function to call before each step, and one that returns the share after the run.
 
     Args:
-        first: step that is looked at first.
-        last: step before which the look ends.
+        first: first step to profile.
+        last: one after the last step to profile.
     """
     profiler = profile(activities=[ProfilerActivity.CUDA])
 
@@ -38,7 +38,7 @@ def idle_share(
 
 
 def idle_of(intervals: Iterable[tuple[float, float]]) -> float:
-    """From the first begin to the last end, the share that no interval covers."""
+    """The share between the first start and the last end that no interval covers."""
     ordered = sorted(intervals)
     if not ordered:
         return 1.0

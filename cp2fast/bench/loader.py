@@ -1,8 +1,8 @@
-"""Photos on disk to composed pairs, beside other ways to do the same, and what limits it.
+"""From photos on disk to composed pairs: cp2fast compared with others, and what limits it.
 
-Every system runs as it would in a training: a stream of batches, with its workers kept alive.
-They take turns, so a machine that drifts hits all of them. On a machine that trains on a GPU, what
-works on whole batches works there.
+Every system runs as in a training: as a stream of batches, with its workers kept alive. The systems
+take turns, so a drift of the machine affects all of them. On a machine that trains on a GPU,
+everything that works on whole batches uses the GPU.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ from cp2fast.data.torch_source import START_METHOD, open_torch
 
 _CEILING_IMAGES = 512
 _WITH_PROCESSES = ("original", "torchvision", "lightly-train", "cp2fast-torch", "decode-torch")
-"""They go first: forking is safest before there are many threads, and FFCV's do not stand it."""
+"""They run first: forking is safest before there are many threads, and FFCV's break on it."""
 _CPU = torch.device("cpu")
 _PACKED = "decode packed"
-"""The ceiling of a ``.beton`` that holds the photos at another size."""
+"""The ceiling for a ``.beton`` with the photos in another size."""
 
 
 def bench_loader(
@@ -55,22 +55,21 @@ def bench_loader(
     seconds: float,
     say: Say = silent,
 ) -> Report:
-    """Measure every system that is installed on the same photos.
+    """Measure every installed system on the same photos.
 
     Args:
-        images: a folder or shards, of JPEG for the most part.
-        beton: the same photos packed, for ``cp2fast-ffcv`` and ``ffcv-kornia``; None leaves them
-            out.
-        device: device of the training; on a GPU batches are composed there, after their transfer.
+        images: a folder or shards, mostly of JPEG.
+        beton: the same photos packed, for ``cp2fast-ffcv`` and ``ffcv-kornia``; None skips these.
+        device: device of the training; a GPU also composes the batches, after their transfer.
         size: side of the composed images.
-        batch_size: samples a batch.
-        workers: threads or processes of each loader; the cores, to compare fairly.
+        batch_size: samples per batch.
+        workers: threads or processes of each loader; for a fair comparison, the number of cores.
         rounds: measured rounds.
         seconds: minimum time for each system in each round.
         say: called with a line after every round.
 
     Raises:
-        UserError: fewer images than a batch, or too many of them bad.
+        UserError: fewer images than a batch, or too many bad images.
     """
     task = Task(images, beton, device, size, batch_size, workers)
     missing = find_missing(task)
@@ -160,12 +159,12 @@ def _peers(task: Task, missing: dict[str, str]) -> dict[str, Stream]:
 
 
 def _limited_by(systems: Iterable[str], found: Mapping[str, float]) -> dict[str, str]:
-    """The ceiling above each system; that of photos packed smaller is another one."""
+    """The ceiling for each system; photos packed at a smaller size have another one."""
     limited_by = {}
     for name in systems:
         packed = name.endswith("-ffcv") and _PACKED in found
         if name.startswith(("decode-dali-gpu", "decode-both")):
-            continue  # The ceiling is that of the cores.
+            continue  # its ceiling is for the CPU cores only
         if name.startswith("decode-"):
             limited_by[name] = _PACKED if packed else "decode"
         elif name.startswith("cp2fast-cached"):
@@ -196,7 +195,7 @@ def _limits(task: Task, bad: BadImages) -> dict[str, Stream]:
 
 
 def _ceilings(rates: dict[str, Rate], limits: dict[str, Stream]) -> dict[str, float]:
-    """By stage; ``pairs`` is what all of them but reading allow together."""
+    """The ceilings by stage; ``pairs`` is for all stages except reading together."""
     packed = [rates[name].median for name in limits if name.startswith(f"ceiling {_PACKED} ")]
     making = {"decode": rates[f"ceiling decode {_fastest_decoder(rates, limits)}"].median} | {
         stage: rates[f"ceiling {stage}"].median

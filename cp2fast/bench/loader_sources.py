@@ -1,7 +1,7 @@
-"""cp2fast's own ways from files to pairs, as the loader's benchmark measures them.
+"""cp2fast's own sources, from files to pairs, as measured by the loader's benchmark.
 
-``decode-NAME`` is a source alone, ``cp2fast-NAME`` with the op behind it; ``cached`` is what every
-epoch but the first is with ``data.cache``.
+``decode-NAME`` is a source alone, ``cp2fast-NAME`` includes the op; ``cached`` is every epoch after
+the first with ``data.cache``.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from cp2fast.errors import UserError
 
 COMPOSED_AHEAD = 2
 IN_THE_MAKING = 6
-"""Batches in a source and before it; DataLoader's are two a worker."""
+"""Batches inside and before a source; DataLoader has two per worker."""
 _CACHED = 1024
-"""Images that are enough to measure a cache by."""
+"""Number of images that is enough to measure a cache."""
 _CPU = torch.device("cpu")
 
 Numbers = Iterator[NDArray[np.int64]]
 
 
 def sources(task: Task, missing: dict[str, str], bad: BadImages) -> dict[str, Stream]:
-    """The streams of all that are not ``missing``, by the system's name."""
+    """The streams of all systems that are not ``missing``, by name."""
     choices: dict[str, tuple[Choice, ImageSet]] = {
         "torch": (Choice("torch", "cpu", ""), task.images),
         "turbo": (Choice("turbo", "cpu", ""), task.images),
@@ -110,7 +110,7 @@ def _composed(batches: Callable[[], Iterator[RaggedBatch]], task: Task, ahead: i
 
 
 def _cached(task: Task, bad: BadImages, independent: bool) -> Generator[int, None, None]:
-    """Pairs of images that are all in the cache; filling it takes the time before the first."""
+    """Pairs of cached images; the time before the first one includes filling the cache."""
     images = task.images.first(max(_CACHED, task.batch_size))
     where = "gpu" if task.device.type == "cuda" else "host"
     settings = DataSettings(workers=task.workers, cache=where)
@@ -138,7 +138,7 @@ def _cached(task: Task, bad: BadImages, independent: bool) -> Generator[int, Non
 def compose(
     batches: Iterator[RaggedBatch], task: Task, background: str
 ) -> Generator[int, None, None]:
-    """Pairs of ``batches``, each when it is made; yields their number."""
+    """Compose pairs from ``batches``; yields the size of each batch when it is done."""
     for step, batch in enumerate(batches):
         parameters = sample_parameters(SEED, step, batch, task.size, background)  # type: ignore[arg-type]
         pairs = copy_paste(batch, parameters, task.size, task.dtype, device=task.device)

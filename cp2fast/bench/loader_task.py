@@ -1,4 +1,4 @@
-"""What the loader's benchmark is to do, and which systems can do it here."""
+"""The task of the loader's benchmark, and which systems can run it here."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cp2fast.data.source import available_sources
 
 SEED = 0
 HARDWARE_SHARES = (0.0, 0.5, 0.9, 1.0)
-"""Of the images, for the GPU's JPEG engine: tried, to find the best."""
+"""Shares of images for the GPU's JPEG engine that are tried, to find the best."""
 SYSTEMS = (
     "original",
     "torchvision",
@@ -40,13 +40,13 @@ SYSTEMS = (
     "decode-both",
     "decode-ffcv",
 )
-"""All, where nothing is missing."""
+"""All systems, if nothing is missing."""
 _WITHOUT_END = 10**9
 
 
 @dataclass(frozen=True)
 class Task:
-    """What every system does; ``bench_loader`` says what the fields are.
+    """The task of every system; for the fields see ``bench_loader``.
 
     Raises:
         UserError: fewer images than a batch.
@@ -66,7 +66,7 @@ class Task:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of composed images, as a training on this device asks for them."""
+        """The dtype of composed images in a training on this device."""
         return torch.float32 if self.device.type == "cpu" else torch.bfloat16
 
     def plan(self, images: ImageSet, stop: int = _WITHOUT_END) -> Iterator[Any]:
@@ -76,7 +76,7 @@ class Task:
 
 
 def find_missing(task: Task) -> dict[str, str]:
-    """Systems and ceilings that cannot be measured here, and why."""
+    """Systems and ceilings that cannot be measured here, with the reason."""
     problems = available_sources()
     missing: dict[str, str] = {}
     if problems["dali"]:

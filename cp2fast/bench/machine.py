@@ -1,4 +1,4 @@
-"""What a figure was measured on."""
+"""Describe the machine and the software of a measurement."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _PACKAGES = (
 
 
 def machine() -> dict[str, str | int]:
-    """Processor, cores that this process may use, memory, GPU, system."""
+    """Processor, cores available to this process, memory, GPU, system."""
     return {
         "cpu": _cpu_name(),
         "cores": available_cores(),
@@ -40,7 +40,7 @@ def machine() -> dict[str, str | int]:
 
 
 def versions() -> dict[str, str]:
-    """Installed versions of everything that a figure depends on, and the commit if known."""
+    """Installed versions of everything that affects the results, and the commit if known."""
     found = {"python": platform.python_version(), "commit": _commit()}
     for package in _PACKAGES:
         try:
@@ -58,7 +58,7 @@ def _cpu_name() -> str:
 
 
 def _commit() -> str:
-    """The checkout's commit; an installed wheel has none."""
+    """The commit of a checkout; an installed wheel has none."""
     done = subprocess.run(
         ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"],
         capture_output=True,

@@ -1,4 +1,4 @@
-"""The result of a benchmark: what was measured, on what, and what limits it."""
+"""The result of a benchmark: what was measured, on which machine, and what limits it."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from cp2fast.bench.timing import Rate, ratios
 
 @dataclass(frozen=True)
 class Result:
-    """One system's figures.
+    """The figures of one system.
 
     Attributes:
         system: ``original``, ``torchvision``, ``kornia``, ``cp2fast-cpu``, ``cp2fast-dali``, ...
-        images_per_second: median of the rounds.
-        spread: fastest to slowest round, as a share of the median; None of a single round.
-        ratio_to_original: how many times the original's rate, median of the rounds' ratios; None
-            where the original was not measured.
-        share_of_ceiling: of the ceiling that limits this system, 0 to 1; None where it has none.
+        images_per_second: median of the rounds, in images per second.
+        spread: difference between the fastest and the slowest round, as a share of the median; None
+            for a single round.
+        ratio_to_original: rate relative to the original's, median of the rounds' ratios; None if
+            the original was not measured.
+        share_of_ceiling: share of this system's ceiling, 0 to 1; None if it has none.
     """
 
     system: str
@@ -33,19 +34,19 @@ class Result:
 
 @dataclass(frozen=True)
 class Report:
-    """One benchmark, ready to be shown, kept and compared.
+    """One benchmark, which can be shown, saved and compared.
 
     Attributes:
         benchmark: ``augment``, ``loader``, ``train`` or ``run``.
         settings: what was run: images, sizes, batch, rounds, seconds, seed.
-        results: in the order measured.
-        ceilings: rates, in samples a second, that no system can exceed, by stage.
-        bottleneck: one sentence: the stage that limits, the share of it reached, the setting to
-            change.
-        missing: systems that were not measured, and why.
-        machine: of ``machine()``.
-        versions: of ``versions()``, the commit included.
-        extra: figures that belong to one benchmark only, such as FLOP rates or memory.
+        results: results in the order measured.
+        ceilings: upper limits for any system, in samples per second, by stage.
+        bottleneck: one sentence: the limiting stage, the share of its limit that is reached, the
+            setting to change.
+        missing: systems that were not measured, with the reason.
+        machine: result of ``machine()``.
+        versions: result of ``versions()``, including the commit.
+        extra: figures of this benchmark only, such as FLOP rates or memory.
     """
 
     benchmark: str
@@ -59,7 +60,7 @@ class Report:
     extra: dict[str, Any]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values only."""
+        """As plain values."""
         return asdict(self)
 
 
@@ -74,17 +75,17 @@ def build_report(
     missing: Mapping[str, str],
     extra: Mapping[str, Any] | None = None,
 ) -> Report:
-    """A report from measured rates.
+    """Build a report from measured rates.
 
     Args:
-        benchmark: its name.
+        benchmark: name of the benchmark.
         settings: what was run.
-        rates: by system.
-        ceilings: samples a second, by stage.
-        limited_by: system to the name of the ceiling above it; systems left out have none.
-        bottleneck: the closing sentence.
-        missing: systems left out, and why.
-        extra: anything else worth keeping.
+        rates: rates by system.
+        ceilings: samples per second, by stage.
+        limited_by: name of the ceiling for each system; others have none.
+        bottleneck: last sentence of the report.
+        missing: systems left out, with the reason.
+        extra: further figures.
     """
     original = rates.get("original")
     return Report(
@@ -112,7 +113,7 @@ def build_report(
 
 
 def reports_of(kept: Mapping[str, Any]) -> list[Report]:
-    """The reports of a result kept by ``--json``, of one benchmark or of all.
+    """The reports in a result saved with ``--json``, of one benchmark or of all.
 
     Args:
         kept: the parsed file.
@@ -124,5 +125,5 @@ def reports_of(kept: Mapping[str, Any]) -> list[Report]:
 
 
 def format_rate(rate: float) -> str:
-    """Three digits at least."""
+    """A rate with at least three digits."""
     return f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"

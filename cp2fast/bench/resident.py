@@ -1,4 +1,4 @@
-"""Memory of this process: what it has now, and the most that it had meanwhile (Linux)."""
+"""Resident memory of this process: current, and peak during a measurement (Linux)."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from pathlib import Path
 
 _STATUS = Path("/proc/self/status")
 _RESET_PEAK = "5"
-"""What ``/proc/self/clear_refs`` takes to begin the peak anew (man 5 proc)."""
+"""Value for ``/proc/self/clear_refs`` that resets the peak (man 5 proc)."""
 
 
 def resident_bytes() -> int:
-    """Of the process now; where the system does not tell, the most since it began."""
+    """Current bytes of the process, or the peak since its start if the system reports only that."""
     return _status("VmRSS") or _peak_since_start()
 
 
 @contextmanager
 def peak_resident() -> Iterator[Callable[[], int]]:
-    """Gives a function of the most bytes that the process had since then."""
+    """Yields a function that returns the peak bytes of the process from then on."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text(_RESET_PEAK)
     yield lambda: _status("VmHWM") or _peak_since_start()
 
 
 def _status(name: str) -> int:
-    """A line of the kernel's in bytes; 0 where there is none."""
+    """A value of the kernel's status, in bytes; 0 if it is missing."""
     with suppress(OSError):
         for line in _STATUS.read_text().splitlines():
             if line.startswith(f"{name}:"):

@@ -1,9 +1,9 @@
-"""Whole runs beside their parts: what is lost between photos and trained weights, and where.
+"""Whole runs compared with their parts: how much speed is lost, and where.
 
     photos -> source -> op -> pairs | engine | network
 
-A run is measured beside its parts (``run_parts.py``), each on data sets of several sizes, with
-checkpoints as the settings say.
+A run is measured together with its parts (``run_parts.py``), each on data sets of several sizes,
+with checkpoints according to the settings.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from cp2fast.train.accounts import Account, shares_of
 from cp2fast.train.advice import of_whole_run
 
 COUNTS = (40, 500, 5000)
-"""Images of the data sets; those that are given are repeated as often as it takes."""
+"""Sizes of the data sets; the given images are repeated as needed."""
 
 
 def bench_run(
@@ -39,19 +39,19 @@ def bench_run(
     say: Say = silent,
     counts: Sequence[int] = COUNTS,
 ) -> Report:
-    """Measure runs and their parts in turn.
+    """Measure runs and their parts, taking turns.
 
     Args:
-        settings: settings of the runs; their data sets are made of ``images``.
-        images: a data set.
-        device: where they run.
+        settings: settings of the runs; their data sets consist of ``images``.
+        images: the data set.
+        device: device of the runs.
         rounds: measured rounds.
-        seconds: each run and each part lasts at least about so long in each round.
+        seconds: approximate minimum time for each run and each part in each round.
         say: called with a line after every round.
-        counts: images of the data sets; those that do not fill a step are left out.
+        counts: sizes of the data sets; those too small for a step are skipped.
 
     Raises:
-        UserError: settings that cannot work.
+        UserError: the settings are invalid.
     """
     samples = settings.data.batch_size * settings.train.gradient_accumulation_steps
     counts = [count for count in counts if count >= samples] or [samples]
@@ -76,9 +76,10 @@ def _take_turns(
     seconds: float,
     say: Say,
 ) -> dict[str, list[Measured]]:
-    """All systems in every round, each for as many steps as last so long.
+    """Measure all systems in every round, with enough steps each for the minimum time.
 
-    How many these are is found with the fewest; where they are enough, that is the first round.
+    The number of steps is estimated from a run of ``fewest``; if these suffice, it is the first
+    round.
     """
     steps: dict[str, int] = {}
     found: dict[str, list[Measured]] = {}
@@ -95,12 +96,12 @@ def _take_turns(
 
 
 class Loss(NamedTuple):
-    """What is left of what the parts allow.
+    """The speed lost relative to the parts.
 
     Attributes:
-        whole: what was measured.
-        parts: the names of its parts.
-        share: share of what they allow together, 1 where nothing is lost.
+        whole: name of the combination that was measured.
+        parts: names of its parts.
+        share: share of the rate that the parts allow together; 1 if nothing is lost.
     """
 
     whole: str
@@ -109,9 +110,9 @@ class Loss(NamedTuple):
 
 
 def losses(rates: Mapping[str, float], counts: Sequence[int], on_gpu: bool) -> list[Loss]:
-    """Of each whole, the largest loss first.
+    """The loss of each combination, largest first.
 
-    On a GPU parts work side by side, and the slowest sets the pace; on a CPU they take turns.
+    On a GPU, parts work in parallel and the slowest sets the pace; on a CPU they take turns.
     """
     wholes: dict[str, tuple[str, ...]] = {"ready": ("step",)}
     for count in counts:
@@ -212,7 +213,7 @@ def _report(
 
 
 def _mean_time(each: Sequence[Measured]) -> dict[Account, float]:
-    """Of the rounds."""
+    """Mean over the rounds."""
     spent: dict[Account, float] = {}
     for one in each:
         for account, share in (one.time or {}).items():

@@ -1,10 +1,10 @@
-"""A run and its parts, each to be measured by itself with one network for all.
+"""A run and its parts, each measured separately with one shared network.
 
-step     the network's step on one batch, and no engine around it
-ready    the engine and the network, with pairs that lie ready
-loader   source and op, and nothing done with the pairs
-engine   source, op and engine, with a network of nothing
-run      all of it
+step     the network's step on one batch, without an engine
+ready    the engine and the network, with pairs composed in advance
+loader   source and op; the pairs are not used
+engine   source, op and engine, with a network that does nothing
+run      everything
 """
 
 from __future__ import annotations
@@ -43,18 +43,18 @@ from cp2fast.train.task import Loaded
 
 FEWEST_STEPS = {"cpu": 6, "cuda": 60}
 _ROWS = 3
-"""Logged rows of a run at least; the first is not counted."""
+"""Minimum number of logged rows of a run; the first one is not counted."""
 
 Shared = Learner[CP2, CopyPasteBatch]
 
 
 class Measured(NamedTuple):
-    """One run, or one part alone.
+    """The result for one run, or for one part.
 
     Attributes:
-        rate: samples a second, without what comes before the first logged step.
-        time: shares of the same time by account; None of a part alone.
-        memory: peak bytes of the GPU; 0 without one.
+        rate: samples per second, without the time before the first logged step.
+        time: shares of this time by account; None for a single part.
+        memory: peak bytes on the GPU; 0 without one.
     """
 
     rate: float
@@ -63,11 +63,11 @@ class Measured(NamedTuple):
 
 
 Measure = Callable[[int], Measured]
-"""Measures so many steps."""
+"""Measures this many steps."""
 
 
 class Parts:
-    """What is measured, with one network for all, which is compiled once."""
+    """The parts to measure, with one shared network, which is compiled once."""
 
     def __init__(
         self, settings: PretrainSettings, device: torch.device, scratch: Path, say: Say
@@ -81,7 +81,7 @@ class Parts:
         ).contiguous(memory_format=torch.channels_last)
         compiling = settings.train.compile
         compile_encoders(self.learner.network, compiling, images_B3SS, self.learner.dtype, say)
-        # It is compiled now, once for all.
+        # The network is compiled here, once for all parts.
         self.settings = _with(settings, "train", compile="off")
         moved = _one_weight(self.learner.network)
         self.nothing = dataclasses.replace(
@@ -89,7 +89,7 @@ class Parts:
         )
 
     def systems(self, roots: Mapping[int, Path]) -> dict[str, Measure]:
-        """By name; data sets go from small to large."""
+        """The measurements by name; data sets are ordered from small to large."""
         some = roots[max(roots)]
         alone = {"step": lambda steps: self._step_alone(some, steps)}
         ready = {"ready": lambda steps: self._run(some, steps, self.learner, ready=True)}
@@ -101,11 +101,11 @@ class Parts:
         return alone | ready | of_sizes
 
     def task(self, root: Path, steps: int = 1) -> PretrainTask:
-        """Of a run that is not begun."""
+        """The task of a run that has not started."""
         return build(self._of(root, steps), self._folder(), self._processes())
 
     def idle(self, root: Path) -> float:
-        """Share of the time that the GPU has nothing to do between the steps of a run."""
+        """The share of time that the GPU is idle during the steps of a run."""
         steps = FEWEST_STEPS["cuda"]
         with idle_share(steps // 2, steps - 2) as (watch, found):
             self._run(root, steps, self.learner, watch=watch)
@@ -126,7 +126,7 @@ class Parts:
         ready: bool = False,
         watch: Callable[[int], None] = lambda step: None,
     ) -> Measured:
-        """A run as the command makes it, but for the parts that are exchanged."""
+        """A run as the command makes it, except for the parts that are replaced."""
 
         def built(
             settings: PretrainSettings, folder: RunFolder, processes: Processes
@@ -153,12 +153,12 @@ class Parts:
         return Measured(*_of_rows(read_metrics(folder.metrics), self.samples), self._memory())
 
     def _loader(self, root: Path, steps: int) -> Measured:
-        """Batches as a run gets them, and nothing done with them."""
+        """Take batches as a run gets them, without using them."""
         with closing(self.task(root, steps).batches(0, steps)) as batches:
             return self._timed((batch.ready() for batch in batches), steps)
 
     def _step_alone(self, root: Path, steps: int) -> Measured:
-        """The learner's steps on one batch, and no engine around them."""
+        """The learner's steps on one batch, without an engine."""
         task = self.task(root)
         with closing(task.batches(0, 1)) as batches:
             own = [batch.ready() for batch in batches]
@@ -166,7 +166,7 @@ class Parts:
         return self._timed((self.learner.step(iter(own)) for _ in range(steps)), steps)
 
     def _timed(self, work: Iterator[object], steps: int) -> Measured:
-        """The first third warms up, as the first row of a run that is not counted."""
+        """The first third is for warming up, like the first row of a run, and not counted."""
         for _ in range(steps // _ROWS):
             next(work)
         finish(self.device)
@@ -186,7 +186,7 @@ class Parts:
 
     def _folder(self) -> RunFolder:
         for folder in self.scratch.glob("run-*"):
-            shutil.rmtree(folder)  # Large checkpoints would fill the disk.
+            shutil.rmtree(folder)  # large checkpoints would fill the disk
         self.runs += 1
         return RunFolder(self.scratch / f"run-{self.runs}")
 
@@ -206,11 +206,11 @@ class Parts:
 
 
 def _unheard(line: str) -> None:
-    """Runs that are measured say nothing."""
+    """Discards the output of measured runs."""
 
 
 def _nothing(network: nn.Module, batch: CopyPasteBatch, step: int, number: int) -> CP2Output:
-    """What the network gives, for next to no work; its weights stay, and are saved, as they are."""
+    """Fake a network's output at almost no cost; its weights do not change, but are still saved."""
     loss = 0 * _one_weight(network).flatten()[0].float() + 1
     channels = cast(CP2, network).settings.embedding
     vectors = torch.eye(len(batch.query), channels, device=loss.device)
@@ -228,14 +228,14 @@ def _nothing(network: nn.Module, batch: CopyPasteBatch, step: int, number: int) 
 
 
 def _one_weight(network: nn.Module) -> nn.Parameter:
-    """The only one that a network of nothing moves."""
+    """The only weight that the fake network changes."""
     return next(parameter for parameter in network.parameters() if parameter.requires_grad)
 
 
 def _ready(
     batches: Iterator[Loaded[CopyPasteBatch]], task: PretrainTask, steps: int
 ) -> Iterator[Loaded[CopyPasteBatch]]:
-    """The first batch, again and again."""
+    """The first batch, repeated."""
     first = next(batches)
     finish(task.learner.device)
     ready = Loaded(first.batch, first.images)
@@ -243,7 +243,7 @@ def _ready(
 
 
 def data_set(images: ImageSet, count: int, root: Path) -> Path:
-    """A folder of ``count`` images: those that are given, from the first again after the last."""
+    """A folder of ``count`` images, repeating the given ones as needed."""
     root.mkdir()
     for number in range(count):
         own = number % len(images)
@@ -258,7 +258,7 @@ def data_set(images: ImageSet, count: int, root: Path) -> Path:
 
 
 def _of_rows(rows: Sequence[Mapping[str, Any]], samples: int) -> tuple[float, dict[Account, float]]:
-    """Samples a second, and shares of the time, of all logged rows but the first."""
+    """Samples per second, and shares of the time, over all logged rows except the first."""
     logged = [row for row in rows if "images_per_second" in row]
     steps, whole, spent = 0, 0.0, dict.fromkeys(ACCOUNTS, 0.0)
     for before, row in pairwise(logged):

@@ -1,4 +1,4 @@
-"""Benchmark reports for people: a table, and a comparison with a kept result."""
+"""Print benchmark reports: a table, and a comparison with a saved result."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cp2fast.errors import UserError
 
 
 def show(report: Report, console: Console) -> None:
-    """The table, what was not measured and why, and the bottleneck."""
+    """Print the table, what was not measured and why, and the bottleneck."""
     machine = report.machine
     gpu = "" if machine["gpu"] == "none" else f", {machine['gpu']}"
     table = Table(
@@ -42,10 +42,10 @@ def show(report: Report, console: Console) -> None:
 
 
 def read_kept(path: Path) -> dict[str, Any]:
-    """A result kept by ``--json``.
+    """Read a result saved with ``--json``.
 
     Raises:
-        UserError: it is not there, cannot be read, or is not one.
+        UserError: it does not exist, cannot be read, or is not a result.
     """
     if not path.exists():
         raise UserError(
@@ -64,7 +64,7 @@ def read_kept(path: Path) -> dict[str, Any]:
 
 
 def show_against(report: Report, kept: Mapping[str, Any], console: Console) -> None:
-    """How many times as fast as in a kept result each system is now."""
+    """Print the speed of each system relative to a saved result."""
     before = {
         row["system"]: row["images_per_second"]
         for row in kept["results"]

@@ -1,4 +1,4 @@
-"""The system's own libjpeg-turbo, where there is one: a ceiling beside the one in the wheel."""
+"""The system's own libjpeg-turbo, if any: a ceiling in addition to the one in the wheel."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _RGB_PIXELS = 0
 _COLOUR_SPACES = (0, 1, 2)  # RGB, YCbCr and grey, but not CMYK and YCCK
 _ACCURATE_DCT = 4096
 
-# Not made on first use: of two threads that made it at once, one would lose its own, in use.
+# Created at import: if two threads created it at once, one would lose its own while using it.
 _own = threading.local()
 
 
 def problem() -> str | None:
-    """What keeps the library from being used, with the fix; None if nothing does."""
+    """Why the library cannot be used, with the fix; None if it can."""
     try:
         _library()
     except OSError as error:
@@ -29,15 +29,15 @@ def problem() -> str | None:
 
 
 def decode_into(encoded: bytes, pixels: NDArray[np.uint8]) -> bool:
-    """Decode a JPEG into ``pixels``; other threads run on meanwhile.
+    """Decode a JPEG into ``pixels``, releasing Python's lock.
 
     Args:
-        encoded: the whole file. Its EXIF orientation is ignored.
-        pixels: uint8 ``[H, W, 3]`` contiguous; gets RGB.
+        encoded: the whole file. The EXIF orientation is ignored.
+        pixels: uint8 ``[H, W, 3]``, contiguous; receives RGB.
 
     Returns:
-        Whether this was a JPEG of exactly that size, of RGB, YCbCr or grey, and without a fault;
-        if not, ``pixels`` holds anything.
+        Whether this was a flawless JPEG of exactly that size, in RGB, YCbCr or grey; if not, the
+        content of ``pixels`` is undefined.
     """
     library, handle = _library(), _decompressor().handle
     width, height, subsampling, colours = c_int(), c_int(), c_int(), c_int()
@@ -65,7 +65,7 @@ def _library() -> ctypes.CDLL:
 
 
 class _Decompressor:
-    """A decoder's state; each thread needs its own, which goes when the thread does."""
+    """A decoder's state; each thread needs its own, which is freed with the thread."""
 
     def __init__(self) -> None:
         self.handle: int = _library().tjInitDecompress()
@@ -76,7 +76,7 @@ class _Decompressor:
 
 
 def _decompressor() -> _Decompressor:
-    """This thread's. It is the thread that keeps it, so it stays until the thread ends."""
+    """This thread's decompressor, which the thread keeps until it ends."""
     if not hasattr(_own, "decompressor"):
         _own.decompressor = _Decompressor()
     decompressor: _Decompressor = _own.decompressor

@@ -1,4 +1,4 @@
-"""Fair timing: every system in turn, round after round, so that a drifting machine hits all."""
+"""Fair timing: all systems take turns in every round, so that a drift affects all of them."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ class Rate:
     """Throughput of one system over several rounds.
 
     Attributes:
-        samples_per_second: one number a round, in the order measured.
+        samples_per_second: one number per round, in the order measured.
     """
 
     samples_per_second: tuple[float, ...]
 
     @property
     def median(self) -> float:
-        """The figure to quote."""
+        """The number to report."""
         return median(self.samples_per_second)
 
     @property
     def spread(self) -> float | None:
-        """Distance of the fastest from the slowest round, as a share of the median.
+        """The difference between the fastest and the slowest round, as a share of the median.
 
-        None of a single round, which says nothing about it.
+        None for a single round, where it is unknown.
         """
         if len(self.samples_per_second) == 1:
             return None
@@ -37,22 +37,23 @@ class Rate:
 
 
 Say = Callable[[str], None]
-"""Takes a line that tells how far a measurement is."""
+"""Takes a line about the progress of a measurement."""
 
 
 def silent(line: str) -> None:
-    """Tell nobody."""
+    """Discard the line."""
 
 
 def measure(
     systems: Mapping[str, Callable[[], int]], rounds: int, seconds: float, say: Say = silent
 ) -> dict[str, Rate]:
-    """Run every system ``rounds`` times in turn.
+    """Run every system ``rounds`` times, taking turns.
 
     Args:
-        systems: by name, a function that does one unit of work and returns the samples in it.
-        rounds: measured rounds, after one unit of each system to warm up.
-        seconds: a system repeats its unit for at least this long in each round.
+        systems: for each name, a function that does one unit of work and returns its number of
+            samples.
+        rounds: measured rounds, after one unit of each system for warming up.
+        seconds: minimum time in which a system repeats its unit in each round.
         say: called with a line after every round.
 
     Returns:
@@ -64,12 +65,11 @@ def measure(
 
 @dataclass(frozen=True)
 class Stream:
-    """A loader that goes on by itself between two of its batches.
+    """A loader that keeps working between two of its batches.
 
     Attributes:
-        samples: the number of samples of each batch, without end; the batch is asked for by
-            asking for its number.
-        ahead: batches that it has in the making or ready, at most, while none is asked for.
+        samples: the number of samples of each batch, endlessly; taking a number takes the batch.
+        ahead: the most batches that it has in progress or ready while none is taken.
     """
 
     samples: Iterator[int]
@@ -83,17 +83,18 @@ def measure_streams(
     say: Say = silent,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Rate]:
-    """Let every stream run ``rounds`` times in turn, and never two of them at once.
+    """Run every stream ``rounds`` times, taking turns, never two at once.
 
-    What a stream made ahead while it was not measured is taken first, uncounted. After its turn
-    it is given the time to make as much again, so that it is quiet in the turns of the others.
+    Batches that a stream prepared while it was not measured are taken first and not counted. After
+    its turn it gets the time to prepare as many again, so that it is idle during the turns of the
+    others.
 
     Args:
-        streams: by name.
-        rounds: measured rounds, after one batch of each stream to warm up.
-        seconds: a stream is measured for at least this long in each round.
+        streams: streams by name.
+        rounds: measured rounds, after one batch of each stream for warming up.
+        seconds: minimum time for each stream in each round.
         say: called with a line after every round.
-        clock: in seconds; ``time.process_time`` for streams that have no other process, where
+        clock: in seconds; use ``time.process_time`` for streams without other processes, if
             something else keeps the machine busy.
 
     Returns:
@@ -120,7 +121,7 @@ def measure_streams(
 
 
 def in_rounds(rounds: int, say: Say) -> Iterator[int]:
-    """Count from 1 to ``rounds``, and tell of each that is done."""
+    """Count from 1 to ``rounds``, reporting each completed round."""
     began = time.perf_counter()
     for number in range(1, rounds + 1):
         yield number
@@ -128,11 +129,11 @@ def in_rounds(rounds: int, say: Say) -> Iterator[int]:
 
 
 def finish(device: torch.device) -> None:
-    """Wait for a GPU; the CPU has nothing to wait for."""
+    """Wait for a GPU; does nothing on the CPU."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def ratios(rate: Rate, to: Rate) -> Sequence[float]:
-    """Round by round, how many times as fast as ``to``."""
+    """For each round, the rate relative to ``to``."""
     return [a / b for a, b in zip(rate.samples_per_second, to.samples_per_second, strict=True)]

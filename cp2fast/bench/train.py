@@ -1,4 +1,4 @@
-"""Composed pairs to updated weights: cp2fast's training step beside the original's."""
+"""From composed pairs to updated weights: cp2fast's training step compared with the original's."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from cp2fast.train.compile import compile_encoders
 
 _PEAK_SIDE = {"cpu": 1024, "cuda": 8192}
 _TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 3e-2, torch.float16: 1e-2}
-"""Largest relative difference of the two systems' first losses."""
+"""Largest allowed relative difference between the two systems' first losses."""
 
 Step = Callable[[], Tensor]
 
@@ -37,19 +37,19 @@ def bench_train(
     seconds: float,
     say: Callable[[str], None] = print,
 ) -> Report:
-    """Measure both systems on random pairs that lie composed on the device, in turn.
+    """Measure both systems, taking turns, on random composed pairs on the device.
 
     Args:
         settings: the model, ``data.batch_size``, ``train.precision`` and ``train.compile``; the
-            original is always float32 and not compiled.
-        device: where both run.
+            original always uses float32 without compilation.
+        device: device for both systems.
         rounds: measured rounds.
-        seconds: at least this long for each system in each round.
-        say: told of a compilation that failed, and of every round that is done.
+        seconds: minimum time for each system in each round.
+        say: called with a line if compilation fails, and after every round.
 
     Raises:
         UserError: no such backbone, size or precision.
-        RuntimeError: the systems' losses differ, so they do not do the same work.
+        RuntimeError: the systems' losses differ, so they do not compute the same.
     """
     batch_size = settings.data.batch_size
     first_losses: dict[str, float] = {}
@@ -96,15 +96,16 @@ def bench_train(
 
 
 def flops_per_sample(settings: PretrainSettings, plain: bool, device_type: str) -> float:
-    """Floating-point operations of one sample's step, a multiplication and its addition as two.
+    """Floating-point operations of a step per sample; a multiply-add counts as two.
 
-    Of the two encoders, counted on tensors without storage; the losses add less than a thousandth.
-    Of the dilated convolutions, those on padding count only where they are computed.
+    These are the operations of the two encoders, counted on tensors without storage; the losses add
+    less than a thousandth. In dilated convolutions, operations on padding count only if they are
+    computed.
 
     Args:
         settings: the model.
-        plain: whether all convolutions are plain ones.
-        device_type: of the step, which decides where padding is left out.
+        plain: whether all convolutions are plain.
+        device_type: device type of the step, which determines whether padding is skipped.
     """
     size = settings.model.size
     with torch.device("meta"):
@@ -123,13 +124,13 @@ def flops_per_sample(settings: PretrainSettings, plain: bool, device_type: str) 
         encoder.embed(image).sum().backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
             encoder.embed(image)
-    # The query's pass forward, its two gradients, and the key's pass forward.
+    # The query's forward pass, its two gradients, and the key's forward pass.
     skipped = 0.0 if plain else 4 * on_padding
     return float(counter.get_total_flops()) / len(image) - skipped
 
 
 def _flops_on_padding(layer: DilatedConv2d, side: int) -> float:
-    """Of one image's forward pass, on a map of ``side`` x ``side`` cells."""
+    """Operations on padding in one image's forward pass, on a map of ``side`` x ``side`` cells."""
     on_padding = 1 - share_in_range(layer.dilation[0], side, side)
     return 2 * side**2 * layer.in_channels * layer.out_channels * 9 * on_padding
 
@@ -139,7 +140,7 @@ def _matrix_product(dtype: torch.dtype, device: torch.device) -> Step:
     left, right = torch.randn(2, side, side, device=device).to(dtype)
 
     def product() -> Tensor:
-        # In float32 cuDNN convolves in TF32 unless told not to, which a ceiling must not be below.
+        # cuDNN convolves float32 in TF32 by default, so the ceiling must also allow TF32.
         before = torch.backends.cuda.matmul.allow_tf32
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32
         try:
@@ -153,7 +154,7 @@ def _matrix_product(dtype: torch.dtype, device: torch.device) -> Step:
 def random_pairs(
     samples: int, size: int, device: torch.device, dtype: torch.dtype
 ) -> CopyPasteBatch:
-    """Pairs of noise, each foreground a rectangle of two thirds of the image."""
+    """Pairs of noise; each foreground is a rectangle of about two thirds of the image."""
     generator = torch.Generator().manual_seed(0)
     query, key = (
         torch.randn(samples, 3, size, size, generator=generator, device="cpu")
@@ -211,7 +212,7 @@ def _unit(step: Step, batch_size: int, device: torch.device) -> Callable[[], int
 
 
 def _allocated(device: torch.device) -> int:
-    """Bytes in use: of the GPU, or of the process, whose heaps are given back first."""
+    """Bytes in use on the GPU, or by the process after its free heap memory was returned."""
     if device.type == "cuda":
         return torch.cuda.memory_allocated(device)
     trim_heaps()
@@ -219,7 +220,7 @@ def _allocated(device: torch.device) -> int:
 
 
 def _peak_memory(step: Step, static: int, device: torch.device) -> float:
-    """Bytes of a system's own: weights, and the most that a step adds."""
+    """Bytes of one system: its weights, and the most that a step adds."""
     before = _allocated(device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)

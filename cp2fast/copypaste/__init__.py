@@ -1,1 +1,1 @@
-"""The op: from RaggedBatch to CopyPasteBatch."""
+"""The copy-paste operation: from RaggedBatch to CopyPasteBatch."""

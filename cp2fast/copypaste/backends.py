@@ -1,4 +1,4 @@
-"""The backends of the op: which there are, which work here, and which ``auto`` takes."""
+"""The backends of the op: which exist, which work here, and which one ``auto`` chooses."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ Backend = Literal["auto", "reference", "cpu", "cuda"]
 
 
 def available_backends() -> dict[str, str | None]:
-    """Each backend and what it lacks here, with the fix; None if all is there."""
+    """Each backend and what it is missing here, with the fix; None if nothing is missing."""
     return {backend: problem() for backend, problem in _PROBLEMS.items()}
 
 
 def implementation(backend: str, device: torch.device) -> Implementation:
-    """The function behind a backend.
+    """The function that implements a backend.
 
     Args:
-        backend: ``auto`` is what ``fastest_backend`` finds.
+        backend: name; ``auto`` is the result of ``fastest_backend``.
         device: device of the tensors.
 
     Raises:
-        ValueError: no such backend, not for this device, or not working here.
-        UserError: ``auto``, and none works.
+        ValueError: no such backend, or it is not for this device or does not work here.
+        UserError: the backend is ``auto``, and none works.
     """
     if backend == "auto":
         backend = fastest_backend(device.type)
@@ -48,9 +48,9 @@ def implementation(backend: str, device: torch.device) -> Implementation:
 
 @functools.cache
 def fastest_backend(device_type: str) -> str:
-    """What ``auto`` takes: the device's kernels where they compile and run, else the reference.
+    """The choice of ``auto``: the device's kernels if they compile and run, else the reference.
 
-    A line is logged, once, where that is not the fastest.
+    If that is not the fastest backend, this is logged once.
 
     Raises:
         UserError: none works.
@@ -71,9 +71,9 @@ def fastest_backend(device_type: str) -> str:
 
 @functools.cache
 def failure(backend: str) -> str | None:
-    """What goes wrong when a backend that is there composes one small pair, with the fix.
+    """Try a backend by composing a small pair; returns the error with its fix, or None.
 
-    Its kernels are compiled by then. None if nothing does; the reference is not tried.
+    This also compiles its kernels. The reference is assumed to work.
     """
     if backend == "reference":
         return None
@@ -88,8 +88,8 @@ def failure(backend: str) -> str | None:
             *(pixels.to(device), views.to(device), side, torch.float32),
             *(IMAGENET_MEAN, IMAGENET_STD),
         )
-        composed[0].cpu()  # after all that the device was asked to do
-    except Exception as error:  # It may be anything, of the compiler, the driver or the device.
+        composed[0].cpu()  # waits for all work on the device
+    except Exception as error:  # any error of the compiler, the driver or the device
         lines = str(error).strip().splitlines() or [""]
         why = f"{type(error).__name__}: {lines[0]}".rstrip(": ")
         return f"its kernels fail here ({why}): pip install --upgrade {_COMPILER[backend]}"
@@ -97,7 +97,7 @@ def failure(backend: str) -> str | None:
 
 
 def _function(backend: str) -> Implementation:
-    # Imported here: each brings a library that the others do without.
+    # Imported here, because each backend needs a library that the others do not.
     if backend == "cpu":
         from cp2fast.copypaste.cpu.launch import copy_paste_cpu
 

@@ -1,4 +1,4 @@
-"""What every backend of the op takes and gives."""
+"""The common interface of all backends of the op."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Composed: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 class Implementation(Protocol):
-    """A backend: nothing is checked here, ``validate`` has done so."""
+    """A backend; it checks nothing, because ``validate`` already did."""
 
     def __call__(
         self,
@@ -28,8 +28,8 @@ class Implementation(Protocol):
 
         Args:
             pixels: uint8 ``[N]``, contiguous, on the backend's device.
-            views: int32 ``[B, V, 16]``, the table of ``views.py``: contiguous, beside the pixels,
-                and valid for them.
+            views: int32 ``[B, V, 16]``, the table of ``views.py``, contiguous, valid, and on the
+                same device as the pixels.
             size: side S of the output.
             dtype: dtype of the composed images: float32, bfloat16 or float16.
             mean: mean of each channel in [0, 1], subtracted from the output.
@@ -38,7 +38,7 @@ class Implementation(Protocol):
 
 
 def empty_outputs(samples: int, size: int, dtype: torch.dtype, device: torch.device) -> Composed:
-    """Memory for what is composed."""
+    """Uninitialised outputs."""
     query, key = (
         torch.empty(
             (samples, 3, size, size),

@@ -1,4 +1,4 @@
-"""How what runs on the CPU is compiled, and kept between processes."""
+"""How CPU code is compiled and cached between processes."""
 
 from __future__ import annotations
 
@@ -13,25 +13,26 @@ from numba.core.caching import FunctionCache
 
 
 def jit(function: Callable[..., Any]) -> Any:
-    """Compile for the CPU: the GIL released, products and sums fused, no other liberty taken.
+    """Compile for the CPU without the GIL, with fused multiply-add but no other fast-math option.
 
-    The same machine gives the same bits. Division by zero is IEEE's, as a check would keep the
-    loop around it from becoming SIMD. References to arrays are not counted, which took a seventh of
-    the time: so a function makes no array, and returns none but those it was given.
+    Results are the same bit for bit on the same machine. Division by zero follows IEEE, because a
+    check would prevent SIMD in the surrounding loop. References to arrays are not counted, which
+    took a seventh of the time, so a function must not create arrays and may return only those it
+    was given.
     """
     return numba.njit(function, nogil=True, error_model="numpy", fastmath={"contract"}, _nrt=False)
 
 
 def exact(function: Callable[..., Any]) -> Any:
-    """Compile for the CPU: the GIL released, every operation as written, as numpy does it."""
+    """Compile for the CPU without the GIL, with every operation as written, as in numpy."""
     return numba.njit(function, nogil=True, error_model="numpy")
 
 
 def keep_compiled(kernel: Any) -> None:
-    """Let ``kernel`` be compiled once an installation, or once a process where nothing is writable.
+    """Cache a compiled ``kernel`` on disk; compile once per process if no folder is writable.
 
-    It is compiled anew when any source changes that it may be made of: its own, and those of its
-    package that its own imports.
+    It is compiled again when its source changes, or any source of this package that it imports,
+    directly or indirectly.
     """
     sources = sorted(_sources(kernel.__module__, Path(kernel.py_func.__code__.co_filename)))
     digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
@@ -42,12 +43,12 @@ def keep_compiled(kernel: Any) -> None:
 
     try:
         kernel._cache = Cache(kernel.py_func)
-    except RuntimeError:  # no folder can be written, neither beside the source nor the user's
+    except RuntimeError:  # no writable folder, neither beside the source nor in the user's cache
         return
 
 
 def _sources(module: str, source: Path) -> set[Path]:
-    """A module's file, and those of its package that it imports, they import, and so on."""
+    """The file of a module and of the package's modules that it imports, directly or indirectly."""
     root, package = source.parents[module.count(".")], module.split(".")[0]
     found, ahead = set[Path](), [source]
     while ahead:

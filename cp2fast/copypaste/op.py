@@ -1,4 +1,4 @@
-"""One op from decoded images to composed pairs: ``torch.ops.cp2fast.copy_paste``."""
+"""The op from decoded images to composed pairs: ``torch.ops.cp2fast.copy_paste``."""
 
 from __future__ import annotations
 
@@ -26,31 +26,31 @@ def copy_paste(
     mean: Sequence[float] = IMAGENET_MEAN,
     std: Sequence[float] = IMAGENET_STD,
 ) -> CopyPasteBatch:
-    """Cut, augment and paste: the composed query and key of every sample.
+    """Crop, augment and paste: compose the query and the key of every sample.
 
     Args:
         batch: the images.
-        parameters: of B samples.
+        parameters: parameters of the B samples.
         size: side S of the output in pixels.
         dtype: dtype of the composed images: float32, bfloat16 or float16.
-        backend: ``reference`` is kornia and torch, slow, anywhere; ``cpu`` is numba on all cores;
-            ``cuda`` is CUDA C++; ``auto`` takes the fastest that works on the device.
-        device: where the work is done; by default where the pixels are.
+        backend: ``reference`` uses kornia and torch, slow, on any device; ``cpu`` uses numba on all
+            cores; ``cuda`` is CUDA C++; ``auto`` takes the fastest that works on the device.
+        device: device of the computation; by default that of the pixels.
         mean: mean of each channel in [0, 1], subtracted from the output.
         std: standard deviation of each channel, by which the output is divided.
 
     Returns:
-        query and key ``[B, 3, S, S]``, channels-last and normalised, and their masks.
+        Query and key ``[B, 3, S, S]``, channels-last and normalised, and their masks.
 
     Raises:
-        ValueError: naming the argument, and the sample where it is wrong.
+        ValueError: an invalid argument; the message names it, and the sample concerned.
     """
     if not torch.compiler.is_compiling():
         validate(batch, parameters, size, dtype, mean, std)
     pixels, views = batch.pixels, pack(batch, parameters)
     if device is not None:
         pixels = pixels.to(device)
-    if pixels.is_cuda:  # From pinned memory the host need not wait for the copy.
+    if pixels.is_cuda:  # From pinned memory, the copy does not block the host.
         views = views.pin_memory().to(pixels.device, non_blocking=True)
     return CopyPasteBatch(
         *torch.ops.cp2fast.copy_paste(pixels, views, size, dtype, mean, std, backend)
@@ -67,7 +67,7 @@ def _copy_paste(
     std: Sequence[float],
     backend: str,
 ) -> Composed:
-    """``views`` is the table of ``views.py``, where the pixels are, and not checked again."""
+    """``views`` is the table of ``views.py`` on the pixels' device; it is not checked again."""
     run = implementation(backend, pixels.device)
     return run(pixels.contiguous(), views.contiguous(), size, dtype, mean, std)
 

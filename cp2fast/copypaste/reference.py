@@ -1,7 +1,7 @@
-"""Copy-paste in kornia and plain torch: slow, clear, on any device; the specification.
+"""Copy-paste in kornia and plain torch: slow, clear, on any device; it is the specification.
 
-Every other backend is held to this one. Each line does one documented thing in float32, view by
-view, with no rounding in between.
+Every other backend is tested against this one. Each line does one documented step in float32, one
+view at a time, without intermediate rounding.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def copy_paste_reference(
     mean: Sequence[float],
     std: Sequence[float],
 ) -> Composed:
-    """``Implementation`` on any device."""
+    """``Implementation`` for any device."""
     query, key, query_mask, key_mask = empty_outputs(len(views), size, dtype, pixels.device)
     pairs = (
         (query, query_mask, QUERY_FOREGROUND, QUERY_BACKGROUND),
@@ -58,7 +58,7 @@ def copy_paste_reference(
 
 
 def make_view(pixels: Tensor, view: View, size: int) -> Tensor:
-    """One whole view before it is normalised: float32 ``[3, S, S]`` in [0, 1]."""
+    """One complete view before normalisation: float32 ``[3, S, S]`` in [0, 1]."""
     crop_HWC = pixels.as_strided((view.height, view.width, 3), (view.pitch, 3, 1), view.start)
     x = orient(resize(crop_HWC, size), view.orientation)
     if view.jitter:
@@ -72,18 +72,18 @@ def make_view(pixels: Tensor, view: View, size: int) -> Tensor:
 
 
 def resize(crop_HWC: Tensor, size: int) -> Tensor:
-    """A uint8 crop as float32 ``[3, S, S]`` in [0, 1].
+    """Resize a uint8 crop to float32 ``[3, S, S]`` in [0, 1].
 
-    The triangle filter widens with the scale, as Pillow's BILINEAR does, and stops at the crop's
-    edge; unlike Pillow it does not round to 8 bits between the two passes or at the end.
+    The triangle filter widens with the scale, like Pillow's BILINEAR, and is cut off at the crop's
+    edge. Unlike Pillow, it does not round to 8 bits between the two passes or at the end.
     """
-    # In float64, as positions in float32 would move the filter's weights by up to 1e-6.
+    # Computed in float64: float32 positions would change the filter's weights by up to 1e-6.
     x = (crop_HWC.double() / 255).permute(2, 0, 1)[None]
     return interpolate(x, (size, size), mode="bilinear", antialias=True)[0].float()
 
 
 def orient(x: Tensor, orientation: int) -> Tensor:
-    """One of the eight ways to lay a square ``[..., S, S]``."""
+    """Apply one of the eight orientations to a square ``[..., S, S]``."""
     if orientation & TRANSPOSE:
         x = x.transpose(-1, -2)
     if orientation & MIRROR:
@@ -94,7 +94,7 @@ def orient(x: Tensor, orientation: int) -> Tensor:
 
 
 def adjust(x: Tensor, operation: int, factor: float) -> Tensor:
-    """One operation of torchvision's ColorJitter on an image in [0, 1]; hue is in turns."""
+    """Apply one operation of torchvision's ColorJitter to an image in [0, 1]; hue is in turns."""
     from kornia import enhance
 
     adjusted: Tensor
@@ -118,7 +118,7 @@ def to_grey(x: Tensor) -> Tensor:
 
 
 def blur(x: Tensor, sigma: float) -> Tensor:
-    """Gaussian blur over three standard deviations, edge pixels repeated; sigma in pixels."""
+    """Gaussian blur out to three standard deviations, repeating edge pixels; sigma in pixels."""
     from kornia.filters import gaussian_blur2d
 
     taps = 2 * math.ceil(3 * sigma) + 1
@@ -131,6 +131,6 @@ def blur(x: Tensor, sigma: float) -> Tensor:
 def normalise(
     x: Tensor, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD
 ) -> Tensor:
-    """Less the mean, over the deviation, of each channel; by default those of ImageNet's pixels."""
+    """Subtract the mean and divide by the deviation of each channel; ImageNet's by default."""
     means, stds = (x.new_tensor(values)[:, None, None] for values in (mean, std))
     return (x - means) / stds

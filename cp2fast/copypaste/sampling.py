@@ -1,9 +1,9 @@
 """The random parameters of a batch: a pure function of (seed, epoch, image number).
 
-By default the distributions are those of the original pipeline (CP2, section 3.2, and its published
+The default distributions are those of the original pipeline (CP2, section 3.2, and its published
 code): torchvision's RandomResizedCrop, ColorJitter, RandomGrayscale and RandomHorizontalFlip, a
-Gaussian blur, and RandomErasing's rectangle as the foreground. Tests hold them to torchvision's own
-draws.
+Gaussian blur, and RandomErasing's rectangle as the foreground. Tests compare them with
+torchvision's own draws.
 """
 
 from __future__ import annotations
@@ -35,24 +35,24 @@ def sample_parameters(
     background: Background = "batch",
     augment: AugmentSettings = _PAPER,
 ) -> Parameters:
-    """Draw what happens to each sample of a batch, without the GIL.
+    """Draw the parameters of each sample of a batch, without the GIL.
 
-    A sample's parameters follow from (seed, epoch, its image's number) alone, whatever the batch,
-    its order, the worker or the rank; only which image lends the background follows from the
-    batch, and that from the set of its images, not their order.
+    A sample's parameters depend only on (seed, epoch, its image's number), not on the batch, its
+    order, the worker or the rank. The exception is the choice of background images, which depends
+    on the set of images in the batch, but not on their order.
 
     Args:
         seed: any integer.
-        epoch: counts from 0.
+        epoch: epoch, from 0.
         batch: the images; only ``height``, ``width`` and ``index`` are read. With independent
-            backgrounds it holds the B foregrounds, then B backgrounds for the query, then B for
-            the key, and the foreground's number counts.
+            backgrounds it holds the B foregrounds, then B backgrounds for the query, then B for the
+            key, and the number of the foreground is used.
         size: side S of the output in pixels.
-        background: where the backgrounds come from. ``batch`` takes them from the other samples:
-            no image is its own background, and query and key have different ones. ``none`` is no
-            copy-paste: the foreground fills the output, and its own image stands in for the
-            background of which nothing is seen.
-        augment: what is drawn from which range; by default as in the paper.
+        background: source of the backgrounds. ``batch`` takes them from the other samples: no image
+            is its own background, and query and key have different ones. ``none`` disables
+            copy-paste: the foreground fills the output, and its own image serves as the background,
+            which is invisible.
+        augment: ranges and probabilities; by default those of the paper.
 
     Returns:
         The parameters of the B samples, on the CPU.
@@ -87,7 +87,7 @@ def sample_parameters(
 def _sources(
     key: tuple[int, int], epoch: int, index: NDArray[np.int64], background: Background
 ) -> NDArray[np.int32]:
-    """Which image each view is of: int32 ``[B, 4]``."""
+    """The position of each view's image in the batch: int32 ``[B, 4]``."""
     images = len(index)
     if background == "batch" and images < 3:
         raise ValueError(
@@ -110,7 +110,7 @@ def _sources(
 
 @functools.cache
 def _ranges(augment: AugmentSettings) -> Ranges:
-    """The settings as the kernel takes them."""
+    """The settings in the form that the kernel takes."""
     colours = [
         _around(value, 1) for value in (augment.brightness, augment.contrast, augment.saturation)
     ]
@@ -138,7 +138,7 @@ def _pair(low: float, high: float) -> tuple[float, float]:
 
 
 def _around(strength: float | tuple[float, float], centre: int) -> tuple[float, float]:
-    """ColorJitter's range: a pair as it is; a strength as far to both sides of the centre."""
+    """ColorJitter's range: a pair as it is, or a strength as an interval around the centre."""
     if isinstance(strength, tuple):
         return _pair(*strength)
     low = centre - strength

@@ -1,7 +1,8 @@
-"""What ``sample_parameters`` draws, compiled: one pass over the samples, with the GIL released.
+"""The compiled part of ``sample_parameters``: one pass over the samples, without the GIL.
 
-The numbers are those of ``philox.py``: Philox4x32-10, block by block. Of a rectangle's ten tries
-only as many are made as are needed. Nothing is fused or reordered, so every machine draws the same.
+The random numbers are those of ``philox.py``: Philox4x32-10, block by block. Up to ten tries at a
+rectangle are made, only as many as needed. No operation is fused or reordered, so all machines draw
+the same parameters.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _Four = tuple[float, float, float, float]
 _VIEW, _PASTE, _PARTNER = int(Stream.VIEW), int(Stream.PASTE), int(Stream.PARTNER)
 
 # Blocks of four random numbers in the streams VIEW and PASTE; a view or rectangle has 16. The first
-# ten are the tries at a rectangle: area, ratio, top, left.
+# ten are for the tries at a rectangle: area, ratio, top, left.
 _BLOCKS = 16
 _TRIES = 10
 _FACTORS, _COINS, _ORDER, _SIGMA, _TURNS = range(_TRIES, _TRIES + 5)
@@ -39,23 +40,23 @@ _UNIT = 2.0**-32
 
 
 class Ranges(NamedTuple):
-    """What is drawn from where; pairs are of the lowest and the highest value.
+    """Ranges and probabilities; pairs are the lowest and the highest value.
 
     Attributes:
-        crop_area: area of a crop, as a share of the image's.
+        crop_area: area of a crop as a fraction of the image's.
         crop_ratio: width over height.
-        log_crop_ratio: its logarithms.
-        paste_area: area of the foreground, as a share of the output's.
-        log_paste_ratio: of height over width.
-        factor_low: brightness, contrast, saturation, and hue in turns.
-        factor_high: see ``factor_low``.
+        log_crop_ratio: logarithms of ``crop_ratio``.
+        paste_area: area of the foreground as a fraction of the output's.
+        log_paste_ratio: logarithms of height over width.
+        factor_low: lowest brightness, contrast, saturation, and hue in turns.
+        factor_high: highest values of the same.
         sigma: sigma of the blur.
-        jitter: a probability, as are those that follow.
-        grey: see ``jitter``.
-        blur: see ``jitter``.
-        flip: left to right.
-        vertical_flip: top to bottom.
-        turn: by one, two or three quarters.
+        jitter: probability of colour jitter.
+        grey: probability of conversion to grey.
+        blur: probability of a blur.
+        flip: probability of swapping left and right.
+        vertical_flip: probability of swapping top and bottom.
+        turn: probability of a rotation by one, two or three quarter turns.
     """
 
     crop_area: _Pair
@@ -78,7 +79,7 @@ class Ranges(NamedTuple):
 def _words(
     key: _Key, stream: int, epoch: int, index: int, block: int
 ) -> tuple[np.uint64, np.uint64, np.uint64, np.uint64]:
-    """``philox.words`` of one block."""
+    """``philox.words`` for one block."""
     number = np.uint64(index)
     c0, c1 = number & _LOW, (number >> _32) | (np.uint64(block) << np.uint64(16))
     c2, c3 = np.uint64(epoch) & _LOW, np.uint64(stream)
@@ -105,13 +106,13 @@ def _between(random: float, low: float, high: float) -> float:
 
 @exact
 def partners(key: _Key, epoch: int, index: _Integers, source: _Words) -> None:
-    """Each sample's backgrounds: the next two images in a random cyclic order of the set.
+    """Each sample's backgrounds: the next two images in a random cyclic order of the batch.
 
     Args:
-        key: of Philox.
-        epoch: the run's epoch.
-        index: the image's numbers, at least 3.
-        source: int32 ``[B, V]``, of which the views 2 and 3 are written.
+        key: key of Philox.
+        epoch: epoch of the run.
+        index: numbers of the images, at least 3.
+        source: int32 ``[B, V]``; views 2 and 3 are written.
     """
     count = len(index)
     random = np.empty(count, np.uint64)
@@ -141,7 +142,7 @@ def draw_views(
     grey: _Flags,
     sigma: _Floats,
 ) -> None:
-    """Fill the arrays from ``box`` on, which are those of ``Parameters``."""
+    """Fill the arrays from ``box`` on, which belong to ``Parameters``."""
     for b in range(len(source)):
         for v in range(4):
             first, image = v * _BLOCKS, source[b, v]
@@ -166,13 +167,13 @@ def draw_views(
 
 @exact
 def _orientation(flip: float, random: _Four, ranges: Ranges) -> int:
-    """Flips, then a turn to the right."""
+    """Flips, then a clockwise rotation."""
     mirrored, flipped = flip < ranges.flip, random[0] < ranges.vertical_flip
     quarters = 1 + int(random[2] * 3) if random[1] < ranges.turn else 0
-    if quarters >= 2:  # Half a turn is both flips.
+    if quarters >= 2:  # A half turn is both flips.
         mirrored, flipped = not mirrored, not flipped
     transposed = quarters % 2 == 1
-    if transposed:  # A quarter turn is x and y swapped, then left to right.
+    if transposed:  # A quarter turn swaps x and y, then left and right.
         mirrored, flipped = not flipped, mirrored
     return MIRROR * mirrored + FLIP * flipped + TRANSPOSE * transposed
 
@@ -183,7 +184,7 @@ def draw_pastes(
 ) -> None:
     """Fill int32 ``[B, 2, 4]`` with RandomErasing's rectangles in an image of side ``size``.
 
-    Where ten tries fail torchvision erases nothing, and an image without foreground has no loss:
+    If ten tries fail, torchvision erases nothing, but an image without foreground has no loss, so
     the last try is clipped to the largest side instead.
     """
     area, ratio = ranges.paste_area, ranges.log_paste_ratio
@@ -209,7 +210,7 @@ def _crop(
     ranges: Ranges,
     box: _Words,
 ) -> None:
-    """RandomResizedCrop's box, and where ten tries fail the largest central one of such a ratio."""
+    """RandomResizedCrop's box; if ten tries fail, the largest central one with an allowed ratio."""
     whole, area, ratio = float(height * width), ranges.crop_area, ranges.log_crop_ratio
     for attempt in range(_TRIES):
         random = _uniform(key, _VIEW, epoch, index, first + attempt)
@@ -224,16 +225,16 @@ def _crop(
 
 @exact
 def _sides(random: _Four, whole: float, area: _Pair, log_ratio: _Pair) -> _Pair:
-    """Sides of a random rectangle in whole pixels; the ratio is of the first to the second."""
+    """Sides of a random rectangle in whole pixels; the ratio is the first over the second."""
     pixels = whole * _between(random[0], area[0], area[1])
-    # Uniform in the logarithm, so that a ratio is as likely as its inverse.
+    # Uniform in the logarithm, so that a ratio and its inverse are equally likely.
     ratio = math.exp(_between(random[1], log_ratio[0], log_ratio[1]))
     return np.rint(np.sqrt(pixels * ratio)), np.rint(np.sqrt(pixels / ratio))
 
 
 @exact
 def _place(random: float, free: float) -> float:
-    """A whole number from 0 to ``free`` inclusive."""
+    """A random integer from 0 to ``free``, inclusive."""
     return math.floor(random * (free + 1))
 
 
@@ -244,7 +245,7 @@ def _set(box: _Words, top: float, left: float, height: float, width: float) -> N
 
 @exact
 def _sort(random: _Four, order: _Words) -> None:
-    """The numbers 0 to 3 in the order of their random numbers."""
+    """Sort the numbers 0 to 3 by their random numbers."""
     for i in range(4):
         place = i
         while place > 0 and random[order[place - 1]] > random[i]:

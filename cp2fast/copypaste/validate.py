@@ -1,4 +1,4 @@
-"""Whether parameters fit a batch: the kernels read pixels without looking where."""
+"""Check that parameters fit a batch, because the kernels read pixels without bounds checks."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _LARGEST_FLOAT16 = 65_504
 _Words = NDArray[np.int32]
 _Floats = NDArray[np.float32]
 
-# What ``_first_wrong`` looks at, in this order.
+# The fields that ``_first_wrong`` checks, in this order.
 _IMAGE_FIELDS = ("height", "width", "offset", "pixels")
 _SAMPLE_FIELDS = ("source", "box", "orientation", "factor", "order", "sigma", "paste")
 _HEIGHT, _WIDTH, _OFFSET, _PIXELS = range(4)
@@ -49,10 +49,10 @@ def validate(
     mean: Sequence[float],
     std: Sequence[float],
 ) -> None:
-    """Check all that a caller of ``copy_paste`` can get wrong; nothing is read from a GPU.
+    """Check every argument of ``copy_paste``; nothing is read from a GPU.
 
     Raises:
-        ValueError: naming the argument, and the sample or image where it is wrong.
+        ValueError: an invalid argument; the message names it, and the sample or image concerned.
     """
     if size < 1:
         raise ValueError(f"size must be at least 1: {size}")
@@ -123,7 +123,7 @@ def _first_wrong(
     paste: _Words,
     size: int,
 ) -> tuple[int, int]:
-    """The first field that is wrong anywhere, and the first image or sample in which it is."""
+    """The first field with an invalid value, and the first image or sample that has it."""
     wrong, place = _NOTHING, 0
     images = len(offset)
     for i in range(images):
@@ -157,7 +157,7 @@ def _wrong_of_image(height: int, width: int, offset: int, pixels: int) -> int:
         return _WIDTH
     if offset < 0:
         return _OFFSET
-    # By division, as the product of two sides and 3 may not fit 64 bits with the offset.
+    # Divide, because the product of two sides and 3 plus the offset may not fit 64 bits.
     if offset > pixels or np.int64(height) * width > (pixels - offset) // 3:
         return _PIXELS
     return _NOTHING
@@ -175,14 +175,14 @@ def _wrong_of_view(orientation: int, factor: _Floats, order: _Words, sigma: floa
             seen |= 1 << order[i]
     if seen != 15:
         return _ORDER
-    if not 0 <= sigma <= MAX_SIGMA:  # which NaN is not either
+    if not 0 <= sigma <= MAX_SIGMA:  # also rejects NaN
         return _SIGMA
     return _NOTHING
 
 
 @exact
 def _inside(box: _Words, height: int, width: int) -> bool:
-    """Whether (top, left, height, width) is a rectangle inside an image of these sides."""
+    """Whether (top, left, height, width) is a rectangle inside an image of this size."""
     top, left, h, w = np.int64(box[0]), np.int64(box[1]), np.int64(box[2]), np.int64(box[3])
     placed = top >= 0 and left >= 0 and h >= 1 and w >= 1
     return bool(placed and top + h <= height and left + w <= width)

@@ -1,14 +1,14 @@
-"""What the op is told: one row of 16 words a view, of which all backends read the same table.
+"""The op's input table, with one row of 16 words per view, shared by all backends.
 
 | word | holds |
 |---|---|
-| 0, 1 | low and high half of an int64: the byte in ``pixels`` where the crop begins |
+| 0, 1 | low and high half of an int64: offset in ``pixels`` where the crop begins, in bytes |
 | 2 | bytes from one row of the image to the next |
 | 3, 4 | the crop's height and width in source pixels |
 | 5 | flags: bits 0 to 2 the orientation, bit 3 jitter, bit 4 grey, bits 8 to 15 the jitter operations, two bits each, the first one lowest |
 | 6 to 9 | float32: brightness, contrast and saturation factors, and the hue's shift in turns |
 | 10 | float32: the blur's standard deviation in output pixels |
-| 11 to 14 | top, left, height and width of the foreground of the pair that the view belongs to |
+| 11 to 14 | top, left, height and width of the foreground of the view's pair |
 | 15 | 0 |
 """  # noqa: E501
 
@@ -24,12 +24,12 @@ from cp2fast.copypaste.parameters import Parameters
 
 VIEWS, WORDS = 4, 16
 START, PITCH, HEIGHT, WIDTH, FLAGS, FACTOR, SIGMA, PASTE = 0, 2, 3, 4, 5, 6, 10, 11
-"""The word at which each begins."""
+"""The first word of each field."""
 ORIENTATION, JITTER, GREY, ORDER = 0, 3, 4, 8
-"""The bit of the flags at which each begins."""
+"""The first bit of each field of the flags."""
 
 FLOAT32, BFLOAT16, FLOAT16 = range(3)
-"""How the kernels are told of the composed images' type."""
+"""The kernels' codes for the composed images' dtype."""
 KINDS = {torch.float32: FLOAT32, torch.bfloat16: BFLOAT16, torch.float16: FLOAT16}
 
 
@@ -37,8 +37,8 @@ def pack(batch: RaggedBatch, parameters: Parameters) -> Tensor:
     """The table of a batch's views, int32 ``[B, V, 16]`` on the CPU.
 
     Args:
-        batch: where its images lie in ``pixels``; the pixels are not read.
-        parameters: valid for it.
+        batch: only the positions of its images are used, not their pixels.
+        parameters: parameters valid for this batch.
     """
     p, image = parameters, parameters.source.long()
     top, left, height, width = p.box.unbind(-1)
@@ -58,7 +58,7 @@ def pack(batch: RaggedBatch, parameters: Parameters) -> Tensor:
             *(words[..., None] for words in one),
             p.factor.view(torch.int32),
             p.sigma.view(torch.int32)[..., None],
-            p.paste.repeat(1, 2, 1),  # of the query, the key, the query, the key
+            p.paste.repeat(1, 2, 1),  # for query, key, query, key
             torch.zeros_like(pitch)[..., None],
         ],
         dim=-1,
@@ -66,7 +66,7 @@ def pack(batch: RaggedBatch, parameters: Parameters) -> Tensor:
 
 
 class View(NamedTuple):
-    """One row of the table, read."""
+    """One row of the table, decoded."""
 
     start: int
     pitch: int
@@ -82,7 +82,7 @@ class View(NamedTuple):
 
 
 def unpack(row: Tensor) -> View:
-    """Read a row, int32 ``[16]`` on the CPU."""
+    """Decode a row, int32 ``[16]`` on the CPU."""
     words, floats = row.tolist(), row.view(torch.float32).tolist()
     flags = words[FLAGS]
     return View(

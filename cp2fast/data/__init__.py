@@ -1,1 +1,1 @@
-"""Sources: from image files to RaggedBatch."""
+"""Sources: convert image files to RaggedBatch."""

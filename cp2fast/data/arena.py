@@ -1,13 +1,13 @@
-"""Decoded pixels by image number, in one piece of memory: the pixel cache itself.
+"""The memory of the pixel cache: decoded pixels by image number.
 
     host: | state, height, width, offset of each image | pixels |   one mapping for all processes
     GPU:  the tables on the host, the pixels on the card            of a machine; on a card each
                                                                     has its own
 
-Each image that the cache is to hold has a place of just its size from the start. Who decodes it
-claims the place, decodes into it and publishes it; a place that is not published is not read, so a
-process may die at any moment. Host memory that is shared has no name in any file system (memfd):
-it goes when the last process does, whatever ends it, and no limit of /dev/shm counts.
+Each image that is to be cached has a place of exactly its size from the start. A writer claims the
+place, decodes into it and publishes it. Unpublished places are never read, so a process may die at
+any moment. Shared host memory is an anonymous file (memfd): it is freed when the last process ends,
+however that happens, and the limit of /dev/shm does not apply.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ from cp2fast.data.memory import free_memory
 
 _EMPTY, _READY = 0, 1
 _HUGE_PAGE = 2 << 20
-_MAP_NORESERVE = 0x4000  # Linux; Python has no name for it.
+_MAP_NORESERVE = 0x4000  # Linux; Python has no constant for it.
 _CHECK_EVERY = 256 << 20
-"""Bytes newly claimed between two looks at the memory that is left."""
+"""Bytes claimed between two checks of the free memory."""
 RESERVE = 1 << 30
-"""Free memory, in bytes, below which a cache takes no more images."""
+"""The cache takes no more images when less memory than this is free, in bytes."""
 
 Pixels = NDArray[np.uint8]
 
 
 class Arena:
-    """The cache of a data set; any number of threads, and of processes if shared, may use it.
+    """The cache of a data set; safe for any number of threads, and of processes if shared.
 
     Attributes:
-        pixels: uint8 ``[bytes]``, where all images lie.
-        offset: int64 ``[N]``, where each one's place begins; -1 for images that have none.
-        size: int64 ``[N]``, bytes of each place; 0 for images that have none.
-        grows: becomes False when memory runs short: no more images are taken from then on.
+        pixels: uint8 ``[bytes]``, the pixels of all images.
+        offset: int64 ``[N]``, start of each image's place; -1 for images without a place.
+        size: int64 ``[N]``, size of each place in bytes; 0 for images without a place.
+        grows: set to False when memory runs short; no more images are added from then on.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Arena:
         descriptor: int | None = None,
         check: Callable[[], bool] = lambda: free_memory() > RESERVE,
     ) -> None:
-        """Use ``new_host`` or ``new_gpu``; ``check`` says whether there is memory left to grow."""
+        """Use ``new_host`` or ``new_gpu``; ``check`` says whether there is memory to grow."""
         self.pixels = pixels
         self.offset = tables["offset"]
         self.size = tables["size"]
@@ -71,18 +71,18 @@ class Arena:
 
     @staticmethod
     def new_host(size: NDArray[np.int64], shared: bool) -> Arena:
-        """An empty cache in host memory, which is taken page by page as images come.
+        """An empty cache in host memory; pages are allocated as images are added.
 
         Args:
-            size: int64 ``[N]``, bytes of each image's place; 0 for none.
+            size: int64 ``[N]``, bytes of each image's place; 0 for no place.
             shared: whether other processes will ``attach`` to it.
 
         Raises:
-            OSError: the system gives none.
+            OSError: the system cannot provide the memory.
         """
         total = _layout(len(size))[1] + int(size.sum())
         if not shared:
-            # Private memory may come in huge pages, which cost a fifth of the small ones' time.
+            # Private memory may use huge pages, which take a fifth of the time of small ones.
             flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
             memory = mmap.mmap(-1, total, flags)
             if hasattr(mmap, "MADV_HUGEPAGE"):
@@ -108,17 +108,17 @@ class Arena:
 
     @property
     def address(self) -> tuple[int, int]:
-        """By which other processes of this user ``attach`` to a shared one: process, descriptor."""
+        """(Process, descriptor) of a shared cache, for ``attach`` in the user's other processes."""
         if self._descriptor is None:
             raise ValueError("shared must be true for other processes to attach")
         return os.getpid(), self._descriptor
 
     @staticmethod
     def attach(address: tuple[int, int], count: int) -> Arena:
-        """The cache that another process on this machine made, of ``count`` images.
+        """Attach to a cache of ``count`` images made by another process on this machine.
 
         Raises:
-            OSError: its memory cannot be reached.
+            OSError: its memory is not accessible.
         """
         process, descriptor = address
         ours = os.open(f"/proc/{process}/fd/{descriptor}", os.O_RDWR)
@@ -128,20 +128,20 @@ class Arena:
         return len(self._state)
 
     def holds(self, numbers: NDArray[np.int64]) -> bool:
-        """Whether all these images are there."""
+        """Whether all these images are in the cache."""
         return bool((self._state[numbers] == _READY).all())
 
     def missing(self, numbers: NDArray[np.int64]) -> NDArray[np.intp]:
-        """The positions in ``numbers`` of images that are not there."""
+        """The positions in ``numbers`` of images that are not in the cache."""
         return np.flatnonzero(self._state[numbers] != _READY)
 
     @property
     def is_complete(self) -> bool:
-        """Whether every image of the data set is there."""
+        """Whether every image of the data set is in the cache."""
         return bool((self._state == _READY).all())
 
     def batch(self, numbers: NDArray[np.int64]) -> RaggedBatch:
-        """The images, which are all there, where they lie; nothing is copied."""
+        """A batch of these images, all of which are in the cache; nothing is copied."""
         return RaggedBatch(
             pixels=self.pixels,
             offset=torch.from_numpy(self.offset[numbers]),
@@ -151,23 +151,23 @@ class Arena:
         )
 
     def image(self, number: int) -> Pixels | None:
-        """The pixels ``[H, W, 3]`` of an image in host memory; None if it is not there."""
+        """The pixels ``[H, W, 3]`` of an image in host memory; None if it is not in the cache."""
         if self._state[number] != _READY:
             return None
         return self._room(number).reshape(self._height[number], self._width[number], 3)
 
     def claim(self, number: int, height: int, width: int) -> Pixels | None:
-        """The place ``[H, W, 3]`` in host memory for an image that is about to be decoded.
+        """Claim the place ``[H, W, 3]`` in host memory for an image that will be decoded into it.
 
-        None if it is there already, has no place of this size, or somebody else is decoding it.
-        What was claimed is to be published or released.
+        None if the image is already there, has no place of this size, or is being decoded
+        elsewhere. A claimed place must be published or released.
         """
         if not self.reserve(number, height, width):
             return None
         return self._room(number).reshape(height, width, 3)
 
     def reserve(self, number: int, height: int, width: int) -> bool:
-        """As ``claim``, for pixels that are copied to ``offset``; whether it may be done."""
+        """Like ``claim``, for pixels to be copied to ``offset``; returns whether it succeeded."""
         wanted = 3 * height * width
         if self._state[number] != _EMPTY or self.size[number] != wanted:
             return False
@@ -183,9 +183,9 @@ class Arena:
         return True
 
     def publish(self, number: int, height: int, width: int) -> None:
-        """The pixels of a claimed place are whole."""
+        """Mark the pixels of a claimed place as complete."""
         self._height[number], self._width[number] = height, width
-        with self._lock:  # So that what was written before is seen before.
+        with self._lock:  # Makes earlier writes visible first.
             self._state[number] = _READY
         self.release(number)
 
@@ -198,11 +198,11 @@ class Arena:
                     fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, number)
 
     def forget_all(self) -> None:
-        """Empty the cache, of which nothing may be in use; its memory stays."""
+        """Empty the cache, which must not be in use; its memory is kept."""
         self._state[:] = _EMPTY
 
     def release_all(self) -> None:
-        """Give up the claims of work that was broken off."""
+        """Give up the claims of work that was interrupted."""
         for number in list(self._claimed):
             self.release(number)
 
@@ -219,7 +219,7 @@ class Arena:
         return self.grows
 
     def _lock_in_all_processes(self, number: int) -> bool:
-        """A lock of the file, which the system takes away from a process that dies."""
+        """Lock part of the file; the system releases it if the process dies."""
         if self._descriptor is None:
             return True
         try:
@@ -233,7 +233,7 @@ _TABLES = {"offset": "<i8", "size": "<i8", "height": "<i4", "width": "<i4", "sta
 
 
 def _layout(count: int) -> tuple[dict[str, int], int]:
-    """Where each table of ``count`` images begins in the memory, and where the pixels do."""
+    """Where each table of ``count`` images begins in the memory, and where the pixels begin."""
     begins, end = {}, 0
     for name, dtype in _TABLES.items():
         begins[name] = end
@@ -244,7 +244,7 @@ def _layout(count: int) -> tuple[dict[str, int], int]:
 def _in_memory(
     memory: mmap.mmap, size: NDArray[np.int64] | None, descriptor: int | None, count: int = 0
 ) -> Arena:
-    """The cache in ``memory``: a new one with places of ``size``, or that of another process."""
+    """A cache in ``memory``: a new one with places of ``size``, or one of another process."""
     count = count if size is None else len(size)
     begins, pixels = _layout(count)
     tables: dict[str, NDArray[Any]] = {

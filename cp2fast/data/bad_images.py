@@ -1,4 +1,4 @@
-"""Unreadable images: count them, list each once, and end the run when there are too many."""
+"""Unreadable images: count them, list each one once, and end the run if there are too many."""
 
 from __future__ import annotations
 
@@ -13,39 +13,39 @@ _LOG = logging.getLogger("cp2fast")
 
 
 def allowed_bad(images: int, max_fraction: float) -> float:
-    """How many bad images of ``images`` are too few to end a run.
+    """How many bad images among ``images`` are tolerated.
 
-    One always is, however few there are; none at a fraction of 0.
+    At least one always is, however few images there are; none if the fraction is 0.
     """
     return max(1.0, max_fraction * images) if max_fraction else 0.0
 
 
 class BadImages:
-    """How many images were tried, and which of them could not be read.
+    """How many images were tried, and which ones could not be read.
 
     Attributes:
-        path: the list in the run folder, one image a line: its name, a tab, the reason. It is
-            there from the first bad image on. None where there is no folder: they are logged.
-        tried: images tried so far, each time counted.
-        bad: how many of them could not be read, each time counted.
+        path: the list in the run folder, one image per line: its name, a tab, the reason. It is
+            created with the first bad image. None without a folder: bad images are then logged.
+        tried: images tried so far, counting repeats.
+        bad: how many of them could not be read, counting repeats.
     """
 
     def __init__(
         self, folder: Path | None, max_fraction: float, again: str = "the same command"
     ) -> None:
-        """Count from zero; images that ``folder`` already lists are not listed again.
+        """Start at zero; images that ``folder`` already lists are not listed again.
 
         Args:
-            folder: folder of the list; None logs each bad image as a warning.
+            folder: folder of the list; None logs each bad image as a warning instead.
             max_fraction: ``data.max_bad_fraction``.
-            again: the command that goes on with what too many bad images have ended.
+            again: the command that continues after too many bad images ended the run.
         """
         self.path = None if folder is None else folder / "bad_images.txt"
         self.tried = 0
         self.bad = 0
         self._max_fraction = max_fraction
         self._again = again
-        # Of this process only: what an earlier one has listed may be mended by now.
+        # Of this process only: images that an earlier one listed may have been repaired since.
         self._found: set[str] = set()
         self._listed: set[str] = set()
         if self.path is not None and self.path.exists():
@@ -55,13 +55,13 @@ class BadImages:
     def record(self, tried: int, failed: Iterable[tuple[str, str]], images: int) -> None:
         """Count ``tried`` images, of which those in ``failed`` (name, reason) are bad.
 
-        Different bad images are held against the ``images`` of the data set: a figure that no order
-        and no number of epochs changes. A large data set takes long to reach it; where most images
-        are bad, the first hundred show it.
+        The number of distinct bad images is compared with the ``images`` of the data set, so the
+        limit does not depend on the order or the number of epochs. In a large data set it is
+        reached late, so there is an early check for data sets in which most images are bad.
 
         Raises:
-            UserError: more bad ones than ``allowed_bad``; or, in the first pass over at least 100
-                images, a share of those tried that is nearer to all than to the allowed one.
+            UserError: more bad images than ``allowed_bad``; or, in the first pass, after at least
+                100 images, a share of bad ones that is closer to 1 than to the allowed fraction.
         """
         failed = list(failed)
         self.tried += tried
@@ -87,7 +87,7 @@ class BadImages:
         return {"tried": self.tried, "bad": self.bad}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Go on from the counts of a checkpoint."""
+        """Continue with the counts of a checkpoint."""
         self.tried, self.bad = state["tried"], state["bad"]
 
     def _is_most_of_first_pass(self, images: int) -> bool:

@@ -1,9 +1,9 @@
-"""FFCV's file format, version 2: where each image of a ``.beton`` lies.
+"""FFCV's file format, version 2: the positions of the images in a ``.beton``.
 
-    header | fields | a row a sample | pages with the data | a table of (sample, offset, size)
+    header | fields | one row per sample | pages of data | a table of (sample, offset, size)
 
-The rows say where a sample's data begins, the table how long it is; no sample crosses the end of
-a page. Source: ffcv 1.0.2, ``ffcv/types.py``, ``writer.py`` and ``memory_allocator.py``.
+The rows give the start of a sample's data, the table its size; no sample crosses the end of a page.
+Source: ffcv 1.0.2, ``ffcv/types.py``, ``writer.py`` and ``memory_allocator.py``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SUFFIX = ".beton"
 VERSION = 2
 JPEG, RAW = 0, 1
 RGB_IMAGE = 2
-"""The image's type among the fields."""
+"""The type of an image field."""
 
 HEADER = np.dtype(
     [
@@ -55,23 +55,23 @@ _ROWS: dict[int, Any] = {
 SAMPLE = np.dtype(
     [("offset", "<i8"), ("size", "<i8"), ("height", "<i8"), ("width", "<i8"), ("mode", "<i8")]
 )
-"""An image in the file: where its bytes are, its pixels, and JPEG or RAW."""
+"""An image in the file: offset and size of its bytes, height and width, and JPEG or RAW."""
 ROW_COLUMNS = (
     ("data_ptr", "offset"),
     ("height", "height"),
     ("width", "width"),
     ("mode", "mode"),
 )
-"""What IMAGE_ROW and SAMPLE share: the column's name in each."""
+"""The common columns of IMAGE_ROW and SAMPLE: the name in each."""
 
 
 def list_samples(path: Path) -> NDArray[np.void]:
-    """Where the images of a ``.beton`` lie: SAMPLE ``[N]``, in the order of the file.
+    """The positions of the images in a ``.beton``: SAMPLE ``[N]``, in the order of the file.
 
-    Of several image fields the first is taken; labels and other fields are ignored.
+    The first image field is used; labels and other fields are ignored.
 
     Raises:
-        UserError: it cannot be read, is no complete ``.beton``, or holds no images.
+        UserError: it cannot be read, is not a complete ``.beton``, or holds no images.
     """
     try:
         with open_plain(path) as file:
@@ -84,12 +84,12 @@ def list_samples(path: Path) -> NDArray[np.void]:
 
 
 def is_beton(name: str) -> bool:
-    """Whether a file of this name is taken for a ``.beton``."""
+    """Whether the name is that of a ``.beton`` file."""
     return name.lower().endswith(SUFFIX)
 
 
 def encoded_image(data: bytes, height: int, width: int, mode: int) -> bytes:
-    """A sample's data as an image file: JPEG as it is, raw pixels as PNG; nothing if incomplete."""
+    """A sample as an image file: JPEG as it is, raw pixels as PNG; empty if incomplete."""
     if mode == JPEG:
         return data
     if len(data) != height * width * 3:
@@ -103,7 +103,7 @@ def _list_samples(path: Path, file: FileIO) -> NDArray[np.void]:
     length = os.fstat(file.fileno()).st_size
 
     def read(dtype: np.dtype[Any], count: int, offset: int) -> NDArray[Any]:
-        """Numbers from the file, which may say anything about itself."""
+        """Read an array, checking that it lies inside the file."""
         if offset > length or offset + count * dtype.itemsize > length:
             raise _incomplete(path)
         file.seek(offset)
@@ -124,13 +124,13 @@ def _list_samples(path: Path, file: FileIO) -> NDArray[np.void]:
     rows = read(row, int(header["num_samples"]), HEADER.itemsize + fields.nbytes)
     images = rows[str(types.index(RGB_IMAGE))]
     begin = int(header["alloc_table_ptr"])
-    if begin == 0:  # Written last.
+    if begin == 0:  # written last
         raise _incomplete(path)
     table = read(ALLOCATION, (length - begin) // ALLOCATION.itemsize, begin)
     samples = np.zeros(len(images), SAMPLE)
     for theirs, ours in ROW_COLUMNS:
         samples[ours] = images[theirs]
-    # Of several entries for one place the last is the longest: the others are empty fields.
+    # If several entries have the same offset, the longest is last: the others are empty fields.
     table = table[np.lexsort((table["size"], table["ptr"]))]
     entry = np.searchsorted(table["ptr"], images["data_ptr"], "right") - 1
     if len(samples) and (len(table) == 0 or (table["ptr"][entry] != images["data_ptr"]).any()):

@@ -3,9 +3,9 @@
     plan -> the first images -> GPU source -.
          `- the rest         -> CPU source -+-> RaggedBatch on the GPU
 
-The split follows what the two turn out to do: whichever is waited for longer gets less of the next
-batches. Their decoders round differently, by a few grey levels, so which one decoded an image shows
-in its pixels, and a run that decodes so is not repeated bit for bit.
+The split adapts: whichever source is waited for longer gets a smaller part of the next batches.
+Their decoders round differently, by a few grey levels, so the pixels depend on which one decoded an
+image, and such a run is not reproducible bit by bit.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ Open = Callable[[Iterator[Numbers]], Iterator[RaggedBatch]]
 
 _FIRST_SHARE = 0.5
 _STEP = 0.04
-"""By which the share changes at most from one batch to the next."""
+"""The largest change of the share from one batch to the next."""
 
 
 def open_both(plan: Iterator[Numbers], open_gpu: Open, open_cpu: Open) -> Iterator[RaggedBatch]:
-    """Batches in the order of ``plan``, where those of ``open_gpu`` are.
+    """Batches in the order of ``plan``, on the device of ``open_gpu``'s batches.
 
     Args:
         plan: image numbers of each batch, at least two.
-        open_gpu: gets the first images of each batch.
-        open_cpu: gets the others; its batches lie on the same device.
+        open_gpu: opens the source for the first images of each batch.
+        open_cpu: opens the source for the others; its batches must be on the same device.
     """
     split = _Split(plan)
     gpu, cpu = open_gpu(split.part(0)), open_cpu(split.part(1))
@@ -54,7 +54,7 @@ class _Split:
     """Both parts of each batch, whichever source asks first.
 
     Attributes:
-        share: share of the images that the first part gets.
+        share: share of the images that go to the first part.
     """
 
     def __init__(self, plan: Iterator[Numbers]) -> None:
@@ -75,7 +75,7 @@ class _Split:
             yield self._parts[which].popleft()
 
     def balance(self, waited_gpu: float, waited_cpu: float) -> None:
-        """Give more to the one that was waited for less, in seconds."""
+        """Shift the share toward the source that was waited for less; times in seconds."""
         waited = waited_gpu + waited_cpu
         if waited > 0:
             self.share += _STEP * (waited_cpu - waited_gpu) / waited
@@ -83,7 +83,7 @@ class _Split:
 
 
 def _join(first: RaggedBatch, rest: RaggedBatch) -> RaggedBatch:
-    """Both, back to back."""
+    """Concatenate both batches."""
     return RaggedBatch(
         pixels=torch.cat([first.pixels, rest.pixels]),
         offset=torch.cat([first.offset, rest.offset + len(first.pixels)]),

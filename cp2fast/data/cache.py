@@ -1,8 +1,8 @@
-"""Whether decoded pixels are kept from epoch to epoch, where, and how many (``data.cache``).
+"""Decide whether, where and how many decoded images to keep in memory (``data.cache``).
 
-    settings, sizes in the headers, memory that is free -> an arena, and one line that says so
+    settings, sizes in the headers, free memory -> an arena, and a line about the decision
 
-The batches are the same whatever it comes to: nothing of it is in a checkpoint.
+The batches are the same in any case, so none of this is part of a checkpoint.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from cp2fast.errors import UserError
 from cp2fast.philox import Stream
 
 _HOST_SHARE = 0.7
-"""Of the free host memory, that ``auto`` and ``host`` without ``data.cache_gib`` take at most."""
+"""Largest share of the free host memory that is used without ``data.cache_gib``."""
 _GPU_SHARE = 0.4
-"""Likewise of a GPU's: the training has not yet taken its own."""
+"""The same for GPU memory, before the training has allocated its own."""
 _WORTH_IT = 0.02
-"""Of the images: ``auto`` caches none if fewer fit."""
+"""``auto`` uses no cache if a smaller share of the images fits."""
 _GIB = 1 << 30
 
 
 class Sharing(NamedTuple):
-    """This process among those of the run, as far as a cache is concerned.
+    """The position of this process among those of the run.
 
     Attributes:
-        gather: gives the values of all processes, in the order of their numbers.
-        rank: this one's number.
-        local_rank: its number on its machine; processes of a machine are numbered in a row.
+        gather: collects a value from all processes, in the order of their ranks.
+        rank: rank of this process.
+        local_rank: its rank on its machine; the ranks of a machine are consecutive.
     """
 
     gather: Callable[[Any], list[Any]] = lambda value: [value]
@@ -48,14 +48,14 @@ class Sharing(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """What the first process of a machine decided.
+    """The decision of the first process of a machine.
 
     Attributes:
-        where: the cache is.
-        line: about it.
-        size: bytes of each image's place, where each process makes a cache of its own.
-        address: by which the other processes reach the one that they share.
-        error: what the user is told when the run cannot be as asked for.
+        where: place of the cache.
+        line: message about it.
+        size: bytes of each image's place, if each process makes its own cache.
+        address: address at which the other processes attach to a shared cache.
+        error: message for the user, if the settings cannot be met.
     """
 
     where: Literal["off", "host", "gpu"]
@@ -66,7 +66,7 @@ class _Found(NamedTuple):
 
 
 class Cache(NamedTuple):
-    """The cache of a process, and one line that says what was chosen; empty where nothing was."""
+    """The cache of a process, if any, and a line about what was chosen, or an empty one."""
 
     arena: Arena | None
     line: str
@@ -80,19 +80,18 @@ def open_cache(
     epochs: float,
     sharing: Sharing = Sharing(),  # noqa: B008  # immutable
 ) -> Cache:
-    """The cache of a run; all its processes call this together.
+    """Open the cache of a run; all its processes call this together.
 
     Args:
-        settings: ``cache``, ``cache_gib``, ``max_pixels`` and ``max_side`` matter here.
+        settings: ``cache``, ``cache_gib``, ``max_pixels`` and ``max_side`` are used.
         images: the data set.
-        seed: seed of the run: with part of the images cached, it says which.
+        seed: seed of the run; if only part of the images is cached, it determines which.
         device: device of the training.
-        epochs: how often an image is asked for on average: what is not asked for again need not
-            be kept.
-        sharing: with the other processes of the run.
+        epochs: how often an image is used on average; with no more than 1, ``auto`` caches none.
+        sharing: position among the processes of the run.
 
     Raises:
-        UserError: what was asked for does not fit, or there is no GPU.
+        UserError: the requested cache does not fit, or there is no GPU.
     """
     arena, found = None, _Found("off")
     first = sharing.rank - sharing.local_rank
@@ -120,7 +119,7 @@ _UNREACHABLE = {
 
 
 def _join(found: _Found, count: int, device: torch.device) -> Arena | None:
-    """The cache that the machine's first process made, or one of this GPU's own."""
+    """The cache made by the machine's first process, or a new one on this GPU."""
     try:
         if found.address is not None:
             return Arena.attach(found.address, count)
@@ -173,7 +172,7 @@ def _decide(
     if fit == 0 or (asked == "auto" and fit < _WORTH_IT * len(images)):
         return None, _Found("off", f"cache: off, {fit:,} of {len(images):,} images fit")
     try:
-        # On a GPU the decoding is done by other processes (turbo_process.py).
+        # On a GPU, decoding is done in other processes (turbo_process.py).
         arena = Arena.new_host(size, shared=processes > 1 or device.type == "cuda")
     except OSError as error:
         line = f"cache: off, as the system gives no {_gib(total)} ({error.strerror or error})"
@@ -184,7 +183,7 @@ def _decide(
 
 
 class _Room(NamedTuple):
-    """Bytes that a cache may take."""
+    """The memory available for a cache, in bytes."""
 
     host: int
     gpu: int

@@ -1,9 +1,9 @@
-"""A pixel cache in front of a source that knows nothing of it: DALI, torch, and any on a GPU.
+"""A pixel cache in front of a source that does not use it itself: DALI, torch, any on a GPU.
 
     plan -> what is missing in the arena -> the source -> copied into the arena
          `---------------------------------------------> RaggedBatch over the arena
 
-(``turbo_source`` decodes into host memory itself, without the copy.)
+(``turbo_source`` decodes directly into the cache in host memory, without a copy.)
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from cp2fast.data.arena import Arena
 from cp2fast.data.bad_images import BadImages
 
 _FEWEST = 2
-"""Images that a source is asked for at least: it yields no empty batch, and may be two."""
+"""The fewest images to ask a source for: it cannot yield an empty batch, and may be two sources."""
 Plan = Iterator[NDArray[np.int64]]
 
 
@@ -32,14 +32,14 @@ def open_cached(
     images: int,
     bad: BadImages,
 ) -> Generator[RaggedBatch, None, None]:
-    """Batches in the order of ``plan``, where the arena is.
+    """Batches in the order of ``plan``, on the arena's device.
 
     Args:
-        arena: the cache; images that the source yields are kept there.
-        open_rest: opens the source for the images that are not there.
+        arena: the cache; images from the source are added to it.
+        open_rest: opens the source for images that are not cached.
         plan: image numbers of each batch.
-        images: how many there are.
-        bad: where images are counted; the source counts those that it tries.
+        images: number of images.
+        bad: counts images; the source itself counts those that it tries.
     """
     asked: deque[tuple[NDArray[np.int64], NDArray[np.intp]]] = deque()
 
@@ -62,7 +62,7 @@ def open_cached(
     finally:
         if isinstance(source, Generator):
             source.close()
-    # Nothing is missing any more: what the source had been asked for, and all that follows.
+    # Everything is cached now: yield the batches already requested, then all others.
     for numbers in chain((numbers for numbers, _ in asked), plan):
         bad.record(len(numbers), [], images)
         yield arena.batch(numbers)
@@ -71,12 +71,12 @@ def open_cached(
 def _joined(
     arena: Arena, numbers: NDArray[np.int64], missing: NDArray[np.intp], decoded: RaggedBatch
 ) -> RaggedBatch:
-    """The batch of ``numbers``, of which the source has decoded those at ``missing``."""
+    """The batch of ``numbers``; those at positions ``missing`` were decoded by the source."""
     decoded = decoded.to(arena.pixels.device)
     for position in range(len(decoded)):
         _keep(arena, decoded, position)
     index = numbers.copy()
-    index[missing] = decoded.index.numpy()  # Substitutes have other numbers than were asked for.
+    index[missing] = decoded.index.numpy()  # Substitutes have other numbers than requested.
     if arena.holds(index):
         return arena.batch(index)
     of_source = {int(place): position for position, place in enumerate(missing)}

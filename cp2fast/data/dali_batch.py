@@ -1,4 +1,4 @@
-"""DALI's output, and what was decoded round it, as a RaggedBatch."""
+"""DALI's output and the images decoded without DALI, as one RaggedBatch."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from cp2fast.data.loading import Decoded, Loaded
 from cp2fast.data.orientation import UPRIGHT, orient_batch
 
 Place: TypeAlias = Loaded[CommonJpeg | Tensor]
-"""For DALI, or decoded round it."""
+"""An image for DALI, or one that was decoded without it."""
 Batch: TypeAlias = list[Place]
 
 
 def pack(batch: Batch, output: Any, stream: torch.cuda.Stream | None, buffers: Buffers) -> Decoded:
-    """DALI's images as they lie in its buffer, then those that were decoded round it.
+    """DALI's images in the order of its buffer, then those decoded without DALI.
 
     Args:
-        batch: encoded images are in ``output``, in order.
+        batch: its encoded images are in ``output``, in order.
         output: DALI's TensorList; None if there are no encoded images in ``batch``.
-        stream: that ``output`` is bound to; None on the CPU.
-        buffers: the batch's memory on the CPU.
+        stream: stream that ``output`` is bound to; None on the CPU.
+        buffers: memory for the batch on the CPU.
     """
     if any(place.content is None for place in batch):
         return Decoded.of(batch, None)
@@ -67,11 +67,12 @@ def _join(
     stream: torch.cuda.Stream | None,
     buffers: Buffers,
 ) -> Tensor:
-    """One buffer: the ``size`` bytes of DALI's output, then the other images.
+    """Copy the ``size`` bytes of DALI's output, then the other images, into one buffer.
 
-    A copy even of DALI's output alone, a hundredth of the decoding. On the CPU DALI then uses its
-    buffer again, where it would ask for one of another size; on the GPU, memory of torch's own can
-    be handed to another stream, and DALI gets its buffer back in the order of this one.
+    DALI's output is copied even if there are no other images, which costs a hundredth of the
+    decoding. On the CPU, DALI can then reuse its buffer instead of allocating another. On the GPU,
+    torch's own memory can be handed to another stream, and DALI gets its buffer back in stream
+    order.
     """
     with torch.cuda.stream(stream):  # None changes nothing
         parts = [_on_device(image.reshape(-1), stream) for image in others]
@@ -83,18 +84,18 @@ def _join(
 
 
 def _hand_over(batch: RaggedBatch, stream: torch.cuda.Stream) -> RaggedBatch:
-    """The batch, its pixels on the GPU, for the consumer's stream; the host waits for nothing."""
+    """Hand a batch on the GPU to the consumer's stream, without blocking the host."""
     consumer = torch.cuda.current_stream(stream.device)
     with torch.cuda.stream(stream):
         batch = replace(batch, pixels=_on_device(batch.pixels, stream))
     consumer.wait_stream(stream)
-    # Else its memory could be given out again while it is read.
+    # Otherwise the allocator could reuse the memory while it is still being read.
     batch.pixels.record_stream(consumer)
     return batch
 
 
 def _on_device(tensor: Tensor, stream: torch.cuda.Stream | None) -> Tensor:
-    """A copy on the stream's device, where it is not yet; from pinned memory, so without a wait."""
+    """Copy to the stream's device if it is not there yet; from pinned memory, without waiting."""
     if stream is None or tensor.is_cuda:
         return tensor
     return tensor.pin_memory().to(stream.device, non_blocking=True)

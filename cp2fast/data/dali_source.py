@@ -3,10 +3,10 @@
     plan -> threads: read, look at the header -> DALI: decode -> RaggedBatch
                      `-- decode what is no common JPEG ---------^
 
-DALI decodes plain JPEG, several images at once, into one buffer that is copied into the batch.
-Everything else (PNG, WebP, CMYK, suspicious JPEG) goes round it by ``decode_image``, so every
-source gives the same pixels. An image on which DALI fails costs its pipeline: that batch is decoded
-round it too, and a new pipeline goes on with the next one.
+DALI decodes plain JPEGs, several images at once, into one buffer that is copied into the batch.
+Everything else (PNG, WebP, CMYK, suspicious JPEG) goes through ``decode_image`` instead, so every
+source gives the same pixels. If DALI fails on an image, its pipeline is lost: that batch is decoded
+without DALI too, and a new pipeline continues with the next one.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ from cp2fast.data.shrink import fitted
 from cp2fast.errors import UserError
 
 _DEPTH = 2
-"""Batches being read ahead, while DALI holds as many of its own."""
+"""Batches being read ahead; DALI holds as many of its own."""
 _FEWEST_READERS = 4
 _MAX_UNEXPLAINED = 3
 _HARDWARE_SHARES: dict[tuple[int, int], float] = {}
-"""Of the images that the GPU's JPEG engine takes, by compute capability, as ``bench loader`` found
-it best; CUDA cores take the rest."""
+"""Share of the images for the GPU's JPEG engine, by compute capability; measured with
+``bench loader``. CUDA cores decode the rest."""
 _HARDWARE_SHARE = 0.9
-"""Where nothing was measured; GPUs without an engine heed none."""
+"""The share if nothing was measured; ignored on GPUs without an engine."""
 _TRIM_EVERY = 16
-"""Batches between two trims: what they return is asked for again, page by page."""
+"""Batches between two trims; freed memory has to be requested again, page by page."""
 _POOLED = "1M"
-"""Host memory from this size on is DALI's own pool's. By default only from 32 MB on, and buffers of
-ever other sizes would leave the C library's heaps in pieces, growing for many epochs."""
+"""Smallest host allocation that uses DALI's own pool. The default is 32 MB, and smaller buffers of
+varying sizes would fragment the C library's heaps, which then grow for many epochs."""
 
 
 def open_dali(
@@ -67,24 +67,24 @@ def open_dali(
     largest: int | None = None,
     hardware_share: float | None = None,
 ) -> Iterator[RaggedBatch]:
-    """Batches in the order of ``plan``, where they were decoded.
+    """Batches in the order of ``plan``, on the device that decodes.
 
     Args:
         images: the data set.
         plan: image numbers of each batch.
         seed: seed of the run, for the substitutes of bad images.
-        threads: of DALI's decoder; at least one is used.
-        gpu: decodes JPEG and holds the batches; None is the CPU.
+        threads: threads of DALI's decoder; at least one is used.
+        gpu: device that decodes JPEG and holds the batches; None is the CPU.
         max_pixels: larger images are bad.
         bad: where bad images are counted and listed.
-        max_side: longer images are decoded round it, and shrunk.
-        levels: what values of more than 8 bits, and more bands than three, become.
-        largest: most images of a batch; None is as many as the first has.
-        hardware_share: of the images that the GPU's JPEG engine takes, 0 to 1; None is the best
-            known for the GPU.
+        max_side: images with a longer side are decoded without DALI and shrunk.
+        levels: how values of more than 8 bits and more than three bands are converted.
+        largest: the most images in a batch; None is the size of the first.
+        hardware_share: share of the images for the GPU's JPEG engine, 0 to 1; None is the best
+            known for this GPU.
 
     Raises:
-        UserError: too many bad images, or DALI fails where nothing is wrong with the images.
+        UserError: too many bad images, or DALI fails although the images are valid.
     """
     threads = max(1, threads)
     if hardware_share is None:
@@ -118,7 +118,7 @@ def open_dali(
 
 
 class _Files:
-    """Images by their number; a bad one is remembered and not read again."""
+    """Reads images by number; bad ones are remembered and not read again."""
 
     def __init__(
         self, images: ImageSet, max_pixels: int, max_side: int | None, levels: Levels
@@ -130,11 +130,11 @@ class _Files:
         self._bad: dict[int, str] = {}
 
     def prepare(self, index: int) -> CommonJpeg | Tensor:
-        """The encoded image if it is for DALI, else its pixels. Raises BadImage."""
+        """The encoded image if DALI can decode it, else its pixels. Raises BadImage."""
         return self._use(index, self._prepare)
 
     def decode(self, index: int) -> CommonJpeg | Tensor:
-        """The pixels of any image. Raises BadImage."""
+        """Decode any image to pixels. Raises BadImage."""
         return self._use(index, self._decode)
 
     def _use(self, index: int, make: Callable[[bytes], CommonJpeg | Tensor]) -> CommonJpeg | Tensor:
@@ -182,7 +182,7 @@ def _decode(
     again.append(first)
     largest = len(first) if largest is None else largest
     pipeline = _build(feed, largest, threads, gpu, hardware_share)
-    # A stream of its own: on the consumer's, decoding would queue behind the training.
+    # A stream of its own: on the consumer's stream, decoding would wait behind the training.
     stream = None if gpu is None else torch.cuda.Stream(gpu)  # type: ignore[no-untyped-call]
     buffers = Buffers(keep=_DEPTH + 2)
     unexplained = 0
@@ -236,7 +236,7 @@ def _build(
                 device="cpu" if gpu is None else "mixed",
                 output_type=types.RGB,
                 adjust_orientation=False,
-                # The rest is for the GPU, and makes it agree with the CPU.
+                # The arguments below are for the GPU, and make its results match the CPU's.
                 hw_decoder_load=hardware_share,
                 jpeg_fancy_upsampling=True,
             )
@@ -256,7 +256,7 @@ def _results(futures: list[Future[Place]]) -> Batch:
 
 
 def _encode_filler() -> bytes:
-    """A small grey JPEG, for a batch without any: DALI takes no empty batch."""
+    """A small grey JPEG for a batch without JPEGs, because DALI rejects empty batches."""
     buffer = io.BytesIO()
     Image.new("RGB", (64, 64), (128, 128, 128)).save(buffer, "JPEG")
     return buffer.getvalue()
@@ -267,6 +267,6 @@ def _device_number(gpu: torch.device) -> int:
 
 
 def _reason(error: Exception) -> str:
-    """The line of DALI's long message that says what happened."""
+    """The line of DALI's long message that states the error."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return next((line for line in reversed(lines) if "rror" in line), lines[-1] if lines else "")

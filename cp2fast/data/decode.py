@@ -1,10 +1,10 @@
-"""One encoded image to upright pixels, or the reason why not.
+"""Decode one image to upright pixels, or find the reason why it cannot be decoded.
 
     file -> header, orientation -> file without metadata -> decoder -> values -> 8 bits, RGB
                                                                     -> turned upright
 
-torchvision decodes the common JPEG, because it is a third faster there; everything else goes to the
-decoder of its content (``decoders``), whatever its name says.
+torchvision decodes common JPEGs, because it is faster by a third; everything else goes to the
+decoder for its content (``decoders``), regardless of the file name.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from cp2fast.files import read_bytes
 
 try:
     from torchvision.io import ImageReadMode, decode_jpeg
-except ImportError:  # torchvision 0.29 announces that a later one will be without its decoders.
+except ImportError:  # torchvision 0.29 announces that a later release will drop its decoders.
     decode_jpeg = None
 
 
 class CommonJpeg(NamedTuple):
-    """A JPEG file that every decoder reads alike, for a source that decodes it by itself.
+    """A JPEG file that all decoders read alike, for a source with its own decoder.
 
-    What it decodes is upright once ``orientation.orient`` has turned it.
+    The decoded image must be rotated with ``orientation.orient``.
     """
 
     encoded: bytes
-    """Without metadata, so that no decoder can trip over it or heed its orientation."""
+    """Without metadata, so that no decoder fails on it or applies its orientation."""
     height: int
-    """As stored, before it is turned."""
+    """As stored, before rotation."""
     width: int
     orientation: int
 
@@ -59,7 +59,7 @@ def read_image(images: ImageSet, index: int) -> bytes:
 
 
 def read_file(path: Path) -> bytes:
-    """The bytes of an encoded image that is a file of its own.
+    """The bytes of an encoded image in a separate file.
 
     Raises:
         BadImage: it cannot be read.
@@ -73,33 +73,33 @@ def read_file(path: Path) -> bytes:
 def decode_image(
     encoded: bytes, max_pixels: int, max_side: int | None = None, levels: Levels = BY_TYPE
 ) -> Tensor:
-    """Decode one image file of any kind, told by its content.
+    """Decode one image file of any format, detected from its content.
 
-    The orientation is applied (``orientation.py``), alpha is dropped (what lies beneath shows, as
-    in Pillow's ``convert("RGB")``), more than 8 bits are mapped to 8 (``levels.py``), and of an
-    animation, a stack or a series the first picture is taken.
+    The orientation is applied (``orientation.py``), alpha is dropped (the colours beneath are
+    shown, as in Pillow's ``convert("RGB")``), and values of more than 8 bits are mapped to 8
+    (``levels.py``). The first image of an animation, a stack or a series is used.
 
     Args:
         encoded: the whole file.
-        max_pixels: more than this many are refused before they are decoded.
-        max_side: longer images are shrunk to it (``shrink``); None leaves every size.
-        levels: the range of values, and the bands; a JPEG knows neither.
+        max_pixels: larger images are refused before they are decoded.
+        max_side: images with a longer side are shrunk to it (``shrink``); None keeps every size.
+        levels: range of values, and the bands; ignored for JPEG.
 
     Returns:
         uint8 ``[H, W, 3]``, RGB, contiguous.
 
     Raises:
-        BadImage: empty, not an image, damaged, truncated, too large, of bands none of which are
-            chosen, or of a kind whose library is not installed.
+        BadImage: empty, not an image, damaged, truncated, too large, with more bands than three and
+            none chosen, or of a format whose library is missing.
     """
     return torch.from_numpy(shrink(_decode_whole(encoded, max_pixels, levels).numpy(), max_side))
 
 
 def decode_raster(encoded: bytes, max_pixels: int) -> Raster:
-    """The values of an image file, as stored and not turned.
+    """The values of an image file, as stored and not rotated.
 
     Raises:
-        BadImage: as ``decode_image``, but for the bands.
+        BadImage: as ``decode_image``, except for the bands.
     """
     if not encoded.startswith(jpeg.SIGNATURE):
         return by_content.read(encoded, max_pixels)
@@ -125,10 +125,10 @@ def _decode_whole(encoded: bytes, max_pixels: int, levels: Levels) -> Tensor:
 
 
 def common_jpeg(encoded: bytes, max_pixels: int) -> CommonJpeg | None:
-    """The file if it is a common and, by its look, intact JPEG; None is for ``decode_image``.
+    """The file if it is a common JPEG that looks intact; None means: use ``decode_image``.
 
     Raises:
-        BadImage: a JPEG with a broken header, or too large.
+        BadImage: a JPEG with a broken header or too many pixels.
     """
     if not encoded.startswith(jpeg.SIGNATURE):
         return None
@@ -144,10 +144,10 @@ def common_jpeg(encoded: bytes, max_pixels: int) -> CommonJpeg | None:
 
 
 def image_size(encoded: bytes, max_pixels: int) -> tuple[int, int]:
-    """Height and width of what ``decode_image`` would give, by the file's header.
+    """Height and width of the result of ``decode_image``, from the file's header.
 
     Raises:
-        BadImage: there is no such header, or the image is too large.
+        BadImage: there is no valid header, or the image is too large.
     """
     if encoded.startswith(jpeg.SIGNATURE):
         header = check_jpeg(encoded, max_pixels)
@@ -158,7 +158,7 @@ def image_size(encoded: bytes, max_pixels: int) -> tuple[int, int]:
 
 
 def check_jpeg(encoded: bytes, max_pixels: int) -> jpeg.Header:
-    """The header of a JPEG file that is worth decoding.
+    """Check the header of a JPEG file before decoding.
 
     Raises:
         BadImage: the header is broken, or the image too large.
@@ -171,7 +171,7 @@ def check_jpeg(encoded: bytes, max_pixels: int) -> jpeg.Header:
 
 
 def _decode_common_jpeg(encoded: bytes) -> Tensor:
-    # torch wants a buffer that it may write to; the copy costs a hundredth of the decoding.
+    # torch needs a writable buffer; the copy takes a hundredth of the decoding time.
     data = torch.frombuffer(bytearray(encoded), dtype=torch.uint8)
     try:
         image_CHW = decode_jpeg(data, mode=ImageReadMode.RGB, apply_exif_orientation=False)

@@ -1,4 +1,4 @@
-"""The demo: scenes that are generated where it is run, and where its network lies."""
+"""The demo's data, generated locally, and the place of its network."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cp2fast.data.scenes import generate_scenes
 
 DEMO_DATA = Path("demo-data")
 DEMO_RUN = Path("runs/demo")
-"""Where ``finetune-voc`` finds the demo's weights by itself."""
+"""Where ``finetune-voc`` finds the demo's weights by default."""
 _DEMO_SEED = 0
 
 
@@ -19,7 +19,7 @@ def data_root(settings: LabelledDataSettings) -> Path: ...
 @overload
 def data_root(settings: DataSettings) -> Root: ...
 def data_root(settings: DataSettings | LabelledDataSettings) -> Root:
-    """What holds the images; where none is named, the demo scenes, generated once."""
+    """The images' root; if none is set, the demo scenes, which are generated once."""
     if settings.root is not None:
         return settings.root
     if not DEMO_DATA.exists():

@@ -1,4 +1,4 @@
-"""A short sum of a data set by which a resumed run knows it again."""
+"""A short hash of a data set, by which a resumed run recognises it."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import os
 from collections.abc import Callable, Iterable
 
 _SIZES = 1000
-"""Sizes of so many images at most: a million are not asked of a network's disk."""
+"""The most image sizes to query: a million queries are too many for a network disk."""
 
 
 def digest(names: Iterable[bytes], count: int, size: Callable[[int], int]) -> str:
-    """Of all names, and of the sizes of a thousand images spread over the set.
+    """The hash of all names, and of the sizes of up to a thousand images spread over the set.
 
     Args:
         names: names of the images, in the order of their numbers.
         count: how many there are.
-        size: bytes of an image by its number.
+        size: gives the size of an image in bytes, by its number.
     """
     found = hashlib.blake2b(digest_size=16)
     for name in names:
@@ -27,7 +27,7 @@ def digest(names: Iterable[bytes], count: int, size: Callable[[int], int]) -> st
 
 
 def file_size(path: str | bytes | os.PathLike[str]) -> int:
-    """Bytes of a file; none for one that cannot be seen."""
+    """Bytes of a file; 0 if it cannot be accessed."""
     try:
         return os.stat(path).st_size
     except OSError:

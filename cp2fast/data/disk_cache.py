@@ -1,13 +1,15 @@
-"""Remote objects kept on a local disk (``data.disk_cache``), shared by all processes of a machine.
+"""A local disk cache of remote objects (``data.disk_cache``), shared by a machine's processes.
 
-    DIR/objects/XX/KEY   whole objects; the key is made of URL, size and ETag, so that an object
-                         that has changed is another one
-    DIR/locks/NNN        who holds one fetches the objects that it stands for; the system takes it
-                         away from a process that dies
-    DIR/bytes            how many there are; who changes it holds ``DIR/lock``
+    DIR/objects/XX/KEY   whole objects; the key depends on URL, size and ETag, so a changed object
+                         gets another key
+    DIR/locks/NNN        locked while fetching an object that it stands for; the system releases
+                         it if the process dies
+    DIR/bytes            total size of the objects; locked while one is added, renamed or removed
 
-An object appears under its name whole or not at all. The least recently used go when there is no
-more room; who still reads one that goes reads it to its end, and then from where it came from.
+An object appears under its name complete or not at all. When space runs out, the least recently
+used objects are removed, but never those being fetched: while several are fetched into a cache too
+small for all of them, it may exceed its limit. A process that has a removed object open can read it
+to its end, and afterwards reads from the remote.
 """
 
 from __future__ import annotations
@@ -29,27 +31,27 @@ from cp2fast.data.remote import Remote, public
 from cp2fast.errors import UserError
 
 PART = 16 << 20
-"""Bytes asked for at once: as much is fetched again at most after a fault."""
+"""Bytes per request, and so the most that is fetched again after a fault."""
 _LOCKS = 1024
 _SHARE = 0.8
-"""Of the room on the disk, where ``data.disk_gib`` sets no limit."""
+"""Share of the free disk space that is used if ``data.disk_gib`` sets no limit."""
 _FILLED_TO = 0.9
-"""Of the limit, after something had to go."""
+"""Share of the limit that is kept when objects have to be removed."""
 _GIB = 1 << 30
 
 
 def default_folder() -> Path:
-    """Where users expect caches: ``$XDG_CACHE_HOME``, else ``~/.cache``."""
+    """The user's cache folder: ``$XDG_CACHE_HOME``, else ``~/.cache``."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cp2fast"
 
 
 @dataclass(frozen=True)
 class DiskCache:
-    """Any number of threads and processes may use one folder; nothing is made before it is needed.
+    """A cache folder, safe for any number of threads and processes; created on first use.
 
     Attributes:
         folder: folder of the cache.
-        gib: how large it may become; None is a share of the disk's free room.
+        gib: maximum size in GiB; None is a share of the free disk space.
     """
 
     folder: Path
@@ -57,11 +59,11 @@ class DiskCache:
 
     @staticmethod
     def of(settings: DataSettings) -> DiskCache:
-        """As the settings say."""
+        """The cache for these settings."""
         return DiskCache(settings.disk_cache or default_folder(), settings.disk_gib)
 
     def read(self, item: Remote, begin: int, end: int) -> bytes:
-        """Bytes of an object: from the disk if it is there, else from where it is.
+        """Read bytes of an object, from the disk if cached, else from the remote.
 
         Raises:
             UserError: as ``remote.read``.
@@ -74,7 +76,7 @@ class DiskCache:
         return remote.read(item.url, begin, item.size if end < 0 else end)
 
     def read_kept(self, item: Remote, begin: int, end: int) -> bytes | None:
-        """Bytes of an object that is on the disk; None if it is not."""
+        """Read bytes of a cached object; None if it is not cached."""
         try:
             descriptor = os.open(self.path(item), os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
@@ -92,26 +94,26 @@ class DiskCache:
             os.close(descriptor)
 
     def path(self, item: Remote) -> Path:
-        """Where the object is, if it is there."""
+        """The path of the object if it is cached."""
         key = _key(item)
         return self.folder / "objects" / key[:2] / key
 
     def holds(self, item: Remote) -> bool:
-        """Whether the object is there, whole."""
+        """Whether the complete object is cached."""
         try:
             return os.stat(self.path(item)).st_size == item.size
         except OSError:
             return False
 
     def fetch(self, item: Remote, *, verify: bool = True) -> None:
-        """Bring the object to the disk, unless it is there; it counts as used now.
+        """Fetch the object unless it is cached, and mark it as just used.
 
         Args:
-            item: to fetch; one of unknown size is left where it is.
-            verify: whether to ask, once it is here, if it is still what was listed.
+            item: object to fetch; does nothing if its size is unknown.
+            verify: whether to check, after fetching, that the object is still the one listed.
 
         Raises:
-            UserError: it is not what was listed any more, cannot be read, or there is no room.
+            UserError: it has changed since it was listed, cannot be read, or there is no room.
         """
         if item.size < 0:
             return
@@ -131,7 +133,7 @@ class DiskCache:
             ) from error
 
     def open(self, item: Remote) -> IO[bytes]:
-        """The object, on the disk, however soon it has to go from there."""
+        """Open the object from the disk; the file stays readable even if it is removed."""
         while True:
             self.fetch(item)
             with suppress(FileNotFoundError):
@@ -139,7 +141,7 @@ class DiskCache:
 
     @cached_property
     def budget(self) -> int:
-        """Bytes that all objects together may take."""
+        """The most bytes that all objects together may use."""
         if self.gib is not None:
             return int(self.gib * _GIB)
         place = next(folder for folder in (self.folder, *self.folder.parents) if folder.exists())
@@ -147,11 +149,10 @@ class DiskCache:
 
     def _fetch(self, item: Remote, path: Path, verify: bool) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._take_room(item.size)
         aside = path.with_name(f".{path.name}.partial")
+        self._begin(aside, item.size)
         try:
-            with aside.open("wb") as file:
-                file.truncate(item.size)  # It counts as much from now on.
+            with aside.open("r+b") as file:
                 for begin in range(0, item.size, PART):
                     end = min(begin + PART, item.size)
                     file.write(remote.read(item.url, begin, end))
@@ -159,16 +160,31 @@ class DiskCache:
                 os.fsync(file.fileno())
             if verify:
                 self._check_unchanged(item)
-            aside.replace(path)
+            with self._locked():  # A count of the files could miss one that is being renamed.
+                aside.replace(path)
         except BaseException:
-            aside.unlink(missing_ok=True)
-            with self._locked() as file:
-                _write_number(file, _read_number(file) - item.size)
+            with self._locked() as count:
+                aside.unlink(missing_ok=True)
+                _write_number(count, _read_number(count) - item.size)
             raise
-        self._take_room(0)  # Others that were being fetched may have had to stay.
+        with self._locked() as count:
+            self._take_room(count, 0)  # Objects that were being fetched may have had to stay.
+
+    def _begin(self, aside: Path, size: int) -> None:
+        """Reserve the bytes of an object to be fetched, and create its file in full length."""
+        if size > self.budget:
+            raise UserError(
+                f"an object of {size / _GIB:.2f} GiB does not fit into {self.folder}, which may "
+                f"take {self.budget / _GIB:.2f} GiB: set data.disk_gib higher"
+            )
+        # Under one lock: a count of the files in between would miss the one not created yet.
+        with self._locked() as count:
+            self._take_room(count, size)
+            with aside.open("wb") as file:
+                file.truncate(size)
 
     def _check_unchanged(self, item: Remote) -> None:
-        """The parts are of one object only if it is still the one that was listed."""
+        """Check that the object is still the one listed, else its parts may not match."""
         now = remote.look_up(item.url)
         if now is None or (now.size, now.version) != (item.size, item.version):
             raise UserError(
@@ -176,21 +192,15 @@ class DiskCache:
                 "--resume"
             )
 
-    def _take_room(self, size: int) -> None:
-        """Count ``size`` bytes more; the least recently used objects make room for them."""
-        if size > self.budget:
-            raise UserError(
-                f"an object of {size / _GIB:.2f} GiB does not fit into {self.folder}, which may "
-                f"take {self.budget / _GIB:.2f} GiB: set data.disk_gib higher"
-            )
-        with self._locked() as file:
-            total = _read_number(file) + size
-            if total > self.budget:
-                total = self._bytes_after_eviction(self.budget * _FILLED_TO - size) + size
-            _write_number(file, total)
+    def _take_room(self, count: int, size: int) -> None:
+        """Reserve ``size`` bytes, removing the least recently used objects if needed."""
+        total = _read_number(count) + size
+        if total > self.budget:
+            total = self._bytes_after_eviction(self.budget * _FILLED_TO - size) + size
+        _write_number(count, total)
 
     def _bytes_after_eviction(self, wanted: float) -> int:
-        """Remove objects until no more than ``wanted`` bytes are left, if that can be."""
+        """Remove objects until at most ``wanted`` bytes are left, if possible; the new total."""
         found = sorted(self._objects())
         total = sum(size for _, size, _ in found)
         for _, size, path in found:
@@ -203,7 +213,7 @@ class DiskCache:
         return total
 
     def _objects(self) -> Iterator[tuple[float, int, str]]:
-        """When each file was last used, its size and its path; what the dead have left goes."""
+        """Last use, size and path of each file; files left by dead processes are deleted."""
         for folder in (self.folder / "objects").glob("*"):
             for entry in os.scandir(folder):
                 with suppress(FileNotFoundError):
@@ -214,7 +224,7 @@ class DiskCache:
                     yield status.st_mtime, status.st_size, entry.path
 
     def _is_leftover(self, name: str) -> bool:
-        """Whether nobody is fetching into this file any more."""
+        """Whether no process is fetching into this file any more."""
         try:
             with self._fetching(name[1:], wait=False):
                 return True
@@ -223,7 +233,7 @@ class DiskCache:
 
     @contextmanager
     def _fetching(self, key: str, *, wait: bool = True) -> Iterator[None]:
-        """Nobody else fetches the object meanwhile. Raises BlockingIOError instead of waiting."""
+        """Lock the fetching of an object. If not ``wait``, may raise BlockingIOError."""
         folder = self.folder / "locks"
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder / f"{int(key[:8], 16) % _LOCKS:03x}", os.O_RDWR | os.O_CREAT)
@@ -235,7 +245,7 @@ class DiskCache:
 
     @contextmanager
     def _locked(self) -> Iterator[int]:
-        """The file that says how many bytes there are, for this process alone."""
+        """Lock the file that holds the total size, for this process alone."""
         descriptor = os.open(self.folder / "bytes", os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -259,7 +269,7 @@ def _is_partial(path: str) -> bool:
 
 
 def _key(item: Remote) -> str:
-    """Of an object's name without its signatures, which change, and of its content."""
+    """A hash of the object's name, without signatures, which change, and of its version."""
     text = f"{public(item.url)}\0{item.size}\0{item.version}"
     return hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=20).hexdigest()
 

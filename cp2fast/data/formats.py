@@ -1,4 +1,4 @@
-"""The files that are taken for images: their suffixes, and what has to be installed for them."""
+"""The formats of image files: their suffixes, and the packages that they need."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ class Format(NamedTuple):
     """A kind of image file.
 
     Attributes:
-        name: as people say it.
-        suffixes: lower case.
-        modules: what reads it beyond the libraries that are always there.
-        extra: of the package, that brings the modules; empty where there are none.
+        name: common name.
+        suffixes: in lower case.
+        modules: modules needed in addition to the libraries that are always installed.
+        extra: extra of this package that installs the modules; empty if there is none.
     """
 
     name: str
@@ -25,7 +25,7 @@ class Format(NamedTuple):
 
     @property
     def install(self) -> str:
-        """The command that makes it readable."""
+        """The command that installs what the format needs."""
         return f"pip install 'cp2fast[{self.extra}]'"
 
 
@@ -52,11 +52,11 @@ FORMATS = (
 IMAGE_SUFFIXES = tuple(suffix for one in FORMATS for suffix in one.suffixes)
 _ARRAY = ".npy"
 WIDE_SUFFIXES = (".png", ".jp2", ".ppm", ".pgm", ".npy", *TIFF.suffixes, *DICOM.suffixes)
-"""Of files that may hold more than 8 bits a channel, or more bands than three."""
+"""Suffixes of files that may hold more than 8 bits per channel, or more than three bands."""
 
 
 def without_companions(paths: Sequence[str]) -> Sequence[str]:
-    """Without arrays that lie beside an image of their name: those are its labels or features."""
+    """Leave out arrays beside an image of the same name: these are its labels or features."""
     if not any(path.lower().endswith(_ARRAY) for path in paths):
         return paths
     images = {_stem(path) for path in paths if not path.lower().endswith(_ARRAY)}
@@ -64,26 +64,26 @@ def without_companions(paths: Sequence[str]) -> Sequence[str]:
 
 
 def _stem(path: str) -> str:
-    """A sample's name, as WebDataset has it: up to the first dot of the last part."""
+    """The name of a sample in WebDataset: the path up to the first dot of the file name."""
     folder, slash, name = path.rpartition("/")
     return folder + slash + name.partition(".")[0]
 
 
 @cache
 def readable_suffixes() -> frozenset[str]:
-    """The suffixes of images that can be read with what is installed."""
+    """The suffixes of images that can be read with the installed packages."""
     return frozenset(suffix for one in FORMATS if is_installed(one) for suffix in one.suffixes)
 
 
 @cache
 def is_installed(one: Format) -> bool:
-    """Whether everything that reads a format is there."""
+    """Whether everything that a format needs is installed."""
     return all(find_spec(module) is not None for module in one.modules)
 
 
 @cache
 def what_reads(suffix: str) -> str | None:
-    """The command that makes files of a suffix readable; None where nothing would."""
+    """The command that makes files of a suffix readable; None if there is none."""
     for one in FORMATS:
         if suffix in one.suffixes and not is_installed(one):
             return one.install

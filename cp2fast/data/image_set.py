@@ -1,4 +1,4 @@
-"""The images of a data set by their number, in an order that never changes: where the bytes are."""
+"""The images of a data set, by number in an order that never changes, and how to read them."""
 
 from __future__ import annotations
 
@@ -25,33 +25,34 @@ from cp2fast.files import open_plain, read_bytes
 
 _HERE = -2
 _OWN_FILE = -1
-"""The offset of an image that is a file of its own."""
+"""Offset of an image that is a separate file."""
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Encoded images by their number; reading is safe from any thread or process.
+    """Encoded images by number; any thread or process may read them.
 
-    A few arrays rather than a million objects: it travels to a worker process at once, and there
-    are no reference counts whose change would make a forked worker copy the memory it shares.
+    It consists of a few arrays instead of a million objects: it is sent to worker processes
+    quickly, and there are no reference counts whose updates would make a forked worker copy shared
+    memory.
 
     Attributes:
-        kind: what holds the images; ``mixed`` is several of these, or single remote images.
-        names: paths of files below ``base``, or below what holds them, or of members inside their
-            shard; a ``.beton`` knows no names, so numbers.
-        shards: paths or URLs of what holds the images: shards, ``.beton``, or folders of single
-            images; none in a local folder.
-        places: int64 ``[N, 3]``: number in ``shards``, offset (-1: a file of its own below it) and
-            size of each image; ``[0, 3]`` in a local folder.
-        pixels: int64 ``[N, 3]``: height, width and mode where they are known, as in a ``.beton``
-            and by an index; else ``[0, 3]``. Heights of 0 are not known.
-        skipped: of the files in a folder or shards that are none of the images, how many have
-            each suffix, the most frequent first.
-        stored: int64 ``[S, 2]``: size and version of each of ``shards``; -1 is the size of remote
-            folders, -2 of all that is on this machine. ``[0, 2]`` if nothing is remote.
-        versions: int64 ``[N]``, of single remote images; ``[0]`` if there are none.
-        disk: the cache of what is remote; None if nothing is.
-        base: of the names in a local folder.
+        kind: what holds the images; ``mixed`` is several kinds, or single remote images.
+        names: paths of files relative to ``base`` or to their remote folder, or of members inside
+            their shard; a ``.beton`` has numbers instead.
+        shards: paths or URLs of the containers: shards, ``.beton`` files, or folders of single
+            images; empty for a local folder.
+        places: int64 ``[N, 3]``: number in ``shards``, offset (-1 if it is a separate file there)
+            and size of each image; ``[0, 3]`` for a local folder.
+        pixels: int64 ``[N, 3]``: height, width and mode if known, from a ``.beton`` or an index;
+            else ``[0, 3]``. A height of 0 is unknown.
+        skipped: suffixes of the other files in a folder or in shards, with their counts, the most
+            frequent first.
+        stored: int64 ``[S, 2]``: size and version of each of ``shards``; the size is -1 for remote
+            folders and -2 for local ones. ``[0, 2]`` if nothing is remote.
+        versions: int64 ``[N]``, version of single remote images; ``[0]`` if there are none.
+        disk: cache of remote objects; None if nothing is remote.
+        base: folder of the names, for a local folder.
     """
 
     kind: Literal["folder", "shards", "beton", "mixed"]
@@ -69,7 +70,7 @@ class ImageSet:
     def of_files(
         paths: Iterable[str | Path], skipped: tuple[tuple[str, int], ...] = (), base: str = ""
     ) -> ImageSet:
-        """Images that are files of their own, on this machine, at ``paths`` below ``base``."""
+        """Local images in separate files, at ``paths`` below ``base``."""
         nowhere = np.empty((0, 3), np.int64)
         return ImageSet("folder", Names.of(paths), (), nowhere, skipped=skipped, base=base)
 
@@ -80,7 +81,7 @@ class ImageSet:
         disk: DiskCache,
         skipped: tuple[tuple[str, int], ...] = (),
     ) -> ImageSet:
-        """Remote images: relative path below the URL ``base``, size and version of each."""
+        """Remote images, each given by its path relative to the URL ``base``, size and version."""
         places = np.array([(0, _OWN_FILE, size) for _, size, _ in found], np.int64)
         return ImageSet(
             "mixed",
@@ -95,7 +96,7 @@ class ImageSet:
 
     @staticmethod
     def of_members(members: Sequence[Member]) -> ImageSet:
-        """Images inside shards of this machine."""
+        """Images inside local shards."""
         shards = {member.shard: None for member in members}
         number = {shard: number for number, shard in enumerate(shards)}
         pixels = np.array([(m.height, m.width, JPEG) for m in members], np.int64)
@@ -122,7 +123,7 @@ class ImageSet:
 
     @staticmethod
     def of_several(parts: Sequence[ImageSet]) -> ImageSet:
-        """All images of the parts, one part after the other."""
+        """All images of the parts, concatenated."""
         if len(parts) == 1:
             return parts[0]
         parts = [part._placed() for part in parts]
@@ -149,7 +150,7 @@ class ImageSet:
         return len(self.names)
 
     def name(self, index: int) -> str:
-        """What messages and ``bad_images.txt`` call the image: its path, or SHARD/MEMBER."""
+        """The image's name in messages and ``bad_images.txt``: its path, or SHARD/MEMBER."""
         name = os.fsdecode(self.names[index])
         if not len(self.places):
             return join(self.base, name)
@@ -157,7 +158,7 @@ class ImageSet:
         return public(f"{shard.rstrip('/')}/{name}" if shard else name)
 
     def short_name(self, index: int, root: object) -> str:
-        """The same as seen from the data set's root, for pictures and tables."""
+        """The name relative to the data set's root, for pictures and tables."""
         return self.name(index).removeprefix(f"{root}/")
 
     def read(self, index: int) -> bytes:
@@ -165,7 +166,7 @@ class ImageSet:
 
         Raises:
             OSError: it cannot be read.
-            UserError: it cannot be read from where it is remote, however often it is tried.
+            UserError: it is remote and cannot be read, even after retries.
         """
         data = self.read_raw(index)
         if len(self.pixels) and self.pixels[index, 2] != JPEG:
@@ -173,7 +174,7 @@ class ImageSet:
         return data
 
     def read_raw(self, index: int) -> bytes:
-        """An image's bytes as they lie in a shard or a ``.beton``: pixels, where its mode is raw.
+        """An image's bytes as stored in a shard or a ``.beton``; these are pixels in raw mode.
 
         Raises:
             OSError: it cannot be read.
@@ -182,7 +183,7 @@ class ImageSet:
         return self._read(index, None)
 
     def read_head(self, index: int, length: int) -> bytes:
-        """The first ``length`` bytes of an image, or all that there are.
+        """The first ``length`` bytes of an image, or all of it if it is shorter.
 
         Raises:
             OSError: it cannot be read.
@@ -191,18 +192,18 @@ class ImageSet:
         return self._read(index, length)
 
     def digest(self, root: object) -> str:
-        """Of names below ``root`` and of sizes: another data set has another one."""
+        """A hash of the names below ``root`` and of the sizes, to recognise the data set."""
         below = os.fsencode(f"{root}/")
         base = os.fsencode(f"{self.base}/" if self.base else "")
         names = ((base + name).removeprefix(below) for name in self.names)
         return digest(names, len(self), self._size)
 
     def largest(self) -> int:
-        """Bytes of the largest encoded image; an unreadable one counts as empty."""
+        """Bytes of the largest encoded image; an unreadable image counts as 0."""
         return max(map(self._size, range(len(self))))
 
     def needs(self, numbers: NDArray[np.int64]) -> list[int]:
-        """The remote objects that hold these images, by numbers for ``remote``, each once."""
+        """The distinct remote objects that hold these images, as numbers for ``remote``."""
         if self.disk is None:
             return []
         shard, offset, _ = self.places[numbers].T
@@ -212,7 +213,7 @@ class ImageSet:
         return [*np.unique(shard[~is_file & is_remote]).tolist(), *own.tolist()]
 
     def remote(self, number: int) -> Remote:
-        """A remote object by its number: a shard, or behind them an image of its own."""
+        """A remote object by its number: shards first, then single images."""
         if number < len(self.shards):
             size, version = self.stored[number].tolist()
             return Remote(self.shards[number], size, version)
@@ -222,10 +223,10 @@ class ImageSet:
         return Remote(join(self.shards[shard], name), size, int(self.versions[index]))
 
     def check_index(self, number: int) -> None:
-        """Compare what is known of a remote shard, once it is on the disk, with its headers.
+        """Check the index of a remote shard against its headers, once the shard is on disk.
 
         Raises:
-            UserError: the index beside it is of another shard.
+            UserError: the index belongs to another shard.
         """
         if self.disk is None or is_beton(self.shards[number].partition("?")[0]):
             return
@@ -242,7 +243,7 @@ class ImageSet:
 
     @property
     def shard_of_image(self) -> NDArray[np.int64]:
-        """int64 ``[N]``: the number of what holds each image, for ``plan``."""
+        """int64 ``[N]``, number of each image's shard, for ``plan``."""
         return self.places[:, 0] if len(self.places) else np.zeros(len(self), np.int64)
 
     @property
@@ -251,7 +252,7 @@ class ImageSet:
         return self.disk is not None and bool((self.stored[:, 0] >= 0).any())
 
     def first(self, count: int) -> ImageSet:
-        """Its first ``count`` images alone."""
+        """The first ``count`` images."""
         return replace(
             self,
             names=self.names.first(count),
@@ -261,7 +262,7 @@ class ImageSet:
         )
 
     def _read(self, index: int, most: int | None) -> bytes:
-        """The image's bytes, ``most`` of them at most."""
+        """The image's bytes, or only the first ``most`` of them."""
         if not len(self.places):
             return _read_file(self.name(index), most)
         shard, offset, size = self.places[index].tolist()
@@ -291,7 +292,7 @@ class ImageSet:
         return max(0, int(size))
 
     def _placed(self) -> ImageSet:
-        """The same with places, which a local folder has none of."""
+        """The same set with ``places``, which a local folder does not have."""
         if len(self.places) or not len(self):
             return self
         places = np.full((len(self), 3), (0, _OWN_FILE, -1), np.int64)
@@ -299,7 +300,7 @@ class ImageSet:
 
 
 def most_first(counts: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
-    """Suffixes with their counts, the most frequent first."""
+    """Suffixes with counts, the most frequent first."""
     return tuple(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
@@ -314,7 +315,7 @@ def _read_file(path: str | bytes, most: int | None) -> bytes:
 
 
 def _joined(parts: Sequence[tuple[NDArray[np.int64], int]], otherwise: Any) -> NDArray[np.int64]:
-    """The tables of all parts, with ``otherwise`` in the rows of those that have none."""
+    """Concatenate the tables of all parts; parts without one get rows of ``otherwise``."""
     full = [table for table, _ in parts if len(table)]
     if not full:
         return parts[0][0]

@@ -1,4 +1,4 @@
-"""The images of a data set, listed in an order that never changes, wherever they are.
+"""The images of a data set, local or remote, listed in an order that never changes.
 
 data.root -> paths and URLs (roots.py) -> folders walked, shards indexed -> ImageSet
 """
@@ -33,28 +33,28 @@ from cp2fast.files import place_of
 
 _VOC_PHOTOS = "JPEGImages"
 _SHOWN = 5
-"""Suffixes named in a message."""
+"""Number of suffixes named in a message."""
 
 
 def list_images(
     root: Root, name_it: str = "set data.root to", disk: DiskCache | None = None
 ) -> ImageSet:
-    """The images that ``root`` stands for; an image's number is its place among them.
+    """The images of ``root``; an image's number is its position in this list.
 
-    Of a folder, every image below it, sorted by its relative path. Folders may be nested and may
-    be symbolic links; each real folder is read once, so a link to a folder above is harmless.
-    Hidden files and folders are skipped, and those in which systems keep thumbnails and deleted
-    files; so are masks and depths by the names that WebDataset gives them (``x.seg.png``). Of a
-    folder in PASCAL VOC layout only ``JPEGImages`` is taken: the masks beside it are not photos.
+    A folder stands for every image below it, sorted by relative path. Folders may be nested and may
+    be symbolic links; each real folder is read once, so links that form a loop are harmless. Hidden
+    files and folders are skipped, as are the folders where systems keep thumbnails and deleted
+    files, and masks and depth maps named as in WebDataset (``x.seg.png``). In a folder with the
+    layout of PASCAL VOC only ``JPEGImages`` is used, without the masks beside it.
 
-    Of a ``.tar`` file, or of a folder with such files in it, the images inside (``shards.py``).
-    Of a ``.beton``, its samples (``beton.py``). A URL of any file system of fsspec may stand for
-    each of these; so may a pattern, a list of files, or several of them (``roots.py``).
+    A ``.tar`` file, or a folder that holds some, stands for the images inside (``shards.py``), and
+    a ``.beton`` for its samples (``beton.py``). Each of these may be a URL of any file system of
+    fsspec. A root may also be a pattern, a list of files, or several roots (``roots.py``).
 
     Args:
-        root: see there.
-        name_it: how the user says which, for the messages.
-        disk: the cache of what is remote; the user's own by default.
+        root: folder, file, URL, pattern or several of these.
+        name_it: how messages tell the user to set the root.
+        disk: the cache of remote files; by default the user's.
 
     Raises:
         UserError: ``root`` is missing, is neither a folder nor a shard, holds no image or both
@@ -75,10 +75,10 @@ def list_images(
 
 
 def check_exists(root: Root, name_it: str = "set data.root to") -> None:
-    """Refuse what is not there or may not be read, as ``list_images`` does, which takes longer.
+    """Check quickly that ``root`` exists and may be read, without listing the images.
 
     Raises:
-        UserError: there is nothing, or no folder or file.
+        UserError: it does not exist, or is neither a folder nor a file.
     """
     for place in places(root):
         if place.came == "named" and not is_url(place.name):
@@ -86,17 +86,17 @@ def check_exists(root: Root, name_it: str = "set data.root to") -> None:
 
 
 def window_width(data: DataSettings, images: ImageSet) -> int | None:
-    """Shards whose images are mixed; of remote ones not all, even where nothing is said."""
+    """Shards per window; by default a few for remote shards, else None: the whole data set."""
     if data.window is None and data.order == "random" and images.has_remote_shards:
         return DEFAULT_WINDOW
     return data.window
 
 
 def check_window(data: DataSettings, images: ImageSet) -> None:
-    """Refuse a window of remote shards that the disk cache does not hold, with the next one.
+    """Check that the disk cache can hold two windows of remote shards, the current and the next.
 
     Raises:
-        UserError: what to change.
+        UserError: it cannot; the message says what to change.
     """
     width = window_width(data, images)
     if width is None or images.disk is None or not images.has_remote_shards:
@@ -113,13 +113,13 @@ def check_window(data: DataSettings, images: ImageSet) -> None:
 
 
 def windows(data: DataSettings, images: ImageSet) -> Windows | None:
-    """The windows of a run's order; None where it mixes the whole data set."""
+    """The windows of a run's order; None if it mixes the whole data set."""
     width = window_width(data, images)
     return None if width is None else Windows(images.shard_of_image, width)
 
 
 def skipped_in_words(images: ImageSet) -> str | None:
-    """What lies beside the images, for a message; None if nothing does."""
+    """A message on files that are not images; None if there are none."""
     if not images.skipped:
         return None
     shown = ", ".join(_counted(suffix, count) for suffix, count in images.skipped[:_SHOWN])
@@ -127,26 +127,26 @@ def skipped_in_words(images: ImageSet) -> str | None:
 
 
 def _counted(suffix: str, count: int) -> str:
-    """How many files of a suffix there are, and what would make images of them."""
+    """How many files of a suffix there are, and what would make them readable."""
     command = what_reads(suffix)
     return f"{count:,} {suffix}" + (f" (to read them: {command})" if command else "")
 
 
 def _kind(place: Place) -> Literal["images", "shards", "other"]:
-    """Images and shards are listed together with their neighbours, all else by itself."""
+    """Images and shards are listed together with adjacent ones, all else separately."""
     name, remote_ = place.path, is_url(place.path)
     last = (name.partition("?")[0] if remote_ else name).rpartition("/")[2]
     if is_shard(last) and (remote_ or place_of(Path(name)) != "folder"):
         return "shards"
     if not is_image(last) or (not remote_ and place.came == "named"):
         return "other"
-    # A list is believed: to look at each of a million files takes long on the disk of a network.
+    # Trust the list: checking each of a million files takes long on a network disk.
     is_folder = place.came == "matched" and not remote_ and os.path.isdir(name)
     return "other" if is_folder else "images"
 
 
 def _is_rest(place: Place) -> bool:
-    """Whether a pattern found a file that is none of those that hold images."""
+    """Whether a pattern matched a file that holds no images."""
     if place.came != "matched" or is_beton(place.name):
         return False
     return (
@@ -163,7 +163,7 @@ def _check_path(path: Path, name_it: str) -> None:
 
 
 def _single(group: list[Place], disk: DiskCache) -> Iterator[ImageSet]:
-    """Images that are named one by one."""
+    """Images that are named individually."""
     for (is_remote, base), some in groupby(group, lambda p: (is_url(p.path), p.base)):
         names = [place.name for place in some]
         if not is_remote:
@@ -181,7 +181,7 @@ def _single(group: list[Place], disk: DiskCache) -> Iterator[ImageSet]:
 
 
 def _object(url: str) -> Remote:
-    """The object at this URL. Raises UserError: there is none."""
+    """The object at this URL. Raises UserError if there is none."""
     found = remote.look_up(url)
     if found is None:
         raise UserError(f"{public(url)} is not there (404): restore it, or leave it out")
@@ -239,7 +239,7 @@ def _one_remote(url: str, name_it: str, disk: DiskCache) -> ImageSet:
 
 
 def _with_sizes(url: str, paths: list[str], objects: Mapping[str, tuple[int, int]]) -> list[Remote]:
-    """The objects below a URL; the server is asked for each whose size its listing left out."""
+    """The objects below a URL, asking the server for sizes that the listing left out."""
     items = [Remote(join(url, path), *objects[path]) for path in paths]
     if all(item.size >= 0 for item in items):
         return items
@@ -259,10 +259,10 @@ def _list_folder(root: Path, name_it: str) -> ImageSet:
 
 
 def _shards_directly_in(found: Found, root: str, name_it: str) -> list[str]:
-    """The shards of a folder, sorted; those in folders below are counted as skipped.
+    """The shards directly in a folder, sorted; those in subfolders are counted as skipped.
 
     Raises:
-        UserError: there are images too.
+        UserError: there are images as well.
     """
     shards = sorted(path for path in found.shards if "/" not in path)
     if found.images and shards:
@@ -276,7 +276,7 @@ def _shards_directly_in(found: Found, root: str, name_it: str) -> list[str]:
 
 
 def _instead(root: str, found: Found, name_it: str) -> str:
-    """What a folder without images holds, and what to do about it."""
+    """A message on what a folder without images contains, and how to fix this."""
     if found.shards:
         folders = sorted({f"{root}/{path.rpartition('/')[0]}" for path in found.shards})
         more = f" (and {len(folders) - 1} more such folders)" if len(folders) > 1 else ""

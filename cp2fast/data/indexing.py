@@ -1,4 +1,4 @@
-"""The index of a shard on this machine: its headers, and the headers of its images."""
+"""Make the index of a local shard from its headers and the headers of its images."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from cp2fast.data.shards import damaged, is_photo
 from cp2fast.data.tar import Entry, TarError
 
 _HEAD = 256 << 10
-"""Bytes in which the header of nearly every image is."""
+"""Bytes that contain the header of nearly every image."""
 _ANY_SIZE = 1 << 62
 
 
 def index_of(file: IO[bytes], name: str) -> ShardIndex:
-    """Where the files in a shard lie, and how large its images are.
+    """The positions of the files in a shard, and the sizes of its images.
 
     Args:
         file: the shard.
-        name: what the message calls it.
+        name: name of the shard in messages.
 
     Raises:
         OSError: it cannot be read.

@@ -1,4 +1,4 @@
-"""What the bytes of a JPEG file say before it is decoded (ITU-T T.81, annex B)."""
+"""The header of a JPEG file, read before decoding (ITU-T T.81, annex B)."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ _WITHOUT_LENGTH = {0x01, *range(0xD0, 0xDA)}
 _APP0, _EXIF, _ADOBE, _LAST_APP, _COMMENT = 0xE0, 0xE1, 0xEE, 0xEF, 0xFE
 
 _EXIF_IDENTIFIER = b"Exif\0"
-"""A sixth byte follows, zero by the standard."""
+"""A sixth byte follows, zero according to the standard."""
 
 _NEEDED_TO_DECODE = {_APP0: (b"JFIF\0", 14), _ADOBE: (b"Adobe", 12)}
-"""The two that tell the colours: how they begin, and the least that libjpeg heeds."""
+"""Segments that determine the colours: identifier, and the minimum length that libjpeg accepts."""
 
 
 class Header(NamedTuple):
-    """The frame header, what lies beside it, and where the first scan begins."""
+    """The frame header, the metadata, and the start of the first scan."""
 
     height: int
-    """As stored, before any turning."""
+    """As stored, before any rotation."""
     width: int
     components: int
     precision: int
-    """Bits a component."""
+    """Bits per component."""
     process: int
-    """The frame's marker: 0xC0 is baseline, 0xC2 progressive."""
+    """The frame's marker: 0xC0 for baseline, 0xC2 for progressive."""
     scan: int
-    """Position of the first scan's entropy-coded data."""
+    """Offset of the first scan's entropy-coded data."""
     scan_components: int
     metadata: tuple[tuple[int, int], ...]
-    """Begin and end of everything that says nothing about the pixels, in order."""
+    """Start and end of every part that does not affect the pixels, in order."""
 
     @property
     def is_common(self) -> bool:
-        """Whether every decoder reads it alike: 8-bit Huffman-coded grey, YCbCr or RGB."""
+        """Whether every decoder gives the same result: 8-bit Huffman-coded grey, YCbCr or RGB."""
         return (
             self.process in (_BASELINE, _EXTENDED, _PROGRESSIVE)
             and self.precision == 8
@@ -78,7 +78,7 @@ def read_header(encoded: bytes) -> Header | None:
 
 
 def _segments(encoded: bytes) -> Iterator[tuple[int, int, int]]:
-    """Marker, begin and end of each segment; libjpeg too skips what lies between them."""
+    """Marker, start and end of each segment; like libjpeg, skips bytes between segments."""
     position = 2
     while True:
         position = encoded.find(b"\xff", position)
@@ -92,7 +92,7 @@ def _segments(encoded: bytes) -> Iterator[tuple[int, int, int]]:
         else:
             position += 2
             if marker not in _WITHOUT_LENGTH:
-                # A length counts its own two bytes, even one that says less.
+                # The length includes its own two bytes, even if the value is smaller.
                 position += max(2, int.from_bytes(encoded[position : position + 2]))
             yield marker, begin, position
             if marker == _START_OF_SCAN:
@@ -100,11 +100,11 @@ def _segments(encoded: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def exif_blocks(encoded: bytes, header: Header | None = None) -> Iterator[bytes]:
-    """What follows the identifier of each Exif segment before the first scan, in order.
+    """The content of each Exif segment before the first scan, without the identifier, in order.
 
     Args:
         encoded: the whole file.
-        header: of the file, if it was read already, which saves the way through the segments.
+        header: the file's header, if it was already read, to avoid parsing the segments.
     """
     places: Iterable[tuple[int, int]] = (
         ((begin, end) for _, begin, end in _segments(encoded))
@@ -117,10 +117,10 @@ def exif_blocks(encoded: bytes, header: Header | None = None) -> Iterator[bytes]
 
 
 def without_metadata(encoded: bytes, header: Header) -> bytes:
-    """The file without what says nothing about its pixels, which no decoder can then trip over.
+    """Remove everything that does not affect the pixels, so that no decoder fails on it.
 
-    Exif, XMP, profiles, thumbnails, comments, application segments of any other kind or too short
-    to be heeded, and junk between segments. ``header.scan`` is a position in the whole file.
+    This removes Exif, XMP, profiles, thumbnails, comments, other application segments, those that
+    are too short to be used, and junk between segments. ``header.scan`` refers to the whole file.
     """
     if not header.metadata:
         return encoded
@@ -134,11 +134,11 @@ def without_metadata(encoded: bytes, header: Header) -> bytes:
 
 
 def is_intact(encoded: bytes, header: Header) -> bool:
-    """Whether the scans look whole, so that every decoder makes the same of them.
+    """Whether the scans look complete, so that every decoder gives the same result.
 
-    A sequential image of one scan must run from there to the end-of-image marker with no other
-    marker between, which finds a truncated file and most damaged ones. Of any other image only
-    the end is looked for.
+    In a sequential image with one scan, no other marker may come between the start of the scan and
+    the end-of-image marker; this finds truncated files and most damaged ones. For any other image,
+    only the end is checked.
     """
     if header.process == _PROGRESSIVE or header.scan_components != header.components:
         return encoded.rfind(b"\xff\xd9", header.scan) >= 0

@@ -1,4 +1,4 @@
-"""What the bytes of a file are, in words, where they are not what its name says."""
+"""Describe the content of a file, for messages about files whose name is wrong."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ _BRANDS = {
     b"msf1": "an AVIF image",
     b"crx ": "a raw photo (CR3)",
 }
-"""Of ISO base media files; any other is a video."""
+"""Brands of ISO base media files; any other brand is a video."""
 
 _HEIF = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _MOST_BRANDS = 512
-"""Bytes of the box that names them."""
+"""Bytes of the box that lists the brands."""
 
 _RIFF = {b"WEBP": "a WebP image", b"AVI ": "a video", b"WAVE": "a sound"}
 _LOOKED_AT = 512
@@ -80,7 +80,7 @@ def kind_of(content: bytes) -> str:
 
 
 def is_heif(content: bytes) -> bool:
-    """Whether a file is HEIC or another HEIF that is no AVIF, by its brands."""
+    """Whether a file is HEIC or another HEIF, except AVIF, by its brands."""
     if content[4:8] != b"ftyp":
         return False
     size = min(int.from_bytes(content[:4]), _MOST_BRANDS)

@@ -1,9 +1,9 @@
-"""From an image's values to the 8 bits a channel that the network sees (``data.range``, ``bands``).
+"""Convert values to 8 bits per channel for the network (``data.range``, ``data.bands``).
 
-    values, any type and any bands -> three or one of the bands -> the range, 0 to 255 -> RGB
+    values of any type, any bands -> three or one of the bands -> the range, 0 to 255 -> RGB
 
-Values of 8 bits or less are what they are. All others are mapped: LOW and what is below it to 0,
-HIGH and what is above it to 255, linearly between, rounded. No data is black.
+Values of 8 bits or less are not changed. Others are mapped linearly and rounded: LOW and below to
+0, HIGH and above to 255. Missing data is black.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from cp2fast.data.raster import BadImage, Raster
 
 
 class Levels(NamedTuple):
-    """How values become grey levels.
+    """How values are converted to grey levels.
 
     Attributes:
-        range: the values that become 0 and 255; None is those of the values' type.
-        bands: numbers from 1 of the bands that become red, green and blue, or of the one that
-            becomes grey; None is what the file says.
+        range: the values that become 0 and 255; None is the range of the values' type.
+        bands: numbers, from 1, of the bands that become red, green and blue, or of the one that
+            becomes grey; None follows the file.
     """
 
     range: Range | None = None
@@ -32,22 +32,22 @@ class Levels(NamedTuple):
 
     @staticmethod
     def of(range_: RangeSetting | None, bands: Bands | None) -> Levels:
-        """Of settings; what is still to be found out (``auto``) is that of the type."""
+        """Levels for settings; ``auto`` is treated as the range of the type."""
         return Levels(None if range_ is None or isinstance(range_, str) else range_, bands)
 
 
 BY_TYPE = Levels()
-"""Each type's whole range, and the colours that the file names."""
+"""The whole range of each type, and the colours that the file specifies."""
 
 
 def to_rgb(raster: Raster, levels: Levels) -> NDArray[np.uint8]:
-    """The picture of a raster.
+    """Convert a raster to a picture.
 
     Returns:
-        uint8 ``[H, W, 3]``, contiguous, not turned; grey is the same in all three channels.
+        uint8 ``[H, W, 3]``, contiguous, not rotated; grey is repeated in all three channels.
 
     Raises:
-        BadImage: there are more bands than can be shown and none are chosen, or not those chosen.
+        BadImage: too many bands and none chosen, or a chosen band does not exist.
     """
     raster = select_bands(raster, levels.bands)
     values, missing = raster.values, missing_of(raster)
@@ -63,7 +63,7 @@ def to_rgb(raster: Raster, levels: Levels) -> NDArray[np.uint8]:
 
 
 def select_bands(raster: Raster, bands: Bands | None) -> Raster:
-    """The raster of three bands, or of one.
+    """Reduce a raster to three bands, or to one.
 
     Raises:
         BadImage: see ``to_rgb``.
@@ -87,7 +87,7 @@ def select_bands(raster: Raster, bands: Bands | None) -> Raster:
 
 
 def missing_of(raster: Raster) -> NDArray[np.bool_] | None:
-    """Where a raster has no data: bool ``[H, W, C]`` or ``[H, W, 1]``; None is nowhere."""
+    """Where a raster has no data: bool ``[H, W, C]`` or ``[H, W, 1]``; None means nowhere."""
     missing = raster.missing
     if raster.values.dtype.kind == "f":
         infinite = ~np.isfinite(raster.values)
@@ -104,14 +104,14 @@ def _mapped(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
     single = values.dtype.kind == "f" and values.dtype.itemsize <= 4
     scaled: NDArray[Any] = values.astype(np.float32 if single else np.float64)
     scaled -= low
-    scaled *= 255  # before the division, so that halves are halves
+    scaled *= 255  # before the division, so that halves are exact
     scaled /= high - low
     return _rounded(scaled)
 
 
 @lru_cache(16)
 def _table(dtype: str, low: float, high: float) -> NDArray[np.uint8]:
-    """The level of every value of a type of 8 or 16 bits, by its bits as an unsigned number."""
+    """The level of every value of an 8- or 16-bit type, by its bits as an unsigned number."""
     kind = np.dtype(dtype)
     every = np.arange(1 << 8 * kind.itemsize).astype(f"u{kind.itemsize}")
     numbers = (every != 0) if kind.kind == "b" else every.view(kind)

@@ -1,4 +1,4 @@
-"""From an image's number to the image, or to the one that takes its place."""
+"""Load an image by number, or a substitute if it is bad."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from cp2fast.data.order import substitute
 from cp2fast.errors import UserError
 
 MAX_SUBSTITUTES = 100
-"""Images tried in the place of an unreadable one before giving up."""
+"""Substitutes tried for an unreadable image before giving up."""
 
 Content = TypeVar("Content")
 
 
 @dataclass(frozen=True)
 class Failure:
-    """An image that could not be used, and why."""
+    """An unusable image and the reason."""
 
     index: int
     reason: str
@@ -29,13 +29,13 @@ class Failure:
 
 @dataclass(frozen=True)
 class Loaded(Generic[Content]):
-    """What fills one place of a batch.
+    """The image at one position of a batch.
 
     Attributes:
-        planned: the number of the image that belongs there.
-        index: the number of the image that is there.
+        planned: number of the image that was planned.
+        index: number of the image that was used.
         content: the image; None if no substitute could be read either.
-        failures: the images tried before it, in order.
+        failures: images tried before it, in order.
     """
 
     planned: int
@@ -46,11 +46,11 @@ class Loaded(Generic[Content]):
 
 @dataclass(frozen=True)
 class Decoded:
-    """A batch, and what it took to fill it.
+    """A batch, and the images tried for it.
 
     Attributes:
-        batch: None if a place could not be filled.
-        tried: how many images were tried.
+        batch: None if a position could not be filled.
+        tried: number of images tried.
         failures: those that could not be used.
     """
 
@@ -60,18 +60,18 @@ class Decoded:
 
     @staticmethod
     def of(loaded: Sequence[Loaded[Content]], batch: RaggedBatch | None) -> Decoded:
-        """``batch`` with the counts of the places it was made of."""
+        """``batch`` with the counts from its positions."""
         failures = [failure for place in loaded for failure in place.failures]
         filled = sum(place.content is not None for place in loaded)
         return Decoded(batch, filled + len(failures), failures)
 
 
 def load(planned: int, read: Callable[[int], Content], seed: int, count: int) -> Loaded[Content]:
-    """Read an image, or the first of its substitutes that can be read.
+    """Read an image, or the first readable one among its substitutes.
 
     Args:
         planned: the image's number.
-        read: gives the content of an image by its number, or raises BadImage.
+        read: returns the content of an image by its number, or raises BadImage.
         seed: the run's seed.
         count: images in the data set.
     """
@@ -89,10 +89,10 @@ def load(planned: int, read: Callable[[int], Content], seed: int, count: int) ->
 
 
 def deliver(decoded: Decoded, images: ImageSet, bad: BadImages) -> RaggedBatch:
-    """The batch, once its bad images are accounted for.
+    """The batch, after its bad images were counted.
 
     Raises:
-        UserError: too many bad images, or a place of the batch that could not be filled.
+        UserError: too many bad images, or a position of the batch could not be filled.
     """
     failed = [(images.name(failure.index), failure.reason) for failure in decoded.failures]
     bad.record(decoded.tried, failed, len(images))

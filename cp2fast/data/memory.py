@@ -1,4 +1,4 @@
-"""The host memory that this process may still take: the machine's, or its control group's."""
+"""The host memory that is free for this process, within its control group's limits."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _GROUPS = Path("/sys/fs/cgroup")
 
 
 def free_memory(proc: Path = _PROC, groups: Path = _GROUPS) -> int:
-    """Bytes: what the system has available, or less where a control group allows less.
+    """Free memory in bytes: of the system, or less if a control group's limit is lower.
 
-    What a group holds of files and could drop again counts as free, as it does in the system's
-    figure. 0 where the system does not say.
+    File pages that a group could drop count as free, as they do in the system's figure. 0 if the
+    system does not report it.
     """
     lines = _read(proc / "meminfo").splitlines()
     available = [int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
@@ -24,7 +24,7 @@ def free_memory(proc: Path = _PROC, groups: Path = _GROUPS) -> int:
 
 
 def _limits(proc: Path, groups: Path) -> Iterator[tuple[int, int]]:
-    """Limit and use, in bytes, of the groups that this process is in and of those above them."""
+    """Limit and usage, in bytes, of this process's control groups and their parents."""
     for line in _read(proc / "self" / "cgroup").splitlines():
         _, controllers, name = line.split(":", 2)
         if controllers == "":  # version 2
@@ -34,7 +34,8 @@ def _limits(proc: Path, groups: Path) -> Iterator[tuple[int, int]]:
             names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
         else:
             continue
-        # Inside a container the path may be that outside of it; its own group is then the root.
+        # In a container the path may be the one outside; the container's own group is then the
+        # root.
         folder = root / name.lstrip("/")
         for group in (folder, *folder.parents):
             limit, used = (_number(group / file) for file in names[:2])
@@ -50,7 +51,7 @@ def _droppable(path: Path, key: str) -> int:
 
 
 def _number(path: Path) -> int | None:
-    """None where there is no such file, or no limit ("max")."""
+    """The number in a file; None if there is no such file, or no limit ("max")."""
     text = _read(path).strip()
     return int(text) if text.isdecimal() else None
 

@@ -1,4 +1,4 @@
-"""A million names in one piece of memory: each takes its own length, and two bytes more."""
+"""A million file names in one buffer: each takes its length plus two bytes."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _AT_ONCE, _BLOCK = 4096, 64
 
 @dataclass(frozen=True)
 class Names:
-    """Names as the file system has them, by number.
+    """File names by number, as bytes of the file system.
 
     Attributes:
-        text: uint8, all names back to back.
-        lengths: uint16 ``[N]``, of each.
-        begins: int64 ``[N / 64]``, where each 64th begins.
+        text: uint8, all names concatenated.
+        lengths: uint16 ``[N]``, length of each name.
+        begins: int64 ``[N / 64]``, start of every 64th name.
     """
 
     text: NDArray[np.uint8]
@@ -29,7 +29,7 @@ class Names:
 
     @staticmethod
     def of(names: Iterable[str | os.PathLike[str]]) -> Names:
-        """These names, in this order."""
+        """Names from these strings or paths, in order."""
         text, lengths = bytearray(), bytearray()
         encoded = map(os.fsencode, names)
         while some := list(itertools.islice(encoded, _AT_ONCE)):
@@ -39,7 +39,7 @@ class Names:
 
     @staticmethod
     def joined(parts: Iterable[Names]) -> Names:
-        """All names of the parts, one after the other."""
+        """The names of all parts, concatenated."""
         parts = list(parts)
         text = np.concatenate([part.text for part in parts])
         return _indexed(text, np.concatenate([part.lengths for part in parts]))
@@ -61,7 +61,7 @@ class Names:
             begin += length
 
     def first(self, count: int) -> Names:
-        """The first ``count`` of them."""
+        """The first ``count`` names."""
         lengths = self.lengths[:count]
         return _indexed(self.text[: int(lengths.sum())], lengths)
 

@@ -1,4 +1,4 @@
-"""The images of a folder as decoded batches, epoch after epoch: a loader without a run around it.
+"""The images of a folder as decoded batches, epoch after epoch: a loader without a run.
 
 root -> image set -> plan of the steps -> source, behind the pixel cache -> RaggedBatch
 """
@@ -24,16 +24,16 @@ from cp2fast.data.source import choose_source, open_source
 from cp2fast.data.survey import find_range
 
 _ENDLESS = 1 << 31
-"""Epochs that nobody reaches."""
+"""More epochs than anyone will reach."""
 
 
 class ImageBatches(Iterator[RaggedBatch]):
-    """Decoded batches, made ahead in threads or processes, which end with ``close`` or the last.
+    """Decoded batches, made ahead in threads or processes until ``close`` or the last batch.
 
     Attributes:
-        images: the data set; ``images.name(number)`` is the file of ``batch.index``'s numbers.
-        steps_per_epoch: batches an epoch; what does not fill a batch at its end is left out.
-        step: batches handed out, counted from the beginning of the first epoch.
+        images: the data set; ``images.name(number)`` is the file of a number in ``batch.index``.
+        steps_per_epoch: batches per epoch; an incomplete last batch is dropped.
+        step: batches yielded, counted from the beginning of the first epoch.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class ImageBatches(Iterator[RaggedBatch]):
 
     @property
     def epoch(self) -> int:
-        """Of the batch that was handed out last, from 0: what ``sample_parameters`` asks for."""
+        """The epoch of the last batch that was yielded, from 0; for ``sample_parameters``."""
         return max(0, self.step - 1) // self.steps_per_epoch
 
     def __next__(self) -> RaggedBatch:
@@ -55,7 +55,7 @@ class ImageBatches(Iterator[RaggedBatch]):
         return batch
 
     def close(self) -> None:
-        """End the threads and processes that decode."""
+        """Stop the decoding threads and processes."""
         close = getattr(self._batches, "close", None)
         if close is not None:
             close()
@@ -74,7 +74,7 @@ def open_batches(
     """See ``cp2fast.open_images``.
 
     Raises:
-        UserError: no images, too few of them, or no source that works here.
+        UserError: no images, too few images, or no source that works here.
     """
     images = list_images(data_root(settings), disk=DiskCache.of(settings))
     fewest = fewest_images(settings)

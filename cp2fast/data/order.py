@@ -1,6 +1,6 @@
-"""Which images each step decodes: pure functions of (seed, step, rank, world_size).
+"""The images of each step: pure functions of (seed, step, rank, world_size).
 
-Nothing here has state, so a run that restarts at any step goes on with the same images.
+Nothing here has state, so a run that resumes at any step continues with the same images.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from cp2fast.wording import counted
 Order = Literal["random", "quasi_random", "sequential"]
 
 CHUNK = 256
-"""Neighbouring images that a quasi-random order keeps together, about 8 MB of small JPEG."""
+"""Consecutive images that a quasi-random order keeps together, about 8 MB of small JPEGs."""
 DEFAULT_WINDOW = 16
-"""Remote shards, whose images are mixed where nothing else is said."""
+"""Remote shards whose images are mixed by default."""
 CHUNKS_MIXED = 32
-"""Chunks whose images it mixes: reading stays within so many places of the file at a time."""
+"""Chunks whose images are mixed: only this many places in the file are read at a time."""
 
 
 @dataclass(frozen=True)
 class Windows:
-    """Shards in random order, of which so many in a row have their images mixed.
+    """Shards in random order; the images of each ``width`` consecutive ones are mixed.
 
     Attributes:
-        shard: int64 ``[N]``: the number of each image's shard.
-        width: shards a window.
+        shard: int64 ``[N]``, number of each image's shard.
+        width: shards per window.
     """
 
     shard: NDArray[np.int64]
@@ -41,30 +41,30 @@ class Windows:
 
     @property
     def mix_all(self) -> bool:
-        """Whether one window holds all shards: then the order is that without windows."""
+        """Whether one window holds all shards, which is the same as no windows."""
         return self.width >= int(self.shard.max()) + 1
 
     def epoch_order(self, seed: int, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The order of an epoch, and the place of each image's shard in it.
+        """The order of an epoch, and the position of each image's shard in it.
 
-        A batch of all processes is any mixture of its window, the same for any number of
-        processes; within it images are sorted by that place, so that a process, whose share is a
-        slice of it, reads its share of the shards and few others.
+        A batch over all processes is a random sample of its window, independent of the number of
+        processes. Within the batch, images are sorted by that position, so that each process, which
+        takes a slice of it, reads little more than its own share of the shards.
         """
         place = _places(seed, epoch, int(self.shard.max()) + 1)[self.shard]
         return _mixed(seed, epoch, place // self.width), place
 
 
 def steps_per_epoch(count: int, global_batch: int, fewest: int = 1) -> int:
-    """Whole global batches in ``count`` images; the incomplete rest of an epoch is dropped.
+    """Whole global batches in ``count`` images; an incomplete last batch is dropped.
 
     Args:
         count: images in the data set.
-        global_batch: samples a step, of all processes.
-        fewest: samples that a batch must have to be trained on.
+        global_batch: samples per step, over all processes.
+        fewest: the smallest batch that can be trained on.
 
     Raises:
-        UserError: not even one.
+        UserError: there is not even one.
     """
     if count < fewest:
         raise UserError(
@@ -92,30 +92,31 @@ def plan(
     order: Order = "random",
     windows: Windows | None = None,
 ) -> Iterator[NDArray[np.int64]]:
-    """The image numbers that one process decodes, step by step.
+    """The numbers of the images that one process decodes, step by step.
 
-    Each epoch is a permutation of the data set (``epoch_order``), each step a slice of
-    ``batch_size * world_size`` of it, and each rank's share a slice of that.
+    Each epoch is a permutation of the data set (``epoch_order``). Each step takes the next
+    ``batch_size * world_size`` images of it, and each rank a slice of these.
 
     Args:
         seed: the run's seed.
         count: images in the data set.
-        batch_size: B, samples a step and process.
-        start: the first step, counted from the beginning of the run.
+        batch_size: B, samples per step and process.
+        start: first step, counted from the beginning of the run.
         stop: one after the last step.
-        rank: this process.
+        rank: number of this process.
         world_size: number of processes.
-        independent: whether each sample has two background images of its own; those are drawn
-            from the whole data set in every order.
-        order: order of an epoch.
-        windows: of shards, within which a random order mixes; None mixes the whole data set.
+        independent: whether each sample has two background images of its own, drawn from the whole
+            data set whatever the order.
+        order: order within an epoch.
+        windows: windows of shards in which a random order mixes images; None mixes the whole data
+            set.
 
     Yields:
         int64 ``[B]``, the foregrounds; with ``independent`` ``[3 B]``: the foregrounds, then the
         query's and the key's backgrounds.
 
     Raises:
-        UserError: too few images for one step, or for a foreground and two backgrounds.
+        UserError: too few images for one step, or for one foreground and two backgrounds.
     """
     if not 0 <= rank < world_size:
         raise ValueError(f"rank must be in [0, world_size), got {rank} of {world_size}")
@@ -136,9 +137,9 @@ def epoch_order(order: Order, seed: int, epoch: int, count: int) -> NDArray[np.i
     """The order of an epoch: a permutation of ``range(count)``.
 
     ``random`` is uniform. ``sequential`` is the order of the data set, the same in every epoch.
-    ``quasi_random`` shuffles the data set's chunks of ``CHUNK`` neighbours, then mixes the images
-    of each ``CHUNKS_MIXED`` chunks in a row: from a disk that is slow to seek, what is read lies
-    close together, and most of it is read ahead (FFCV's order of this name is a relative).
+    ``quasi_random`` shuffles chunks of ``CHUNK`` consecutive images, then mixes the images of every
+    ``CHUNKS_MIXED`` consecutive chunks: reads from a disk with slow seeks stay close together and
+    mostly benefit from read-ahead (similar to FFCV's order of that name).
     """
     if order == "sequential":
         return np.arange(count)
@@ -149,12 +150,12 @@ def epoch_order(order: Order, seed: int, epoch: int, count: int) -> NDArray[np.i
 
 
 def _places(seed: int, epoch: int, parts: int) -> NDArray[np.int64]:
-    """The place of each part of the data set in an order of parts."""
+    """The position of each part of the data set in a random order of the parts."""
     return np.argsort(philox.permutation(seed, Stream.ORDER, epoch, parts, block=1))
 
 
 def _mixed(seed: int, epoch: int, mixed_with: NDArray[np.int64]) -> NDArray[np.int64]:
-    """A permutation, uniform among the images of a number in ``mixed_with``, which rises."""
+    """A random permutation that only mixes images with equal ``mixed_with``, which is sorted."""
     images = philox.permutation(seed, Stream.ORDER, epoch, len(mixed_with), block=2)
     return images[np.argsort(mixed_with[images], kind="stable")]
 
@@ -196,7 +197,7 @@ def backgrounds(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The query's and the key's background image of each foreground.
 
-    Uniform over the data set without the foreground and without each other.
+    They are uniform over the data set without the foreground, and never the same image.
 
     Args:
         seed: the run's seed.
@@ -208,7 +209,7 @@ def backgrounds(
         Two int64 ``[B]``.
     """
     random = philox.uniform(seed, Stream.BACKGROUND, epoch, foreground)
-    # Draw among the numbers that remain, then step over the ones that are taken, lowest first.
+    # Draw among the remaining numbers, then skip over those that are taken, lowest first.
     query = (random[:, 0] * (count - 1)).astype(np.int64)
     query += query >= foreground
     key = (random[:, 1] * (count - 2)).astype(np.int64)
@@ -218,12 +219,12 @@ def backgrounds(
 
 
 def substitute(seed: int, index: int, attempt: int, count: int) -> int:
-    """The image that takes the place of the unreadable image ``index``; never ``index`` itself.
+    """The image that replaces the unreadable image ``index``; never ``index`` itself.
 
     Args:
         seed: the run's seed.
         index: the unreadable image.
-        attempt: 0 for the first substitute, 1 for the one in its place, and so on.
+        attempt: 0 for the first substitute, 1 for the next one if that is unreadable, and so on.
         count: images in the data set, at least 2.
     """
     if count < 2:

@@ -1,14 +1,14 @@
-"""The orientation of a photo: what its metadata says, and the turn that makes it upright.
+"""The orientation of a photo: read it from the metadata, and rotate the photo upright.
 
-Metadata is read here and nowhere else, and decoders are given files without it or told to ignore
-it: they disagree about every odd block, and some die of one. It is Exif alone, in JPEG, PNG, WebP
-and TIFF; XMP never counts. HEIC and AVIF have transformations in their container, and these
-alone count there: pillow-heif applies them itself, Pillow says what they are. Of several Exif
-blocks the first valid one counts. A block is valid whose TIFF header names a first directory that
-lies inside it; whatever else is broken about it costs the entry concerned, never the photo.
+Metadata is read only here, and decoders get files without it or are told to ignore it, because they
+disagree on malformed blocks and some crash on them. JPEG, PNG, WebP and TIFF use Exif; XMP is
+ignored. HEIC and AVIF use the transformations in their container and nothing else: pillow-heif
+applies these itself, Pillow reports them. If there are several Exif blocks, the first valid one
+counts. A block is valid if its TIFF header points to a first directory inside the block; any other
+error only affects the entry concerned, never the whole photo.
 
 Sources: Exif 2.32 (CIPA DC-008), sections 4.5 and 4.6.4; TIFF 6.0, section 2; the WebP container
-specification. Where these leave a choice, Pillow's is taken.
+specification. Where these leave a choice, this follows Pillow.
 """
 
 from __future__ import annotations
@@ -32,46 +32,46 @@ _IDENTIFIER = b"Exif\0"
 _FORMATS = {1: "B", 2: "c", 3: "H", 4: "I", 5: "II", 6: "b", 7: "c", 8: "h", 9: "i", 10: "ii"} | {
     11: "f", 12: "d", 13: "I", 16: "Q"
 }  # fmt: skip
-"""A value of each of TIFF's types; of several the first counts."""
+"""Format of each of TIFF's types; if there are several values, the first counts."""
 _NO_NUMBERS = (1, 2, 7)
-"""Bytes, text, and bytes of no kind."""
+"""Bytes, text, and undefined bytes."""
 
 _WEBP_HAS_EXIF = 0x08
 
 
 def orientation_of(encoded: bytes) -> int:
-    """How the pixels in an image file are turned, as Exif numbers it: 1 (upright) to 8.
+    """The orientation of an image file, in Exif's numbering: 1 (upright) to 8.
 
     Args:
-        encoded: the whole file, of any kind and however broken.
+        encoded: the whole file, of any format, even if damaged.
     """
     return _first_valid(_blocks(encoded))
 
 
 def jpeg_orientation(encoded: bytes, header: jpeg.Header) -> int:
-    """``orientation_of`` a JPEG file whose header is read already."""
+    """``orientation_of`` for a JPEG file whose header was already read."""
     return _first_valid(jpeg.exif_blocks(encoded, header)) if header.metadata else UPRIGHT
 
 
 def of_avif(image: Image.Image) -> int:
-    """The orientation of an AVIF file that Pillow has opened.
+    """The orientation of an AVIF file opened with Pillow.
 
-    It is the container's (``irot`` and ``imir``, ISO/IEC 23008-12), whatever an Exif block beside
-    it says: Pillow puts it into the Exif that it hands out, and does not turn the pixels.
+    It comes from the container (``irot`` and ``imir``, ISO/IEC 23008-12) and overrides any Exif
+    block. Pillow reports it in the image's Exif and does not rotate the pixels.
     """
     value = image.getexif().get(_ORIENTATION, UPRIGHT)
     return value if value in range(1, 9) else UPRIGHT
 
 
 def orient(image: Tensor, orientation: int) -> Tensor:
-    """The image turned upright.
+    """Rotate the image upright.
 
     Args:
         image: ``[H, W]`` or ``[H, W, C]``, as decoded.
         orientation: orientation of its file.
 
     Returns:
-        Contiguous; of ``[W, H]`` from 5 on.
+        The rotated image, contiguous; height and width are swapped for orientations of 5 and more.
     """
     if orientation >= 5:
         image = image.transpose(0, 1)
@@ -83,10 +83,10 @@ def orient(image: Tensor, orientation: int) -> Tensor:
 
 
 def orient_batch(batch: RaggedBatch, orientations: Sequence[int]) -> RaggedBatch:
-    """A batch whose images lie as decoded, turned upright in place.
+    """Rotate the images of a batch upright, in place.
 
     Args:
-        batch: its ``pixels`` are changed; each image keeps its place, turned or not.
+        batch: its ``pixels`` are changed; the offset of each image stays the same.
         orientations: orientations of its images.
     """
     turned = [position for position, one in enumerate(orientations) if one != UPRIGHT]
@@ -102,7 +102,7 @@ def orient_batch(batch: RaggedBatch, orientations: Sequence[int]) -> RaggedBatch
 
 
 def upright_size(height: int, width: int, orientation: int) -> tuple[int, int]:
-    """Height and width of an image once it is upright."""
+    """Height and width of an image after rotating it upright."""
     return (width, height) if orientation >= 5 else (height, width)
 
 
@@ -118,7 +118,7 @@ def _blocks(encoded: bytes) -> Iterable[bytes]:
 
 
 def _webp_blocks(encoded: bytes) -> Iterator[bytes]:
-    """The chunks EXIF of a file whose first chunk says that it has them."""
+    """The EXIF chunks of a WebP file, if its first chunk announces them."""
     if encoded[12:16] != b"VP8X" or not encoded[20:21] or not encoded[20] & _WEBP_HAS_EXIF:
         return
     begin = 12
@@ -131,7 +131,7 @@ def _webp_blocks(encoded: bytes) -> Iterator[bytes]:
 
 def _first_valid(blocks: Iterable[bytes]) -> int:
     for block in blocks:
-        while block.startswith(_IDENTIFIER):  # Where it is not due, or once more than it is.
+        while block.startswith(_IDENTIFIER):  # present where it should not be, or repeated
             block = block[len(_IDENTIFIER) + 1 :]
         found = _in_directory(block)
         if found is not None:
@@ -140,7 +140,7 @@ def _first_valid(blocks: Iterable[bytes]) -> int:
 
 
 def _in_directory(block: bytes) -> int | None:
-    """What the first directory of a TIFF block says; None if the block is no such thing."""
+    """The orientation in the first directory of a TIFF block; None if the block is invalid."""
     order = _BYTE_ORDERS.get(block[:4])
     if order is None or len(block) < 8:
         return None
@@ -159,7 +159,7 @@ def _in_directory(block: bytes) -> int | None:
 
 
 def _value(block: bytes, order: str, kind: int, count: int, field: bytes) -> int | None:
-    """The orientation in an entry: 1 where it holds none, None where the block ends before it."""
+    """The orientation in an entry: 1 if it is invalid, None if the block is cut short before it."""
     form = order + _FORMATS.get(kind, "")
     size = struct.calcsize(form) * count
     if not size:

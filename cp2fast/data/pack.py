@@ -1,11 +1,11 @@
-"""``cp2fast pack``: a folder or shards to a ``.beton`` or shards of smaller images.
+"""``cp2fast pack``: convert a folder or shards to a ``.beton`` or shards of smaller images.
 
     images -> threads: read, decode, reduce, encode -> in order -> writer
                                                    `-> rejects
 
-Everything is written into ``OUT.partial``, with a journal beside the data, and becomes OUT when
-it is complete. A pack that was killed goes on from the journal's last line, and what comes out
-does not depend on that, nor on the number of threads.
+Everything is written into ``OUT.partial``, with a journal beside the data; OUT appears when it is
+complete. A pack that was killed continues after the journal's last line. The result does not
+depend on interruptions or on the number of threads.
 """
 
 from __future__ import annotations
@@ -40,23 +40,23 @@ from cp2fast.data.survey import find_range
 from cp2fast.errors import UserError
 
 _COMMIT_EVERY = 256
-"""Images of the source; as many are done again at most after a kill."""
+"""Source images between commits; at most this many are packed again after a kill."""
 _AHEAD_PER_WORKER = 4
 _FETCHED_TOGETHER = 64
 
 
 @dataclass
 class PackSummary:
-    """What became of the images so far.
+    """The state of a pack so far.
 
     Attributes:
-        done: images of the source that were looked at.
-        images: of these, how many were packed.
-        bytes_in: of the files of those.
-        rejects: the name of each image that was not, and why.
-        writer: where the writer stands.
-        range_line: states the range of values, where it was found.
-        bytes_out: of what it was packed into.
+        done: images of the source that were processed.
+        images: how many of them were packed.
+        bytes_in: total size of the source files of the packed images.
+        rejects: name of each image that was not packed, and the reason.
+        writer: state of the writer.
+        range_line: states the range of values, if it was determined automatically.
+        bytes_out: size of the result.
     """
 
     done: int = 0
@@ -77,17 +77,17 @@ def pack(
     workers: int,
     progress: Callable[[int, int], None],
 ) -> PackSummary:
-    """Pack the images of ``source`` into ``out``, or go on with that.
+    """Pack the images of ``source`` into ``out``, or continue an interrupted pack.
 
     Args:
-        source: whatever ``data.root`` may be.
-        out: ends in ``.beton`` or ``.tar``, or is a folder of shards; a path, or the URL of these.
-            ``out.rejects.txt``, beside it, lists what could not be packed, if anything: name, tab,
-            reason.
-        settings: settings of the images.
-        shard_size: images a shard, if ``out`` is a folder.
-        workers: threads.
-        progress: called with the images done and their number.
+        source: anything that ``data.root`` may be.
+        out: a path or URL that ends in ``.beton`` or ``.tar``, or is a folder of shards.
+            ``out.rejects.txt``, beside it, lists images that could not be packed, if any: name,
+            tab, reason.
+        settings: how to convert the images.
+        shard_size: images per shard, if ``out`` is a folder.
+        workers: number of threads.
+        progress: called with the number of images done and their total.
 
     Raises:
         UserError: bad input, ``out`` exists, was begun with other settings or is being written by
@@ -126,10 +126,10 @@ def pack(
 
 
 def _delivery(out: Path | str) -> Delivery:
-    """Where OUT is to be, once its name is found right.
+    """The delivery for OUT, after its name was checked.
 
     Raises:
-        UserError: pack writes no such files.
+        UserError: pack cannot write such files.
     """
     name = PurePosixPath(str(out)).name
     if name.lower().endswith(COMPRESSED_SUFFIXES):
@@ -153,7 +153,7 @@ def _pack_rest(
     summary: PackSummary,
     progress: Callable[[int, int], None],
 ) -> None:
-    """Pack the images from ``summary.done`` on, and keep ``summary`` and ``journal`` up to date."""
+    """Pack the images from ``summary.done`` on, updating ``summary`` and ``journal``."""
     new_rejects: list[tuple[str, str]] = []
     with closing(_packed(images, settings, range(summary.done, len(images)), workers)) as packed:
         for number, (size, image) in enumerate(packed, summary.done):
@@ -178,7 +178,7 @@ def _pack_rest(
 def _packed(
     images: ImageSet, settings: JpegSettings, numbers: range, workers: int
 ) -> Generator[tuple[int, PackedJpeg | str], None, None]:
-    """Each image's size as a file, and the JPEG it became or why it could not, in order."""
+    """For each image in order: its file size, and its JPEG or the reason why there is none."""
 
     def pack_one(number: int) -> tuple[int, PackedJpeg | str]:
         try:
@@ -194,7 +194,7 @@ def _packed(
 
 
 def _there(images: ImageSet, numbers: range) -> Iterator[int]:
-    """The numbers, each when what is remote of its image is on this machine."""
+    """The numbers, each yielded once the remote parts of its image are on this machine."""
     if images.disk is None:
         return iter(numbers)
     parts = (
@@ -213,19 +213,19 @@ def _open_writer(
 
 
 def _member_name(number: int, name: str) -> str:
-    """Unique in all shards; WebDataset takes what follows the first dot for the kind of file."""
+    """Unique in all shards, with one dot: WebDataset takes all after the first as the file type."""
     stem = PurePosixPath(name).stem.replace(".", "_")
     return f"{number:09d}_{stem}.jpg"
 
 
 class _Journal:
-    """What a pack was begun with, then a line for each commit; locked while it is open."""
+    """The settings of a pack, then a line per commit; locked while it is open."""
 
     def __init__(self, work: Path) -> None:
-        """Open the journal in ``work``, or make both.
+        """Open the journal in ``work``, creating both if needed.
 
         Raises:
-            UserError: another process has it.
+            UserError: another process is using it.
         """
         work.mkdir(parents=True, exist_ok=True)
         self._work = work
@@ -237,7 +237,7 @@ class _Journal:
             raise UserError(f"another process is writing {work}: wait for it") from error
 
     def restore(self, terms: dict[str, Any]) -> PackSummary:
-        """The summary as of the last commit; a line cut short by a kill is cut off.
+        """The summary as of the last commit; an incomplete last line is removed.
 
         Raises:
             UserError: the pack was begun with other ``terms``.
@@ -260,19 +260,19 @@ class _Journal:
         return PackSummary(**(commits[-1] | {"rejects": rejects}))
 
     def append(self, entry: dict[str, Any]) -> None:
-        """Add a line, on disk when this returns."""
+        """Append a line and flush it to disk."""
         line = memoryview(json.dumps(entry).encode() + b"\n")
         while line:
             line = line[self._file.write(line) :]
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Let others have it."""
+        """Release the lock."""
         self._file.close()
 
 
 def _fingerprint(images: ImageSet) -> str:
-    """Changes with the names, the order and, in shards, the places of the images."""
+    """A hash of the names and the order of the images and, in shards, of their positions."""
     found = hashlib.sha256(images.base.encode(errors="surrogateescape"))
     for table in (images.names.text, images.names.lengths, images.places):
         found.update(table.tobytes())

@@ -1,4 +1,4 @@
-"""What ``cp2fast pack`` shows: progress, then the summary."""
+"""What ``cp2fast pack`` prints: progress, then the summary."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def run_pack(
     range_: RangeSetting = "auto",
     bands: Bands | None = None,
 ) -> None:
-    """Pack ``source`` into ``out``; ``workers`` None is one a core.
+    """Pack ``source`` into ``out``; ``workers`` of None is one per core.
 
     Raises:
         UserError: as ``pack``.
@@ -40,7 +40,7 @@ def run_pack(
     with ExitStack() as shown:
 
         def show(done: int, total: int) -> None:
-            """The bar; it begins with the first image, for an error needs none before it."""
+            """Update the bar; it starts with the first image, as earlier errors need no bar."""
             if not progress.live.is_started:
                 shown.enter_context(progress)
             progress.update(bar, completed=done, total=total)

@@ -1,4 +1,4 @@
-"""Where a pack goes: a name on this machine, or a URL to which finished shards are sent."""
+"""The destination of a pack: a local name, or a URL to which finished shards are uploaded."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ REJECTS = "rejects.txt"
 
 
 class Delivery(Protocol):
-    """Takes what is packed.
+    """The destination of a packed data set.
 
-    Its name is what messages call OUT; it is packed in a folder on this machine.
+    Messages call it OUT by its ``name``; the packing itself is done in a local folder.
     """
 
     @property
     def name(self) -> str:
-        """Of OUT."""
+        """The name of OUT."""
 
     @property
     def work(self) -> Path:
-        """Where it is packed."""
+        """The local folder in which it is packed."""
 
     def refuse_unless_new(self) -> None:
-        """Raise UserError if OUT is there and not of a pack that was begun."""
+        """Raise UserError if OUT exists, unless it belongs to an unfinished pack."""
 
     def committed(self, packed: Path) -> None:
-        """What is in ``packed`` is safe, but the newest shard may still grow."""
+        """Called when ``packed`` is on disk; its newest shard may still grow."""
 
     def finish(self, packed: Path, rejects: str) -> int:
-        """Bring the whole pack, and its rejects if any, to OUT; its bytes."""
+        """Move the whole pack, and its rejects if any, to OUT; returns its size in bytes."""
 
 
 @dataclass(frozen=True)
 class Here:
-    """A file or folder on this machine, which appears when it is complete."""
+    """A local file or folder, which appears when it is complete."""
 
     out: Path
 
@@ -54,21 +54,21 @@ class Here:
 
     @property
     def work(self) -> Path:
-        """Beside it."""
+        """A path beside OUT."""
         return beside(self.out, "partial")
 
     def refuse_unless_new(self) -> None:
-        """Nothing may be there."""
+        """OUT must not exist."""
         if self.out.exists():
             raise UserError(f"{self.out} exists already: remove it, or name another")
 
     def committed(self, packed: Path) -> None:
-        """Nothing is to be done."""
+        """Does nothing."""
 
     def finish(self, packed: Path, rejects: str) -> int:
-        """Index the shards, then rename."""
+        """Index the shards, then rename the work folder."""
         listed = beside(self.out, REJECTS)
-        listed.unlink(missing_ok=True)  # Of an earlier OUT of this name.
+        listed.unlink(missing_ok=True)  # from an earlier OUT of this name
         if rejects:
             listed.write_text(rejects, encoding="utf-8", errors="surrogateescape")
         if self.out.exists():
@@ -91,25 +91,26 @@ class Here:
 
 @dataclass(frozen=True)
 class There:
-    """A URL. Shards are sent as they become full, and emptied here once they are there.
+    """A URL. Shards are uploaded once they are full, then emptied locally.
 
-    A pack that was killed goes on: what was sent is there, of the right size, or is sent again.
+    An interrupted pack continues: shards that are not at the URL with the right size are sent
+    again.
     """
 
     url: str
 
     @property
     def name(self) -> str:
-        """Without its credentials."""
+        """The URL without its credentials."""
         return public(self.url)
 
     @property
     def work(self) -> Path:
-        """In the user's cache, by the URL's name."""
+        """A folder in the user's cache, named after the URL."""
         return default_folder() / "packing" / self.name.replace("://", "-").replace("/", "-")
 
     def refuse_unless_new(self) -> None:
-        """Nothing may be there, unless a pack to it was begun here."""
+        """The URL must be empty, unless a pack to it was started on this machine."""
         if (self.work / "journal.jsonl").exists():
             return
         is_there = remote.look_up(self.url) or next(remote.find(self.url), None)
@@ -117,17 +118,17 @@ class There:
             raise UserError(f"{self.name} exists already: remove it, or name another")
 
     def committed(self, packed: Path) -> None:
-        """Send all shards but the newest."""
+        """Upload all shards except the newest."""
         if not packed.is_dir():
             return
         for shard in shards_in(packed)[:-1]:
             if shard.stat().st_size:
                 self._send_shard(shard, shard.name)
-                # Its name stays, for the shards are counted when a pack goes on.
+                # Keep the empty file, because shards are counted when a pack continues.
                 os.truncate(shard, 0)
 
     def finish(self, packed: Path, rejects: str) -> int:
-        """Send the rest."""
+        """Upload the rest."""
         self.committed(packed)
         if packed.is_dir():
             newest = shards_in(packed)[-1]
@@ -150,7 +151,7 @@ class There:
 
 
 def shards_in(packed: Path) -> list[Path]:
-    """The shards of a folder, sorted; of a file, itself if it is one."""
+    """The shards of a folder, sorted; for a file, that file if it is a shard."""
     if packed.is_dir():
         return sorted(path for path in packed.iterdir() if is_shard(path.name))
     return [packed] if is_shard(packed.name) else []

@@ -1,7 +1,7 @@
-"""The files of a packed data set, written so that a writer that was killed can go on.
+"""Writers for packed data sets, which can continue after being killed.
 
-A writer's ``commit`` brings everything to disk and returns the state from which another one goes
-on; what was written after that is cut off then.
+A writer's ``commit`` flushes everything to disk and returns a state. A new writer continues from
+that state and cuts off what was written after it.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ SHARD = "shard-{:06d}.tar"
 _ROW = np.dtype([("image", beton.IMAGE_ROW)], align=True)
 _LARGEST_PAGE = 1 << 31
 _SMALLEST_PAGE = 1 << 23
-"""FFCV's own choice."""
+"""FFCV's default."""
 
 
 class WriterState(TypedDict):
-    """Where a writer stands: images written, and the end of the newest file."""
+    """The position of a writer: images written, and the end of the newest file."""
 
     images: int
     end: int
 
 
 class Writer(Protocol):
-    """Takes the images of a packed data set, one after the other.
+    """Takes the images of a packed data set, one by one.
 
     Attributes:
         path: the file or folder that it writes.
@@ -42,49 +42,49 @@ class Writer(Protocol):
     path: Path
 
     def fits(self, image: PackedJpeg) -> bool:
-        """Whether the format can hold it."""
+        """Whether the format can store it."""
         ...
 
     def add(self, name: str, image: PackedJpeg) -> None:
-        """Append it. Raises OSError."""
+        """Append an image. Raises OSError."""
         ...
 
     def commit(self) -> WriterState:
-        """Bring it all to disk. Raises OSError."""
+        """Flush everything to disk. Raises OSError."""
         ...
 
     def finish(self) -> None:
-        """Write what comes last. Raises OSError."""
+        """Write the end of the format. Raises OSError."""
         ...
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
         ...
 
 
 class BetonWriter:
     """A ``.beton`` with one field, ``image``: JPEG only.
 
-    The rows come before the data, and how many there will be is known only at the end: there is
-    room for one for each image of the source.
+    The rows come before the data, but their number is known only at the end, so space is reserved
+    for one row per image of the source.
     """
 
     def __init__(self, folder: Path, capacity: int, page_size: int, state: WriterState) -> None:
-        """Go on at ``state`` in ``folder``, for at most ``capacity`` images."""
+        """Continue at ``state`` in ``folder``, for at most ``capacity`` images."""
         self.path = folder / "packed.beton"
         self._page = page_size
         self._rows_begin = beton.HEADER.itemsize + beton.FIELD.itemsize
         data_begin = _align(self._rows_begin + capacity * _ROW.itemsize, page_size)
         self._file = _Appender(self.path, state["end"] or data_begin)
-        # What the rows and the table will say, on disk by itself until the end.
+        # The data of the rows and the table, in a file of its own until the end.
         self._index = _Appender(folder / "index", state["images"] * beton.SAMPLE.itemsize)
 
     def fits(self, image: PackedJpeg) -> bool:
-        """No sample may cross the end of a page."""
+        """Whether the image fits in a page, as no sample may cross a page's end."""
         return len(image.encoded) <= self._page
 
     def add(self, name: str, image: PackedJpeg) -> None:
-        """Append it; the format has no place for ``name``."""
+        """Append an image; the format does not store ``name``."""
         left = -self._file.end % self._page
         if len(image.encoded) > left:
             self._file.end += left
@@ -93,13 +93,13 @@ class BetonWriter:
         self._index.append(np.array(sample, beton.SAMPLE).tobytes())
 
     def commit(self) -> WriterState:
-        """Bring the data, then the index to disk."""
+        """Flush the data, then the index to disk."""
         self._file.sync()
         self._index.sync()
         return {"images": self._index.end // beton.SAMPLE.itemsize, "end": self._file.end}
 
     def finish(self) -> None:
-        """Write the table, the rows, and the header, without which it is no .beton."""
+        """Write the table, the rows, and last the header, which makes the file a valid .beton."""
         samples = np.fromfile(self._index.path, beton.SAMPLE)
         table_begin = _align(self._file.end, self._page)
         self._file.end = table_begin
@@ -112,16 +112,16 @@ class BetonWriter:
         self._file.sync()
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
         self._file.close()
         self._index.close()
 
 
 class TarWriter:
-    """Tar shards of WebDataset's naming, or one tar file."""
+    """Tar shards with WebDataset's names, or one tar file."""
 
     def __init__(self, folder: Path, shard_size: int | None, state: WriterState) -> None:
-        """Go on at ``state`` in ``folder``; None for ``shard_size`` is one tar of all images."""
+        """Continue at ``state`` in ``folder``; a ``shard_size`` of None is one tar for all."""
         self.path = folder / ("shards" if shard_size else "packed.tar")
         self._shard_size = shard_size
         self._images = state["images"]
@@ -135,11 +135,11 @@ class TarWriter:
             self._file = _Appender(self.path, state["end"])
 
     def fits(self, image: PackedJpeg) -> bool:
-        """Any image does."""
+        """Any image fits."""
         return True
 
     def add(self, name: str, image: PackedJpeg) -> None:
-        """Append it as ``name``, in a new shard if the newest is full."""
+        """Append an image as ``name``, in a new shard if the newest is full."""
         if self._shard_size and self._images and self._images % self._shard_size == 0:
             self.finish()
             self._file.close()
@@ -152,22 +152,22 @@ class TarWriter:
         self._images += 1
 
     def commit(self) -> WriterState:
-        """Bring the newest shard to disk; those before it are there."""
+        """Flush the newest shard to disk; the others already are."""
         self._file.sync()
         return {"images": self._images, "end": self._file.end}
 
     def finish(self) -> None:
-        """Write the end mark of the newest shard."""
+        """Write the end marker of the newest shard."""
         self._file.append(bytes(2 * BLOCK))
         self._file.sync()
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._file.close()
 
 
 def page_size(largest_image: int) -> int:
-    """A page for images of up to twice ``largest_image`` bytes, as FFCV demands it."""
+    """The page size, as FFCV requires it, for images of up to twice ``largest_image`` bytes."""
     page = _SMALLEST_PAGE
     while page < 2 * largest_image and page < _LARGEST_PAGE:
         page *= 2
@@ -175,7 +175,7 @@ def page_size(largest_image: int) -> int:
 
 
 class _Appender:
-    """A file that grows at ``end``; what lay beyond it at first is cut off."""
+    """A file that grows from ``end``; anything beyond that is cut off at first."""
 
     def __init__(self, path: Path, end: int) -> None:
         self.path, self.end = path, end

@@ -1,4 +1,4 @@
-"""One image file to the JPEG that a packed data set stores."""
+"""Convert one image file to the JPEG that a packed data set stores."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from cp2fast.data.orientation import UPRIGHT, jpeg_orientation
 
 @dataclass(frozen=True)
 class JpegSettings:
-    """What may change between the file and the JPEG.
+    """How to convert an image file to JPEG.
 
     Attributes:
-        max_side: longer images are reduced to it; None leaves every size.
-        quality: of JPEG that is encoded anew.
-        keep_bytes: a JPEG that needs no change keeps its bytes.
-        max_pixels: larger images are refused before they are decoded.
-        range: ``data.range``: which values of more than 8 bits become black and white.
+        max_side: images with a longer side are reduced to it; None keeps every size.
+        quality: JPEG quality of images that are encoded again.
+        keep_bytes: whether to keep the bytes of a JPEG that needs no change.
+        max_pixels: larger images are refused before decoding.
+        range: ``data.range``: the values that become black and white, if there are more than 8
+            bits.
         bands: ``data.bands``.
     """
 
@@ -45,9 +46,9 @@ class PackedJpeg(NamedTuple):
 
 
 def pack_jpeg(encoded: bytes, settings: JpegSettings) -> PackedJpeg:
-    """Decode an image of any kind, reduce it if it is too large, and encode it.
+    """Decode an image of any format, reduce it if it is too large, and encode it.
 
-    Kept bytes are decoded too: what comes out can be read.
+    Kept bytes are decoded too, to make sure that the result can be read.
 
     Raises:
         BadImage: it cannot be read.
@@ -69,7 +70,7 @@ def pack_jpeg(encoded: bytes, settings: JpegSettings) -> PackedJpeg:
 
 
 def _is_upright_rgb(encoded: bytes) -> bool:
-    """Whether every decoder, also one that ignores EXIF, makes the same RGB of these bytes."""
+    """Whether every decoder, even one that ignores EXIF, gives the same RGB for these bytes."""
     if not encoded.startswith(jpeg.SIGNATURE):
         return False
     header = jpeg.read_header(encoded)

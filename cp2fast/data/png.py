@@ -9,17 +9,17 @@ from typing import NamedTuple
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 MODES = {0: "L", 2: "RGB", 3: "P", 4: "LA", 6: "RGBA"}
-"""Colour types, as Pillow names them."""
+"""Colour types, with Pillow's names."""
 GREY, PALETTE = 0, 3
 
 _END = b"IEND"
 _MOST_TEXT = 1 << 18
-"""Bytes; an Exif block is below 64 KiB, and in hexadecimal twice as long."""
+"""In bytes; an Exif block is smaller than 64 KiB, or twice that in hexadecimal."""
 _PROFILE_IN_TEXT = b"Raw profile type exif\0"
 
 
 class Chunk(NamedTuple):
-    """A chunk by its name, and where it and its data lie in the file."""
+    """A chunk's name, and the positions of it and its data in the file."""
 
     name: bytes
     begin: int
@@ -28,23 +28,23 @@ class Chunk(NamedTuple):
 
     @property
     def is_metadata(self) -> bool:
-        """Whether the pixels are the same without it: ancillary, by the case of its name."""
+        """Whether the pixels do not depend on it: ancillary, according to the case of its name."""
         return bool(self.name[0] & 0x20)
 
 
 class Header(NamedTuple):
-    """What IHDR says."""
+    """The content of IHDR."""
 
     height: int
     width: int
     bits: int
-    """Of a channel, or of an index into the palette."""
+    """Bits of a channel, or of a palette index."""
     colour_type: int
     """One of ``MODES``."""
 
 
 def read_header(encoded: bytes) -> Header | None:
-    """The header of a PNG file; None if it has none."""
+    """The header of a PNG file; None if there is none."""
     if not encoded.startswith(SIGNATURE) or encoded[12:16] != b"IHDR" or len(encoded) < 33:
         return None
     width, height = int.from_bytes(encoded[16:20]), int.from_bytes(encoded[20:24])
@@ -52,7 +52,7 @@ def read_header(encoded: bytes) -> Header | None:
 
 
 def chunks(encoded: bytes) -> Iterator[Chunk]:
-    """The whole chunks of a PNG file up to its end, in order."""
+    """The complete chunks of a PNG file, in order."""
     begin = len(SIGNATURE)
     while begin + 12 <= len(encoded):
         end = begin + 12 + int.from_bytes(encoded[begin : begin + 4])
@@ -66,9 +66,9 @@ def chunks(encoded: bytes) -> Iterator[Chunk]:
 
 
 def exif_blocks(encoded: bytes) -> Iterator[bytes]:
-    """The Exif blocks: eXIf chunks, then those that older tools wrote as hexadecimal text.
+    """The Exif blocks: eXIf chunks, then those that older tools stored as hexadecimal text.
 
-    A chunk with a wrong checksum is none, as for libpng.
+    Chunks with a wrong checksum are ignored, as libpng does.
     """
     in_text = []
     for name, begin, data, end in chunks(encoded):
@@ -79,17 +79,17 @@ def exif_blocks(encoded: bytes) -> Iterator[bytes]:
     for name, content in in_text:
         try:
             text = content if name == b"tEXt" else _inflated(content[1:])
-            # An empty line, the kind, the length, and lines of hexadecimal digits.
+            # an empty line, the type, the length, and lines of hexadecimal digits
             yield bytes.fromhex(b"".join(text.split(b"\n")[3:]).decode("ascii"))
         except (ValueError, zlib.error):
             continue
 
 
 def without_metadata(encoded: bytes) -> bytes:
-    """The file without its ancillary chunks: text, profiles, Exif, transparency, animation.
+    """Remove the ancillary chunks: text, profiles, Exif, transparency, animation.
 
-    What remains are its pixels, the first frame of an animation. A chunk that the file ends within
-    stays, for the decoder to find.
+    The pixels remain, or the first frame of an animation. A chunk that is cut short is kept, so
+    that the decoder reports it.
     """
     kept, position = [], 0
     for chunk in chunks(encoded):

@@ -1,7 +1,7 @@
-"""Prefetching: work is started before its result is needed.
+"""Prefetching: start work before its result is needed.
 
-Everything that reads, decodes or composes ahead uses ``keep_ahead``; what is started, and where it
-runs (one task of a pool, many of them, a whole batch), is up to the caller.
+Everything that reads, decodes or composes ahead uses ``keep_ahead``. The caller decides what is
+started and where it runs: one task of a pool, many of them, or a whole batch.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ Result = TypeVar("Result")
 
 
 def keep_ahead(started: Iterable[Item], depth: int) -> Iterator[Item]:
-    """The same items in order; each is yielded once ``depth`` more have been started.
+    """The same items in order; each is yielded after ``depth`` more have been started.
 
     Args:
-        started: taking an item from it starts the work that the item stands for.
-        depth: items whose work runs while the consumer is busy with the one it got.
+        started: taking an item from it starts the item's work.
+        depth: number of items in progress while the consumer handles one.
     """
     waiting: deque[Item] = deque()
     for item in started:
@@ -39,13 +39,14 @@ def map_ahead(
     ahead: int,
     name: str = "cp2fast-decode",
 ) -> Generator[Result, None, None]:
-    """``map`` in order, with up to ``ahead`` results made by ``threads`` before they are needed.
+    """``map`` in order, with up to ``ahead`` results computed in ``threads`` threads in advance.
 
-    An exception of ``function`` is raised in its place. Closing this iterator ends the threads.
+    An exception of ``function`` is raised in place of its result. Closing the iterator ends the
+    threads.
 
     Args:
-        function: run in the threads.
-        items: its arguments; taken in the consumer's thread.
+        function: called in the threads.
+        items: the arguments; taken in the consumer's thread.
         threads: number of threads.
         ahead: number of results.
         name: name of the threads.
@@ -60,20 +61,20 @@ def map_ahead(
 
 
 def prefetch(items: Generator[Item, None, None], depth: int) -> Generator[Item, None, None]:
-    """Yield from ``items``, which runs in a thread, ``depth`` of them ahead of the consumer.
+    """Yield from ``items``, which runs in a thread, up to ``depth`` items ahead of the consumer.
 
-    An exception in ``items`` is raised here, after the items before it. Closing this iterator
+    An exception in ``items`` is raised after the items before it. Closing this iterator
     closes ``items`` and ends the thread.
     """
     end = object()
     try:
-        calls = iter(lambda: items, None)  # As often as there are items, and one more.
+        calls = iter(lambda: items, None)  # one call per item, and one for the end
         made = map_ahead(lambda i: next(i, end), calls, threads=1, ahead=depth, name=_THREAD)
         try:
             for item in made:
                 if item is end:
                     return
-                yield item  # type: ignore[misc]  # The end is handled above.
+                yield item  # type: ignore[misc]  # the end is handled above
         finally:
             made.close()
     finally:

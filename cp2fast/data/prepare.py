@@ -1,4 +1,4 @@
-"""Images by their number on the way to a decoder: read, looked at, and what is bad remembered."""
+"""Read images by number, parse their headers, and remember which are bad."""
 
 from __future__ import annotations
 
@@ -25,13 +25,14 @@ Pixels = NDArray[np.uint8]
 
 
 class Prepared(NamedTuple):
-    """An image that is read, but perhaps not decoded.
+    """An image that was read, but perhaps not decoded.
 
     Attributes:
-        content: a common, upright JPEG, encoded; of anything else the pixels ``[H, W, 3]``.
-        height: height of the pixels that it becomes.
-        width: likewise.
-        header: of the JPEG; None of anything else.
+        content: the encoded bytes of a common, upright JPEG; the pixels ``[H, W, 3]`` of any other
+            image.
+        height: height of the decoded pixels.
+        width: width of the decoded pixels.
+        header: header of the JPEG; None for any other image.
     """
 
     content: bytes | Pixels
@@ -41,15 +42,15 @@ class Prepared(NamedTuple):
 
     @staticmethod
     def of_pixels(pixels: Pixels) -> Prepared:
-        """An image that is decoded already."""
+        """An image that is already decoded."""
         height, width, _ = pixels.shape
         return Prepared(pixels, height, width, None)
 
 
 class Reader:
-    """The images of a data set; a bad one is remembered and not read again.
+    """Reads the images of a data set; bad ones are remembered and not read again.
 
-    Any number of threads may read at once.
+    Any number of threads may use it at the same time.
     """
 
     def __init__(
@@ -59,9 +60,9 @@ class Reader:
         max_side: int | None,
         levels: Levels = BY_TYPE,
     ) -> None:
-        """Those of more than ``max_pixels`` are bad; longer ones than ``max_side`` are shrunk.
+        """Images of more than ``max_pixels`` are bad; sides longer than ``max_side`` are shrunk.
 
-        ``levels`` says what values of more than 8 bits become.
+        ``levels`` determines how values of more than 8 bits are converted.
         """
         self.images = images
         self.max_pixels = max_pixels
@@ -88,7 +89,7 @@ class Reader:
             raise
 
     def decode(self, index: int) -> Pixels:
-        """The pixels of any image. Raises BadImage."""
+        """Decode any image to pixels. Raises BadImage."""
         self.check(index)
         try:
             return self.decode_rare(read_image(self.images, index))
@@ -97,11 +98,11 @@ class Reader:
             raise
 
     def decode_rare(self, encoded: bytes) -> Pixels:
-        """The pixels by the decoder that takes everything. Raises BadImage."""
+        """Decode an image with the decoder for all formats. Raises BadImage."""
         return decode_image(encoded, self.max_pixels, self.max_side, self.levels).numpy()
 
     def decode_into(self, prepared: Prepared, room: Pixels | None) -> Pixels:
-        """The pixels ``[H, W, 3]`` of an image; in ``room`` if it is given and has their shape.
+        """Decode an image to ``[H, W, 3]``; into ``room`` if given and of the right shape.
 
         Raises:
             BadImage: it cannot be decoded.
@@ -146,6 +147,6 @@ class Reader:
         return shrink(np.frombuffer(data, np.uint8).reshape(height, width, 3), self.max_side)
 
     def remember(self, index: int, bad: BadImage) -> None:
-        """From now on the image is known to be bad."""
+        """Mark the image as bad."""
         self._reasons[index] = str(bad)
         self.is_bad[index] = True

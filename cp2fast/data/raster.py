@@ -1,4 +1,4 @@
-"""An image's values as its file holds them, before they become 8 bits a channel."""
+"""An image's values as stored in its file, before conversion to 8 bits per channel."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 BYTE = (0.0, 255.0)
-"""The limits of a channel of 8 bits."""
+"""The limits of an 8-bit channel."""
 
 _MOST_BYTES_A_PIXEL = 32
-"""Of ``data.max_pixels``, that an image may take before bands are chosen: 16 bands of 16 bits."""
+"""Limit before bands are chosen, times ``data.max_pixels``: 16 bands of 16 bits."""
 
 
 class BadImage(Exception):  # noqa: N818
-    """An image that cannot be used; the message is one line that says why."""
+    """An unusable image; the message is one line with the reason."""
 
 
 class Raster(NamedTuple):
-    """The values of an image, as stored: not turned, no band left out.
+    """The values of an image as stored: not rotated, with all bands.
 
     Attributes:
         values: ``[H, W, C]`` of any real type.
-        limits: the lowest and the highest value that the type of the pixels can have.
-        colours: how many of the first bands are the picture, 1 (grey) or 3 (red, green, blue); the
-            rest is alpha and the like. None where the file does not say which bands are which.
-        has_bands: whether ``data.bands`` may choose among them; not of photos.
-        missing: where there is no data, bool ``[H, W, C]`` or ``[H, W, 1]``; None is nowhere. NaN
-            and infinity are no data either, here or not.
+        limits: the lowest and highest value that the pixel type can have.
+        colours: how many of the first bands form the picture, 1 (grey) or 3 (red, green, blue); the
+            others are alpha and the like. None if the file does not say what its bands are.
+        has_bands: whether ``data.bands`` may choose bands; False for photos.
+        missing: where there is no data, bool ``[H, W, C]`` or ``[H, W, 1]``; None means nowhere.
+            NaN and infinity always count as no data.
         inverted: whether the lowest value is white.
-        orientation: how the pixels are turned, as Exif numbers it, where the format has a way of
-            its own to say so; None leaves it to the file's Exif.
-        names: names of the bands, where the file gives some; else empty.
+        orientation: the rotation of the pixels, in Exif's numbering, if the format has its own
+            field for it; None means that the file's Exif applies.
+        names: names of the bands; empty if the file gives none.
     """
 
     values: NDArray[Any]
@@ -46,22 +46,22 @@ class Raster(NamedTuple):
 
     @property
     def is_wide(self) -> bool:
-        """Whether the values have more than 8 bits, so that a range has to be chosen."""
+        """Whether the values have more than 8 bits, so that a range must be chosen."""
         low, high = self.limits
         return self.values.dtype.kind == "f" or low < BYTE[0] or high > BYTE[1]
 
 
 def picture(rgb_HW3: NDArray[np.uint8], orientation: int | None = None) -> Raster:
-    """The raster of an ordinary picture: 8 bits, in colour."""
+    """The raster of an ordinary 8-bit colour picture."""
     return Raster(rgb_HW3, BYTE, 3, orientation=orientation)
 
 
 def type_limits(dtype: np.dtype[Any], bits: int | None = None) -> tuple[float, float]:
-    """The lowest and highest value of a type: of integers their own, of floats 0 and 1.
+    """The lowest and highest value of a type: an integer type's own limits, 0 and 1 for floats.
 
     Args:
         dtype: real.
-        bits: that are in use of an integer; None is all.
+        bits: number of bits used in an integer; None is all.
     """
     if dtype.kind == "b":
         return 0.0, 1.0
@@ -74,20 +74,20 @@ def type_limits(dtype: np.dtype[Any], bits: int | None = None) -> tuple[float, f
 
 
 def check_size(height: int, width: int, max_pixels: int) -> None:
-    """Refuse an image of too many pixels.
+    """Check that an image does not have too many pixels.
 
     Raises:
-        BadImage: it is one.
+        BadImage: it does.
     """
     if height * width > max_pixels:
         raise BadImage(f"{width} x {height} pixels are more than data.max_pixels={max_pixels}")
 
 
 def check_volume(height: int, width: int, bytes_a_pixel: int, max_pixels: int) -> None:
-    """Refuse an image whose pixels are too many, or together too large, before it is decoded.
+    """Check, before decoding, that an image has neither too many pixels nor too many bytes.
 
     Raises:
-        BadImage: it is one.
+        BadImage: it has.
     """
     check_size(height, width, max_pixels)
     if height * width * bytes_a_pixel > _MOST_BYTES_A_PIXEL * max_pixels:

@@ -1,7 +1,7 @@
-"""Remote objects are on the local disk before the images in them are asked for.
+"""Fetch remote objects to the local disk before their images are needed.
 
-plan -> which objects the coming batches need -> fetched by threads into the disk cache
-`-> the same plan, each batch handed on when its objects are there
+plan -> which objects the next batches need -> fetched by threads into the disk cache
+`-> the same plan, each batch yielded once its objects are on disk
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from cp2fast.data.retry import give_up_when
 
 _SHARDS_AT_ONCE = 4
 _OBJECTS_AHEAD = 2048
-"""Single images; of shards far fewer fill half of the cache."""
+"""For single images; with shards, half of the cache is full far earlier."""
 _BATCHES_AHEAD = 4096
 _SHARE = 0.5
-"""Of the cache that what is fetched ahead may take: the rest is for what is in use."""
+"""The most of the cache that prefetched objects may use; the rest is for those in use."""
 
 
 def read_ahead(
@@ -36,14 +36,14 @@ def read_ahead(
     arena: Arena | None = None,
     window: int | None = None,
 ) -> Generator[NDArray[np.int64], None, None]:
-    """The batches of ``plan``, in order; a batch's objects are on the disk when it is handed on.
+    """The batches of ``plan`` in order; each is yielded once its objects are on disk.
 
     Args:
         images: the data set.
-        disk: its cache.
+        disk: cache of the data set.
         plan: image numbers of each batch.
-        arena: the pixel cache: what it holds is not fetched.
-        window: shards that are read from in turn; as many are fetched ahead of them.
+        arena: pixel cache; images in it are not fetched.
+        window: shards that are read in turn; the same number is fetched ahead.
 
     Raises:
         UserError: an object cannot be read, has changed, or does not fit.
@@ -61,7 +61,7 @@ def read_ahead(
 
 
 class _Ahead:
-    """The batches taken and not yet handed on, and the objects that they need."""
+    """The batches taken but not yet yielded, and the objects that they need."""
 
     def __init__(
         self, images: ImageSet, disk: DiskCache, arena: Arena | None, most_shards: int
@@ -78,7 +78,7 @@ class _Ahead:
         )
 
     def take(self, numbers: NDArray[np.int64]) -> None:
-        """Begin to fetch what a batch needs."""
+        """Start fetching the objects of a batch."""
         wanted = numbers if self._arena is None else numbers[self._arena.missing(numbers)]
         objects = self._images.needs(wanted)
         self.waiting.append((numbers, objects))
@@ -90,7 +90,7 @@ class _Ahead:
 
     @property
     def is_full(self) -> bool:
-        """Whether no more batches are to be taken before one is handed on."""
+        """Whether a batch has to be yielded before more are taken."""
         shards = sum(number < len(self._images.shards) for number in self._needed)
         return bool(self.waiting) and (
             len(self.waiting) >= _BATCHES_AHEAD
@@ -100,11 +100,11 @@ class _Ahead:
         )
 
     def hand_on(self) -> NDArray[np.int64]:
-        """The next batch, once its objects are there."""
+        """The next batch, after waiting for its objects."""
         numbers, objects = self.waiting.popleft()
         for number in objects:
             self._fetches[number].result()
-            self._fetch(number)  # used now; and fetched again where it had to go meanwhile
+            self._fetch(number)  # marks it as used, and fetches it again if it was removed
             self._needed[number] -= 1
             if not self._needed[number]:
                 del self._needed[number], self._fetches[number]
@@ -112,7 +112,7 @@ class _Ahead:
         return numbers
 
     def close(self) -> None:
-        """End the threads; what they are fetching is given up."""
+        """Stop the threads and abandon what they are fetching."""
         self._closing.set()
         self._pool.shutdown(cancel_futures=True)
 

@@ -1,8 +1,8 @@
-"""Objects that URLs name, on any file system of fsspec: what there is, and bytes of it.
+"""Objects at URLs on any file system of fsspec: list them and read their bytes.
 
-Every request is made here and nowhere else: a fault that passes is tried again (``retry.py``),
-any other ends in one line that names the object. Credentials come from the usual places of each
-system, or from the URL itself; what is shown or saved of a URL is what ``public`` leaves of it.
+All requests are made here. Temporary faults are retried (``retry.py``); any other fault ends in a
+one-line message with the object's name. Credentials come from the usual places of each system, or
+from the URL itself. Messages and files only contain URLs that went through ``public``.
 """
 
 from __future__ import annotations
@@ -27,15 +27,16 @@ from cp2fast.errors import UserError
 Result = TypeVar("Result")
 
 FIRST_PATIENCE = 30.0
-"""Seconds of pauses before a run begins: a name mistyped should not be waited for long."""
+"""Seconds to wait in retries before a run begins, when a mistyped name should fail soon."""
 PATIENCE = 300.0
-"""Seconds of pauses in a run, whose other processes wait meanwhile (``train.timeout_minutes``)."""
+"""Seconds to wait in retries during a run; other processes wait meanwhile
+(``train.timeout_minutes``)."""
 CONNECTIONS = 32
-"""Requests that a process has under way at most."""
+"""The most requests that a process makes at the same time."""
 
 _CONNECT_SECONDS, _SILENT_SECONDS = 10, 30
 _HARMLESS = frozenset({"versionId", "download", "raw", "version", "revision", "ref"})
-"""Parameters of a query that are shown and saved; any other may be a signature."""
+"""Query parameters that may be shown and saved; any other may be a signature."""
 _EXTRAS = {
     "s3": "s3",
     "s3a": "s3",
@@ -48,23 +49,23 @@ _EXTRAS = {
     "abfs": "az",
     "abfss": "az",
 }
-"""By protocol, the extra of this package that brings its file system."""
+"""The extra of this package that brings the file system of each protocol."""
 _VERSIONS = (
     *("ETag", "etag", "md5Hash", "Content-MD5", "sha256", "blob_id", "content_md5"),
     *("LastModified", "Last-Modified", "last_modified", "updated", "mtime", "created"),
 )
-"""What file systems call what changes with an object's content, the surest first."""
+"""Keys under which file systems report a content version, the most reliable first."""
 _LOCAL = ("file://", "local://")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 class Remote(NamedTuple):
-    """An object as it was listed.
+    """An object as listed.
 
     Attributes:
-        url: with what it needs to be opened.
-        size: in bytes; -1 where it is not known.
-        version: changes with the content; 0 where the file system has none.
+        url: URL, including what is needed to open it.
+        size: in bytes; -1 if unknown.
+        version: changes with the content; 0 if the file system reports none.
     """
 
     url: str
@@ -73,22 +74,22 @@ class Remote(NamedTuple):
 
 
 class ShortReadError(Exception):
-    """Fewer or more bytes came than were asked for."""
+    """The number of bytes received is not the number requested."""
 
 
 def is_url(text: str) -> bool:
-    """Whether this names something beyond this machine's own files."""
+    """Whether this is a URL of something other than a local file."""
     return _URL.match(text) is not None
 
 
 def without_file_scheme(text: str) -> str:
-    """``file:///photos`` as the path that it is."""
+    """Convert ``file:///photos`` to a path."""
     scheme = next((scheme for scheme in _LOCAL if text.startswith(scheme)), "")
     return text.removeprefix(scheme)
 
 
 def public(url: str) -> str:
-    """The URL without passwords and signatures; a path as it is."""
+    """The URL without passwords and signatures; a path is not changed."""
     if not is_url(url):
         return url
     scheme, place, path, query, fragment = urlsplit(url)
@@ -97,7 +98,7 @@ def public(url: str) -> str:
 
 
 def join(base: str, relative: str) -> str:
-    """The path or URL of what lies at ``relative`` below ``base``."""
+    """The path or URL of ``relative`` below ``base``."""
     if not base:
         return relative
     if is_url(base):
@@ -107,10 +108,10 @@ def join(base: str, relative: str) -> str:
 
 
 def look_up(url: str) -> Remote | None:
-    """The object at a URL; None where there is a folder or nothing.
+    """The object at a URL; None if there is a folder or nothing.
 
     Raises:
-        UserError: it may not be seen, or its file system cannot be reached.
+        UserError: access is denied, or the file system cannot be reached.
     """
     system, path = _open(url)
     try:
@@ -121,7 +122,7 @@ def look_up(url: str) -> Remote | None:
 
 
 def find(url: str) -> Iterator[tuple[str, int, int]]:
-    """What lies at any depth below a URL: (relative path, size, version), in no order.
+    """All objects below a URL, recursively: (relative path, size, version), unordered.
 
     Raises:
         UserError: as ``look_up``.
@@ -130,7 +131,7 @@ def find(url: str) -> Iterator[tuple[str, int, int]]:
     system.invalidate_cache()
     is_http = url.startswith("http")
     try:
-        if is_http:  # Its find takes every fault for an empty folder.
+        if is_http:  # Its find treats every fault as an empty folder.
             _ask(lambda: system.ls(path, detail=False), url, FIRST_PATIENCE, missing_is_none=True)
         found = _ask(
             lambda: system.find(path, detail=True), url, FIRST_PATIENCE, missing_is_none=True
@@ -146,7 +147,7 @@ def find(url: str) -> Iterator[tuple[str, int, int]]:
 
 
 def glob(pattern: str) -> list[str]:
-    """The URLs of what matches a pattern, sorted.
+    """The URLs that match a pattern, sorted.
 
     Raises:
         UserError: as ``look_up``.
@@ -162,19 +163,19 @@ def glob(pattern: str) -> list[str]:
 def read(
     url: str, begin: int, end: int, patience: float = PATIENCE, *, at_most: bool = False
 ) -> bytes:
-    """Bytes ``begin`` to ``end`` of an object; ``end`` of -1 is all from ``begin`` on.
+    """Bytes ``begin`` to ``end`` of an object; an ``end`` of -1 means its end.
 
-    A server that knows no ranges answers with the whole object, of which the part is taken.
+    If a server ignores ranges and sends the whole object, the part is cut out.
 
     Args:
         url: URL of the object.
         begin: the first byte.
-        end: one after the last.
-        patience: seconds of pauses between tries.
-        at_most: whether fewer bytes are right where the object ends.
+        end: one after the last byte.
+        patience: seconds to wait in retries.
+        at_most: whether fewer bytes are allowed if the object ends before ``end``.
 
     Raises:
-        UserError: it is not there, may not be read, or could not be for ``patience`` seconds.
+        UserError: no such object, access is denied, or it failed for ``patience`` seconds.
     """
     system, path = _open(url)
     whole = begin == 0 and end < 0
@@ -194,10 +195,10 @@ def read(
 
 
 def send(path: Path, url: str) -> None:
-    """Bring a file to a URL, in several parts where it is large and the file system can.
+    """Upload a file to a URL, in several parts if it is large and the file system supports this.
 
     Raises:
-        UserError: it may not be written, or could not be for a while.
+        UserError: access is denied, or it failed for a while.
     """
     system, there = _open(url)
     if _size_at(url) != path.stat().st_size:
@@ -220,9 +221,9 @@ def _size_at(url: str) -> int:
 
 
 def _open(url: str) -> tuple[Any, str]:
-    """The file system of a URL, and the path there.
+    """The file system of a URL, and the path in it.
 
-    fsspec keeps file systems by their options, and makes new ones in a forked process.
+    fsspec caches file systems by their options, and makes new ones in a forked process.
 
     Raises:
         UserError: there is no such file system, or its package is not installed.
@@ -240,7 +241,7 @@ def _open(url: str) -> tuple[Any, str]:
             "as s3://BUCKET/FOLDER or https://HOST/FOLDER"
         ) from None
     if protocol in ("s3", "s3a"):
-        system.retries = 1  # They are made here, where they are counted.
+        system.retries = 1  # Retries are made here, where they are counted.
     return system, path
 
 
@@ -273,7 +274,7 @@ def _ask(
     missing_is_none: bool = False,
     verb: str = "read",
 ) -> Result:
-    """The answer to a request, or the line that says why there is none."""
+    """The result of a request, with retries; failures become one-line messages."""
     try:
         return retrying(call, _passes, patience)
     except UserError:
@@ -291,7 +292,7 @@ def _ask(
 
 
 class _MissingError(Exception):
-    """There is nothing of this name."""
+    """No object has this name."""
 
 
 def _refused(error: Exception, status: int | None, url: str, verb: str) -> str:
@@ -314,11 +315,11 @@ def _refused(error: Exception, status: int | None, url: str, verb: str) -> str:
 
 
 def _passes(error: Exception) -> bool:
-    """Whether the next try may be answered otherwise."""
+    """Whether a retry may succeed."""
     error = _behind(error)
     passing = (TimeoutError, asyncio.TimeoutError, ConnectionError, FSTimeoutError, ShortReadError)
     is_torn = any(type(one).__module__ == "aiohttp.http_exceptions" for one in _chain(error))
-    if is_torn or isinstance(error, passing):  # An answer that is cut looks like a bad one.
+    if is_torn or isinstance(error, passing):  # A truncated response looks like a bad one.
         return True
     status = _status(error)
     if status is not None:
@@ -330,7 +331,7 @@ def _passes(error: Exception) -> bool:
         return names[0].errno == socket.EAI_AGAIN
     if isinstance(error, OSError):
         return error.errno in (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTUNREACH, None)
-    # Of aiohttp and botocore, which are not here to be named: connections that broke.
+    # Broken connections in aiohttp and botocore, which may not be installed, so match by name.
     module, kind = type(error).__module__, type(error).__name__
     if module.startswith("botocore"):
         return not kind.startswith(("NoCredentials", "ParamValidation", "PartialCredentials"))
@@ -338,14 +339,14 @@ def _passes(error: Exception) -> bool:
 
 
 def _behind(error: Exception) -> Exception:
-    """What fsspec's web file system calls a missing file, whatever it came from."""
+    """The cause of an error that fsspec's web file system reports as a missing file."""
     cause = error.__cause__
     is_other = isinstance(cause, Exception) and not isinstance(cause, FileNotFoundError)
     return cause if isinstance(error, FileNotFoundError) and is_other else error  # type: ignore[return-value]
 
 
 def _status(error: Exception) -> int | None:
-    """The HTTP status that an exception of any of the file systems tells of."""
+    """The HTTP status in an exception of any of the file systems."""
     for one in _chain(error):
         for name in ("status", "code", "status_code"):
             value = getattr(one, name, None)
@@ -362,14 +363,14 @@ def _status(error: Exception) -> int | None:
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An exception and what it came from."""
+    """An exception and its causes."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
 
 
 def _in_words(error: Exception, url: str) -> str:
-    """What an exception says, without the secrets of the URL."""
+    """An exception's message without the secrets of the URL."""
     text = " ".join(str(error).split()) or type(error).__name__
     _, place, _, query, _ = urlsplit(url)
     secrets = [place.rpartition("@")[0], *(value for _, value in parse_qsl(query)), query]

@@ -1,7 +1,7 @@
-"""Remote shards and ``.beton`` files: what is in them, before any of it is asked for.
+"""Remote shards and ``.beton`` files: list their images before reading any.
 
-index beside the shard, or one made before (kept in the disk cache)
-else the whole shard into the disk cache, whose headers are read there
+use the index beside the shard, or one made earlier (kept in the disk cache)
+else fetch the whole shard into the disk cache and read the headers there
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ _AT_ONCE = 8
 def list_remote_shards(
     shards: Sequence[Remote], disk: DiskCache, beside: Collection[str] | None = None
 ) -> ImageSet:
-    """The images in these shards, by their order and by place.
+    """The images in these shards, ordered by shard, then position.
 
     Args:
-        shards: as they were listed.
-        disk: where shards without an index are brought.
-        beside: the names of all files in their folder; None where that is not known.
+        shards: the shards as listed.
+        disk: cache to which shards without an index are fetched.
+        beside: the names of all files in their folder; None if unknown.
 
     Raises:
-        UserError: a shard is damaged, cannot be read, or none holds an image.
+        UserError: a shard is damaged or cannot be read, or none of them holds an image.
     """
 
     def listed(shard: Remote) -> ShardIndex:
@@ -67,10 +67,10 @@ def list_remote_shards(
 
 
 def list_remote_beton(item: Remote, disk: DiskCache) -> ImageSet:
-    """The images of a remote ``.beton``, which is brought to the disk whole.
+    """The images of a remote ``.beton``, which is fetched to the disk cache completely.
 
     Raises:
-        UserError: it is no complete ``.beton``, or cannot be read.
+        UserError: it is not a complete ``.beton``, or cannot be read.
     """
     disk.fetch(item)
     stored = np.array([(item.size, item.version)], np.int64)
@@ -79,7 +79,7 @@ def list_remote_beton(item: Remote, disk: DiskCache) -> ImageSet:
 
 
 def _read_index(shard: Remote) -> ShardIndex | None:
-    """The index that lies beside a shard; a signed URL is of the shard alone."""
+    """Read the index beside a shard; none for a signed URL, which is valid for the shard only."""
     if "?" in shard.url:
         return None
     beside = remote.look_up(shard.url + shard_index.SUFFIX)
@@ -89,7 +89,7 @@ def _read_index(shard: Remote) -> ShardIndex | None:
 
 
 def _kept_index(shard: Remote, disk: DiskCache) -> ShardIndex:
-    """The index that was made before, or is made now."""
+    """The index kept in the disk cache; it is made now if there is none."""
     path = disk.folder / "indexes" / disk.path(shard).name
     try:
         index = shard_index.decoded(path.read_bytes(), shard.size)

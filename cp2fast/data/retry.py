@@ -1,6 +1,6 @@
-"""Faults that pass: tried again with growing pauses, and counted (``read_retries`` in the metrics).
+"""Retry temporary faults with growing pauses, and count the retries (``read_retries``).
 
-Disks of a network say EIO or ESTALE for a while, servers 5xx; the next try is most often answered.
+Network disks may report EIO or ESTALE for a while, servers 5xx; usually the next try succeeds.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ import numpy as np
 Result = TypeVar("Result")
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 30.0
-"""Seconds; each pause is twice the one before."""
+"""In seconds; each pause is twice as long as the one before."""
 LOCAL_PATIENCE = 4.0
-"""Seconds of pauses before a local file counts as unreadable: a broken disk says EIO for ever."""
+"""Seconds before a local file counts as unreadable; a broken disk reports EIO for ever."""
 _PASSING = frozenset({errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN})
 
 _SLOTS = 256
 _counts = np.frombuffer(mmap.mmap(-1, 8 * _SLOTS), np.int64)
-"""A place for each process, in memory that forked decoding processes share with their parent."""
+"""One counter per process, in memory shared by forked decoding processes and their parent."""
 _lock = threading.Lock()
 _this_thread = threading.local()
 
 
 def pauses(patience: float) -> Iterator[float]:
-    """Growing pauses that add up to about ``patience`` seconds."""
+    """Growing pauses that total about ``patience`` seconds."""
     pause, spent = _FIRST_PAUSE, 0.0
     while spent < patience:
         yield pause
@@ -42,12 +42,12 @@ def pauses(patience: float) -> Iterator[float]:
 def retrying(
     call: Callable[[], Result], passes: Callable[[Exception], bool], patience: float
 ) -> Result:
-    """The result of ``call``, which is made again while what it raises ``passes``.
+    """The result of ``call``, retried as long as ``passes`` holds for the exception raised.
 
     Args:
-        call: may be made any number of times.
-        passes: whether an exception tells of a fault that may pass.
-        patience: seconds of pauses, after which the last exception is raised.
+        call: may be called any number of times.
+        passes: whether an exception may be temporary.
+        patience: seconds to wait in total before the last exception is raised.
     """
     for pause in pauses(patience):
         try:
@@ -62,12 +62,12 @@ def retrying(
 
 
 def give_up_when(stopping: threading.Event) -> None:
-    """From now on this thread's pauses end, and are the last, when the event is set."""
+    """Make this thread stop retrying, and waiting, once the event is set."""
     _this_thread.stopping = stopping
 
 
 def _wait(seconds: float) -> bool:
-    """Pause; whether no more is to be tried."""
+    """Wait; returns whether to stop retrying."""
     stopping: threading.Event | None = getattr(_this_thread, "stopping", None)
     if stopping is not None:
         return stopping.wait(seconds)
@@ -76,16 +76,16 @@ def _wait(seconds: float) -> bool:
 
 
 def is_passing(error: Exception) -> bool:
-    """Whether a local file may be readable at the next try."""
+    """Whether a local file may be readable when tried again."""
     return isinstance(error, OSError) and error.errno in _PASSING
 
 
 def count_retry() -> None:
-    """One more try of this process."""
+    """Count one retry in this process."""
     with _lock:
         _counts[os.getpid() % _SLOTS] += 1
 
 
 def retries() -> int:
-    """How often this process and those that it forked have tried again."""
+    """The number of retries in this process and those that it forked."""
     return int(_counts.sum())

@@ -1,8 +1,8 @@
-"""What a data set is named by, written out: patterns, lists of files and several of these.
+"""Expand a data set's roots: patterns, lists of files, and several of these.
 
-    data.root -> the paths and URLs that it stands for, in their order
+    data.root -> the paths and URLs that it stands for, in order
 
-What exists under the very name is meant by it, whatever characters are in it.
+A name that exists is taken literally, whatever characters it contains.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 
 
 class Place(NamedTuple):
-    """A path or URL.
+    """A path or URL of a data set.
 
     Attributes:
-        name: of it.
-        came: by its own name, in a list, or by a pattern.
-        base: what a relative name in a list is relative to: the folder of the list.
+        name: the path or URL, perhaps relative.
+        came: whether it was named directly, listed in a file, or matched by a pattern.
+        base: folder of the list, to which a relative name in it refers.
     """
 
     name: str
@@ -40,15 +40,15 @@ class Place(NamedTuple):
 
     @property
     def path(self) -> str:
-        """The path or URL that can be opened."""
+        """A path or URL that can be opened."""
         return join(self.base, self.name)
 
 
 def places(root: Root) -> Iterator[Place]:
-    """What a root stands for, in its order; what a pattern finds is sorted.
+    """The places that a root stands for, in order; matches of a pattern are sorted.
 
     Raises:
-        UserError: a list that cannot be read, or a pattern that finds nothing.
+        UserError: a list cannot be read, or a pattern matches nothing.
     """
     if isinstance(root, tuple):
         for one in root:
@@ -65,7 +65,7 @@ def places(root: Root) -> Iterator[Place]:
 
 
 def shown(root: Root) -> str:
-    """How messages call a root: without credentials."""
+    """A root as shown in messages: without credentials."""
     if isinstance(root, tuple):
         return f"[{', '.join(map(shown, root))}]"
     text = str(root)
@@ -73,16 +73,16 @@ def shown(root: Root) -> str:
 
 
 def public_root(root: Root) -> Root:
-    """A root as it is kept in ``config.yaml``: without credentials."""
+    """A root as stored in ``config.yaml``: without credentials."""
     if isinstance(root, Path):
         return root
     return tuple(map(shown, root)) if isinstance(root, tuple) else shown(root)
 
 
 def braces_expanded(text: str) -> Iterator[str]:
-    """``a{1..3}`` and ``{a,b}`` written out, as a shell does it.
+    """Expand ``a{1..3}`` and ``{a,b}`` as a shell does.
 
-    The numbers of a range have the width of its first one: ``{000..127}``.
+    Numbers of a range are padded to the width of the first: ``{000..127}``.
     """
     found = next((match for match in _BRACES.finditer(text) if _choices(match[1])), None)
     if found is None:
@@ -93,7 +93,7 @@ def braces_expanded(text: str) -> Iterator[str]:
 
 
 def _choices(inside: str) -> list[str]:
-    """What stands for braces with this inside them; nothing for any other than a shell's."""
+    """The alternatives for braces with this content; none if a shell would not expand them."""
     if numbers := _RANGE.fullmatch(inside):
         first, last = int(numbers[1]), int(numbers[2])
         step = 1 if first <= last else -1
@@ -115,12 +115,12 @@ def _matches(name: str) -> Iterator[Place]:
 
 
 def _without_query(name: str) -> str:
-    """The part of a URL in which a question mark is one of a pattern."""
+    """The part of a URL in which a question mark belongs to a pattern."""
     return name.partition("?")[0] if name.startswith("http") else name
 
 
 def _listed(path: str) -> Iterator[Place]:
-    """The lines of a list of files; or what ``find -print0`` wrote."""
+    """The lines of a list of files, or the output of ``find -print0``."""
     if is_url(path):
         content = remote.read(path, 0, -1, remote.FIRST_PATIENCE)
         base = path.rpartition("/")[0]

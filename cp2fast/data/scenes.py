@@ -1,7 +1,8 @@
 """Demo data: generated scenes with their masks, in the layout of PASCAL VOC.
 
-Each scene shows one to four objects on a textured background. A class is told by its shape and
-its texture together; place, size, rotation and colours are free, so colour alone tells nothing.
+Each scene shows one to four objects on a textured background. A class is defined by its shape and
+its texture together. Position, size, rotation and colours are random, so colour alone is not
+informative.
 """
 
 from __future__ import annotations
@@ -25,26 +26,26 @@ _Plane = NDArray[np.floating[Any]]
 """``[H, W]``."""
 
 VOID = 255
-"""The label of the one-pixel border round each object."""
+"""The label of the one-pixel border around each object."""
 
 _VAL_EVERY, _FEW = 5, 8
 _DRAWS = 256
-"""Numbers a scene may draw, apart from its noise; it needs fewer than 80."""
+"""Random numbers reserved per scene, without its noise; fewer than 80 are needed."""
 _LAYERS = ((0.5, 56), (0.3, 20), (0.2, 6))
-"""Share and feature size, in pixels, of a noisy background's layers."""
+"""Weight, and feature size in pixels, of the layers of a noisy background."""
 
 
 def generate_scenes(root: Path, count: int, seed: int) -> None:
-    """Write ``count`` scenes into a new folder ``root``; the same bytes for the same arguments.
+    """Write ``count`` scenes into a new folder ``root``; same arguments give the same bytes.
 
     The folder holds ``JPEGImages/*.jpg``, ``SegmentationClass/*.png`` (palette PNG in VOC's
     colours: 0 is background, 255 a border to ignore), ``ImageSets/Segmentation/{train,val}.txt``
     (every fifth scene is for validation), ``train_few.txt`` beside them (an eighth of train, as if
-    the others had no masks) and ``classes.txt`` (one name a line, background first).
-    It appears only when it is complete.
+    the others had no masks) and ``classes.txt`` (one name per line, background first). The folder
+    appears only when it is complete.
 
     Raises:
-        UserError: ``root`` is there already.
+        UserError: ``root`` already exists.
     """
     if root.exists():
         raise UserError(f"{root} exists already: remove it, or name another folder")
@@ -60,7 +61,7 @@ def generate_scenes(root: Path, count: int, seed: int) -> None:
 
 
 def voc_palette() -> bytes:
-    """The 256 colours of PASCAL VOC's masks, RGB: the label's bits, three at a time, from the top.
+    """The 256 colours of PASCAL VOC's masks, RGB, made from groups of three bits of the label.
 
     Source: VOCdevkit, ``VOClabelcolormap.m``.
     """
@@ -95,7 +96,7 @@ def _write(root: Path, count: int, seed: int) -> None:
 
 
 class _Draw:
-    """The random numbers of one scene, one after the other."""
+    """The random numbers of one scene, drawn one by one."""
 
     def __init__(self, seed: int, scene: int) -> None:
         self._seed, self._scene, self._fields = seed, scene, 0
@@ -104,15 +105,15 @@ class _Draw:
         self._numbers: Iterator[float] = iter(uniform.ravel().tolist())
 
     def between(self, low: float, high: float) -> float:
-        """A uniform number."""
+        """A uniform random number."""
         return low + (high - low) * next(self._numbers)
 
     def below(self, count: int) -> int:
-        """A uniform whole number in [0, count)."""
+        """A uniform random integer in [0, count)."""
         return int(count * next(self._numbers))
 
     def colour(self, saturation: tuple[float, float], value: tuple[float, float]) -> _Plane:
-        """Any hue: RGB in [0, 255], ``[3]``."""
+        """A random colour of any hue: RGB in [0, 255], ``[3]``."""
         hue = next(self._numbers)
         rgb = colorsys.hsv_to_rgb(hue, self.between(*saturation), self.between(*value))
         return np.array(rgb, np.float32) * 255
@@ -130,13 +131,13 @@ class _Draw:
 
 
 class _Class(NamedTuple):
-    """A kind of object, in coordinates in which its radius is 1."""
+    """A class of objects, in coordinates where the radius is 1."""
 
     name: str
     outside: Callable[[_Plane, _Plane], _Plane]
-    """Roughly the distance from the shape's edge, negative inside."""
+    """Approximate distance from the shape's edge, negative inside."""
     texture: Callable[[_Plane, _Plane], _Plane]
-    """Which of two colours, as a number around 0: negative is the first."""
+    """Selects one of two colours: the first where it is negative."""
 
 
 def _disc(x: _Plane, y: _Plane) -> _Plane:
@@ -224,7 +225,7 @@ def _background(draw: _Draw, height: int, width: int) -> _Plane:
 
 
 def _add_object(draw: _Draw, image: _Plane, label: NDArray[np.uint8]) -> None:
-    """Draw one object and its shadow over ``image``, and its class into ``label``."""
+    """Draw one object and its shadow over ``image``, and write its class into ``label``."""
     height, width = label.shape
     kind = draw.below(len(_CLASSES))
     radius = draw.between(0.13, 0.36) * min(height, width)
@@ -254,7 +255,7 @@ def _add_object(draw: _Draw, image: _Plane, label: NDArray[np.uint8]) -> None:
 
 
 def _with_void(label: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Labels with the outermost pixel of every object made void."""
+    """Labels in which the outermost pixels of every object are void."""
     edge = np.zeros(label.shape, bool)
     for axis in (0, 1):
         differs = np.diff(label.astype(np.int16), axis=axis) != 0

@@ -1,8 +1,9 @@
-"""The index beside a shard, ``SHARD.index``: where the files in it lie and how large images are.
+"""The index beside a shard, ``SHARD.index``: positions of its files and sizes of its images.
 
-JSON, one object: ``format``, ``length`` of the shard in bytes, and the lists ``name``, ``offset``,
-``size``, ``height`` and ``width`` with an entry a file; heights of 0 are of what is no image.
-``pack`` writes it; where there is none it is made when the shard is first read.
+It is one JSON object: ``format``, ``length`` of the shard in bytes, and the lists ``name``,
+``offset``, ``size``, ``height`` and ``width`` with one entry per file; the height is 0 for files
+that are not images. ``pack`` writes the index; if there is none, it is made when the shard is first
+read.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _LISTS = ("name", "offset", "size", "height", "width")
 
 @dataclass(frozen=True)
 class ShardIndex:
-    """Of one shard; see above."""
+    """The index of one shard; see the module."""
 
     length: int
     name: Sequence[str]
@@ -33,12 +34,12 @@ class ShardIndex:
 
     @staticmethod
     def of(length: int, rows: Iterable[tuple[str, int, int, int, int]]) -> ShardIndex:
-        """Of a shard of ``length`` bytes; a row is name, offset, size, height, width."""
+        """The index of a shard of ``length`` bytes; a row is name, offset, size, height, width."""
         columns: Any = list(zip(*rows, strict=True)) or [()] * len(_LISTS)
         return ShardIndex(length, *map(list, columns))
 
     def encoded(self) -> bytes:
-        """As a file."""
+        """The content of the index file."""
         return json.dumps({"format": _FORMAT, **asdict(self)}, separators=(",", ":")).encode()
 
 
@@ -48,7 +49,7 @@ def is_index(name: str) -> bool:
 
 
 def decoded(content: bytes, length: int) -> ShardIndex | None:
-    """What a file of an index says; None if it is none, or of another shard than one this long."""
+    """Parse an index file; None if it is invalid or of a shard with another length."""
     try:
         read = json.loads(content)
         if read.pop("format") != _FORMAT or read["length"] != length:
@@ -66,11 +67,11 @@ def decoded(content: bytes, length: int) -> ShardIndex | None:
 
 
 def made(descriptor: int, look: Callable[[Entry], tuple[int, int]]) -> ShardIndex:
-    """The index of the shard open as ``descriptor``.
+    """Make the index of the shard open as ``descriptor``.
 
     Args:
-        descriptor: of the shard.
-        look: gives height and width of what is an image, else zeros.
+        descriptor: descriptor of the shard.
+        look: gives height and width of an image, zeros for other files.
 
     Raises:
         TarError: the shard is damaged.
@@ -80,7 +81,7 @@ def made(descriptor: int, look: Callable[[Entry], tuple[int, int]]) -> ShardInde
 
 
 def fits(descriptor: int, offsets: Sequence[int], sizes: Sequence[int]) -> bool:
-    """Whether files of these sizes begin at these places in the shard open as ``descriptor``."""
+    """Whether files of these sizes begin at these offsets in the shard open as ``descriptor``."""
     return all(
         is_header_of(os.pread(descriptor, BLOCK, offset - BLOCK), size)
         for offset, size in zip(offsets, sizes, strict=True)

@@ -1,7 +1,7 @@
-"""Images inside tar files, as WebDataset writes them: where each lies, and its bytes.
+"""Images inside tar files in WebDataset's format: list them and read their bytes.
 
-Only uncompressed tars: of these any image can be read by itself, in any order, so shards are
-shuffled as thoroughly as a folder. A listing reads the headers and skips the contents.
+Only uncompressed tars: their images can be read individually in any order, so shards are shuffled
+as thoroughly as a folder. Listing a shard reads its headers and skips the contents.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ _NO_PHOTOS = (
     *("seg", "segm", "segmentation", "semantic", "instance", "panoptic"),
     *("mask", "masks", "label", "labels", "depth"),
 )
-"""What stands before the suffix where an image is no photo but belongs to one of the same name."""
+"""Names before the suffix of images that are not photos but belong to a photo of that name."""
 _MASKS = (".png", ".tif", ".tiff", ".npy")
 
 _NO_PHOTO_FOLDERS = frozenset(
     ("@eaDir", "#recycle", "@Recycle", "__MACOSX", "$RECYCLE.BIN", "lost+found")
 )
-"""Thumbnails of Synology, and what was deleted, or is of the file system."""
+"""Folders of thumbnails (Synology), deleted files, and file system data."""
 
 COMPRESSED_SUFFIXES = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 _COMPRESSED_SIGNATURES = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
 _HEAD = 1 << 10
-"""Bytes from which the kind of a file is told."""
+"""Bytes needed to recognise the kind of a file."""
 _OPEN_SHARDS = 64
-"""Shards kept open by a process; far below the usual limit of 1,024 open files."""
+"""Shards that a process keeps open; far below the usual limit of 1,024 open files."""
 
 
 class Member(NamedTuple):
@@ -49,30 +49,30 @@ class Member(NamedTuple):
     """Its path inside the shard."""
     shard: Path | str
     offset: int
-    """Where its bytes begin in the shard."""
+    """Start of its data in the shard."""
     size: int
-    """Of the encoded image, in bytes."""
+    """Bytes of the encoded image."""
     height: int = 0
-    """Of its pixels, where an index says so; else 0."""
+    """Height of the pixels if an index gives it; else 0."""
     width: int = 0
 
 
 def list_members(path: Path, left_out: Counter[str] | None = None) -> list[Member]:
-    """Every image in a tar file, or in the tar files of a folder.
+    """List the images in a tar file, or in the tar files of a folder.
 
-    Images are members with an image's suffix; hidden ones, masks (``x.seg.png``) and all else
-    (``.json``, ``.cls``, links) are left out. They are sorted by the shard's name, then by their
-    position in it.
+    Images are members with an image suffix; hidden files, masks (``x.seg.png``) and everything else
+    (``.json``, ``.cls``, links) are left out. They are sorted by shard name, then by position in
+    the shard.
 
-    A damaged shard is refused as a whole, before a run begins: it is most often an incomplete
-    download, and a run on the part that can be read would see fewer images than it was given.
+    A damaged shard is refused as a whole before a run begins. It is usually an incomplete download,
+    and a run on its readable part would silently use fewer images.
 
     Args:
-        path: a ``.tar`` file, or a folder with such files directly in it.
+        path: a ``.tar`` file, or a folder that directly contains some.
         left_out: counts, by suffix, the images whose library is not installed.
 
     Raises:
-        UserError: a shard that is compressed, truncated, damaged or cannot be read.
+        UserError: a shard is compressed, truncated, damaged or unreadable.
     """
     if path.is_dir():
         shards = sorted(
@@ -84,7 +84,7 @@ def list_members(path: Path, left_out: Counter[str] | None = None) -> list[Membe
 
 
 def photos_among(members: list[Member]) -> list[Member]:
-    """The members of a shard without arrays that belong to an image of their name."""
+    """Leave out arrays that belong to an image of the same name."""
     names = [member.name for member in members]
     kept = without_companions(names)
     if len(kept) == len(names):
@@ -94,18 +94,18 @@ def photos_among(members: list[Member]) -> list[Member]:
 
 
 def is_image(name: str) -> bool:
-    """Whether a file of this name, without its folder, is taken for an image."""
+    """Whether a file name, without its folder, is that of an image."""
     suffix = suffix_of(name)
     return suffix in readable_suffixes() and not is_hidden(name)
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder of this name is passed over without a word."""
+    """Whether a file or folder of this name is silently skipped."""
     return name.startswith(".") or name in _NO_PHOTO_FOLDERS
 
 
 def suffix_of(name: str) -> str:
-    """The suffix of a file's name, in lower case; of masks and the like both, as ``.seg.png``."""
+    """The suffix of a file name, in lower case; for masks and the like two, as ``.seg.png``."""
     stem, suffix = os.path.splitext(name.lower())
     kind = os.path.splitext(stem)[1]
     if suffix in _MASKS and kind[1:] in _NO_PHOTOS:
@@ -114,18 +114,18 @@ def suffix_of(name: str) -> str:
 
 
 def is_shard(name: str) -> bool:
-    """Whether a file of this name is taken for a shard."""
+    """Whether a file name is that of a shard."""
     return name.lower().endswith(".tar") and not name.startswith(".")
 
 
 def is_photo(name: str) -> bool:
-    """Whether a member of this path is taken for an image."""
+    """Whether a member's path is that of an image."""
     *folders, last = name.split("/")
     return is_image(last) and _NO_PHOTO_FOLDERS.isdisjoint(folders)
 
 
 def members_of(shard: Path | str, index: ShardIndex) -> Iterator[Member]:
-    """The images of a shard by its index."""
+    """The images of a shard, from its index."""
     columns = (index.name, index.offset, index.size, index.height, index.width)
     for name, offset, size, height, width in zip(*columns, strict=True):
         if is_photo(name):
@@ -133,7 +133,7 @@ def members_of(shard: Path | str, index: ShardIndex) -> Iterator[Member]:
 
 
 def _index_beside(shard: Path, file: FileIO) -> ShardIndex | None:
-    """The index of an open shard; None where there is none that is as new and fits."""
+    """The index beside an open shard; None if it is missing, older or does not match."""
     path = shard.with_name(shard.name + shard_index.SUFFIX)
     status = os.fstat(file.fileno())
     try:
@@ -150,10 +150,10 @@ def _index_beside(shard: Path, file: FileIO) -> ShardIndex | None:
 
 
 def read_member(shard: str, offset: int, size: int) -> bytes:
-    """The bytes of an image in a shard; any number of threads may read at once.
+    """The bytes of an image in a shard; may be called from any number of threads.
 
     Raises:
-        OSError: the shard is gone, or has become shorter.
+        OSError: the shard is missing or shorter than before.
     """
     file = _open(shard)
     data = os.pread(file.descriptor, size, offset)
@@ -166,7 +166,7 @@ def read_member(shard: str, offset: int, size: int) -> bytes:
 
 
 class _OpenFile:
-    """A descriptor that is closed when nobody reads from it any more."""
+    """A file descriptor that is closed once nobody uses it."""
 
     def __init__(self, path: str) -> None:
         self.descriptor = os.open(path, os.O_RDONLY)
@@ -207,7 +207,7 @@ def _members(shard: Path, left_out: Counter[str] | None) -> Iterator[Member]:
 
 
 def _count_unreadable(names: Iterable[str], left_out: Counter[str] | None) -> None:
-    """Count members that would be images with a library more; labels and texts are expected."""
+    """Count members that need another library to be images; labels and texts are expected."""
     if left_out is None:
         return
     for name in names:
@@ -220,9 +220,9 @@ def damaged(shard: str, head: bytes, error: TarError | None) -> UserError:
     """The message for a shard that cannot be listed.
 
     Args:
-        shard: its name.
-        head: its first bytes.
-        error: what is wrong with it.
+        shard: name of the shard.
+        head: first bytes of the shard.
+        error: error from reading it.
     """
     if head.startswith(_COMPRESSED_SIGNATURES):
         return UserError(

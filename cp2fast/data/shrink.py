@@ -1,4 +1,4 @@
-"""Photos made smaller as they are decoded (``data.max_side``): the mean of each pixel's area."""
+"""Shrink photos after decoding (``data.max_side``), by averaging the area of each pixel."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Pixels = NDArray[np.uint8]
 
 
 def fitted(height: int, width: int, max_side: int | None) -> tuple[int, int]:
-    """Height and width of an image once it is no longer than ``max_side``."""
+    """Height and width of an image after limiting its longer side to ``max_side``."""
     longest = max(height, width)
     if max_side is None or longest <= max_side:
         return height, width
@@ -20,15 +20,15 @@ def fitted(height: int, width: int, max_side: int | None) -> tuple[int, int]:
 
 
 def shrink(image: Pixels, max_side: int | None) -> Pixels:
-    """The image at the size that ``fitted`` gives it, or itself if that is its own.
+    """Resize the image to the size from ``fitted``; returns the image itself if that is its size.
 
-    A pixel is the mean of the area of the image that it covers, of a pixel at the edge the part
-    inside. It is within 0.51 grey levels of the exact mean: half a level by rounding, the rest by
-    adding up in single precision. Other threads run on meanwhile.
+    Each new pixel is the mean of the area that it covers, including fractions of pixels at the
+    edges. It is within 0.51 grey levels of the exact mean: 0.5 from rounding, the rest from summing
+    in single precision. Python's lock is released meanwhile.
 
     Args:
         image: uint8 ``[H, W, 3]``, contiguous.
-        max_side: of the result; None leaves it as it is.
+        max_side: longest side of the result; None leaves the image unchanged.
     """
     height, width, _ = image.shape
     size = fitted(height, width, max_side)
@@ -45,7 +45,7 @@ def _area_mean() -> Callable[[Pixels, Pixels], None]:
 
     @numba.njit(nogil=True)  # type: ignore[untyped-decorator]
     def part(low: float, high: float, place: int) -> np.float32:
-        """How much of the pixel ``place`` lies between two edges."""
+        """The fraction of pixel ``place`` that lies between two edges."""
         return np.float32(min(high, place + 1.0) - max(low, float(place)))
 
     @numba.njit(nogil=True)  # type: ignore[untyped-decorator]

@@ -1,4 +1,4 @@
-"""How large images are once they are decoded, by their headers alone."""
+"""The sizes of images after decoding, read from their headers alone."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from cp2fast.data.image_set import ImageSet
 from cp2fast.data.shrink import fitted
 
 _HEADS = (4 << 10, 256 << 10)
-"""Bytes read in turn, until the header is among them; then the whole file. A camera's preview and
-profile come before the size."""
+"""Bytes to read, one size after the other until they include the header, then the whole file. A
+camera's preview and profile come before the header."""
 _AT_ONCE = 256
 
 
@@ -24,7 +24,7 @@ class Sizes(NamedTuple):
 
     Attributes:
         bytes: int64 ``[N]``.
-        complete: whether none was left out for want of room.
+        complete: whether no image was left out for lack of room.
     """
 
     bytes: NDArray[np.int64]
@@ -44,14 +44,14 @@ def decoded_bytes(
 
     Args:
         images: the data set.
-        order: image numbers, those first that are to fit.
-        budget: bytes.
-        threads: that read headers.
+        order: image numbers, in the order in which they are to fit.
+        budget: bytes for all images.
+        threads: number of threads that read headers.
         max_pixels: larger images are bad.
-        max_side: longer images are shrunk to it.
+        max_side: images with a longer side are shrunk to it.
 
     Returns:
-        Of every image; 0 of those that are bad, or beyond the budget.
+        The size of every image; 0 for images that are bad or beyond the budget.
     """
     size = np.zeros(len(images), np.int64)
 

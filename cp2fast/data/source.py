@@ -1,4 +1,4 @@
-"""The choice of a source, and its opening."""
+"""Choose a source and open it."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from cp2fast.data.turbo_source import open_turbo
 from cp2fast.errors import UserError
 
 _ENOUGH_CORES = 6
-"""For one GPU: about what the decoding for a ResNet-50 on it takes."""
+"""Cores for one GPU: about what the decoding for a ResNet-50 on it needs."""
 _INSTALL_DALI = "pip install nvidia-dali-cuda130"
 
 
 class Choice(NamedTuple):
-    """A source, where it decodes JPEG, and why it was chosen, in one line."""
+    """A source, the device on which it decodes JPEG, and the reason for this choice in one line."""
 
     name: Literal["turbo", "dali", "torch"]
     decode: Literal["cpu", "gpu", "both"]
@@ -45,23 +45,23 @@ class Choice(NamedTuple):
 
 
 def available_sources() -> dict[str, str | None]:
-    """Each source and what is wrong with it here, with the fix; None if it works.
+    """Each source and why it cannot be used here, with the fix; None if it works.
 
-    A library that is missing or broken is reported, never raised.
+    A missing or broken library is reported, never raised.
     """
     return {"turbo": turbojpeg.problem(), "torch": None, "dali": _dali_problem()}
 
 
 def choose_source(settings: DataSettings, images: ImageSet, device: torch.device) -> Choice:
-    """The source for these settings.
+    """Choose the source for these settings.
 
     Args:
-        settings: ``source`` and ``decode`` matter here.
-        images: the data set; without a JPEG in it libjpeg-turbo has nothing to do.
+        settings: only ``source`` and ``decode`` are used.
+        images: the data set; libjpeg-turbo is useless if there is no JPEG in it.
         device: device of the training.
 
     Raises:
-        UserError: the source asked for is not installed, or cannot do what is asked of it.
+        UserError: the requested source is not installed, or cannot do what is requested.
     """
     asked, where = settings.source, settings.decode
     if where in ("gpu", "both"):
@@ -106,20 +106,20 @@ def open_source(
     bad: BadImages,
     arena: Arena | None = None,
 ) -> Iterator[RaggedBatch]:
-    """The batches of ``plan``, decoded by the source that was chosen or taken from the cache.
+    """The batches of ``plan``, decoded by the chosen source or taken from the cache.
 
     Args:
-        choice: of ``choose_source``, for the same data set and device.
+        choice: result of ``choose_source`` for the same data set and device.
         settings: settings of the data.
-        images: the data set, as ``list_images`` gives it.
+        images: the data set, from ``list_images``.
         plan: image numbers of each batch.
         seed: the run's seed.
-        device: device of the training, where the batches' pixels are.
+        device: device of the training and of the batches' pixels.
         bad: where bad images are counted and listed.
-        arena: the pixel cache; None is none.
+        arena: the pixel cache, if any.
 
     Raises:
-        UserError: while iterating, too many bad images or a dead decoder.
+        UserError: while iterating, too many bad images or a dead decoding process.
     """
     workers = decoding_workers(settings.workers)
     common: dict[str, Any] = {
@@ -138,7 +138,7 @@ def open_source(
         plan = read_ahead(images, images.disk, plan, arena, settings.window)
 
     def decoded(numbers: Iterator[NDArray[np.int64]]) -> Iterator[RaggedBatch]:
-        """By the source alone, where it decodes."""
+        """By the source alone, on the device where it decodes."""
         if choice.decode == "both":
             return open_both(numbers, by_dali, lambda part: to_gpu(by_turbo(part), device, workers))
         if choice.name == "dali":
@@ -188,6 +188,6 @@ def _dali_problem() -> str | None:
         importlib.import_module("nvidia.dali")
     except ModuleNotFoundError:
         return f"nvidia.dali is not installed: {_INSTALL_DALI}"
-    except Exception as error:  # A broken library can raise anything while it is imported.
+    except Exception as error:  # Importing a broken library can raise anything.
         return f"nvidia.dali is installed but broken ({error}): {_INSTALL_DALI}"
     return None

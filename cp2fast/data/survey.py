@@ -1,9 +1,9 @@
-"""What values a data set holds: a look at a fixed sample, from which ``data.range=auto`` follows.
+"""Determine the range for ``data.range=auto`` from a fixed sample of a data set's values.
 
-    image numbers, permuted once for all -> the first 64 that may hold more than 8 bits, or bands
-        -> values of the chosen bands, without those that are no data -> 1st and 99th percentile
+    image numbers in a fixed random order -> the first 64 that may hold more than 8 bits, or bands
+        -> values of the chosen bands, without missing data -> 1st and 99th percentile
 
-The sample and the result are a function of the data set alone: not of seed, processes or threads.
+The sample and the result depend on the data set alone, not on the seed, processes or threads.
 """
 
 from __future__ import annotations
@@ -31,27 +31,27 @@ from cp2fast.philox import Stream
 from cp2fast.wording import counted
 
 SAMPLE = 64
-"""Images that are looked at."""
+"""Number of images examined."""
 _FEW = 8
-"""Likewise where the range is known, and only the bands are not."""
+"""The same, if the range is known and only the bands are not."""
 PERCENTILES = (1, 99)
 _MOST_NAMES = 20_000
-"""Names among which they are sought: a million photos are not gone through for a few TIFFs."""
+"""The most names searched for them, to avoid going through a million photos for a few TIFFs."""
 _VALUES = 1 << 14
-"""Of an image, evenly spread, so that each counts alike."""
+"""Values per image, evenly spaced, so that all images have equal weight."""
 _HEAD = 64
 _DIGITS = 6
 
 
 class Survey(NamedTuple):
-    """What a sample showed.
+    """The result for a sample.
 
     Attributes:
-        sampled: images that could be read.
+        sampled: number of images that could be read.
         wide: how many of them have more than 8 bits.
-        range: the 1st and the 99th percentile of those; None where there are none.
-        problem: why most images cannot be shown as asked for, and the first of them; None if they
-            can.
+        range: the 1st and 99th percentile of their values; None if there are none.
+        problem: why most images cannot be shown as configured, with the first such image; None if
+            they can.
     """
 
     sampled: int
@@ -60,7 +60,7 @@ class Survey(NamedTuple):
     problem: str | None
 
     def in_words(self) -> str:
-        """How the range was found, for a message."""
+        """A message that states how the range was found."""
         if self.range is None:
             return ""
         return (
@@ -70,12 +70,12 @@ class Survey(NamedTuple):
 
 
 def as_typed(numbers: Sequence[float]) -> str:
-    """A range or bands as ``KEY=VALUE`` takes them: all digits, no blanks."""
+    """A range or bands in the syntax of ``KEY=VALUE``: all digits, no blanks."""
     return f"[{','.join(f'{number:.10g}' for number in numbers)}]"
 
 
 class _Look(NamedTuple):
-    """Of one image."""
+    """The result for one image."""
 
     values: NDArray[np.float64] | None
     integers: bool
@@ -85,21 +85,21 @@ class _Look(NamedTuple):
 def survey(
     images: ImageSet, bands: Bands | None, max_pixels: int, threads: int, sample: int = SAMPLE
 ) -> Survey:
-    """Look at the sample of a data set.
+    """Examine the sample of a data set.
 
     Args:
         images: the data set.
         bands: ``data.bands``.
-        max_pixels: larger images are left out.
-        threads: that read and decode.
-        sample: most images that are looked at.
+        max_pixels: larger images are skipped.
+        threads: number of threads that read and decode.
+        sample: the most images to examine.
     """
 
     def look(number: int) -> _Look | None:
         try:
             return _look_at(images, number, bands, max_pixels)
         except BadImage:
-            return None  # It will be replaced in the run, too.
+            return None  # The run will replace it too.
 
     numbers = list(islice(candidates(images), sample))
     with ThreadPoolExecutor(max(1, threads), "cp2fast-survey") as pool:
@@ -120,7 +120,7 @@ def survey(
 
 
 def candidates(images: ImageSet) -> Iterator[int]:
-    """The numbers of images that may have more than 8 bits or bands, in a fixed order."""
+    """The numbers of images that may have more than 8 bits or bands, in a fixed random order."""
     if images.kind == "beton":
         return
     suffixes = tuple(map(os.fsencode, WIDE_SUFFIXES))
@@ -133,14 +133,15 @@ def candidates(images: ImageSet) -> Iterator[int]:
 def find_range(
     images: ImageSet, range_: RangeSetting, bands: Bands | None, max_pixels: int, threads: int
 ) -> tuple[RangeSetting, str]:
-    """``data.range`` of a run: where it is ``auto``, LOW and HIGH as they are found.
+    """Determine ``data.range`` of a run: if it is ``auto``, the values found for LOW and HIGH.
 
     Returns:
-        The setting, ``auto`` still where there is nothing to be mapped, and a line that states a
-        range that was found.
+        The setting (still ``auto`` if no values need mapping), and a line that states the range if
+        it was found here.
 
     Raises:
-        UserError: most images have bands of which none, or none of those there, were chosen.
+        UserError: most images have bands of which none were chosen, or some chosen ones are
+            missing.
     """
     found = survey(images, bands, max_pixels, threads, SAMPLE if range_ == "auto" else _FEW)
     if found.problem is not None:
@@ -151,7 +152,7 @@ def find_range(
 
 
 def sample_values(raster: Raster) -> NDArray[Any]:
-    """Some of the values of the bands that are shown, evenly spread, without those of no data.
+    """Some values of the bands that are shown, evenly spaced, without missing data.
 
     Returns:
         ``[N]``.
@@ -183,7 +184,7 @@ def _look_at(images: ImageSet, number: int, bands: Bands | None, max_pixels: int
 
 
 def _is_narrow_png(images: ImageSet, number: int) -> bool:
-    """Whether a look at a file's head is enough."""
+    """Whether the head of a file shows that it needs no further examination."""
     try:
         header = png.read_header(images.read_head(number, _HEAD))
     except OSError:

@@ -2,8 +2,8 @@
 
     plan -> worker: read, decode, pack -> shared memory -> RaggedBatch
 
-Each worker makes whole batches, so nothing is copied in the parent. The workers live as long as
-the iterator: the plan crosses epochs, so an epoch's end costs nothing.
+Each worker makes whole batches, so nothing is copied in the parent. The workers live as long as the
+iterator, which continues across epochs, so there is no delay between epochs.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from cp2fast.data.loading import Decoded, deliver, load
 from cp2fast.errors import UserError
 
 START_METHOD = "fork" if sys.platform == "linux" else None
-"""Said, as from Python 3.14 on each worker would otherwise import torch anew."""
+"""Set explicitly, because the default of Python 3.14 makes each worker import torch again."""
 
 
 def open_torch(
@@ -50,11 +50,11 @@ def open_torch(
         images: the data set.
         plan: image numbers of each batch.
         seed: seed of the run, for the substitutes of bad images.
-        workers: processes that decode; 0 decodes in this one.
+        workers: number of processes that decode; 0 decodes in this one.
         max_pixels: larger images are bad.
         bad: where bad images are counted and listed.
-        max_side: longer images are shrunk to it.
-        levels: what values of more than 8 bits, and more bands than three, become.
+        max_side: images with a longer side are shrunk to it.
+        levels: how values of more than 8 bits and more than three bands are converted.
 
     Raises:
         UserError: too many bad images, or a worker that died.
@@ -66,9 +66,9 @@ def open_torch(
         num_workers=workers,
         worker_init_fn=_start_worker,
         multiprocessing_context=START_METHOD if workers else None,
-        generator=torch.Generator(),  # Else it would draw from the global one.
+        generator=torch.Generator(),  # otherwise it would draw from the global one
     )
-    # A DALI pipeline that waits to be collected would hang the worker that collects it.
+    # Collecting an old DALI pipeline in a worker would hang that worker, so collect it here.
     gc.collect()
     batches = iter(loader)
     while True:
@@ -88,7 +88,7 @@ def open_torch(
 
 
 class _Batches(Dataset[Decoded]):
-    """One item is one batch, by its image numbers."""
+    """One item is one batch, indexed by its image numbers."""
 
     def __init__(
         self,
@@ -118,10 +118,10 @@ class _Batches(Dataset[Decoded]):
 
 
 def _tells_of_a_death(error: Exception) -> bool:
-    """Whether the loader's error means that a worker has died.
+    """Whether the loader's error means that a worker died.
 
-    The loader says so itself, unless a batch was waiting: its memory is handed over through a
-    socket of the worker, which then fails. What was raised in a living worker says "Caught ..".
+    The loader reports this itself, unless a batch was waiting: its memory is passed through a
+    socket of the worker, which then fails. Errors raised by a living worker start with "Caught ..".
     """
     if isinstance(error, RuntimeError):
         return str(error).startswith("DataLoader worker (pid")

@@ -1,4 +1,4 @@
-"""Decoded batches on their way to a GPU: gathered in pinned memory, copied ahead."""
+"""Move decoded batches to a GPU: gather them in pinned memory and copy them ahead."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cp2fast.data.prefetch import keep_ahead
 _GATHERED_AHEAD = 2
 _COPIED_AHEAD = 1
 _PARTS = 8
-"""Tasks that a batch is gathered in."""
+"""Number of tasks that gather a batch."""
 
 
 def to_gpu(
@@ -28,13 +28,13 @@ def to_gpu(
 ) -> Iterator[RaggedBatch]:
     """The same batches with their pixels on ``device``, for the consumer's CUDA stream.
 
-    The host waits for no copy. What is on a GPU already is handed on.
+    The host never waits for a copy. Batches that are already on a GPU are passed on.
 
     Args:
-        batches: in pinned memory for the most part; of a batch that points into a cache only its
-            own images are copied.
+        batches: most are in pinned memory; of a batch that refers to a cache, only its own images
+            are copied.
         device: a GPU.
-        threads: that gather images from a cache.
+        threads: number of threads that gather images from a cache.
     """
     buffers = Buffers(_GATHERED_AHEAD + 2, pinned)
     stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
@@ -47,7 +47,7 @@ def to_gpu(
             consumer.wait_event(copied.done)
             copied.batch.pixels.record_stream(consumer)
             yield copied.batch
-            # Its pinned memory is free for the next batch only when the copy is done.
+            # The pinned memory can be reused only after the copy.
             copied.done.synchronize()
     finally:
         pool.shutdown(cancel_futures=True)
@@ -58,9 +58,9 @@ def to_gpu(
 def gather(
     batch: RaggedBatch, buffers: Buffers, pool: ThreadPoolExecutor
 ) -> Callable[[], RaggedBatch]:
-    """Start copying the images of a batch back to back; the result waits for that.
+    """Start copying the images of a batch back to back; call the result to wait for this.
 
-    A batch that holds nothing but its images, or is on a GPU, stays where it is.
+    A batch that contains nothing but its images, or is on a GPU, is not copied.
     """
     sizes = batch.height.long() * batch.width * 3
     total = int(sizes.sum())
@@ -94,7 +94,7 @@ class _Copied(NamedTuple):
     batch: RaggedBatch
     done: torch.cuda.Event
     pinned: torch.Tensor
-    """Kept until the copy is done."""
+    """Kept alive until the copy is done."""
 
 
 def _copy(batch: RaggedBatch, stream: torch.cuda.Stream) -> _Copied:

@@ -1,15 +1,15 @@
-"""``turbo_source`` in processes of its own, for a run whose training thread launches kernels.
+"""``turbo_source`` in separate processes, for a run whose training thread launches kernels.
 
     plan -> numbers -> process: read, decode -> memory shared with this one -> RaggedBatch
 
-Decoding threads take Python's lock about nine times an image. In the process that launches a GPU's
-kernels, each launch then waits for them: a ResNet-18 at 128 pixels ran at 0.29 of its rate on an
-H100 with 16 cores. In a process of their own they hold up nobody, and as its priority is lower,
-they leave a core to the training whenever it wants one.
+Decoding threads take Python's lock about nine times per image. If they share a process with the
+thread that launches GPU kernels, each launch has to wait for them: a ResNet-18 at 128 pixels ran at
+0.29 of its speed on an H100 with 16 cores. In their own processes they delay nobody, and their
+lower priority leaves a core to the training whenever it needs one.
 
-The processes are programs of their own rather than forks, as this one has threads and may hold a
-GPU. Pixels go through memory that both map, which has no name and goes with its last user; through
-the pipe go nine numbers an image.
+The processes are new programs rather than forks, because this process has threads and may use a
+GPU. Pixels are passed in shared memory, which is anonymous and is freed with its last user; only
+nine numbers per image go through the pipe.
 """
 
 from __future__ import annotations
@@ -47,21 +47,21 @@ from cp2fast.data.turbo_source import BATCHES_AHEAD, decode_batches
 from cp2fast.errors import UserError
 
 _THREADS_A_PROCESS = 8
-"""More would wait for each other's lock."""
+"""More threads would wait for each other's lock."""
 _ASKED_AHEAD = BATCHES_AHEAD + 2
-"""Batches a process; it hands on none before it has been asked for ``BATCHES_AHEAD`` more."""
+"""Batches requested per process; one is returned only after ``BATCHES_AHEAD`` more requests."""
 _NICE = 5
 _FOR_THE_PARENT = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
-"""Signals that may reach the whole group; the parent ends its processes."""
+"""Signals that may reach the whole process group; the parent ends its processes."""
 _LOOK_SECONDS = 2.0
-"""Between two looks whether the parent is still there, should nobody close the pipe for it."""
+"""Interval between checks that the parent is still alive, in case the pipe is never closed."""
 _START = "from cp2fast.data.turbo_process import main; main()"
 
 Memory = NDArray[np.uint8]
 
 
 class _Job(NamedTuple):
-    """What a process is told first."""
+    """The first message to a process."""
 
     images: ImageSet
     seed: int
@@ -70,15 +70,15 @@ class _Job(NamedTuple):
     max_side: int | None
     levels: Levels
     arena: int | None
-    """Descriptor of the cache, which the process inherits."""
+    """Descriptor of the cache, inherited by the process."""
 
 
 class _Request(NamedTuple):
     """A batch to decode.
 
     Attributes:
-        numbers: of its images.
-        free: keys of memory that nobody here holds any more.
+        numbers: image numbers.
+        free: keys of shared memory that is no longer used here.
     """
 
     numbers: NDArray[np.int64]
@@ -89,12 +89,14 @@ class _Answer(NamedTuple):
     """A decoded batch, without its pixels.
 
     Attributes:
-        places: of each image: offset, height, width, index; None if the batch could not be filled.
-        memory: key and bytes of the memory that holds the pixels; None if they are in the cache.
+        places: offset, height, width and index of each image; None if the batch could not be
+            filled.
+        memory: key and length in bytes of the memory with the pixels; None if they are in the
+            cache.
         is_new: whether the descriptor of that memory follows.
-        known: all keys there are.
-        tried: images.
-        failures: among them.
+        known: all keys that exist.
+        tried: number of images tried.
+        failures: those that could not be used.
     """
 
     places: list[NDArray[Any]] | None
@@ -118,19 +120,19 @@ def open_turbo_processes(
     arena: Arena | None = None,
     pinned: bool = False,
 ) -> Generator[RaggedBatch, None, None]:
-    """As ``open_turbo``, with all threads in other processes.
+    """Like ``open_turbo``, with all threads in other processes.
 
     Args:
         images: the data set.
-        plan: image numbers of each batch; taken further ahead the more processes there are.
+        plan: image numbers of each batch; more processes read further ahead.
         seed: seed of the run, for the substitutes of bad images.
-        threads: that decode, in as many processes as it takes.
+        threads: number of decoding threads; this determines the number of processes.
         max_pixels: larger images are bad.
         bad: where bad images are counted and listed.
-        max_side: longer images are shrunk to it.
-        levels: what values of more than 8 bits, and more bands than three, become.
+        max_side: images with a longer side are shrunk to it.
+        levels: how values of more than 8 bits and more than three bands are converted.
         arena: a shared cache in host memory.
-        pinned: whether the batches' own memory is pinned, for copies to a GPU.
+        pinned: whether to pin the batches' own memory, for copies to a GPU.
 
     Raises:
         UserError: too many bad images, or a process that died.
@@ -148,7 +150,7 @@ def open_turbo_processes(
 
 
 def batches_in_the_making(threads: int) -> int:
-    """At most, when none is asked for."""
+    """The most batches in progress while the consumer asks for none."""
     return _ASKED_AHEAD * _processes(threads) + 1
 
 
@@ -159,7 +161,7 @@ def _processes(threads: int) -> int:
 def _asked(
     plan: Iterator[NDArray[np.int64]], processes: list[_Process]
 ) -> Iterator[Callable[[], Decoded]]:
-    """Ask the processes in turn; each result waits for its batch."""
+    """Distribute the plan over the processes in turn; each result waits for its batch."""
     for numbers, process in zip(plan, itertools.cycle(processes), strict=False):
         process.ask(numbers)
         yield process.answer
@@ -168,7 +170,7 @@ def _asked(
 
 
 class _Process:
-    """A decoding process, seen from the one that trains."""
+    """The training process's side of a decoding process."""
 
     def __init__(self, job: _Job, arena: Arena | None, pinned: bool) -> None:
         ours, theirs = socket.socketpair()
@@ -178,7 +180,7 @@ class _Process:
             **os.environ,
             "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
         }
-        # What is blocked here stays so in the process, from its first instruction on.
+        # Signals that are blocked here are blocked in the new process from its first instruction.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_THE_PARENT)
         try:
             with theirs:
@@ -192,12 +194,12 @@ class _Process:
         self._send(job)
 
     def ask(self, numbers: NDArray[np.int64]) -> None:
-        """For a batch; answers come in the same order."""
+        """Request a batch; answers come in the same order."""
         free = [self._free.popleft() for _ in range(len(self._free))]
         self._send(_Request(numbers, free))
 
     def finish(self) -> None:
-        """No more will be asked for."""
+        """Tell the process that no more requests will follow."""
         self._send(None)
 
     def answer(self) -> Decoded:
@@ -218,7 +220,7 @@ class _Process:
         return Decoded(batch, answer.tried, answer.failures)
 
     def close(self) -> None:
-        """End the process, whatever it is doing."""
+        """End the process immediately."""
         self._connection.close()
         self._process.kill()
         self._process.wait()
@@ -236,7 +238,7 @@ class _Process:
             return self._arena.pixels
         key, size = answer.memory
         part = self._memory[key][:size]
-        # The tensor's storage holds this view; when it is gone, the process may write there again.
+        # The tensor's storage holds this view; once it is gone, the process may reuse the memory.
         weakref.finalize(part, self._free.append, key).atexit = False
         return torch.from_numpy(part)
 
@@ -260,7 +262,7 @@ class _Process:
 
 
 def _pin(memory: Memory) -> None:
-    """Let a GPU copy from it while the host goes on; where that fails, copies wait."""
+    """Pin memory so that copies to a GPU do not block; if this fails, copies block."""
     runtime = torch.cuda.cudart()  # type: ignore[no-untyped-call]
     address = memory.ctypes.data
     if int(runtime.cudaHostRegister(address, len(memory), 0)) == 0:
@@ -268,7 +270,7 @@ def _pin(memory: Memory) -> None:
 
 
 def main() -> None:
-    """The decoding process; its argument is the descriptor of the pipe to the parent."""
+    """Main function of the decoding process; its argument is the pipe's descriptor."""
     os.nice(_NICE)
     connection = Connection(int(sys.argv[1]))
     requests: queue.Queue[_Request | None] = queue.Queue()
@@ -278,13 +280,13 @@ def main() -> None:
         _decode(job, connection, requests)
     except BrokenPipeError:
         return
-    except Exception as error:  # for the parent to raise
+    except Exception as error:  # raised by the parent
         connection.send(error)
-    threading.Event().wait()  # The parent may still map memory that it was told of; it ends this.
+    threading.Event().wait()  # Stay until the parent ends this: it may still map our memory.
 
 
 def _listen(connection: Connection, requests: queue.Queue[_Request | None]) -> None:
-    """Take requests at once, so that the parent never waits to send one; end with the parent."""
+    """Receive requests at once, so that sending never blocks the parent; exit with the parent."""
     parent = os.getppid()
     try:
         while True:
@@ -334,7 +336,7 @@ def _send(
         places = [t.numpy() for t in (batch.offset, batch.height, batch.width, batch.index)]
         if arena is None or batch.pixels.data_ptr() != arena.pixels.data_ptr():
             pixels = batch.pixels
-            if not shared.holds(pixels):  # A batch with a bad image was packed anew.
+            if not shared.holds(pixels):  # A batch with a bad image was packed again.
                 pixels = buffers.take(len(pixels)).copy_(pixels)
             memory = shared.lend(pixels)
             descriptor = shared.descriptor(memory[0])
@@ -346,7 +348,7 @@ def _send(
 
 
 class _SharedMemory:
-    """Memory that the parent can map too: pieces with a key each, lent with a batch in them."""
+    """Memory that the parent can map too: blocks with a key each, lent with a batch in them."""
 
     def __init__(self) -> None:
         self._pieces: weakref.WeakValueDictionary[int, Memory] = weakref.WeakValueDictionary()
@@ -355,7 +357,7 @@ class _SharedMemory:
         self._counter = itertools.count()
 
     def allocate(self, size: int) -> Memory:
-        """A new piece; for ``Buffers``."""
+        """Allocate a new block; for ``Buffers``."""
         descriptor, key = os.memfd_create("cp2fast-batch"), next(self._counter)
         os.ftruncate(descriptor, max(1, size))
         memory = np.frombuffer(mmap.mmap(descriptor, max(1, size)), np.uint8)
@@ -363,11 +365,11 @@ class _SharedMemory:
         return memory
 
     def holds(self, pixels: torch.Tensor) -> bool:
-        """Whether they lie in such a piece."""
+        """Whether the pixels are in one of these blocks."""
         return self._key(pixels) is not None
 
     def lend(self, pixels: torch.Tensor) -> tuple[int, int]:
-        """Keep the pixels, which lie in a piece, until they are taken back; its key, and bytes."""
+        """Keep the block of these pixels until it is taken back; its key and length in bytes."""
         key = self._key(pixels)
         if key is None:
             raise ValueError("pixels must lie in memory that is shared")
@@ -375,16 +377,16 @@ class _SharedMemory:
         return key, len(pixels)
 
     def take_back(self, keys: list[int]) -> None:
-        """What the parent holds no more may be written to again."""
+        """Allow blocks that the parent no longer uses to be written again."""
         for key in keys:
             del self._lent[key]
 
     def descriptor(self, key: int) -> int | None:
-        """Of a piece that the parent does not know yet; asked for once."""
+        """The descriptor of a block, once: None if the parent already has it."""
         return self._descriptors.pop(key, None)
 
     def keys(self) -> list[int]:
-        """Of all pieces there are."""
+        """The keys of all existing blocks."""
         return list(self._pieces)
 
     def _key(self, pixels: torch.Tensor) -> int | None:

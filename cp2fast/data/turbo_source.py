@@ -1,12 +1,12 @@
-"""Decoding with libjpeg-turbo in threads, into the batch itself: folders, shards, ``.beton`` alike.
+"""Decoding with libjpeg-turbo in threads, directly into the batch, for all kinds of data sets.
 
-    plan -> threads: read, look at the header -> the batch's memory, whose size the headers tell
-         -> threads: decode into the image's room, or its place in the cache -> RaggedBatch
+    plan -> threads: read files and headers -> allocate the batch, whose size the headers give
+         -> threads: decode into its part of the batch, or its place in the cache -> RaggedBatch
 
-Only common JPEG is decoded here. Everything else (PNG, TIFF, CMYK, turned photos) goes round it by
+Only common JPEGs are decoded here. Everything else (PNG, TIFF, CMYK, rotated photos) goes through
 ``decode_image``, which also decides whether an image is bad, so every source gives the same pixels.
-A batch in which an image turns out to be bad after its memory was laid out is packed anew.
-(A run on a GPU has these threads in processes of their own: ``turbo_process``.)
+If an image turns out to be bad after its batch was laid out, the batch is packed again. (For runs
+on a GPU, these threads run in separate processes: ``turbo_process``.)
 """
 
 from __future__ import annotations
@@ -55,19 +55,19 @@ def open_turbo(
     levels: Levels = BY_TYPE,
     arena: Arena | None = None,
 ) -> Generator[RaggedBatch, None, None]:
-    """Batches in the order of ``plan``, on the CPU, each in memory of its own or in the cache.
+    """Batches in the order of ``plan``, on the CPU, each in its own memory or in the cache.
 
     Args:
         images: the data set.
         plan: image numbers of each batch.
         seed: seed of the run, for the substitutes of bad images.
-        threads: that decode; at least one is used.
+        threads: number of decoding threads; at least one is used.
         max_pixels: larger images are bad.
         bad: where bad images are counted and listed.
-        max_side: longer images are shrunk to it.
-        levels: what values of more than 8 bits, and more bands than three, become.
-        arena: a cache in host memory. What is there is not read again, what is to be there is
-            decoded into it, and a batch whose images are all there points into it.
+        max_side: images with a longer side are shrunk to it.
+        levels: how values of more than 8 bits and more than three bands are converted.
+        arena: a cache in host memory. Cached images are not read again, images that belong in it
+            are decoded into it, and a batch of cached images refers to its memory.
 
     Raises:
         UserError: too many bad images.
@@ -100,18 +100,18 @@ def decode_batches(
     arena: Arena | None,
     buffers: Buffers,
 ) -> Generator[Decoded, None, None]:
-    """As ``open_turbo``, with what it took: bad images are not accounted for yet.
+    """Like ``open_turbo``, but yields the counts too: bad images are not accounted for yet.
 
     Args:
-        images: see there, as for all others.
-        plan: ``BATCHES_AHEAD`` more are taken from it before one is yielded.
+        images: as in ``open_turbo``, like all arguments but the last.
+        plan: ``BATCHES_AHEAD`` more batches are taken from it before one is yielded.
         seed: the run's seed.
-        threads: that decode.
-        max_pixels: of an image.
-        max_side: of an image.
-        levels: levels of the values.
+        threads: number of decoding threads.
+        max_pixels: limit of an image.
+        max_side: limit of an image.
+        levels: conversion of the values.
         arena: the cache.
-        buffers: where batches lie that are not in the cache.
+        buffers: memory for batches that are not in the cache.
     """
     pool = ThreadPoolExecutor(max(1, threads), "cp2fast-decode")
     reader = Reader(images, max_pixels, max_side, levels)
@@ -128,12 +128,12 @@ def decode_batches(
 
 
 class _Place(NamedTuple):
-    """Where an image of a batch is decoded to.
+    """The destination of an image of a batch.
 
     Attributes:
-        image: read, or decoded already.
-        room: in the batch's own memory; None if the whole batch is in the cache.
-        claimed: in the cache, where the image is not there yet and may be.
+        image: the image, read or already decoded.
+        room: its part of the batch's own memory; None if the whole batch is in the cache.
+        claimed: its place in the cache, if it is to be added there.
     """
 
     image: Loaded[Prepared]
@@ -142,7 +142,7 @@ class _Place(NamedTuple):
 
     @property
     def expected(self) -> Pixels | bytes | None:
-        """The array that will hold the image, if nothing is wrong with it."""
+        """The array that will hold the image, unless it turns out to be bad."""
         for pixels in (self.room, self.claimed):
             if pixels is not None:
                 return pixels
@@ -151,7 +151,7 @@ class _Place(NamedTuple):
 
 @dataclass(frozen=True)
 class _Decoder:
-    """The stages of a batch; each is started by a method, whose result waits for its end."""
+    """The stages of a batch; each method starts one and returns a function that waits for it."""
 
     reader: Reader
     seed: int
@@ -160,7 +160,7 @@ class _Decoder:
     arena: Arena | None
 
     def read(self, numbers: NDArray[np.int64]) -> Callable[[], list[Loaded[Prepared]] | Decoded]:
-        """Read the images, unless all are in the cache."""
+        """Start reading the images, unless all are in the cache."""
         cached = None if self.arena is None else self._cached(numbers, self.arena)
         if cached is not None:
             return lambda: cached
@@ -173,7 +173,7 @@ class _Decoder:
         return self._in_parts(read, len(planned))
 
     def decode(self, read: list[Loaded[Prepared]] | Decoded) -> Callable[[], Decoded]:
-        """Lay out the batch and decode its images."""
+        """Lay out the batch and start decoding its images."""
         if isinstance(read, Decoded):
             return lambda: read
         shapes = np.array([_shape(image.content) for image in read], np.int64)
@@ -191,7 +191,7 @@ class _Decoder:
         return lambda: _finish(batch, places, filled())
 
     def _cached(self, numbers: NDArray[np.int64], arena: Arena) -> Decoded | None:
-        """The batch if all of it is in the cache, with substitutes of images known to be bad."""
+        """The batch if all of it is in the cache, with substitutes for images known to be bad."""
         index, failures = numbers.copy(), list[Failure]()
         for position in np.flatnonzero(self.reader.is_bad[numbers]).tolist():
             known = load(int(numbers[position]), self.reader.check, self.seed, len(self.reader))
@@ -213,14 +213,14 @@ class _Decoder:
     def _all_in(
         self, arena: Arena, read: Sequence[Loaded[Prepared]], claimed: Sequence[Pixels | None]
     ) -> bool:
-        """Whether every image is in the cache, or about to be by this batch's own decoding."""
+        """Whether every image is in the cache, or about to be decoded into it by this batch."""
         others = [image.index for image, mine in zip(read, claimed, strict=True) if mine is None]
         return arena.holds(np.array(others, np.int64)) and all(
             image.content is not None for image in read
         )
 
     def _fill(self, place: _Place) -> Loaded[Pixels]:
-        """The image where it belongs; one that turns out to be bad gives way to another."""
+        """Decode the image into its place, or use another image if it turns out to be bad."""
         image, content = place.image, place.image.content
         if content is None:
             return Loaded(image.planned, image.index, None, image.failures)
@@ -249,7 +249,7 @@ class _Decoder:
     def _in_parts(
         self, work: Callable[[slice], list[Result]], count: int
     ) -> Callable[[], list[Result]]:
-        """``work`` on a few images a task: a task for each would cost more in handing over."""
+        """Run ``work`` on a few images per task, to reduce the overhead of tasks."""
         tasks: list[Future[list[Result]]] = [
             self.pool.submit(work, slice(begin, begin + _IMAGES_A_TASK))
             for begin in range(0, count, _IMAGES_A_TASK)
@@ -269,7 +269,7 @@ def _lay_out(
 
 
 def _rooms(memory: Tensor, shapes: NDArray[np.int64]) -> Iterator[Pixels]:
-    """The parts of ``memory`` for images of these shapes, back to back."""
+    """Consecutive parts of ``memory`` for images of these shapes."""
     pixels, begin = memory.numpy(), 0
     for height, width in shapes.tolist():
         end = begin + height * width * 3

@@ -1,8 +1,8 @@
-"""libjpeg-turbo without anything between: from a file's bytes into memory that is given.
+"""Direct access to libjpeg-turbo: decode a file's bytes into given memory.
 
-The library comes in simplejpeg's wheel. The accurate inverse DCT and smooth upsampling are asked
-for: the same pixels as torchvision's and Pillow's. (FFCV asks for the fast DCT, whose pixels are up
-to 10 grey levels off, measured on 400-pixel photos of quality 90, and which is no faster.)
+The library is part of simplejpeg's wheel. It is used with the accurate inverse DCT and smooth
+upsampling, which gives the same pixels as torchvision and Pillow. (FFCV uses the fast DCT, which is
+no faster and differs by up to 10 grey levels, measured on 400-pixel photos of quality 90.)
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ _INSTALL = "pip install simplejpeg"
 
 @cache
 def problem() -> str | None:
-    """What keeps the library from being used, with the fix; None if nothing does."""
+    """Why the library cannot be used, with the fix; None if it can."""
     try:
         import simplejpeg  # noqa: F401
     except ModuleNotFoundError:
         return f"simplejpeg is not installed: {_INSTALL}"
-    except Exception as error:  # A broken library can raise anything while it is imported.
+    except Exception as error:  # Importing a broken library can raise anything.
         return f"simplejpeg is installed but broken ({error}): {_INSTALL}"
     return None
 
 
 def decode_into(encoded: bytes, pixels: NDArray[np.uint8]) -> bool:
-    """Decode a JPEG into ``pixels``; other threads run on meanwhile.
+    """Decode a JPEG into ``pixels``, releasing Python's lock.
 
     Args:
-        encoded: the whole file, of RGB, YCbCr or grey; CMYK would be turned into some RGB. Its EXIF
+        encoded: the whole file, in RGB, YCbCr or grey; CMYK would give wrong colours. The EXIF
             orientation is ignored.
-        pixels: uint8 ``[H, W, 3]``, contiguous; gets RGB.
+        pixels: uint8 ``[H, W, 3]``, contiguous; receives RGB.
 
     Returns:
-        Whether this was a JPEG of exactly that size and without a fault; if not, ``pixels`` holds
-        anything.
+        Whether this was a flawless JPEG of exactly that size; if not, the content of ``pixels`` is
+        undefined.
     """
     import simplejpeg
 

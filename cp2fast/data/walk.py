@@ -1,4 +1,4 @@
-"""What lies below a folder, here or remote: images, shards, and what else there is by suffix."""
+"""The content of a folder, local or remote: images, shards, and other files by suffix."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _VOC_PHOTOS = "JPEGImages"
 
 @dataclass(frozen=True)
 class Found:
-    """Paths relative to the folder, in no order, and how many have each suffix of the rest."""
+    """Paths relative to the folder, unordered, and the number of other files by suffix."""
 
     images: list[str] = field(default_factory=list)
     shards: list[str] = field(default_factory=list)
@@ -25,14 +25,14 @@ class Found:
     skipped: Counter[str] = field(default_factory=Counter)
 
     def drop_companions(self) -> None:
-        """Count arrays that belong to an image of their name among the skipped."""
+        """Count arrays that belong to an image of the same name as skipped files."""
         kept = without_companions(self.images)
         if len(kept) < len(self.images):
             self.skipped[".npy"] += len(self.images) - len(kept)
             self.images[:] = kept
 
     def add(self, name: str, path: str) -> None:
-        """Sort in the file ``name``, which lies at ``path``."""
+        """Classify the file ``name`` at ``path``."""
         if is_image(name):
             self.images.append(path)
         elif is_shard(name):
@@ -44,11 +44,11 @@ class Found:
 
 
 def walk(root: str) -> Found:
-    """What lies below a local folder.
+    """The content of a local folder, recursively.
 
-    Real folders go before linked ones, so that what a link repeats is found under its own name;
-    each real folder is read once, so links in a circle end. Entries are looked at one by one: a
-    folder of a million files costs no more memory than their names.
+    Real folders are visited before linked ones, so that files reachable both ways keep their real
+    path. Each real folder is read once, so links that form a loop end. Entries are read one by one,
+    so a folder of a million files needs no more memory than their names.
 
     Raises:
         UserError: a folder cannot be read.
@@ -82,7 +82,7 @@ def walk(root: str) -> Found:
 
 
 def sort_in(paths: Iterable[str]) -> Found:
-    """The same of remote objects, by their paths below the folder."""
+    """The same for remote objects, by their paths below the folder."""
     found = Found()
     paths = [path for path in paths if not any(map(is_hidden, path.split("/")))]
     voc = [path for path in paths if path.startswith(f"{_VOC_PHOTOS}/")]
@@ -98,7 +98,7 @@ def _entries(path: str) -> Iterator[os.DirEntry[str]]:
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """False too of a link whose end cannot be looked at: what it is shows when it is read."""
+    """Whether it is a folder; False for a broken link, which is reported when it is read."""
     try:
         return entry.is_dir()
     except OSError:
@@ -106,5 +106,5 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _is_special(entry: os.DirEntry[str]) -> bool:
-    """Whether it is a pipe, a socket or a device; what a link leads to shows when it is read."""
+    """Whether it is a pipe, socket or device; links are only checked when they are read."""
     return not entry.is_symlink() and not entry.is_file()

@@ -1,10 +1,10 @@
-"""Crops of labelled images: drawn where the images are decoded, made on the network's device.
+"""Random crops of labelled images, cut in the decoding threads and assembled on the device.
 
-The augmentation of the paper's fine-tuning (section 4.1), which is mmsegmentation's for PASCAL
-VOC: random scale, a crop that is not nearly all of one class, a flip, photometric distortion.
+This is the augmentation of the paper's fine-tuning (section 4.1), mmsegmentation's for PASCAL VOC:
+random scale, a crop that is not almost all one class, a flip, photometric distortion.
 
-    decode -> draw_crop -> cut      a thread of the loader: only the crop's own pixels travel
-           -> assemble -> distort   the device: resize, flip, pad; colours of the whole batch
+    decode -> draw_crop -> cut      in a loader thread; only the crop's pixels are transferred
+           -> assemble -> distort   on the device: resize, flip, pad; colours of the whole batch
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from cp2fast.labels.coding import IGNORED
 from cp2fast.philox import Stream, uniform
 
 MAX_ASPECT = 4
-"""A longer image is scaled by its long side, as if its short one were a quarter of that."""
+"""Images with a larger aspect ratio are scaled as if they had this one, by their long side."""
 MAX_SHARE = 0.75
-"""Of one class among a crop's labelled pixels; another crop is tried, ``_TRIES`` in all."""
+"""Largest share of one class in a crop's labelled pixels; ``_TRIES`` crops are tried for it."""
 _TRIES = 10
 FLIP = 0.5
 DISTORT = 0.5
@@ -35,7 +35,7 @@ CONTRAST = SATURATION = (0.5, 1.5)
 HUE = 0.1
 """Largest shift, in turns."""
 
-# Blocks of four random numbers of an image: scale and flip, colours, then the tries at a crop.
+# Blocks of four random numbers per image: scale and flip, colours, then the crops to try.
 _GEOMETRY, _COINS, _FACTORS, _PLACES = 0, 1, 2, 3
 
 
@@ -46,8 +46,8 @@ class Crop:
     Attributes:
         image: uint8 ``[h, w, 3]``.
         labels: uint8 ``[h, w]``.
-        size: height and width that they are resized to; at most the side of the crops.
-        flip: mirrored left to right.
+        size: height and width after resizing; at most the side of the crops.
+        flip: whether to mirror it left to right.
         colour: eight uniform numbers in [0, 1) for ``distort``.
     """
 
@@ -64,11 +64,11 @@ def cut(
     """Draw one crop: a pure function of (seed, epoch, index) and the labels.
 
     Args:
-        image_HWC: uint8.
-        labels_HW: uint8.
+        image_HWC: the image, uint8.
+        labels_HW: its labels, uint8.
         settings: seed, side of the crops, short side and scales.
-        epoch: counts from 0.
-        index: the image's number in the data set.
+        epoch: number of the epoch, from 0.
+        index: number of the image in the data set.
     """
     blocks = np.arange(_PLACES + _TRIES)
     random = uniform(settings.train.seed, Stream.LABELLED, epoch, index, blocks)
@@ -91,7 +91,7 @@ def cut(
 
 
 def resize_scale(height: int, width: int, short_side: int) -> float:
-    """The factor that brings the short side to ``short_side``, less for very long images."""
+    """The factor that scales the short side to ``short_side``; smaller for very long images."""
     return min(short_side / min(height, width), MAX_ASPECT * short_side / max(height, width))
 
 
@@ -102,18 +102,18 @@ def assemble(
     mean: Sequence[float] = IMAGENET_MEAN,
     std: Sequence[float] = IMAGENET_STD,
 ) -> tuple[Tensor, Tensor]:
-    """The crops resized, flipped, padded, distorted and normalised on ``device``.
+    """Resize, flip, pad, distort and normalise crops on ``device``.
 
     Args:
-        crops: B of them.
-        side: S of the crops in pixels.
-        device: where the work is done.
+        crops: the B crops.
+        side: side S of the result in pixels.
+        device: device on which to compute.
         mean: mean of each channel in [0, 1], subtracted from the images.
         std: standard deviation of each channel, by which the images are divided.
 
     Returns:
-        images float32 ``[B, 3, S, S]`` channels-last, normalised, 0 where padded; labels
-        uint8 ``[B, S, S]``, 255 where padded.
+        Normalised images float32 ``[B, 3, S, S]`` channels-last, 0 in the padding, and labels
+        uint8 ``[B, S, S]``, 255 in the padding.
     """
     images = torch.zeros(len(crops), 3, side, side, device=device)
     labels = torch.full((len(crops), side, side), IGNORED, dtype=torch.uint8, device=device)
@@ -134,21 +134,21 @@ def assemble(
 
 
 def resize(images_B3HW: Tensor, size: Sequence[int]) -> Tensor:
-    """Bilinear, antialiased where it shrinks, as Pillow does."""
+    """Resize bilinearly, with antialiasing when shrinking, as Pillow does."""
     return interpolate(images_B3HW, tuple(size), mode="bilinear", antialias=True)
 
 
 def distort(images_B3HW: Tensor, random_B8: Tensor) -> Tensor:
     """Photometric distortion (Liu et al., "SSD", 2016) as in mmsegmentation.
 
-    Brightness, contrast, saturation and hue change, each with probability one half; contrast comes
-    last rather than second with probability one half. The values stay in [0, 1].
+    Brightness, contrast, saturation and hue each change with probability one half. Contrast is
+    changed second or last, with probability one half each. The values stay in [0, 1].
 
     Args:
-        images_B3HW: RGB in [0, 1].
+        images_B3HW: RGB images in [0, 1].
         random_B8: uniform in [0, 1): whether each of brightness, contrast, saturation and hue
-            changes, and by how much; the coin for the place of contrast is what brightness's coin
-            leaves over, so that it stays independent.
+            changes, and by how much. The position of contrast is decided by the remainder of
+            brightness's coin, which is independent of its outcome.
     """
     coins, amounts = random_B8[:, :4], random_B8[:, 4:]
     chosen = coins < DISTORT
@@ -173,7 +173,7 @@ def distort(images_B3HW: Tensor, random_B8: Tensor) -> Tensor:
 
 
 def hsv_of(images_B3HW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Hue in turns, saturation and value (Smith, 1978) of RGB in [0, 1]: ``[B, 1, H, W]`` each."""
+    """Hue in turns, saturation and value (Smith, 1978) of RGB in [0, 1], each ``[B, 1, H, W]``."""
     red, green, blue = images_B3HW.tensor_split(3, dim=1)
     value = images_B3HW.amax(dim=1, keepdim=True)
     spread = value - images_B3HW.amin(dim=1, keepdim=True)
@@ -187,8 +187,8 @@ def hsv_of(images_B3HW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def rgb_of(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
     """The inverse of ``hsv_of``: ``[B, 3, H, W]``.
 
-    A channel is ``value`` where the hue is within a sixth of a turn of it, falls linearly over the
-    next sixth, and is ``value * (1 - saturation)`` beyond.
+    A channel is ``value`` where the hue is within a sixth of a turn of its own, falls linearly over
+    the next sixth, and is ``value * (1 - saturation)`` beyond.
     """
     sixths = (6 * hue + torch.tensor([5, 3, 1], device=hue.device).view(3, 1, 1)) % 6
     away = torch.minimum(sixths, 4 - sixths).clamp(0, 1)
@@ -196,7 +196,7 @@ def rgb_of(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
 
 
 def _is_mixed(labels: Tensor) -> bool:
-    """Whether more than one class is there and none has nearly all of the labelled pixels."""
+    """Whether there is more than one class and none has almost all of the labelled pixels."""
     counts = torch.bincount(labels.reshape(-1), minlength=IGNORED + 1)[:IGNORED]
     return int((counts > 0).sum()) > 1 and int(counts.max()) < MAX_SHARE * int(counts.sum())
 

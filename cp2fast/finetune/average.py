@@ -1,4 +1,4 @@
-"""A moving average of a network's weights, which is evaluated and saved in the network's place."""
+"""A moving average of a network's weights, evaluated and saved instead of the network."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from cp2fast.model.segmenter import Segmenter
 
 
 class Average:
-    """The exponential moving average of the weights of a network that learns.
+    """The exponential moving average of the weights of a network in training.
 
-    Statistics of batch norm are the network's newest: they are averages already.
+    Batch norm statistics are copied from the network, as they are averages already.
 
     Attributes:
-        network: with the averaged weights, in eval mode.
-        decay: share of the average that each step keeps, once it has run for a while.
-        steps: that were averaged.
+        network: network with the averaged weights, in eval mode.
+        decay: share of the average kept at each step, after the first steps.
+        steps: number of steps averaged.
     """
 
     def __init__(self, network: Segmenter, decay: float) -> None:
@@ -31,8 +31,8 @@ class Average:
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
-        """Take one more step of ``network`` in."""
-        # Early on a short memory, or the average would be of the initial weights for long.
+        """Add one step of ``network`` to the average."""
+        # A smaller decay at first: otherwise the initial weights would dominate for a long time.
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
         average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
         average(list(self.network.parameters()), list(network.parameters()), None)
@@ -41,17 +41,17 @@ class Average:
 
     @torch.no_grad()
     def take_buffers(self, network: nn.Module) -> None:
-        """The statistics of ``network``."""
+        """Copy the batch norm statistics of ``network``."""
         for own, other in zip(self.network.buffers(), network.buffers(), strict=True):
             own.copy_(other)
 
     def restart(self, network: nn.Module) -> None:
-        """From the weights of ``network``."""
+        """Restart the average from the weights of ``network``."""
         self.network.load_state_dict(network.state_dict())
         self.steps = 0
 
     def state_dict(self, network: nn.Module) -> dict[str, Any]:
-        """The average as the model of a checkpoint, beside the weights that learn on."""
+        """The average as a checkpoint's ``model``, and the weights in training as ``learning``."""
         return {
             "model": self.network.state_dict(),
             "learning": network.state_dict(),
@@ -59,7 +59,7 @@ class Average:
         }
 
     def load_state_dict(self, state: Mapping[str, Any], network: nn.Module) -> None:
-        """See ``state_dict``."""
+        """Load the result of ``state_dict``."""
         self.network.load_state_dict(state["model"])
         network.load_state_dict(state["learning"])
         self.steps = state["averaged_steps"]

@@ -1,13 +1,13 @@
-"""Boundary F: how well the outlines of a segmentation follow those of the labels.
+"""Boundary F: how well the outlines of a segmentation match those of the labels.
 
-For each image and class the outline is the pixels of the class that touch another one. Precision
-is the share of the predicted outline within a distance of the labelled one, recall the reverse, and
-F their harmonic mean (Csurka et al., "What is a good evaluation measure for semantic
-segmentation?", BMVC 2013; 0.75 % of the diagonal there). A class's F is the mean over the images in
-which it has an outline, in the labels or in the prediction.
+For each image and class, the outline consists of the pixels of the class that touch another class.
+Precision is the share of the predicted outline within a distance of the labelled one, recall the
+reverse, and F their harmonic mean (Csurka et al., "What is a good evaluation measure for semantic
+segmentation?", BMVC 2013; 0.75 % of the diagonal there). The F of a class is its mean over the
+images in which it has an outline, in the labels or the prediction.
 
-Where labels are ignored there is no outline, but for thin borders between objects, as in VOC:
-those are first given to the classes at either side.
+Ignored pixels have no outline. But thin ignored borders between objects, as in VOC, are first
+assigned to the classes on either side.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from cp2fast.labels.coding import IGNORED
 
 @dataclass(frozen=True)
 class BoundaryScores:
-    """What is reported of the outlines.
+    """The boundary scores of an evaluation.
 
     Attributes:
-        mean: mean of the classes that have an F; None where none has.
-        per_class: F by class name; None for a class without an outline anywhere.
+        mean: mean over the classes that have an F; None if none has.
+        per_class: F by class name; None for a class without any outline.
     """
 
     mean: float | None
@@ -39,14 +39,14 @@ class BoundaryScores:
 def sum_boundary_f(
     predicted_HW: Tensor, labels_HW: Tensor, num_classes: int, tolerance: float
 ) -> Tensor:
-    """The F of each class in one image, to be added up over images.
+    """The F of each class in one image, to be summed over images.
 
     Args:
-        predicted_HW: integers below K.
-        labels_HW: integers below K, or 255.
+        predicted_HW: predicted labels, integers below K.
+        labels_HW: true labels, integers below K, or 255.
         num_classes: K.
-        tolerance: distance up to which outlines agree, as a share of the image's diagonal; at
-            least one pixel.
+        tolerance: largest distance between matching outlines, as a share of the image's
+            diagonal; at least one pixel is used.
 
     Returns:
         float64 ``[K, 2]`` on the tensors' device: F, and 1 where the class has an outline.
@@ -74,7 +74,7 @@ def sum_boundary_f(
 
 
 def boundary_scores(sums_K2: Tensor, classes: Sequence[str]) -> BoundaryScores:
-    """The scores of what ``sum_boundary_f`` gave, added up."""
+    """The scores from the summed results of ``sum_boundary_f``."""
     f, images = sums_K2.cpu().unbind(dim=1)
     per_class = {
         name: (total / count if count else None)
@@ -85,9 +85,9 @@ def boundary_scores(sums_K2: Tensor, classes: Sequence[str]) -> BoundaryScores:
 
 
 def _without_thin_borders(labels_HW: Tensor, reach: int) -> Tensor:
-    """The labels with ignored lines up to twice ``reach`` wide given to the nearest class.
+    """The labels, with ignored lines up to twice ``reach`` wide assigned to the nearest class.
 
-    Wider areas stay ignored, up to their rims.
+    Wider ignored areas stay ignored up to their edges.
     """
     ignored = labels_HW == IGNORED
     if not ignored.any():
@@ -104,13 +104,13 @@ def _without_thin_borders(labels_HW: Tensor, reach: int) -> Tensor:
 
 
 def _neighbours(map_HW: Tensor, outside: int) -> list[Tensor]:
-    """What lies above, below, left and right of each pixel."""
+    """The values above, below, left and right of each pixel."""
     padded = pad(map_HW, (1, 1, 1, 1), value=outside)
     return [padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]]
 
 
 def _outline(inside_KHW: Tensor, counted_HW: Tensor) -> Tensor:
-    """Pixels inside that have one of another class above, below or beside them."""
+    """Pixels inside that have a pixel of another class above, below or beside them."""
     outside = pad(counted_HW & ~inside_KHW, (1, 1, 1, 1))
     beside = outside[:, :-2, 1:-1] | outside[:, 2:, 1:-1]
     beside = beside | outside[:, 1:-1, :-2] | outside[:, 1:-1, 2:]
@@ -120,8 +120,8 @@ def _outline(inside_KHW: Tensor, counted_HW: Tensor) -> Tensor:
 def _widened(outline_KHW: Tensor, radius: float) -> Tensor:
     """All pixels within ``radius`` of the outline.
 
-    Outlines are thin: marking a disc round each of their pixels, row by row, is less work than a
-    distance transform, or a convolution, of the whole image.
+    Outlines are thin, so marking a disc around each of their pixels, row by row, is less work than
+    a distance transform or a convolution of the whole image.
     """
     reach = math.floor(radius)
     canvas = pad(outline_KHW, (reach,) * 4)
@@ -137,6 +137,6 @@ def _widened(outline_KHW: Tensor, radius: float) -> Tensor:
 
 
 def _share(outline_KHW: Tensor, near_KHW: Tensor) -> Tensor:
-    """Of each class's outline, the share that is near; 0 where there is none."""
+    """The share of each class's outline that is near; 0 for a class without outline."""
     hit = (outline_KHW & near_KHW).flatten(1).sum(dim=1).double()
     return hit / outline_KHW.flatten(1).sum(dim=1).clamp(min=1)

@@ -1,4 +1,4 @@
-"""What ``cp2fast finetune-voc`` tells the user around the training itself."""
+"""The command ``cp2fast finetune-voc``: training and what is printed before and after it."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def run_finetune(
 
     Args:
         settings: the run's settings.
-        path: path of its folder.
-        resuming: whether to go on with the run that is there.
-        on_row: takes each row of ``metrics.jsonl``, in the main process.
-        quiet: say nothing.
+        path: path of the run's folder.
+        resuming: whether to continue the existing run.
+        on_row: called with each row of ``metrics.jsonl``, in the main process.
+        quiet: print nothing.
 
     Returns:
-        The scores of the last evaluation; None of a run that was stopped before its end.
+        The scores of the last evaluation; None if the run was stopped before its end.
 
     Raises:
         UserError: bad input; nothing was overwritten.
@@ -84,7 +84,7 @@ def finetune(
     resuming: bool,
     on_row: Log | None = None,
 ) -> tuple[Run[Any], bool]:
-    """Train and evaluate, leaving ``result.json`` last: where that is, the run is complete.
+    """Train and evaluate; ``result.json`` is written last and marks a complete run.
 
     Returns:
         The run, and whether it is complete.
@@ -112,7 +112,7 @@ def finetune(
 
 
 def read_result(folder: RunFolder) -> dict[str, Any] | None:
-    """The content of a complete run's ``result.json``; None before that."""
+    """The content of ``result.json``; None if the run is not complete."""
     path = folder.path / RESULT
     return json.loads(path.read_text("utf-8")) if path.is_file() else None
 
@@ -144,7 +144,7 @@ def _announcement(run: Run[Any]) -> str:
 
 
 def _scores_in(found: Mapping[str, Any]) -> Scores:
-    """The scores in a ``result.json``; those written before it held Dice have IoU, which tells."""
+    """The scores in a ``result.json``; in older files without Dice, it is computed from the IoU."""
     per_class = found["per_class"]
     dice = {name: None if iou is None else 2 * iou / (1 + iou) for name, iou in per_class.items()}
     dice = found.get("per_class_dice", dice)
@@ -156,7 +156,7 @@ def _scores_in(found: Mapping[str, Any]) -> Scores:
 def _table(
     result: Scores, boundary: Mapping[str, float | None] | None, task: FinetuneTask
 ) -> Table:
-    """Scores by class; a class that is nowhere has none and does not count in the means."""
+    """Scores by class; a class that never occurs has none and does not count in the means."""
     table = Table(
         *("class", "IoU", "Dice", *(["boundary F"] if boundary else [])),
         title=f"{task.settings.data.val_split}, {len(task.data.val)} images",

@@ -1,4 +1,4 @@
-"""``cp2fast finetune-voc --compare``: several starts under one budget and the same seeds."""
+"""``cp2fast finetune-voc --compare``: several starts with the same budget and seeds."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def run_compare(
 ) -> None:
     """Fine-tune from every start with every seed, and print a table of the mIoU.
 
-    Trials that are finished are not repeated, one that was stopped goes on: the same command
-    continues a comparison.
+    Repeating the command continues a comparison: finished trials are skipped, and a stopped one is
+    resumed.
 
     Args:
-        settings: settings of every trial, but for ``model.init`` and ``train.seed``.
-        path: folder of ``compare.json`` and of one run folder a trial.
-        starts: ``random``, ``imagenet``, or what else ``model.init`` takes.
+        settings: settings of every trial, except ``model.init`` and ``train.seed``.
+        path: folder for ``compare.json`` and one run folder per trial.
+        starts: ``random``, ``imagenet``, or any other value of ``model.init``.
         seeds: seeds of the trials of each start.
 
     Raises:
@@ -76,11 +76,11 @@ def run_compare(
 def plan_trials(
     settings: FinetuneSettings, path: Path, starts: Sequence[str], seeds: Sequence[int]
 ) -> list[Trial]:
-    """All trials, seed by seed, all of one network.
+    """All trials, ordered by seed, with the same network.
 
     Raises:
-        UserError: no start or seed, a start twice, starts of different networks, or a trial's
-            folder that holds a run of other settings.
+        UserError: no start or seed, a repeated start, starts with different networks, or a
+            trial's folder that contains a run with other settings.
     """
     if not starts or not seeds or len(set(starts)) < len(starts) or len(set(seeds)) < len(seeds):
         raise UserError(
@@ -107,7 +107,7 @@ def plan_trials(
 
 
 def _common_network(settings: FinetuneSettings, starts: Sequence[str]) -> FinetuneModelSettings:
-    """The network of the first start that has one of its own; every other's must be the same."""
+    """The network of the first start that has its own; all others must have the same."""
     own = [start for start in starts if start not in (RANDOM, IMAGENET)]
     networks = {start: _network(settings, start) for start in own or [RANDOM]}
     first = next(iter(networks))
@@ -127,7 +127,7 @@ def _network(settings: FinetuneSettings, start: str) -> FinetuneModelSettings:
 
 
 def _with_values(settings: FinetuneSettings, starts: Sequence[str]) -> LabelledDataSettings:
-    """All trials see the same pixels: by the range and the bands of the first start named."""
+    """Data settings of all trials, with range and bands of the first start that has its own."""
     own = next((start for start in starts if start not in (RANDOM, IMAGENET)), RANDOM)
     model = settings.model.model_copy(update={"init": own})
     found = resolve(settings.model_copy(update={"model": model})).data
@@ -152,10 +152,10 @@ def _check_unchanged(settings: FinetuneSettings, folder: RunFolder) -> None:
 
 
 def _check_starts(trials: Sequence[Trial]) -> None:
-    """Load each start that is still needed, so that none is missed after hours of the others.
+    """Load each start that is still needed, to find a missing one before hours of training.
 
     Raises:
-        UserError: its weights cannot be had, or do not fit.
+        UserError: its weights are not available or do not fit.
     """
     needed = {trial.start: trial for trial in trials if read_result(trial.folder) is None}
     for trial in needed.values():
@@ -209,5 +209,5 @@ def _mious(by_seed: dict[int, dict[str, Any]]) -> list[float]:
 
 
 def _deviation(values: Sequence[float]) -> float | None:
-    """The sample's standard deviation; None for one value."""
+    """The sample standard deviation; None for a single value."""
     return stdev(values) if len(values) > 1 else None

@@ -1,4 +1,4 @@
-"""Which class was taken for which, and the scores that follow (Everingham et al., 2010)."""
+"""The confusion matrix of classes, and the scores computed from it (Everingham et al., 2010)."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from cp2fast.labels.coding import IGNORED
 
 
 def count_confusion(predicted: Tensor, labels: Tensor, num_classes: int) -> Tensor:
-    """Pixels by true class (row) and predicted class (column), without the ignored ones.
+    """Count pixels by true class (row) and predicted class (column), without ignored ones.
 
     Args:
-        predicted: integers below K, of any shape.
-        labels: integers of the same shape, below K or 255.
+        predicted: predicted labels, integers below K, of any shape.
+        labels: true labels, integers of the same shape, below K or 255.
         num_classes: K.
 
     Returns:
@@ -29,15 +29,14 @@ def count_confusion(predicted: Tensor, labels: Tensor, num_classes: int) -> Tens
 
 @dataclass(frozen=True)
 class Scores:
-    """What is reported of an evaluation.
+    """The scores of an evaluation.
 
     Attributes:
-        miou: mean of the classes' IoU; a class that is neither in the labels nor predicted has
-            none and is left out.
+        miou: mean IoU of the classes, without classes that are neither labelled nor predicted.
         pixel_accuracy: share of the labelled pixels with the right class.
-        per_class: IoU by class name; None for a class that is nowhere.
-        dice: mean of the classes' Dice coefficients (F1), likewise.
-        per_class_dice: Dice by class name.
+        per_class: IoU by class name; None for a class that is neither labelled nor predicted.
+        dice: mean Dice coefficient (F1) of the same classes.
+        per_class_dice: Dice by class name, likewise.
     """
 
     miou: float
@@ -48,7 +47,7 @@ class Scores:
 
 
 def scores(confusion_KK: Tensor, classes: Sequence[str]) -> Scores:
-    """The scores of a confusion matrix, in double precision; 0 where nothing is labelled."""
+    """The scores of a confusion matrix, in double precision; 0 if nothing is labelled."""
     confusion = confusion_KK.double().cpu()
     right = confusion.diagonal()
     union = confusion.sum(0) + confusion.sum(1) - right
@@ -64,7 +63,7 @@ def scores(confusion_KK: Tensor, classes: Sequence[str]) -> Scores:
 
 
 def _by_name(classes: Sequence[str], ratios_K: Tensor) -> dict[str, float | None]:
-    """None for a class that is nowhere, whose ratio is no number."""
+    """Ratios by class name; None for a class that never occurs, whose ratio is NaN."""
     values = zip(classes, ratios_K.tolist(), ratios_K.isnan().tolist(), strict=True)
     return {name: None if nowhere else value for name, value, nowhere in values}
 

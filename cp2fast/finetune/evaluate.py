@@ -1,4 +1,4 @@
-"""The evaluation of a network on labelled images, summed up over all processes."""
+"""The evaluation of a network on labelled images, summed over all processes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from cp2fast.train.precision import autocast, dtype_of
 
 
 class Judged(NamedTuple):
-    """What an evaluation counts.
+    """The counts of an evaluation.
 
     Attributes:
         confusion: int64 ``[K, K]``, true class by predicted class.
@@ -42,10 +42,10 @@ def evaluate(
     ranks: Ranks,
     alive: Callable[[], None] = lambda: None,
 ) -> Judged:
-    """What is counted over ``data.val``, each image at its own size.
+    """Evaluate a network on ``data.val``, each image at its own size.
 
     Args:
-        network: on ``device``; left in the mode that it was in.
+        network: network on ``device``; its mode is restored afterwards.
         data: the data set.
         settings: settings of the evaluation, the batch size and the precision.
         device: device of this process.
@@ -53,8 +53,8 @@ def evaluate(
         alive: called after each batch; may raise ``StopAsked``.
 
     Raises:
-        UserError: an image or a mask that cannot be used.
-        StopAsked: on all processes, where ``alive`` raised it on any.
+        UserError: an image or a mask cannot be used.
+        StopAsked: on all processes, if ``alive`` raised it on any.
     """
     classes = len(data.classes)
     confusion = torch.zeros(classes, classes, dtype=torch.int64, device=device)
@@ -76,7 +76,7 @@ def evaluate(
                 for one, expected in zip(predicted, labels_BHW, strict=True):
                     boundary += sum_boundary_f(one, expected, classes, tolerance)
     except StopAsked:
-        stopped += 1  # The other processes wait for this one, so it does not leave alone.
+        stopped += 1  # The other processes wait for this one, so stop together.
     network.train(was_training)
     if ranks.world_size > 1:
         dist.all_reduce(stopped)

@@ -1,4 +1,4 @@
-"""Which weights a fine-tuning moves, and how fast: the head, and the backbone layer by layer."""
+"""The trained weights of a fine-tuning and their learning rates, layer by layer."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from cp2fast.model.segmenter import Segmenter
 
 
 def parameter_groups(network: Segmenter, layer_decay: float) -> list[dict[str, Any]]:
-    """The weights that learn, for an optimiser; each group's ``lr_scale`` is of its learning rate.
+    """The trained weights in groups, each with ``lr_scale``, the factor of its learning rate.
 
-    The head's is 1, that of the backbone's last layer ``layer_decay``, of the one before it the
-    square, and so on down to the stem (Clark et al., "ELECTRA", 2020; Bao et al., "BEiT", 2022).
-    Layers are timm's: blocks of a transformer, of a ResNet its blocks.
+    The factor is 1 for the head, ``layer_decay`` for the backbone's last layer, its square for the
+    layer before, and so on down to the stem (Clark et al., "ELECTRA", 2020; Bao et al., "BEiT",
+    2022). Layers are those of timm: the blocks of a transformer or a ResNet.
 
     Args:
-        network: network of which some weights may be frozen.
-        layer_decay: 1 makes one group of all.
+        network: network; some of its weights may be frozen.
+        layer_decay: factor from one layer to the one before; 1 gives a single group.
     """
     learns = [parameter for parameter in network.parameters() if parameter.requires_grad]
     if layer_decay == 1:

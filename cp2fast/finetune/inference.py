@@ -1,4 +1,4 @@
-"""A network's segmentation of whole images, at their own size."""
+"""Segmentation of whole images at their own size."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ from cp2fast.model.segmenter import Segmenter
 def segment(network: Segmenter, images_BHW3: Tensor, settings: FinetuneSettings) -> Tensor:
     """The most probable label of each pixel.
 
-    The image is resized (short side ``evaluation.short_side``), the logits are upsampled to the
-    resized image, then to the image's own size, as in mmsegmentation; with several scales or a
-    flip the probabilities are averaged.
+    The image is resized (short side ``evaluation.short_side``) and the logits are upsampled to the
+    resized image, then to the image's own size, as in mmsegmentation. With several scales or a
+    flip, the probabilities are averaged.
 
     Args:
         network: in evaluation mode.
         images_BHW3: uint8 RGB of any size, on the network's device.
-        settings: ``evaluation``, ``data.short_side`` and the sizes and colours of ``model`` count.
+        settings: settings; ``evaluation``, ``data.short_side`` and the sizes and colours of
+            ``model`` are used.
 
     Returns:
         int64 ``[B, H, W]``.
@@ -42,8 +43,8 @@ def class_probabilities(
     Args:
         network: in evaluation mode.
         images_BHW3: uint8 RGB of any size, on the network's device.
-        settings: as there.
-        side: what is brought to the short side, pixels; None is the images' own short side.
+        settings: as in ``segment``.
+        side: length in pixels that is scaled to the short side; None is the images' short side.
     """
     height = images_BHW3.shape[1]
     return next(probability_bands(network, images_BHW3, settings, height, side))
@@ -56,9 +57,9 @@ def probability_bands(
     rows: int,
     side: int | None = None,
 ) -> Iterator[Tensor]:
-    """``class_probabilities`` of so many rows at a time, for images whose whole takes too much.
+    """``class_probabilities`` in bands of ``rows`` rows, for images too large for memory.
 
-    The network sees the whole images: its logits are few, and only they are upsampled by bands.
+    The network sees the whole images; only its small logits are upsampled band by band.
     """
     images = images_BHW3.permute(0, 3, 1, 2).float() / 255
     views = [
@@ -84,7 +85,7 @@ def _logits(
     mirrored: bool,
     side: int | None,
 ) -> Tensor:
-    """Of the resized images, at their size: ``[B, K, h, w]``."""
+    """Logits of the resized images, at their size: ``[B, K, h, w]``."""
     height, width = images_B3HW.shape[2:]
     short_side = max(1, round(scale * (settings.evaluation.short_side or settings.data.short_side)))
     factor = resize_scale(height, width, short_side) if side is None else short_side / side
@@ -101,7 +102,7 @@ def _flipped(maps: Tensor, mirrored: bool) -> Tensor:
 
 
 def _rows(logits_BKhw: Tensor, size: tuple[int, int], top: int, rows: int) -> Tensor:
-    """Some rows of the logits upsampled to ``size``, as ``interpolate`` would give them."""
+    """Some rows of the logits upsampled to ``size``, equal to those of ``interpolate``."""
     height, width = size
     if rows >= height:
         return interpolate(logits_BKhw, size, mode="bilinear")
@@ -120,7 +121,7 @@ def _upsampled_logits(network: Segmenter, inputs_B3HW: Tensor) -> Tensor:
 
 
 def _sliding(network: Segmenter, inputs_B3HW: Tensor, window: int, stride: float) -> Tensor:
-    """Mean of the logits of overlapping windows; the last ones end at the image's edge."""
+    """Mean logits of overlapping windows; the last windows end at the image's edge."""
     height, width = inputs_B3HW.shape[2:]
     total, count = None, inputs_B3HW.new_zeros(height, width)
     for top in _starts(height, window, stride):
@@ -137,7 +138,7 @@ def _sliding(network: Segmenter, inputs_B3HW: Tensor, window: int, stride: float
 
 
 def _starts(length: int, window: int, stride: float) -> Iterator[int]:
-    """Where the windows begin along one side."""
+    """Start positions of the windows along one side."""
     last = max(0, length - window)
     step = max(1, int(window * stride))
     return (min(number * step, last) for number in range(math.ceil(last / step) + 1))

@@ -1,9 +1,9 @@
-"""Pictures that are too large to be segmented at once: tile by tile, a band of rows at a time.
+"""Segment pictures too large for one pass: tile by tile, one band of rows at a time.
 
-    open_picture -> rows of tiles, each with a margin that is cut off -> bands of probabilities
+    open_picture -> rows of tiles, whose margins are cut off -> bands of probabilities
 
-Each tile is segmented as a picture of its own, and a picture of any height takes the memory of one
-band. A TIFF file is mapped, so that it need not fit into memory either.
+Each tile is segmented as a separate picture, and memory is needed for only one band at a time. A
+TIFF file is memory-mapped, so it need not fit into memory either.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from cp2fast.finetune.inference import class_probabilities
 from cp2fast.model.segmenter import Segmenter
 
 MARGIN = 1 / 8
-"""Of a tile's side, cut off where it has a neighbour: near its edge a tile lacks context."""
+"""Share of a tile's side that is cut off next to a neighbour: edges of tiles lack context."""
 _ANY_SIZE = 1 << 62
 _TIFF = (".tif", ".tiff")
 _AT_ONCE = 4
-"""Tiles in a forward pass."""
+"""Tiles per forward pass."""
 
 
 class Band(NamedTuple):
-    """Rows of a picture.
+    """A band of rows of a picture.
 
     Attributes:
-        top: the first.
-        image: uint8 ``[h, W, 3]``.
-        labels: uint8 ``[h, W]``.
-        probabilities: float16 ``[K, h, W]``, on the host; None where they are not wanted.
+        top: number of the first row.
+        image: pixels, uint8 ``[h, W, 3]``.
+        labels: labels, uint8 ``[h, W]``.
+        probabilities: float16 ``[K, h, W]``, on the host; None if not requested.
     """
 
     top: int
@@ -49,7 +49,7 @@ class Band(NamedTuple):
 
 
 class _Span(NamedTuple):
-    """One side of a tile: what is segmented, and the part of it that is kept."""
+    """One side of a tile: the segmented range, and the part of it that is kept."""
 
     begin: int
     end: int
@@ -58,10 +58,10 @@ class _Span(NamedTuple):
 
 
 def picture_size(path: Path) -> tuple[int, int]:
-    """Height and width by the file's header.
+    """Height and width from the file's header.
 
     Raises:
-        BadImage: it has none.
+        BadImage: the header does not give the size.
     """
     size = _tiff_size(path) if path.suffix.lower() in _TIFF else None
     return size or image_size(read_file(path), _ANY_SIZE)
@@ -70,7 +70,7 @@ def picture_size(path: Path) -> tuple[int, int]:
 def open_picture(path: Path, levels: Levels) -> NDArray[np.uint8]:
     """The pixels, ``[H, W, 3]``, of a picture of any size.
 
-    A TIFF file of 8 bits and three bands is mapped, any other file decoded into memory.
+    A TIFF file of 8 bits and three bands is memory-mapped; other files are decoded into memory.
 
     Raises:
         BadImage: it cannot be read.
@@ -89,20 +89,20 @@ def segment_tiles(
     device: torch.device,
     wants_probabilities: bool,
 ) -> Iterator[Band]:
-    """The bands of a picture, from top to bottom.
+    """Segment a picture and yield its bands from top to bottom.
 
     Args:
         network: in evaluation mode, on ``device``.
-        picture_HW3: read once, a band at a time.
-        settings: as for ``segment``; a tile is brought to the short side of an image.
-        tile: side in pixels of the picture.
-        device: where tiles are segmented.
-        wants_probabilities: whether the bands have them.
+        picture_HW3: the picture, read once, band by band.
+        settings: as for ``segment``; a tile is scaled to the short side of an image.
+        tile: side of the tiles, in pixels of the picture.
+        device: device of the network.
+        wants_probabilities: whether the bands include probabilities.
     """
     height, width = picture_HW3.shape[:2]
     for row in _spans(height, tile):
         columns = list(_spans(width, tile))
-        band = np.array(picture_HW3[row.begin : row.end])  # of its own, in memory
+        band = np.array(picture_HW3[row.begin : row.end])  # a copy in memory
         rows = row.keep_end - row.keep_begin
         labels = np.empty((rows, width), np.uint8)
         kept: NDArray[np.float16] | None = None
@@ -123,14 +123,14 @@ def segment_tiles(
 
 
 def _inside(probabilities_Khw: Tensor, row: _Span, column: _Span) -> Tensor:
-    """Without what is cut off."""
+    """The probabilities without the margins that are cut off."""
     rows = slice(row.keep_begin - row.begin, row.keep_end - row.begin)
     columns = slice(column.keep_begin - column.begin, column.keep_end - column.begin)
     return probabilities_Khw[:, rows, columns]
 
 
 def _spans(length: int, tile: int) -> Iterator[_Span]:
-    """Tiles of one side along a side of the picture, all of one length but of a short picture."""
+    """Tiles along one side of the picture, of length ``tile`` unless the picture is shorter."""
     if length <= tile:
         yield _Span(0, length, 0, length)
         return
@@ -146,7 +146,7 @@ def _spans(length: int, tile: int) -> Iterator[_Span]:
 
 
 def _tiff_size(path: Path) -> tuple[int, int] | None:
-    """Height and width of a TIFF file, which is not read; None if tifffile cannot tell."""
+    """Height and width of a TIFF file without reading its pixels; None if not available."""
     try:
         import tifffile
 
@@ -158,9 +158,9 @@ def _tiff_size(path: Path) -> tuple[int, int] | None:
 
 
 def _mapped(path: Path) -> NDArray[np.uint8] | None:
-    """The pixels of a TIFF file: in the file itself, or decoded into a temporary one.
+    """The pixels of a TIFF file, mapped in the file itself or decoded into a temporary file.
 
-    None where that cannot be done; the decoder says why, if it cannot read the file either.
+    None if neither is possible; then the usual decoder is tried and reports its own error.
     """
     try:
         import tifffile

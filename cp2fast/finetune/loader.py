@@ -1,8 +1,8 @@
-"""Labelled images, decoded ahead in threads, in an order that is a function of the seed.
+"""Labelled images, decoded ahead in threads, in an order determined by the seed.
 
     plan -> threads: read, decode, cut -> crops of a step -> device: assemble
 
-Decoding releases Python's lock, so threads do, and nothing is copied between processes.
+Decoding releases Python's lock, so threads suffice, and nothing is copied between processes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _IMAGES_AHEAD = 8
 
 
 class CropBatch(NamedTuple):
-    """What a step trains on: ``[B, 3, S, S]`` normalised images, ``[B, S, S]`` uint8 labels."""
+    """A training batch: normalised images ``[B, 3, S, S]`` and uint8 labels ``[B, S, S]``."""
 
     images: Tensor
     labels: Tensor
@@ -43,12 +43,12 @@ def crop_batches(
     rank: int = 0,
     world_size: int = 1,
 ) -> Generator[Loaded[CropBatch], None, None]:
-    """The batches of ``steps``, ``train.gradient_accumulation_steps`` of them each, on ``device``.
+    """The batches of ``steps``, ``train.gradient_accumulation_steps`` per step, on ``device``.
 
-    On a GPU they are put together on a stream of its own, beside the training.
+    On a GPU they are assembled on a separate stream, in parallel with the training.
 
     Raises:
-        UserError: an image or a mask that cannot be used, or fewer images than one step needs.
+        UserError: an image or a mask cannot be used, or there are fewer images than a step needs.
     """
     size, seed, model = settings.data.batch_size, settings.train.seed, settings.model
     of_step = size * settings.train.gradient_accumulation_steps
@@ -73,7 +73,7 @@ def crop_batches(
         image, labels = read_example(data.train[number], data)
         return number, cut(image, labels, settings, epoch, number)
 
-    if device.type == "cuda":  # of this thread
+    if device.type == "cuda":  # for this thread
         torch.cuda.set_device(device)
     stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
     mean, std = model.mean or IMAGENET_MEAN, model.std or IMAGENET_STD
@@ -81,7 +81,7 @@ def crop_batches(
     with closing(map_ahead(read, wanted, threads=data.threads, ahead=ahead)) as crops:
         while batch := list(islice(crops, size)):
             images = [number for number, _ in batch]
-            with torch.cuda.stream(stream):  # nothing for None
+            with torch.cuda.stream(stream):  # no effect if None
                 made = CropBatch(
                     *assemble([crop for _, crop in batch], model.size, device, mean, std)
                 )
@@ -91,7 +91,7 @@ def crop_batches(
 def examples_in_batches(
     examples: Sequence[Example], data: LabelledData, batch_size: int
 ) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
-    """Whole images and their labels in order, images of one size that follow each other together.
+    """Whole images and their labels in order; consecutive images of one size form a batch.
 
     Yields:
         Up to ``batch_size`` images uint8 ``[H, W, 3]`` and as many labels uint8 ``[H, W]``.
@@ -108,7 +108,7 @@ def examples_in_batches(
 def batches_of_one_size(
     tuples: Iterable[tuple[Tensor, Result]], batch_size: int
 ) -> Iterator[list[tuple[Tensor, Result]]]:
-    """Consecutive tuples whose images are of one size, at most ``batch_size`` together."""
+    """Group consecutive tuples whose images have the same size, at most ``batch_size`` each."""
     batch: list[tuple[Tensor, Result]] = []
     for image, other in tuples:
         if batch and (len(batch) == batch_size or image.shape != batch[0][0].shape):

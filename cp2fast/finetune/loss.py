@@ -1,4 +1,4 @@
-"""The loss of a segmentation network: cross-entropy of each pixel, and overlap of each class."""
+"""The segmentation loss: cross-entropy per pixel, and optionally overlap (Dice) per class."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def segmentation_loss(
     """Cross-entropy of the logits, upsampled to the labels' size (bilinear, in float32).
 
     Args:
-        logits_BKhw: K classes.
-        labels_BHW: below K, or 255 where ignored.
-        mean: over the pixels that are not ignored, or over all of them as in mmsegmentation and
-            the paper's code, where images with much to ignore count for less.
-        class_weight_K: of each class's pixels; the mean over valid pixels is weighted likewise.
-        dice_weight: of ``dice_loss``, which is added.
+        logits_BKhw: logits of K classes.
+        labels_BHW: labels below K, or 255 where ignored.
+        mean: average over the pixels that are not ignored, or over all pixels as in
+            mmsegmentation and the paper's code, where images with many ignored pixels count less.
+        class_weight_K: weight of each class's pixels; the mean over valid pixels is weighted too.
+        dice_weight: weight of ``dice_loss``, which is added.
 
     Returns:
         A scalar; 0 where every pixel is ignored.
@@ -51,14 +51,14 @@ def segmentation_loss(
 
 
 def dice_loss(logits_BKHW: Tensor, labels_BHW: Tensor) -> Tensor:
-    """One less the soft Dice coefficient, mean over the classes that the labels hold.
+    """One minus the soft Dice coefficient, averaged over the classes in the labels.
 
-    Dice is twice the shared probability over the sum of both, of all pixels of the batch together;
-    pixels to ignore have no part in it (Milletari et al., "V-Net", 3DV 2016, without the squares).
+    Dice is twice the intersection divided by the sum of predicted and true amounts, over all pixels
+    of the batch except ignored ones (Milletari et al., "V-Net", 3DV 2016, without the squares).
 
     Args:
-        logits_BKHW: of the labels' size.
-        labels_BHW: int64, below K or 255.
+        logits_BKHW: logits at the labels' size.
+        labels_BHW: labels, int64, below K or 255.
 
     Returns:
         A scalar from 0 to 1; 0 where every pixel is ignored.
@@ -77,10 +77,10 @@ def dice_loss(logits_BKHW: Tensor, labels_BHW: Tensor) -> Tensor:
 
 
 def balanced_weights(pixels_K: Sequence[int]) -> list[float]:
-    """More for the pixels of rare classes: 1 / ln(1.02 + share), from 1.4 to 50 times.
+    """Class weights that favour rare classes: 1 / ln(1.02 + share), from 1.4 to 50.
 
-    Scaled so that the mean over all labelled pixels is 1, which leaves the learning rate what it
-    is; a class without pixels gets 1 (Paszke et al., "ENet", 2016).
+    They are scaled to a mean of 1 over all labelled pixels, so the learning rate need not change. A
+    class without pixels gets 1 (Paszke et al., "ENet", 2016).
     """
     total = sum(pixels_K)
     if not total:

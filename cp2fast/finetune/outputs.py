@@ -1,4 +1,4 @@
-"""Where ``predict`` puts the files of each photo: nothing of the user's is overwritten."""
+"""Paths of the files that ``predict`` writes for each photo; nothing is overwritten."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from cp2fast.errors import UserError
 
 
 class Outputs(NamedTuple):
-    """Where the files of one picture go.
+    """Paths of the files written for one picture.
 
     Attributes:
-        mask: a palette PNG of labels.
-        overlay: a JPEG of both.
-        probabilities: an npz, or None where none is wanted.
+        mask: palette PNG of labels.
+        overlay: JPEG of the picture and the labels.
+        probabilities: npz file; None if not requested.
     """
 
     mask: Path
@@ -24,23 +24,23 @@ class Outputs(NamedTuple):
     probabilities: Path | None
 
     def paths(self) -> list[Path]:
-        """All of them."""
+        """All paths."""
         return [path for path in self if path is not None]
 
 
 class Photo(NamedTuple):
-    """A file to segment, and where its masks go."""
+    """A file to segment, and the paths of its outputs."""
 
     path: Path
     outputs: Outputs
 
 
 def plan_outputs(inputs: Sequence[Path], out: Path, probabilities: bool = False) -> list[Photo]:
-    """Where the outputs of each photo go.
+    """Plan the output paths for all photos.
 
     Raises:
-        UserError: an input that is not there, or an output that is an input, another's output or
-            there already.
+        UserError: an input does not exist, or an output is also an input or another output, or
+            exists already.
     """
     photos = []
     for given in inputs:
@@ -70,7 +70,7 @@ def plan_outputs(inputs: Sequence[Path], out: Path, probabilities: bool = False)
 
 
 def _refuse_among_photos(out: Path, given: Path) -> None:
-    """Masks below a folder that is searched, or beside a photo that is named."""
+    """Refuse outputs below a folder that is searched for photos, or beside a named photo."""
     place = out.resolve()
     among = (
         place.is_relative_to(given.resolve()) if given.is_dir() else place == given.resolve().parent
@@ -96,10 +96,10 @@ def _photo(path: Path, folder: Path, probabilities: bool) -> Photo:
 
 
 def make_folder(folder: Path) -> None:
-    """Make it, with those above it.
+    """Create a folder and its parents.
 
     Raises:
-        UserError: it cannot be made.
+        UserError: it cannot be created.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)

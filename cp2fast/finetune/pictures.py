@@ -1,4 +1,4 @@
-"""The pictures of a fine-tuning: its crops, its curves, its confusions and its predictions."""
+"""The pictures of a fine-tuning: crops, curves, confusion matrix and predictions."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from cp2fast.model.segmenter import Segmenter
 from cp2fast.run_folder import atomic_write
 
 _MANY_CLASSES = 12
-"""With more, the cells of the confusion picture are too small for numbers."""
+"""With more classes, the cells of the confusion picture are too small for numbers."""
 _CLASSES_A_LINE = 7
-"""In the legends."""
+"""Classes per line of a legend."""
 
 
 CURVES = {
@@ -35,19 +35,19 @@ CURVES = {
     "learning rate": ("lr",),
     "images/s": ("images_per_second",),
 }
-"""What ``train.curves`` draws of a fine-tuning."""
+"""Panels that ``train.curves`` draws for a fine-tuning."""
 
 
 def overlay(
     image_HW3: NDArray[np.uint8], labels_HW: NDArray[Any], colours: Sequence[Rgb] = ()
 ) -> NDArray[np.uint8]:
-    """The labels in the colours of their classes, half transparent, over the image.
+    """Blend the labels, in the colours of their classes, half transparently over the image.
 
     Args:
-        image_HW3: uint8 RGB.
-        labels_HW: integers from 0 to 255; where the class is black, as VOC's background, or
-            ignored (255), the image shows as it is.
-        colours: by label; without them VOC's.
+        image_HW3: RGB image, uint8.
+        labels_HW: integers from 0 to 255; where the class is ignored (255) or black, such as
+            VOC's background, the image is unchanged.
+        colours: colours by label; VOC's if empty.
 
     Returns:
         uint8 ``[H, W, 3]``.
@@ -61,7 +61,7 @@ def overlay(
 def draw_crops(
     batch: CropBatch, network: Segmenter, data: LabelledData, path: Path, count: int = 6
 ) -> None:
-    """Draw the first ``count`` crops for ``network``, each above its labels."""
+    """Draw the first ``count`` crops, as ``network`` sees them, each above its labels."""
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (network.mean, network.std))
     palette = palette_of(data.colours)
     count = min(count, len(batch.images))
@@ -83,7 +83,7 @@ def draw_predictions(
     path: Path,
     count: int = 6,
 ) -> None:
-    """Draw images spread over the evaluated split: the photo, its labels, the prediction."""
+    """Draw images spread over the evaluated split: photo, labels and prediction."""
     count = min(count, len(data.val))
     palette = palette_of(data.colours)
     chosen = [data.val[i * len(data.val) // count] for i in range(count)]
@@ -100,7 +100,7 @@ def draw_predictions(
 
 
 def draw_confusion(confusion_KK: Tensor, classes: Sequence[str], path: Path) -> None:
-    """Draw the confusion matrix, each true class's row as shares of its pixels."""
+    """Draw the confusion matrix; each row shows shares of a true class's pixels."""
     confusion = confusion_KK.double().cpu()
     share = (confusion / confusion.sum(dim=1, keepdim=True).clamp(min=1)).numpy()
     side = 2.5 + 0.35 * len(classes)
@@ -122,7 +122,7 @@ def draw_confusion(confusion_KK: Tensor, classes: Sequence[str], path: Path) -> 
 
 
 def _finish(figure: Figure, rows: Sequence[str], data: LabelledData, path: Path) -> None:
-    """Name the rows and the colours of the classes, and save."""
+    """Add row titles and the legend of classes, and save."""
     for axis in figure.axes:
         axis.set_axis_off()
     first_of_row = figure.axes[:: len(figure.axes) // len(rows)]

@@ -1,4 +1,4 @@
-"""``cp2fast predict``: masks, overlays and probabilities of photos by a fine-tuned network."""
+"""``cp2fast predict``: masks, overlays and probabilities of photos from a fine-tuned network."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ from cp2fast.wording import counted
 
 _AHEAD = 8
 _MOST_AT_ONCE = 1 << 27
-"""Probabilities that are upsampled at once: half a gigabyte."""
+"""Number of probabilities upsampled at once: half a gigabyte."""
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """A network, and how it is asked.
+    """A network and the options of its predictions.
 
     Attributes:
-        network: in evaluation mode, on ``device``.
+        network: network in evaluation mode, on ``device``.
         settings: settings of its fine-tuning.
-        classes: that it knows.
+        classes: classes of the network.
         device: device of this process.
-        tile: side of the tiles, in pixels of a photo; None leaves all but huge photos whole.
-        wants_probabilities: whether they are written.
+        tile: side of the tiles, in pixels of a photo; None tiles only huge photos.
+        wants_probabilities: whether probabilities are written.
     """
 
     network: Segmenter
@@ -55,12 +55,12 @@ class Predictor:
 
     @property
     def levels(self) -> Levels:
-        """What values of more than 8 bits, and more bands than three, become."""
+        """How images of more than 8 bits or three bands are converted."""
         return Levels.of(self.settings.data.range, self.settings.data.bands)
 
     @property
     def tile_side(self) -> int:
-        """Of huge photos, where none is set: such that a tile is seen at its own size."""
+        """Side of the tiles; the default, for huge photos, is a side that needs no rescaling."""
         evaluation = self.settings.evaluation
         return self.tile or evaluation.short_side or self.settings.data.short_side
 
@@ -81,19 +81,20 @@ def run_predict(
     """Segment every photo at its own size.
 
     Args:
-        model: a fine-tuning's run folder or checkpoint.
-        inputs: image files, and folders whose images are taken at any depth.
-        out: gets ``NAME.png``, a palette PNG of labels in the colours of the classes, and
-            ``NAME_overlay.jpg`` of each photo, in the folders that they were found in.
-        probabilities: write ``NAME.npz`` too: ``probabilities`` float16 ``[K, H, W]``, and the
-            names of the ``classes``.
-        tile: cut photos whose longer side is more into overlapping tiles of so many pixels, each
-            segmented as a photo of its own. Photos of more than ``data.max_pixels`` always are.
+        model: run folder or checkpoint of a fine-tuning.
+        inputs: image files, and folders that are searched for images at any depth.
+        out: output folder. For each photo, ``NAME.png``, a palette PNG of labels in the colours
+            of the classes, and ``NAME_overlay.jpg`` are written, in the same subfolders.
+        probabilities: also write ``NAME.npz``, with ``probabilities`` float16 ``[K, H, W]`` and
+            the names of the ``classes``.
+        tile: cut photos whose longer side exceeds this into overlapping tiles of this side in
+            pixels, each segmented as a separate photo. Photos of more than ``data.max_pixels``
+            are always cut into tiles.
 
     Raises:
-        UserError: no such model or image, an output that is there already or would replace an
-            input, or one that cannot be written; photos that cannot be read are all named at the
-            end, after the others are done.
+        UserError: the model or an image does not exist, an output exists already, would replace
+            an input or cannot be written. Photos that cannot be read are all named at the end,
+            after the others are done.
     """
     console = open_console()
     trained, settings = _open(model)
@@ -121,7 +122,7 @@ def run_predict(
 
 
 def _predict(predictor: Predictor, photos: Sequence[Photo], bad: list[str]) -> int:
-    """Write the files of each; returns how many were cut into tiles."""
+    """Write the files of each photo; returns how many photos were cut into tiles."""
     tiled = 0
     precision = dtype_of(predictor.settings.train.precision, predictor.device)
     with torch.no_grad(), closing(_read(photos, predictor, bad)) as batches:
@@ -138,7 +139,7 @@ def _predict(predictor: Predictor, photos: Sequence[Photo], bad: list[str]) -> i
 def _predict_whole(
     predictor: Predictor, images_HW3: Sequence[Tensor], photos: Sequence[Photo]
 ) -> None:
-    """Photos of one size: the network sees each as it is, upsampled by bands that fit."""
+    """Segment photos of one size as a whole, upsampling in bands that fit into memory."""
     height, width = images_HW3[0].shape[:2]
     of_row = len(photos) * len(predictor.classes.names) * width
     rows = max(1, _MOST_AT_ONCE // of_row)
@@ -158,7 +159,7 @@ def _predict_whole(
 
 
 def _predict_tiled(predictor: Predictor, photo: Photo, bad: list[str]) -> bool:
-    """A photo that is too large; False if it cannot be read."""
+    """Segment a photo in tiles; False if it cannot be read."""
     try:
         picture = open_picture(photo.path, predictor.levels)
     except BadImage as error:
@@ -177,7 +178,7 @@ def _predict_tiled(predictor: Predictor, photo: Photo, bad: list[str]) -> bool:
 
 
 def _open(path: Path) -> tuple[Trained, FinetuneSettings]:
-    """The fine-tuned network of a run folder (its best checkpoint) or checkpoint."""
+    """Open the fine-tuned network of a run folder (its best checkpoint) or a checkpoint."""
     trained = open_trained(path)
     if not trained.is_finetuned:
         raise UserError(
@@ -190,9 +191,9 @@ def _open(path: Path) -> tuple[Trained, FinetuneSettings]:
 def _read(
     photos: Sequence[Photo], predictor: Predictor, bad: list[str]
 ) -> Generator[tuple[list[Tensor], list[Photo]], None, None]:
-    """Batches of photos of one size; what cannot be read goes to ``bad``.
+    """Yield batches of photos of one size; photos that cannot be read are added to ``bad``.
 
-    One that is to be cut into tiles is not decoded yet: it comes as an image of no pixels.
+    A photo that will be cut into tiles is not decoded here; it is yielded as an empty image.
     """
     settings = predictor.settings
 

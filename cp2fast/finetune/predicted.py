@@ -1,7 +1,7 @@
-"""What ``predict`` leaves of each picture: a palette mask, an overlay, and probabilities.
+"""Write the results of ``predict``: a palette mask, an overlay, and probabilities.
 
-Everything is written by bands of rows, so that a picture of any size needs the memory of one; each
-file appears when it is whole.
+Everything is written in bands of rows, so only one band needs memory. Each file appears once it is
+complete.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from cp2fast.labels.classes import palette_of
 from cp2fast.run_folder import atomic_write
 
 OVERLAY_SIDE = 8192
-"""Pixels of the longest overlay; that of a larger picture is reduced."""
+"""Longest side of an overlay in pixels; overlays of larger pictures are reduced."""
 
 
 class Classes(NamedTuple):
-    """Names and colours by label; without colours VOC's."""
+    """Names and colours by label; VOC's colours if there are none."""
 
     names: tuple[str, ...]
     colours: tuple[Rgb, ...]
@@ -44,13 +44,13 @@ def write_bands(
     """Write all files of a picture.
 
     Args:
-        outputs: new files, in folders that are there.
+        outputs: new files, in existing folders.
         size: height and width of the picture.
-        bands: from top to bottom.
+        bands: bands from top to bottom.
         classes: classes of the labels.
 
     Raises:
-        OSError: one cannot be written; the mask, which comes last, is not there then.
+        OSError: a file cannot be written; the mask, which is written last, does not exist then.
     """
     height, width = size
     step = -(-max(size) // OVERLAY_SIDE)
@@ -83,12 +83,12 @@ class _PaletteLines:
         self._chunk(b"PLTE", palette_of(colours).tobytes())
 
     def write(self, labels_hW: NDArray[np.uint8]) -> None:
-        """The next rows, each after the byte that says that it is not filtered."""
+        """Write the next rows, each preceded by its filter byte, none."""
         filtered = np.pad(labels_hW, ((0, 0), (1, 0)))
         self._data(self._pack.compress(filtered.tobytes()))
 
     def end(self) -> None:
-        """No more rows."""
+        """Finish the file."""
         self._data(self._pack.flush())
         self._chunk(b"IEND", b"")
 
@@ -105,7 +105,7 @@ class _PaletteLines:
 def _probabilities_file(
     path: Path | None, classes: int, size: tuple[int, int]
 ) -> Iterator[NDArray[np.float16] | None]:
-    """Room for the probabilities on the disk that they go to; None where none are wanted."""
+    """A temporary array for the probabilities on the target disk; None if not requested."""
     if path is None:
         yield None
         return
@@ -114,7 +114,7 @@ def _probabilities_file(
 
 
 def _write_npz(path: Path, probabilities: NDArray[np.float16], names: Sequence[str]) -> None:
-    """As ``numpy.savez_compressed``, an array after the other and in pieces."""
+    """Same as ``numpy.savez_compressed``, but written one array at a time and in pieces."""
     arrays = {"probabilities": probabilities, "classes": np.array(names)}
     with atomic_write(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, array in arrays.items():

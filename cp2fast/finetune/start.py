@@ -1,4 +1,4 @@
-"""What a fine-tuning starts from: the network of a run, and its weights."""
+"""The start of a fine-tuning: its network and initial weights."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from cp2fast.weights.load import load_weights
 from cp2fast.weights.trained import open_trained
 
 RANDOM, IMAGENET = "random", "imagenet"
-"""Values of ``model.init`` that name no file."""
+"""Values of ``model.init`` that are not files."""
 
 _PAPER = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD, "range": "auto", "bands": None}
 _NEW = ("decode_head.conv_seg.", "decode_head.contrast_conv.")
-"""Not taken from the initial weights: the classifier is new, the projection is not used."""
+"""Tensors not loaded from the initial weights: a new classifier and an unused projection."""
 
 
 def resolve(settings: FinetuneSettings) -> FinetuneSettings:
     """The settings with the start and the network filled in.
 
-    What is not set of the network and its images is that of the run or checkpoint ``model.init``,
-    else the demo's where ``data.root`` is not set, else ResNet-50 with ASPP on ImageNet's mean and
-    deviation, with the images' own range of values and colours. Where neither is set, the start is
-    the demo's pretraining if it was run.
+    Unset values of the network and its images come from the run or checkpoint ``model.init``;
+    otherwise, if ``data.root`` is not set, from the demo; otherwise they are ResNet-50 with ASPP on
+    ImageNet's mean and deviation, with the images' own range of values and colours. If neither is
+    set, the start is the demo's pretraining, if that was run.
     """
     model, network = settings.model, _PAPER | ModelSettings().model_dump()
     if settings.data.root is None:
@@ -75,10 +75,10 @@ def load_start(network: Segmenter, model: FinetuneModelSettings) -> str:
     """Load the initial weights into ``network``.
 
     Returns:
-        One line that says what became of them.
+        One line that describes what was loaded.
 
     Raises:
-        UserError: they cannot be had, or belong to another network; ``network`` is unchanged.
+        UserError: they are not available or belong to another network; ``network`` is unchanged.
     """
     if model.init in (None, RANDOM):
         return "random initial weights"
@@ -89,11 +89,11 @@ def load_start(network: Segmenter, model: FinetuneModelSettings) -> str:
 
 
 def _network_of(init: str) -> dict[str, Any]:
-    """The network of a run, a checkpoint or an export; empty for foreign weights."""
+    """The network settings of a run, a checkpoint or an export; empty for foreign weights."""
     try:
         trained = open_trained(init)
         range_, bands = trained.values
         images = {"mean": trained.network.mean, "std": trained.network.std}
         return trained.model.model_dump() | images | {"range": range_, "bands": bands}
     except UserError:
-        return {}  # Where it is no such file at all, load_weights says so.
+        return {}  # If the file does not exist at all, load_weights reports it.

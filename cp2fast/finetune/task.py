@@ -54,10 +54,10 @@ class FinetuneMetrics:
 
     Attributes:
         step: steps done, from 1.
-        epoch: passes over the training images done, with fraction.
+        epoch: passes over the training images done, as a fraction.
         loss: loss of this step.
         lr: learning rate of this step.
-        images_per_second: crops over all processes since the last logged step.
+        images_per_second: crops per second over all processes since the last logged step.
         data_wait: share of that time spent waiting for data.
         time: shares of that time by account (``train.accounts``), which add up to 1.
     """
@@ -72,29 +72,29 @@ class FinetuneMetrics:
 
 
 class Best(NamedTuple):
-    """The highest mIoU so far, and the evaluations since without a higher one."""
+    """The highest mIoU so far, and the number of evaluations since without a higher one."""
 
     miou: float = -1.0
     since: int = 0
 
     def after(self, miou: float) -> Best:
-        """With one more evaluation."""
+        """The value after one more evaluation."""
         return Best(miou) if miou > self.miou else Best(self.miou, self.since + 1)
 
 
 @dataclass(frozen=True)
 class SegmentationOutput:
-    """Of a batch of crops."""
+    """The network's output for a batch of crops."""
 
     loss: Tensor
 
 
 class FinetuneTask:
-    """See ``train.task.Task``, and what the command asks besides.
+    """The task of fine-tuning (see ``train.task.Task``), with results for the command.
 
     Attributes:
-        result: result of the last evaluation.
-        boundary: likewise, of the outlines; None where ``evaluation.boundary`` is 0.
+        result: scores of the last evaluation.
+        boundary: boundary scores of the last evaluation; None if ``evaluation.boundary`` is 0.
     """
 
     def __init__(
@@ -107,16 +107,16 @@ class FinetuneTask:
         device: torch.device,
         range_line: str = "",
     ) -> None:
-        """Of a network with random weights.
+        """Create the task for a network with random weights.
 
         Args:
-            settings: resolved.
+            settings: resolved settings.
             folder: the run's folder.
-            ranks: this process among those of the run.
-            data: to train and evaluate on.
-            network: moves to ``device``.
+            ranks: ranks of this process.
+            data: data to train and evaluate on.
+            network: the network; moved to ``device``.
             device: device of this process.
-            range_line: states the range of values, where it was found.
+            range_line: line that states the range of values, if it was found.
         """
         train = settings.train
         self.settings = settings
@@ -144,7 +144,7 @@ class FinetuneTask:
         self._best = Best()
 
     def initialise(self, say: Callable[[str], None]) -> None:
-        """Read all masks once, then ``model.init``."""
+        """Read all masks once, then load ``model.init``."""
         found = survey(self.data)
         say(f"{self.settings.data.root}: {self.data.said}")
         if self.range_line:
@@ -159,7 +159,7 @@ class FinetuneTask:
 
     @property
     def judged(self) -> Segmenter:
-        """The network that is evaluated: that of ``train.ema`` where it is set."""
+        """The network that is evaluated: the average if ``train.ema`` is set."""
         return self.network if self.average is None else self.average.network
 
     def prepare(self, step: int, say: Callable[[str], None], alive: Callable[[], None]) -> None:
@@ -173,7 +173,7 @@ class FinetuneTask:
         compile_method([self.network], "forward", setting, images_B3SS, dtype, say)
 
     def batches(self, start: int, stop: int) -> Generator[Loaded[CropBatch], None, None]:
-        """Crops, made ahead in a thread."""
+        """Batches of crops, prepared in advance in a thread."""
         made = crop_batches(
             self.data,
             self.settings,
@@ -185,7 +185,7 @@ class FinetuneTask:
         return prefetch(made, _BATCHES_AHEAD)
 
     def learning_rate(self, step: int) -> float:
-        """Polynomial in the steps."""
+        """Learning rate, polynomial in the steps."""
         train = self.settings.train
         return polynomial(train.lr, train.lr_end, train.lr_power, step, train.steps)
 
@@ -194,7 +194,7 @@ class FinetuneTask:
         return str(self.data.train[number].image)
 
     def digest(self) -> str:
-        """Of the photos trained on."""
+        """Digest of the training photos."""
         return self._digest
 
     @cached_property
@@ -213,19 +213,19 @@ class FinetuneTask:
         return asdict(FinetuneMetrics(**vars(pace), **dict[str, Any](means)))
 
     def warnings(self, row: Mapping[str, Any]) -> list[str]:
-        """None."""
+        """No warnings."""
         return []
 
     def evaluation_due(self, step: int) -> bool:
-        """``train.evaluate_every``."""
+        """Whether ``step`` is a multiple of ``train.evaluate_every``."""
         return step % self.settings.train.evaluate_every == 0
 
     def evaluate(self, step: int, alive: Callable[[], None]) -> Evaluation:
-        """The mIoU on the other split."""
+        """Compute the scores on the evaluation split."""
         device = self.learner.device
         if self.ranks.world_size > 1:
-            for buffer in self.network.buffers():  # On the CPU each process has batch statistics of
-                dist.broadcast(buffer, 0)  # its own; those of the main one are saved.
+            for buffer in self.network.buffers():  # On the CPU each process has its own batch
+                dist.broadcast(buffer, 0)  # statistics; those of the main one are saved.
             if self.average is not None:
                 self.average.take_buffers(self.network)
         with uncompiled():
@@ -248,17 +248,17 @@ class FinetuneTask:
         return Evaluation(scores=found, score=self.result.miou, line=line.format(**found))
 
     def _stop_where_nothing_improves(self, step: int) -> None:
-        """End the run here, after ``train.patience`` evaluations without a better one."""
+        """End the run at ``step`` after ``train.patience`` evaluations without improvement."""
         patience = self.settings.train.patience
         if patience is not None and self._best.since >= patience:
             self.total_steps = min(self.total_steps, step)
 
     def preview(self, batch: CropBatch) -> None:
-        """Crops and labels."""
+        """Draw crops and labels."""
         draw_crops(batch, self.network, self.data, self.folder.preview)
 
     def pictures(self, step: int, complete: bool) -> None:
-        """Confusions, predictions and curves."""
+        """Draw the confusion matrix, predictions and curves."""
         if not complete:
             return
         path, device = self.folder.path, self.learner.device
@@ -270,7 +270,7 @@ class FinetuneTask:
         draw_curves(read_metrics(self.folder.metrics), CURVES, self.folder.curves)
 
     def state_dict(self) -> dict[str, Any]:
-        """The network, and the names and colours of its classes."""
+        """The network, with the names and colours of its classes."""
         networks = (
             {"model": self.network.state_dict()}
             if self.average is None
@@ -284,10 +284,10 @@ class FinetuneTask:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """See ``state_dict``.
+        """Load the result of ``state_dict``.
 
         Raises:
-            UserError: the data set has other classes by now.
+            UserError: the data set now has other classes.
         """
         if state["classes"] != list(self.data.classes):
             raise UserError(
@@ -307,8 +307,7 @@ class FinetuneTask:
         self, network: nn.Module, batch: CropBatch, step: int, number: int
     ) -> SegmentationOutput:
         if number == 0:
-            # Dropout draws from torch's own generator: a seed of each step's own makes resuming
-            # exact.
+            # Dropout uses torch's own generator; seeding it for each step makes resuming exact.
             words = philox.words(self.settings.train.seed, Stream.DROPOUT, step, self.ranks.rank)
             torch.manual_seed(int(words[0]))
         logits = network(batch.images)
@@ -324,19 +323,19 @@ class FinetuneTask:
         return SegmentationOutput(loss)
 
     def _weights(self, logits: Tensor) -> Tensor | None:
-        """Of the classes in the loss, where the logits are."""
+        """Class weights of the loss, on the device of the logits."""
         return None if self._class_weight is None else logits.new_tensor(self._class_weight).float()
 
 
 def build(settings: FinetuneSettings, folder: RunFolder, processes: Processes) -> FinetuneTask:
-    """The task of these settings, its network with random weights.
+    """Build the task of these settings, its network with random weights.
 
     Raises:
-        UserError: a combination that cannot work, or no images with masks.
+        UserError: settings that do not work together, or no images with masks.
     """
     check_finetune(settings)
     settings = resolve(settings)
-    with processes.agreement.main_first():  # the demo's images are generated once
+    with processes.agreement.main_first():  # generate the demo's images only once
         root = data_root(settings.data)
     settings = settings.model_copy(update={"data": settings.data.model_copy(update={"root": root})})
     data = open_labelled(settings.data, root, settings.data.workers)
@@ -348,7 +347,7 @@ def build(settings: FinetuneSettings, folder: RunFolder, processes: Processes) -
     data = replace(data, levels=Levels.of(range_, given.bands))
     _check_batch(settings, len(data.train), processes.ranks)
     network = build_network(settings.model, len(data.classes), settings.train.seed)
-    if len(levels(network.backbone)) == 1:  # others lose nothing at the border of an image
+    if len(levels(network.backbone)) == 1:  # only these lose pixels at the image's border
         check_size(network, str(settings.model.backbone), settings.model.size)
     if settings.train.freeze == "backbone":
         network.freeze_backbone()
@@ -360,7 +359,7 @@ def build(settings: FinetuneSettings, folder: RunFolder, processes: Processes) -
 
 
 def _check_batch(settings: FinetuneSettings, images: int, ranks: Ranks) -> None:
-    """ASPP normalises one value a channel and image, which a batch of one has no spread of."""
+    """Refuse batches of one with ASPP, which normalises one value per channel and image."""
     crops, fewest = (
         settings.data.batch_size * ranks.world_size,
         2 if settings.model.head == "aspp" else 1,

@@ -1,1 +1,1 @@
-"""What users look at: composed pairs, similarity maps, and whether everything works here."""
+"""Inspection for users: composed pairs, similarity maps, and tests of the installation."""

@@ -1,4 +1,4 @@
-"""What a user might change, told from how the data set is: symptom, and the setting that helps."""
+"""Advice from the state of a data set: a symptom, and the setting that helps."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from cp2fast.wording import counted
 
 _FEW_IMAGES = 2_000
 _SMALL_RECIPE = (300, 20_000)
-"""Images that the recipe small is for."""
+"""Numbers of images for which the recipe ``small`` is meant, smallest and largest."""
 _SMALL_BATCH = 8
 _SLOW_READ = 5.0
-"""Milliseconds; a local solid-state disk takes a tenth of it."""
+"""Milliseconds per file; a local solid-state disk takes a tenth of this."""
 _MUCH_LARGER = 1.5
 _NETWORK = ("nfs", "cifs", "smb", "9p", "fuse", "lustre", "gpfs", "beegfs", "ceph")
 _ROUND_TO = 32
 
 
 def advise(health: DataHealth, settings: PretrainSettings) -> Iterator[Check]:
-    """The checks of a data set that are not plainly well."""
+    """The checks of a data set for which there is advice."""
     yield from _broken(health, settings)
     yield from _values(health, settings)
     if health.short_side is None or health.long_side is None:
@@ -39,9 +39,9 @@ def advise(health: DataHealth, settings: PretrainSettings) -> Iterator[Check]:
 
 
 def side_needed(size: int, crop_area: float) -> int:
-    """The short side beyond which pixels are lost on every crop: the smallest still fills a view.
+    """The short side at which the smallest crop just fills a view; more pixels are wasted.
 
-    A photo's smallest crop has ``crop_area`` of its area, so sides of its square root.
+    The smallest crop has ``crop_area`` of the photo's area, so its sides scale by the square root.
     """
     return math.ceil(size / math.sqrt(crop_area))
 
@@ -114,7 +114,7 @@ def _count(health: DataHealth, settings: PretrainSettings) -> Iterator[Check]:
 
 
 def _small(health: DataHealth, settings: PretrainSettings) -> str:
-    """The proposal of the recipe for few photos, where it fits and is not taken; else nothing."""
+    """Advice to use the recipe for few photos, if it fits and is not used already; else empty."""
     low, high = _SMALL_RECIPE
     queue = recipes.load(PretrainSettings, "small", []).model.queue
     if not low <= health.images <= high or settings.model.queue <= queue:
@@ -123,7 +123,7 @@ def _small(health: DataHealth, settings: PretrainSettings) -> str:
 
 
 def _batch_of_few(images: int) -> int:
-    """Four steps an epoch, but no fewer than batch norm has use for."""
+    """Batch size for four steps per epoch, but large enough for batch norm."""
     return max(images // 4, min(images, _SMALL_BATCH))
 
 
@@ -162,7 +162,7 @@ def _format(health: DataHealth) -> Iterator[Check]:
 
 
 def _pack(health: DataHealth) -> str:
-    """The command that packs the data set as it is looked at."""
+    """The command that packs this data set."""
     range_, bands = health.proposal.range, health.proposal.bands
     values = "" if isinstance(range_, str) else f" --range {as_typed(range_)[1:-1]}"
     chosen = "" if bands is None else f" --bands {as_typed(bands)[1:-1]}"

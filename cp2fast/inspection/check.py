@@ -1,4 +1,4 @@
-"""One thing that was looked at, and what came of it."""
+"""The outcome of a single check."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Literal
 from cp2fast.errors import UserError
 
 Status = Literal["ok", "missing", "broken", "advice"]
-"""Works; is not there; is there and fails; works, and a setting would help."""
+"""Works; not present; present but fails; works, but a setting would help."""
 
 
 class Missing(Exception):  # noqa: N818
-    """What is tested is not there; the message is one line that says what.
+    """The thing to test is not present; the message is one line that says what is missing.
 
     Attributes:
-        fix: the line that installs it.
+        fix: command line that installs it.
     """
 
     def __init__(self, detail: str, fix: str | None = None) -> None:
@@ -31,11 +31,11 @@ class Check:
 
     Attributes:
         name: what was tested.
-        status: what came of it.
-        detail: one line.
-        fix: the exact line to run or setting to change, where one helps.
+        status: the outcome.
+        detail: one line of details.
+        fix: exact command to run or setting to change, if one helps.
         needed: whether pretraining with default settings depends on it.
-        seconds: that the test took.
+        seconds: duration of the test.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Check:
 
     @property
     def fails(self) -> bool:
-        """Whether pretraining with default settings cannot work."""
+        """Whether pretraining with default settings cannot work because of it."""
         return self.needed and self.status in ("missing", "broken")
 
 
@@ -58,10 +58,10 @@ def perform(
 
     Args:
         name: what is tested.
-        test: gives one line on success; raises Missing where the thing is not there, and anything
-            at all where it fails.
+        test: returns one line on success; raises Missing if the thing is not present, and any
+            other exception if it fails.
         needed: see ``Check``.
-        fix: what helps when it fails.
+        fix: what helps if the test fails.
     """
     began = time.perf_counter()
     status: Status = "ok"
@@ -71,7 +71,7 @@ def perform(
         status, detail, remedy = "missing", str(missing), missing.fix
     except UserError as error:
         status, detail, remedy = "broken", str(error), fix
-    except Exception as error:  # What is tested may be broken in any way.
+    except Exception as error:  # it may be broken in any way
         lines = str(error).strip().splitlines() or [""]
         status, detail, remedy = "broken", f"{type(error).__name__}: {lines[0]}", fix
     return Check(name, status, detail, remedy, needed, time.perf_counter() - began)

@@ -1,4 +1,4 @@
-"""How a folder of images is: formats, sizes, broken files, and how fast it is read and decoded."""
+"""The state of a folder of images: formats, sizes, broken files, reading and decoding speed."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from cp2fast.inspection.proposal import Proposal, propose
 _MOST_SAMPLED = 512
 _SAMPLE_SECONDS, _SOURCE_SECONDS = 4.0, 4.0
 _EPOCHS = 20
-"""Of few images: enough to time a source."""
+"""Epochs for data sets of few images, enough to time a source."""
 _BATCH = 32
 _WITHOUT_END = 1_000_000
 
 
 @dataclass(frozen=True)
 class Quantiles:
-    """The spread of a quantity over the sampled images: the 5th, 50th and 95th percentile."""
+    """The 5th, 50th and 95th percentile of a quantity over the sampled images."""
 
     low: float
     median: float
@@ -46,22 +46,22 @@ class Quantiles:
 
     @staticmethod
     def of(values: Sequence[float]) -> Quantiles:
-        """Of at least one value."""
+        """Quantiles of at least one value."""
         return Quantiles(*(float(value) for value in np.percentile(values, (5, 50, 95))))
 
 
 @dataclass(frozen=True)
 class Sampled:
-    """One image that was looked at.
+    """One sampled image.
 
     Attributes:
-        name: its file.
-        size: size of the file, bytes.
-        format: such as JPEG, or ``unknown``.
-        height: 0 if it could not be decoded; as ``width``.
-        width: see ``height``.
-        read_seconds: to read the file.
-        decode_seconds: to decode it on one thread.
+        name: name of the file.
+        size: size of the file in bytes.
+        format: format such as JPEG, or ``unknown``.
+        height: height in pixels; 0 if it could not be decoded.
+        width: width in pixels, likewise.
+        read_seconds: time to read the file.
+        decode_seconds: time to decode it on one thread.
         problem: why it cannot be used; None if it can.
     """
 
@@ -77,25 +77,25 @@ class Sampled:
 
 @dataclass(frozen=True)
 class DataHealth:
-    """What a sample of a data set shows; rates are of this machine.
+    """The state of a data set, found from a sample; rates are measured on this machine.
 
     Attributes:
         root: the folder.
-        images: how many it holds.
-        skipped: of the files that are none, how many have each suffix.
-        sampled: how many were looked at, taken at random.
-        formats: how many of each format.
-        short_side: pixels.
-        long_side: pixels.
-        file_bytes: size of the files.
-        bad: file and reason of each that cannot be used.
-        read_milliseconds: a file, from the disk where the system lets go of what it has cached.
-        file_system: type, as the system names it; empty where it does not say.
-        decode_per_second: images decoded by one thread.
-        source: what decodes in a run with these settings.
-        images_per_second: what it yields with ``data.workers`` workers; None where the data set
-            fills no two batches.
-        epoch_seconds: at that rate.
+        images: number of images in it.
+        skipped: number of files that are not images, by suffix.
+        sampled: number of images in the random sample.
+        formats: number of images by format.
+        short_side: short side in pixels.
+        long_side: long side in pixels.
+        file_bytes: file size in bytes.
+        bad: file and reason of each image that cannot be used.
+        read_milliseconds: time to read a file, from the disk if the system's cache can be dropped.
+        file_system: type of the file system as named by the system; empty if unknown.
+        decode_per_second: images per second decoded by one thread.
+        source: source that decodes in a run with these settings.
+        images_per_second: rate of the source with ``data.workers`` workers; None if the data set
+            has fewer than two batches.
+        epoch_seconds: duration of an epoch at that rate.
         proposal: settings that suit the values of the images.
     """
 
@@ -122,10 +122,10 @@ class DataHealth:
 
 
 def examine(settings: PretrainSettings, root: Root) -> DataHealth:
-    """Look at up to 512 images of ``root`` for a few seconds, then time the source.
+    """Examine up to 512 images of ``root`` for a few seconds, then time the source.
 
     Raises:
-        UserError: ``root`` holds no images, or the source asked for does not work here.
+        UserError: ``root`` contains no images, or the chosen source does not work here.
     """
     images = list_images(root, disk=DiskCache.of(settings.data))
     proposal = propose(images, settings)
@@ -157,7 +157,7 @@ def examine(settings: PretrainSettings, root: Root) -> DataHealth:
 
 
 def _sample(images: ImageSet, data: DataSettings) -> list[Sampled]:
-    """Images at random, as many as a few seconds allow."""
+    """A random sample of images, as many as a few seconds allow."""
     order = philox.permutation(0, philox.Stream.ORDER, 0, len(images))[:_MOST_SAMPLED]
     deadline = time.perf_counter() + _SAMPLE_SECONDS
     sampled: list[Sampled] = []
@@ -193,14 +193,14 @@ def _look_at(images: ImageSet, number: int, data: DataSettings) -> Sampled:
 
 
 def _format(encoded: bytes) -> str:
-    """By how the file begins: JPEG, PNG, WEBP and so on."""
+    """The format detected from the file's first bytes: JPEG, PNG, WEBP and so on."""
     _, _, kind = kind_of(encoded).partition(" ")
     name, is_image, _ = kind.partition(" image")
     return name.upper() if is_image else "unknown"
 
 
 def _forget_cached(path: str) -> None:
-    """Let the system drop the file from its cache, so that reading it shows the disk's speed."""
+    """Drop the file from the system's cache, so that reading it measures the disk."""
     if not hasattr(os, "posix_fadvise"):
         return
     with suppress(OSError), open_plain(path) as file:
@@ -210,7 +210,7 @@ def _forget_cached(path: str) -> None:
 def _source_rate(
     settings: PretrainSettings, images: ImageSet, source: Choice, device: torch.device
 ) -> float:
-    """Images a second that the source yields, its start left out."""
+    """Images per second that the source yields, without its startup."""
     data = settings.data
     size = min(_BATCH, data.batch_size, len(images))
     steps = plan(
@@ -232,7 +232,7 @@ def _source_rate(
 
 
 def file_system(root: Root) -> str:
-    """The type of the file system that holds ``root``: that of the longest mount point above."""
+    """Type of the file system of ``root``, from the longest mount point that contains it."""
     mounts = Path("/proc/mounts")
     if not mounts.exists() or not isinstance(root, Path):
         return ""

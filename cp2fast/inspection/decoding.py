@@ -1,4 +1,4 @@
-"""A source opened for a look at some images, without a run folder."""
+"""Open a source to inspect some images, without a run folder."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def opened(
     seed: int,
     device: torch.device,
 ) -> Generator[tuple[Iterator[RaggedBatch], BadImages]]:
-    """Batches of ``plan``, however many images are bad; the source's workers end with the block.
+    """Open a source for ``plan`` that accepts any number of bad images; workers end with the block.
 
     The arguments are those of ``open_source``.
 
     Yields:
-        The batches, and the account of the bad images, whose file is gone after the block.
+        The batches, and the record of bad images, whose file is deleted after the block.
     """
     with tempfile.TemporaryDirectory() as folder:
         bad = BadImages(Path(folder), max_fraction=1)

@@ -1,4 +1,4 @@
-"""What ``cp2fast doctor`` does: whether pretraining works here, and what would make it better."""
+"""``cp2fast doctor``: tests whether pretraining works here, and suggests improvements."""
 
 from __future__ import annotations
 
@@ -37,20 +37,20 @@ _STYLES: dict[Status, str] = {
     "advice": "yellow",
 }
 _SHOWN = 20
-"""Broken files that are printed; the JSON file has all."""
+"""Number of broken files that are printed; the JSON file lists all."""
 
 
 def run_doctor(settings: PretrainSettings, report: Path | None, recipe: Path | None = None) -> bool:
-    """Test everything, say what came of it, and whether pretraining works here by default.
+    """Run all tests and print the results; returns whether pretraining works here by default.
 
     Args:
-        settings: as for a run; with ``data.root`` the data set is looked at too.
-        report: a JSON file to write.
-        recipe: a YAML file to write: the settings, with those that suit the data set's values.
+        settings: as for a run; if ``data.root`` is set, the data set is examined too.
+        report: JSON file to write.
+        recipe: YAML file to write, with the settings and those that suit the data set's values.
 
     Raises:
         UserError: there are no images in ``data.root``, ``report`` or ``recipe`` exists already, or
-            a recipe is asked for without a data set.
+            a recipe is requested without a data set.
     """
     began = time.perf_counter()
     for option, path in (("--json", report), ("--write", recipe)):
@@ -158,7 +158,7 @@ def _show_bad(console: Console, health: DataHealth) -> None:
 
 
 def write_recipe(path: Path, settings: PretrainSettings, health: DataHealth) -> None:
-    """A recipe for ``cp2fast pretrain``: what differs from the defaults, with the proposal.
+    """Write a recipe for ``cp2fast pretrain``: settings that are not defaults, and the proposal.
 
     Raises:
         UserError: it cannot be written.
@@ -199,7 +199,7 @@ def _show_verdict(console: Console, failing: list[Check], command: str) -> None:
 
 
 def _pretrain(settings: PretrainSettings) -> str:
-    """The command that trains with these settings; without ``data.root`` one for the user's own."""
+    """The command that trains with these settings, or a template if ``data.root`` is not set."""
     if settings.data.root is None:
         return "cp2fast pretrain r50 data.root=DIR"
     root = f"data.root={shown(settings.data.root)}"

@@ -1,7 +1,7 @@
-"""Where a place of one view lies in its photo, and in the other view of the same photo.
+"""Map points of a view to its photo, and to the other view of the same photo.
 
-Coordinates are continuous, x to the right and y down, from the image's top left corner: a pixel's
-centre is at its number plus one half.
+Coordinates are continuous, x to the right and y down, from the image's top left corner. The centre
+of a pixel is at its index plus one half.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cp2fast.copypaste.parameters import (
 
 
 class Point(NamedTuple):
-    """A place, in pixels."""
+    """A point in pixels."""
 
     x: float
     y: float
@@ -28,14 +28,14 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True)
 class View:
-    """How a view was cut from its photo.
+    """How a view was cropped from its photo.
 
     Attributes:
-        top: top of the crop, in photo pixels, as are ``left``, ``height`` and ``width``.
-        left: see ``top``.
-        height: see ``top``.
-        width: see ``top``.
-        orientation: after the resize; 0 to 7, as in ``Parameters``.
+        top: top of the crop, in photo pixels.
+        left: left edge of the crop, in photo pixels.
+        height: height of the crop, in photo pixels.
+        width: width of the crop, in photo pixels.
+        orientation: orientation applied after the resize; 0 to 7, as in ``Parameters``.
         size: side of the view, in pixels.
     """
 
@@ -48,12 +48,12 @@ class View:
 
     @staticmethod
     def of(parameters: Parameters, sample: int, view: int, size: int) -> View:
-        """One view of one sample of a batch."""
+        """The geometry of one view of one sample of a batch."""
         top, left, height, width = parameters.box[sample, view].tolist()
         return View(top, left, height, width, int(parameters.orientation[sample, view]), size)
 
     def to_photo(self, place: Point) -> Point:
-        """The place of the photo that is seen at ``place`` of the view."""
+        """The point of the photo that is visible at ``place`` in the view."""
         x = self.size - place.x if self.orientation & MIRROR else place.x
         y = self.size - place.y if self.orientation & FLIP else place.y
         if self.orientation & TRANSPOSE:
@@ -61,7 +61,7 @@ class View:
         return Point(self.left + x * self.width / self.size, self.top + y * self.height / self.size)
 
     def from_photo(self, place: Point) -> Point | None:
-        """Where the view shows ``place`` of the photo; None if it lies outside the crop."""
+        """The point of the view that shows ``place`` of the photo; None if outside the crop."""
         x = (place.x - self.left) * self.size / self.width
         y = (place.y - self.top) * self.size / self.height
         if not (0 <= x < self.size and 0 <= y < self.size):
@@ -75,7 +75,7 @@ class View:
 
 
 def in_key(parameters: Parameters, sample: int, size: int, place: Point) -> Point | None:
-    """Where the key's crop shows what the query's crop shows at ``place``; None if it does not."""
+    """The point of the key's crop that matches ``place`` in the query's; None if there is none."""
     query, key = (
         View.of(parameters, sample, view, size) for view in (QUERY_FOREGROUND, KEY_FOREGROUND)
     )

@@ -1,4 +1,4 @@
-"""Short tests of what pretraining is made of: sources, backends of the op, devices, torch."""
+"""Short tests of what pretraining needs: sources, backends of the op, devices, torch."""
 
 from __future__ import annotations
 
@@ -37,25 +37,25 @@ _PHOTOS = 6
 _SIZE = 64
 _TINY = ModelSettings(backbone="resnet18", head_channels=16, size=_SIZE, queue=64)
 _MEAN_TOLERANCE, _MAX_TOLERANCE = 1.0, 4.0
-"""Between two backends, in 8-bit levels."""
+"""Tolerated mean and maximum difference between two backends, in 8-bit levels."""
 _LEVELS = 255 * IMAGENET_STD[0]
-"""8-bit levels in one unit of a normalised image, in the channel where they are most."""
+"""8-bit levels per unit of a normalised image, in the channel with the most."""
 _TIMEOUT = timedelta(seconds=10)
 
 
 def check_sources() -> Iterator[Check]:
-    """Each source decodes a few generated photos; Pillow decodes them too."""
+    """Check that each source decodes a few generated photos like Pillow."""
     for name, problem in available_sources().items():
-        # turbo is what data.source=auto takes where it is installed; torch is what is left.
+        # data.source=auto takes turbo if it is installed, otherwise torch.
         needed = name == "torch" or (name == "turbo" and problem is None)
         fix = None if name == "torch" else "set data.source=torch"
         yield perform(name, partial(_decode, name, problem), needed=needed, fix=fix)
 
 
 def check_backends() -> Iterator[Check]:
-    """Each backend of the copy-paste op composes three pairs; all must agree.
+    """Check that all backends of the copy-paste op compose the same three pairs.
 
-    One that is there and fails is not needed: ``auto`` takes the next.
+    A backend that fails is not needed: ``auto`` takes the next one.
     """
     problems = available_backends()
     compare = problems["reference"] is None
@@ -69,7 +69,7 @@ def check_backends() -> Iterator[Check]:
 
 
 def check_devices() -> Iterator[Check]:
-    """A training step of a tiny network on the CPU and on each GPU."""
+    """Run a training step of a tiny network on the CPU and on each GPU."""
     gpus = torch.cuda.device_count()
     yield perform("cpu", partial(_train, torch.device("cpu")), needed=gpus == 0)
     for number in range(gpus):
@@ -80,7 +80,7 @@ def check_devices() -> Iterator[Check]:
 
 
 def check_torch() -> Iterator[Check]:
-    """What several processes need, and compiled networks; training goes on where these fail."""
+    """Check what several processes and compiled networks need; training works without them."""
     yield perform("gloo", partial(_join, "gloo", "cpu"), fix="export GLOO_SOCKET_IFNAME=lo")
     if torch.cuda.is_available():
         yield perform("nccl", partial(_join, "nccl", "cuda"), fix="export NCCL_SOCKET_IFNAME=lo")
@@ -106,14 +106,14 @@ def _decode(name: str, problem: str | None) -> str:
 
 
 def _require(problem: str | None) -> None:
-    """Tell what is missing, and after the last colon the line that brings it."""
+    """Raise Missing for a problem; the text after its last colon is the fix."""
     if problem is not None:
         what, _, fix = problem.rpartition(": ")
         raise Missing(what, fix)
 
 
 def _apart(batch: RaggedBatch, place: int, images: ImageSet) -> float:
-    """Mean difference between one image of a batch and what Pillow makes of its file."""
+    """Mean difference between one image of a batch and the same file decoded by Pillow."""
     encoded = images.read(int(batch.index[place]))
     with Image.open(io.BytesIO(encoded)) as image:
         expected = np.array(image.convert("RGB"), np.int16)

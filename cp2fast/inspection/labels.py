@@ -1,4 +1,4 @@
-"""``cp2fast data check``: what a labelled data set was taken for, and what its masks hold."""
+"""``cp2fast data check``: how a labelled data set is interpreted, and what its masks contain."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ _SHOWN = 8
 _COLUMNS = 4
 _CLASSES_A_LINE = 7
 _MOST_CLASSES = 42
-"""Named in the picture."""
+"""Most classes named in the picture."""
 
 
 def run_data_check(settings: LabelledDataSettings, root: Path, out: Path | None) -> None:
-    """Say the layout, the classes with their shares and what is odd, and draw eight images.
+    """Print the layout, the classes with their shares and the warnings, and draw eight images.
 
     Args:
-        settings: where masks and splits are, and what masks stand for.
+        settings: where masks and splits are, and how masks are interpreted.
         root: the data set's root.
-        out: a new PNG file; None is ``data-check.png`` here, numbered where that is there.
+        out: new PNG file; None is ``data-check.png`` in the current folder, numbered if it exists.
 
     Raises:
-        UserError: what ``finetune-voc`` would refuse, or ``out`` exists.
+        UserError: ``finetune-voc`` would refuse the data set, or ``out`` exists.
     """
     if out is not None and out.exists():
         raise UserError(f"{out} exists already: remove it, or name another file with --out")
@@ -55,9 +55,9 @@ def run_data_check(settings: LabelledDataSettings, root: Path, out: Path | None)
 
 
 def draw_labelled(data: LabelledData, path: Path) -> None:
-    """Draw images spread over those trained on, each above its mask and both together.
+    """Draw images spread over the training examples, each above its mask and an overlay.
 
-    Of a small data set those evaluated on are there too.
+    For a small data set, evaluation examples are included.
     """
     examples = data.train if len(data.train) >= _SHOWN else [*data.train, *data.val]
     shown = min(_SHOWN, len(examples))

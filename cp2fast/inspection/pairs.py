@@ -1,4 +1,4 @@
-"""The first pairs of a run, with everything that they were made of."""
+"""The first pairs of a run, with everything they were made from."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from cp2fast.errors import UserError
 from cp2fast.inspection.decoding import opened, read_bad
 
 _FEWEST_PAIRS = 8
-"""So that backgrounds of the same batch differ from pair to pair."""
+"""Enough pairs for backgrounds of the same batch to differ between pairs."""
 
 
 @dataclass(frozen=True)
@@ -32,16 +32,16 @@ class Pairs:
     """Composed pairs on the CPU.
 
     Attributes:
-        root: the data set.
-        images: how many images it holds.
-        names: the file of each decoded image, relative to ``root``.
-        source: what decoded them.
-        bad: images that could not be read and were replaced, with the reason, one a line.
+        root: root of the data set.
+        images: number of images in the data set.
+        names: file of each decoded image, relative to ``root``.
+        source: source that decoded them.
+        bad: images that could not be read and were replaced, with the reason, one per line.
         decoded: the photos.
-        parameters: what was drawn for each pair.
-        composed: what the network gets.
-        augment: what was drawn from.
-        range_line: states the range of values, where it was found.
+        parameters: random parameters of each pair.
+        composed: input of the network.
+        augment: augmentation settings.
+        range_line: line that states the range of values, if it was found.
     """
 
     root: str
@@ -60,18 +60,18 @@ class Pairs:
 
 
 def first_pairs(settings: PretrainSettings, count: int) -> Pairs:
-    """The pairs with which epoch 0 of a run with these settings begins.
+    """The first pairs of epoch 0 of a run with these settings.
 
-    Foregrounds, crops and colours are those of the run. Backgrounds of the same batch come from
-    among these pairs instead of the run's whole batch, so that no more need be decoded.
+    Foregrounds, crops and colours are those of the run. Backgrounds from the same batch are taken
+    from these pairs instead of the run's whole batch, so that fewer images are decoded.
 
     Args:
         settings: as for a run; decoding uses one thread of this process.
-        count: of pairs; more where they are to lend each other backgrounds, and fewer where there
-            are fewer images.
+        count: number of pairs; there are more if they need each other's backgrounds, and fewer
+            if there are fewer images.
 
     Raises:
-        UserError: bad input; nothing was written but the demo data.
+        UserError: bad input; nothing was written except the demo data.
     """
     data, seed, size = settings.data, settings.train.seed, settings.model.size
     data = data.model_copy(update={"workers": 0})
@@ -121,6 +121,6 @@ def first_pairs(settings: PretrainSettings, count: int) -> Pairs:
 
 
 def displayable(image_3SS: Tensor, augment: AugmentSettings) -> Tensor:
-    """A composed image as it looks: float32 ``[S, S, 3]`` in [0, 1]."""
+    """A composed image for display: float32 ``[S, S, 3]`` in [0, 1]."""
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (augment.mean, augment.std))
     return (image_3SS.float().cpu() * std + mean).clamp(0, 1).permute(1, 2, 0)

@@ -1,4 +1,4 @@
-"""The picture of composed pairs: the photo, what was cut and drawn, and what the network gets."""
+"""The picture of composed pairs: photos, crops, random parameters and the network's input."""
 
 from __future__ import annotations
 
@@ -33,25 +33,25 @@ _SIDE, _GAP, _MARGIN = 2.5, 0.3, 0.45
 _HEAD, _HEADING, _TABLE = 1.15, 0.26, 0.98
 _ROW = _SIDE + _TABLE
 _TABS = (0, 0.26, 0.52, 0.77)
-"""Where the four values below a view begin, as shares of its width."""
+"""Left edges of the four values below a view, as shares of its width."""
 _TURNS = ("–", "mirrored", "flipped", "180°", "transposed", "90° right", "90° left", "transversed")
-"""By orientation."""
+"""Names by orientation."""
 _JITTER = ("brightness", "contrast", "saturation", "hue")
 
 
 def draw_pairs_picture(pairs: Pairs, count: int, stride: int, about: str, path: Path) -> None:
-    """Draw the first ``count`` pairs, one a row.
+    """Draw the first ``count`` pairs, one per row.
 
     Each row shows the photo with both crops; the composed query and key with the foreground
-    outlined and a dot at each cell of the feature grid that counts as foreground; the two photos
-    that lend the backgrounds, with their crops; and below each view what was drawn for it.
+    outlined and a dot at each foreground cell of the feature grid; the two background photos with
+    their crops; and below each view its random parameters.
 
     Args:
         pairs: composed pairs.
-        count: of rows, at most ``len(pairs)``.
+        count: number of rows, at most ``len(pairs)``.
         stride: pixels from one cell of the feature grid to the next.
-        about: a line on the settings.
-        path: a PNG file.
+        about: line that describes the settings.
+        path: PNG file to write.
     """
     columns = [_MARGIN + column * (_SIDE + _GAP) for column in range(5)]
     height = _HEAD + _HEADING + count * _ROW
@@ -113,7 +113,7 @@ def _draw_photo(
     left: float,
     top: float,
 ) -> None:
-    """A source photo with the crops of the views that are cut from it."""
+    """Draw a source photo with the crops taken from it."""
     position = int(pairs.parameters.source[row, views[0][0]])
     image = pairs.decoded.image(position)
     axis = sheet.panel(left, top, _SIDE, _SIDE)
@@ -132,7 +132,7 @@ def _draw_photo(
 def _write_parameters(
     sheet: Sheet, pairs: Pairs, row: int, view: int, left: float, top: float
 ) -> None:
-    """Two rows of four labelled values below a view."""
+    """Write two rows of four labelled values below a view."""
     position = int(pairs.parameters.source[row, view])
     photo_pixels = int(pairs.decoded.height[position]) * int(pairs.decoded.width[position])
     for line, values in enumerate(_described(pairs.parameters, row, view, photo_pixels)):
@@ -145,7 +145,7 @@ def _write_parameters(
 def _described(
     parameters: Parameters, row: int, view: int, photo_pixels: int
 ) -> list[list[tuple[str, str]]]:
-    """What was drawn for a view, as labels and values; a dash is what was not applied."""
+    """The random parameters of a view, as labels and values; a dash if not applied."""
     sigma = float(parameters.sigma[row, view])
     height, width = parameters.box[row, view, 2:].tolist()
     first = [
@@ -168,5 +168,5 @@ def _factor(step: int, factor_4: Tensor) -> str:
 
 
 def _short(name: str, longest: int = 34) -> str:
-    """A file's name that fits, its end kept."""
+    """A file name shortened to fit, keeping its end."""
     return name if len(name) <= longest else "…" + name[1 - longest :]

@@ -1,4 +1,4 @@
-"""What ``cp2fast preview`` does: a picture of what the network gets, or of what it has learned."""
+"""``cp2fast preview``: a picture of the network's input, or of what it has learned."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def run_preview(settings: PretrainSettings, count: int, path: Path) -> None:
 
 
 def run_similarity(settings: PretrainSettings, weights: Path, count: int, path: Path) -> None:
-    """Draw ``count`` similarity maps of the network in ``weights``, beside those of random ones.
+    """Draw ``count`` similarity maps of the network in ``weights`` beside those of random weights.
 
     Raises:
         UserError: bad input, weights of another network or without a head, or ``path`` exists
@@ -107,7 +107,7 @@ def _maps(network: Segmenter, pairs: Pairs, cells: Sequence[Cell]) -> list[Simil
 
 
 def describe(pairs: Pairs, settings: PretrainSettings) -> str:
-    """A line on the data and the settings that shape the pairs."""
+    """One line that describes the data and the settings of the pairs."""
     backgrounds = {"batch": "backgrounds of the same batch", "none": "no backgrounds"}
     background = backgrounds.get(settings.data.background, "backgrounds from two more images")
     return (
@@ -118,7 +118,7 @@ def describe(pairs: Pairs, settings: PretrainSettings) -> str:
 
 
 def _changed(augment: AugmentSettings) -> str:
-    """The settings of the augmentation that are not the paper's."""
+    """The augmentation settings that differ from the paper's."""
     return "".join(
         f", augment.{key}={in_words(value)}"
         for key, _, value in differences(AugmentSettings(), augment)
@@ -126,7 +126,7 @@ def _changed(augment: AugmentSettings) -> str:
 
 
 def report(pairs: Pairs, path: Path) -> None:
-    """Say on the console what was written, and which images could not be read."""
+    """Print what was written, and which images could not be read."""
     console = open_console()
     if pairs.range_line:
         console.print(pairs.range_line)
@@ -136,6 +136,6 @@ def report(pairs: Pairs, path: Path) -> None:
 
 
 def _stride(model: ModelSettings) -> int:
-    """Pixels from one cell of the feature grid to the next; no weights are made for it."""
+    """Pixels from one cell of the feature grid to the next; found without creating weights."""
     with torch.device("meta"):
         return build_segmenter(model).embedding_stride

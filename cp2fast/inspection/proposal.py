@@ -1,4 +1,4 @@
-"""What settings suit a data set's values: range, bands, mean and deviation, from a fixed sample."""
+"""Propose settings for a data set's values, from a fixed sample: range, bands, mean, deviation."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ _BY_COUNT: dict[int, tuple[Bands, str]] = {
     12: ((4, 3, 2), "Sentinel-2, level 2A"),
     13: ((4, 3, 2), "Sentinel-2, level 1C"),
 }
-"""What images of so many bands mostly are."""
+"""Usual meaning of images with this number of bands."""
 _COLOURS = (("red", "b4", "b04"), ("green", "b3", "b03"), ("blue", "b2", "b02"))
-"""Names of the bands that look as the eye sees, Sentinel-2's and Landsat 8's among them."""
+"""Names of the red, green and blue bands, including those of Sentinel-2 and Landsat 8."""
 _SMALLEST_DEVIATION = 0.001
 _PIXELS = 1 << 14
 
@@ -44,13 +44,14 @@ class Proposal:
     """Settings that suit the values of a data set.
 
     Attributes:
-        range: ``data.range``; ``auto`` where all have 8 bits.
-        bands: ``data.bands``; None where the files say which bands are the picture.
+        range: ``data.range``; ``auto`` if all images have 8 bits.
+        bands: ``data.bands``; None if the files state which bands to show.
         reason: why these bands.
-        values: what the sampled images hold: how many of each type and number of bands.
-        wide: share of the images sampled that have more than 8 bits.
-        mean: of red, green and blue in 0 to 1, with this range and these bands, without no data.
-        std: their deviation.
+        values: number of sampled images by type and number of bands.
+        wide: share of the sampled images that have more than 8 bits.
+        mean: mean of red, green and blue in 0 to 1, with this range and these bands, excluding
+            pixels without data.
+        std: standard deviation, likewise.
     """
 
     range: RangeSetting = "auto"
@@ -63,11 +64,11 @@ class Proposal:
 
     @property
     def is_needed(self) -> bool:
-        """Whether the default settings are not those that suit."""
+        """Whether the default settings are unsuitable."""
         return self.range != "auto" or self.bands is not None
 
     def applied(self, settings: PretrainSettings) -> PretrainSettings:
-        """The settings with the proposal; what a run's initial weights are used to is left."""
+        """The settings with the proposal; with initial weights, mean and deviation are kept."""
         data = settings.data.model_copy(update={"range": self.range, "bands": self.bands})
         settings = settings.model_copy(update={"data": data})
         if settings.model.init is not None or self.mean is None or self.std is None:
@@ -77,7 +78,7 @@ class Proposal:
 
 
 def propose(images: ImageSet, settings: PretrainSettings) -> Proposal:
-    """Look at up to 64 images; what is set already is kept."""
+    """Examine up to 64 images and propose settings; settings already made are kept."""
     data = settings.data
     rasters = _rasters(images, data.max_pixels)
     bands, reason = data.bands, ""
@@ -99,7 +100,7 @@ def propose(images: ImageSet, settings: PretrainSettings) -> Proposal:
 
 
 def propose_bands(rasters: Sequence[Raster]) -> tuple[Bands | None, str]:
-    """The bands to look at where files do not say which are the picture, and why these."""
+    """The bands to use if the files do not state them, and the reason."""
     unnamed = [one for one in rasters if one.colours is None]
     if not unnamed:
         return None, ""
@@ -116,11 +117,11 @@ def propose_bands(rasters: Sequence[Raster]) -> tuple[Bands | None, str]:
 def statistics(
     rasters: Sequence[Raster], levels: Levels
 ) -> tuple[Colour | None, Deviations | None]:
-    """Mean and deviation of red, green and blue over all pixels but those of no data."""
+    """Mean and deviation of red, green and blue over all pixels that have data."""
     pixels = [values for one in rasters if len(values := _pixels(one, levels))]
     if not pixels:
         return None, None
-    # Each image counts alike, whatever its size.
+    # All images have equal weight, independent of their size.
     means = np.array([values.mean(axis=0) for values in pixels])
     squares = np.array([(values**2).mean(axis=0) for values in pixels])
     mean = means.mean(axis=0)
@@ -130,7 +131,7 @@ def statistics(
 
 
 def _pixels(raster: Raster, levels: Levels) -> NDArray[np.float64]:
-    """Pixels with data, ``[N, 3]`` in 0 to 1; none of an image that cannot be shown."""
+    """Pixels with data, ``[N, 3]`` in 0 to 1; empty for an image that cannot be shown."""
     try:
         raster = select_bands(raster, levels.bands)
     except BadImage:
@@ -143,7 +144,7 @@ def _pixels(raster: Raster, levels: Levels) -> NDArray[np.float64]:
 
 
 def _rasters(images: ImageSet, max_pixels: int) -> list[Raster]:
-    """Of the images that may have more than 8 bits, else of any; thinned to few pixels each."""
+    """Rasters of images that may have more than 8 bits, or else any, thinned to few pixels each."""
     numbers = list(islice(candidates(images), SAMPLE))
     if not numbers:
         order = philox.permutation(0, Stream.SURVEY, 0, len(images))
@@ -158,7 +159,7 @@ def _rasters(images: ImageSet, max_pixels: int) -> list[Raster]:
 
 
 def _thinned(raster: Raster) -> Raster:
-    """Evenly spread pixels: all of a large data set's samples are held at once."""
+    """Keep evenly spread pixels, because the whole sample is held in memory."""
     height, width, _ = raster.values.shape
     step = max(1, int((height * width / _PIXELS) ** 0.5))
     thin = (slice(None, None, step),) * 2
@@ -169,13 +170,13 @@ def _thinned(raster: Raster) -> Raster:
 
 
 def _kind(raster: Raster) -> str:
-    """Such as "uint16, 13 bands"."""
+    """Description such as "uint16, 13 bands"."""
     bands = raster.values.shape[2]
     return f"{raster.values.dtype.name}, {bands} band{'' if bands == 1 else 's'}"
 
 
 def _named(names: Sequence[str], colour: Sequence[str]) -> int | None:
-    """The number of the first band that is called so, alone or as a word of its name."""
+    """Number of the first band with such a name, alone or as a word in its name."""
     for number, name in enumerate(names, 1):
         if not set(name.lower().replace("_", " ").replace("-", " ").split()).isdisjoint(colour):
             return number

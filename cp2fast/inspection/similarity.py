@@ -1,7 +1,7 @@
-"""Where in the key a network finds a place of the query: cosines of dense embeddings.
+"""Find a point of the query in the key by the cosines of dense embeddings.
 
-The query encoder embeds both views, as it is the one that is kept and fine-tuned; what training
-contrasts, the key encoder's embedding, follows it within a few hundred steps.
+The query encoder embeds both views, because it is the one that is kept and fine-tuned. The key
+encoder, whose embedding is contrasted in training, follows it within a few hundred steps.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from cp2fast.model.segmenter import Segmenter
 
 @dataclass(frozen=True)
 class Cell:
-    """A foreground cell of a query.
+    """A foreground cell in a query.
 
     Attributes:
         sample: index in the batch.
         row: row of the feature grid.
-        column: of the feature grid.
-        place: its centre in the query, pixels.
-        match: where the key shows the same spot of the photo as foreground; None if it does not.
+        column: column of the feature grid.
+        place: centre of the cell in the query, in pixels.
+        match: the same point of the photo in the key's foreground; None if it is not there.
     """
 
     sample: int
@@ -46,10 +46,10 @@ class SimilarityMap:
     """The cosines between one query cell and all cells of its key.
 
     Attributes:
-        cosine_hw: ``[h, w]``, the feature grid of the key.
+        cosine_hw: cosines ``[h, w]`` over the feature grid of the key.
         foreground: mean over the key's foreground cells.
-        background: mean over the others.
-        at_match: at the cell that holds the true place; None if the key does not show it.
+        background: mean over the other cells.
+        at_match: value at the cell with the true match; None if the key does not show it.
     """
 
     cosine_hw: Tensor
@@ -59,7 +59,7 @@ class SimilarityMap:
 
     @property
     def below_match(self) -> float | None:
-        """Share of the key's cells that are less similar than the true place; half is chance."""
+        """Share of the key's cells that are less similar than the true match; chance is 0.5."""
         if self.at_match is None:
             return None
         return float((self.cosine_hw < self.at_match).float().mean())
@@ -67,12 +67,11 @@ class SimilarityMap:
 
 @dataclass(frozen=True)
 class Figures:
-    """What the maps of many cells show together.
+    """Summary of the maps of many cells.
 
     Attributes:
-        gap: mean of foreground minus background; NaN where no map has both.
-        below_match: mean share of cells less similar than the true place; NaN where no map has
-            one.
+        gap: mean of foreground minus background; NaN if no map has both.
+        below_match: mean share of cells less similar than the true match; NaN if no map has one.
     """
 
     gap: float
@@ -80,7 +79,7 @@ class Figures:
 
 
 def foreground_cells(pairs: Pairs, sample: int, stride: int) -> list[Cell]:
-    """The query's foreground cells, nearest to the middle of the foreground first."""
+    """The query's foreground cells, those nearest to the foreground's centre first."""
     size = pairs.composed.query.shape[-1]
     cells = sample_mask(pairs.composed.query_mask[sample : sample + 1], stride)[0]
     key_mask = pairs.composed.key_mask[sample]
@@ -97,7 +96,7 @@ def foreground_cells(pairs: Pairs, sample: int, stride: int) -> list[Cell]:
 
 
 def chosen(cells: Sequence[Cell]) -> Cell:
-    """Of a query's cells the first that the key shows, or the first where it shows none."""
+    """The first of a query's cells that the key shows, or the first cell if it shows none."""
     return next((cell for cell in cells if cell.match is not None), cells[0])
 
 
@@ -121,7 +120,7 @@ def similarity_map(query_Chw: Tensor, pairs: Pairs, key_Chw: Tensor, cell: Cell)
 def figures(maps: Sequence[SimilarityMap]) -> Figures:
     """The means over the maps of many cells."""
     shares = [share for one in maps if (share := one.below_match) is not None]
-    # The mean of a key's background is NaN where no cell of it is background.
+    # The background mean is NaN if the key has no background cell.
     gaps = [gap for one in maps if not math.isnan(gap := one.foreground - one.background)]
     return Figures(
         gap=fmean(gaps) if gaps else math.nan,
@@ -137,9 +136,9 @@ def embed(network: Segmenter, images_B3SS: Tensor) -> Tensor:
 
 
 def take_statistics(network: Segmenter, pairs: Pairs) -> None:
-    """Set the statistics of batch norm to those of ``pairs``, for a network that saw no image.
+    """Set batch norm statistics to those of ``pairs``, for a network that has seen no images.
 
-    Without it random weights would be compared with a normalisation that does nothing.
+    Otherwise random weights would be compared with a normalisation that does nothing.
     """
     update_bn([torch.cat([pairs.composed.query, pairs.composed.key])], network)
 

@@ -1,4 +1,4 @@
-"""The picture of similarity maps: where a place of the query is found, before and after."""
+"""The picture of similarity maps: a query's point in its key, before and after training."""
 
 from __future__ import annotations
 
@@ -40,18 +40,18 @@ def draw_similarity_picture(
     about: Sequence[str],
     path: Path,
 ) -> None:
-    """Draw one pair a row: query, key, and the key's map before and after training.
+    """Draw one pair per row: query, key, and the key's map before and after training.
 
-    Both maps of a row have the same colours for the same cosine: a range of its own would make any
-    map look like one that tells places apart.
+    Both maps of a row use the same colour scale; with separate scales, any map would appear to
+    distinguish places.
 
     Args:
         pairs: composed pairs.
         cells: the marked cell of each row.
-        before: the maps of random weights.
-        after: the maps of the trained weights.
+        before: maps of random weights.
+        after: maps of the trained weights.
         about: lines below the title.
-        path: a PNG or WebP file.
+        path: PNG or WebP file to write.
     """
     columns = [_MARGIN + column * (_SIDE + _GAP) for column in range(4)]
     rows = len(cells)
@@ -101,7 +101,7 @@ def _draw_map(
     left: float,
     top: float,
 ) -> None:
-    """The key in grey under its map, and the scale of the colours below."""
+    """Draw the key in grey under its map, and the colour scale below."""
     axis = sheet.panel(left, top, _SIDE, _SIDE)
     key, size = (
         displayable(pairs.composed.key[cell.sample], pairs.augment),
@@ -144,7 +144,7 @@ def _show_view(axis: Axes, image: Tensor, paste: Tensor, colour: str) -> None:
 
 
 def _mark(axis: Axes, place: Point) -> None:
-    """A ring that is seen on anything."""
+    """Draw a ring that is visible on any image."""
     [ring] = axis.plot(
         [place.x],
         [place.y],

@@ -1,4 +1,4 @@
-"""How the pictures look: one hand for all of them."""
+"""The common style of all pictures."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from cp2fast.errors import UserError
 from cp2fast.run_folder import atomic_write
 
 QUERY, KEY = "#1769e0", "#e8590c"
-"""Colours that are told apart with every kind of colour vision."""
+"""Colours that can be distinguished with any kind of colour vision."""
 INK, FAINT = "#1b1f24", "#7a828c"
 TITLE, HEADING, BODY, LABEL = 15, 9.5, 8, 6.4
 """Font sizes in points."""
 _DPI = 110
 _FORMATS = {"png": {}, "webp": {"quality": 85, "method": 6}}
-"""What Pillow is told; WebP is a tenth of the size of PNG."""
+"""Options for Pillow; WebP files are a tenth of the size of PNG."""
 _CASING = [Stroke(linewidth=3.4, foreground="white", alpha=0.9), Normal()]
 
 
 class Sheet:
-    """A page on which everything is placed in inches from its top left corner."""
+    """A page with positions in inches from its top left corner."""
 
     def __init__(self, width: float, height: float) -> None:
         self.width, self.height = width, height
@@ -38,7 +38,7 @@ class Sheet:
         FigureCanvasAgg(self._figure)
 
     def panel(self, left: float, top: float, width: float, height: float) -> Axes:
-        """An empty panel without axes."""
+        """Add an empty panel without axes."""
         bottom = self.height - top - height
         axis = self._figure.add_axes(
             (left / self.width, bottom / self.height, width / self.width, height / self.height)
@@ -56,7 +56,7 @@ class Sheet:
         colour: str = INK,
         weight: Literal["normal", "bold"] = "normal",
     ) -> None:
-        """A line of text that begins at ``left`` and hangs from ``top``."""
+        """Write a line of text with its left edge at ``left`` and its top at ``top``."""
         self._figure.text(
             left / self.width,
             1 - top / self.height,
@@ -69,23 +69,23 @@ class Sheet:
         )
 
     def title(self, left: float, title: str, lines: Sequence[str]) -> None:
-        """The head of the page."""
+        """Write the title of the page and the lines below it."""
         self.write(left, 0.28, title, size=TITLE, weight="bold")
         for row, line in enumerate(lines):
             self.write(left, 0.62 + 0.19 * row, line, size=BODY + 0.5, colour=FAINT)
 
     def save(self, path: Path) -> None:
-        """Write the page in the format that the name says, whole or not at all."""
+        """Write the page atomically, in the format given by the file name."""
         kind = path.suffix.lower().removeprefix(".")
         with atomic_write(path) as file:
             self._figure.savefig(file, format=kind, dpi=_DPI, pil_kwargs=_FORMATS[kind])
 
 
 def check_target(path: Path) -> None:
-    """Refuse a file that cannot be written, before anything is computed for it.
+    """Refuse a file that cannot be written, before anything is computed.
 
     Raises:
-        UserError: it exists already, is of no format that is written, or has no folder.
+        UserError: the file exists already, has an unsupported format, or its folder does not exist.
     """
     if path.suffix.lower().removeprefix(".") not in _FORMATS:
         raise UserError(f"{path}: the picture is PNG or WebP; name it --out FILE.png")
@@ -96,14 +96,14 @@ def check_target(path: Path) -> None:
 
 
 def show(axis: Axes, image_HW3: Tensor) -> None:
-    """A picture, its pixels in continuous coordinates; it hangs from the top of its panel."""
+    """Show an image in continuous pixel coordinates, aligned to the top of its panel."""
     height, width = image_HW3.shape[:2]
     axis.imshow(image_HW3.numpy(), extent=(0, width, height, 0), interpolation="antialiased")
     axis.set_anchor("NW")
 
 
 def outline(axis: Axes, box_4: Tensor, colour: str) -> None:
-    """A rectangle (top, left, height, width) that is seen on any picture."""
+    """Draw a rectangle (top, left, height, width) that is visible on any image."""
     top, left, height, width = box_4.tolist()
     axis.add_patch(
         Rectangle(
@@ -120,7 +120,7 @@ def outline(axis: Axes, box_4: Tensor, colour: str) -> None:
 
 
 def cell_centres(cells_hw: Tensor, stride: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Where each True cell samples the mask: x and y of the pixels' centres."""
+    """Centres x and y of the pixels where the True cells sample the mask."""
     rows, columns = cells_hw.nonzero(as_tuple=True)
     x, y = (stride // 2 + stride * place.numpy() + 0.5 for place in (columns, rows))
     return x, y

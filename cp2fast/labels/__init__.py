@@ -1,1 +1,1 @@
-"""Images with masks: where they lie, which classes they have, and what their masks hold."""
+"""Images with masks: where the files are, which classes there are, and what the masks hold."""

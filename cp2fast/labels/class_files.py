@@ -1,4 +1,4 @@
-"""Classes as data sets and labelling tools write them beside their masks.
+"""Class files that data sets and labelling tools put beside their masks.
 
 | file | written by | a line |
 |---|---|---|
@@ -26,12 +26,12 @@ _LABELMAP_LINE = re.compile(r"(.+?):(?:(\d{1,3}),(\d{1,3}),(\d{1,3}))?(?::[^:]*)
 
 @dataclass(frozen=True)
 class DeclaredClass:
-    """A class as it is declared, before any merging.
+    """A class as declared, before any merging.
 
     Attributes:
         name: name of the class.
-        value: stored in masks of numbers; None is its place among the classes.
-        colour: stored in masks of colours, where that is known.
+        value: number stored in masks of numbers; None means the class's place in the list.
+        colour: colour stored in masks of colours, if known.
     """
 
     name: str
@@ -41,13 +41,13 @@ class DeclaredClass:
 
 @dataclass(frozen=True)
 class Declared:
-    """The classes of a data set as something declares them.
+    """The declared classes of a data set.
 
     Attributes:
-        classes: in their order.
+        classes: the classes, in order.
         source: what declares them, for messages.
-        ignored: stored values that count nowhere, besides 255.
-        others_ignored: whether every other stored value is ignored too.
+        ignored: stored values to ignore, besides 255.
+        others_ignored: whether all other stored values are ignored too.
     """
 
     classes: tuple[DeclaredClass, ...]
@@ -61,10 +61,10 @@ class Declared:
         return all(declared.colour is not None for declared in self.classes)
 
     def coloured(self, colours: Sequence[Rgb] | dict[str, Rgb]) -> Declared:
-        """With these colours.
+        """The same classes with these colours.
 
         Raises:
-            UserError: too few or too many, or of other names.
+            UserError: too few or too many colours, or names that are not classes.
         """
         names = [declared.name for declared in self.classes]
         if isinstance(colours, dict):
@@ -89,10 +89,10 @@ class Declared:
 
 
 def read_class_file(root: Path) -> Declared | None:
-    """The first of the known files in a folder; None if there is none.
+    """Read the first known class file in a folder; None if there is none.
 
     Raises:
-        UserError: it is not what its name promises.
+        UserError: the file does not have the format that its name implies.
     """
     for name, read in _FILES.items():
         path = root / name
@@ -124,7 +124,7 @@ def _labelmap(path: Path) -> list[DeclaredClass]:
 
 
 def _table(path: Path) -> list[DeclaredClass]:
-    """Columns are known by the header, or, where it has none, are the name and its colour."""
+    """Read a CSV file; without a header its columns are the name and the colour."""
     lines = read_text(path).splitlines()
     dialect = ";" if lines and lines[0].count(";") > lines[0].count(",") else ","
     rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=dialect)]
@@ -202,4 +202,4 @@ _FILES: dict[str, Callable[[Path], list[DeclaredClass]]] = {
     "class_names.txt": _names,
     "objectInfo150.txt": _ade,
 }
-"""In the order in which they count; those that tell colours before those of names alone."""
+"""In order of precedence: files with colours come before files with names only."""

@@ -1,6 +1,6 @@
-"""The classes that are trained on: those declared, merged, ignored and numbered.
+"""The classes to train on: declared classes, merged, ignored and numbered.
 
-declared: names with what masks store   ->  merge, ignore, shift  ->  labels 0, 1, 2, ...
+declared names and stored values  ->  merge, ignore, shift  ->  labels 0, 1, 2, ...
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _VOC_COLOURS = np.frombuffer(voc_palette(), np.uint8).reshape(256, 3)
 
 @dataclass(frozen=True)
 class Classes:
-    """What is trained on.
+    """The classes to train on.
 
     Attributes:
-        names: by label.
-        colours: by label, for masks that are written and for pictures.
-        coding: of the masks.
+        names: class names by label.
+        colours: class colours by label, for written masks and for pictures.
+        coding: how the masks are read.
     """
 
     names: tuple[str, ...]
@@ -37,10 +37,10 @@ class Classes:
 
 
 def declared_in(settings: LabelSettings) -> Declared | None:
-    """The classes that the settings name; None where they name none.
+    """The classes that the settings name; None if they name none.
 
     Raises:
-        UserError: names and colours that do not go together.
+        UserError: names and colours do not match.
     """
     given = settings.classes
     names = given.names if isinstance(given, ClassSettings) else given
@@ -62,7 +62,7 @@ def declared_in(settings: LabelSettings) -> Declared | None:
 
 
 def changes_in(settings: LabelSettings) -> ClassSettings:
-    """What is to be merged, ignored and shifted."""
+    """The settings for merging, ignoring and shifting classes."""
     given = settings.classes
     return given if isinstance(given, ClassSettings) else ClassSettings()
 
@@ -73,11 +73,11 @@ def settle(declared: Declared, kind: Kind, settings: LabelSettings) -> Classes:
     Args:
         declared: at least one class.
         kind: kind of the masks.
-        settings: what is merged, ignored and shifted, and what becomes of the unknown.
+        settings: what to merge, ignore and shift, and how to treat unknown values.
 
     Raises:
-        UserError: what is merged overlaps, or names what is not there; a class is named twice, or
-            there are too few or too many.
+        UserError: merges overlap or name a class that does not exist, a class is named twice, or
+            there are too few or too many classes.
     """
     changes = changes_in(settings)
     keyed = _keyed(declared, kind, changes.shift)
@@ -104,7 +104,7 @@ def settle(declared: Declared, kind: Kind, settings: LabelSettings) -> Classes:
 
 
 def _keyed(declared: Declared, kind: Kind, shift: int) -> dict[int, DeclaredClass]:
-    """The classes by what masks store for them."""
+    """The classes by the number that masks store for them."""
     if kind == "colours":
         pairs = [(_code(one.colour), one) for one in declared.classes if one.colour is not None]
     else:
@@ -135,7 +135,7 @@ def _refuse_twice(keyed: Mapping[int, DeclaredClass], declared: Declared, kind: 
 
 
 class _Groups:
-    """Which stored numbers make one class, while they are being merged."""
+    """Groups of stored numbers, each of which becomes one class."""
 
     def __init__(self, keyed: Mapping[int, DeclaredClass], declared: Declared, kind: Kind) -> None:
         self._declared, self._kind = declared, kind
@@ -146,10 +146,10 @@ class _Groups:
         self._merged: dict[int, str] = {}
 
     def stored(self, member: int | str, where: str, may_be_unknown: bool = False) -> int:
-        """The stored number that a member of a merge names.
+        """The stored number of a member of a merge.
 
         Raises:
-            UserError: it names none.
+            UserError: the member names no class.
         """
         if isinstance(member, str) and member in self._by_name:
             return self._by_name[member]
@@ -171,10 +171,10 @@ class _Groups:
         )
 
     def merge(self, target: str, members: Sequence[int]) -> None:
-        """Make one class of several.
+        """Merge several classes into one.
 
         Raises:
-            UserError: one of them is merged already.
+            UserError: one of them is already merged.
         """
         if not members:
             raise UserError(f"data.classes.merge.{target} is empty: name what becomes of it")
@@ -190,10 +190,10 @@ class _Groups:
         self._group |= dict.fromkeys(members, target)
 
     def ignore(self, stored: int) -> None:
-        """Leave it out.
+        """Ignore a stored number.
 
         Raises:
-            UserError: it is merged.
+            UserError: it belongs to a merge.
         """
         if stored in self._merged:
             raise UserError(
@@ -203,7 +203,7 @@ class _Groups:
         self._group[stored] = ""
 
     def names_and_colours(self) -> tuple[tuple[str, ...], tuple[Rgb, ...]]:
-        """By label."""
+        """Class names and colours by label."""
         names = tuple(self._order())
         given = [self._colours.get(name) for name in names]
         if any(colour is None for colour in given):
@@ -211,7 +211,7 @@ class _Groups:
         return names, tuple(colour for colour in given if colour is not None)
 
     def labels(self) -> dict[int, int]:
-        """By stored number; 255 for what is ignored."""
+        """Labels by stored number; 255 if ignored."""
         order = {name: label for label, name in enumerate(self._order())}
         return {stored: order.get(name, IGNORED) for stored, name in self._group.items()}
 
@@ -224,7 +224,7 @@ class _Groups:
 
 
 def palette_of(colours: Sequence[Rgb]) -> NDArray[np.uint8]:
-    """The colour of each of 256 labels, ``[256, 3]``: the classes', and VOC's for the others."""
+    """Colours of all 256 labels, ``[256, 3]``: those of the classes, then VOC's."""
     palette = _VOC_COLOURS.copy()
     palette[: len(colours)] = np.array(colours, np.uint8).reshape(-1, 3)
     return palette
@@ -237,7 +237,7 @@ def voc_colour(label: int) -> Rgb:
 
 
 def numbered(values: Sequence[int], source: str) -> Declared:
-    """Classes that have no names but the numbers that masks hold."""
+    """Classes that are named by the numbers in the masks."""
     return Declared(tuple(DeclaredClass(str(value), value) for value in values), source)
 
 

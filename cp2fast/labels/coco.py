@@ -1,12 +1,12 @@
-"""Segmentations in COCO's JSON: which file, where its images are, which classes it names.
+"""Segmentations in COCO's JSON format: the files, their images and classes.
 
     ROOT/annotations/instances_train2017.json   ROOT/train2017/ or ROOT/images/train2017/
     ROOT/train/_annotations.coco.json           beside its images, as Roboflow writes it
     ROOT/annotations/instances_default.json     ROOT/images/, as CVAT writes it
     FILE.json                                   beside its images, or beside the folder images
 
-Format: https://cocodataset.org/#format-data. What is in no annotation is the class background; a
-crowd, which is not told apart, is ignored.
+Format: https://cocodataset.org/#format-data. Pixels outside all annotations are the class
+background. Crowds, whose members are not told apart, are ignored.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _HEAD = 1 << 20
 
 
 def coco_layout(settings: LabelSettings, root: Path) -> Layout | None:
-    """The annotated images of the files found; None if there is no such file.
+    """The annotated images of all files found; None if there is no such file.
 
     Raises:
-        UserError: a file is not in COCO's format, its images are not there, two files have other
-            categories, or pycocotools is missing.
+        UserError: a file is not in COCO's format, its images are missing, two files have different
+            categories, or pycocotools is not installed.
     """
     files = _files(root)
     if not files:
@@ -73,7 +73,7 @@ def _files(root: Path) -> list[Path]:
 
 
 def _looks_like_coco(path: Path) -> bool:
-    """Labelme and others write JSON beside their images too."""
+    """Whether this is COCO's format: Labelme and others write JSON beside their images too."""
     if place_of(path) != "file":
         return False
     with path.open("rb") as file:
@@ -138,13 +138,13 @@ def _segment(annotation: Mapping[str, Any], path: Path) -> Segment:
 def _declared(
     categories: Mapping[Any, str], segments: Mapping[Any, Sequence[Segment]], path: Path
 ) -> tuple[Declared, int]:
-    """The classes, and what is stored where there is no annotation."""
+    """The classes, and the value stored where there is no annotation."""
     used = {segment.stored for of_image in segments.values() for segment in of_image}
     strange = next((number for number in used - {CROWD} if number not in categories), None)
     if strange is not None:
         raise UserError(f"{path} has annotations of the category {strange}, which it does not name")
     if 0 in categories and 0 not in used and len(categories) > 1:
-        # Roboflow's first category is the group that the others are of.
+        # Roboflow's first category is the group that contains the others.
         categories = {number: name for number, name in categories.items() if number != 0}
     background = BACKGROUND if 0 in categories else 0
     names = dict(categories)
@@ -161,7 +161,7 @@ def _declared(
 
 
 class _Finder:
-    """Where the images of a file are: beside it, or in a folder of the usual names."""
+    """Finds the images of a file: beside it, or in a folder with one of the usual names."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -182,11 +182,11 @@ class _Finder:
         """The file of an image.
 
         Raises:
-            UserError: it is in none of them.
+            UserError: none of the folders contains it.
         """
         for place, folder in enumerate(self._folders):
             if (folder / name).is_file():
-                self._folders.insert(0, self._folders.pop(place))  # the others lie there too
+                self._folders.insert(0, self._folders.pop(place))  # the others are there too
                 return folder / name
         shown = ", ".join(str(folder) for folder in self._folders[:4])
         raise UserError(

@@ -1,6 +1,6 @@
-"""From what masks store to labels: one lookup table, made once for a data set.
+"""Convert stored mask values to labels with one lookup table per data set.
 
-A label is a class's number, from 0; 255 is ignored everywhere.
+A label is the number of a class, from 0; 255 is always ignored.
 """
 
 from __future__ import annotations
@@ -18,33 +18,33 @@ from cp2fast.labels.masks import COLOURED, Kind, colour_name, read_stored
 from cp2fast.labels.painted import Annotations, paint
 
 IGNORED = 255
-"""The label of pixels that count neither in the loss nor in the evaluation."""
+"""Label of pixels that are excluded from the loss and the evaluation."""
 
 Unknown = Literal["refuse", "ignore"]
 
 _NOT_KNOWN = -1
 _NEAR = 48.0
-"""Distance in RGB, of 441 from black to white, up to which a colour is taken for its nearest class.
+"""Largest RGB distance at which a colour gets its nearest class; black to white is 441.
 
-JPEG moves flat areas by a few levels and mixes colours where two areas meet: what is farther from
-every class is such a mixture, which may well be nearest to a third class, and is ignored."""
+JPEG changes flat areas by a few levels and mixes colours where two areas meet. A colour farther
+from every class is such a mixture; it is ignored, because its nearest class may be a third one."""
 _NEAR_VALUE = 24
-"""Likewise of grey masks."""
+"""The same for grey masks."""
 
 
 Oddity = Literal["", "jpeg", "numbers"]
-"""Of a mask: a JPEG, whose values are only nearly those that were saved, or a mask of numbers among
-masks of colours."""
+"""What is unusual about a mask: a JPEG, whose values are only approximate, or a mask of numbers
+among masks of colours."""
 
 
 class Labels(NamedTuple):
     """The labels of one image.
 
     Attributes:
-        labels: uint8 ``[H, W]``, below the number of classes or 255.
-        unknown: pixels by stored number of what stands for no class; they are 255.
-        guessed: pixels that were given the nearest class.
-        oddity: what may explain the unknown.
+        labels: uint8 ``[H, W]``, below the number of classes, or 255.
+        unknown: pixel counts of stored numbers that belong to no class; their label is 255.
+        guessed: number of pixels that got the nearest class.
+        oddity: possible reason for unknown numbers.
     """
 
     labels: NDArray[np.uint8]
@@ -59,9 +59,9 @@ class Coding:
 
     Attributes:
         kind: kind of the masks.
-        known: label by stored number; ``IGNORED`` is one of them.
-        unknown: what becomes of other stored numbers.
-        nearest: whether they are given the nearest class first.
+        known: label by stored number; may be ``IGNORED``.
+        unknown: how to treat other stored numbers.
+        nearest: whether to try the nearest class first.
     """
 
     kind: Kind
@@ -71,7 +71,7 @@ class Coding:
 
     @staticmethod
     def plain(num_classes: int, unknown: Unknown) -> Coding:
-        """Of masks whose values are the labels, as VOC's."""
+        """The coding of masks whose values are the labels, such as VOC's."""
         known = {label: label for label in range(num_classes)} | {IGNORED: IGNORED}
         return Coding("values", known, unknown)
 
@@ -103,7 +103,7 @@ class Coding:
         return Labels(labels_HW.astype(np.uint8), far, guessed, oddity)
 
     def _nearest(self, strange_N: NDArray[Any]) -> NDArray[np.int64]:
-        """The label of the nearest known number of each, 255 where none is near."""
+        """The label of the nearest known number for each; 255 if none is near enough."""
         known = np.array(list(self.known))
         labels = np.array(list(self.known.values()))
         if self.kind == "colours":
@@ -118,18 +118,18 @@ class Coding:
 
     @cached_property
     def _table(self) -> NDArray[np.int16]:
-        """The label of every number that can be stored: 32 MiB for colours, else 128 KiB."""
+        """The label of every possible stored number: 32 MiB for colours, otherwise 128 KiB."""
         table = np.full(1 << (24 if self.kind == "colours" else 16), _NOT_KNOWN, np.int16)
         for stored, label in self.known.items():
             table[stored] = label
         return table
 
     def name(self, stored: int) -> str:
-        """A stored number as users know it."""
+        """A stored number as shown to users."""
         return colour_name(stored) if self.kind == "colours" else str(stored)
 
 
 def channels(colours_N: NDArray[Any]) -> NDArray[np.float64]:
-    """Red, green and blue, 0 to 255, of colours as numbers: ``[N, 3]``."""
+    """Red, green and blue, 0 to 255, of packed colours: ``[N, 3]``."""
     wide = np.asarray(colours_N, np.int64)
     return np.stack([wide >> 16, (wide >> 8) & 255, wide & 255], axis=-1).astype(np.float64)

@@ -1,4 +1,4 @@
-"""A labelled data set: which image has which mask, which classes there are, how masks are read."""
+"""A labelled data set: pairs of image and mask, the classes, and how masks are read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cp2fast.labels.masks import colour_name
 from cp2fast.labels.painted import Annotations
 
 _SHOWN = 5
-"""Unknown numbers or colours that a message names."""
+"""How many unknown numbers or colours a message names."""
 
 
 class Example(NamedTuple):
@@ -34,16 +34,16 @@ class LabelledData:
     """Images with masks.
 
     Attributes:
-        classes: names by label.
-        train: what is trained on, in the order of its list or of its names.
-        val: what is evaluated on.
-        train_split: the name of the list or folder that ``train`` is, for messages.
-        max_pixels: an image of more is refused.
+        classes: class names by label.
+        train: training examples, in the order of their list or names.
+        val: evaluation examples.
+        train_split: name of the list or folder of ``train``, for messages.
+        max_pixels: images with more pixels are refused.
         coding: how the masks are read.
-        threads: that read it.
-        colours: by label, for masks that are written and for pictures.
+        threads: number of threads that read the data.
+        colours: class colours by label, for written masks and for pictures.
         said: the layout, the masks and the split in one line.
-        levels: what values of more than 8 bits, and more bands than three, become.
+        levels: how images of more than 8 bits or three bands are converted.
         has_border: whether 255 is a border between objects, as in VOC, and never a class.
     """
 
@@ -64,7 +64,7 @@ def read_example(example: Example, data: LabelledData) -> tuple[Tensor, Tensor]:
     """The image, uint8 ``[H, W, 3]`` RGB, and its labels, uint8 ``[H, W]``.
 
     Raises:
-        UserError: one cannot be read, they differ in size, or a label is unknown.
+        UserError: a file cannot be read, the sizes differ, or a label is unknown.
     """
     try:
         image = decode_image(read_file(example.image), data.max_pixels, levels=data.levels)
@@ -86,7 +86,7 @@ def unreadable(example: Example, bad: BadImage) -> str:
 
 
 def differs(example: Example, image: tuple[int, int], mask: Sequence[int]) -> str:
-    """The message for an image and a mask of two sizes."""
+    """The message for an image and a mask of different sizes."""
     swapped = image == tuple(mask)[::-1]
     hint = ", both turned by their metadata or neither" if swapped else ""
     return (
@@ -98,13 +98,13 @@ def differs(example: Example, image: tuple[int, int], mask: Sequence[int]) -> st
 def unknown_labels(
     where: object, pixels: Mapping[int, int], oddity: Oddity, data: LabelledData
 ) -> str:
-    """The message for what masks hold that stands for no class.
+    """The message for mask values that belong to no class.
 
     Args:
-        where: the mask, or masks.
-        pixels: by stored number, their count.
-        oddity: what may explain it.
-        data: whose classes they are none of.
+        where: the mask or masks.
+        pixels: pixel counts by stored number.
+        oddity: possible reason.
+        data: the data set.
     """
     most = sorted(pixels, key=lambda stored: -pixels[stored])
     if data.coding.kind == "colours":

@@ -1,4 +1,4 @@
-"""What kind of masks a data set has, by some of them, and which numbers they hold."""
+"""Find the kind of a data set's masks from a sample, and the numbers that they hold."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from cp2fast.labels.coding import IGNORED
 from cp2fast.labels.masks import COLOURED, Kind, colour_name, mode_of, read_stored
 
 BINARY = "binary masks"
-"""What declares the classes of masks that hold 0 and 255 alone."""
+"""Source of the classes of masks that hold only 0 and 255."""
 
 _BLACK_AND_WHITE = (0, 255)
 _JPEG_SPREAD = 16
-"""Levels by which JPEG moves black and white."""
+"""Levels by which JPEG may change black and white."""
 _SHOWN = 8
-"""Colours that a message names."""
+"""How many colours a message names."""
 
 
 def kind_of_masks(sample: Sequence[Path], declared: Declared | None) -> Kind:
-    """What the masks are, by the headers of some.
+    """The kind of the masks, found from a sample.
 
     Raises:
         UserError: they are of different kinds.
@@ -50,7 +50,7 @@ def kind_of_masks(sample: Sequence[Path], declared: Declared | None) -> Kind:
 
 
 def _all_known(sample: Iterable[Path], declared: Declared | None) -> bool:
-    """Whether all colours of these masks are a class's."""
+    """Whether all colours in these masks belong to classes."""
     classes = () if declared is None else declared.classes
     known = [one.colour for one in classes if one.colour is not None]
     codes = [(red << 16) | (green << 8) | blue for red, green, blue in known]
@@ -70,15 +70,15 @@ def with_numbers(
     nearest: bool,
     threads: int,
 ) -> Declared:
-    """The classes of masks of numbers that hold 0 and 255 alone, or that nothing names.
+    """The classes of masks of numbers, found if masks hold only 0 and 255 or nothing names them.
 
     Args:
-        declared: what names the classes.
-        masks: all of them.
-        sample: some of them, which tell whether all need to be read.
+        declared: declared classes, if any.
+        masks: all masks.
+        sample: some of the masks; they show whether all must be read.
         kind: kind of the masks.
-        nearest: whether what is nearly black or white is taken as that.
-        threads: that read them.
+        nearest: whether nearly black and nearly white count as black and white.
+        threads: number of threads that read masks.
 
     Raises:
         UserError: masks are nearly black and white, or hold too many numbers or too few.
@@ -109,7 +109,7 @@ def _binary(names: Sequence[str] | None) -> Declared:
 
 
 def _by_number(masks: Sequence[Path], kind: Kind, threads: int) -> Declared:
-    """A class for each number that masks hold."""
+    """One class for each number in the masks."""
     values = [value for value in _values(masks, kind, threads) if value != IGNORED]
     if len(values) > IGNORED:
         raise UserError(
@@ -125,7 +125,7 @@ def _by_number(masks: Sequence[Path], kind: Kind, threads: int) -> Declared:
 
 
 def _nearly_binary(sample: Sequence[Path], values: Sequence[int]) -> bool:
-    """Whether these are JPEGs in which nearly all pixels are nearly black or nearly white."""
+    """Whether these are JPEGs whose pixels are almost all nearly black or nearly white."""
     if max(values) < IGNORED - _JPEG_SPREAD or min(values) > _JPEG_SPREAD:
         return False
     if not all(path.suffix.lower() in (".jpg", ".jpeg") for path in sample):
@@ -136,7 +136,7 @@ def _nearly_binary(sample: Sequence[Path], values: Sequence[int]) -> bool:
 
 
 def _values(masks: Sequence[Path], kind: Kind, threads: int) -> list[int]:
-    """The numbers that masks hold, in order."""
+    """The numbers in the masks, sorted."""
     with ThreadPoolExecutor(threads) as pool:
         found = set[int]().union(*pool.map(partial(_held, kind), masks))
     return sorted(found)
@@ -147,7 +147,7 @@ def _held(kind: Kind, mask: Path) -> set[int]:
 
 
 def unnamed_colours(sample: Sequence[Path]) -> UserError:
-    """The message for masks of colours that nothing names, with the colours of some."""
+    """The error for masks of colours without named classes; shows colours from a sample."""
     counts: dict[int, int] = {}
     for path in sample:
         colours, pixels = np.unique(read_stored(path, "colours").pixels, return_counts=True)

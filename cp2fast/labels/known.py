@@ -1,8 +1,8 @@
-"""Public data sets that are known by the names of their files, with the classes that they have.
+"""Public data sets that are recognised by their file names, with their classes.
 
-Cityscapes' numbers, names and colours are those of cityscapesScripts (``labels.py``): 19 of its
-classes are evaluated, the others are ignored. ADE20K's (SceneParsing, 150 classes) are numbered
-from 1, and 0 is everything else, which is ignored.
+Numbers, names and colours of Cityscapes are those of cityscapesScripts (``labels.py``): 19 of its
+classes are evaluated, the others are ignored. The classes of ADE20K (SceneParsing, 150 classes) are
+numbered from 1; 0 is everything else and is ignored.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _CITYSCAPES: dict[str, tuple[int, Rgb]] = {
     "motorcycle": (32, (0, 0, 230)),
     "bicycle": (33, (119, 11, 32)),
 }
-"""Name: number in ``labelIds``, and colour; their places are the numbers in ``labelTrainIds``."""
+"""Number in ``labelIds`` and colour by name; the position is the number in ``labelTrainIds``."""
 
 _ADE_CLASSES = 150
 
@@ -48,7 +48,7 @@ class Known(NamedTuple):
 
 
 def known_classes(root: Path, masks: Sequence[Path]) -> Known | None:
-    """The data set that these masks are of, by their names; None if it is none of the known."""
+    """The public data set that these masks belong to, by their names; None if unknown."""
     if all("_gtFine_" in mask.stem for mask in masks):
         by_place = masks[0].stem.endswith("TrainIds")
         return Known("Cityscapes", _cityscapes(by_place))
@@ -66,7 +66,7 @@ def _cityscapes(by_place: bool) -> Declared:
 
 
 def _ade20k(root: Path) -> Declared:
-    """Named by ``objectInfo150.txt`` where that lies beside the folders, else numbered."""
+    """Classes named by ``objectInfo150.txt`` if it is beside the folders, otherwise numbered."""
     found = read_class_file(root)
     if found is not None and found.ignored:
         return found

@@ -1,4 +1,4 @@
-"""What a recogniser finds: pairs of images and masks, and what the layout says of them."""
+"""The result of a layout's recogniser: pairs of images and masks, and their classes."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from cp2fast.philox import Stream, permutation
 
 TRAIN_NAMES = ("train", "training", "trn")
 VAL_NAMES = ("val", "valid", "validation", "dev")
-"""What folders and columns of the two splits are called, in lower case."""
+"""Names of folders and columns of the two splits, in lower case."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """A data set as it lies on the disk.
+    """A data set as it is laid out on disk.
 
     Attributes:
-        name: name of the layout, for one line.
-        train: what is trained on; all there is, where ``val`` is None.
-        val: what is evaluated on.
+        name: name of the layout, for a printed line.
+        train: training examples; all examples if ``val`` is None.
+        val: evaluation examples.
         train_split: name of the list or folder of ``train``.
-        declared: the classes that the layout itself tells, before any file of names.
-        default: the classes where nothing else tells them; None finds the numbers in the masks.
+        declared: classes declared by the layout itself; they take precedence over class files.
+        default: classes to use if nothing else declares them; None uses the numbers in the masks.
         has_border: whether 255 is a border between objects and never a class.
     """
 
@@ -43,10 +43,10 @@ class Layout:
 def held_out(
     examples: Sequence[Example], settings: LabelSettings
 ) -> tuple[list[Example], list[Example]]:
-    """Those trained on and those evaluated on, ``data.val_fraction`` of them, drawn by a seed.
+    """Split into training and evaluation examples: ``data.val_fraction`` of them, by a seed.
 
     Raises:
-        UserError: there are too few.
+        UserError: there are too few examples.
     """
     count = round(settings.val_fraction * len(examples))
     if count == 0 or count == len(examples):
@@ -63,15 +63,16 @@ def held_out(
 def split_by_folder(
     pairs: Iterable[tuple[Path, Example]], settings: LabelSettings
 ) -> tuple[list[Example], list[Example] | None, str]:
-    """Examples by the folders of a split that they lie in.
+    """Split examples by the folders of the splits they are in.
 
     Args:
         pairs: relative path of each image, and the example.
         settings: ``train_split`` and ``val_split`` name folders too.
 
     Returns:
-        Those trained on, those evaluated on (None where no folder tells), and the folder's name.
-        With both kinds of folders, what lies in neither is left out, such as ``test``.
+        The training examples, the evaluation examples (None if no folder indicates them), and the
+        folder's name. If there are folders of both splits, files outside them, such as in
+        ``test``, are left out.
     """
     names = {"train": _names(settings.train_split, TRAIN_NAMES), "val": _val_names(settings)}
     found: dict[str, list[Example]] = {"train": [], "val": [], "": []}

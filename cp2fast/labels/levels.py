@@ -1,4 +1,4 @@
-"""The range of values of labelled images, where no run that came before has settled it."""
+"""The range of values of labelled images, unless an earlier run has set it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from cp2fast.labels.dataset import LabelledData
 def range_of(
     data: LabelledData, range_: RangeSetting | None, bands: Bands | None
 ) -> tuple[RangeSetting, str]:
-    """``find_range`` of the images to learn from; None is ``auto``.
+    """``find_range`` of the training images; None means ``auto``.
 
     Raises:
-        UserError: most images have bands of which none, or none of those there, were chosen.
+        UserError: most images have several bands and none was chosen, or they lack the chosen ones.
     """
     images = ImageSet.of_files([example.image for example in data.train])
     return find_range(images, range_ or "auto", bands, data.max_pixels, data.threads)

@@ -1,10 +1,10 @@
-"""What a mask file stores at each pixel: a number, or a colour as one number.
+"""Read what a mask file stores at each pixel: a number, or a colour packed into one number.
 
-    file -> header -> Pillow, without metadata -> values or colours -> turned as its Exif says
+    file -> header -> Pillow, without metadata -> values or colours -> Exif orientation
 
-Palette and grey masks store numbers, of 1 to 16 bits, as they are. RGB masks store colours, which
-become ``0xRRGGBB``, or numbers, where a tool saved grey masks as RGB. Which of them is settled for
-a whole data set, and what the numbers mean is another matter (``coding.py``).
+Palette and grey masks store numbers of 1 to 16 bits. RGB masks store colours, which become
+``0xRRGGBB``, or numbers, if a tool saved grey masks as RGB. This is decided once for a whole data
+set; ``coding.py`` defines what the numbers mean.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Kind = Literal["values", "equal", "colours"]
 """How masks are read: as numbers, as numbers in three equal channels, or as colours."""
 
 SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".gif", ".jpg", ".jpeg")
-"""Of mask files; lossless ones before JPEG."""
+"""Suffixes of mask files; lossless formats come before JPEG."""
 
 _FORMATS = {
     ".png": ("PNG",),
@@ -42,7 +42,7 @@ _FORMATS = {
 _AS_PNG = "save it as a palette or grey PNG whose pixel values are the labels"
 _NUMBERED = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L")
 COLOURED = ("RGB", "RGBA", "RGBX")
-"""Pillow's modes of masks in colours."""
+"""Pillow's modes of masks of colours."""
 
 
 class Stored(NamedTuple):
@@ -50,8 +50,8 @@ class Stored(NamedTuple):
 
     Attributes:
         pixels: int32 ``[H, W]``, numbers below 65,536 or colours ``0xRRGGBB``.
-        mode: Pillow's name of how the file stores them.
-        is_lossy: whether it is a JPEG, whose values are only nearly those that were saved.
+        mode: Pillow's mode of the file.
+        is_lossy: whether the file is a JPEG, whose values are only approximate.
     """
 
     pixels: NDArray[np.int32]
@@ -64,11 +64,11 @@ def read_stored(path: Path, kind: Kind) -> Stored:
 
     Args:
         path: path of the mask.
-        kind: what they are taken for. As colours, a palette mask is read by its palette, and a
-            grey one as equal channels.
+        kind: how to read them. As colours, a palette mask is read with its palette and a grey
+            mask as three equal channels.
 
     Raises:
-        UserError: it cannot be read, or is of another kind.
+        UserError: the mask cannot be read or is of another kind.
     """
     try:
         encoded = read_file(path)
@@ -89,7 +89,7 @@ def read_stored(path: Path, kind: Kind) -> Stored:
 
 
 def mode_of(path: Path) -> str:
-    """Pillow's name of how a mask stores its pixels, by its header.
+    """Pillow's mode of a mask, from its header.
 
     Raises:
         UserError: it cannot be read.
@@ -102,12 +102,12 @@ def mode_of(path: Path) -> str:
 
 
 def colour_name(colour: int) -> str:
-    """A colour as people write it: ``#ff8000``."""
+    """A colour in hexadecimal notation, such as ``#ff8000``."""
     return f"#{colour:06x}"
 
 
 def packed(rgb: NDArray[np.uint8]) -> NDArray[np.int32]:
-    """Colours ``[..., 3]`` as numbers ``[...]``."""
+    """Colours ``[..., 3]`` packed into numbers ``[...]``."""
     red, green, blue = (rgb[..., channel].astype(np.int32) for channel in range(3))
     return (red << 16) | (green << 8) | blue
 
@@ -133,7 +133,7 @@ def _opened(path: Path, encoded: bytes) -> Image.Image:
 
 
 def _colours(mask: Image.Image) -> NDArray[np.int32]:
-    """Of any mask; alpha is dropped."""
+    """The colours of any mask; alpha is dropped."""
     if mask.mode.startswith("I"):
         values = np.asarray(mask)
         return packed(np.repeat((values >> 8).astype(np.uint8)[..., None], 3, axis=-1))
@@ -141,7 +141,7 @@ def _colours(mask: Image.Image) -> NDArray[np.int32]:
 
 
 def _numbers(mask: Image.Image, path: Path, encoded: bytes, kind: Kind) -> NDArray[np.int32]:
-    """As stored, not turned yet."""
+    """The numbers as stored, before applying the orientation."""
     if mask.mode in COLOURED and kind == "equal":
         rgb = np.asarray(mask.convert("RGB"))
         if not bool((rgb == rgb[..., :1]).all()):
@@ -158,7 +158,7 @@ def _numbers(mask: Image.Image, path: Path, encoded: bytes, kind: Kind) -> NDArr
     values = np.array(mask)
     header = png.read_header(encoded)
     if header is not None and header.colour_type == png.GREY and 1 < header.bits < 8:
-        values //= 255 // ((1 << header.bits) - 1)  # Pillow spreads them over 0 to 255.
+        values //= 255 // ((1 << header.bits) - 1)  # Pillow scales them to 0 to 255.
     if values.size and not 0 <= int(values.min()) <= int(values.max()) < 1 << 16:
         raise UserError(
             f"the mask {path} holds the value {int(values.max())}: labels have 16 bits, 0 to 65535"

@@ -1,8 +1,8 @@
-"""Open a labelled data set: the first layout that fits, its classes, how its masks are read.
+"""Open a labelled data set: find its layout, its classes and how its masks are read.
 
-    root -> layout -> classes that something declares -> kind of the masks -> labels
+    root -> layout -> declared classes -> kind of the masks -> labels
 
-Nothing is asked of the user that the files tell; what was found is said in one line.
+The user need not specify what the files show; the findings are reported in one line.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from cp2fast.labels.voc import no_voc_layout, voc_layout
 from cp2fast.wording import counted
 
 _LAYOUTS = (template_layout, csv_layout, voc_layout, coco_layout, folders_layout)
-"""In the order in which they are tried."""
+"""The layouts, in the order in which they are tried."""
 _LOOKED_AT = 24
-"""Masks, evenly spread, whose headers and values tell what kind all are of."""
+"""Size of the sample of masks, evenly spread, that determines the kind of all masks."""
 _KIND_WORDS = {
     "values": "masks of numbers",
     "equal": "masks of numbers saved as RGB",
@@ -41,24 +41,24 @@ _KIND_WORDS = {
 
 
 def open_labelled(settings: LabelSettings, root: Path, workers: int | None = None) -> LabelledData:
-    """The data set of ``data.root``; every file that its lists name is there.
+    """Open the data set of ``data.root``; every file in its lists exists.
 
     Args:
-        settings: where masks and splits are, and what masks stand for.
-        root: folder, CSV of pairs, or COCO's JSON.
-        workers: threads; None is all cores.
+        settings: where masks and splits are, and how masks are interpreted.
+        root: folder, CSV file of pairs, or COCO's JSON file.
+        workers: number of threads; None uses all cores.
 
     Raises:
-        UserError: no known layout, something is missing, or what masks store is not to be known.
+        UserError: unknown layout, something is missing, or the masks cannot be interpreted.
     """
     return _opened(_recognise(settings, root), settings, root, workers)
 
 
 def open_voc(settings: LabelSettings, root: Path, workers: int | None = None) -> LabelledData:
-    """``open_labelled`` of a data set that is in VOC layout.
+    """``open_labelled`` for a data set that must have VOC layout.
 
     Raises:
-        UserError: it is not, or as there.
+        UserError: it does not have VOC layout, or as in ``open_labelled``.
     """
     layout = voc_layout(settings, root)
     if layout is None:
@@ -118,7 +118,7 @@ def _classes(
     masks: Sequence[Path | Annotations],
     threads: int,
 ) -> tuple[Classes, str]:
-    """The classes, and what kind of masks tell them."""
+    """The classes, and a description of the kind of masks."""
     folder = root if place_of(root) == "folder" else root.parent
     declared = declared_in(settings) or layout.declared or read_class_file(folder) or layout.default
     if (

@@ -1,6 +1,6 @@
-"""Labels that are outlines in a JSON file, painted when they are needed (COCO's format).
+"""Labels that are stored as outlines in a JSON file and painted on demand (COCO's format).
 
-Needs pycocotools, whose masks are the reference for outlines and run lengths.
+Requires pycocotools, the reference implementation for outlines and run lengths.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from numpy.typing import NDArray
 from cp2fast.errors import UserError
 
 BACKGROUND = 65_534
-"""Stored where no annotation is, if a category has the number 0."""
+"""Value stored outside all annotations if a category has the number 0."""
 CROWD = 65_535
-"""Stored where an annotation says that it is of a crowd, not told apart: ignored."""
+"""Value stored where an annotation marks a crowd, whose members are not told apart: ignored."""
 
 
 class Segment(NamedTuple):
     """One annotation.
 
     Attributes:
-        stored: its category's number, or ``CROWD``.
-        area: in pixels; smaller ones are painted over larger ones.
-        outline: polygons ``[[x, y, x, y, ...], ...]``, or run lengths, as COCO writes them.
+        stored: number of its category, or ``CROWD``.
+        area: area in pixels; smaller segments are painted over larger ones.
+        outline: polygons ``[[x, y, x, y, ...], ...]``, or run lengths in COCO's format.
     """
 
     stored: int
@@ -40,11 +40,11 @@ class Annotations:
     """The annotations of one image.
 
     Attributes:
-        file: that they are from.
-        image: the name of the image in it.
-        size: height and width of the image, as the file says.
-        background: stored where there is none.
-        segments: in any order.
+        file: the file they come from.
+        image: name of the image in the file.
+        size: height and width of the image according to the file.
+        background: value stored outside all segments.
+        segments: the segments, in any order.
     """
 
     file: Path
@@ -61,7 +61,7 @@ def paint(annotations: Annotations) -> NDArray[np.uint16]:
     """The annotations as stored numbers, ``[H, W]``.
 
     Raises:
-        UserError: an outline is not what COCO's format says.
+        UserError: an outline does not follow COCO's format.
     """
     masks = coco_masks()
     height, width = annotations.size
@@ -87,7 +87,7 @@ def paint(annotations: Annotations) -> NDArray[np.uint16]:
 
 
 def coco_masks() -> Any:
-    """Pycocotools' module of masks.
+    """The mask module of pycocotools.
 
     Raises:
         UserError: it is not installed.
@@ -100,7 +100,7 @@ def coco_masks() -> Any:
 
 
 def _runs(masks: Any, outline: object, height: int, width: int) -> Any:
-    """As compressed run lengths; None for an annotation without an outline."""
+    """Compressed run lengths of an outline; None for an annotation without one."""
     if isinstance(outline, Mapping):
         counts = outline["counts"]
         if isinstance(counts, list):

@@ -1,12 +1,12 @@
-"""Images and masks that lie in folders, and how the names of the two go together.
+"""Images and masks in folders, paired by their names.
 
     ROOT/images/NAME.jpg        ROOT/masks/NAME.png          or labels, annotations, ...
-    ROOT/images/train/...       ROOT/masks/train/...         and val; folders as deep as wanted
+    ROOT/images/train/...       ROOT/masks/train/...         and val; folders of any depth
     ROOT/train/images/...       ROOT/train/masks/...         and val
     ROOT/train/NAME.jpg         ROOT/train_labels/NAME_L.png and val
 
-A mask has its image's name, or that with an ending, as ``NAME_mask.png``; Cityscapes exchanges one
-ending for another.
+A mask has the name of its image, possibly with an ending, as in ``NAME_mask.png``; Cityscapes
+replaces one ending with another.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MASK_FOLDERS = (
     *("masks", "mask", "labels", "label", "annotations", "annotation", "segmentationclasspng"),
     *("segmentationclass", "gtfine", "gt", "groundtruth", "ground_truth", "segmentation"),
 )
-"""In lower case; the first that is there and holds masks counts."""
+"""Folder names in lower case; the first that exists and contains masks is used."""
 
 _ENDINGS = {
     "": (
@@ -44,17 +44,17 @@ _ENDINGS = {
     "_sat": ("_mask",),
     "_rgb": ("_mask", "_label"),
 }
-"""Endings of masks by those of their images."""
+"""Possible endings of mask names by the ending of the image name."""
 _UNLABELLED = ("test", "testing")
-"""Folders whose images often have no masks, and are left out then."""
+"""Folders whose images often have no masks and are then left out."""
 _MASK_OF_SPLIT = ("{}_labels", "{}_masks", "{}_label", "{}_mask", "{}annot", "{}_annot")
 
 
 def folders_layout(settings: LabelSettings, root: Path) -> Layout | None:
-    """Images and masks in two folders, or two of each split; None if there are no such folders.
+    """Images and masks in two folders, or in two per split; None if there are no such folders.
 
     Raises:
-        UserError: images without masks, or that go together with masks in more than one way.
+        UserError: images without masks, or that match masks in more than one way.
     """
     for image_folder, mask_folder in _folders(root):
         pairs = pair(image_folder, mask_folder)
@@ -74,7 +74,7 @@ def folders_layout(settings: LabelSettings, root: Path) -> Layout | None:
 
 
 def _split_layout(settings: LabelSettings, root: Path) -> Layout | None:
-    """Folders of splits that hold two folders each, or that masks lie beside."""
+    """Folders of splits that contain two folders each, or have folders of masks beside them."""
     inside = _by_name(root)
     splits: dict[str, list[tuple[Path, Example]]] = {}
     given = (settings.train_split or "train").lower(), settings.val_split.lower()
@@ -97,10 +97,10 @@ def _split_layout(settings: LabelSettings, root: Path) -> Layout | None:
 
 
 def pair(images: Path, masks: Path) -> list[tuple[Path, Example]]:
-    """The images below a folder with their masks below another, in the order of their names.
+    """Pair the images below one folder with the masks below another, sorted by name.
 
     Raises:
-        UserError: there are none, one has no mask, or one goes together with two.
+        UserError: there are no images, or an image matches no mask or two.
     """
     photos = _files(images, IMAGE_SUFFIXES)
     found = _files(masks, MASK_SUFFIXES)
@@ -159,7 +159,7 @@ def _paired(
 def _rule(
     images: Path, photos: Sequence[Path], by_place: Mapping[tuple[Path, str], list[Path]]
 ) -> tuple[str, str] | None:
-    """The endings of images and masks by which most go together; None if none do."""
+    """The endings of images and masks that match the most pairs; None if none match."""
     counts = Counter[tuple[str, str]]()
     for own, others in _ENDINGS.items():
         named = [photo for photo in photos if photo.stem.endswith(own)]
@@ -173,7 +173,7 @@ def _rule(
 
 
 def _by_place(folder: Path, files: Sequence[Path]) -> dict[tuple[Path, str], list[Path]]:
-    """Files by their folder below another and their name without suffix."""
+    """Files by their folder, relative to ``folder``, and their name without suffix."""
     found: dict[tuple[Path, str], list[Path]] = {}
     for file in files:
         found.setdefault((file.parent.relative_to(folder), file.stem), []).append(file)
@@ -181,7 +181,7 @@ def _by_place(folder: Path, files: Sequence[Path]) -> dict[tuple[Path, str], lis
 
 
 def _folders(root: Path) -> list[tuple[Path, Path]]:
-    """A folder of images and one of masks inside another, if both are there."""
+    """A folder of images and one of masks inside ``root``, if both exist."""
     inside = _by_name(root)
     images = next((root / inside[name] for name in IMAGE_FOLDERS if name in inside), None)
     masks = [root / inside[name] for name in MASK_FOLDERS if name in inside]
@@ -195,14 +195,14 @@ def _beside(root: Path, split: str, inside: Mapping[str, str]) -> list[tuple[Pat
 
 
 def _by_name(root: Path) -> dict[str, str]:
-    """The folders inside another, by their names in lower case."""
+    """The folders inside ``root``, by their names in lower case."""
     return {
         path.name.lower(): path.name for path in list_folder(root) if place_of(path) == "folder"
     }
 
 
 def _files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
-    """The files of these kinds below a folder, sorted; hidden ones are skipped."""
+    """The files with these suffixes below a folder, sorted; hidden files are skipped."""
     found = []
 
     def refuse(error: OSError) -> None:

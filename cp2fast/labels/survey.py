@@ -1,4 +1,4 @@
-"""Every mask, read once before hours of training depend on it: its classes, and what is wrong."""
+"""Read every mask once before a long training: count its classes and find what is wrong."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from cp2fast.labels.coding import IGNORED, Oddity
 from cp2fast.labels.dataset import Example, LabelledData, differs, unknown_labels, unreadable
 
 _SHOWN = 5
-"""Classes named in a warning."""
+"""How many classes a warning names."""
 _MANY = 0.1
-"""Share of guessed pixels that is warned of."""
+"""Warn above this share of guessed pixels."""
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What a data set holds.
+    """The content of a data set's masks.
 
     Attributes:
-        train: pixels by label of what is trained on, int64 ``[256]``; the last is ignored.
-        val: likewise of what is evaluated on.
-        warnings: classes that occur nowhere, and what else may not be as it was meant; each a line.
+        train: pixel counts by label in the training masks, int64 ``[256]``; the last is ignored.
+        val: the same for the evaluation masks.
+        warnings: classes that never occur and other possible mistakes, one line each.
     """
 
     train: NDArray[np.int64]
@@ -44,8 +44,8 @@ def survey(data: LabelledData) -> Survey:
     """Read every mask.
 
     Raises:
-        UserError: the first mask that cannot be used, and how many more there are; or what they
-            hold of no class.
+        UserError: names the first mask that cannot be used and counts the others, or names values
+            that belong to no class.
     """
     examples = list(dict.fromkeys([*data.train, *data.val]))
     with ThreadPoolExecutor(data.threads) as threads:
@@ -69,7 +69,7 @@ def check_masks(data: LabelledData) -> list[str]:
 
 
 def shares_in_words(found: Survey, data: LabelledData) -> list[str]:
-    """A table of the classes' shares of the labelled pixels, a line each."""
+    """A table of the classes' shares of the labelled pixels, one line per class."""
     width = max(len(name) for name in (*data.classes, "ignored"))
     lines = [f"{'class':{width}}  {'train':>8}  {'val':>8}"]
     totals = [max(1, int(pixels[:IGNORED].sum())) for pixels in (found.train, found.val)]
@@ -112,7 +112,7 @@ def _refuse(looked_at: Mapping[Example, _Look], data: LabelledData) -> None:
 
 
 def _missing_classes(pixels_by_label: NDArray[np.int64], data: LabelledData) -> Iterator[str]:
-    """What the labels of all training pixels say about the classes."""
+    """Warnings about classes that have no training pixels."""
     count = len(data.classes)
     missing = [label for label in range(count) if not pixels_by_label[label]]
     if not missing:
@@ -160,16 +160,16 @@ def _turned_without_their_masks(looked_at: Mapping[Example, _Look]) -> Iterator[
 
 
 class _Look(NamedTuple):
-    """What a look at a mask, and at the header of its photo, found."""
+    """The findings for a mask and the header of its photo."""
 
     problem: str | None
     pixels: NDArray[np.int64]
-    """By label, 256 of them."""
+    """Pixel counts by label, 256 values."""
     unknown: Mapping[int, int]
     guessed: int = 0
     oddity: Oddity = ""
     turned_alone: bool = False
-    """Whether the photo's metadata turns it, and nothing the mask."""
+    """Whether metadata rotates the photo but not the mask."""
 
 
 def _look_at(data: LabelledData, example: Example) -> _Look:

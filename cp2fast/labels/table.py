@@ -1,7 +1,7 @@
-"""Pairs of images and masks that a CSV file names.
+"""Pairs of images and masks listed in a CSV file.
 
-image,mask[,split]          a header, in any order, or none
-photos/a.jpg,masks/a.png    paths from the file's folder, or absolute
+image,mask[,split]          header, columns in any order; may be absent
+photos/a.jpg,masks/a.png    paths relative to the file's folder, or absolute
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _WHOLE = ("pairs.csv", "data.csv", "dataset.csv")
 
 
 def csv_layout(settings: LabelSettings, root: Path) -> Layout | None:
-    """The pairs of ``root`` itself, or of ``train.csv`` (and ``val.csv``) or ``pairs.csv`` in it.
+    """Pairs of ``root`` itself, or of ``train.csv`` (and ``val.csv``) or ``pairs.csv`` in it.
 
     Raises:
-        UserError: a file that is named is missing, or a line names no pair.
+        UserError: a listed file is missing, or a line does not name a pair.
     """
     if root.suffix.lower() == ".csv":
         return _one(root)
@@ -59,7 +59,7 @@ def _one(path: Path) -> Layout:
 
 
 def _read(path: Path) -> list[tuple[Example, str]]:
-    """The examples of a file, and the split that each is said to be of."""
+    """The examples in a file, each with the name of its split."""
     if not is_file(path):
         raise UserError(f"there is no file {path}: set data.root to a CSV of pairs, or a folder")
     lines = read_text(path).splitlines()

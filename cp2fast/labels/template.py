@@ -1,4 +1,4 @@
-"""Masks that are found by a rule of the user's: ``data.masks={dir}/../labels/{stem}_mask.png``."""
+"""Masks found by a user's rule, such as ``data.masks={dir}/../labels/{stem}_mask.png``."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _FIELDS = ("dir", "stem", "name", "root", "parent")
 
 
 def template_layout(settings: LabelSettings, root: Path) -> Layout | None:
-    """Every image below ``root`` with the mask that the rule names; None without a rule.
+    """Every image below ``root`` with its mask according to the rule; None without a rule.
 
-    The rule's fields: ``{dir}`` the image's folder, ``{stem}`` its name without suffix, ``{name}``
-    with it, ``{parent}`` its folder's name, ``{root}`` the data set. A rule that begins with none
-    of ``{dir}``, ``{root}`` and ``/`` is below the data set.
+    Fields of the rule: ``{dir}`` is the image's folder, ``{stem}`` its name without suffix,
+    ``{name}`` its name with suffix, ``{parent}`` the name of its folder, ``{root}`` the data set.
+    A rule that does not begin with ``{dir}``, ``{root}`` or ``/`` is relative to the data set.
 
     Raises:
-        UserError: a field that is none, images without masks, or no image.
+        UserError: unknown field, images without masks, or no images.
     """
     rule = settings.masks
     if rule is None:

@@ -1,13 +1,13 @@
 """Data sets in the layout of PASCAL VOC: splits, masks and class names.
 
     JPEGImages/NAME.jpg
-    SegmentationClassAug/NAME.png      where it exists, before
+    SegmentationClassAug/NAME.png      preferred, if it exists
     SegmentationClass/NAME.png
-    ImageSets/Segmentation/SPLIT.txt   one NAME a line
-    classes.txt                        one name a line, label 0 first; without it VOC's own
+    ImageSets/Segmentation/SPLIT.txt   one NAME per line
+    classes.txt                        one name per line, label 0 first; default: VOC's classes
 
 A mask is a palette or grey PNG whose pixel values are the labels; 255 is ignored. CVAT and Datumaro
-write colours instead, and ``labelmap.txt`` beside them.
+write colours instead, with a file ``labelmap.txt``.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ VOC_CLASSES = (
 )
 
 _ALL = ("default", "trainval", "all")
-"""Lists of images that are not split."""
+"""Lists of images without a split."""
 
 
 def voc_layout(settings: LabelSettings, root: Path) -> Layout | None:
-    """The data set below ``root``, every file of its splits there; None if it is no such layout.
+    """The data set below ``root``, with all files of its splits; None if the layout is another.
 
     Raises:
         UserError: a split, an image or a mask is missing.

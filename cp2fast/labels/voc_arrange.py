@@ -1,10 +1,10 @@
-"""PASCAL VOC 2012 with the masks of SBD: the 10,582 images that papers call train_aug.
+"""PASCAL VOC 2012 with the masks of SBD: the 10,582 images known as train_aug.
 
-SBD (Hariharan et al., "Semantic contours from inverse detectors", ICCV 2011) has masks of 11,355
-images of VOC. Those that VOC itself does not annotate go into ``SegmentationClassAug``.
+SBD (Hariharan et al., "Semantic contours from inverse detectors", ICCV 2011) has masks for 11,355
+images of VOC. Masks that VOC itself lacks go into ``SegmentationClassAug``.
 
-    DIR/VOCdevkit/VOC2012   as VOCtrainval_11-May-2012.tar holds it
-    DIR/sbd                 cls, train.txt, val.txt of benchmark.tgz
+    DIR/VOCdevkit/VOC2012   as in VOCtrainval_11-May-2012.tar
+    DIR/sbd                 cls, train.txt, val.txt from benchmark.tgz
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from cp2fast.errors import UserError
 from cp2fast.labels.open import open_voc
 
 TRAIN_AUG = 10_582
-"""Images in train_aug of the complete data sets."""
+"""Number of images in train_aug if both data sets are complete."""
 
 _VOC_TAR = "VOCtrainval_11-May-2012.tar"
 _SBD_TAR = "benchmark.tgz"
@@ -33,13 +33,13 @@ _SBD_INSIDE = "benchmark_RELEASE/dataset"
 
 
 class Arranged(NamedTuple):
-    """What ``arrange_voc`` made.
+    """The result of ``arrange_voc``.
 
     Attributes:
-        root: for ``data.root``.
-        converted: masks written now.
-        train_aug: images in ``train_aug.txt``.
-        val: images in ``val.txt``.
+        root: value for ``data.root``.
+        converted: number of masks written by this call.
+        train_aug: number of images in ``train_aug.txt``.
+        val: number of images in ``val.txt``.
     """
 
     root: Path
@@ -49,17 +49,17 @@ class Arranged(NamedTuple):
 
 
 def arrange_voc(folder: Path, tell: Callable[[str], None]) -> Arranged:
-    """Arrange VOC 2012 and SBD below ``folder``, downloading what is not there.
+    """Arrange VOC 2012 and SBD below ``folder``, downloading what is missing.
 
-    Each file appears complete or not at all, and none is written twice: an interrupted call is
-    continued by the next.
+    Each file is written completely or not at all, and existing files are kept, so the next call
+    continues an interrupted one.
 
     Args:
-        folder: made if it is not there.
-        tell: gets a line when something long begins.
+        folder: target folder; created if missing.
+        tell: called with one line before each long task.
 
     Raises:
-        UserError: what cannot be downloaded or is damaged, and where to put it by hand.
+        UserError: a download failed or is damaged; says where to put the file by hand.
     """
     folder.mkdir(parents=True, exist_ok=True)
     root = _find_voc(folder, tell)
@@ -78,12 +78,12 @@ def arrange_voc(folder: Path, tell: Callable[[str], None]) -> Arranged:
         _convert(sbd / "cls" / f"{name}.mat", _mask(masks, name))
     train_aug = sorted((in_sbd | set(train)) - set(val))
     _write(lists / "train_aug.txt", "".join(f"{name}\n" for name in train_aug).encode())
-    open_voc(LabelledDataSettings(train_split="train_aug"), root)  # Every file is there.
+    open_voc(LabelledDataSettings(train_split="train_aug"), root)  # checks that every file exists
     return Arranged(root, len(wanted), len(train_aug), len(val))
 
 
 def read_sbd_mask(path: Path) -> NDArray[np.uint8]:
-    """The labels ``[H, W]`` in one of SBD's ``cls/NAME.mat``.
+    """The labels ``[H, W]`` in a file ``cls/NAME.mat`` of SBD.
 
     Raises:
         UserError: it cannot be read, or scipy is not installed.
@@ -148,7 +148,7 @@ def _fetch(
 
 
 def _is_complete(root: Path) -> bool:
-    """Whether VOC was unpacked to the end: the tar file ends with the masks."""
+    """Whether VOC was unpacked completely; the masks come last in the tar file."""
     lists = root / "ImageSets" / "Segmentation"
     splits = [lists / f"{split}.txt" for split in ("train", "val")]
     return all(split.is_file() for split in splits) and all(

@@ -1,11 +1,11 @@
-"""The lists of a data set in VOC layout, as the tools that write them write them.
+"""The split lists of data sets in VOC layout, in the variants that tools write.
 
-A line names a photo, in any of these ways; the first that finds one counts:
+A line names a photo in one of these ways; the first that finds a photo is used:
 
-    NAME                                   of JPEGImages/NAME.jpg and its mask
-    NAME LABEL                             as VOC's lists of one class
+    NAME                                   for JPEGImages/NAME.jpg and its mask
+    NAME LABEL                             as in VOC's lists of one class
     NAME.jpg, JPEGImages/NAME.jpg          with a suffix, or below any folder
-    JPEGImages/NAME.jpg FOLDER/NAME.png    with its mask, apart by blanks or a comma
+    JPEGImages/NAME.jpg FOLDER/NAME.png    with its mask, separated by blanks or a comma
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from cp2fast.labels.dataset import Example
 
 PHOTOS = "JPEGImages"
 MASKS = ("SegmentationClassAug", "SegmentationClass")
-"""The first that has a mask for the photo."""
+"""Folders of masks; the first with a mask for the photo is used."""
 
 _LISTS = Path("ImageSets", "Segmentation")
 _PHOTO_SUFFIXES = IMAGE_SUFFIXES
@@ -32,24 +32,24 @@ _MASK_SUFFIXES = (".png",)
 _PAIR = re.compile(r"(.+\.(?:jpe?g|png|webp))[\s,]+(.+\.png)", re.IGNORECASE)
 _LABELLED = re.compile(r"(.+?)[\s,]+-?\d+")
 _MOST_SHOWN = 60
-"""Letters of a line that a message quotes."""
+"""How many characters of a line a message quotes."""
 
 
 def list_of(root: Path, split: str) -> Path:
-    """The file of a split."""
+    """The list file of a split."""
     return root / _LISTS / f"{split}.txt"
 
 
 def read_split(root: Path, split: str, key: str) -> list[Example]:
-    """The examples that a split names, in its order.
+    """The examples of a split, in the order of its list.
 
     Args:
         root: the data set's root.
-        split: its name.
-        key: key of the setting that names it, for the messages.
+        split: name of the split.
+        key: key of the setting that names the split, for messages.
 
     Raises:
-        UserError: no such split, or one that names nothing, or what is not there.
+        UserError: the split does not exist, is empty, or names missing files.
     """
     path = list_of(root, split)
     if not is_file(path):
@@ -74,14 +74,14 @@ def read_split(root: Path, split: str, key: str) -> list[Example]:
 
 
 class _Files:
-    """The files of a data set by their names, however suffix and accents are written."""
+    """Finds files of a data set by name, however suffix and accents are written."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._inside = cache(_inside)  # Each folder is listed once, and forgotten with this.
+        self._inside = cache(_inside)  # Each folder is listed once per object.
 
     def example(self, line: str) -> Example | str:
-        """What a line names, or what is missing."""
+        """The example that a line names, or a description of what is missing."""
         for name, mask in _readings(line):
             image = self._photo(name)
             if image is not None:
@@ -117,7 +117,7 @@ class _Files:
         return next((path for path in found if path is not None), None)
 
     def _find(self, folder: str, name: str, suffixes: Sequence[str]) -> Path | None:
-        """The file of this name below a folder of the data set, with the first suffix there is."""
+        """The file with this name below a folder of the data set; the first suffix found wins."""
         path = self._root / folder / name.lstrip("/")
         there = self._inside(path.parent)
         found = (there.get((_composed(path.name), suffix)) for suffix in suffixes)
@@ -125,7 +125,7 @@ class _Files:
         return None if actual is None else path.parent / actual
 
     def _other(self, line: str) -> str:
-        """A file of the name with a suffix that is none of a photo's, for the message."""
+        """A file with the name but a suffix that no photo has, for the message."""
         path = self._root / PHOTOS / line
         there = self._inside(path.parent)
         others = [actual for (stem, _), actual in there.items() if stem == _composed(path.name)]
@@ -133,7 +133,7 @@ class _Files:
 
 
 def _readings(line: str) -> Iterator[tuple[str, str | None]]:
-    """What a line may mean: a photo, and its mask if it is named; the likelier before."""
+    """Possible readings of a line: a photo, and its mask if named; most likely first."""
     yield line, None
     pair = _PAIR.fullmatch(line)
     if pair is not None:
@@ -144,9 +144,9 @@ def _readings(line: str) -> Iterator[tuple[str, str | None]]:
 
 
 def _inside(folder: Path) -> dict[tuple[str, str], str]:
-    """The files of a folder: actual name by name without suffix, and suffix in lower case."""
+    """Files of a folder: the actual name, by name without suffix and suffix in lower case."""
     try:
-        # Of two names that differ in case alone, the one in lower case comes last and stays.
+        # If two names differ only in case, the one in lower case sorts last and is kept.
         with os.scandir(folder) as entries:
             names = sorted(entry.name for entry in entries)
     except (FileNotFoundError, NotADirectoryError, ValueError):
@@ -158,17 +158,17 @@ def _inside(folder: Path) -> dict[tuple[str, str], str]:
 
 
 def _composed(name: str) -> str:
-    """With accents in the form that most systems write; others take them apart."""
+    """The name with composed accents, as most systems write them; some decompose them."""
     return unicodedata.normalize("NFC", name)
 
 
 def _below_photos(name: str) -> str:
-    """What follows the folder of photos in a path."""
+    """The part of a path after the folder of photos."""
     return name.rpartition(f"{PHOTOS}/")[2].lstrip("/")
 
 
 def _below_folder(path: str) -> str:
-    """What follows the first folder of a path that begins at the data set's root."""
+    """The part of a path, relative to the data set's root, after its first folder."""
     inside = path.lstrip("/")
     return inside.partition("/")[2] or inside
 

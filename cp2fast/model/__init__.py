@@ -1,1 +1,1 @@
-"""The networks, the contrast that trains them, and weights in and out."""
+"""The networks and the contrastive losses that train them."""

@@ -1,6 +1,6 @@
-"""Backbones of timm as feature maps: how one is built, and which maps it gives.
+"""timm's backbones as sources of feature maps: building one, and its feature maps.
 
-``levels`` describes a backbone; heads, losses, exports and checks of sizes ask nothing else.
+``levels`` describes a backbone; heads, losses, exports and size checks use nothing else.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from torch import Tensor, nn
 from cp2fast.model.families import OUTPUT_STRIDE, family_of
 
 Backbone: TypeAlias = nn.Module
-"""A timm model of one of ``families.FAMILIES``, cut behind its last feature map."""
+"""A timm model of one of ``families.FAMILIES``, cut off after its last feature map."""
 
 _FINEST = 4
-"""Maps of fewer pixels a cell are too large for heads, and too shallow to be of use to them."""
+"""Smallest stride of the maps used by heads; finer maps are too large and too shallow."""
 
 _LOSES_BORDERS = (ConvNeXt, SwinTransformer, SwinTransformerV2)
-"""These have no padding: what is left of an image beyond its last whole cell would be cut off."""
+"""Backbones without padding: pixels beyond the last whole cell of an image would be cut off."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class Level:
     """One feature map of a backbone.
 
     Attributes:
-        index: among those that timm's ``forward_intermediates`` gives.
-        channels: channels of the map.
+        index: index among the outputs of timm's ``forward_intermediates``.
+        channels: number of channels.
         stride: pixels from one cell to the next.
     """
 
@@ -44,21 +44,21 @@ class Level:
 
 
 def build_backbone(name: str, size: int, *, pyramid: bool = False, **timm_options: Any) -> Backbone:
-    """A timm backbone with random weights and without what follows its last feature map.
+    """A timm backbone with random weights, without the layers after its last feature map.
 
-    That is the classifier, and of transformers and ConvNeXts the final norm, as in the original.
-    Where timm can dilate the last stages, the last map has 16 pixels a cell: of a ResNet the first
-    block of the last stage has dilation 1, the others 2 (the original's contracted dilation).
-    Images may be of any size: transformers resize their position embeddings.
+    These are the classifier and, for transformers and ConvNeXts, the final norm, as in the
+    original. If timm can dilate the last stages, the last map has a stride of 16 pixels: the
+    first block of a ResNet's last stage has dilation 1, the others 2 (the original's contracted
+    dilation). Images may have any size: transformers resize their position embeddings.
 
     Args:
         name: a timm model, without a tag for pretrained weights.
         size: side of the images in pixels, for the position embeddings of transformers.
-        pyramid: leave the stages undilated, for a head that joins all of them.
-        timm_options: passed to the timm model, over its own.
+        pyramid: leave the stages undilated, for a head that uses all of them.
+        timm_options: options for the timm model; they override the default ones.
 
     Raises:
-        UserError: timm has no such model, or it is of no supported family.
+        UserError: timm has no such model, or its family is not supported.
     """
     options = options_of(name, size, pyramid=pyramid) | timm_options
     backbone = timm.create_model(name, num_classes=0, global_pool="", **options)
@@ -67,7 +67,7 @@ def build_backbone(name: str, size: int, *, pyramid: bool = False, **timm_option
 
 
 def options_of(name: str, size: int, *, pyramid: bool = False) -> dict[str, Any]:
-    """What ``build_backbone`` tells ``timm.create_model`` of these arguments, see there."""
+    """The options that ``build_backbone`` passes to ``timm.create_model`` for these arguments."""
     family = family_of(name)
     options = dict(family.options)
     if family.is_dilated and not pyramid:
@@ -78,7 +78,7 @@ def options_of(name: str, size: int, *, pyramid: bool = False) -> dict[str, Any]
 
 
 def levels(backbone: Backbone) -> tuple[Level, ...]:
-    """The feature maps of a backbone, from the finest to the last; one, of a plain transformer."""
+    """The feature maps of a backbone, finest first; a plain transformer has only one."""
     deepest: dict[int, Level] = {}
     for index, stage in enumerate(backbone.feature_info):  # type: ignore[arg-type]
         reduction = int(stage["reduction"])
@@ -90,13 +90,13 @@ def levels(backbone: Backbone) -> tuple[Level, ...]:
 def feature_map(backbone: Backbone, images_B3HW: Tensor) -> Tensor:
     """The last feature map, ``[B, channels, ceil(H / stride), ceil(W / stride)]``.
 
-    The tokens of a transformer are laid out as a map, without the class and register tokens.
+    For a transformer the patch tokens form the map; class and register tokens are left out.
     """
     return feature_maps(backbone, images_B3HW, levels(backbone)[-1:])[0]
 
 
 def feature_maps(backbone: Backbone, images_B3HW: Tensor, wanted: Sequence[Level]) -> list[Tensor]:
-    """Some of its ``levels``, each as ``feature_map`` gives the last."""
+    """The feature maps at some ``levels``, each in the form of ``feature_map``."""
     height, width = images_B3HW.shape[2:]
     loses_borders = isinstance(backbone, _LOSES_BORDERS)
     if loses_borders:
@@ -128,5 +128,5 @@ def stride(backbone: Backbone) -> int:
 
 
 def _cells(side: int, stride: int) -> int:
-    # Not -(-side // stride): exporters to ONNX divide negative numbers towards 0.
+    # Not -(-side // stride): ONNX exporters round divisions of negative numbers towards 0.
     return (side + stride - 1) // stride

@@ -1,8 +1,8 @@
-"""CP2: a query and a key encoder, a queue of keys, and the two contrasts (paper, section 3).
+"""CP2: query encoder, key encoder, queue of keys and two contrastive losses (paper, section 3).
 
-Step by step: the query is embedded; the key encoder moves a little towards the query encoder and
-embeds the key; the foregrounds are contrasted as wholes, against the queue, and position by
-position; the new keys are enqueued.
+In each step the query is embedded. The key encoder moves a little towards the query encoder and
+embeds the key. The pooled foregrounds are contrasted with the queue, and the positions with each
+other. Then the new keys are enqueued.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ from cp2fast.model.signals import Vectors
 
 @dataclass(frozen=True)
 class CP2Output:
-    """What one step gives: scalars on the network's device; only ``loss`` has a gradient.
+    """The output of one step: scalars on the network's device; only ``loss`` has a gradient.
 
     Attributes:
-        loss: to minimise: the instance loss plus the weighted dense loss.
+        loss: the loss to minimise: instance loss plus weighted dense loss.
         loss_instance: InfoNCE of the pooled foregrounds against the queue.
-        loss_dense: contrast of the positions.
-        accuracy_instance: fraction of queries whose own key is nearer than the whole queue.
-        accuracy_dense: fraction of images whose most similar pair is of two foreground positions.
+        loss_dense: contrastive loss of the positions.
+        accuracy_instance: fraction of queries whose own key is nearer than every key in the queue.
+        accuracy_dense: fraction of images whose most similar pair is two foreground positions.
         similarity_gap: mean cosine of query foreground and key foreground positions, minus that
             of query foreground and key background positions.
-        embedding_deviation: standard deviation of the query vectors over the batch, mean of the
-            channels; near 0 means that all images look alike, 1 / sqrt(C) that they are spread.
-        vectors: from which signals are computed where they are logged.
+        embedding_deviation: standard deviation of the query vectors over the batch, averaged over
+            channels; near 0 if all images have similar vectors, 1 / sqrt(C) if they are spread out.
+        vectors: vectors from which signals are computed when logging.
     """
 
     loss: Tensor
@@ -61,10 +61,10 @@ class CP2Output:
 
 
 class CP2(nn.Module):
-    """The pretraining network; works in one process, and under DDP with batches of one size.
+    """The pretraining network; works in one process, and under DDP with batches of equal size.
 
-    The buffers are the same on all ranks by construction, except for the statistics of batch
-    norm, so DDP need not broadcast them.
+    The buffers are equal on all ranks by construction, except for the batch norm statistics, so
+    DDP need not broadcast them.
     """
 
     queue: Tensor
@@ -75,7 +75,7 @@ class CP2(nn.Module):
         self.settings = settings
         self.register_buffer("queue", new_queue(settings.embedding, settings.queue))
         self.register_buffer("queue_ptr", torch.zeros(1, dtype=torch.int64))
-        # No contrast reaches the class logits: they get no gradient, hence no weight decay.
+        # The losses do not use the class logits: no gradient, hence no weight decay.
         encoder.decode_head.conv_seg.requires_grad_(False)
         self.encoder_q = encoder
         self.encoder_k = copy.deepcopy(encoder).requires_grad_(False)
@@ -89,14 +89,14 @@ class CP2(nn.Module):
         *,
         move_key_encoder: bool = True,
     ) -> CP2Output:
-        """Contrast one batch of composed pairs, and take its keys into the queue.
+        """Contrast one batch of composed pairs, and add its keys to the queue.
 
         Args:
-            query: ``[B, 3, S, S]``.
-            key: as ``query``.
+            query: images ``[B, 3, S, S]``.
+            key: images like ``query``.
             query_mask: ``[B, S, S]``, True on the foreground.
-            key_mask: as ``query_mask``.
-            move_key_encoder: False for all but the first batch of an optimiser's step.
+            key_mask: like ``query_mask``.
+            move_key_encoder: False for all but the first batch of an optimiser step.
         """
         query_BCX = _unit(self.encoder_q.embed(query))
         with torch.no_grad():
@@ -109,12 +109,12 @@ class CP2(nn.Module):
 
     @torch.no_grad()
     def take_keys(self, key: Tensor, key_mask: Tensor) -> None:
-        """Take the keys of a batch into the queue without contrasting them.
+        """Add the keys of a batch to the queue without contrasting them.
 
-        For a queue that holds keys rather than random vectors before the first step.
+        This fills the queue with keys instead of random vectors before the first step.
 
         Args:
-            key: ``[B, 3, S, S]``.
+            key: images ``[B, 3, S, S]``.
             key_mask: ``[B, S, S]``, True on the foreground.
         """
         key_BCY = self._embed_keys(key)
@@ -122,7 +122,7 @@ class CP2(nn.Module):
         enqueue(self.queue, self.queue_ptr, gather(key_BC))
 
     def newest_keys(self, count: int) -> Tensor:
-        """The ``count`` vectors that were enqueued last, ``[count, C]``, newest first."""
+        """The last ``count`` enqueued vectors, ``[count, C]``, newest first."""
         ago = torch.arange(1, count + 1, device=self.queue.device)
         return self.queue[:, (self.queue_ptr - ago) % self.queue.shape[1]].T
 
@@ -135,7 +135,7 @@ class CP2(nn.Module):
 
     @torch.no_grad()
     def _update_key_encoder(self) -> None:
-        """Moving average of the parameters; the key encoder's batch norm statistics are its own."""
+        """Update the moving average of the parameters; batch norm statistics are not averaged."""
         update = get_ema_multi_avg_fn(self.settings.momentum)  # type: ignore[no-untyped-call]
         update(list(self.encoder_k.parameters()), list(self.encoder_q.parameters()), None)
 
@@ -143,7 +143,7 @@ class CP2(nn.Module):
         self, query_BCX: Tensor, key_BCY: Tensor, query_mask_BX: Tensor, key_mask_BY: Tensor
     ) -> CP2Output:
         settings = self.settings
-        # Cosines in bfloat16 would be too coarse for the temperature.
+        # bfloat16 cosines would be too coarse at this temperature.
         with torch.autocast(query_BCX.device.type, enabled=False):
             query_BC = pool_instances(query_BCX, query_mask_BX)
             key_BC = pool_instances(key_BCY, key_mask_BY)
@@ -169,13 +169,13 @@ class CP2(nn.Module):
 
 
 def build_cp2(settings: ModelSettings, seed: int) -> CP2:
-    """The network that ``settings`` describe, on the CPU, its weights a function of ``seed`` alone.
+    """Build the network of ``settings`` on the CPU, with weights that depend only on ``seed``.
 
-    Torch's global generator is left as it was. ``settings.init`` is not read: ``load_weights``
-    does that.
+    Torch's global generator is unchanged. ``settings.init`` is not used here, but by
+    ``load_weights``.
 
     Raises:
-        UserError: no such backbone, or the images do not divide into its cells.
+        UserError: no such backbone, or the image size is not a multiple of its stride.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
@@ -185,6 +185,6 @@ def build_cp2(settings: ModelSettings, seed: int) -> CP2:
 
 
 def _unit(embedding_BCHW: Tensor) -> Tensor:
-    """Positions in a row, each a unit vector: ``[B, C, X]``, in float32 or better."""
+    """Flatten the positions and normalise each to unit length: ``[B, C, X]``, float32 or better."""
     dtype = torch.promote_types(embedding_BCHW.dtype, torch.float32)
     return F.normalize(embedding_BCHW.flatten(2).to(dtype), dim=1)

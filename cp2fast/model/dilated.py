@@ -1,14 +1,15 @@
-"""Dilated 3x3 convolutions that leave out the taps on padding.
+"""Dilated 3x3 convolutions that skip the taps on padding.
 
-On a 14 x 14 map a tap d cells from the centre falls on padding for most positions: 51, 18 and 11 %
-of the multiplications of dilation 6, 12 and 18 meet real cells. Here each of the nine taps is one
-matrix product over the window of positions where it does. The result is that of the plain
-convolution up to the order of summation.
+On a 14 x 14 map, taps far from the centre fall on padding for most positions: only 51, 18 and 11 %
+of the multiplications with dilation 6, 12 and 18 use real cells. Here each of the nine taps is one
+matrix product over the window of positions where it is on the map. The result equals that of the
+plain convolution up to the order of summation.
 
-On one CPU core, 2048 to 512 channels, batch 8, the three convolutions of ASPP take less than half
-the time of oneDNN's, forward and backward. On an H100 in bfloat16, batch 256, 14 x 14, forward and
-backward of dilation 12 take 3.4 ms where cuDNN takes 37.7 (18: 1.3 and 37.9), but of dilation 6, of
-which half is in range, 7.2 where cuDNN takes 5.5 (benchmarks/results/dilated_h100.json).
+On one CPU core, with 2048 to 512 channels and batch 8, the three convolutions of ASPP take less
+than half the time of oneDNN's, forward and backward. On an H100 in bfloat16, batch 256, 14 x 14,
+forward and backward with dilation 12 take 3.4 ms, and 37.7 ms in cuDNN (dilation 18: 1.3 and 37.9).
+Dilation 6, with half of its taps in range, takes 7.2 ms, and 5.5 ms in cuDNN
+(benchmarks/results/dilated_h100.json).
 """
 
 from __future__ import annotations
@@ -19,16 +20,16 @@ import torch
 from torch import Tensor, nn
 
 _WORTHWHILE = {"cpu": 0.6, "cuda": 0.4}
-"""Share of multiplications in range up to which nine products beat one convolution."""
+"""Largest share of multiplications in range at which nine products beat one convolution."""
 
 _Window = tuple[slice, slice, slice]
 
 
 class DilatedConv2d(nn.Conv2d):
-    """A 3x3 convolution that keeps the map's size; parameters and results of ``nn.Conv2d``.
+    """A 3x3 convolution that keeps the map's size, with parameters and results of ``nn.Conv2d``.
 
-    In training it leaves out taps on padding where that pays. In evaluation it is the plain
-    convolution, which exporters understand.
+    In training it skips taps on padding if that is faster. In evaluation it is the plain
+    convolution, which exporters support.
     """
 
     def __init__(self, in_channels: int, out_channels: int, dilation: int) -> None:
@@ -49,7 +50,7 @@ class DilatedConv2d(nn.Conv2d):
 
 
 def share_in_range(dilation: int, height: int, width: int) -> float:
-    """Share of a dilated 3x3 convolution's multiplications that do not meet padding."""
+    """Share of a dilated 3x3 convolution's multiplications that are not on padding."""
     rows, columns = (3 * side - 2 * min(dilation, side) for side in (height, width))
     return rows * columns / (9 * height * width)
 
@@ -60,10 +61,10 @@ def leaves_out_padding(dilation: int, height: int, width: int, device_type: str)
 
 
 def dilated_conv3x3(map_BCHW: Tensor, weight: Tensor, dilation: int) -> Tensor:
-    """``F.conv2d(map, weight, padding=dilation, dilation=dilation)`` without the padding's taps.
+    """``F.conv2d(map, weight, padding=dilation, dilation=dilation)`` without taps on padding.
 
     Args:
-        map_BCHW: fastest when channels-last.
+        map_BCHW: input; fastest if channels-last.
         weight: ``[O, C, 3, 3]``, of the same dtype.
         dilation: cells from one tap to the next.
 
@@ -78,7 +79,7 @@ def dilated_conv3x3(map_BCHW: Tensor, weight: Tensor, dilation: int) -> Tensor:
 def _windows(
     dilation: int, height: int, width: int
 ) -> Iterator[tuple[tuple[int, int], _Window, _Window]]:
-    """Each tap but the centre, where it writes and where it reads; of ``[B, H, W, C]`` maps."""
+    """All taps except the centre, with the windows they write and read in ``[B, H, W, C]`` maps."""
     everything = slice(None)
     for row in range(3):
         for column in range(3):
@@ -91,16 +92,16 @@ def _windows(
 
 
 def _shifted(by: int, side: int) -> slice:
-    """The cells of ``range(side)`` that are in range before they are moved back by ``by``."""
+    """The cells of ``range(side)`` that remain in range when moved by ``-by``."""
     return slice(max(0, by), side + min(0, by))
 
 
-# Opaque to torch.compile, which has nothing to gain inside: the products are library calls.
+# Opaque to torch.compile, which could not improve it: the products are library calls.
 @torch.library.custom_op("cp2fast::dilated_conv3x3", mutates_args=())
 def _forward(map_BCHW: Tensor, weight: Tensor, dilation: int) -> Tensor:
     map_BHWC = map_BCHW.permute(0, 2, 3, 1)
     taps_CO = weight.permute(2, 3, 1, 0)
-    # In half precision the nine products are summed in float32, as one convolution sums them.
+    # In half precision the products are summed in float32, as in a single convolution.
     sum_BHWO = _product(map_BHWC, taps_CO[1, 1]).to(_summed_in(weight.dtype))
     for tap, writes, reads in _windows(dilation, *map_BHWC.shape[1:3]):
         sum_BHWO[writes] += _product(map_BHWC[reads], taps_CO[tap])
@@ -117,7 +118,7 @@ def _(map_BCHW: Tensor, weight: Tensor, dilation: int) -> Tensor:
 def _backward(
     gradient_BOHW: Tensor, map_BCHW: Tensor, weight: Tensor, dilation: int
 ) -> tuple[Tensor, Tensor]:
-    """Gradients of the map (channels-last) and of the weight (as the weight lies in memory)."""
+    """Gradients of the map (channels-last) and of the weight (in the weight's memory format)."""
     gradient_BHWO = gradient_BOHW.permute(0, 2, 3, 1).contiguous()
     map_BHWC = map_BCHW.permute(0, 2, 3, 1)
     taps_OC = weight.permute(2, 3, 0, 1)

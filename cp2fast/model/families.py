@@ -1,4 +1,4 @@
-"""The families of timm's backbones that segment, and what timm is told when one is built."""
+"""The supported families of timm's backbones, and the options to build them."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ import timm
 from cp2fast.errors import UserError
 
 OUTPUT_STRIDE = 16
-"""Pixels a cell of the last feature map, where a backbone can be dilated."""
+"""Stride in pixels of the last feature map of backbones that can be dilated."""
 
 
 @dataclass(frozen=True)
 class Family:
-    """Backbones of one module of timm, which are built and used in the same way.
+    """Backbones in one module of timm that are built and used in the same way.
 
     Attributes:
-        title: for tables and messages.
-        module: of ``timm.models``.
-        is_dilated: whether timm gives its last stages dilation in place of stride.
-        is_sized: whether it is built for images of one size, and resizes for others.
-        options: what ``timm.create_model`` is told besides.
+        title: title for tables and messages.
+        module: module in ``timm.models``.
+        is_dilated: whether timm can dilate its last stages instead of striding.
+        is_sized: whether it is built for one image size and resizes for others.
+        options: additional options for ``timm.create_model``.
     """
 
     title: str
@@ -37,8 +37,8 @@ class Family:
 
 
 _ANY_SIZE = {"dynamic_img_size": True, "dynamic_img_pad": True}
-# Windows keep their size, and are shifted, on maps of any size: as in Swin's own segmentation code.
-# timm's default of stochastic depth would draw from torch's generator.
+# Windows keep their size and are shifted on maps of any size, as in Swin's own segmentation code.
+# timm's default stochastic depth would draw from torch's generator.
 _WINDOWS = {"strict_img_size": False, "always_partition": True, "drop_path_rate": 0.0}
 
 FAMILIES = (
@@ -55,7 +55,7 @@ FAMILIES = (
 
 @cache
 def supported() -> Mapping[str, Family]:
-    """All backbones by timm's names, without tags of pretrained weights, family by family."""
+    """Families of all backbones by timm's names, without tags of weights, grouped by family."""
     return {name: family for family in FAMILIES for name in timm.list_models(module=family.module)}
 
 
@@ -63,7 +63,7 @@ def family_of(name: str) -> Family:
     """The family of a backbone.
 
     Raises:
-        UserError: timm has no such model, or it is of no family here; names the nearest that is.
+        UserError: timm has no such model, or its family is not supported; names the nearest.
     """
     known = supported()
     if name in known:
@@ -80,10 +80,10 @@ def family_of(name: str) -> Family:
 
 
 def matching(pattern: str) -> dict[str, Family]:
-    """The backbones whose names match ``pattern``, as a shell matches files.
+    """The backbones whose names match ``pattern``, with shell wildcards.
 
     Raises:
-        UserError: none does; names the nearest.
+        UserError: no name matches; names the nearest.
     """
     known = supported()
     found = {name: known[name] for name in known if fnmatch.fnmatchcase(name, pattern)}

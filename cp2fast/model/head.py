@@ -1,11 +1,11 @@
-"""Segmentation heads: ASPP, FCN, a linear one, and SegFormer's, which joins all stages.
+"""Segmentation heads: ASPP, FCN, a linear head, and SegFormer's, which uses all stages.
 
-ASPP is of Chen et al., "Rethinking Atrous Convolution", 2017; SegFormer's of Xie et al., 2021.
+ASPP is from Chen et al., "Rethinking Atrous Convolution", 2017; SegFormer from Xie et al., 2021.
 
-A head maps features ``[B, in_channels, h, w]`` to hidden features ``[B, channels, h, w]``. Beside
-that it holds two 1x1 projections of them: ``contrast_conv`` to the dense embedding of the
-contrast and ``conv_seg``, after ``dropout``, to class logits. Layers, names and initial weights
-are those of mmsegmentation's heads, which the original builds on; the linear one is DINOv2's.
+A head maps features ``[B, in_channels, h, w]`` to hidden features ``[B, channels, h, w]``. It also
+has two 1x1 projections of these: ``contrast_conv`` to the dense embedding of the contrast, and
+``conv_seg``, after ``dropout``, to class logits. Layers, names and initial weights are those of
+mmsegmentation's heads, which the original uses; the linear head is DINOv2's.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class AsppHead(nn.Module):
 
 
 class FcnHead(nn.Module):
-    """Two convolutions, then one over their input and output together."""
+    """Two convolutions, then one over their concatenated input and output."""
 
     def __init__(self, in_channels: int, channels: int, embedding: int, num_classes: int) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class FcnHead(nn.Module):
 
 
 class LinearHead(nn.Module):
-    """A linear classifier of each cell: batch norm without learned features of its own."""
+    """A linear classifier of each cell: batch norm only, without hidden layers."""
 
     def __init__(self, in_channels: int, embedding: int, num_classes: int) -> None:
         super().__init__()
@@ -83,15 +83,15 @@ class LinearHead(nn.Module):
         self.contrast_conv = _contrast_conv(in_channels, embedding)
 
     def forward(self, features: Tensor) -> Tensor:
-        """``features``, normalised by channel."""
+        """``features``, normalised per channel."""
         return self.bn(features)  # type: ignore[no-any-return]
 
 
 class SegformerHead(nn.Module):
-    """Maps of all stages, each brought to ``channels``, resized to the finest and joined.
+    """Maps of all stages, each projected to ``channels``, resized to the finest and joined.
 
-    The joining convolution is 1x1 and linear, as resizing is: so it is applied to each map before
-    that is resized, to a sixteenth or less of the cells. The result is the same up to rounding.
+    The joining 1x1 convolution and the resizing are both linear, so the convolution is applied
+    before resizing, when maps have fewer cells. The result is the same up to rounding.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class SegformerHead(nn.Module):
         self.contrast_conv = _contrast_conv(channels, embedding)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """Hidden features of ``maps``, from the finest to the coarsest, at the finest's cells."""
+        """Hidden features of ``maps`` (finest first), at the resolution of the finest map."""
         size = maps[0].shape[2:]
         fuse, bn, activate = self.fusion_conv
         weights = fuse.weight.split(fuse.out_channels, dim=1)  # type: ignore[operator]
@@ -122,7 +122,7 @@ Head: TypeAlias = AsppHead | FcnHead | LinearHead | SegformerHead
 def conv_bn_relu(
     in_channels: int, out_channels: int, kernel: int, dilation: int = 1
 ) -> nn.Sequential:
-    """A convolution that keeps the map's size, batch norm and ReLU; He-initialised by fan-out."""
+    """Size-preserving convolution, batch norm and ReLU; He initialisation by fan-out."""
     if dilation == 1:
         conv = nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, bias=False)
     else:
@@ -145,7 +145,7 @@ def _conv_seg(channels: int, num_classes: int) -> nn.Conv2d:
 
 
 def _contrast_conv(channels: int, embedding: int) -> nn.Sequential:
-    """The paper's projection (section 3.3), with PyTorch's own initial weights."""
+    """The paper's projection (section 3.3), with PyTorch's default initial weights."""
     return nn.Sequential(
         nn.Conv2d(channels, channels, 1), nn.ReLU(inplace=True), nn.Conv2d(channels, embedding, 1)
     )

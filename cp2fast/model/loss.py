@@ -1,7 +1,7 @@
-"""The two contrasts of CP2 (paper, sections 3.2 and 3.3) and what they say about a batch.
+"""The two contrastive losses of CP2 (paper, sections 3.2 and 3.3) and metrics of a batch.
 
-Pure functions of tensors on one device; none waits for the device. Masks are 1 on the foreground
-and of the features' dtype.
+All are pure functions of tensors on one device, and none waits for the device. Masks are 1 on the
+foreground and have the features' dtype.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def sample_mask(mask_BSS: Tensor, stride: int) -> Tensor:
 
 
 def pool_instances(dense_BCX: Tensor, mask_BX: Tensor) -> Tensor:
-    """One unit vector an image, the direction of its foreground's mean: ``[B, C]``."""
+    """One unit vector per image, the direction of its foreground's mean: ``[B, C]``."""
     return F.normalize(torch.einsum("bcx,bx->bc", dense_BCX, mask_BX), dim=1)
 
 
@@ -28,11 +28,11 @@ def instance_loss(
 ) -> tuple[Tensor, Tensor]:
     """InfoNCE of each query against its key and the queue (He et al., MoCo, CVPR 2020).
 
-    All vectors are unit vectors. Only the query has a gradient. It is found together with the
-    loss, so the queue may be written to at once, before the backward pass: no copy of it is kept.
+    All vectors are unit vectors. Only the query has a gradient, which is computed together with
+    the loss. So the queue may be overwritten before the backward pass, and no copy is kept.
 
     Returns:
-        The mean loss, and the logits ``[B, 1 + K]`` with the positive first, without gradient.
+        The mean loss, and the logits ``[B, 1 + K]``, positive first, without gradient.
     """
     loss, logits = _InfoNCE.apply(  # type: ignore[no-untyped-call, unused-ignore]
         query_BC, key_BC, queue_CK, temperature
@@ -64,7 +64,7 @@ class _InfoNCE(torch.autograd.Function):
 
 
 def similarities(query_BCX: Tensor, key_BCY: Tensor) -> Tensor:
-    """The cosine of every pair of positions, ``[B, X, Y]``, of dense unit vectors."""
+    """Cosines ``[B, X, Y]`` of all pairs of positions, from dense unit vectors."""
     return query_BCX.transpose(1, 2) @ key_BCY
 
 
@@ -76,15 +76,15 @@ def positive_pairs(query_mask_BX: Tensor, key_mask_BY: Tensor) -> Tensor:
 def dense_loss(
     similarity_BXY: Tensor, positive_BXY: Tensor, axis: Literal["query", "key"]
 ) -> Tensor:
-    """Minus the mean log-probability of the positive pairs, image by image, then of the batch.
+    """Negative mean log-probability of the positive pairs, averaged per image, then over the batch.
 
-    There is no temperature. The original normalises over the query positions, background
-    included. An image without a positive pair counts as 0, where the original gives NaN.
+    There is no temperature. The original normalises over the query positions, including the
+    background. An image without a positive pair counts as 0; in the original it gives NaN.
 
     Args:
-        similarity_BXY: of ``similarities``.
-        positive_BXY: of ``positive_pairs``.
-        axis: the positions over which each softmax runs.
+        similarity_BXY: result of ``similarities``.
+        positive_BXY: result of ``positive_pairs``.
+        axis: positions over which each softmax is computed.
     """
     if axis not in ("query", "key"):
         raise ValueError(f"axis must be 'query' or 'key', not {axis!r}")
@@ -94,20 +94,20 @@ def dense_loss(
 
 
 def accuracy_instance(logits: Tensor) -> Tensor:
-    """Fraction of queries whose own key is the nearest of all; ``logits`` of ``instance_loss``."""
+    """Fraction of queries whose own key is nearest; ``logits`` are those of ``instance_loss``."""
     return (logits.argmax(dim=1) == 0).to(logits.dtype).mean()
 
 
 def accuracy_dense(similarity_BXY: Tensor, positive_BXY: Tensor) -> Tensor:
-    """Fraction of images whose most similar pair of positions is a positive one."""
+    """Fraction of images whose most similar pair of positions is positive."""
     best_B1 = similarity_BXY.flatten(1).argmax(dim=1, keepdim=True)
     return positive_BXY.flatten(1).gather(1, best_B1).mean()
 
 
 def similarity_gap(similarity_BXY: Tensor, query_mask_BX: Tensor, key_mask_BY: Tensor) -> Tensor:
-    """How much more alike the query's foreground is to the key's foreground than background.
+    """How much more similar the query's foreground is to the key's foreground than background.
 
-    The mean cosine of the pairs of the former kind in the batch, minus that of the latter.
+    This is the mean cosine of the former pairs in the batch minus that of the latter.
     """
 
     def mean_over(key_BY: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The whole segmentation network: what is pretrained, fine-tuned and exported."""
+"""The whole segmentation network, which is pretrained, fine-tuned and exported."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Segmenter(nn.Module):
 
     Attributes:
         stride: pixels from one cell of the logits to the next.
-        feature_stride: the same of the backbone's last map, which images should divide into.
-        embedding_stride: the same of the dense embedding.
-        classes: names of the class logits, in order; empty until the network was fine-tuned.
-        mean: of red, green and blue in 0 to 1, subtracted from its images.
-        std: of red, green and blue, by which its images are divided.
+        feature_stride: stride of the backbone's last map; image sizes should be multiples of it.
+        embedding_stride: stride of the dense embedding.
+        classes: class names in the order of the logits; empty before fine-tuning.
+        mean: mean of red, green and blue in 0 to 1, subtracted from the images.
+        std: deviation of red, green and blue, by which the images are divided.
     """
 
     def __init__(self, backbone: Backbone, decode_head: Head) -> None:
@@ -41,20 +41,20 @@ class Segmenter(nn.Module):
         self.stride = self.embedding_stride = self.feature_stride
         if isinstance(decode_head, SegformerHead):
             self.stride = self._levels[0].stride
-            # The dense contrast compares all cells with all: at a stride of 4, 256 times as many
-            # pairs as at 16.
+            # The dense contrast compares all pairs of cells; a stride of 4 has 256 times as many
+            # as a stride of 16.
             self.embedding_stride = max(self.stride, OUTPUT_STRIDE)
         self.is_frozen = False
         self.classes: tuple[str, ...] = ()
         self.mean, self.std = IMAGENET_MEAN, IMAGENET_STD
 
     def freeze_backbone(self) -> None:
-        """From now on the backbone keeps its weights and its statistics, in training too."""
+        """Keep the backbone's weights and statistics fixed from now on, also in training."""
         self.is_frozen = True
         self.backbone.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> Self:
-        """As of any module, but for a frozen backbone."""
+        """Same as for any module, but a frozen backbone stays in evaluation mode."""
         super().train(mode)
         if self.is_frozen:
             self.backbone.eval()
@@ -66,18 +66,18 @@ class Segmenter(nn.Module):
         return head.conv_seg(head.dropout(self.hidden(images_B3HW)))  # type: ignore[no-any-return]
 
     def embed(self, images_B3HW: Tensor) -> Tensor:
-        """Dense embedding, not normalised: ``[B, C, h, w]``, sides over ``embedding_stride``."""
+        """Dense embedding ``[B, C, h, w]`` at ``embedding_stride``, not normalised."""
         return self.project(self.hidden(images_B3HW))
 
     def hidden(self, images_B3HW: Tensor) -> Tensor:
-        """Hidden features of the head, at the logits' cells."""
+        """Hidden features of the head, at the resolution of the logits."""
         if isinstance(self.decode_head, SegformerHead):
             return self.decode_head(feature_maps(self.backbone, images_B3HW, self._levels))  # type: ignore[no-any-return]
         [features] = feature_maps(self.backbone, images_B3HW, self._levels[-1:])
         return self.decode_head(features)  # type: ignore[no-any-return]
 
     def project(self, hidden_BCHW: Tensor) -> Tensor:
-        """The dense embedding of hidden features; finer cells than its own are averaged."""
+        """The dense embedding of hidden features, averaged down if these are finer."""
         cells = self.embedding_stride // self.stride
         if cells > 1:
             hidden_BCHW = F.avg_pool2d(hidden_BCHW, cells, ceil_mode=True)
@@ -85,14 +85,14 @@ class Segmenter(nn.Module):
 
 
 def build_segmenter(settings: ModelSettings, num_classes: int = 21) -> Segmenter:
-    """The network that ``settings`` describe, with random weights from torch's generator.
+    """Build the network of ``settings``, with random weights from torch's generator.
 
     Args:
-        settings: backbone, head, their sizes and the size of the images.
-        num_classes: of ``conv_seg``; PASCAL VOC has 21 with the background.
+        settings: backbone, head, their sizes and the image size.
+        num_classes: outputs of ``conv_seg``; PASCAL VOC has 21 including the background.
 
     Raises:
-        UserError: no such backbone, or one that the head does not fit.
+        UserError: no such backbone, or the head does not fit it.
     """
     backbone = build_backbone(
         settings.backbone, settings.size, pyramid=settings.head == "segformer"
@@ -122,15 +122,15 @@ def _build_head(backbone: Backbone, settings: ModelSettings, num_classes: int) -
 
 
 def check_size(network: Segmenter, backbone: str, size: int) -> None:
-    """Refuse images that do not divide into the cells of the network.
+    """Refuse an image size that is not a multiple of the network's stride.
 
     Args:
-        network: that they are for.
-        backbone: its name.
-        size: side of the images, pixels.
+        network: the network.
+        backbone: name of its backbone.
+        size: side of the images in pixels.
 
     Raises:
-        UserError: names the nearest size that does.
+        UserError: the size does not fit; names the nearest that does.
     """
     cell = network.feature_stride
     if size % cell:

@@ -1,7 +1,7 @@
-"""Signals of what an embedding is worth, without labels: rank, alignment, uniformity.
+"""Signals of an embedding's quality, without labels: rank, alignment, uniformity.
 
-A falling loss hides a collapse; these do not. They are computed at logged steps alone, from vectors
-that the steps have made anyway.
+Unlike the loss, which may fall during a collapse, these reveal one. They are computed only at
+logged steps, from vectors that the steps compute anyway.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Signals:
-    """Of one moment of a run.
+    """The signals at one step of a run.
 
     Attributes:
-        effective_rank: of the newest instance vectors in the queue, 1 to the number of channels.
-        effective_rank_dense: of the dense features of all places of a batch.
-        alignment: of the two views of each image.
-        uniformity: of a batch's instance vectors.
+        effective_rank: rank of the newest instance vectors in the queue, 1 to the channel count.
+        effective_rank_dense: rank of the dense features at all positions of a batch.
+        alignment: alignment of the two views of each image.
+        uniformity: uniformity of a batch's instance vectors.
     """
 
     effective_rank: float
@@ -32,7 +32,7 @@ class Signals:
 
 @dataclass(frozen=True)
 class Vectors:
-    """What a batch was embedded as, all unit vectors, without gradient.
+    """The embeddings of a batch, all unit vectors, without gradient.
 
     Attributes:
         query: instance vectors of the queries, ``[B, C]``.
@@ -47,11 +47,11 @@ class Vectors:
 
 @torch.no_grad()
 def signals(keys_NC: Tensor, batch: Vectors) -> Signals:
-    """All signals; reading them waits for the device.
+    """Compute all signals; reading them waits for the device.
 
     Args:
         keys_NC: instance vectors of many images.
-        batch: batch of a step.
+        batch: embeddings of a step's batch.
     """
     return Signals(
         effective_rank=effective_rank(keys_NC).item(),
@@ -62,21 +62,21 @@ def signals(keys_NC: Tensor, batch: Vectors) -> Signals:
 
 
 def effective_rank(vectors_NC: Tensor) -> Tensor:
-    """How many directions the vectors use: RankMe (Garrido et al., ICML 2023, equation 1).
+    """Number of directions that the vectors use: RankMe (Garrido et al., ICML 2023, equation 1).
 
-    The exponential of the entropy of the singular values, which are made to add up to 1: 1 where
-    all vectors lie on one line, min(N, C) where all directions are used equally.
+    It is the exponential of the entropy of the singular values, normalised to a sum of 1. It is 1
+    if all vectors lie on one line, and min(N, C) if all directions are used equally.
 
     Args:
         vectors_NC: N vectors of C channels, not centred.
 
     Returns:
-        A scalar in float64, on the CPU; 1 where all vectors are 0.
+        A scalar in float64, on the CPU; 1 if all vectors are 0.
     """
-    # In double precision: single precision's noise in the squares would count as directions.
+    # In double precision, because noise in single-precision squares would count as directions.
     vectors = vectors_NC.double()
     gram = vectors.T @ vectors if vectors.shape[0] >= vectors.shape[1] else vectors @ vectors.T
-    # A GPU takes longer for the eigenvalues of so small a matrix, and seconds for the first.
+    # A GPU is slower for the eigenvalues of such a small matrix, and takes seconds for the first.
     singular = torch.linalg.eigvalsh(gram.cpu()).clamp(min=0).sqrt()
     shares = singular / singular.sum().clamp(min=torch.finfo(torch.float64).tiny)
     entropy: Tensor = torch.special.entr(shares).sum()
@@ -84,7 +84,7 @@ def effective_rank(vectors_NC: Tensor) -> Tensor:
 
 
 def alignment(query_BC: Tensor, key_BC: Tensor) -> Tensor:
-    """Mean squared distance of the two views of an image: 0 where they agree, 2 at a right angle.
+    """Mean squared distance of an image's two views: 0 if equal, 2 if orthogonal.
 
     Wang and Isola, "Understanding contrastive representation learning through alignment and
     uniformity on the hypersphere", ICML 2020, with alpha 2. All vectors are unit vectors.
@@ -93,10 +93,10 @@ def alignment(query_BC: Tensor, key_BC: Tensor) -> Tensor:
 
 
 def uniformity(vectors_BC: Tensor) -> Tensor:
-    """Logarithm of the mean Gaussian potential of all pairs, of the same paper, with t = 2.
+    """Logarithm of the mean Gaussian potential of all pairs, from the same paper, with t = 2.
 
-    0 where all vectors are equal, lower the more evenly the unit vectors lie on the sphere: near -4
-    (about -3.9 with 128 channels) where they lie as random ones do. 0 for a single vector.
+    It is 0 if all vectors are equal, and lower the more evenly the unit vectors are spread over the
+    sphere: near -4 (about -3.9 with 128 channels) for random vectors. It is 0 for a single vector.
     """
     if len(vectors_BC) < 2:
         return vectors_BC.new_zeros(())

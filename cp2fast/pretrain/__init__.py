@@ -1,1 +1,1 @@
-"""Pretraining: pairs in, losses out; its run, its metrics and its pictures."""
+"""Pretraining on composed pairs: its run, losses, metrics and pictures."""

@@ -1,4 +1,4 @@
-"""From image files to composed batches on the device of the network."""
+"""Compose batches from decoded images, on the device of the network."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from cp2fast.train.task import Loaded
 def split_steps(
     steps: Iterator[NDArray[np.int64]], accumulate: int, independent: bool
 ) -> Iterator[NDArray[np.int64]]:
-    """The batches of each step, of the same number of samples.
+    """Split each step into batches with the same number of samples.
 
     Args:
         steps: image numbers of each step, as ``plan`` gives them for all batches of a step.
-        accumulate: batches a step.
-        independent: whether the numbers are of foregrounds and two backgrounds each.
+        accumulate: batches per step.
+        independent: whether the numbers are for a foreground and two backgrounds per sample.
     """
     for numbers in steps:
         parts = numbers.reshape(3 if independent else 1, accumulate, -1)
@@ -34,7 +34,7 @@ def split_steps(
 
 
 def image_size(settings: PretrainSettings, step: int, total_steps: int) -> int:
-    """Side of the composed images of a step."""
+    """Side of the composed images in a step, in pixels."""
     start, end = settings.train.resolution, settings.model.size
     return end if start is None else growing_size(start, end, SIZE_STEP, step, total_steps)
 
@@ -50,26 +50,26 @@ def compose(
     device: torch.device,
     dtype: torch.dtype,
 ) -> Generator[Loaded[CopyPasteBatch], None, None]:
-    """Draw and paste each decoded batch and bring it to ``device``.
+    """Augment and compose each decoded batch on ``device``.
 
-    On a GPU this happens on a stream of its own, beside the training.
+    On a GPU this runs on a separate stream, in parallel with the training.
 
     Args:
-        batches: ``train.gradient_accumulation_steps`` of them a step.
+        batches: decoded batches, ``train.gradient_accumulation_steps`` per step.
         settings: the run's settings.
         seed: seed of the augmentation.
-        start: the step of the first batch.
-        steps_per_epoch: steps an epoch.
+        start: step of the first batch.
+        steps_per_epoch: steps per epoch.
         total_steps: steps in the run.
         device: device of the network.
-        dtype: dtype of the images: the network's arithmetic would round them to it anyway.
+        dtype: dtype of the images; the network's arithmetic would round them to it anyway.
     """
-    if device.type == "cuda":  # of this thread; else what it touches would also be on the first GPU
+    if device.type == "cuda":  # for this thread, which would otherwise use the first GPU
         torch.cuda.set_device(device)
     stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
     augment = settings.augment
     for number in itertools.count():
-        with torch.cuda.stream(stream):  # decoding on the GPU too; nothing for None
+        with torch.cuda.stream(stream):  # includes decoding on the GPU; no effect if None
             batch = next(batches, None)
             if batch is None:
                 return

@@ -1,4 +1,4 @@
-"""What ``cp2fast pretrain`` tells the user around the training itself."""
+"""The command ``cp2fast pretrain``: training and what is printed before and after it."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def run_pretrain(
     on_row: Log | None = None,
     quiet: bool = False,
 ) -> Run[CopyPasteBatch]:
-    """Begin or resume a run, train it, and say what came of it and what to do next.
+    """Begin or resume a run, train it, and print the outcome and what to do next.
 
     Args:
         settings: the run's settings.
-        path: path of its folder.
-        resuming: whether to go on with the run that is there.
-        on_row: takes each row of ``metrics.jsonl``, in the main process.
-        quiet: say nothing.
+        path: path of the run's folder.
+        resuming: whether to continue the existing run.
+        on_row: called with each row of ``metrics.jsonl``, in the main process.
+        quiet: print nothing.
 
     Raises:
         UserError: bad input; nothing was overwritten.
@@ -62,7 +62,7 @@ def run_pretrain(
 
 
 def _next(run: Run[Any]) -> list[str]:
-    """What to do with the weights, as it is typed."""
+    """Commands that use the weights, ready to type."""
     path = run.folder.path
     if run.task.settings.data.root == DEMO_DATA:
         init = "" if path == DEMO_RUN else f" model.init={path}"

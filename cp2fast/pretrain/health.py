@@ -1,4 +1,4 @@
-"""Warnings, each given once, when the metrics say that training is broken, and why."""
+"""Warnings, each given once, when the metrics show that training is broken."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from cp2fast.pretrain.metrics import Metrics
 
 _IN_A_ROW = 10
-"""Logged steps that must agree before a warning."""
+"""Consecutive logged steps that must agree before a warning."""
 
 
 @dataclass(frozen=True)
 class Symptom:
-    """What a sick run shows.
+    """A symptom of a broken run.
 
     Attributes:
-        after: share of the run that must be over before it means anything.
-        shows: whether one logged step has it.
-        warning: one line: what, why, and the setting to change.
+        after: share of the run that must be done before the symptom is meaningful.
+        shows: whether a logged step has the symptom.
+        warning: one line: problem, reason, and the setting to change.
     """
 
     after: float
@@ -28,21 +28,21 @@ class Symptom:
 
 
 class Health:
-    """Reads every logged step of a run."""
+    """Checks every logged step of a run."""
 
     def __init__(self, embedding: int, queue: int, total_steps: int) -> None:
-        """Watch a run.
+        """Prepare to check a run.
 
         Args:
             embedding: channels of the embedding.
             queue: keys in the queue.
-            total_steps: the run's number of steps.
+            total_steps: number of steps of the run.
         """
         self._rows = dict.fromkeys(symptoms(embedding, queue), 0)
         self._total_steps = total_steps
 
     def check(self, metrics: Metrics) -> list[str]:
-        """Warnings of each symptom that has shown itself ten times in a row, once."""
+        """Warn, once each, about symptoms found in ten consecutive logged steps."""
         warnings = []
         for symptom, rows in list(self._rows.items()):
             due = metrics.step > symptom.after * self._total_steps
@@ -54,7 +54,7 @@ class Health:
 
 
 def symptoms(embedding: int, queue: int) -> list[Symptom]:
-    """What is looked for, with an embedding of so many channels and a queue of so many keys."""
+    """The symptoms to check, for an embedding of this many channels and a queue of this length."""
     spread, chance = 1 / math.sqrt(embedding), math.log(1 + queue)
     return [
         Symptom(

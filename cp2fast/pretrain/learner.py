@@ -15,14 +15,14 @@ def build_learner(settings: PretrainSettings, device: torch.device) -> Learner[C
     """A learner with random weights, for this process alone.
 
     Raises:
-        UserError: no such backbone, size or precision.
+        UserError: unsupported backbone, size or precision.
     """
     network = build_cp2(settings.model, settings.train.seed)
     return learner_of(network, network.encoder_q.parameters(), contrast, settings.train, device)
 
 
 def contrast(network: nn.Module, batch: CopyPasteBatch, step: int, number: int) -> CP2Output:
-    """Losses and metrics of a batch, contrasted and enqueued by itself."""
+    """Contrast and enqueue one batch; returns its losses and metrics."""
     output: CP2Output = network(
         batch.query,
         batch.key,

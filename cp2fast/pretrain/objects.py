@@ -1,6 +1,6 @@
-"""Whether the colours of ``features.png`` follow the objects, where masks say what objects are.
+"""Measure how well the colours of ``features.png`` separate objects, given masks.
 
-The demo ends with it: its scenes have masks, which the pretraining has not seen.
+The demo reports this at its end: its scenes have masks, which the pretraining did not use.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from cp2fast.pretrain.watch import PICTURE, SCORES
 from cp2fast.probe.pca import explained_by
 
 CAN_BE_SEEN = 0.25
-"""From this share of the colours' variance on, objects stand out to the eye."""
+"""Objects stand out visibly if they explain at least this share of the colours' variance."""
 
 
 @dataclass(frozen=True)
 class ObjectsInColours:
-    """What objects against background explain of the colours' variance, mean over the photos.
+    """Share of the colours' variance between objects and background, averaged over photos.
 
     Attributes:
-        first: before the first step.
-        last: now.
+        first: share before the first step.
+        last: current share.
     """
 
     first: float
@@ -55,10 +55,11 @@ def objects_in_colours(folder: Path, masks: Path) -> ObjectsInColours | None:
 
     Args:
         folder: the run's folder.
-        masks: folder of one PNG a photo, of the photo's name; label 0 is background.
+        masks: folder with one PNG per photo, of the same name; label 0 is background.
 
     Returns:
-        None where there is no picture from before the first step, or no mask with both.
+        The shares; None if there is no picture from before the first step, or no mask with
+        both objects and background.
     """
     if not (folder / SCORES).is_file():
         return None
@@ -77,10 +78,10 @@ def objects_in_colours(folder: Path, masks: Path) -> ObjectsInColours | None:
 
 
 def _objects(mask: Path, cells: tuple[int, ...]) -> Tensor | None:
-    """Which cells of a photo's middle lie mostly on an object; None unless some do and some not."""
+    """Cells of the photo's central square that are mostly object; None if all or none are."""
     try:
         labels_HW = torch.from_numpy(read_stored(mask, "values").pixels)
-    except UserError:  # a mask that is gone or damaged is not worth the end of a run
+    except UserError:  # a missing or damaged mask must not end a run
         return None
     side = min(labels_HW.shape)
     top, left = ((edge - side) // 2 for edge in labels_HW.shape)

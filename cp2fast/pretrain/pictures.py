@@ -1,4 +1,4 @@
-"""The pictures of a run: what the network sees, and how the training went."""
+"""The pictures of a pretraining: the network's input, and the course of the training."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ CURVES = {
     "similarity gap": ("similarity_gap",),
     "images/s": ("images_per_second",),
 }
-"""What ``train.curves`` draws of a pretraining."""
+"""Panels that ``train.curves`` draws for a pretraining."""
 
 
 def draw_pairs(batch: CopyPasteBatch, path: Path, augment: AugmentSettings, count: int = 6) -> None:
-    """Draw the first ``count`` composed pairs, query above key, with the foreground outlined."""
+    """Draw the first ``count`` composed pairs, query above key, with outlined foreground."""
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (augment.mean, augment.std))
     count = min(count, len(batch))
     figure = Figure(figsize=(2 * count, 4.2), layout="constrained")

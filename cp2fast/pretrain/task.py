@@ -63,14 +63,14 @@ _LOGGED = {
     "similarity_gap": "similarity_gap",
     "embedding_deviation": "embedding_std",
 }
-"""What is logged of the network's outputs, and its name in ``metrics.jsonl``."""
+"""Logged outputs of the network, and their names in ``metrics.jsonl``."""
 
 _SIGNAL_KEYS = 1024
-"""Of the queue's newest keys at most so many are looked at: eight for each of 128 channels."""
+"""Most keys of the queue used for signals, the newest: eight for each of 128 channels."""
 
 
 class PretrainTask:
-    """See ``train.task.Task``, and what the command and the evidence ask besides."""
+    """The task of pretraining; see ``train.task.Task``."""
 
     def __init__(
         self,
@@ -83,17 +83,17 @@ class PretrainTask:
         learner: Learner[CP2, CopyPasteBatch],
         range_line: str = "",
     ) -> None:
-        """Of a network with random weights.
+        """Create the task for a network with random weights.
 
         Args:
-            settings: with ``data.root``.
+            settings: settings, including ``data.root``.
             folder: the run's folder.
-            ranks: this process among those of the run.
-            image_set: to train on.
-            source: that decodes them.
-            cache: of decoded pixels.
-            learner: of these settings.
-            range_line: states the range of values, where it was found.
+            ranks: ranks of this process.
+            image_set: training images.
+            source: source that decodes them.
+            cache: cache of decoded pixels.
+            learner: learner of these settings.
+            range_line: line that states the range of values, if it was found.
         """
         data, train = settings.data, settings.train
         self.settings = settings
@@ -124,7 +124,7 @@ class PretrainTask:
         return self.learner.network
 
     def initialise(self, say: Callable[[str], None]) -> None:
-        """``model.init`` into both encoders; says what ``train.probe`` was taken for."""
+        """Load ``model.init`` into both encoders; print how ``train.probe`` is interpreted."""
         probed = self.settings.train.probe
         if probed is not None:
             say(f"{probed}: {open_labelled(ProbeDataSettings(), probed).said}")
@@ -133,7 +133,7 @@ class PretrainTask:
             self.network.encoder_k.load_state_dict(self.network.encoder_q.state_dict())
 
     def prepare(self, step: int, say: Callable[[str], None], alive: Callable[[], None]) -> None:
-        """Compile the encoders; fill the queue where it is to start with keys."""
+        """Compile the encoders, and fill the queue if it should start with keys."""
         data, model, learner = self.settings.data, self.settings.model, self.learner
         size = image_size(self.settings, step, self.total_steps)
         images_B3SS = torch.zeros(
@@ -147,19 +147,19 @@ class PretrainTask:
             self._watch.picture(self.network.encoder_q, step)
 
     def batches(self, start: int, stop: int) -> Generator[Loaded[CopyPasteBatch], None, None]:
-        """Composed pairs, made ahead in a thread."""
+        """Batches of composed pairs, prepared in advance in a thread."""
         return self._batches(self.settings.train.seed, start, stop)
 
     def learning_rate(self, step: int) -> float:
-        """Half a cosine over the epochs."""
+        """Learning rate, half a cosine over the epochs."""
         return cosine_by_epoch(self.peak_lr, step, self.steps_per_epoch, self.total_steps)
 
     def image_name(self, number: int) -> str:
-        """Its path."""
+        """The path of the image."""
         return self.image_set.name(number)
 
     def digest(self) -> str:
-        """Of names and sizes."""
+        """Digest of the images' names and sizes."""
         return self._digest
 
     @cached_property
@@ -185,16 +185,16 @@ class PretrainTask:
         return asdict(Metrics(**vars(pace), **named))
 
     def warnings(self, row: Mapping[str, Any]) -> list[str]:
-        """What the metrics say of the network's health."""
+        """Warnings about broken training, from the metrics."""
         return self._health.check(Metrics(**row))
 
     def evaluation_due(self, step: int) -> bool:
-        """Where ``train.probe`` is set."""
+        """Whether ``train.probe`` is set and due."""
         train = self.settings.train
         return train.probe is not None and step % train.probe_every == 0
 
     def evaluate(self, step: int, alive: Callable[[], None]) -> Evaluation | None:
-        """The probes of ``train.probe``, by the main process; the others go on and wait for it."""
+        """Run ``train.probe`` in the main process; the others go on and wait for it."""
         if not self.ranks.is_main:
             return None
         found = self._watch.probe(self.network.encoder_q, alive)
@@ -204,11 +204,11 @@ class PretrainTask:
         return Evaluation({"probe_knn": found.knn, "probe_linear": found.linear}, None, line)
 
     def preview(self, batch: CopyPasteBatch) -> None:
-        """Composed pairs."""
+        """Draw composed pairs."""
         draw_pairs(batch, self.folder.preview, self.settings.augment)
 
     def pictures(self, step: int, complete: bool) -> None:
-        """The main directions of the dense features; at the end also the curves."""
+        """Draw the main directions of the dense features; at the end also the curves."""
         self._watch.picture(self.network.encoder_q, step)
         if complete:
             draw_curves(read_metrics(self.folder.metrics), CURVES, self.folder.curves)
@@ -218,12 +218,12 @@ class PretrainTask:
         return {"model": self.network.state_dict(), "bad_images": self.bad.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """See ``state_dict``."""
+        """Load the result of ``state_dict``."""
         self.network.load_state_dict(state["model"])
         self.bad.load_state_dict(state["bad_images"])
 
     def _keys_taken(self, step: int) -> int:
-        """How many vectors of the queue are keys rather than its random start."""
+        """How many vectors of the queue are keys rather than initial random vectors."""
         model = self.settings.model
         if model.queue_start == "keys":
             return model.queue
@@ -264,7 +264,7 @@ class PretrainTask:
         return prefetch(composed, _BATCHES_AHEAD)
 
     def _fill_queue(self, alive: Callable[[], None]) -> None:
-        """Keys for the whole queue, of another order and augmentation than the training's."""
+        """Fill the queue with keys, from another order and augmentation than the training's."""
         steps = -(-self.settings.model.queue // self.samples_per_step)
         with closing(self._batches(self.settings.train.seed + 1, 0, steps)) as filling:
             for loaded in filling:
@@ -275,24 +275,24 @@ class PretrainTask:
 
 
 def build(settings: PretrainSettings, folder: RunFolder, processes: Processes) -> PretrainTask:
-    """The task of these settings, its network with random weights.
+    """Build the task of these settings, its network with random weights.
 
     Raises:
-        UserError: a combination that cannot work, no images, or no source that works here.
+        UserError: settings that do not work together, no images, or no source that works here.
     """
     check_pretrain(settings)
-    if settings.train.probe is not None:  # a name mistyped is found now, not in the first probe
+    if settings.train.probe is not None:  # detects a wrong path now rather than at the first probe
         open_labelled(ProbeDataSettings(), settings.train.probe)
-    with processes.agreement.main_first():  # the demo's images are generated once
+    with processes.agreement.main_first():  # generate the demo's images only once
         root = data_root(settings.data)
     images = list_images(root, disk=DiskCache.of(settings.data))
-    # From here on, and in config.yaml, without passwords and signatures.
+    # From here on, and in config.yaml, the root has no passwords or signatures.
     resolved = {"root": public_root(root), "window": window_width(settings.data, images)}
     settings = settings.model_copy(update={"data": settings.data.model_copy(update=resolved)})
     check_window(settings.data, images)
     learner = build_learner(settings, processes.device)
     _check_growing_sizes(settings, learner.network.encoder_q.feature_stride)
-    fastest_backend(processes.device.type)  # compiled now, or another taken, not in the first step
+    fastest_backend(processes.device.type)  # compile or replace it now, not in the first step
     settings, range_line = _with_range(settings, images, processes)
     source = choose_source(settings.data, images, processes.device)
     cache = _open_cache(settings, images, processes)
@@ -304,10 +304,10 @@ def build(settings: PretrainSettings, folder: RunFolder, processes: Processes) -
 def _with_range(
     settings: PretrainSettings, images: ImageSet, processes: Processes
 ) -> tuple[PretrainSettings, str]:
-    """The settings with the range of the values, found once for a run, and a line that states it.
+    """The settings with the range of values, found once per run, and a line that states it.
 
     Raises:
-        UserError: most images have bands of which none, or none of those there, were chosen.
+        UserError: most images have several bands and none was chosen, or they lack the chosen ones.
     """
     data = settings.data
     threads = decoding_workers(data.workers)

@@ -1,7 +1,7 @@
-"""What a run shows of its features on the way: a picture at each checkpoint, and probes.
+"""Inspect the features during a run: a picture at each checkpoint, and probes.
 
-Both look at a copy of the query encoder, so they leave the run as it is, and neither ends it: one
-that fails is named once, and the run goes on.
+Both use a copy of the query encoder, so they do not affect the run. If one fails, it is reported
+once and the run continues.
 """
 
 from __future__ import annotations
@@ -38,25 +38,25 @@ _LOG = logging.getLogger("cp2fast")
 PHOTOS = 8
 PICTURE = "features.png"
 SCORES = "features.npz"
-"""What the picture was drawn from: ``first`` and ``last``, float64 ``[B, h, w, 3]``, and ``names``.
+"""Data of the picture: ``first`` and ``last``, float64 ``[B, h, w, 3]``, and ``names``.
 
-The next is turned to the colours of ``last``."""
+The next picture is rotated to the colours of ``last``."""
 SIDE = 224
-"""Of a photo in the picture, pixels: the middle of the photo."""
+"""Side in pixels of a photo in the picture, which shows the photo's central square."""
 _MOST_IMAGES = 100
-"""Of each split that a probe on the way looks at, evenly chosen, so that it costs little."""
+"""Most images per split, evenly chosen, that a probe during a run uses, to keep it cheap."""
 
 
 @dataclass(frozen=True)
 class Probed:
-    """mIoU of frozen backbone features, by the nearest neighbours and by a linear classifier."""
+    """mIoU of frozen backbone features, with nearest neighbours and with a linear classifier."""
 
     knn: float
     linear: float
 
 
 class Watch:
-    """Looks at a run's features when it is asked to; of the main process alone."""
+    """Inspects a run's features on request; used in the main process only."""
 
     def __init__(
         self,
@@ -65,11 +65,11 @@ class Watch:
         folder: Path,
         say: Callable[[str], None] = _LOG.warning,
     ) -> None:
-        """Prepare to look; nothing is read yet.
+        """Prepare the inspection; nothing is read yet.
 
         Args:
             settings: the run's settings.
-            images: eight of which, evenly chosen, are in the picture.
+            images: images, eight of which, evenly chosen, are in the picture.
             folder: the run's folder.
             say: prints a line for the user.
         """
@@ -77,19 +77,19 @@ class Watch:
         self._failed: set[str] = set()
 
     def picture(self, encoder: Segmenter, step: int) -> None:
-        """Draw ``features.png``: eight photos, and the main directions of their dense features.
+        """Draw ``features.png``: eight photos and the main directions of their dense features.
 
-        Those before the first step, if they were drawn, stay in it beside those of now. Batch norm
-        takes its statistics from the photos, so that untrained weights are not judged by none.
+        The features before the first step, if they were drawn, are shown with the current ones.
+        Batch norm takes its statistics from the photos, because untrained weights have none.
         """
         self._guarded("the picture of the features", lambda: self._draw(encoder, step))
 
     def probe(self, encoder: Segmenter, alive: Callable[[], None] = lambda: None) -> Probed | None:
-        """Probe the frozen features; None where no probe is set, or where it failed.
+        """Probe the frozen features; None if no probe is set or if it failed.
 
         Args:
-            encoder: of the run.
-            alive: called on the way; may raise ``StopAsked``.
+            encoder: query encoder of the run.
+            alive: called during the probe; may raise ``StopAsked``.
         """
         root = self._settings.train.probe
         if root is None:
@@ -103,9 +103,9 @@ class Watch:
             return look()
         except StopAsked:
             raise
-        except Exception as error:  # whatever it is, the training is worth more
+        except Exception as error:  # no failure here may end the training
             if not RunFolder(self._folder).holds_run:
-                raise  # It was moved or deleted, which ends the run and is told once.
+                raise  # the folder was moved or deleted: the run ends
             self._failed.add(what)
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             self._say(f"{what} failed and is left out from now on: {reason}")
@@ -137,7 +137,7 @@ class Watch:
         draw_features(pictures, {t: list(r) for t, r in rows.items()}, self._folder / PICTURE)
 
     def _scores_before(self) -> dict[str, NDArray[Any]]:
-        """What the picture there is was drawn from; nothing where there is none."""
+        """Data of the existing picture; empty if there is none."""
         kept = self._folder / SCORES
         if not kept.is_file():
             return {}
@@ -145,7 +145,7 @@ class Watch:
             return dict(arrays) if "last" in arrays else {}
 
     def _photos(self) -> dict[str, Tensor]:
-        """The middles of eight photos by name; those that cannot be read are left out."""
+        """Central squares of eight photos by name, without photos that cannot be read."""
         count, photos = len(self._images), dict[str, Tensor]()
         data = self._settings.data
         levels = Levels.of(data.range, data.bands)
@@ -179,7 +179,7 @@ class Watch:
 
 
 def frozen_copy(encoder: Segmenter, settings: PretrainSettings) -> tuple[Segmenter, torch.device]:
-    """The encoder's weights in a network of their own, on its device, without what was compiled."""
+    """A copy of the encoder on its device, without compiled code."""
     with torch.random.fork_rng(devices=[]):
         network = build_segmenter(settings.model, len(encoder.decode_head.conv_seg.weight))
     network.load_state_dict(encoder.state_dict())
@@ -190,7 +190,7 @@ def frozen_copy(encoder: Segmenter, settings: PretrainSettings) -> tuple[Segment
 
 
 def middle(photo_HW3: Tensor, side: int) -> Tensor:
-    """The largest square in the middle, resized to ``side`` pixels: uint8."""
+    """The largest central square, resized to ``side`` pixels: uint8."""
     length = min(photo_HW3.shape[:2])
     top, left = ((edge - length) // 2 for edge in photo_HW3.shape[:2])
     square = photo_HW3[top : top + length, left : left + length].permute(2, 0, 1)[None].float()

@@ -1,1 +1,1 @@
-"""What frozen features are worth: probes with few labels, and features to look at."""
+"""The quality of frozen features: probes with few labels, and pictures of features."""

@@ -1,8 +1,8 @@
-"""Two classifiers of frozen features: the nearest neighbours, and a linear one.
+"""Two classifiers of frozen features: nearest neighbours and linear.
 
-Both learn from cells, which are samples of an image's features, each with the shares of the classes
-among its pixels; both give probabilities for the cells of other images. Both see features that were
-standardised by the mean and deviation of the cells they learn from.
+Both learn from cells, which are samples of an image's features with the shares of the classes
+among their pixels, and predict class probabilities for the cells of other images. Both use features
+that are standardised by the mean and deviation of the training cells.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from torch import Tensor
 
 NEIGHBOURS = 20
 TEMPERATURE = 0.07
-"""Of the neighbours' votes, as in Wu et al., "Unsupervised feature learning via non-parametric
-instance discrimination", CVPR 2018, and Caron et al., DINO, ICCV 2021."""
+"""Temperature of the neighbours' votes, as in Wu et al., "Unsupervised feature learning via
+non-parametric instance discrimination", CVPR 2018, and Caron et al., DINO, ICCV 2021."""
 L2 = 1e-3
 """Half of this times the squared weights is added to the linear classifier's loss."""
 _ITERATIONS = 150
 _AT_ONCE = 4096
-"""Cells that are compared with all references at once."""
+"""Number of cells compared with all references at once."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class Cells:
     """Features with labels.
 
     Attributes:
-        features: float32 ``[N, C]``.
-        shares: ``[N, K]``, of the classes among each cell's pixels; a row adds up to at most 1,
-            the rest is not labelled.
+        features: features, float32 ``[N, C]``.
+        shares: ``[N, K]``, shares of the classes among each cell's pixels; a row adds up to at
+            most 1, and the rest is not labelled.
     """
 
     features: Tensor
@@ -40,14 +40,14 @@ class Cells:
 
 @dataclass(frozen=True)
 class Standard:
-    """Brings every channel to mean 0 and deviation 1; ``[C]`` each."""
+    """Standardises every channel to mean 0 and deviation 1; both are ``[C]``."""
 
     mean: Tensor
     deviation: Tensor
 
     @staticmethod
     def of(features_NC: Tensor) -> Standard:
-        """The standard of these features."""
+        """Compute mean and deviation of these features."""
         deviation, mean = torch.std_mean(features_NC, dim=0, correction=0)
         return Standard(mean, deviation.clamp(min=1e-6))
 
@@ -58,7 +58,7 @@ class Standard:
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Votes of the nearest cells by cosine, each weighted by exp(cosine / temperature)."""
+    """Votes of the nearest cells by cosine, weighted by exp(cosine / temperature)."""
 
     standard: Standard
     references: Tensor
@@ -66,7 +66,7 @@ class Neighbours:
 
     @staticmethod
     def fit(cells: Cells) -> Neighbours:
-        """Remember the cells."""
+        """Store the cells as references."""
         standard = Standard.of(cells.features)
         references = F.normalize(standard(cells.features), dim=1)
         return Neighbours(standard, references, cells.shares)
@@ -95,7 +95,7 @@ class Linear:
 
     @staticmethod
     def fit(cells: Cells) -> Linear:
-        """The minimum of the cross-entropy with an L2 penalty, which is convex: one, by L-BFGS."""
+        """Minimise the cross-entropy with an L2 penalty by L-BFGS; the minimum is unique."""
         standard = Standard.of(cells.features)
         features, shares = standard(cells.features), cells.shares
         labelled = shares.sum()

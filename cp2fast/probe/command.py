@@ -1,4 +1,4 @@
-"""``cp2fast probe``: what the frozen features of several networks are worth, side by side."""
+"""``cp2fast probe``: compare the quality of the frozen features of several networks."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ RESULT, PICTURE = "probe.json", "probe.png"
 
 @dataclass(frozen=True)
 class Probed:
-    """What came of one network."""
+    """The results of one network."""
 
     name: str
     scores: list[ProbeScores]
     seconds: float
 
     def values(self, judge: str) -> list[float]:
-        """The mIoU of each seed."""
+        """The mIoU for each seed."""
         return [float(getattr(one, judge).miou) for one in self.scores]
 
 
@@ -54,15 +54,15 @@ def run_probe(
     place: Place,
     out: Path,
 ) -> None:
-    """Probe each network, print a table, and leave a picture and a JSON file in ``out``.
+    """Probe each network, print a table, and write a picture and a JSON file to ``out``.
 
     Args:
         settings: settings of the labelled images and of random weights.
         names: run folders, checkpoints, files of weights, or ``random``.
-        labels: share of the labelled images whose labels are learned from.
-        seeds: subsets of so many labels that are drawn.
-        place: where the features are taken.
-        out: a new folder.
+        labels: share of the labelled images whose labels are used.
+        seeds: number of random subsets of the labels.
+        place: layer from which features are taken.
+        out: new folder for the results.
 
     Raises:
         UserError: bad input; nothing was written.
@@ -113,10 +113,10 @@ def run_probe(
 
 
 def open_networks(names: Sequence[str], settings: ProbeSettings) -> dict[str, Segmenter]:
-    """Each network by its name, on the CPU.
+    """Open each network, by name, on the CPU.
 
     Raises:
-        UserError: one cannot be read, does not fit, or is named twice.
+        UserError: a network cannot be read, does not fit, or is named twice.
     """
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
@@ -140,7 +140,7 @@ def open_networks(names: Sequence[str], settings: ProbeSettings) -> dict[str, Se
 def _with_levels(
     data: LabelledData, names: Sequence[str], settings: ProbeSettings
 ) -> tuple[LabelledData, str]:
-    """All networks see the same pixels: as set, else as the first run named was trained."""
+    """The data with levels shared by all networks: as set, else as for the first named run."""
     range_, bands = settings.data.range, settings.data.bands
     first = _first_run(names)
     if first is not None:
@@ -155,12 +155,12 @@ def _first_run(names: Sequence[str]) -> Trained | None:
             try:
                 return open_trained(name)
             except UserError:
-                continue  # open_networks says what is wrong with it
+                continue  # open_networks reports the error
     return None
 
 
 def _model(names: Sequence[str], settings: ProbeSettings) -> ModelSettings:
-    """Of random weights: what is set, else that of the first run named, else the defaults."""
+    """The model for random weights: as set, else as in the first named run, else the default."""
     first = _first_run(names)
     known = (ModelSettings() if first is None else first.model).model_dump()
     given = settings.model.model_dump(exclude={"seed", "device"})

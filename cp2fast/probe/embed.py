@@ -1,4 +1,4 @@
-"""``cp2fast embed``: one vector a photo, in a file, and a picture of nearest neighbours."""
+"""``cp2fast embed``: a file with one vector per photo, and a picture of nearest neighbours."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ class Embedded:
     """Photos and their vectors.
 
     Attributes:
-        numbers: of the photos in the data set.
-        names: paths, or members of a shard.
-        vectors: float32 ``[N, C]``, unit vectors.
+        numbers: numbers of the photos in the data set.
+        names: paths, or names of members of a shard.
+        vectors: unit vectors, float32 ``[N, C]``.
     """
 
     numbers: list[int]
@@ -54,7 +54,7 @@ def run_embed(run: str, photos: Path, out: Path) -> None:
     """Write the instance vector of each photo to ``out``, and a picture beside it.
 
     Raises:
-        UserError: bad input, or a file that exists already; nothing was overwritten.
+        UserError: bad input, or a file exists already; nothing was overwritten.
     """
     picture = out.with_suffix(".png")
     _check_target(out, picture)
@@ -73,15 +73,15 @@ def run_embed(run: str, photos: Path, out: Path) -> None:
 def embed(trained: Trained, images: ImageSet, console: Console) -> Embedded:
     """The instance vector of each image: the direction of the mean of its dense unit vectors.
 
-    The whole image counts as foreground. Its short side becomes ``model.size`` of the run.
+    The whole image counts as foreground. Its short side is resized to ``model.size`` of the run.
 
     Args:
         trained: a pretrained network.
-        images: those that cannot be read are named and left out.
+        images: images to embed; unreadable ones are named and left out.
         console: prints for the user.
 
     Raises:
-        UserError: none can be read.
+        UserError: no image can be read.
     """
     device = device_of("auto", ranks_from_environment())
     network = trained.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -97,13 +97,13 @@ def embed(trained: Trained, images: ImageSet, console: Console) -> Embedded:
 
 
 def instance_vector(network: Segmenter, images_B3HW: Tensor) -> Tensor:
-    """One unit vector an image, ``[B, C]``, of all its places."""
+    """One unit vector per image, ``[B, C]``, from all positions."""
     dense_BChw = F.normalize(dense_features(network, images_B3HW, "embedding"), dim=1)
     return F.normalize(dense_BChw.sum(dim=(2, 3)), dim=1)
 
 
 def write(found: Embedded, path: Path) -> None:
-    """As ``names`` and ``vectors`` in .npz, or as columns ``name`` and ``vector`` in .parquet."""
+    """Write ``names`` and ``vectors`` to .npz, or columns ``name`` and ``vector`` to .parquet."""
     with atomic_write(path) as file:
         if path.suffix == ".npz":
             np.savez_compressed(file, names=np.array(found.names), vectors=found.vectors)
@@ -118,14 +118,14 @@ def write(found: Embedded, path: Path) -> None:
 def nearest(
     vectors_NC: NDArray[np.float32], queries: Sequence[int], count: int
 ) -> NDArray[np.int64]:
-    """Of some vectors the ``count`` others of the largest cosine, nearest first: ``[Q, count]``."""
+    """The ``count`` nearest other vectors by cosine, nearest first: ``[Q, count]``."""
     cosines_QN = torch.from_numpy(vectors_NC[list(queries)] @ vectors_NC.T)
     cosines_QN[range(len(queries)), list(queries)] = -torch.inf
     return cosines_QN.topk(min(count, len(vectors_NC) - 1)).indices.numpy()
 
 
 def draw_neighbours(found: Embedded, images: ImageSet, levels: Levels, path: Path) -> None:
-    """Draw some photos, each with those whose vectors are nearest."""
+    """Draw some photos, each with its nearest neighbours."""
     queries = evenly(range(len(found.names)), _QUERIES)
     neighbours = nearest(found.vectors, queries, _NEIGHBOURS)
     columns = neighbours.shape[1] + 1

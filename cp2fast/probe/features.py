@@ -16,7 +16,7 @@ from cp2fast.model.backbone import feature_map
 from cp2fast.model.segmenter import Segmenter
 
 Place = Literal["backbone", "head", "embedding"]
-"""Where features are taken: the backbone's last map, the head's hidden one, or the embedding."""
+"""Where features are taken: the backbone's last map, the head's hidden map, or the embedding."""
 
 _STATISTICS_BATCH = 16
 
@@ -34,14 +34,14 @@ def dense_features(network: Segmenter, images_B3HW: Tensor, place: Place) -> Ten
 def prepare(
     images_HW3: Sequence[Tensor], short_side: int, network: Segmenter, device: torch.device
 ) -> Tensor:
-    """Images of one size as the network takes them: ``[B, 3, H', W']`` on ``device``.
+    """Prepare images of one size as network input: ``[B, 3, H', W']`` on ``device``.
 
-    The short side becomes ``short_side``; then both are rounded to whole cells.
+    The short side is resized to ``short_side``; then both sides are rounded to whole cells.
 
     Args:
-        images_HW3: uint8 RGB.
-        short_side: pixels.
-        network: that tells its pixels a cell, and the mean and deviation that it was trained with.
+        images_HW3: images, uint8 RGB.
+        short_side: short side in pixels.
+        network: network, which gives the stride and its training's mean and deviation.
         device: device of the network.
     """
     height, width = images_HW3[0].shape[:2]
@@ -61,16 +61,16 @@ def take_statistics(
     place: Place,
     device: torch.device,
 ) -> None:
-    """Give the network's batch norm the statistics of these images, for a fair comparison.
+    """Set batch norm statistics to those of these images, for a fair comparison.
 
-    Random weights would else be judged by a normalisation that does nothing, and trained ones by
-    that of crops of another size. All images are brought to the size of the first.
+    Otherwise random weights would use a normalisation that does nothing, and trained weights that
+    of crops of another size. All images are resized to the size of the first.
 
     Args:
-        network: changed in place; one without batch norm is left as it is.
-        images_HW3: uint8 RGB, of any sizes.
+        network: changed in place; unchanged if it has no batch norm.
+        images_HW3: uint8 RGB images of any sizes.
         short_side: as in ``prepare``.
-        place: beyond it nothing is computed.
+        place: layers beyond it are not computed.
         device: device of the network.
     """
     if not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules()):
@@ -78,10 +78,10 @@ def take_statistics(
     inputs = [prepare([image], short_side, network, device) for image in images_HW3]
     size = inputs[0].shape[2:]
     one_size = torch.cat([F.interpolate(each, size, mode="bilinear") for each in inputs])
-    if len(one_size) == 1:  # Batch norm after the image-wide mean needs two.
+    if len(one_size) == 1:  # Batch norm after the image-wide mean needs two images.
         one_size = one_size.repeat(2, 1, 1, 1)
     used = network.backbone if place == "backbone" else network
     batches = one_size.tensor_split(math.ceil(len(one_size) / _STATISTICS_BATCH))
     cards = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(cards):  # the head's dropout draws, and the run must not notice
+    with torch.random.fork_rng(cards):  # the head's dropout must not change the run's generator
         update_bn([batch for batch in batches if len(batch) > 1], used)

@@ -1,4 +1,4 @@
-"""Which of many labelled images a probe looks at."""
+"""Choose the labelled images that a probe uses."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ Item = TypeVar("Item")
 
 
 def evenly(items: Sequence[Item], count: int) -> list[Item]:
-    """At most ``count`` of the items, evenly spread over them, in order."""
+    """At most ``count`` items, evenly spread, in order."""
     count = min(count, len(items))
     return [items[place * len(items) // count] for place in range(count)]

@@ -1,8 +1,8 @@
-"""A picture of dense features: their three main directions as red, green and blue.
+"""A picture of dense features, with their three main directions as red, green and blue.
 
-The picture is drawn again at each checkpoint. Principal components come in any order and sign, so
-each time they are turned to the colours of the time before as far as they can be: what changes from
-one picture to the next is the features, not the palette.
+The picture is redrawn at each checkpoint. Principal components have arbitrary order and sign, so
+they are rotated to match the previous colours as well as possible. Changes between pictures are
+then due to the features, not the palette.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from cp2fast.run_folder import atomic_write
 
 COLOURS = 3
 _RANGE = 2.5
-"""Deviations from the mean that the colours span."""
+"""Standard deviations from the mean to full colour."""
 _GAP, _TITLE = 6, 24
-"""Pixels between the pictures, and above them."""
+"""Pixels between pictures, and above them for the title."""
 
 
 def main_directions(features_NC: Tensor) -> Tensor:
-    """The scores of each vector on the three main directions of all, of deviation 1: ``[N, 3]``.
+    """Scores ``[N, 3]`` of the vectors on their three main directions, with deviation 1.
 
-    Exact, by the eigenvectors of the covariance; the sign of each direction makes its largest
-    score positive, so that equal features give equal scores.
+    They are exact, from the eigenvectors of the covariance. Signs are chosen so that the largest
+    score of each direction is positive, so equal features give equal scores.
     """
     centred = (features_NC - features_NC.mean(dim=0)).double()
     _, vectors = torch.linalg.eigh(centred.T @ centred / len(centred))
@@ -42,9 +42,9 @@ def main_directions(features_NC: Tensor) -> Tensor:
 
 
 def turned(scores_N3: Tensor, before_N3: Tensor) -> Tensor:
-    """The scores, turned to lie as near as they can to those of the picture before.
+    """Rotate the scores to be as close as possible to those of the previous picture.
 
-    The orthogonal Procrustes problem (Schönemann, 1966), solved by one singular value
+    This is the orthogonal Procrustes problem (Schönemann, 1966), solved by one singular value
     decomposition.
     """
     u, _, vh = torch.linalg.svd(scores_N3.T @ before_N3)
@@ -53,16 +53,16 @@ def turned(scores_N3: Tensor, before_N3: Tensor) -> Tensor:
 
 
 def colours(scores_N3: Tensor) -> Tensor:
-    """RGB from 0 to 1: grey is the mean, full colour ``_RANGE`` deviations from it."""
+    """RGB from 0 to 1; grey is the mean, full colour is ``_RANGE`` deviations from it."""
     return (0.5 + scores_N3 / (2 * _RANGE)).clamp(0, 1)
 
 
 def explained_by(scores_N3: Tensor, groups_N: Tensor) -> float:
-    """The share of the scores' variance that lies between two groups: eta squared, 0 to 1.
+    """Share of the scores' variance between two groups: eta squared, 0 to 1.
 
     Args:
-        scores_N3: of the cells of one photo.
-        groups_N: bool, the group of each; both occur.
+        scores_N3: scores of the cells of one photo.
+        groups_N: group of each cell, bool; both groups occur.
     """
     centred = scores_N3.double() - scores_N3.double().mean(dim=0)
     between = sum(
@@ -78,12 +78,12 @@ def draw_features(
     rows: Mapping[str, Sequence[NDArray[np.float64]]],
     path: Path,
 ) -> None:
-    """Draw each photo above the colours of its features, at one moment of a run or several.
+    """Draw each photo above the colours of its features, at one or more steps of a run.
 
     Args:
-        images_HW3: photos of one size, as the network saw them.
-        rows: by title: the scores of each photo's cells, ``[h, w, 3]``.
-        path: a PNG file, replaced as a whole.
+        images_HW3: photos of one size, as seen by the network.
+        rows: scores of each photo's cells, ``[h, w, 3]``, by row title.
+        path: PNG file, replaced atomically.
     """
     height, width = images_HW3[0].shape[:2]
     line = _TITLE + height

@@ -1,4 +1,4 @@
-"""The picture of a comparison by probes: photos, their masks, and what the probes make of them."""
+"""The picture of a comparison by probes: photos, their masks, and the probes' predictions."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ def draw_probes(
     device: torch.device,
     path: Path,
 ) -> None:
-    """Draw four images of ``data.val``: photo, mask, and each network's linear probe.
+    """Draw four images of ``data.val``: photo, mask, and the prediction of each linear probe.
 
     Args:
-        probes: by name: the network and the classifier of its features.
+        probes: the network and the classifier of its features, by name.
         data: labelled images.
-        short_side: short side of the images, pixels.
-        place: where the features are taken.
+        short_side: short side of the images in pixels.
+        place: layer from which features are taken.
         device: device of the networks.
-        path: a PNG file.
+        path: PNG file to write.
     """
     palette = palette_of(data.colours)
     examples = evenly(data.val, _ROWS)

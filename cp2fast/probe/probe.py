@@ -1,8 +1,8 @@
-"""Probes: how well few labels, put on frozen dense features, segment images not seen before.
+"""Probes: how well frozen dense features, with few labels, segment unseen images.
 
-Features of the labelled images are cut into cells; a nearest-neighbour and a linear classifier
-learn from them; their probabilities for the cells of the images of ``val`` are upsampled to pixels
-and scored by mIoU. Nothing of the network is trained, so the figure is of its features alone.
+A nearest-neighbour and a linear classifier learn from the feature cells of the labelled images.
+Their probabilities for the cells of the images in ``val`` are upsampled to pixels and scored by
+mIoU. The network is not trained, so the score depends only on its features.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from cp2fast.probe.features import Place, dense_features, prepare, take_statisti
 from cp2fast.probe.labelled import evenly
 
 REFERENCES = 16_384
-"""Cells that the nearest neighbours are sought among, at most: drawn from those with labels."""
+"""Most reference cells for nearest neighbours, drawn from the cells with labels."""
 STATISTICS_IMAGES = 64
-"""Training images that batch norm takes its statistics from, at most; their labels are not read."""
+"""Most training images used for batch norm statistics; their labels are not read."""
 SHORT_SIDE = 240
-"""Of the images, pixels, where nothing else is said."""
+"""Default short side of the images in pixels."""
 _BATCH = 8
 
 Classifier = Callable[[Tensor], Tensor]
@@ -38,14 +38,14 @@ Classifier = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class ProbeScores:
-    """Of one subset of the labels.
+    """The scores for one subset of the labels.
 
     Attributes:
-        seed: that the subset was drawn with.
-        images: labelled images in it.
-        knn: of the nearest neighbours.
-        linear: of the linear classifier.
-        classify: the linear classifier itself.
+        seed: seed with which the subset was drawn.
+        images: number of labelled images in it.
+        knn: scores of the nearest neighbours.
+        linear: scores of the linear classifier.
+        classify: the linear classifier.
     """
 
     seed: int
@@ -69,17 +69,17 @@ def probe(
     """Score a network's frozen features, once for each seed.
 
     Args:
-        network: on ``device``; its batch norm statistics become those of the labelled images.
+        network: network on ``device``; its batch norm statistics are set to those of the images.
         data: labelled images, ``train`` to learn from and ``val`` to score on.
         labels: share of ``data.train`` whose labels are used.
-        seeds: each draws a subset of its own; with all labels only the references differ.
-        short_side: short side of the images, pixels.
-        place: where the features are taken.
-        device: where the work is done.
+        seeds: each seed draws its own subset; with all labels only the references differ.
+        short_side: short side of the images in pixels.
+        place: layer from which features are taken.
+        device: device on which to compute.
         alive: called after each batch.
 
     Raises:
-        UserError: an image or a mask that cannot be used, or no class in both splits.
+        UserError: an image or a mask cannot be used, or no class occurs in both splits.
     """
     subsets = {seed: subset(len(data.train), labels, seed) for seed in seeds}
     wanted = sorted({number for numbers in subsets.values() for number in numbers})
@@ -103,7 +103,7 @@ def probe(
 
 
 def subset(count: int, labels: float, seed: int) -> list[int]:
-    """Which of ``count`` images have labels: at least one, a function of ``seed``, in order."""
+    """Which of ``count`` images have labels: at least one, drawn by ``seed``, in order."""
     chosen = permutation(seed, Stream.PROBE, 0, count)[: max(1, round(labels * count))]
     return sorted(chosen.tolist())
 
@@ -138,12 +138,12 @@ def _cells(
 
 
 def class_shares(labels_BHW: Tensor, num_classes: int, cells: Sequence[int]) -> Tensor:
-    """The shares of the classes among each cell's pixels: float32 ``[B, K, h, w]``.
+    """Shares of the classes among each cell's pixels: float32 ``[B, K, h, w]``.
 
     Args:
-        labels_BHW: uint8, below K or 255.
+        labels_BHW: labels, uint8, below K or 255.
         num_classes: K.
-        cells: h and w.
+        cells: h and w of the result.
     """
     kinds = torch.arange(num_classes, device=labels_BHW.device)
     of_class = labels_BHW[:, None] == kinds[:, None, None]
@@ -159,7 +159,7 @@ def _confusions(
     device: torch.device,
     alive: Callable[[], None],
 ) -> list[Tensor]:
-    """Each classifier's confusion matrix on ``data.val``, by pixels."""
+    """The confusion matrix of each classifier on ``data.val``, in pixels."""
     classes = len(data.classes)
     empty = torch.zeros(classes, classes, dtype=torch.int64, device=device)
     confusions = [empty.clone() for _ in classifiers]
@@ -175,7 +175,7 @@ def _confusions(
 
 
 def segment(classify: Classifier, features_BChw: Tensor, size: Sequence[int]) -> Tensor:
-    """The likeliest class of each pixel, ``[B, H, W]``, from the upsampled votes of the cells."""
+    """The most likely class of each pixel, ``[B, H, W]``, from the upsampled votes of the cells."""
     batch, _, height, width = features_BChw.shape
     votes_NK = classify(features_BChw.movedim(1, -1).flatten(0, 2))
     votes_BKhw = votes_NK.view(batch, height, width, -1).movedim(-1, 1)
@@ -194,7 +194,7 @@ def _joined(images: Sequence[Cells]) -> Cells:
 
 
 def _labelled(cells: Cells, data: LabelledData) -> Cells:
-    """Those cells of which at least a part has a label."""
+    """The cells that are at least partly labelled."""
     there = cells.shares.sum(dim=1) > 0
     if not bool(there.any()):
         raise UserError(
@@ -205,7 +205,7 @@ def _labelled(cells: Cells, data: LabelledData) -> Cells:
 
 
 def _drawn(cells: Cells, seed: int) -> Cells:
-    """At most ``REFERENCES`` of the cells."""
+    """At most ``REFERENCES`` of the cells, drawn at random."""
     count = len(cells.features)
     if count <= REFERENCES:
         return cells
@@ -217,7 +217,7 @@ def _drawn(cells: Cells, seed: int) -> Cells:
 def _check_common_classes(
     learned: Iterable[Cells], confusion_KK: Tensor, data: LabelledData
 ) -> None:
-    """Refuse a set in which nothing that was learned can be right.
+    """Refuse data in which no learned class can be correct.
 
     Raises:
         UserError: no class of the labelled images occurs in ``val``.

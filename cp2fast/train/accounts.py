@@ -17,18 +17,18 @@ everything before the first batch."""
 
 
 class Accounts:
-    """Adds up the time since the last lap, account by account.
+    """Adds up the time since the last lap by account.
 
-    On a GPU it is the GPU's own time, by events on its stream: the host runs ahead, and what it
-    waits for is mostly the step that is still being computed. Nothing waits for the GPU but a lap.
+    On a GPU it measures the GPU's own time with events on its stream: the host runs ahead, and
+    mostly waits for the step that is still being computed. Only ``lap`` waits for the GPU.
     """
 
     def __init__(self, device: torch.device, began: float) -> None:
-        """Begin with ``start``.
+        """Start charging the account ``start``.
 
         Args:
             device: device of the network.
-            began: when the run did, of ``time.perf_counter``.
+            began: value of ``time.perf_counter`` when the run began.
         """
         self._device = device
         self._began = began
@@ -40,13 +40,13 @@ class Accounts:
             self._marks.append((began, "start"))
 
     def wait_for_data(self) -> None:
-        """Charge ``data`` from now on; for the first batch of the run, still ``start``."""
+        """Charge ``data`` from now on, but keep charging ``start`` until the first batch."""
         if self._account != "start":
             self.switch("data")
 
     def switch(self, account: Account) -> None:
         """Charge ``account`` from now on."""
-        if not self._marks:  # the first on a GPU: until now there was only the host's time
+        if not self._marks:  # first mark on a GPU: until now only the host's time counted
             torch.cuda.synchronize(self._device)
             self._seconds["start"] += time.perf_counter() - self._began
         self._account = account
@@ -88,7 +88,7 @@ class Accounts:
         return event
 
     def _add_up(self) -> None:
-        """Add up the intervals between marks that the GPU has passed; few are still pending."""
+        """Add the intervals between marks that the GPU has passed; only a few remain pending."""
         while len(self._marks) > 1:
             (begin, account), (end, _) = self._marks[0], self._marks[1]
             if isinstance(begin, float) and isinstance(end, float):

@@ -1,4 +1,4 @@
-"""Advice on time that is not spent on training steps."""
+"""Advice about time that is not spent on training steps."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from cp2fast.train.accounts import Account
 
 _MUCH = 0.1
-"""Share of the time outside the steps above which the user is told."""
+"""An account other than the step's is reported above this share of the time."""
 _IN_A_ROW = 10
 """Consecutive log rows that must agree before a warning."""
 
@@ -27,13 +27,13 @@ _WHAT: dict[Account, tuple[str, str]] = {
 
 
 class Advice:
-    """Reads the accounts of a run, and names each that takes more than a tenth, once."""
+    """Watches the time accounts of a run and warns once about each that takes over a tenth."""
 
     def __init__(self) -> None:
         self._rows = dict.fromkeys(_WHAT, 0)
 
     def hear(self, shares: Mapping[Account, float]) -> list[str]:
-        """Warnings about what ten logged steps in a row have shown."""
+        """Warnings about accounts that were too large in ten logged steps in a row."""
         warnings = []
         for account in list(self._rows):
             self._rows[account] = self._rows[account] + 1 if shares[account] > _MUCH else 0

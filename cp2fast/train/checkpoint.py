@@ -18,7 +18,7 @@ _PARTIAL = ".*.pt.*.partial"
 
 
 class Saver:
-    """Writes checkpoints from a thread, one at a time; the training waits for a copy in memory."""
+    """Writes checkpoints in a thread, one at a time; training waits only for a copy in memory."""
 
     def __init__(
         self, folder: Path, device: torch.device, keep: int, keep_each: int | None = None
@@ -27,9 +27,9 @@ class Saver:
 
         Args:
             folder: the run folder's ``checkpoints/``.
-            device: device of what is saved.
-            keep: how many of the newest checkpoints stay.
-            keep_each: besides, those after a multiple of so many steps.
+            device: device of the saved tensors.
+            keep: number of newest checkpoints to keep.
+            keep_each: also keep the checkpoints of steps that are a multiple of this.
         """
         self._folder = folder
         self._keep = keep
@@ -61,17 +61,17 @@ class Saver:
             name: name of the file.
 
         Raises:
-            OSError: the disk did not take the one before.
+            OSError: the previous checkpoint could not be written.
         """
         self.wait()
         copy, copied = self._snapshot.take(state)
         self._writing = self._thread.submit(self._write, copy, copied, name)
 
     def wait(self) -> None:
-        """Return when nothing is being written.
+        """Wait until nothing is being written.
 
         Raises:
-            OSError: the disk did not take it; the checkpoints before it are intact.
+            OSError: the checkpoint could not be written; earlier checkpoints are intact.
         """
         if self._writing is not None:
             self._writing.result()
@@ -90,17 +90,20 @@ class Saver:
 
 
 class Snapshot:
-    """Copies of a state in host memory that is allocated once: pinned for what is on a GPU."""
+    """Copies a state to host memory that is allocated once, pinned for tensors on a GPU."""
 
     def __init__(self, device: torch.device) -> None:
         self._memory: dict[tuple[object, ...], Tensor] = {}
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
 
     def take(self, state: dict[str, Any]) -> tuple[dict[str, Any], torch.cuda.Event | None]:
-        """Copy the tensors to the CPU; also returns the event of the copy's end, None if done.
+        """Copy the tensors to the CPU.
 
-        From a GPU they are copied on a stream of their own. The current stream waits for it, so
-        that the next step changes nothing under it; this process does not.
+        Tensors on a GPU are copied on a separate stream. The current stream waits for the copy, so
+        the next step cannot change the tensors meanwhile; this process does not wait.
+
+        Returns:
+            The copy, and the event recorded at its end; None if the copy is already complete.
         """
         if self._stream is None:
             return _map_tensors(state, self._copy), None
@@ -113,7 +116,7 @@ class Snapshot:
         return copy, copied
 
     def reserve(self, state: dict[str, Any]) -> None:
-        """Allocate and touch the memory for such a state."""
+        """Allocate and touch the memory for a state of this form."""
         _map_tensors(state, self._reserve)
 
     def _copy(self, tensor: Tensor, place: tuple[object, ...]) -> Tensor:
@@ -135,7 +138,7 @@ def _map_tensors(
     function: Callable[[Tensor, tuple[object, ...]], Tensor],
     place: tuple[object, ...] = (),
 ) -> Any:
-    """A state with each tensor replaced by ``function`` of it and of where it is."""
+    """A state with each tensor replaced by ``function`` of the tensor and its place."""
     if isinstance(state, Tensor):
         return function(state.detach(), place)
     if isinstance(state, dict):
@@ -150,9 +153,9 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write ``state`` (tensors, numbers, strings and containers of them) to disk.
 
     Raises:
-        OSError: the disk does not take it, naming ``path``; what was there is as it was.
+        OSError: the file cannot be written; names ``path``. An existing file is unchanged.
     """
-    for partial in path.parent.glob(_PARTIAL):  # of a process that was killed while it saved
+    for partial in path.parent.glob(_PARTIAL):  # left by a process that was killed while saving
         partial.unlink(missing_ok=True)
     try:
         with atomic_write(path) as file:
@@ -165,7 +168,7 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU, tensors and plain values only.
+    """Read a checkpoint, tensors and plain values only, onto the CPU.
 
     Raises:
         UserError: the file is not a checkpoint, or is damaged.

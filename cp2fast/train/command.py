@@ -1,4 +1,4 @@
-"""What every training command does and tells around the training itself."""
+"""What all training commands do before and after the training itself."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from cp2fast.wording import counted
 def joined_processes(
     settings: TrainSettings | FinetuneTrainSettings, quiet: bool = False
 ) -> Iterator[tuple[Processes, RunConsole]]:
-    """This process among those of the run, and where the main one speaks to the user."""
+    """Join the run's processes; yields them and the console of the main process."""
     ranks = ranks_from_environment()
     device = device_of(settings.device, ranks)
     console = RunConsole(quiet=quiet or not ranks.is_main)
@@ -49,20 +49,20 @@ def carry_out(
     is_done: Callable[[Run[Any]], bool] = lambda run: run.is_complete and not run.owes_evaluation,
     on_row: Log | None = None,
 ) -> tuple[Run[Any], bool]:
-    """Begin or resume a run, train it, and say what came of it.
+    """Begin or resume a run, train it, and print the outcome.
 
-    A process that torchrun started again goes on from the last checkpoint, asked to or not.
+    A process that torchrun restarted always continues from the last checkpoint.
 
     Args:
-        kind: of run.
+        kind: kind of the run.
         settings: the run's settings.
         folder: the run's folder.
-        processes: joined.
+        processes: the run's processes, already joined.
         console: prints for the user.
-        resuming: whether to go on with the run that is there.
-        announce: says what is about to be trained.
+        resuming: whether to continue the existing run.
+        announce: prints what is about to be trained.
         is_done: whether a resumed run has nothing left to do.
-        on_row: takes each row of ``metrics.jsonl``, in the main process.
+        on_row: called with each row of ``metrics.jsonl``, in the main process.
 
     Returns:
         The run, and whether it is complete.
@@ -100,7 +100,7 @@ def carry_out(
 
 
 def summary(folder: RunFolder) -> str:
-    """How the loss went: the mean of the first and of the last tenth of the logged steps."""
+    """The mean loss of the first and of the last tenth of the logged steps, as text."""
     rows = [row for row in read_metrics(folder.metrics) if row.get("loss") is not None]
     losses = [row["loss"] for row in rows]
     if not losses:

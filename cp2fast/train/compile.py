@@ -1,4 +1,4 @@
-"""The network through ``torch.compile``, or as it is where that fails."""
+"""Compile the network with ``torch.compile``, or leave it uncompiled where that fails."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cp2fast.model.cp2 import CP2
 from cp2fast.train.precision import autocast
 
 _COMPILATIONS = 128
-"""Two encoders at all sizes from 32 to 2,048 in steps of 32."""
+"""Enough for two encoders at every size from 32 to 2,048 in steps of 32."""
 
 
 def compile_encoders(
@@ -24,7 +24,7 @@ def compile_encoders(
     dtype: torch.dtype,
     say: Callable[[str], None],
 ) -> bool:
-    """Compile ``embed`` of both encoders of ``network``: ``compile_method``."""
+    """Compile ``embed`` of both encoders of ``network``; see ``compile_method``."""
     encoders = network.encoder_q, network.encoder_k
     return compile_method(encoders, "embed", setting, images_B3SS, dtype, say)
 
@@ -37,16 +37,16 @@ def compile_method(
     dtype: torch.dtype,
     say: Callable[[str], None],
 ) -> bool:
-    """Compile a method of some modules and try it; weights and buffers stay as they were.
+    """Compile a method of some modules and run it once; weights and buffers are unchanged.
 
-    A compiler that is missing or fails shows itself here, in one line, before the first step.
+    A missing or failing compiler is thus reported, in one line, before the first step.
 
     Args:
-        modules: whose method is replaced.
-        name: name of the method, from images to a tensor.
+        modules: modules whose method is replaced.
+        name: name of the method, which maps images to a tensor.
         setting: ``train.compile``; ``auto`` compiles for a GPU.
-        images_B3SS: a batch as the training will bring them; the values do not matter.
-        dtype: of ``dtype_of``.
+        images_B3SS: a batch of the shape used in training; its values do not matter.
+        dtype: result of ``dtype_of``.
         say: prints a line for the user.
 
     Returns:
@@ -54,8 +54,8 @@ def compile_method(
     """
     if setting == "off" or (setting == "auto" and images_B3SS.device.type != "cuda"):
         return False
-    # Each encoder and each size of train.resolution is compiled; beyond the limit torch would go on
-    # without a word, uncompiled.
+    # Each encoder is compiled for each size of train.resolution; beyond this limit torch would
+    # silently run the rest uncompiled.
     limit = torch._dynamo.config.recompile_limit
     torch._dynamo.config.recompile_limit = max(limit, _COMPILATIONS)
     for module in modules:
@@ -67,7 +67,7 @@ def compile_method(
         raise
     except Exception as error:  # a compiler can fail in any way
         for module in modules:
-            delattr(module, name)  # the class's own comes back
+            delattr(module, name)  # restores the class's method
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         say(f"torch.compile does not work here ({reason}): training goes on without, slower")
         return False
@@ -75,15 +75,15 @@ def compile_method(
 
 
 def uncompiled() -> AbstractContextManager[object]:
-    """What is inside runs as it is written: images of all sizes would each be compiled for."""
-    if "torch._dynamo" not in sys.modules:  # nothing was compiled, and importing it takes seconds
+    """A context without compiled code, which would be compiled anew for each image size."""
+    if "torch._dynamo" not in sys.modules:  # nothing is compiled, and the import takes seconds
         return nullcontext()
     eager: AbstractContextManager[object] = torch.compiler.set_stance("force_eager")
     return eager
 
 
 def _try(module: nn.Module, name: str, images_B3SS: Tensor, dtype: torch.dtype) -> None:
-    """One forward pass, and one backward if the module learns, leaving no trace in it."""
+    """Run a forward pass, and a backward pass if the module is trained; restore its state."""
     before = [buffer.clone() for buffer in module.buffers()]
     learns = any(parameter.requires_grad for parameter in module.parameters())
     try:

@@ -1,4 +1,4 @@
-"""What a run says on stdout, which may be closed before the run has ended: ``| head``."""
+"""A run's output on stdout, which may be closed before the run ends, as by ``| head``."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from rich.console import Console
 
 
 class RunConsole(Console):
-    """Says nothing more once stdout takes nothing more; the run then stops as after SIGTERM."""
+    """A console that goes silent once stdout is closed; the run then stops as after SIGTERM."""
 
     def __init__(self, quiet: bool) -> None:
         """Write to stdout as it is now.
 
         Args:
-            quiet: for all processes of a run but the main one.
+            quiet: print nothing; set for all processes but the main one.
         """
         self._stdout = _Stdout(sys.stdout)
         super().__init__(
@@ -67,9 +67,9 @@ class _Stdout(io.TextIOBase):
                 self._leave()
 
     def _leave(self) -> None:
-        """Nothing more; nor does the interpreter complain of what is left in its buffer."""
+        """Stop writing, and keep the interpreter from failing on buffered output at exit."""
         self.is_gone = True
-        with suppress(OSError, ValueError):  # it may be no file
+        with suppress(OSError, ValueError):  # stdout may not be a file
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, self._to.fileno())
             os.close(null)

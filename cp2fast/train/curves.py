@@ -15,7 +15,7 @@ from cp2fast.run_folder import atomic_write
 from cp2fast.train.accounts import ACCOUNTS
 
 _FEW_POINTS = 30
-"""A line through so few logged steps shows them as dots too; through one it shows nothing."""
+"""Up to this many logged steps are also drawn as dots: a line through one point is invisible."""
 
 _COLOURS = {
     "step": "#1f77b4",
@@ -33,8 +33,8 @@ def draw_curves(
     """Draw up to five panels of metrics, and the shares of time in the sixth.
 
     Args:
-        rows: of ``metrics.jsonl``.
-        panels: by title, the metrics drawn in one panel.
+        rows: rows of ``metrics.jsonl``.
+        panels: names of the metrics in each panel, by its title.
         path: path of the PNG.
     """
     figure = Figure(figsize=(10, 6), layout="constrained")
@@ -56,10 +56,10 @@ def draw_curves(
 
 
 def _draw_shares(axis: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
-    """The shares of ``time``, stacked over the steps, the step's own lowest."""
+    """Draw the shares of ``time``, stacked over the steps, with the step's own at the bottom."""
     timed = [row for row in rows if "time" in row]
     order = ["step", *(account for account in ACCOUNTS if account != "step")]
-    # A row's shares hold from the row before to it: steps of a staircase.
+    # A row's shares cover the steps since the previous row, so draw them as stairs.
     axis.stackplot(
         [0, *(row["step"] for row in timed)],
         *([0.0, *(row["time"].get(account, 0.0) for row in timed)] for account in order),
@@ -77,7 +77,7 @@ def _label(axis: Axes, title: str, has_legend: bool) -> None:
     axis.tick_params(labelsize=7)
     if not has_legend:
         return
-    axis.legend(  # above the panel, where no curve can be
+    axis.legend(  # above the panel, so that it hides no curve
         loc="lower right",
         bbox_to_anchor=(1, 1),
         ncols=3,

@@ -1,4 +1,4 @@
-"""The processes of a run: one, or one a GPU under torchrun."""
+"""The processes of a run: a single one, or one per GPU under torchrun."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from cp2fast.errors import UserError
 Value = TypeVar("Value")
 
 _CALLS_UNDER_WAY = 2
-"""Steps that an exchange of flags may take: an update of the weights lies in each, and that no
-process passes without the others."""
+"""Steps that an exchange of flags may take. Each step updates the weights, which no process can do
+without the others, so by then every process has joined the exchange."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class Ranks:
     """This process's place among those of the run.
 
     Attributes:
-        rank: this process's number, from 0.
-        world_size: how many processes there are, on all machines.
-        local_rank: this process's number on its machine, and that of its GPU.
+        rank: number of this process, from 0.
+        world_size: number of processes on all machines.
+        local_rank: number of this process on its machine, and of its GPU.
     """
 
     rank: int
@@ -39,12 +39,12 @@ class Ranks:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process is the one that writes files and speaks to the user."""
+        """Whether this process writes the files and prints for the user."""
         return self.rank == 0
 
 
 def ranks_from_environment() -> Ranks:
-    """What torchrun says in the environment; without it, the only process."""
+    """The ranks that torchrun sets in the environment; without it, a single process."""
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
     if not all(name in os.environ for name in names):
         return Ranks(0, 1, 0)
@@ -52,7 +52,7 @@ def ranks_from_environment() -> Ranks:
 
 
 def was_restarted() -> bool:
-    """Whether torchrun started this process again after a failure of one of them."""
+    """Whether torchrun restarted this process after one of the processes failed."""
     return _restarts() > 0
 
 
@@ -65,7 +65,7 @@ def device_of(setting: str, ranks: Ranks) -> torch.device:
 
     Args:
         setting: ``train.device``: ``auto``, ``cpu`` or ``cuda``.
-        ranks: process r of a machine takes its GPU r.
+        ranks: process r of a machine uses its GPU r.
 
     Raises:
         UserError: ``cuda`` without a GPU, or more processes on this machine than GPUs.
@@ -88,13 +88,13 @@ def device_of(setting: str, ranks: Ranks) -> torch.device:
 
 @contextmanager
 def process_group(ranks: Ranks, device: torch.device, timeout_minutes: float) -> Iterator[None]:
-    """Join the processes while the context lasts: NCCL for GPUs, gloo for CPUs.
+    """Join the processes for the duration of the context: NCCL for GPUs, gloo for CPUs.
 
-    A single process needs no group, and gets none.
+    For a single process no group is created.
 
     Args:
-        ranks: of ``ranks_from_environment``.
-        device: of ``device_of``; made this process's current GPU.
+        ranks: result of ``ranks_from_environment``.
+        device: result of ``device_of``; becomes this process's current GPU.
         timeout_minutes: see ``collective_timeout``.
     """
     if device.type == "cuda":
@@ -112,15 +112,15 @@ def process_group(ranks: Ranks, device: torch.device, timeout_minutes: float) ->
         device_id=device if device.type == "cuda" else None,
     )
     yield
-    # Not after an error: the others stand in collectives, NCCL's farewell would wait for them, and
-    # the error would never be told. The end of this process ends its part of the group.
+    # Skipped after an error: the others are waiting in collectives, NCCL's shutdown would wait for
+    # them, and the error would never be reported. Exiting ends this process's part of the group.
     dist.destroy_process_group()
 
 
 def collective_timeout(timeout_minutes: float) -> timedelta:
-    """After which a collective fails: twice ``train.timeout_minutes`` and a minute.
+    """The timeout of collectives: twice ``train.timeout_minutes`` plus one minute.
 
-    So much because the watchdog, which knows more about the reason, should be the first to speak.
+    It is this long so that the watchdog, which knows more about the cause, reports first.
     """
     return timedelta(minutes=2 * timeout_minutes + 1)
 
@@ -128,22 +128,22 @@ def collective_timeout(timeout_minutes: float) -> timedelta:
 def shared_store(name: str, ranks: Ranks, timeout: timedelta) -> Store:
     """A new connection to the key-value store that torchrun gives the processes.
 
-    The store outlives processes that torchrun restarts. So that these do not find what the dead
-    ones left there, such as their addresses, each attempt has keys of its own.
+    The store outlives processes that torchrun restarts. Each attempt has its own keys, so that
+    restarted processes do not find entries of dead ones, such as their addresses.
     """
     store, _, _ = next(rendezvous("env://", ranks.rank, ranks.world_size, timeout=timeout))
     return PrefixStore(f"cp2fast/{_restarts()}/{name}", store)
 
 
 class Agreement:
-    """What the processes settle among themselves on the host, without waiting for a GPU.
+    """Lets the processes agree on values on the host, without waiting for a GPU.
 
     All processes must call the same methods in the same order. A single process agrees with
     itself.
     """
 
     def __init__(self, ranks: Ranks, timeout_minutes: float) -> None:
-        """Needs the process group of ``process_group`` where there is more than one process."""
+        """Requires ``process_group`` if there is more than one process."""
         self.ranks = ranks
         self._group: Any = None
         self._under_way: deque[tuple[torch.Tensor, Any]] = deque()
@@ -161,9 +161,9 @@ class Agreement:
         return tuple(bool(count) for count in counts.tolist())
 
     def any_lately(self, *flags: bool) -> tuple[bool, ...]:
-        """For each flag, whether any process set it two calls ago; nothing waits for the others.
+        """For each flag, whether any process set it two calls ago; does not wait for the others.
 
-        All processes learn the same in the same call. A single process learns it at once.
+        All processes get the same answer in the same call. A single process gets it at once.
         """
         if self._group is None:
             return flags
@@ -177,7 +177,7 @@ class Agreement:
         return tuple(bool(count) for count in counts.tolist())
 
     def finish(self) -> None:
-        """Let what ``any_lately`` has begun come to its end, unread."""
+        """Wait for the exchanges that ``any_lately`` began, and discard their results."""
         while self._under_way:
             self._under_way.popleft()[1].wait()
 
@@ -190,10 +190,10 @@ class Agreement:
         return values
 
     def of_main(self, make: Callable[[], Value]) -> Value:
-        """What the main process makes, on every process.
+        """The value that ``make`` returns in the main process, on every process.
 
         Raises:
-            UserError: on every process, where making it ends in one.
+            UserError: on every process, if ``make`` raises one.
         """
         made: tuple[Value | None, str | None] = (None, None)
         if self.ranks.is_main:
@@ -208,7 +208,7 @@ class Agreement:
 
     @contextmanager
     def main_first(self) -> Iterator[None]:
-        """The others enter when the main process has left."""
+        """A context that the other processes enter after the main process has left it."""
         if not self.ranks.is_main:
             self.any(True)
         yield

@@ -1,9 +1,9 @@
-"""The loop of every run: step, check, log, evaluate, save.
+"""The training loop: step, check, log, evaluate, save.
 
 Its only state besides the task's is the step: order, augmentation and schedule are pure functions
-of (seed, step), so a run that goes on from a checkpoint repeats the one that was never stopped. The
-device is waited for only when a step is logged or saved, the other processes only when one is
-logged.
+of (seed, step), so a resumed run gives the same result as one that was never stopped. The loop
+waits for the device only when a step is logged or saved, and for the other processes only when a
+step is logged.
 """
 
 from __future__ import annotations
@@ -38,26 +38,26 @@ _OF_THE_DISK = {
     *(errno.EIO, errno.ESTALE),
 }
 _NAMED = 3
-"""Images of a broken step whose files are named."""
+"""How many images of a broken step are named."""
 
 
 def train(
     run: Run[Any], console: RunConsole, accounts: Accounts, on_row: Log | None = None
 ) -> bool:
-    """Train from ``run.step`` to the end, leaving metrics, checkpoints and pictures in its folder.
+    """Train from ``run.step`` to the end, writing metrics, checkpoints and pictures to its folder.
 
     Args:
-        run: moved by this.
+        run: the run; updated in place.
         console: prints for the user.
-        accounts: in ``start``.
-        on_row: takes each row of ``metrics.jsonl``, in the main process.
+        accounts: time accounts, charging ``start``.
+        on_row: called with each row of ``metrics.jsonl``, in the main process.
 
     Returns:
-        True when the run is complete, False when it was asked to stop before; saved either way.
+        True if the run is complete, False if it was stopped before; it is saved either way.
 
     Raises:
-        UserError: too many images cannot be read, the loss is not a number, the memory or the
-            disk is full. The checkpoints written before are intact.
+        UserError: too many images cannot be read, the loss is not a number, or memory or disk is
+            full. Checkpoints written before are intact.
     """
     task, ranks, settings = run.task, run.processes.ranks, run.task.settings.train
     each = settings.checkpoint_epochs
@@ -93,7 +93,7 @@ def train(
 
 @dataclass(frozen=True)
 class Due:
-    """What a step ends with, the same on all processes."""
+    """What to do at the end of a step; the same on all processes."""
 
     log: bool
     evaluate: bool
@@ -105,12 +105,12 @@ class Engine(Generic[Batch]):
     """One process's part of a run.
 
     Attributes:
-        run: moved by this.
+        run: the run; updated in place.
         console: prints for the user.
-        accounts: in ``start``.
+        accounts: time accounts, charging ``start``.
         saver: saver of the run's checkpoints.
-        watchdog: told of each part of a step.
-        log: takes the rows of ``metrics.jsonl``.
+        watchdog: notified of each part of a step.
+        log: writes the rows of ``metrics.jsonl``.
         stop_requested: whether this process was asked to stop.
     """
 
@@ -123,7 +123,7 @@ class Engine(Generic[Batch]):
     stop_requested: Callable[[], bool]
 
     def __post_init__(self) -> None:
-        """Nothing is trained yet."""
+        """Set up the state of a loop that has trained nothing yet."""
         self.task, self.learner = self.run.task, self.run.task.learner
         self.agreement, ranks = self.run.processes.agreement, self.run.processes.ranks
         self.is_main, self.say = ranks.is_main, self.console.print
@@ -164,7 +164,7 @@ class Engine(Generic[Batch]):
                 self._log(outputs)
             if due.evaluate:
                 self._evaluate()
-            if due.save or self.run.is_complete:  # the evaluation may have ended the run
+            if due.save or self.run.is_complete:  # an evaluation may end the run
                 self._save(checkpoint_name(self.run.step))
                 self._draw(complete=False)
 
@@ -174,12 +174,12 @@ class Engine(Generic[Batch]):
         outputs = self.learner.step(self._batches_of_step(batches), self.run.step)
         self.run.step += 1
         if self.is_main and self.run.step == self.first_step + 1:
-            self.saver.reserve(self.run.state_dict())  # the optimiser has its state by now
+            self.saver.reserve(self.run.state_dict())  # the optimiser's state exists by now
         self.losses.note(self.run.step, mean_loss(outputs), self.images)
         return outputs
 
     def _batches_of_step(self, batches: Iterator[Loaded[Batch]]) -> Iterator[Batch]:
-        """Each when it is there; the numbers of their images go to ``self.images``."""
+        """Yield each batch once it is loaded; their image numbers go to ``self.images``."""
         for _ in range(self.learner.accumulate):
             self.watchdog.note(self.run.step, Doing.READING)
             self.accounts.wait_for_data()
@@ -194,7 +194,7 @@ class Engine(Generic[Batch]):
             yield batch
 
     def _due(self) -> Due:
-        """What the processes settle, without waiting for each other, and what the step says."""
+        """What is due after this step, agreed by the processes without waiting for each other."""
         step, train = self.run.step, self.task.settings.train
         now = time.monotonic()
         waited = now - self.save_asked >= 60 * train.checkpoint_minutes
@@ -206,7 +206,7 @@ class Engine(Generic[Batch]):
             asked, clock, self.saver.has_failed
         )
         if failed:
-            self.saver.wait()  # raises on the process that wrote
+            self.saver.wait()  # raises in the process that wrote
             raise SystemExit(2)
         each = train.checkpoint_epochs
         is_kept = each is not None and step % (each * self.task.steps_per_epoch) == 0
@@ -218,13 +218,13 @@ class Engine(Generic[Batch]):
         )
 
     def _refuse_broken(self, deeply: bool) -> None:
-        """Stop a broken run before it is logged, evaluated or saved; all processes find the same.
+        """Stop a broken run before it is logged, evaluated or saved; all processes agree on it.
 
         Args:
-            deeply: look at the weights too: a last loss may be a number, its gradient not.
+            deeply: also check the weights: the last loss may be finite and its gradient not.
 
         Raises:
-            UserError: on the main process; the others leave in silence.
+            UserError: in the main process; the others exit silently.
         """
         found = [bad for bad in self.agreement.gather(self.losses.check()) if bad is not None]
         if not found and deeply and not all_finite(self.learner.network.parameters()):
@@ -243,7 +243,7 @@ class Engine(Generic[Batch]):
         )
 
     def _log(self, outputs: list[Any]) -> None:
-        """One row, the mean of all processes; reading the outputs waits for the device."""
+        """Log one row, the mean over all processes; reading the outputs waits for the device."""
         with self.accounts.on("log"):
             own = self.task.measure(self.run.step, outputs)
             spent = self.accounts.lap()

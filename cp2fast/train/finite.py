@@ -1,4 +1,4 @@
-"""Finds the step at which training broke, without waiting for the device at each step."""
+"""Find the step at which training broke, without waiting for the device at every step."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 MOST_UNCHECKED = 256
-"""Steps after which the losses must be checked: as many batches' numbers are remembered."""
+"""Check the losses after this many steps; each step's image numbers are kept until then."""
 _MOST_NAMED = 16
 
 
@@ -18,8 +18,8 @@ class BadStep(NamedTuple):
 
     Attributes:
         step: counted from 1.
-        rank: the process whose loss it is.
-        images: the numbers of that process's images in that step.
+        rank: rank of the process that computed the loss.
+        images: numbers of that process's images in the step.
     """
 
     step: int
@@ -27,14 +27,14 @@ class BadStep(NamedTuple):
     images: list[int]
 
     def __str__(self) -> str:
-        """As the user is told."""
+        """Description for messages to the user."""
         named = ", ".join(map(str, self.images[:_MOST_NAMED]))
         more = len(self.images) - _MOST_NAMED
         return f"step {self.step}, images {named}" + (f" and {more} more" if more > 0 else "")
 
 
 class LossRecord:
-    """The losses since the last check, left on the device, and the images they came from."""
+    """The losses since the last check, kept on the device, with the numbers of their images."""
 
     def __init__(self, rank: int) -> None:
         self._rank = rank
@@ -42,7 +42,7 @@ class LossRecord:
         self._steps: list[tuple[int, list[int]]] = []
 
     def note(self, step: int, loss: Tensor, images: list[int]) -> None:
-        """Remember a step; does not wait for the device."""
+        """Record a step; does not wait for the device."""
         self._losses.append(loss)
         self._steps.append((step, images))
 
@@ -65,6 +65,6 @@ class LossRecord:
 
 
 def all_finite(tensors: Iterable[Tensor]) -> bool:
-    """Whether no tensor holds an infinity or NaN; waits for the device once."""
+    """Whether no tensor contains infinity or NaN; waits for the device once."""
     norms = torch._foreach_norm(list(tensors))  # NaN and infinity survive a norm
     return bool(torch.stack(norms).isfinite().all())

@@ -10,7 +10,7 @@ from types import FrameType
 
 
 class StopAsked(Exception):  # noqa: N818
-    """A stop was asked for in the middle of an evaluation, of which nothing counts."""
+    """A stop was requested during an evaluation, whose partial result is discarded."""
 
 
 @contextmanager
@@ -18,8 +18,8 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
     """Yield a function that returns whether a stop was requested.
 
     The first SIGINT, SIGTERM or SIGHUP is only recorded; a second SIGINT interrupts at once, as
-    usual. Under ``nohup``, SIGHUP stays ignored. Python delivers signals to the main thread only,
-    so a run in another thread cannot be stopped this way.
+    usual. Under ``nohup``, SIGHUP remains ignored. Python handles signals only in the main
+    thread, so a run in another thread cannot be stopped this way.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False

@@ -26,7 +26,7 @@ Batch = TypeVar("Batch")
 
 
 class Output(Protocol):
-    """What the network and its loss give for a batch."""
+    """The result of the network and its loss for a batch."""
 
     @property
     def loss(self) -> Tensor:
@@ -38,11 +38,11 @@ class Learner(Generic[Network, Batch]):
     """A network and everything that updates its weights.
 
     Attributes:
-        network: as it is saved.
-        forward: given the network as it is called, a batch, the step (from 0) and the number of
-            the batch in the step, returns the output.
-        trained: the network as it is called: itself, or wrapped for several processes.
-        optimizer: optimiser of the weights that are trained.
+        network: the network that is saved.
+        forward: given ``trained``, a batch, the step (from 0) and the number of the batch in the
+            step, returns the output.
+        trained: the network that is called: ``network``, or its wrapper for several processes.
+        optimizer: optimiser of the trained weights.
         scaler: gradient scaler; enabled only for float16.
         dtype: dtype of the arithmetic.
         device: device of this process.
@@ -63,7 +63,7 @@ class Learner(Generic[Network, Batch]):
 
         Args:
             batches: batches of this step; each is requested when the previous one is done.
-            step: number of steps done before this one.
+            step: number of steps done before.
 
         Returns:
             The ``Output`` of each batch.
@@ -81,14 +81,14 @@ class Learner(Generic[Network, Batch]):
         return outputs
 
     def set_learning_rate(self, lr: float) -> None:
-        """Set the learning rate of the steps that follow."""
+        """Set the learning rate of the following steps."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group.get("lr_scale", 1.0)
 
     def distribute(self) -> None:
-        """Average the gradients over the processes from now on; they must hold equal weights."""
+        """Average gradients over the processes from now on; their weights must be equal."""
         with warnings.catch_warnings():
-            # Newer versions call it forward_sync_buffers, which older ones do not know.
+            # Newer torch renames it to forward_sync_buffers, which older versions do not have.
             warnings.filterwarnings("ignore", "`broadcast_buffers`", FutureWarning)
             self.trained = DistributedDataParallel(
                 self.network,
@@ -98,7 +98,7 @@ class Learner(Generic[Network, Batch]):
             )
 
     def _exchanging_gradients(self, exchange: bool) -> AbstractContextManager[None]:
-        """Processes exchange their gradients once a step, with the last batch's."""
+        """Exchange gradients in this context only if ``exchange``: in the last batch of a step."""
         if exchange or not isinstance(self.trained, DistributedDataParallel):
             return nullcontext()
         return self.trained.no_sync()
@@ -111,18 +111,18 @@ def learner_of(
     train: TrainSettings | FinetuneTrainSettings,
     device: torch.device,
 ) -> Learner[Network, Batch]:
-    """A learner of ``network``, which moves to ``device``, for this process alone.
+    """A learner for this process alone; moves ``network`` to ``device``.
 
     Args:
-        network: to be saved.
-        parameters: those of its weights that are trained, or groups of them, whose ``lr_scale``
-            multiplies the learning rate.
+        network: the network that is saved.
+        parameters: the weights to train, or groups of them, whose ``lr_scale`` multiplies the
+            learning rate.
         forward: see ``Learner``.
-        train: precision, optimiser and batches a step.
+        train: settings of precision, optimiser and batches per step.
         device: device of this process.
 
     Raises:
-        UserError: no such precision on this device.
+        UserError: the device does not support this precision.
     """
     dtype = dtype_of(train.precision, device)
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -16,7 +16,7 @@ from cp2fast.run_folder import RunFolder
 
 @dataclass(frozen=True)
 class Holder:
-    """A process: ``started`` tells it from a later one of the same number, where that is known."""
+    """A process; ``started``, where known, tells it from a later one with the same PID."""
 
     host: str
     pid: int
@@ -24,10 +24,10 @@ class Holder:
 
 
 def refuse_running(folder: RunFolder) -> None:
-    """Refuse a run folder that another process is at work in.
+    """Refuse a run folder that another process is using.
 
     Raises:
-        UserError: it is, or that cannot be known from this machine.
+        UserError: the folder is in use, or this machine cannot tell.
     """
     if not folder.lock.exists():
         return
@@ -47,11 +47,12 @@ def refuse_running(folder: RunFolder) -> None:
 
 @contextmanager
 def locked(folder: RunFolder, take_over: bool) -> Iterator[None]:
-    """Hold the lock of a run folder while the context lasts.
+    """Hold the lock of a run folder for the duration of the context.
 
     Args:
-        folder: folder of the run, which exists.
-        take_over: from whoever holds it: torchrun has ended all processes of the attempt before.
+        folder: folder of the run; must exist.
+        take_over: take the lock from any holder: torchrun has ended all processes of the previous
+            attempt.
 
     Raises:
         UserError: as ``refuse_running``, or the folder cannot be written.
@@ -60,7 +61,7 @@ def locked(folder: RunFolder, take_over: bool) -> Iterator[None]:
         refuse_running(folder)
     holder = Holder(socket.gethostname(), os.getpid(), _started(os.getpid()) or "")
     try:
-        folder.lock.unlink(missing_ok=True)  # of a process that is gone
+        folder.lock.unlink(missing_ok=True)  # left by a process that is gone
         with folder.lock.open("x", encoding="utf-8") as file:
             json.dump(asdict(holder), file)
     except FileExistsError:
@@ -87,7 +88,7 @@ def _read(path: Path) -> Holder | None:
 
 
 def _started(pid: int) -> str | None:
-    """When a process of this machine began, in ticks; empty where unknown, None if it is gone."""
+    """Start time of a local process in ticks; empty if unknown, None if the process is gone."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
         return stat.rpartition(")")[2].split()[19]

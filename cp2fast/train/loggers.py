@@ -1,8 +1,8 @@
-"""Where the logged rows go besides ``metrics.jsonl``: TensorBoard, Weights & Biases, MLflow.
+"""Loggers besides ``metrics.jsonl``: TensorBoard, Weights & Biases, MLflow.
 
-Each is written by a thread of its own, so that a server which is slow or gone holds up no step. One
-that fails is named once and left alone; ``metrics.jsonl`` has everything. Where to and as whom is
-said to W&B and MLflow as always, by their environment variables and files.
+Each has its own thread, so a slow or unreachable server does not delay training. A logger that
+fails is reported once and then dropped; ``metrics.jsonl`` has everything. W&B and MLflow take their
+server and account from their environment variables and files, as usual.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from cp2fast.errors import UserError
 from cp2fast.run_folder import RunFolder, write_json
 
 Follow: TypeAlias = Callable[[Mapping[str, Any]], None]
-"""Takes one row: ``step`` and its values, which may be numbers or mappings of numbers."""
+"""Receives one row: ``step`` and its values, which are numbers or mappings of numbers."""
 
 _PROJECT = "cp2fast"
-"""W&B's project and MLflow's experiment, where the environment names none."""
+"""W&B's project and MLflow's experiment if the environment names none."""
 _PATIENCE = 60.0
-"""Seconds that the end of a run waits for a logger's last rows."""
+"""Seconds to wait for a logger's last rows at the end of a run."""
 _ids_lock = threading.Lock()
 
 
@@ -42,7 +42,7 @@ class _Row(NamedTuple):
 
 @dataclass(frozen=True)
 class _Run:
-    """What a logger is told of the run that it follows."""
+    """What a logger needs to know about the run."""
 
     folder: RunFolder
     config: Mapping[str, Any]
@@ -51,7 +51,7 @@ class _Run:
 
 
 class _Logger(NamedTuple):
-    """An open logger; ``close`` is told whether the run failed."""
+    """An open logger; ``close`` receives whether the run failed."""
 
     write: Callable[[_Row], None]
     close: Callable[[bool], None]
@@ -61,14 +61,14 @@ def check_loggers(names: Sequence[str]) -> None:
     """Refuse a logger that is not installed.
 
     Args:
-        names: of ``train.log``.
+        names: values of ``train.log``.
 
     Raises:
-        UserError: with the command that installs it.
+        UserError: a logger is not installed; gives the command that installs it.
     """
     for name in names:
         spec = find_spec(name)
-        # A folder of that name, as W&B leaves one, is found too, but has no origin.
+        # A folder of that name, such as W&B creates, is found too, but has no origin.
         if spec is None or spec.origin is None:
             raise UserError(
                 f"train.log={name}: {name} is not installed: pip install {name}, or leave it out"
@@ -83,14 +83,14 @@ def loggers(
     first_step: int,
     say: Callable[[str], None],
 ) -> Iterator[Follow]:
-    """Hand each row to every logger; all have been told of the last one, or were given up, at exit.
+    """Pass each row to every logger; on exit, wait for their last rows or give up.
 
     Args:
-        names: of ``train.log``.
+        names: values of ``train.log``.
         config: the run's settings, as plain nested values.
-        folder: folder of the run; the ids under which W&B and MLflow know it are kept there.
-        first_step: steps done before: rows are taken from the next one on.
-        say: told in one line of a logger that failed.
+        folder: folder of the run; the run's ids in W&B and MLflow are stored there.
+        first_step: number of steps done before; rows of later steps are logged.
+        say: called with one line for each logger that fails.
     """
     run = _Run(folder, config, first_step, say)
     threads = [_LoggerThread(name, run) for name in dict.fromkeys(names)]
@@ -110,7 +110,7 @@ def loggers(
 
 
 class _LoggerThread:
-    """A thread that opens a logger, writes what it is handed, and dies quietly but for one line."""
+    """A thread that opens a logger and writes rows to it; a failure is reported in one line."""
 
     def __init__(self, name: str, run: _Run) -> None:
         self._name, self._run = name, run
@@ -118,7 +118,7 @@ class _LoggerThread:
         self._run_failed = self._is_dead = False
         self._thread = threading.Thread(target=self._follow, name=f"cp2fast-{name}", daemon=True)
         with self._giving_up():
-            # Not in the thread: decoding processes are forked soon, which an import does not stand.
+            # Not in the thread: decoding processes are forked soon, unsafe during an import.
             import_module(_MODULE[name])
             self._thread.start()
 
@@ -146,7 +146,7 @@ class _LoggerThread:
     def _giving_up(self) -> Iterator[None]:
         try:
             yield
-        except Exception as error:  # Whatever it is, the run goes on without this logger.
+        except Exception as error:  # The run continues without this logger whatever the error.
             lines = str(error).strip().splitlines() or [type(error).__name__]
             self._give_up(f"failed: {lines[0]}")
 
@@ -154,7 +154,7 @@ class _LoggerThread:
         if self._is_dead:
             return
         self._is_dead = True
-        if self._run.folder.holds_run:  # Else the run ends for that, and says so once.
+        if self._run.folder.holds_run:  # Else the run itself ends and says so.
             self._run.say(
                 f"train.log={self._name} {why}; the run goes on without it, and "
                 f"{self._run.folder.metrics} has every row"
@@ -163,7 +163,7 @@ class _LoggerThread:
 
 @functools.cache
 def _leave_errors_to_the_writer() -> None:
-    """TensorBoard's own thread hands an error on to who writes: its traceback adds nothing."""
+    """Hide tracebacks of TensorBoard's own thread, which passes its errors on to the writer."""
     others = threading.excepthook
 
     def hook(caught: threading.ExceptHookArgs) -> None:
@@ -190,7 +190,7 @@ def _open_tensorboard(run: _Run) -> _Logger:
 def _open_wandb(run: _Run) -> _Logger:
     import wandb
 
-    silent = wandb.Settings(silent=True, console="off")  # nor may it ask for a key
+    silent = wandb.Settings(silent=True, console="off")  # and never ask for a key
     wandb.setup(settings=silent)
     arguments: dict[str, Any] = {
         "project": os.environ.get("WANDB_PROJECT", _PROJECT),
@@ -224,7 +224,7 @@ def _open_mlflow(run: _Run) -> _Logger:
     import mlflow
     from mlflow.entities import Metric, Param
 
-    for noisy in ("mlflow", "alembic", "urllib3"):  # a failure comes as an exception too
+    for noisy in ("mlflow", "alembic", "urllib3"):  # failures are raised as exceptions too
         logging.getLogger(noisy).setLevel(logging.ERROR)
     client = mlflow.MlflowClient()
     known = _read_ids(run.folder).get("mlflow")
@@ -257,7 +257,7 @@ _OPEN: dict[str, Callable[[_Run], _Logger]] = {
 
 
 def _read_ids(folder: RunFolder) -> dict[str, str]:
-    """By logger, the id under which it knows the run."""
+    """The run's id in each logger, by logger name."""
     if not folder.loggers.exists():
         return {}
     return dict(json.loads(folder.loggers.read_text(encoding="utf-8")))
@@ -270,7 +270,7 @@ def _keep_id(folder: RunFolder, name: str, known: str) -> None:
 
 
 def _scalars(row: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """The numbers of a row but its step; those of a mapping are named ``mapping/name``."""
+    """The numbers of a row except its step; those of a mapping are named ``mapping/name``."""
     for name, value in _flat(row, "/"):
         if name != "step" and isinstance(value, int | float):
             yield name, float(value)

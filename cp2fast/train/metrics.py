@@ -1,4 +1,4 @@
-"""Logging: one row per logged step, to a file, to the loggers and to the screen."""
+"""Logging: one row per logged step, written to a file, the loggers and the screen."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def metrics_log(
         run: folder of the run.
         settings: the run's settings.
         first_step: number of steps done before.
-        last_step: last step of the whole run.
+        last_step: number of the run's last step.
         console: console of the progress bar.
         is_main: whether this is the main process; the others log nothing.
         on_row: called with each row after it is written.
@@ -88,12 +88,12 @@ def metrics_log(
 
 
 def _is_milestone(step: int, last_step: int) -> bool:
-    """About twenty lines a run where there is no terminal for a progress bar."""
+    """Whether to print a line, about twenty per run, where no terminal shows a progress bar."""
     return step == last_step or step % max(1, last_step // 20) == 0
 
 
 def _spent(shares: Mapping[str, float]) -> str:
-    """The time accounts in a few words: the step's share, and what else takes a percent or more."""
+    """The time accounts in short: the step's share, and the others of at least one percent."""
     others = [f"{name} {share:.0%}" for name, share in shares.items() if share >= 0.01]
     return "  ".join(others)
 
@@ -107,7 +107,7 @@ def _scalars(row: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, fl
 
 
 def _without_nan(row: Mapping[str, Any]) -> dict[str, Any]:
-    """As JSON can hold it."""
+    """The row with NaN and infinity replaced by None, as JSON requires."""
     return {
         name: _without_nan(value)
         if isinstance(value, Mapping)

@@ -1,4 +1,4 @@
-"""The optimisers, with torch's fused kernels: one for all parameters instead of several each."""
+"""The optimisers, with torch's fused kernels: one for all parameters, not several for each."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def build_optimizer(
     parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
     train: TrainSettings | FinetuneTrainSettings,
 ) -> Optimizer:
-    """The optimiser that the settings name, over ``parameters`` or groups of them."""
+    """The optimiser selected by the settings, for ``parameters`` or groups of them."""
     # With GradScaler, fused SGD leaves its momentum uninitialised if the very first step overflows.
     fused_sgd = train.precision != "fp16"
     if train.optimizer == "adamw":
@@ -32,7 +32,7 @@ def build_optimizer(
 
 
 def restore_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:
-    """Load the state of a checkpoint, but keep the current settings, such as the weight decay."""
+    """Load the state from a checkpoint, but keep current settings such as the weight decay."""
     settings = [
         {key: value for key, value in group.items() if key in _OF_THE_SETTINGS}
         for group in optimizer.param_groups

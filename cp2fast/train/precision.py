@@ -19,7 +19,7 @@ def dtype_of(setting: Literal["auto", "fp32", "bf16", "fp16"], device: torch.dev
     slower in bfloat16.
 
     Raises:
-        UserError: float16 on the CPU, where its gradients are neither fast nor safe.
+        UserError: float16 on the CPU, where it is slow and its gradients are not reliable.
     """
     if setting == "auto":
         has_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)

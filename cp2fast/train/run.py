@@ -1,4 +1,4 @@
-"""A run: how it begins, how it goes on from a checkpoint, and what a checkpoint holds."""
+"""A run: how it begins, how it resumes from a checkpoint, and what a checkpoint holds."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Settings = TypeVar("Settings", PretrainSettings, FinetuneSettings)
 
 @dataclass
 class Processes:
-    """Where a run runs: its processes, this one's device, and how they talk on the host."""
+    """The run's processes, this one's device, and their communication on the host."""
 
     ranks: Ranks
     device: torch.device
@@ -36,11 +36,11 @@ class Kind(Generic[Settings]):
     """A kind of run.
 
     Attributes:
-        name: what a checkpoint's ``kind`` says.
-        command: that begins one.
-        fixed: beginnings of the settings that a run cannot be continued with other values of;
-            ``model.init`` may differ, and the number of samples a step may not.
-        build: the task of these settings, its network with random weights.
+        name: value of ``kind`` in a checkpoint.
+        command: command that begins such a run.
+        fixed: prefixes of settings that must not change when a run is resumed; ``model.init`` may
+            change, the number of samples per step may not.
+        build: builds the task for the settings, its network with random weights.
     """
 
     name: str
@@ -51,12 +51,12 @@ class Kind(Generic[Settings]):
 
 @dataclass
 class Run(Generic[Batch]):
-    """Everything that the engine moves; ``step`` counts the steps done.
+    """A run's state, updated by the engine; ``step`` counts the steps done.
 
     Attributes:
         kind: ``pretrain`` or ``finetune``.
         best: the highest score of an evaluation so far, and its step.
-        owes_evaluation: whether one was due after this step and was broken off by a stop.
+        owes_evaluation: whether an evaluation due after this step was interrupted by a stop.
     """
 
     kind: str
@@ -73,7 +73,7 @@ class Run(Generic[Batch]):
         return self.step >= self.task.total_steps
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint holds: the run goes on from it bit for bit."""
+        """The content of a checkpoint, enough to resume the run bit for bit."""
         task, learner = self.task, self.task.learner
         return {
             "kind": self.kind,
@@ -91,16 +91,16 @@ class Run(Generic[Batch]):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint of this version or the one before.
+        """Resume from a checkpoint of this version or the previous one.
 
         Raises:
-            UserError: it belongs to another run, or to other images.
+            UserError: it belongs to another run or to other images.
         """
         _check_same_data(self, state)
         learner = self.task.learner
         self.task.load_state_dict(state)
         restore_optimizer(learner.optimizer, state["optimizer"])
-        if state.get("scaler"):  # empty but of a run in float16
+        if state.get("scaler"):  # empty except for a run in float16
             learner.scaler.load_state_dict(state["scaler"])
         self.step = state["step"]
         self.best = tuple(state["best"]) if state.get("best") else None
@@ -114,10 +114,10 @@ def begin(
     processes: Processes,
     say: Callable[[str], None],
 ) -> Run[Any]:
-    """Build a new run; its folder is made last, when nothing else can fail.
+    """Build a new run; its folder is created last, when nothing else can fail.
 
     Raises:
-        UserError: bad input; nothing was written but the demo data.
+        UserError: bad input; nothing was written except the demo data.
     """
     is_main = processes.ranks.is_main
     check_loggers(settings.train.log)
@@ -137,11 +137,11 @@ def resume(
     processes: Processes,
     say: Callable[[str], None],
 ) -> Run[Any]:
-    """Build the run that ``folder`` holds, as it was at its newest intact checkpoint or its start.
+    """Build the run in ``folder`` as it was at its newest intact checkpoint, or at its start.
 
     Raises:
-        UserError: there is none, all checkpoints are damaged, or ``settings`` belong to another
-            run or end before the step that it has reached; the folder is as it was.
+        UserError: there is no run, all checkpoints are damaged, or ``settings`` belong to another
+            run or end before the step it has reached; the folder is unchanged.
     """
     settings = with_range_found(settings, folder)
     check_same_run(kind, settings, folder)
@@ -160,14 +160,14 @@ def resume(
 
 
 def rewind(run: Run[Any]) -> None:
-    """Forget what a resumed run had logged after its checkpoint; the main process's business."""
+    """Remove what a resumed run had logged after its checkpoint; for the main process only."""
     run.folder.truncate_metrics(run.step)
     with atomic_write(run.folder.config) as file:
         file.write(recipes.to_yaml(run.task.settings).encode())
 
 
 def check_same_run(kind: Kind[Settings], settings: Settings, folder: RunFolder) -> None:
-    """Refuse to go on with a run under other settings.
+    """Refuse to resume a run with other settings.
 
     Raises:
         UserError: ``folder`` holds no run of this kind, or a fixed setting differs.
@@ -184,7 +184,7 @@ def check_same_run(kind: Kind[Settings], settings: Settings, folder: RunFolder) 
 
 
 def with_range_found(settings: Settings, folder: RunFolder) -> Settings:
-    """What ``data.range=auto`` came to when the run was begun."""
+    """The settings with the range that ``data.range=auto`` found when the run began."""
     if settings.data.range != "auto" or not folder.holds_run:
         return settings
     before = recipes.load(type(settings), str(folder.config), [])
@@ -193,7 +193,7 @@ def with_range_found(settings: Settings, folder: RunFolder) -> Settings:
 
 
 def _distributed(run: Run[Any]) -> Run[Any]:
-    """Join the processes; the weights must be the right ones by now."""
+    """Distribute the run over its processes; the weights must already be loaded."""
     if run.processes.ranks.world_size > 1:
         run.task.learner.distribute()
     return run

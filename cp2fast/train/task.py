@@ -22,7 +22,7 @@ class Loaded(Generic[Batch]):
 
     Attributes:
         batch: dataclass or tuple of tensors for the network; use ``ready`` to get it.
-        images: numbers of its images.
+        images: numbers of the batch's images.
         made: event recorded when the GPU has produced it; None if there is nothing to wait for.
     """
 
@@ -31,7 +31,7 @@ class Loaded(Generic[Batch]):
     made: torch.cuda.Event | None = None
 
     def ready(self) -> Batch:
-        """The batch; the current CUDA stream waits for it, this process does not."""
+        """The batch; the current CUDA stream waits for it, but this process does not."""
         if self.made is None:
             return self.batch
         stream = torch.cuda.current_stream()
@@ -48,10 +48,10 @@ class Pace:
 
     Attributes:
         step: steps done, from 1.
-        epoch: passes over the images done, with fraction.
+        epoch: passes over the images done, as a fraction.
         lr: learning rate of this step.
-        images_per_second: samples since the row before; the start does not count.
-        data_wait: share of the time since the row before spent waiting for data.
+        images_per_second: samples per second since the previous row, without the start.
+        data_wait: share of the time since the previous row spent waiting for data.
         time: shares of that time by account, which add up to 1.
     """
 
@@ -65,12 +65,12 @@ class Pace:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an evaluation found.
+    """The result of an evaluation.
 
     Attributes:
-        scores: a row of ``metrics.jsonl``, beside its step and its time.
-        score: what the best checkpoint is the best by; None keeps none.
-        line: tells the user.
+        scores: values for a row of ``metrics.jsonl``, besides step and time.
+        score: the criterion for the best checkpoint; None keeps no best checkpoint.
+        line: one line for the user.
     """
 
     scores: Mapping[str, float]
@@ -79,13 +79,13 @@ class Evaluation:
 
 
 class Task(Protocol[Batch]):
-    """One kind of training: what its steps are, and what is logged, drawn and saved of them.
+    """One kind of training: its steps, and what is logged, drawn and saved.
 
     Attributes:
         total_steps: number of steps of the whole run; an evaluation may end it earlier.
-        steps_per_epoch: for ``epoch`` and ``train.checkpoint_epochs``.
-        samples_per_step: over all batches and processes.
-        images: how many there are to train on.
+        steps_per_epoch: steps per epoch, for ``epoch`` and ``train.checkpoint_epochs``.
+        samples_per_step: samples per step over all batches and processes.
+        images: number of training images.
         peak_lr: the largest learning rate of the run.
     """
 
@@ -97,46 +97,46 @@ class Task(Protocol[Batch]):
 
     @property
     def settings(self) -> PretrainSettings | FinetuneSettings:
-        """As resolved."""
+        """The resolved settings."""
 
     @property
     def learner(self) -> Learner[Any, Batch]:
-        """The network, and what moves its weights."""
+        """The network, and what updates its weights."""
 
     def initialise(self, say: Callable[[str], None]) -> None:
         """Load the weights that a new run starts from.
 
         Raises:
-            UserError: they cannot be had, or the data cannot be trained on.
+            UserError: they are not available, or the data cannot be trained on.
         """
 
     def prepare(self, step: int, say: Callable[[str], None], alive: Callable[[], None]) -> None:
-        """Do what comes before the first step of this process, such as compiling.
+        """Prepare for the first step of this process, for example by compiling.
 
         Args:
-            step: steps done before.
+            step: number of steps done before.
             say: prints a line for the user.
-            alive: to be called whenever something was done that may have taken a while.
+            alive: must be called after anything that may take a while.
         """
 
     def batches(self, start: int, stop: int) -> Generator[Loaded[Batch], None, None]:
-        """This process's batches of the steps from ``start`` to ``stop``, made ahead."""
+        """This process's batches for the steps from ``start`` to ``stop``, prepared in advance."""
 
     def learning_rate(self, step: int) -> float:
-        """Of the step after ``step`` steps."""
+        """Learning rate of the step that follows ``step`` steps."""
 
     def image_name(self, number: int) -> str:
-        """What messages call an image."""
+        """Name of an image in messages."""
 
     def digest(self) -> str:
-        """Of the names and sizes of the images: another data set has another one."""
+        """Digest of the images' names and sizes, which identifies the data set."""
 
     def measure(self, step: int, outputs: Sequence[Any]) -> dict[str, float]:
-        """Numbers to be logged of this process's part of a step; waits for the device.
+        """Numbers to log for this process's part of a step; waits for the device.
 
         Args:
             step: steps done.
-            outputs: of ``learner``, of the step's batches.
+            outputs: the outputs of ``learner`` for the step's batches.
         """
 
     def metrics(self, pace: Pace, means: Mapping[str, float]) -> Mapping[str, Any]:
@@ -144,44 +144,44 @@ class Task(Protocol[Batch]):
 
         Args:
             pace: pace of the step.
-            means: what ``measure`` gave, averaged over all processes.
+            means: results of ``measure``, averaged over all processes.
         """
 
     def warnings(self, row: Mapping[str, Any]) -> Sequence[str]:
-        """What this row, with those before it, shows to be wrong; each once."""
+        """Problems that this row and earlier ones show, each reported once."""
 
     def evaluation_due(self, step: int) -> bool:
-        """Whether ``evaluate`` is to be called after this step; after the last it is always."""
+        """Whether to call ``evaluate`` after this step; after the last step it is always called."""
 
     def evaluate(self, step: int, alive: Callable[[], None]) -> Evaluation | None:
-        """Judge the network, on all processes together; None where there is nothing to judge.
+        """Evaluate the network on all processes together; None if there is nothing to evaluate.
 
         Args:
             step: steps done.
-            alive: to be called whenever something was done that may have taken a while; raises
-                ``StopAsked`` where the run is to stop, which is handed on, on all processes that
-                talk to each other meanwhile.
+            alive: must be called after anything that may take a while. Raises ``StopAsked`` if the
+                run is to stop; the task must let it propagate, in all processes if they
+                communicate during the evaluation.
         """
 
     def preview(self, batch: Batch) -> None:
-        """Draw the first batch of the run; the main process only."""
+        """Draw the first batch of the run; called in the main process only."""
 
     def pictures(self, step: int, complete: bool) -> None:
-        """Draw the run as it is, at each checkpoint and at the end; the main process only.
+        """Draw the state of the run; called at checkpoints and the end, in the main process only.
 
         Args:
             step: steps done.
-            complete: whether they were the last, and evaluated.
+            complete: whether the run has done its last step and evaluation.
         """
 
     def state_dict(self) -> dict[str, Any]:
-        """The network as ``model`` and whatever else must resume, beside the engine's own."""
+        """The network as ``model``, and other state of the task that a resumed run needs."""
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a checkpoint.
+        """Resume from a checkpoint.
 
         Raises:
-            UserError: it is of other data.
+            UserError: it belongs to other data.
         """
 
 

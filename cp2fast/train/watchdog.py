@@ -1,8 +1,8 @@
-"""Ends a run of several processes that stands still, and says which of them is to blame.
+"""Ends a run of several processes that has stalled, and reports which process caused it.
 
-A rank that hangs makes all others wait for it in a collective, and they cannot tell which one it
-is. So each rank publishes, from a thread, that it lives and how far it has come; when its own run
-has stood still for too long, it reads what the others published.
+A rank that hangs makes all others wait in a collective, and they cannot tell which rank it is. So
+each rank publishes from a thread that it is alive and how far it has come. If its own run has
+stalled for too long, it reads what the others published.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _LONGEST_BEAT_SECONDS = 10.0
 
 
 class Doing(IntEnum):
-    """What a rank does in a step, in the order of a step."""
+    """What a rank does in a step, in order."""
 
     READING = 0
     COMPUTING = 1
@@ -35,9 +35,9 @@ class Beat(NamedTuple):
     """What a rank publishes.
 
     Attributes:
-        number: grows as long as the process lives.
+        number: counter that grows while the process is alive.
         step: steps done.
-        doing: since then.
+        doing: what it has been doing since then.
     """
 
     number: int
@@ -46,10 +46,10 @@ class Beat(NamedTuple):
 
 
 class Watchdog:
-    """Watches this process's run from a thread; does nothing for a single process."""
+    """Monitors this process's run from a thread; does nothing for a single process."""
 
     def __init__(self, ranks: Ranks, timeout_minutes: float) -> None:
-        """Needs the environment of torchrun where there is more than one process."""
+        """Requires torchrun's environment if there is more than one process."""
         self._ranks = ranks
         self._minutes = timeout_minutes
         self._interval = min(_LONGEST_BEAT_SECONDS, timeout_minutes * 60 / 4)
@@ -60,11 +60,11 @@ class Watchdog:
             threading.Thread(target=self._watch, name="cp2fast-watchdog", daemon=True).start()
 
     def note(self, step: int, doing: Doing) -> None:
-        """Say what the run is about to do; this is its sign of progress."""
+        """Record what the run is about to do; each call counts as progress."""
         self._step, self._doing, self._since = step, doing, time.monotonic()
 
     def close(self) -> None:
-        """Watch no longer."""
+        """Stop watching."""
         self._closed.set()
 
     def _watch(self) -> None:
@@ -79,7 +79,7 @@ class Watchdog:
         store.set(str(self._ranks.rank), f"{self._beats} {self._step} {int(self._doing)}")
 
     def _end(self, store: Store) -> None:
-        """Watch the others' beats for a while, say what they show, and end this process."""
+        """Watch the other ranks' beats for a while, report the diagnosis, and end this process."""
         before, since = self._read(store), self._since
         for _ in range(3):
             time.sleep(self._interval)
@@ -87,12 +87,12 @@ class Watchdog:
         after = self._read(store)
         answering = [rank for rank in after if before[rank].number != after[rank].number]
         if self._closed.is_set() or self._since != since:
-            return  # It ended, or went on after all.
+            return  # The run ended or continued after all.
         if self._ranks.rank == min(answering):
             print(f"cp2fast: {diagnosis(after, answering, self._minutes)}", file=sys.stderr)
             sys.stderr.flush()
         else:
-            time.sleep(4 * self._interval)  # torchrun ends all when one ends: let that one speak
+            time.sleep(4 * self._interval)  # torchrun then ends all: let that rank report first
         os._exit(1)
 
     def _read(self, store: Store) -> dict[int, Beat]:
@@ -101,7 +101,7 @@ class Watchdog:
             try:
                 number, step, doing = map(int, store.get(str(rank)).split())
                 beats[rank] = Beat(number, step, Doing(doing))
-            except RuntimeError:  # it never published
+            except RuntimeError:  # it has never published
                 beats[rank] = Beat(0, 0, Doing.READING)
         return beats
 
@@ -110,9 +110,9 @@ def diagnosis(beats: dict[int, Beat], answering: list[int], minutes: float) -> s
     """One line: which ranks hold up the run, and what to do.
 
     Args:
-        beats: of all ranks.
-        answering: the ranks whose process still runs.
-        minutes: how long the run has stood still.
+        beats: the beats of all ranks.
+        answering: ranks whose process still runs.
+        minutes: how long the run has been stalled.
     """
     silent = [rank for rank in beats if rank not in answering]
     furthest = max((beat.step, beat.doing) for beat in beats.values())

@@ -1,1 +1,1 @@
-"""Weights in: from files of any kind and from the network, recognised by what they hold."""
+"""Load weights from files of any kind or from the internet, recognised by their content."""

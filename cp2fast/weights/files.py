@@ -1,4 +1,4 @@
-"""Files of weights, read without running any code that they carry."""
+"""Read weight files without running any code that they contain."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from cp2fast.weights.layouts import METADATA
 _warn = logging.getLogger(__name__).warning
 
 _INDEX = ".index.json"
-"""Ends the name of a list of the files that a large model's weights are spread over."""
+"""Suffix of a list of the files that contain a large model's weights."""
 
 _IN_FOLDERS = (
     "model.safetensors",
@@ -32,16 +32,16 @@ _IN_FOLDERS = (
     f"pytorch_model.bin{_INDEX}",
 )
 _HEAD = 1 << 16
-"""Bytes from which the kind of a file is told."""
+"""Number of bytes read to detect the kind of a file."""
 
 
 def find_file(path: Path) -> Path:
-    """The file itself, or the best checkpoint of a run folder, or its newest one; intact.
+    """The file itself, or the best or else newest checkpoint of a run folder; checked for damage.
 
-    A folder of Hugging Face's has its ``model.safetensors`` read.
+    For a Hugging Face model folder it is ``model.safetensors``.
 
     Raises:
-        UserError: there is none, or it is damaged.
+        UserError: there is no file, or it is damaged.
     """
     path = path.expanduser()
     if place_of(path) == "folder":
@@ -58,17 +58,17 @@ def find_file(path: Path) -> Path:
 
 
 def _downloaded(folder: Path) -> Path | None:
-    """The weights in a folder as Hugging Face's libraries save a model."""
+    """The weight file in a folder in which Hugging Face's libraries saved a model."""
     return next((folder / name for name in _IN_FOLDERS if is_file(folder / name)), None)
 
 
 def read_content(path: Path) -> dict[str, Any]:
-    """What a file holds: a dictionary of tensors, plain values and such dictionaries.
+    """Read a file's content: tensors, plain values and nested dictionaries of them.
 
-    Its kind is told by its content, whatever its name.
+    The kind of file is detected from its content, not its name.
 
     Raises:
-        UserError: damaged, of another format, or not to be read without running its code.
+        UserError: damaged, of another format, or not readable without running its code.
     """
     try:
         with open_plain(path) as file:
@@ -78,15 +78,15 @@ def read_content(path: Path) -> dict[str, Any]:
     if path.name.endswith(_INDEX):
         return _read_parts(path)
     try:
-        if head[8:9] == b"{":  # The length of a header in JSON, and the header.
+        if head[8:9] == b"{":  # the length of a JSON header, then the header
             return _read_safetensors(path)
-        problem = damage(path) if zipfile.is_zipfile(path) else None  # torch.load does not look
+        problem = damage(path) if zipfile.is_zipfile(path) else None  # torch.load does not check
         if problem is not None:
             raise UserError(
                 f"{path} is damaged ({problem}): take another checkpoint, or copy it again"
             )
         with path.open("rb") as file, torch.serialization.safe_globals([argparse.Namespace]):
-            # Released checkpoints hold the words of the command line that made them.
+            # Released checkpoints may contain their command-line arguments.
             content = torch.load(file, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         code = re.search(r"GLOBAL ([\w.]+)", str(error))
@@ -109,7 +109,7 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
 
 
 def _read_parts(index: Path) -> dict[str, Any]:
-    """The tensors of all files that an index in JSON lists, under its ``weight_map``."""
+    """The tensors of all files listed in a JSON index, under ``weight_map``."""
     try:
         names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
     except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
@@ -121,7 +121,7 @@ def _read_parts(index: Path) -> dict[str, Any]:
 
 
 def _cannot(path: Path, head: bytes, reason: str) -> str:
-    """Why a file is no weights: it is something else, an archive of them, or damaged."""
+    """Why a file has no weights to read: it is something else, an archive, or damaged."""
     kind = kind_of(head)
     if kind == "a zip archive" and not zipfile.is_zipfile(path):
         return f"{path} cannot be read as weights: it is incomplete or damaged; fetch it again"
@@ -140,13 +140,13 @@ _KEEP_TENSORS = (
     "if isinstance(x, (dict, list, tuple)) else x; "
     "torch.save(keep(torch.load({source!r}, 'cpu', weights_only=False)), {target!r})"
 )
-"""Of whatever a file holds: networks become their tensors, and all else goes."""
+"""Script that keeps the tensors of a file, replacing networks by theirs, and drops the rest."""
 
 
 def _needs_code(path: Path, code: str) -> str:
     tensors = path.with_name(f"{path.stem}_tensors.pt")
     script = _KEEP_TENSORS.format(source=str(path), target=str(tensors))
-    script = re.sub(r'([\\"$`])', r"\\\1", script)  # between a shell's double quotes
+    script = re.sub(r'([\\"$`])', r"\\\1", script)  # escaped for a shell's double quotes
     return (
         f"{path} would run code when read ({code}), so it was not read: if you trust who made it, "
         f'keep its tensors alone with: python -c "{script}" and name {tensors}'

@@ -1,7 +1,7 @@
-"""What the libraries of the field call the tensors of timm's backbones.
+"""Names that other libraries use for the tensors of timm's backbones.
 
-The original releases, Hugging Face's transformers, torchvision, mmsegmentation and mmpretrain;
-lightly, lightly-train and solo-learn use timm's, torchvision's or the releases' names.
+Covered are the original releases, Hugging Face's transformers, torchvision, mmsegmentation and
+mmpretrain; lightly, lightly-train and solo-learn use the names of timm, torchvision or releases.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _SWIN_BUFFERS = r"relative_position_index$|relative_coords_table$|attn_mask$"
 
 
 def _registers_apart(tensors: Tensors) -> Tensors:
-    """The class token with its position in it, where only the patches' positions are left.
+    """Add the class token's position to the token, leaving only the patches' positions.
 
-    So timm has DINOv2's networks with registers.
+    This is the form in which timm has DINOv2's networks with registers.
     """
     if "reg_token" not in tensors or "pos_embed" not in tensors:
         return tensors
@@ -38,7 +38,7 @@ def _registers_apart(tensors: Tensors) -> Tensors:
 
 
 def _with_patch_bias(tensors: Tensors) -> Tensors:
-    """A patch embedding without a bias as one whose bias is 0."""
+    """Give a patch embedding without a bias a bias of 0."""
     weight = tensors.get("patch_embed.proj.weight")
     if weight is None or "patch_embed.proj.bias" in tensors:
         return tensors
@@ -46,7 +46,7 @@ def _with_patch_bias(tensors: Tensors) -> Tensors:
 
 
 def _merges_as_sliced(tensors: Tensors) -> Tensors:
-    """Merging of 2 x 2 patches, whose inputs mmcv orders as ``nn.Unfold``: channels first."""
+    """Reorder the inputs of 2 x 2 patch merging; mmcv has them channels first, as ``nn.Unfold``."""
     converted = dict(tensors)
     for name, tensor in tensors.items():
         if re.search(r"downsample\.(norm|reduction)\.", name):
@@ -175,7 +175,7 @@ RELEASES = (
         ((r"^layers\.(\d+)\.downsample\.", next_stage("layers.", ".downsample.")),),
         dropped=_SWIN_BUFFERS,
     ),
-    Names(  # DINOv2's training, which holds blocks in chunks
+    Names(  # DINOv2's training code, which groups blocks in chunks
         r"blocks\.0\.0\.norm1\.weight",
         ((r"^blocks\.\d+\.(\d+)\.", r"blocks.\1."), (r"^register_tokens$", "reg_token")),
         convert=_registers_apart,
@@ -245,5 +245,5 @@ LAYOUTS = (*HUGGING_FACE, *OPENMMLAB, *RELEASES, *TORCHVISION)
 
 
 def _blocks(stages: str, found: re.Match[str]) -> str:
-    """Of torchvision's ``features``: blocks at 1, 3, 5, 7, what lies between them at 2, 4, 6."""
+    """Name of a torchvision block: ``features`` has blocks at 1, 3, 5, 7, others at 2, 4, 6."""
     return f"{stages}.{int(found[1]) // 2}.blocks.{found[2]}."

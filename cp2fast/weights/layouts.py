@@ -1,8 +1,8 @@
-"""Where a file keeps a network's tensors: under which wrappers, prefixes and names.
+"""Find a network's tensors in a file, under any wrappers, prefixes and names.
 
-Libraries put a network into dictionaries (``state_dict``, ``model``, ``teacher``) and modules
-(``module.``, ``encoder_q.``, ``backbone.``). They are not listed here: a network is found by its
-own names, at whatever place most of them are.
+Libraries wrap a network in dictionaries (``state_dict``, ``model``, ``teacher``) and modules
+(``module.``, ``encoder_q.``, ``backbone.``). There is no list of these: a network is found by its
+own names, at the place that has the most of them.
 """
 
 from __future__ import annotations
@@ -18,37 +18,37 @@ from cp2fast.weights.foreign import LAYOUTS
 from cp2fast.weights.names import fitted, to_timm
 
 METADATA = "__metadata__"
-"""Where ``files.read_content`` puts the texts that a .safetensors file holds beside its tensors."""
+"""Key under which ``files.read_content`` stores the text metadata of a .safetensors file."""
 
 _PARTS = ("", "backbone.", "decode_head.")
-"""A whole network, a bare backbone or a bare head, or both in one flat file."""
+"""Prefixes of a whole network, a bare backbone or a bare head, or both in one flat file."""
 
 _WRAPPING_MODULES = frozenset(
     ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module")
 )
-"""Of data parallel training, of compiling and so on: they say nothing of the network."""
+"""Wrappers added by data parallel training, compiling and so on; ignored in names."""
 
 _TIMM_IN_MMSEG = re.compile(r"\bbackbone\.timm_model\.(model\.)?")
-"""mmseg's TIMMBackbone holds timm's model, which holds a transformer in a module of its own."""
+"""mmseg's TIMMBackbone contains timm's model, which wraps a transformer in another module."""
 
 _AVERAGED = re.compile(r"(?<![a-z])(ema|teacher)(?![a-z])")
 _LESSER = re.compile(r"(?<![a-z])(student|momentum|target|encoder_k)(?![a-z])")
-"""A running average of a network is the better one, as DINO and timm take it; but where the network
-itself is what others are held against, as in MoCo, its average is not it."""
+"""Words that mark a less suitable copy. A running average is usually the better network, as in DINO
+and timm, but not where it only provides targets for the network itself, as in MoCo."""
 
 _NUMBERED = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
-"""A ResNet's modules in ``Sequential(*resnet.children())``, as lightly makes it."""
+"""Modules of a ResNet in ``Sequential(*resnet.children())``, as built by lightly."""
 
 
 @dataclass
 class Match:
-    """The tensors at one place of a file.
+    """The tensors at one place in a file.
 
     Attributes:
-        inside: the dictionaries around them, from the outermost.
-        prefix: what stands before the network's names.
-        tensors: by the network's names.
-        unexpected: names at this place that are none of the network's, without the prefix.
+        inside: keys of the dictionaries around them, outermost first.
+        prefix: prefix of the network's names.
+        tensors: tensors by the network's names.
+        unexpected: names at this place that the network does not have, without the prefix.
     """
 
     inside: tuple[str, ...]
@@ -66,7 +66,7 @@ class Match:
         return ".".join((*self.inside, self.prefix)).lower()
 
     def better_than(self, other: Match) -> bool:
-        """Whether this is rather what was asked for: more of the network, or the better one."""
+        """Whether this match is preferable: more of the network, or a more suitable copy."""
         return self._merits() > other._merits()
 
     def _merits(self) -> tuple[int, int, int]:
@@ -76,10 +76,10 @@ class Match:
 
 
 def best_match(content: Mapping[str, Any], wanted: Mapping[str, Tensor]) -> Match:
-    """The place where most of a network's names are.
+    """The place with the most names of a network.
 
     Args:
-        content: content of a file: dictionaries and lists in each other, with tensors by name.
+        content: content of a file: nested dictionaries and lists with tensors by name.
         wanted: the network's tensors.
     """
     best = Match((), "")
@@ -91,14 +91,14 @@ def best_match(content: Mapping[str, Any], wanted: Mapping[str, Tensor]) -> Matc
 
 
 def names_in(content: Mapping[str, Any]) -> list[str]:
-    """The names of all tensors, with the dictionaries around them."""
+    """The names of all tensors, including the keys of enclosing dictionaries."""
     return list(_flattened(content))
 
 
 def _dictionaries(
     content: Mapping[str, Any], inside: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor]]]:
-    """Each dictionary with all tensors in it, at any depth; the outer ones first."""
+    """Each dictionary with all tensors inside it, at any depth; outer dictionaries first."""
     yield inside, _flattened(content)
     for name, value in _children(content):
         if isinstance(value, Mapping | list | tuple):
@@ -116,7 +116,7 @@ def _flattened(content: Mapping[str, Any], prefix: str = "") -> dict[str, Tensor
 
 
 def _children(content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """What may belong to a network: the optimiser has tensors too, under the network's names."""
+    """Entries that may belong to a network; not the optimiser, whose tensors have equal names."""
     for key, value in content.items():
         name = str(key)
         if name != METADATA and not name.lower().startswith("optim"):
@@ -130,7 +130,7 @@ def _named(value: Mapping[str, Any] | Sequence[Any]) -> Mapping[str, Any]:
 def _matches(
     inside: tuple[str, ...], tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]
 ) -> list[Match]:
-    """A match for each prefix under which there is any name of the network."""
+    """A match for each prefix with at least one name of the network."""
     found: dict[str, Match] = {}
     for name, tensor in tensors.items():
         steps = name.split(".")
@@ -149,7 +149,7 @@ def _matches(
 
 
 def _renamed(tensors: Mapping[str, Tensor], wanted: Iterable[str]) -> dict[str, Tensor]:
-    """The tensors by the names of timm, without modules that only wrap."""
+    """The tensors by timm's names, without wrapping modules."""
     renamed = {}
     for name, tensor in tensors.items():
         plain = ".".join(step for step in name.split(".") if step not in _WRAPPING_MODULES)
@@ -159,7 +159,7 @@ def _renamed(tensors: Mapping[str, Tensor], wanted: Iterable[str]) -> dict[str, 
 
 
 def _without_numbers(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A ResNet's names, where it was made a sequence of its modules."""
+    """Restore a ResNet's names if it was made a sequence of its modules."""
     stems = [name.removesuffix("4.0.conv1.weight") for name in tensors]
     prefix = next((stem for stem, name in zip(stems, tensors, strict=True) if stem != name), None)
     if prefix is None or f"{prefix}1.running_mean" not in tensors:

@@ -1,7 +1,7 @@
-"""Weights in: from cp2fast's runs, the original CP2, and the field's libraries and releases.
+"""Load weights from cp2fast's runs, the original CP2, and other libraries and releases.
 
-These differ in what they put around a network's tensors (``layouts.py``). ``load_weights`` takes
-the place where most names are the network's own.
+They differ in how they wrap a network's tensors (``layouts.py``). ``load_weights`` uses the place
+in the file that has the most names of the network.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from cp2fast.weights.layouts import Match, best_match, names_in
 from cp2fast.weights.timm import download, is_timm_name
 
 _PROJECTIONS = ("decode_head.conv_seg.", "decode_head.contrast_conv.")
-"""What heads of either kind have; a file may lack one of them."""
+"""Projections that every head has; a file may lack one of them."""
 
 _HEAD_MODULES = {
     "image_pool",
@@ -38,18 +38,18 @@ _HEAD_MODULES = {
 }
 _WINDOW_TABLE = "relative_position_bias_table"
 _MOCO_V3_HEADS = {384: 12}
-"""Attention heads of MoCo v3's ViT-S by its width; everybody else's has 6."""
+"""Attention heads of MoCo v3's ViT-S by its width; other ViT-S have 6."""
 
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What became of each name; ``str`` of it is one line.
+    """What happened to each tensor; ``str`` gives one line.
 
     Attributes:
         matched: the network's tensors that were loaded.
-        missing: the network's tensors that were left as they were.
-        unexpected: the file's tensors, under the prefix taken, for which the network has no place.
-        notes: what else the user should know, each a clause.
+        missing: the network's tensors that were left unchanged.
+        unexpected: the file's tensors, under the chosen prefix, that the network does not have.
+        notes: other information for the user, one clause each.
     """
 
     matched: list[str]
@@ -67,16 +67,16 @@ class LoadReport:
 
 
 def load_weights(network: Segmenter, source: str | Path, skip: Sequence[str] = ()) -> LoadReport:
-    """Load what fits from ``source`` into ``network``, in place.
+    """Load all fitting weights from ``source`` into ``network``, in place.
 
-    A position embedding for another size of images is resampled; class logits for another number
-    of classes stay as they are.
+    A position embedding for another image size is resampled. The classifier is left unchanged if
+    the number of classes differs.
 
     Args:
-        network: on any device.
+        network: the network, on any device.
         source: a cp2fast run folder (its newest checkpoint), a checkpoint or state dict
             (.pt, .pth), .safetensors, or a timm model's name.
-        skip: beginnings of names of the network that are to stay as they are.
+        skip: prefixes of the network's names that are not loaded.
 
     Raises:
         UserError: nothing fits, or the file holds another architecture; ``network`` is unchanged.
@@ -120,7 +120,7 @@ def load_weights(network: Segmenter, source: str | Path, skip: Sequence[str] = (
 
 
 def check_exist(source: str | Path) -> None:
-    """Refuse weights that are not there, without reading any.
+    """Check that weights exist, without reading them.
 
     Raises:
         UserError: ``source`` is neither a file, a run folder with a checkpoint nor a timm model.
@@ -131,7 +131,7 @@ def check_exist(source: str | Path) -> None:
 
 
 def _content(source: str | Path) -> Mapping[str, Any]:
-    """What a file, run folder or timm model holds."""
+    """The content of a file, run folder or timm model."""
     path = Path(source).expanduser()
     if not path.exists() and is_timm_name(str(source)):
         return download(str(source))
@@ -154,9 +154,9 @@ def _other_classes_left_out(
 def _position_embedding_resampled(
     network: Segmenter, tensors: dict[str, Tensor], notes: list[str]
 ) -> dict[str, Tensor]:
-    """A transformer's position embedding at the network's grid, resized as timm does: bicubic.
+    """Resample a transformer's position embedding to the network's grid, bicubic as in timm.
 
-    The class and register tokens before the grid have no place in it and stay as they are.
+    The class and register tokens before the grid have no position in it and are unchanged.
     """
     theirs, backbone = tensors.get("backbone.pos_embed"), network.backbone
     if theirs is None or not isinstance(backbone, VisionTransformer | Eva):
@@ -174,7 +174,7 @@ def _position_embedding_resampled(
 def _windows_resampled(
     tensors: dict[str, Tensor], wanted: Mapping[str, Tensor], notes: list[str]
 ) -> dict[str, Tensor]:
-    """Swin's tables of biases by position in a window, for windows of another size."""
+    """Resample Swin's relative position bias tables to another window size."""
     resampled = {}
     for name, tensor in tensors.items():
         rows, heads = wanted[name].shape if name.endswith(_WINDOW_TABLE) else (0, 0)
@@ -187,7 +187,7 @@ def _windows_resampled(
 
 
 def _reshaped(tensors: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same numbers with or without sides of 1: a linear layer as a 1x1 convolution."""
+    """Add or remove dimensions of size 1, as between a linear layer and a 1x1 convolution."""
     return {
         name: tensor.reshape(wanted[name].shape)
         if tensor.squeeze().shape == wanted[name].squeeze().shape
@@ -199,11 +199,11 @@ def _reshaped(tensors: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[
 def _differences(
     tensors: Mapping[str, Tensor], unexpected: Sequence[str], wanted: Mapping[str, Tensor]
 ) -> list[str]:
-    """What shows that the file is of another architecture.
+    """Differences that show that the file has another architecture.
 
-    A file may lack the head or the backbone, one of the head's projections, or bring a classifier.
-    But tensors of another shape, part of a backbone or of a head, or more layers than the network
-    has, are another network's.
+    A file may lack the head, the backbone or one of the head's projections, or have an additional
+    classifier. But tensors of another shape, an incomplete backbone or head, or additional layers
+    belong to another network.
     """
     shapes = [
         f"{name} {list(tensor.shape)} in the file, {list(wanted[name].shape)} in the network"
@@ -235,7 +235,7 @@ def _differences(
 def _check_numbers(
     tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], source: str | Path
 ) -> None:
-    """Refuse quantised weights and such as are no numbers: nothing would show it for long."""
+    """Refuse quantised weights, NaN and infinity, which would otherwise go unnoticed for long."""
     for name, tensor in tensors.items():
         if not wanted[name].is_floating_point():
             continue
@@ -253,7 +253,7 @@ def _check_numbers(
 
 
 def _check_attention_heads(network: Segmenter, match: Match, source: str | Path) -> None:
-    """Refuse MoCo v3's ViT-S for a network of 6 heads: nothing in the shapes would show it."""
+    """Refuse MoCo v3's ViT-S for a network of 6 heads, as the shapes do not show the difference."""
     backbone = network.backbone
     if not match.prefix.endswith("base_encoder.") or not isinstance(backbone, VisionTransformer):
         return

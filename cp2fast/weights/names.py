@@ -1,7 +1,7 @@
-"""Other libraries' names of a backbone's tensors, and timm's for the same.
+"""Convert other libraries' names of a backbone's tensors to timm's.
 
-A layout is known by one name that no other has. What stands before it (``teacher.backbone.``) stays
-before all names, so that ``layouts.best_match`` can tell a network from its average.
+A layout is recognised by a name that no other layout has. Its prefix (``teacher.backbone.``) is
+kept in all names, so that ``layouts.best_match`` can tell a network from its average.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ Rule: TypeAlias = tuple[str, str | Callable[[re.Match[str]], str]]
 
 @dataclass(frozen=True)
 class Names:
-    """One library's names of one kind of backbone.
+    """A library's names for one kind of backbone.
 
     Attributes:
-        marker: the name, as a pattern, that only this layout has.
-        rules: what is replaced in each name, in order.
-        dropped: names, as a pattern, that timm has no tensor for.
-        convert: of tensors that differ in more than their names.
+        marker: pattern of a name that only this layout has.
+        rules: replacements applied to each name, in order.
+        dropped: pattern of names for which timm has no tensor.
+        convert: converts tensors that differ in more than their names.
     """
 
     marker: str
@@ -36,7 +36,7 @@ class Names:
 
 
 def to_timm(tensors: Mapping[str, Tensor], layouts: Iterable[Names]) -> Tensors:
-    """The tensors by timm's names; those of no layout as they are."""
+    """The tensors by timm's names; tensors of no known layout are unchanged."""
     renamed = dict(tensors)
     for layout in layouts:
         marker = re.compile(rf"(?<![^.])(?:{layout.marker})$")
@@ -50,10 +50,10 @@ def to_timm(tensors: Mapping[str, Tensor], layouts: Iterable[Names]) -> Tensors:
 
 
 def fitted(tensors: Mapping[str, Tensor], wanted: Iterable[str]) -> Tensors:
-    """The same with the names of the variant of timm's transformers that the network is.
+    """Adapt names to the network's variant of timm's transformers.
 
-    Some have the query's and the value's bias apart and none of the key, or none at all, and name
-    the scales of their residual branches in another way.
+    Some variants have separate biases for query and value and none for the key, or no bias at all,
+    and use other names for the scales of their residual branches.
     """
     ends = {name.rpartition(".")[2] for name in wanted}
     fused = any(name.endswith("attn.qkv.bias") for name in wanted)
@@ -74,7 +74,7 @@ def fitted(tensors: Mapping[str, Tensor], wanted: Iterable[str]) -> Tensors:
 
 
 def next_stage(before: str, after: str) -> Callable[[re.Match[str]], str]:
-    """A replacement with the matched number plus one: ``downsample`` ends a stage or begins one."""
+    """A replacement with the number plus one: ``downsample`` may end a stage or begin the next."""
     return lambda found: f"{before}{int(found[1]) + 1}{after}"
 
 
@@ -90,7 +90,7 @@ def _renamed(tensors: Tensors, layout: Names) -> Tensors:
 
 
 def _fused(tensors: Tensors) -> Tensors:
-    """Query, key and value that came apart as one; a bias that one lacks is 0."""
+    """Fuse separate query, key and value tensors into one; a missing bias becomes 0."""
     apart = re.compile(r"(.*attn\.)([qkv])\.(weight|bias)")
     groups: dict[tuple[str, str], Tensors] = {}
     fused: Tensors = {}

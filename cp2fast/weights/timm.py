@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 
 
 def is_timm_name(name: str) -> bool:
-    """Whether ``name`` asks for a model of timm's rather than for a file."""
+    """Whether ``name`` is a timm model rather than a file."""
     return name.startswith(_PREFIX) or timm.is_model(name)
 
 
@@ -26,7 +26,7 @@ def download(name: str) -> dict[str, Tensor]:
     """The pretrained weights of a timm model, from timm's cache or over the network.
 
     Args:
-        name: ``MODEL`` or ``MODEL.TAG``, with or without ``timm/`` before it.
+        name: ``MODEL`` or ``MODEL.TAG``, with or without the prefix ``timm/``.
 
     Raises:
         UserError: timm has no such weights, or they cannot be downloaded.
@@ -36,7 +36,7 @@ def download(name: str) -> dict[str, Tensor]:
         known = timm.list_pretrained()
         nearest = difflib.get_close_matches(model, known, n=1, cutoff=0)[0]
         raise UserError(f"timm has no pretrained weights '{model}': the nearest is timm/{nearest}")
-    if not huggingface_hub.constants.HF_HUB_OFFLINE:  # The attempts take a minute to fail.
+    if not huggingface_hub.constants.HF_HUB_OFFLINE:  # failing attempts take a minute
         _log.info(
             "getting timm/%s from the network, or from its cache; without a network set "
             "HF_HUB_OFFLINE=1, which saves the wait",
@@ -54,7 +54,7 @@ def download(name: str) -> dict[str, Tensor]:
 
 @contextmanager
 def _quiet_retries() -> Iterator[None]:
-    """Without the warning that every attempt to reach the server leaves on the terminal."""
+    """Suppress the warning printed at every failed attempt to reach the server."""
     logger = logging.getLogger("huggingface_hub")
     level = logger.level
     logger.setLevel(logging.ERROR)

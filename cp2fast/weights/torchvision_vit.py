@@ -1,7 +1,7 @@
-"""The names that torchvision gives the tensors of a vision transformer, and timm's for the same.
+"""Names of a vision transformer's tensors in torchvision and in timm.
 
-Both libraries compute the same from them; the fused query, key and value weights too are in the
-same order.
+Both libraries compute the same from the same tensors, and their fused query, key and value weights
+have the same order.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ NAMES = [  # torchvision, timm
 
 
 def to_torchvision(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors by the names of today's torchvision."""
+    """The tensors by the names of current torchvision."""
     table = [(timm, torchvision) for torchvision, timm in NAMES if ".linear_" not in torchvision]
     return {_replace(name, table): tensor for name, tensor in tensors.items()}
 

@@ -1,4 +1,4 @@
-"""A trained network with what is known of its training, from a run or an exported file."""
+"""A trained network and information about its training, from a run or an exported file."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from cp2fast.weights.files import find_file, read_content
 from cp2fast.weights.layouts import METADATA
 
 METADATA_KEY = "cp2fast"
-"""The text of a .safetensors file that holds ``Trained.facts`` as JSON."""
+"""Metadata key of a .safetensors file for ``Trained.facts`` as JSON."""
 
 _FACTS = ("kind", "settings", "classes", "colours", "step", "images", "versions")
 _QUERY_ENCODER = "encoder_q."
@@ -41,10 +41,10 @@ class Trained:
     """A network and its history.
 
     Attributes:
-        network: on the CPU, in eval mode; of a pretraining run, the query encoder.
-        model: what the network was built from.
+        network: network on the CPU, in eval mode; the query encoder for a pretraining run.
+        model: settings from which the network was built.
         facts: plain values: ``kind`` (``pretrain`` or ``finetune``), ``settings`` of the run, and
-            where known ``classes`` and their ``colours``, ``step``, ``images`` and ``versions``.
+            if known ``classes`` and their ``colours``, ``step``, ``images`` and ``versions``.
         path: the file that was read.
     """
 
@@ -55,12 +55,12 @@ class Trained:
 
     @property
     def is_finetuned(self) -> bool:
-        """Whether the class logits were trained, rather than the embedding."""
+        """Whether the class logits were trained rather than the embedding."""
         return bool(self.facts.get("kind") == "finetune")
 
     @property
     def values(self) -> tuple[RangeSetting, Bands | None]:
-        """``data.range`` and ``data.bands`` of the images that it was trained on."""
+        """``data.range`` and ``data.bands`` of the training images."""
         recorded = self.facts["settings"].get("data", {})
         known = {key: recorded[key] for key in ("range", "bands") if recorded.get(key)}
         data = DataSettings.model_validate(known)
@@ -68,12 +68,12 @@ class Trained:
 
     @property
     def levels(self) -> Levels:
-        """The same for ``decode_image``."""
+        """``values`` in the form that ``decode_image`` takes."""
         return Levels.of(*self.values)
 
     @property
     def run_folder(self) -> Path | None:
-        """The run that the file is a checkpoint of."""
+        """Folder of the run, if the file is one of its checkpoints."""
         folder = self.path.parent
         return folder.parent if folder.name == "checkpoints" else None
 
@@ -82,7 +82,7 @@ def open_trained(path: str | Path) -> Trained:
     """Read the network of a run folder, a checkpoint or an exported .safetensors file.
 
     Raises:
-        UserError: nothing there, damaged, or not written by cp2fast.
+        UserError: the file does not exist, is damaged, or was not written by cp2fast.
     """
     path = find_file(Path(path))
     content = read_content(path)
@@ -108,7 +108,7 @@ def open_trained(path: str | Path) -> Trained:
 
 
 def _facts(content: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What the file says of its training; None when it says nothing."""
+    """The facts about the training in the file; None if there are none."""
     if METADATA in content:
         try:
             facts = json.loads(content[METADATA].get(METADATA_KEY, "null"))
@@ -122,14 +122,14 @@ def _facts(content: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _model_settings(facts: Mapping[str, Any]) -> ModelSettings:
-    """The recorded settings of the network; keys of other versions are left out."""
+    """The recorded settings of the network, without unknown keys from other versions."""
     recorded = facts["settings"]["model"]
     known = {key: value for key, value in recorded.items() if key in ModelSettings.model_fields}
     return ModelSettings.model_validate(known)
 
 
 def _normalisation(settings: Mapping[str, Any]) -> tuple[Colour, Deviations]:
-    """Mean and deviation of the images: of the fine-tuning, else of the pretraining."""
+    """Mean and deviation of the images, from the fine-tuning or else the pretraining."""
     recorded = {**settings.get("augment", {}), **settings.get("model", {})}
     mean, std = recorded.get("mean") or IMAGENET_MEAN, recorded.get("std") or IMAGENET_STD
     known = AugmentSettings.model_validate({"mean": mean, "std": std})
@@ -137,7 +137,7 @@ def _normalisation(settings: Mapping[str, Any]) -> tuple[Colour, Deviations]:
 
 
 def _segmenter_state(content: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The network's tensors in a checkpoint or an export; of a pretraining, the query encoder's."""
+    """The network's tensors in a checkpoint or export; for pretraining, the query encoder's."""
     held = content if METADATA in content else content["model"]
     state = {name: value for name, value in held.items() if isinstance(value, Tensor)}
     query = {

@@ -3,6 +3,8 @@
 import io
 import tarfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import fsspec
@@ -75,6 +77,11 @@ def fetched(images: ImageSet, disk: DiskCache) -> ImageSet:
     for _ in read_ahead(images, disk, iter(np.arange(len(images)).reshape(-1, 1))):
         pass
     return images
+
+
+def bytes_in(disk: DiskCache) -> int:
+    kept = (path for path in (disk.folder / "objects").rglob("*") if path.is_file())
+    return sum(path.stat().st_size for path in kept)
 
 
 @pytest.mark.parametrize("root", ["shards", "images", "shards/s-{000..002}.tar", "shards/*.tar"])
@@ -183,9 +190,27 @@ def test_the_least_recently_used_go_when_the_cache_is_full(
     disk = DiskCache(tmp_path / "disk", gib=2.4 * size / (1 << 30))
     images = list_images(f"{stored}/shards", disk=disk)
     assert contents(fetched(images, disk)) == contents(list_images(f"{stored}/images"))
-    kept = [path for path in (tmp_path / "disk" / "objects").rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in kept) <= 2.4 * size
+    assert bytes_in(disk) <= 2.4 * size
     assert disk.holds(images.remote(2))
+
+
+def test_none_is_forgotten_of_those_that_many_threads_fetch_at_once(tmp_path: Path) -> None:
+    """Whether it is about to be created, is being renamed, or fails."""
+    size, names = 1000, [f"/at once/{number}" for number in range(300)]
+    memory = fsspec.filesystem("memory")
+    for name in names[::2]:
+        memory.pipe_file(name, bytes(size))
+    items = [remote.Remote(f"memory:/{name}", size, 0) for name in names]
+    disk = DiskCache(tmp_path / "disk", gib=10.5 * size / (1 << 30))
+
+    def fetch(item: remote.Remote) -> None:
+        with suppress(UserError):  # Every second one is missing.
+            disk.fetch(item, verify=False)
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(fetch, items))
+    assert int((disk.folder / "bytes").read_text()) == bytes_in(disk)
+    assert 0 < bytes_in(disk) <= 10 * size
 
 
 def test_what_does_not_fit_at_all_says_which_setting(stored: str, s3: S3, tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
-"""The same steps with nothing but DALI's operators: one decode a sample, or none.
+"""The same steps using only DALI's operators, with one decode per sample, or none.
 
-As near as the operators come: colours are changed in a fixed order, the blur's window has a fixed
-side, the foreground's place is drawn by side lengths rather than by area and ratio, and the
-backgrounds are of the batch's neighbours.
+They are as close as the operators allow: the colour operations have a fixed order, the blur's
+window has a fixed side, the foreground's rectangle is drawn by side lengths rather than area and
+ratio, and the backgrounds come from neighbours in the batch.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ def composed(
     """Query, key and their masks, batch after batch.
 
     Args:
-        images: the data set, of JPEG.
-        numbers: of the images of each batch.
+        images: the data set, JPEG only.
+        numbers: image numbers of each batch.
         batch_size: B.
         size: S.
-        threads: of DALI, which decode.
-        gpu: the number of the GPU that does the rest; None for the CPU.
+        threads: DALI's threads, which decode.
+        gpu: number of the GPU for all other steps; None for the CPU.
     """
 
     def read() -> list[Any]:
@@ -56,7 +56,7 @@ def composed_of_decoded(
     threads: int,
     gpu: int | None,
 ) -> Iterator[tuple[Tensor, ...]]:
-    """As ``composed``, of decoded images uint8 ``[H, W, 3]``, on a GPU where one is numbered."""
+    """Like ``composed``, but for decoded images, uint8 ``[H, W, 3]``; on a GPU if one is given."""
     arrays = [image.numpy() for image in images]
 
     def read() -> list[Any]:
@@ -140,6 +140,6 @@ def _pipeline(
 
 
 def _neighbours(fn: Any, types: Any, batch_size: int, distance: int) -> Any:
-    """For each place of the batch, the number of the place ``distance`` after it."""
+    """For each position in the batch, the position ``distance`` after it, cyclically."""
     places = [np.array((i + distance) % batch_size, np.int32) for i in range(batch_size)]
     return fn.external_source(source=lambda: places, batch=True, dtype=types.INT32, ndim=0)

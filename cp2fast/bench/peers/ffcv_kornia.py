@@ -1,9 +1,9 @@
-"""FFCV's own loader, then kornia's augmentations on whole batches: two decodes a sample.
+"""FFCV's own loader, then kornia's augmentations on whole batches: two decodes per sample.
 
-FFCV gives images of one size, so each view is a pipeline of its own that decodes the image, cuts a
-crop and resizes it, as FFCV-SSL does it. As near as that comes: crops are resized by area rather
-than antialiased bilinearly, and the background of a sample is the foreground crop of a neighbour in
-the batch, which gets colours and blur of its own.
+FFCV yields images of a single size, so each view has its own pipeline that decodes the image, crops
+and resizes, as in FFCV-SSL. Two differences remain: crops are resized by area instead of
+antialiased bilinear, and a sample's background is the foreground crop of a neighbour in the batch,
+with its own colours and blur.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from cp2fast.bench.peers import kornia_aug
 from cp2fast.data.image_set import ImageSet
 
 BATCHES_AHEAD = 3
-"""FFCV's default; one more is being made."""
+"""FFCV's default; one more is in progress."""
 _INSTALL = "apt-get install libopencv-dev libturbojpeg0-dev pkg-config && pip install ffcv"
 
 
 def problem() -> str | None:
-    """What keeps FFCV from being used, with the fix; None if nothing does.
+    """Why FFCV cannot be used, with the fix; None if it can.
 
-    It is imported in a process of its own: in this one it would start threads, which are in the
-    way of forking, and set torch's to one.
+    It is imported in a separate process, because in this one it would start threads, which prevent
+    forking, and set torch's number of threads to one.
     """
     if find_spec("ffcv") is None:
         return f"ffcv is not installed: {_INSTALL}"
@@ -47,18 +47,18 @@ def problem() -> str | None:
 def composed(
     images: ImageSet, batch_size: int, size: int, threads: int, device: torch.device
 ) -> Generator[tuple[Tensor, Tensor, Tensor, Tensor], None, None]:
-    """Query, key and their masks, batch after batch, epoch after epoch, without end.
+    """Query, key and their masks, batch after batch, endlessly over the epochs.
 
     Args:
-        images: images of a ``.beton`` with at least a batch of them.
+        images: images of a ``.beton``, at least one batch.
         batch_size: B.
         size: S.
-        threads: of FFCV; at most as many as numba has.
-        device: where kornia works.
+        threads: FFCV's threads; at most numba's number.
+        device: device for kornia.
     """
     paste = kornia_aug.composer_of_crops()
     for views in _views(images.shards[0], batch_size, size, threads):
-        # A new tensor: FFCV uses the memory of its own again.
+        # Copies, because FFCV reuses its own memory.
         query, key = (view.to(device, non_blocking=True) / 255 for view in views)
         yield paste(query, key, key.roll(1, 0), query.roll(2, 0))
 
@@ -73,7 +73,7 @@ def _views(
         epoch = iter(loader)
         try:
             first = next(epoch)
-            torch.set_num_threads(before)  # which FFCV has set to its own until now
+            torch.set_num_threads(before)  # FFCV has set it to its own until now
             yield first
             yield from epoch
         finally:
@@ -81,7 +81,7 @@ def _views(
 
 
 def _stop(epoch: Any) -> None:
-    """End FFCV's thread, which would decode to the end of the epoch and wait there for room."""
+    """End FFCV's thread, which would decode to the end of the epoch, then wait for room."""
     epoch.iter_ixes = iter(())
     while epoch.is_alive():
         with suppress(queue.Empty):

@@ -1,4 +1,4 @@
-"""The same steps with kornia's augmentations: crops image by image, the rest on whole batches."""
+"""The same steps with kornia's augmentations: crops per image, the rest on whole batches."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cp2fast.bench.peers.original import MEAN, STD
 def composer(
     images: Sequence[Tensor], size: int
 ) -> Callable[[Sequence[int]], tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """See the package. Images of different sizes cannot share a batch before they are cropped."""
+    """See the package. Images of different sizes must be cropped before they can form a batch."""
     from kornia import augmentation as ka
 
     planar = [image.permute(2, 0, 1)[None] / 255 for image in images]
@@ -33,11 +33,11 @@ def composer(
 def composer_of_crops() -> Callable[
     [Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor, Tensor]
 ]:
-    """The steps after the crops.
+    """The steps after cropping.
 
     Returns:
-        A function of four batches of crops, ``[B, 3, S, S]`` in 0 to 1, the query's and the key's
-        foregrounds and their backgrounds, to query, key and masks.
+        A function that takes four batches of crops, ``[B, 3, S, S]`` in 0 to 1 (the foregrounds of
+        query and key, then their backgrounds), and returns query, key and masks.
     """
     from kornia import augmentation as ka
 

@@ -1,6 +1,6 @@
-"""LightlyTrain's own data loader, as its DenseCL uses it: two views a photo, and nothing pasted.
+"""LightlyTrain's own data loader, as used by its DenseCL: two views per photo, without pasting.
 
-It does less than the others: half the views, no second image.
+It does less work than the others: half as many views, and no second image.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from cp2fast.data.torch_source import START_METHOD
 
 
 def problem(images: ImageSet) -> str | None:
-    """What keeps it from being measured on these images, with the fix; None if nothing does."""
+    """Why it cannot be measured on these images, with the fix; None if it can."""
     if find_spec("lightly_train") is None:
         return "LightlyTrain is not installed: pip install lightly-train"
     if images.kind != "folder":
@@ -28,7 +28,7 @@ def problem(images: ImageSet) -> str | None:
 def loader(
     images: ImageSet, numbers: Iterator[list[int]], size: int, workers: int
 ) -> DataLoader[Any]:
-    """Batches of a dictionary whose ``views`` are two tensors ``[B, 3, S, S]``."""
+    """Batches as dictionaries whose ``views`` are two tensors ``[B, 3, S, S]``."""
     from lightly_train._data.image_dataset import ImageDataset
     from lightly_train._methods.densecl.densecl_transform import (
         DenseCLTransform,

@@ -1,8 +1,8 @@
-"""The original CP2 pipeline: four PIL transforms a sample, pasted as tensors.
+"""The original CP2 pipeline: four PIL transforms per sample, pasted as tensors.
 
 Steps and parameters are those of the original's ``main.py``: RandomResizedCrop, ColorJitter,
-RandomGrayscale, Gaussian blur by Pillow, flip, ToTensor, Normalize; RandomErasing with value 0 cuts
-the place of the foreground out of the background.
+RandomGrayscale, Gaussian blur with Pillow, flip, ToTensor, Normalize; RandomErasing with value 0
+cuts the foreground's rectangle out of the background.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MEAN, STD = IMAGENET_MEAN, IMAGENET_STD
 def composer(
     images: Sequence[Tensor], size: int
 ) -> Callable[[Sequence[int]], tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """See the package; the images are turned into PIL images here, outside the measured part."""
+    """See the package; images are converted to PIL here, outside the measured part."""
     pictures = [Image.fromarray(image.numpy()) for image in images]
     pairs = Pairs(pictures.__getitem__, len(pictures), size)
 
@@ -44,16 +44,16 @@ def composer(
 
 
 def pairs_of_files(images: ImageSet, size: int) -> Pairs:
-    """See the package: three decodes a sample.
+    """See the package: three decodes per sample.
 
-    The original runs three loaders side by side, of foregrounds and of two backgrounds; here one
-    reads for all three, so that there are not three times as many processes as cores.
+    The original runs three loaders side by side, for foregrounds and two kinds of backgrounds. Here
+    one loader reads all three, so that there are not three times as many processes as cores.
     """
     return Pairs(partial(_open, images), len(images), size)
 
 
 class Pairs(Dataset[tuple[Tensor, Tensor, Tensor, Tensor]]):
-    """Query, key and their masks of an image, on backgrounds of two others."""
+    """Query, key and their masks for an image, with two other images as backgrounds."""
 
     def __init__(self, read: Callable[[int], Image.Image], count: int, size: int) -> None:
         self._read = read

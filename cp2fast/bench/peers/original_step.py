@@ -1,10 +1,10 @@
 """The original CP2 training step: plain convolutions, NCHW, float32, a loop for the average.
 
-Written anew from the paper (sections 3 and 4.1) and the behaviour of the original's ``builder.py``
-and ``main.py``, for comparison: the network's layers and weights are cp2fast's, so that both
-systems must give the same losses; how a step is done is the original's. The keys' average goes
-parameter by parameter, the queue is copied at each step, the logits are kept for the backward
-pass, and the optimiser is torch's default.
+Written from the paper (sections 3 and 4.1) and the behaviour of the original's ``builder.py`` and
+``main.py``, for comparison. The network's layers and weights are cp2fast's, so both systems must
+give the same losses; the way a step is computed is the original's. The keys' average is updated
+parameter by parameter, the queue is copied in each step, the logits are kept for the backward pass,
+and the optimiser is torch's default.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ def trainer(network: CP2, lr: float) -> Callable[[CopyPasteBatch], Tensor]:
     """A function that does one step and returns its loss.
 
     Args:
-        network: taken over and changed: its convolutions become plain, its memory NCHW.
-        lr: of SGD with momentum 0.9 and weight decay 1e-4.
+        network: modified: its convolutions become plain, its memory format NCHW.
+        lr: learning rate of SGD with momentum 0.9 and weight decay 1e-4.
     """
     network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload, unused-ignore]
     for module in network.modules():
@@ -48,7 +48,7 @@ def trainer(network: CP2, lr: float) -> Callable[[CopyPasteBatch], Tensor]:
 
 def _loss(network: CP2, batch: CopyPasteBatch) -> Tensor:
     settings = network.settings
-    cell = network.encoder_q.embedding_stride  # 16 of its two backbones
+    cell = network.encoder_q.embedding_stride  # 16 for both of its backbones
     query_mask, key_mask = (
         mask[:, cell // 2 :: cell, cell // 2 :: cell].float().flatten(1)
         for mask in (batch.query_mask, batch.key_mask)

@@ -1,4 +1,4 @@
-"""SPDL's pipeline: its decoder and torchvision's v2 transforms in its threads, no process.
+"""SPDL's pipeline: its decoder and torchvision's v2 transforms in threads, not processes.
 
 numbers -> threads: read, decode, two views as foregrounds, two as backgrounds -> batch -> paste
 """
@@ -18,7 +18,7 @@ BATCHES_AHEAD = 3
 
 
 def problem() -> str | None:
-    """What keeps SPDL from being measured here, with the fix; None if nothing does."""
+    """Why SPDL cannot be measured here, with the fix; None if it can."""
     try:
         import spdl.io
         import spdl.pipeline
@@ -26,7 +26,7 @@ def problem() -> str | None:
         spdl.io.demux_config()
     except ModuleNotFoundError:
         return f"SPDL is not installed: {_INSTALL}"
-    except Exception:  # Its decoder is FFmpeg's, which its wheel looks for in the system.
+    except Exception:  # Its decoder needs FFmpeg, which the wheel expects on the system.
         return "SPDL finds no FFmpeg: apt-get install ffmpeg"
     return None
 
@@ -34,7 +34,7 @@ def problem() -> str | None:
 def composed(
     images: ImageSet, numbers: Iterator[list[int]], batch_size: int, size: int, threads: int
 ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """Query, key and masks of batches of ``batch_size``, without end."""
+    """Query, key and masks of batches of ``batch_size``, endlessly."""
     import spdl.io
     from spdl.pipeline import PipelineBuilder
 
@@ -44,7 +44,7 @@ def composed(
         encoded = images.read(number)
         try:
             decoded: Tensor = spdl.io.to_torch(spdl.io.load_image(encoded))
-        except RuntimeError:  # no common image
+        except RuntimeError:  # not a common image
             decoded = decode_image(encoded, 10**9)
         return views.of(decoded.permute(2, 0, 1))
 

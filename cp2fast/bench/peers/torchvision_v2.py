@@ -41,7 +41,7 @@ def composer(
 
 
 class Views(Dataset[tuple[Tensor, Tensor]]):
-    """Of one decode: two views as foregrounds, two as backgrounds for others of the batch."""
+    """For each decode: two views as foregrounds, two as backgrounds for others in the batch."""
 
     def __init__(self, images: ImageSet, size: int) -> None:
         self._images = images
@@ -53,12 +53,12 @@ class Views(Dataset[tuple[Tensor, Tensor]]):
         try:
             data = torch.frombuffer(bytearray(encoded), dtype=torch.uint8)
             image = decode_jpeg(data, mode=ImageReadMode.RGB)
-        except RuntimeError:  # no common JPEG
+        except RuntimeError:  # not a common JPEG
             image = decode_image(encoded, 10**9).permute(2, 0, 1)
         return self.of(image)
 
     def of(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """The same of a decoded image, uint8 ``[3, H, W]``."""
+        """The same for a decoded image, uint8 ``[3, H, W]``."""
         return (
             torch.stack([self._view(image) for _ in range(4)]),
             torch.stack([self._mask() for _ in range(2)]),
@@ -66,7 +66,7 @@ class Views(Dataset[tuple[Tensor, Tensor]]):
 
 
 def paste(samples: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Query, key and masks of a batch; each sample's backgrounds are its next two neighbours'."""
+    """Query, key and masks of a batch; a sample's backgrounds come from its next two neighbours."""
     views = torch.stack([views for views, _ in samples])
     query_mask, key_mask = torch.stack([masks for _, masks in samples]).unbind(1)
     query = torch.where(query_mask[:, None], views[:, 0], views[:, 2].roll(1, 0))

@@ -34,15 +34,15 @@ def jitter_row(
     """Apply the operations ``first`` to ``last`` - 1 of ``order`` to part of a row, in place.
 
     Args:
-        flat: the planes.
-        at: where the part begins in the red one.
-        plane: from one channel to the next.
-        length: pixels.
-        order: int64 ``[4]``.
-        first: from this operation.
-        last: to before this one.
-        factor: of each operation.
-        mean: the view's luma, for contrast.
+        flat: the three planes.
+        at: start of the part in the red plane.
+        plane: distance between the channels' planes.
+        length: number of pixels.
+        order: int64 ``[4]``, the operations.
+        first: first operation.
+        last: one after the last operation.
+        factor: factor of each operation.
+        mean: mean luma of the view, for contrast.
     """
     red = np.uint64(at)
     green, blue = red + np.uint64(plane), red + np.uint64(2 * plane)
@@ -74,7 +74,7 @@ def jitter_row(
 
 @jit
 def make_grey(flat: _Floats, at: int, plane: int, length: int) -> None:
-    """Luma in all three channels of part of a row; as in ``jitter_row``."""
+    """Replace all three channels by the luma in part of a row; arguments as in ``jitter_row``."""
     red = np.uint64(at)
     green, blue = red + np.uint64(plane), red + np.uint64(2 * plane)
     for x in range(length):
@@ -95,10 +95,10 @@ def add_luma(flat: _Floats, at: int, plane: int, columns: _Floats, length: int) 
 
 @jit
 def linear_gain(order: _Integers, count: int, factor: _Floats) -> np.float32:
-    """What the first ``count`` operations multiply the mean luma by; -1 if that is of the pixels.
+    """The factor of the first ``count`` operations on the mean luma; -1 if it depends on pixels.
 
-    Brightness and saturation clip nothing while their factor is in [0, 1], and then saturation
-    keeps every pixel's luma.
+    Brightness and saturation do not clip if their factor is in [0, 1]; then saturation preserves
+    every pixel's luma.
     """
     gain = _ONE
     for place in range(count):

@@ -1,4 +1,4 @@
-"""Which rectangles of a view are made: no pixel that is not seen, but the blur's halo."""
+"""Choose the rectangles of a view to compute: the visible pixels and the blur's halo."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _Integers = NDArray[np.int64]
 def cover_seen(
     paste: NDArray[np.int32], foreground: bool, halo: int, hole: int, size: int, cover: _Integers
 ) -> int:
-    """Disjoint rectangles over the foreground or over the rest, and ``halo`` pixels around it.
+    """Disjoint rectangles over the foreground or over the rest, plus ``halo`` pixels around it.
 
-    A hole that is not wider than ``hole`` is covered too.
+    Holes of at most ``hole`` pixels width are covered too.
     """
     top, left, height, width = paste
     bottom, right = top + height, left + width
@@ -38,5 +38,5 @@ def cover_seen(
 
 @jit
 def _set_rectangle(cover: _Integers, i: int, top: int, left: int, bottom: int, right: int) -> None:
-    # Assigning a tuple would have numba compile string formatting, for an error message.
+    # Separate assignments: a tuple would make numba compile string formatting for an error message.
     cover[i, 0], cover[i, 1], cover[i, 2], cover[i, 3] = top, left, bottom, right

@@ -1,10 +1,10 @@
-"""The CPU kernel of copy-paste: what one thread does, and only for the pixels that are seen.
+"""The CPU kernel of copy-paste: the work of one thread, on visible pixels only.
 
-A view passes through four stages, each a loop over rows that the compiler turns into SIMD:
-resize into three planes, jitter and grey in place, blur, and normalise while storing. A
-foreground is made inside its rectangle and a background outside, plus the blur's halo. Contrast
-needs the mean of the whole view: where what comes before it is linear the mean is a weighted sum
-of source pixels, otherwise the whole view is made up to there.
+A view passes through four stages, each a loop over rows that the compiler vectorises: resize into
+three planes, jitter and grey in place, blur, and normalise while storing. A foreground is computed
+inside its rectangle and a background outside, plus the blur's halo. Contrast needs the mean of the
+whole view: if the operations before it are linear, the mean is a weighted sum of source pixels;
+otherwise the whole view is computed up to that point.
 """
 
 from __future__ import annotations
@@ -53,20 +53,20 @@ _Words = NDArray[np.int32]
 
 _LOW_HALF = 0xFFFFFFFF
 _SPILL = 2 * QUAD
-"""Between two rectangles of a resize, which also writes some pixels beside each."""
+"""Gap between two rectangles of a resize, which also writes some pixels on either side."""
 _AHEAD = 4
-"""Rows of a view for which those of the crop are fetched before they are needed."""
+"""How many rows of a view ahead to prefetch the rows of the crop."""
 
 
 class Inputs(NamedTuple):
-    """What is composed, and how.
+    """The inputs of the composition.
 
     Attributes:
         pixels: uint8 ``[N]``.
         views: int32 ``[B, V, 16]``, the table of ``views.py``.
-        numbers: float32 ``[B, V, 16]``, the same memory.
-        mean: float32 ``[3]``.
-        std: float32 ``[3]``.
+        numbers: float32 ``[B, V, 16]``, the same memory as ``views``.
+        mean: float32 ``[3]``, mean of each channel.
+        std: float32 ``[3]``, standard deviation of each channel.
     """
 
     pixels: NDArray[np.uint8]
@@ -77,12 +77,12 @@ class Inputs(NamedTuple):
 
 
 class Colour(NamedTuple):
-    """What happens to a view's colours.
+    """The colour operations of a view.
 
     Attributes:
         order: int64 ``[4]``, the jitter operations.
-        factor: float32 ``[4]``, theirs.
-        grey: whether it becomes grey.
+        factor: float32 ``[4]``, factors of the operations.
+        grey: whether the view is converted to grey.
     """
 
     order: _Integers
@@ -106,16 +106,16 @@ def compose(
     """Compose the queries (``pair`` 0) or keys (1) of samples ``first`` to ``last`` - 1.
 
     Args:
-        inputs: valid, and of contiguous arrays.
-        pair: 0 or 1.
-        first: from here.
-        last: to before here.
+        inputs: valid inputs in contiguous arrays.
+        pair: 0 for queries, 1 for keys.
+        first: first sample.
+        last: one after the last sample.
         kind: FLOAT32, BFLOAT16 or FLOAT16.
-        single: ``[B S S 3]`` for FLOAT32, else not used.
-        half: the bits of ``[B S S 3]`` for the others, else not used.
-        skew: how many values into a line of the cache, of 64 bytes, that begins.
-        mask: ``[B, S, S]``.
-        workspace: nobody else's meanwhile.
+        single: output ``[B S S 3]`` for FLOAT32, else unused.
+        half: output bits ``[B S S 3]`` for the other types, else unused.
+        skew: position of the output's start within a cache line of 64 bytes, in values.
+        mask: output ``[B, S, S]``.
+        workspace: scratch memory that is not shared with other threads.
     """
     for b in range(first, last):
         for foreground, v in ((True, pair), (False, pair + 2)):
@@ -138,7 +138,7 @@ def _make_view(
     skew: int,
     w: Workspace,
 ) -> None:
-    """Make what is seen of one view and store it."""
+    """Compute the visible part of one view and store it."""
     size = w.planes.shape[1]
     view, numbers = inputs.views[b, v], inputs.numbers[b, v]
     paste, factor = view[PASTE : PASTE + 4], numbers[FACTOR : FACTOR + 4]
@@ -161,8 +161,8 @@ def _make_view(
     for i in range(4):
         order[i] = flags >> (ORDER + 2 * i) & 3
 
-    # Operations that are done at once: those before contrast, where it needs the mean of the whole
-    # view, else all.
+    # Operations to apply immediately: those before contrast if it needs the mean of the whole view,
+    # else all.
     operations, whole, mean = 0, False, np.float32(0)
     if flags >> JITTER & 1:
         before = 0
@@ -213,13 +213,13 @@ def _make_rows(
     mean: np.float32,
     w: Workspace,
 ) -> None:
-    """Resize a rectangle row by row, and change its colours while the row is near.
+    """Resize a rectangle row by row, and change its colours while the row is in cache.
 
-    Up to three pixels to each side of the rectangle are overwritten.
+    Up to three pixels on each side of the rectangle are overwritten.
     """
     if left >= right:
         return
-    # Names of their own, as every look into a tuple counts a reference.
+    # Local variables, because each access to a tuple counts a reference.
     pixels, weights, starts, start = crop.pixels, rows.weights, rows.start, columns.start
     wide, line, flat, luma = w.wide, w.line, w.flat, w.luma
     size, pitch = w.planes.shape[1:]
@@ -252,9 +252,9 @@ def _make_columns(
     right: int,
     w: Workspace,
 ) -> None:
-    """As the resize of ``_make_rows``, of a view with x and y swapped.
+    """The resize of ``_make_rows`` for a view with x and y swapped.
 
-    The filters are of the crop's own axes: a row of the resize becomes a column of the view.
+    The filters refer to the crop's own axes: a row of the resize becomes a column of the view.
     """
     if top >= bottom:
         return
@@ -286,7 +286,7 @@ def _change_rows(
     mean: np.float32,
     w: Workspace,
 ) -> None:
-    """Operations ``first`` to ``last`` - 1 on a rectangle, as ``_change_row``."""
+    """Apply operations ``first`` to ``last`` - 1 to a rectangle; see ``_change_row``."""
     flat, luma = w.flat, w.luma
     size, pitch = w.planes.shape[1:]
     plane, length = size * pitch, right - left
@@ -307,10 +307,10 @@ def _change_row(
     whole: bool,
     luma: _Floats,
 ) -> None:
-    """Operations ``first`` to ``last`` - 1 on part of a row.
+    """Apply operations ``first`` to ``last`` - 1 to part of a row.
 
-    After those that come before contrast, on the ``whole`` view, its luma is summed; after all
-    others it becomes grey, if it does.
+    After the operations before contrast, the luma is summed if this is for the ``whole`` view.
+    After all other operations, the row is converted to grey if requested.
     """
     jitter_row(flat, place, plane, length, colour.order, first, last, colour.factor, mean)
     if whole:

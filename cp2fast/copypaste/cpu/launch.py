@@ -1,8 +1,9 @@
-"""Copy-paste on the CPU: one thread a core, each with a numba kernel that releases the GIL.
+"""Copy-paste on the CPU: one thread per core, each running a numba kernel without the GIL.
 
-The threads are Python's, not numba's, whose default threading layer ends the process when two
-threads enter it at once. Every composed image is made by one thread from its own parameters
-alone, so its bits depend neither on the number of threads nor on the rest of the batch.
+The threads are Python's rather than numba's, because numba's default threading layer aborts the
+process if two threads enter it at once. Every composed image is made by one thread from its own
+parameters alone, so the result does not depend on the number of threads or on the rest of the
+batch.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from cp2fast.copypaste.views import HEIGHT, KINDS, SIGMA, WIDTH
 _CHUNKS_PER_THREAD = 8
 _own = threading.local()
 _images, _masks = Buffers(keep=4), Buffers(keep=4)
-"""Outputs of two calls, of which one is still being read while the next one is made."""
+"""Outputs of two calls, as one is still being read while the next one is written."""
 
 
 def copy_paste_cpu(
@@ -39,7 +40,7 @@ def copy_paste_cpu(
     mean: Sequence[float],
     std: Sequence[float],
 ) -> Composed:
-    """``Implementation`` on ``torch.get_num_threads()`` threads."""
+    """``Implementation`` with ``torch.get_num_threads()`` threads."""
     samples = len(views)
     shape = samples, size, size
     images_BSSX = [_empty((*shape, 3), dtype, _images) for _ in range(2)]
@@ -76,14 +77,14 @@ def copy_paste_cpu(
 
 
 def _typed(image: Tensor) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
-    """The image as ``compose`` takes it: float32, or the bits of 16; the other is not used."""
+    """The image in the form that ``compose`` takes: float32, or the bits of 16; one is unused."""
     if image.dtype == torch.float32:
         return image.view(-1).numpy(), np.empty(0, np.uint16)
     return np.empty(0, np.float32), image.view(-1).view(torch.uint16).numpy()
 
 
 def _skew(image: Tensor) -> int:
-    """How many values into a line of the cache the image begins: torch aligns what is its own."""
+    """Position of the image's start within a cache line, in values; torch aligns its own memory."""
     return image.data_ptr() // image.itemsize % (64 // image.itemsize)
 
 
@@ -93,12 +94,12 @@ def _empty(shape: tuple[int, ...], dtype: torch.dtype, buffers: Buffers) -> Tens
 
 @functools.cache
 def _pool(process: int, threads: int) -> ThreadPoolExecutor:
-    """The threads, kept between calls; a forked process makes its own."""
+    """The threads, kept between calls; a forked process creates its own."""
     return ThreadPoolExecutor(threads, thread_name_prefix="cp2fast-copy-paste")
 
 
 def _workspace(size: int, crop: int, radius: int) -> Workspace:
-    """This thread's scratch, made anew only when a larger one, or another size, is needed."""
+    """This thread's scratch memory, reallocated only for a larger crop or blur, or another size."""
     fits: tuple[int, int, int] = getattr(_own, "fits", (0, 0, 0))
     if fits[0] != size or fits[1] < crop or fits[2] < radius:
         _own.fits = size, max(crop, fits[1]), max(radius, fits[2])

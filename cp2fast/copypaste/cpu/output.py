@@ -20,7 +20,7 @@ _bfloat16_bits, _float16_bits = jit(pixel.bfloat16_bits), jit(pixel.float16_bits
 
 @jit
 def blur_filter(sigma: np.float32, half: _Floats) -> int:
-    """Make the Gaussian over three standard deviations, its centre and one side; its radius."""
+    """Write one side of the Gaussian, from its centre to three standard deviations; its radius."""
     radius = int(np.ceil(3.0 * sigma))
     half[0] = total = np.float32(1)
     for i in range(1, radius + 1):
@@ -44,18 +44,18 @@ def blur_row(
     padded: _Floats,
     out: _Floats,
 ) -> None:
-    """Row ``y`` of the blurred planes, from column ``left`` to ``right``, into ``out``.
+    """Blur row ``y`` of the planes, from column ``left`` to ``right``, into ``out``.
 
-    Vertically into ``padded``, then horizontally; edge pixels are repeated.
+    First vertically into ``padded``, then horizontally; edge pixels are repeated.
 
     Args:
         flat: the planes, float32 ``[3 S pitch + WIDE]``.
         size: S.
-        pitch: from one row of a plane to the next.
-        y: from 0 to S - 1.
-        left: from 0.
-        right: to S.
-        half: the blur's filter, its centre and one side.
+        pitch: distance between the rows of a plane.
+        y: row, from 0 to S - 1.
+        left: first column, from 0.
+        right: one after the last column, at most S.
+        half: the blur's filter, from its centre to one side.
         reach: scratch ``[2, radius + 1]``.
         padded: scratch ``[pitch + 2 radius + 2 WIDE]``.
         out: float32 ``[3 pitch + WIDE]``.
@@ -63,7 +63,7 @@ def blur_row(
     radius, length = len(half) - 1, right - left
     begin, end = max(left - radius, 0), min(right + radius, size)
     first, last = begin - (left - radius), end - (left - radius)
-    # From a register's own place on, so that vertically none is loaded from two lines of the cache.
+    # Start at a register boundary, so that no vertical load spans two cache lines.
     aligned = begin // WIDE * WIDE
     skip = begin - aligned
     for i in range(1, len(half)):
@@ -111,20 +111,20 @@ def store(
     """Normalise and interleave part of a row.
 
     Args:
-        flat: planes.
-        at: where the part begins in the red one.
-        plane: from one channel to the next.
-        length: pixels.
-        mean: float32 ``[3]``.
-        std: float32 ``[3]``.
+        flat: the three planes.
+        at: start of the part in the red plane.
+        plane: distance between the channels' planes.
+        length: number of pixels.
+        mean: float32 ``[3]``, mean of each channel.
+        std: float32 ``[3]``, standard deviation of each channel.
         kind: FLOAT32, BFLOAT16 or FLOAT16.
         row: scratch ``[3 length]``.
-        bits: the same memory.
+        bits: the same memory as uint32.
         short: scratch ``[3 length]``.
-        single: where float32 goes.
-        half: where the others go.
-        skew: how many values into a line of the cache that begins.
-        to: the first place there.
+        single: output for float32.
+        half: output for the other types.
+        skew: position of the output's start within a cache line, in values.
+        to: index of the first value in the output.
     """
     _interleave(flat, at, plane, length, mean, std, row, 0)
     if kind == FLOAT32:
@@ -150,9 +150,9 @@ def _stream_row(
     lanes: int,
     skew: int,
 ) -> None:
-    """Copy a row to where nothing of it will be read soon: whole lines of the cache go past it.
+    """Copy a row to memory that will not be read soon, bypassing the cache for whole lines.
 
-    A line holds ``lanes`` values; the target begins ``skew`` of them into one.
+    A cache line holds ``lanes`` values; the target begins ``skew`` values into one.
     """
     head = min(-(skew + to) % lanes, count)
     for x in range(head):

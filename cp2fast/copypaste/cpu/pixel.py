@@ -1,8 +1,8 @@
-"""The maths of one pixel, in float32.
+"""The arithmetic for one pixel, in float32.
 
-Plain functions, for tests to call; the kernel compiles them, so none calls another and every
-constant is a float32 (a Python number would make the compiled arithmetic double). Colours are in
-[0, 1].
+These are plain functions, so that tests can call them. The kernel compiles them, so none calls
+another, and every constant is a float32 (a Python number would make the compiled arithmetic double
+precision). Colours are in [0, 1].
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ import numpy as np
 _ZERO, _HALF, _ONE, _TWO, _THREE, _FOUR = (np.float32(x) for x in (0, 0.5, 1, 2, 3, 4))
 _SIX = np.float32(6)
 _LUMA_RED, _LUMA_GREEN, _LUMA_BLUE = (np.float32(x) for x in (0.299, 0.587, 0.114))
-_FLOAT16_STEPS = np.float32(2**24)  # the smallest float16 is one over this
+_FLOAT16_STEPS = np.float32(2**24)  # the inverse of the smallest float16
 _WHOLE = np.float32(2**23)
 
 
 def triangle(distance: np.float32) -> np.float32:
-    """Weight of the bilinear filter at a distance in units of its support."""
+    """Weight of the bilinear filter at a distance given in units of its support."""
     return max(_ZERO, _ONE - abs(distance))
 
 
 def gaussian(distance: np.float32, sigma: np.float32) -> np.float32:
-    """Weight of the Gaussian at a distance in pixels, 1 at its centre."""
+    """Weight of the Gaussian at a distance in pixels; 1 at its centre."""
     return np.float32(math.exp(-_HALF * (distance / sigma) * (distance / sigma)))
 
 
@@ -37,8 +37,8 @@ def blend(rest: np.float32, value: np.float32, factor: np.float32) -> np.float32
     """``value`` moved away from (factor > 1) or towards (factor < 1) a base, clipped to [0, 1].
 
     The base of brightness is black, of contrast the image's mean luma, of saturation the pixel's
-    own luma (Pillow's ImageEnhance, torchvision's ColorJitter). ``rest`` is 1 - factor times it,
-    which the pixels or the channels share.
+    own luma (Pillow's ImageEnhance, torchvision's ColorJitter). ``rest`` is (1 - factor) * base,
+    which is computed once for several pixels or channels.
     """
     return min(max(rest + factor * value, _ZERO), _ONE)
 
@@ -49,7 +49,7 @@ def wrap_turns(turns: np.float32) -> np.float32:
 
 
 def turn_hues(turns: np.float32) -> tuple[np.float32, np.float32, np.float32]:
-    """Where ``turns`` in [-1/2, 1/2] take red, green and blue, in sixths of a turn from -3 to 3."""
+    """Where ``turns`` in [-1/2, 1/2] move red, green and blue, in sixths of a turn from -3 to 3."""
     red = _SIX * turns
     green = red + _TWO if red < _ONE else red - _FOUR
     blue = red + _FOUR if red < -_ONE else red - _TWO
@@ -64,20 +64,19 @@ def shift_hue(
     to_green: np.float32,
     to_blue: np.float32,
 ) -> tuple[np.float32, np.float32, np.float32]:
-    """Turn the hue of HSV; saturation and value stay. ``to_red``, ... are of ``turn_hues``.
+    """Shift the hue, keeping HSV's saturation and value; the last three are from ``turn_hues``.
 
-    Hue is measured in sixths of a turn, red at 0, green at 2, blue at -2. A channel is at its
-    highest within 1 of its own hue, either way round, at its lowest beyond 2, and linear in
-    between.
+    Hue is measured in sixths of a turn: red at 0, green at 2, blue at -2. A channel has its maximum
+    within 1 of its own hue in both directions, its minimum beyond 2, and is linear in between.
     """
     value = max(max(red, green), blue)
     chroma = value - min(min(red, green), blue)
-    # All angles times the chroma, which spares a division.
+    # All angles are multiplied by the chroma, which avoids a division.
     two, three = _TWO * chroma, _THREE * chroma
     hue = green - blue + to_red * chroma
     hue = blue - red + to_green * chroma if green == value else hue
     hue = red - green + to_blue * chroma if blue == value else hue
-    # From the hue that is opposite to each channel's own; no angle here is beyond a whole turn.
+    # Distance from the hue opposite to each channel's own; no angle here exceeds a whole turn.
     from_red = abs(abs(hue) - three)
     from_green = abs(abs(hue - two) - three)
     from_blue = abs(abs(hue + two) - three)
@@ -89,22 +88,22 @@ def shift_hue(
 
 
 def normalise(value: np.float32, mean: np.float32, std: np.float32) -> np.float32:
-    """Zero mean and unit deviation."""
+    """Subtract the mean and divide by the standard deviation."""
     return (value - mean) * (_ONE / std)
 
 
 def bfloat16_bits(bits: np.uint32) -> np.uint32:
     """The bits of a float32 rounded to bfloat16, ties to even."""
-    # Said to be of 32 bits at each step: a wider sum would halve the lanes of a register.
+    # Keep 32 bits explicitly at each step: a wider sum would halve the lanes of a register.
     return np.uint32(bits + 0x7FFF + np.uint32(np.uint32(bits >> 16) & 1)) >> 16
 
 
 def float16_bits(value: np.float32, bits: np.uint32) -> np.uint32:
-    """A float32 below 65,504 rounded to float16, ties to even; ``bits`` are its own."""
+    """A float32 below 65,504 rounded to float16, ties to even; ``bits`` are those of ``value``."""
     magnitude = np.uint32(bits & 0x7FFFFFFF)
     odd = np.uint32(np.uint32(magnitude >> 13) & 1)
     normal = np.uint32(np.uint32(magnitude - (112 << 23) + 0xFFF + odd) >> 13)
-    # Adding and taking away 2^23 leaves a float32 rounded to a whole number, ties to even.
+    # Adding and subtracting 2^23 rounds a float32 to an integer, ties to even.
     subnormal = np.uint32(np.int32((abs(value) * _FLOAT16_STEPS + _WHOLE) - _WHOLE))
     sign = np.uint32(np.uint32(bits >> 16) & 0x8000)
     return np.uint32(sign | (normal if magnitude >= 113 << 23 else subnormal))

@@ -15,14 +15,14 @@ _Floats = NDArray[np.float32]
 _Integers = NDArray[np.int64]
 
 _ZERO, _HALF, _ONE, _WHITE = (np.float32(x) for x in (0, 0.5, 1, 255))
-# An unsigned index spares numba's check for negative ones in the innermost loop.
+# Unsigned indices avoid numba's check for negative ones in the innermost loop.
 _3, _16 = np.uint64(3), np.uint64(16)
 
 _triangle, _luma = jit(pixel.triangle), jit(pixel.luma)
 
 
 class Crop(NamedTuple):
-    """A rectangle of an image among ``pixels``, uint8 RGB; places and ``pitch`` in bytes."""
+    """A rectangle of an image in ``pixels``, uint8 RGB; offsets and ``pitch`` are in bytes."""
 
     pixels: NDArray[np.uint8]
     origin: int
@@ -32,9 +32,9 @@ class Crop(NamedTuple):
 
 
 class Filter(NamedTuple):
-    """A resize along one axis: weights ``[S, taps]`` and, int64, each output's first pixel.
+    """A resize along one axis: weights ``[S, taps]`` and, int64, each output's first source pixel.
 
-    ``start`` goes on to a multiple of four, and repeats the last one there.
+    ``start`` is padded to a multiple of four by repeating its last value.
     """
 
     weights: _Floats
@@ -42,25 +42,25 @@ class Filter(NamedTuple):
 
 
 QUAD = 4
-"""Pixels that the horizontal resize makes at once."""
+"""Pixels computed at once in the horizontal resize."""
 
 
 @jit
 def resize_filter(length: int, size: int, mirror: bool, weights: _Floats, start: _Integers) -> int:
-    """Make the filter from ``length`` pixels to S; weights sum to 1.
+    """Compute the filter from ``length`` pixels to S; each output's weights sum to 1.
 
-    Every output has as many taps: near the far edge they begin earlier, and those outside the
-    triangle weigh nothing.
+    All outputs have the same number of taps: near the far edge they start earlier, and taps outside
+    the triangle have zero weight.
 
     Args:
-        length: pixels.
-        size: S.
-        mirror: whether the last output is made of the first pixels.
-        weights: written: ``[S, taps]``, with room for ``most_taps(length, S)`` an output.
-        start: written, behind S too.
+        length: number of source pixels.
+        size: number of outputs, S.
+        mirror: whether to reverse the outputs.
+        weights: output ``[S, taps]``, with space for ``most_taps(length, S)`` per output.
+        start: output, padded beyond S.
 
     Returns:
-        taps.
+        The number of taps.
     """
     scale = np.float32(length) / np.float32(size)
     support = max(scale, _ONE)
@@ -89,15 +89,15 @@ def resize_filter(length: int, size: int, mirror: bool, weights: _Floats, start:
 
 
 def most_taps(length: int, size: int) -> int:
-    """No filter from at most ``length`` pixels to ``size`` has more taps."""
+    """An upper bound for the taps of any filter from at most ``length`` pixels to ``size``."""
     return -(-2 * max(length, size) // size) + 1
 
 
 @jit
 def spread(columns: Filter, wide: _Floats) -> None:
-    """The weights over 255 of four pixels at a time, each four times, for ``resize``.
+    """Arrange the weights over 255 for ``resize``: for four pixels at once, each four times.
 
-    Made in ``wide``: float32 ``[ceil(S / 4), taps, 4, 4]``; a pixel beyond S weighs nothing.
+    They are written to ``wide``: float32 ``[ceil(S / 4), taps, 4, 4]``; zero for pixels beyond S.
     """
     size, taps = columns.weights.shape
     at = 0
@@ -111,7 +111,7 @@ def spread(columns: Filter, wide: _Floats) -> None:
 
 
 def _vertical(taps: int | None) -> Any:
-    """One row between the passes, by ``taps`` rows of the crop; any number if None."""
+    """Compute one row between the passes from ``taps`` rows of the crop; any number if None."""
 
     @jit
     def weigh(
@@ -126,7 +126,7 @@ def _vertical(taps: int | None) -> Any:
     ) -> None:
         count = weights.shape[1] if taps is None else taps
         for i in range(begin, end, WIDE):
-            place = min(i, end - WIDE)  # The last lanes are made twice, to read nothing behind.
+            place = min(i, end - WIDE)  # The last lanes overlap, to avoid reading beyond the end.
             total = zeros()
             source = np.uint64(at + place)
             for k in range(count):
@@ -138,7 +138,7 @@ def _vertical(taps: int | None) -> Any:
 
 
 def _horizontal(taps: int | None) -> Any:
-    """Four pixels at a time, by filters of ``taps``; any number if None."""
+    """Compute four pixels at a time with filters of ``taps``; any number if None."""
 
     @jit
     def weigh(
@@ -183,7 +183,7 @@ _along_2, _along_3, _along_4, _along_5, _along_any = map(_horizontal, (2, 3, 4, 
 
 @jit
 def span(start: _Integers, taps: int, left: int, right: int) -> tuple[int, int]:
-    """The floats of a row between the passes that columns ``left`` to ``right`` are made of."""
+    """The range of floats in a row between the passes needed for columns ``left`` to ``right``."""
     one, other = start[left], start[right - 1]
     return 3 * min(one, other), 3 * (max(one, other) + taps)
 
@@ -199,17 +199,17 @@ def weigh_rows(
     begin: int,
     end: int,
 ) -> None:
-    """The vertical resize: ``line`` from ``begin`` to ``end``, of as many rows as there are taps.
+    """The vertical resize: ``line`` from ``begin`` to ``end``, from as many rows as taps.
 
     Args:
-        pixels: where the images lie.
-        at: the byte in which the first of the rows begins.
-        pitch: bytes from one row to the next.
+        pixels: memory of the images.
+        at: offset of the first row, in bytes.
+        pitch: distance between rows, in bytes.
         weights: ``[S, taps]``.
-        y: the row of ``weights``.
-        line: written.
-        begin: the first float.
-        end: behind the last float.
+        y: row of ``weights``.
+        line: output.
+        begin: first float.
+        end: one after the last float.
     """
     taps = weights.shape[1]
     if end - begin < WIDE:
@@ -242,18 +242,18 @@ def weigh_columns(
     red: int,
     plane: int,
 ) -> None:
-    """The horizontal resize: columns ``left`` to ``right``, both multiples of four, of a row.
+    """The horizontal resize of a row: columns ``left`` to ``right``, both multiples of four.
 
     Args:
         line: a row of the crop, interleaved.
-        start: start of the filter.
-        wide: ``spread`` of its weights.
-        left: the first column.
-        right: behind the last column.
+        start: ``start`` of the filter.
+        wide: its weights from ``spread``.
+        left: first column.
+        right: one after the last column.
         taps: number of taps of the filter.
-        flat: the planes, written.
-        red: where the row begins.
-        plane: from one channel to the next.
+        flat: the three planes, output.
+        red: start of the row in the red plane.
+        plane: distance between the channels' planes.
     """
     if taps == 2:
         _along_2(line, start, wide, left, right, taps, flat, red, plane)
@@ -271,7 +271,7 @@ def weigh_columns(
 def crop_luma(
     crop: Crop, rows: Filter, columns: Filter, line: _Floats, totals: _Floats
 ) -> np.float32:
-    """Mean luma of the whole resized view, in one pass over the crop, as all of it is linear."""
+    """Mean luma of the whole resized view, in one pass over the crop, as the resize is linear."""
     pixels, width = crop.pixels, 3 * crop.width
     line[:width] = _ZERO
     weights = _pixel_weights(rows, totals[: crop.height])
@@ -289,7 +289,7 @@ def crop_luma(
 
 @jit
 def _pixel_weights(filter_: Filter, totals: _Floats) -> _Floats:
-    """What each source pixel weighs in the sum of all outputs."""
+    """The weight of each source pixel in the sum of all outputs."""
     totals[:] = _ZERO
     for o in range(len(filter_.weights)):
         for k in range(filter_.weights.shape[1]):

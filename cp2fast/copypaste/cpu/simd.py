@@ -1,9 +1,9 @@
-"""Sixteen float32 side by side in registers, where the compiler does not find that by itself.
+"""Vectors of sixteen float32 in registers, for loops that the compiler does not vectorise.
 
-A value is a numba scalar of type ``Lanes``: kept in local variables, never in arrays. Lanes are a
-stretch of a row, or four pixels of four channels each, of which the last is not used. Arrays are
-contiguous, places in them are uint64, and neither is checked: an array must be long enough for all
-lanes of the last value.
+A value is a numba scalar of type ``Lanes``: kept in local variables, never in arrays. Lanes are
+consecutive values of a row, or four pixels of four channels each, of which the last is unused.
+Arrays are contiguous and indices are uint64; neither is checked, so an array must be long enough
+for all lanes of the last value.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numba.core.datamodel.models import PrimitiveModel
 from numba.extending import intrinsic
 
 LINE = 64
-"""Bytes of a line of the cache."""
+"""Bytes of a cache line."""
 WIDE = 16
 
 _INDEX = ir.IntType(32)
@@ -43,7 +43,7 @@ class _LanesModel(PrimitiveModel):  # type: ignore[misc]  # numba is untyped
 
 @intrinsic  # type: ignore[untyped-decorator]  # numba is untyped
 def zeros(typing_context: Any) -> Any:
-    """``zeros()``: in all lanes."""
+    """``zeros()``: zero in all lanes."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return ir.Constant(_FLOATS, None)
@@ -53,13 +53,13 @@ def zeros(typing_context: Any) -> Any:
 
 @intrinsic  # type: ignore[untyped-decorator]  # numba is untyped
 def add_bytes(typing_context: Any, total: Any, weight: Any, values: Any, first: Any) -> Any:
-    """``add_bytes(total, weight, values, first)``: plus weight * the uint8 values there."""
+    """``add_bytes(total, weight, values, first)``: add weight * uint8 values from ``first`` on."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         total, weight, values, first = arguments
         place = _place(context, builder, _BYTES, signature.args[2], values, first)
         whole = builder.zext(builder.load(place, align=1), ir.VectorType(ir.IntType(32), WIDE))
-        # Signed, as below AVX-512 there is no conversion of unsigned ones.
+        # Signed conversion, as there is no unsigned one before AVX-512.
         return _add(builder, total, _all(builder, weight), builder.sitofp(whole, _FLOATS))
 
     return _LANES(_LANES, types.float32, values, types.uint64), generate
@@ -77,7 +77,7 @@ def add_pixels(
     three: Any,
     four: Any,
 ) -> Any:
-    """``add_pixels(total, weights, at, values, *places)``: plus weights * four values at each."""
+    """``add_pixels(total, weights, at, values, *places)``: add weights * four values at each."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         total, weights, at, values, *places = arguments
@@ -101,7 +101,7 @@ def add_pixels(
 def put_pixels(
     typing_context: Any, values: Any, red: Any, green: Any, blue: Any, lanes: Any
 ) -> Any:
-    """``put_pixels(values, red, green, blue, lanes)``: write four pixels, a channel a place."""
+    """``put_pixels(values, red, green, blue, lanes)``: write four pixels by channel."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         values, *channels, lanes = arguments
@@ -117,7 +117,7 @@ def put_pixels(
 
 @intrinsic  # type: ignore[untyped-decorator]  # numba is untyped
 def stretch(typing_context: Any, weight: Any, values: Any, first: Any) -> Any:
-    """``stretch(weight, values, first)``: weight * the values at ``first``."""
+    """``stretch(weight, values, first)``: weight * the values from ``first`` on."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         weight, values, first = arguments
@@ -132,7 +132,7 @@ def stretch(typing_context: Any, weight: Any, values: Any, first: Any) -> Any:
 def add_pair(
     typing_context: Any, total: Any, weight: Any, values: Any, before: Any, after: Any
 ) -> Any:
-    """``add_pair(total, weight, values, before, after)``: plus weight * both stretches."""
+    """``add_pair(total, weight, values, before, after)``: add weight * both stretches."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         total, weight, values, *places = arguments
@@ -150,7 +150,7 @@ def add_pair(
 
 @intrinsic  # type: ignore[untyped-decorator]  # numba is untyped
 def put(typing_context: Any, values: Any, first: Any, lanes: Any) -> Any:
-    """``put(values, first, lanes)``: write all lanes at ``first``."""
+    """``put(values, first, lanes)``: write all lanes from ``first`` on."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         values, first, lanes = arguments
@@ -163,9 +163,9 @@ def put(typing_context: Any, values: Any, first: Any, lanes: Any) -> Any:
 
 @intrinsic  # type: ignore[untyped-decorator]  # numba is untyped
 def stream(typing_context: Any, target: Any, at: Any, source: Any, first: Any) -> Any:
-    """``stream(target, at, source, first)``: copy 64 bytes past the cache.
+    """``stream(target, at, source, first)``: copy 64 bytes, bypassing the cache.
 
-    ``target`` is aligned to 64 bytes there, and not read again soon.
+    ``target`` must be aligned to 64 bytes at this index, and should not be read again soon.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -183,7 +183,7 @@ def stream(typing_context: Any, target: Any, at: Any, source: Any, first: Any) -
 
 @intrinsic  # type: ignore[untyped-decorator]  # numba is untyped
 def settle(typing_context: Any) -> Any:
-    """``settle()``: what was streamed is seen by other threads from here on."""
+    """``settle()``: make streamed data visible to other threads."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         builder.fence("seq_cst")
@@ -194,7 +194,7 @@ def settle(typing_context: Any) -> Any:
 
 @intrinsic  # type: ignore[untyped-decorator]  # numba is untyped
 def prefetch(typing_context: Any, values: Any, first: Any) -> Any:
-    """``prefetch(values, first)``: have the line of the cache ready that holds this place."""
+    """``prefetch(values, first)``: load the cache line of this index."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         values, first = arguments
@@ -203,7 +203,7 @@ def prefetch(typing_context: Any, values: Any, first: Any) -> Any:
         kind = ir.FunctionType(ir.VoidType(), [byte, _INDEX, _INDEX, _INDEX])
         function = builder.module.declare_intrinsic("llvm.prefetch", [byte], kind)
         place = builder.bitcast(builder.gep(data, [first]), byte)
-        builder.call(function, [place, _INDEX(0), _INDEX(3), _INDEX(1)])  # to read, near, data
+        builder.call(function, [place, _INDEX(0), _INDEX(3), _INDEX(1)])  # read, near, data
         return context.get_dummy_value()
 
     return types.void(values, types.uint64), generate
@@ -225,7 +225,7 @@ def _all(builder: Any, value: Any) -> Any:
 
 
 def _join(builder: Any, one: Any, other: Any) -> Any:
-    """Two vectors behind each other."""
+    """Concatenate two vectors."""
     places = list(range(2 * one.type.count))
     return builder.shuffle_vector(
         one, other, ir.Constant(ir.VectorType(_INDEX, len(places)), places)

@@ -15,27 +15,27 @@ _Integers = NDArray[np.int64]
 
 
 class Workspace(NamedTuple):
-    """One thread's scratch, for views of side S; float32 unless said otherwise.
+    """One thread's scratch memory for views of side S; float32 unless stated otherwise.
 
     Attributes:
-        planes: ``[3, S, pitch]``, the view before its blur; a row has room for whole registers.
-        flat: ``[3 S pitch + WIDE]``, the same memory and what the last register takes along.
-        line: a row of the crop, interleaved, between the vertical and the horizontal resize, and
-            one float that the last pixel's register takes along.
-        totals: what each row or column of the crop weighs.
-        weights_y: the vertical filter; and start_y, int64 ``[S]``.
-        start_y: see weights_y.
-        weights_x: the horizontal filter; and start_x, int64, S up to a multiple of four.
-        start_x: see weights_x.
-        wide: the horizontal weights as ``spread`` lays them out.
-        half: the centre and one side of the blur's filter.
-        reach: uint64 ``[2, radius + 1]``, where the rows above and below a blurred one begin.
+        planes: ``[3, S, pitch]``, the view before blurring; rows are padded to whole registers.
+        flat: ``[3 S pitch + WIDE]``, the same memory plus padding for the last register.
+        line: a row of the crop, interleaved, between the vertical and the horizontal resize, plus
+            one float of padding for the last pixel's register.
+        totals: total weight of each row or column of the crop.
+        weights_y: weights of the vertical filter.
+        start_y: int64 ``[S]``, ``start`` of the vertical filter.
+        weights_x: weights of the horizontal filter.
+        start_x: int64, ``start`` of the horizontal filter, S padded to a multiple of four.
+        wide: the horizontal weights as arranged by ``spread``.
+        half: the blur's filter, from its centre to one side.
+        reach: uint64 ``[2, radius + 1]``, offsets of the rows above and below a blurred one.
         padded: ``[pitch + 2 radius + 2 WIDE]``, a row between the two passes of the blur.
-        blurred: ``[3 pitch + WIDE]``, a row after both.
+        blurred: ``[3 pitch + WIDE]``, a row after both passes.
         luma: ``[pitch]``, sums of each column.
-        row: ``[3 pitch]``, a row before it is rounded to 16 bits.
-        bits: uint32, the same memory.
-        short: uint16 ``[3 pitch]``, the row after that.
+        row: ``[3 pitch]``, a row before rounding to 16 bits.
+        bits: uint32, the same memory as ``row``.
+        short: uint16 ``[3 pitch]``, the row after rounding.
         cover: int64 ``[4, 4]``, rectangles of the view: top, left, bottom, right.
         order: int64 ``[4]``, the jitter operations.
     """
@@ -62,10 +62,10 @@ class Workspace(NamedTuple):
 
     @staticmethod
     def allocate(size: int, crop: int, radius: int) -> Workspace:
-        """For crops of sides up to ``crop`` and blurs up to ``radius``."""
+        """Allocate for crops with sides up to ``crop`` and blurs up to ``radius``."""
 
         def floats(count: int) -> _Floats:
-            """Aligned, so that no register is loaded from two lines of the cache."""
+            """Aligned memory, so that no register load spans two cache lines."""
             memory = np.empty(count + WIDE, np.float32)
             first = -memory.ctypes.data % LINE // 4
             return memory[first : first + count]

@@ -1,4 +1,4 @@
-"""From ``copy_paste.cu`` to machine code: NVRTC through cuda-core, once a card, kept on disk."""
+"""Compile ``copy_paste.cu`` with NVRTC through cuda-core, once per card, and cache it on disk."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch  # brings NVRTC into the process, and has to come before cuda-core for that
+import torch  # loads NVRTC into the process, so it must come before cuda-core
 
 SOURCE = Path(__file__).with_name("copy_paste.cu")
 LEAST_CAPABILITY = 8, 0
-"""Products of 16 x 8 x 16 float16 numbers and asynchronous copies came with Ampere."""
+"""Ampere introduced asynchronous copies and products of 16 x 8 x 16 float16 matrices."""
 
 _DIGEST = hashlib.sha256().digest_size
 
 
 def cuda_core() -> Any:
-    """The module of cuda-core, which was called ``cuda.core.experimental`` before its version 1.
+    """The module of cuda-core, which was named ``cuda.core.experimental`` before version 1.
 
     Raises:
-        ImportError: it is not installed, or cannot find what it needs.
+        ImportError: it is not installed, or cannot find its dependencies.
     """
     module = importlib.import_module("cuda.core")
     if not hasattr(module, "Program"):
@@ -33,9 +33,9 @@ def cuda_core() -> Any:
 
 
 def problem() -> str | None:
-    """What keeps the kernels from being compiled here, with the fix; None if nothing does.
+    """Why the kernels cannot be compiled here, with the fix; None if they can.
 
-    Whether there is a card is the caller's to know.
+    The caller must check whether there is a GPU.
     """
     major = str(torch.version.cuda or "13").partition(".")[0]
     try:
@@ -45,7 +45,7 @@ def problem() -> str | None:
         return f"cuda-core is not installed: pip install 'cuda-core[cu{major}]'"
     try:
         _nvrtc_version()
-    except RuntimeError:  # of cuda-pathfinder, which looks for the library
+    except RuntimeError:  # from cuda-pathfinder, which searches for the library
         package = "nvidia-cuda-nvrtc-cu12" if major == "12" else "nvidia-cuda-nvrtc"
         return f"NVRTC, CUDA's compiler, is not there: pip install {package}"
     return None
@@ -54,13 +54,13 @@ def problem() -> str | None:
 def compile_kernels(
     arch: str, options: Iterable[str] = (), logs: Any = None, **others: Any
 ) -> bytes:
-    """Compile for one architecture, which need not be this machine's; takes about a second.
+    """Compile for one architecture, which may differ from this machine's; takes about a second.
 
     Args:
         arch: for example ``sm_90``.
-        options: of ptxas.
-        logs: with a method ``write``, for what the compiler says.
-        others: of cuda-core's ``ProgramOptions``.
+        options: options for ptxas.
+        logs: object with a method ``write``, for the compiler's output.
+        others: options for cuda-core's ``ProgramOptions``.
 
     Returns:
         The cubin.
@@ -78,12 +78,12 @@ def compile_kernels(
 
 
 def cubin(arch: str, folders: Iterable[Path] | None = None) -> bytes:
-    """The compiled kernels, from disk where they are there and whole, else compiled and kept.
+    """The compiled kernels, from the disk cache if it has an intact copy, else compiled and cached.
 
     Args:
         arch: for example ``sm_90``.
-        folders: where to keep them, the first that can be written; by default beside the source,
-            else in the user's cache, as numba does with the CPU's kernels.
+        folders: cache folders, of which the first writable one is used; by default beside the
+            source, else in the user's cache, as numba does for the CPU kernels.
     """
     digest = hashlib.sha256(repr((arch, version("cuda-core"), _nvrtc_version())).encode())
     for source in sorted(SOURCE.parent.glob("*.cu*")):
@@ -111,7 +111,7 @@ def _folders() -> list[Path]:
 
 
 def _read(file: Path) -> bytes | None:
-    """What ``_write`` has left there; None if nothing, or not all of it."""
+    """The content of a file from ``_write``; None if it is missing or incomplete."""
     try:
         content = file.read_bytes()
     except OSError:
@@ -121,7 +121,7 @@ def _read(file: Path) -> bytes | None:
 
 
 def _write(file: Path, code: bytes) -> bool:
-    """Put the code and its digest there, whole or not at all; False if the folder is read-only."""
+    """Write the code and its digest atomically; returns False if the folder is read-only."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         handle, unfinished = tempfile.mkstemp(dir=file.parent)

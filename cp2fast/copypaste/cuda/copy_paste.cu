@@ -1,27 +1,29 @@
 // Copy-paste on an NVIDIA GPU: from decoded photos to composed pairs, in two kernels.
 //
-//     mean_luma   a block: a strip of a view            -> luma of its pixels before contrast
-//     compose     a block: a tile of one layer          -> its pixels and mask
+//     mean_luma   one block per strip of a view         -> luma of its pixels before contrast
+//     compose     one block per tile of a layer         -> its pixels and mask
 //
-// A warp resizes 16 x 16 pixels at a time by products of matrices on tensor cores (resize.cuh) and
-// adjusts their colours in float32 in the accumulators. A view without a blur is stored from there; with
-// one it is kept in shared memory as float16 planes of the whole tile, and blurred by the same products.
-// Where all that comes before contrast is linear, its mean is a weighted sum of source pixels.
+// A warp resizes 16 x 16 pixels at a time with matrix products on tensor cores (resize.cuh), and
+// adjusts their colours in float32 in the accumulators. A view without a blur is stored from there.
+// A view with a blur is kept in shared memory as float16 planes of the whole tile, then blurred
+// with the same kind of products. If all operations before contrast are linear, the mean is a
+// weighted sum of source pixels.
 //
-// A block is four warps with 128 registers a thread at most. mean_luma takes 24 KiB of shared memory, compose
-// 48: on an H100 or B200 four blocks of either share a multiprocessor, 16 warps. What binds is instructions,
-// not bytes: issuing them, and in compose fetching them, as its code outgrows the caches near a
-// multiprocessor (docs/speed.md).
+// A block has four warps with at most 128 registers per thread. mean_luma uses 24 KiB of shared
+// memory and compose 48: on an H100 or B200, four blocks of either fit on a multiprocessor, which
+// is 16 warps. The limit is instructions rather than bytes: issuing them, and in compose also
+// fetching them, because its code is larger than the caches close to a multiprocessor
+// (docs/speed.md).
 //
-// Every sum has a fixed order, so the bits of a sample depend on nothing else in the batch.
+// Every sum has a fixed order, so the result for a sample does not depend on the rest of the batch.
 
 #include "resize.cuh"
 
 constexpr int WARPS = 4;
 constexpr int THREADS = WARPS * WARP;
-constexpr int AREA = 64;       // side of what a block makes at a time, the blur's halo included
+constexpr int AREA = 64;       // side of the area that a block computes, with the blur's halo
 
-// Blocks of compose that shared memory leaves room for on a multiprocessor: 227, 163 or 99 KiB.
+// Blocks of compose that fit in a multiprocessor's shared memory: 227, 163 or 99 KiB.
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ == 900 || __CUDA_ARCH__ / 100 == 10
 constexpr int RESIDENT = 4;
 #elif __CUDA_ARCH__ == 800 || __CUDA_ARCH__ == 870
@@ -40,8 +42,8 @@ DEVICE float luma(float red, float green, float blue) {
   return 0.299f * red + 0.587f * green + 0.114f * blue;
 }
 
-// Turn the hue of HSV; saturation and value stay. Hue is in sixths of a turn, red at 0, green at 2,
-// blue at 4: a channel is at its highest within 1 of its own hue, at its lowest beyond 2.
+// Shift the hue, keeping HSV's saturation and value. Hue is in sixths of a turn: red at 0, green at
+// 2, blue at 4. A channel has its maximum within 1 of its own hue, and its minimum beyond 2.
 DEVICE void shift_hue(float& red, float& green, float& blue, float sixths) {
   float value = fmaxf(fmaxf(red, green), blue);
   float chroma = value - fminf(fminf(red, green), blue);
@@ -49,7 +51,7 @@ DEVICE void shift_hue(float& red, float& green, float& blue, float sixths) {
   float hue = (green - blue) * scale + sixths;
   hue = green == value ? (blue - red) * scale + (2.0f + sixths) : hue;
   hue = blue == value ? (red - green) * scale + (4.0f + sixths) : hue;
-  // From here hue is in [-4, 8]; distances beyond half a turn are shorter the other way round.
+  // Hue is now in [-4, 8]; distances of more than half a turn are shorter in the other direction.
   float from_red = fabsf(hue), from_green = fabsf(hue - 2.0f), from_blue = fabsf(hue - 4.0f);
   red = value - chroma * __saturatef(fminf(from_red, fabsf(6.0f - from_red)) - 1.0f);
   green = value - chroma * __saturatef(fminf(from_green, fabsf(6.0f - from_green)) - 1.0f);
@@ -92,12 +94,12 @@ DEVICE void jitter(Colours& colours, const View& view, int count, float mean) {
 
 // ---- Blur -----------------------------------------------------------------------------------
 
-// Where a unit of 8 pixels lies in a plane of AREA x AREA.
+// Position of a unit of 8 pixels in a plane of AREA x AREA.
 DEVICE int area_unit(int row, int unit) {
   return row * (AREA / 8) + (unit ^ (row % 8));
 }
 
-// The Gaussian, cut off at the radius; two neighbouring taps of it.
+// The Gaussian, cut off at the radius; `two` gives two adjacent taps.
 struct Gaussian {
   float radius, exponent;
 
@@ -108,8 +110,8 @@ struct Gaussian {
   DEVICE uint32 two(float distance) const { return two_float16(at(distance), at(distance + 1.0f)); }
 };
 
-// The blur as operands of mma: output i is in the middle of source pixels i to i + 2 radius. Returns what
-// makes the weights sum to 1.
+// The blur as operands of mma: output i is centred in source pixels i to i + 2 radius. Returns the
+// factor that normalises the sum of the weights to 1.
 DEVICE float blur_weights(float sigma, float radius, uint32 (&a)[2][4], uint32 (&b)[2][2][2]) {
   Gaussian gaussian = {radius, -0.72134752f / (sigma * sigma)};  // log2(e) / 2
   int lane = threadIdx.x % WARP;
@@ -120,7 +122,7 @@ DEVICE float blur_weights(float sigma, float radius, uint32 (&a)[2][4], uint32 (
     a[i / 2][i % 2 * 2] = gaussian.two(k - row), a[i / 2][i % 2 * 2 + 1] = gaussian.two(k - row - 8.0f);
     b[i / 2][0][i % 2] = gaussian.two(k - left), b[i / 2][1][i % 2] = gaussian.two(k - right);
   }
-  float sum[4] = {};  // the same for every row, and for every column
+  float sum[4] = {};  // the same for every row and every column
   multiply(sum, a[0], ONES, ONES);
   multiply(sum, a[1], ONES, ONES);
   return reciprocal(sum[0] * sum[0]);
@@ -139,8 +141,8 @@ DEVICE void keep(const Colours& colours, int top, int left, uint4* planes) {
   }
 }
 
-// What is left to be blurred. What is read past the edge of what is filled has a weight of 0, but must be
-// a number, so the edge is read again.
+// The area to be blurred. Pixels beyond the filled part have a weight of 0, but must be valid
+// numbers, so the edge is read again instead.
 struct Area {
   const uint4* at_half[2][2];
 
@@ -168,7 +170,7 @@ struct Output {
   float scale[3], shift[3];
 };
 
-// Four pixels, interleaved: at once, or those whose bit is set.
+// Write four interleaved pixels: all at once, or only those whose bit is set.
 template <class T, class Four>
 DEVICE void store_four(T* to, const Four (&quads)[3], const T (&v)[12], bool whole, uint32 visible) {
   if (whole) {
@@ -179,7 +181,7 @@ DEVICE void store_four(T* to, const Four (&quads)[3], const T (&v)[12], bool who
   }
 }
 
-// Which pixels of row y, from x to x + 3, are seen.
+// Which of the pixels x to x + 3 of row y are visible, as bits.
 DEVICE uint32 visible_of(int y, int x, const Rectangle& seen, const Rectangle& paste, bool foreground) {
   bool in_rows = paste.top <= y && y < paste.bottom;
   uint32 visible = 0;
@@ -190,17 +192,17 @@ DEVICE uint32 visible_of(int y, int x, const Rectangle& seen, const Rectangle& p
   return seen.top <= y && y < seen.bottom ? visible : 0;
 }
 
-// Normalise, round and store a warp's pixels where they are seen.
+// Normalise, round and store the visible pixels of a warp.
 DEVICE void store(Colours& colours, const Output& output, int size, int top, int left, const Rectangle& seen,
                   const View& view, bool foreground) {
   int lane = threadIdx.x % WARP, x = left + lane % 4 * 4;
   Rectangle paste = paste_of(view), tile = {top, left, top + TILE, left + TILE};
-  bool plain = tile.in(seen) && (foreground ? tile.in(paste) : tile.beside(paste));  // seen whole
+  bool plain = tile.in(seen) && (foreground ? tile.in(paste) : tile.beside(paste));  // all visible
   for (int i = 0; i < 2; ++i) {
     int y = top + lane / 4 + 8 * i, at = y * size + x;
     uint32 visible = plain ? 15 : visible_of(y, x, seen, paste, foreground);
     if (!visible) continue;
-    bool whole = visible == 15 && size % 4 == 0;  // then aligned to 4 pixels, too
+    bool whole = visible == 15 && size % 4 == 0;  // then also aligned to 4 pixels
     if (whole) *reinterpret_cast<uint32*>(output.mask + at) = foreground ? 0x01010101 : 0;
     for (int k = 0; k < 4; ++k)
       if (!whole && visible >> k & 1) output.mask[at + k] = foreground;
@@ -227,7 +229,7 @@ DEVICE void store(Colours& colours, const Output& output, int size, int top, int
 
 DEVICE int ceil_div(int a, int b) { return (a + b - 1) / b; }
 
-// Do something for each of a warp's share of the tiles of height x width pixels, column by column.
+// Call `act` for each tile in a warp's share of the height x width pixels, column by column.
 template <class Do>
 DEVICE void each_tile(int height, int width, Do act) {
   int warp = warp_number(), down = ceil_div(height, TILE), tiles = down * ceil_div(width, TILE);
@@ -240,13 +242,15 @@ DEVICE void each_tile(int height, int width, Do act) {
   }
 }
 
-// Source pixels for which a block of a linear view is worth finding the columns' weights anew.
+// Source pixels that make another block of a linear view worth its cost: it has to compute the
+// columns' weights again.
 constexpr int LINEAR_PIXELS = 32768;
-// Source pixels to an output pixel along a side from which a strip is shared by two blocks.
+// Source pixels per output pixel along a side above which two blocks share a strip.
 constexpr float HEAVY = 3.0f;
 
-// What brightness and saturation, the first `count` operations, multiply the mean luma by; -1 if it depends
-// on the pixels. Neither clips while its factor is in [0, 1], and then saturation keeps every luma.
+// The factor by which brightness and saturation, as the first `count` operations, change the mean
+// luma; -1 if it depends on the pixels. Neither clips if its factor is in [0, 1]; then saturation
+// preserves every luma.
 DEVICE float linear_gain(const View& view, int count) {
   float gain = 1.0f;
   for (int i = 0; i < count; ++i) {
@@ -258,7 +262,7 @@ DEVICE float linear_gain(const View& view, int count) {
   return gain;
 }
 
-// What source pixel k weighs in the sum of all outputs.
+// The weight of source pixel k in the sum of all outputs.
 DEVICE float weight_in_all(const Axis& axis, int k) {
   float middle = static_cast<float>(k) + 0.5f, outputs = reciprocal(axis.slope), sum = 0.0f;
   int first = max(static_cast<int>((middle - axis.support) * outputs - 1.5f), 0);
@@ -273,8 +277,9 @@ DEVICE float weight_in_all(const Axis& axis, int k) {
   return sum;
 }
 
-// This thread's part of the luma of all outputs that comes from some rows of the crop: a weighted sum of
-// source pixels. `weights` is shared scratch for a float each column and row.
+// This thread's part of the sum of all outputs' luma that comes from some rows of the crop: a
+// weighted sum of source pixels. `weights` is shared scratch memory for one float per column and
+// row.
 DEVICE float luma_of_rows(const View& view, int top, int bottom, int size, float* weights) {
   int lane = threadIdx.x % WARP;
   float *of_row = weights + view.width, total = 0.0f;
@@ -292,7 +297,7 @@ DEVICE float luma_of_rows(const View& view, int top, int bottom, int size, float
   return total * (1.0f / (255.0f * 65536.0f));
 }
 
-// Add up what the threads of the block have; in a fixed order.
+// Sum over the threads of the block, in a fixed order.
 DEVICE void store_sum(float total, float* sums, float* partial) {
   for (int step = WARP / 2; step > 0; step /= 2) total += __shfl_xor_sync(0xFFFFFFFF, total, step);
   if (threadIdx.x % WARP == 0) sums[threadIdx.x / WARP] = total;
@@ -304,8 +309,8 @@ DEVICE void store_sum(float total, float* sums, float* partial) {
   }
 }
 
-// The luma that contrast will see, summed over the left and the right half of strips of TILE rows: one block
-// each, or one for both where the crop is small. partial is float32 [B, 4, parts].
+// The luma before contrast, summed over the left and the right half of strips of TILE rows: one
+// block for each half, or one for both if the crop is small. partial is float32 [B, 4, parts].
 extern "C" __global__ void __launch_bounds__(THREADS, 4)
     mean_luma(const uint8* pixels, int64 bytes, const int4* views, float* partial, int size, int parts) {
   __shared__ uint4 shared[WARPS][3 * PLANE / 8];
@@ -342,7 +347,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4)
     Colours colours;
     resize(view, down, across, 0, x, kept, fresh, shared[warp], colours);
     jitter(colours, view, before, 0.0f);
-    int rows = height - lane / 4, columns = size - x - lane % 4 * 4;  // that there are from here on
+    int rows = height - lane / 4, columns = size - x - lane % 4 * 4;  // remaining from here on
     for (int i = 0; i < 8; ++i) {
       float value = luma(colours.of[0][i / 4][i % 4], colours.of[1][i / 4][i % 4], colours.of[2][i / 4][i % 4]);
       total += rows > i % 4 / 2 * 8 && columns > i / 4 * 2 + i % 2 ? value : 0.0f;
@@ -351,8 +356,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4)
   store_sum(total, sums, partial);
 }
 
-// The tile of this block: of a foreground, counted from the paste's corner; of a background, from the
-// image's, and less what is hidden. A wider blur makes smaller tiles. They begin at multiples of 4.
+// The tile of this block, counted from the paste's corner for a foreground, and from the image's
+// corner for a background, without the hidden part. A wider blur makes tiles smaller. They start at
+// multiples of 4.
 DEVICE Rectangle tile_of(int number, const View& view, bool foreground, int size, int radius) {
   Rectangle paste = paste_of(view);
   int side = (AREA - 2 * radius) / 4 * 4;
@@ -373,8 +379,8 @@ DEVICE Rectangle tile_of(int number, const View& view, bool foreground, int size
   return seen;
 }
 
-// Compose queries and keys: `tiles` blocks a layer, two layers an image, two images a sample, most of
-// them with something to do. partial is mean_luma's.
+// Compose queries and keys: `tiles` blocks per layer, two layers per image, two images per sample;
+// most blocks have work to do. partial comes from mean_luma.
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
     compose(const uint8* pixels, int64 bytes, const int4* views, const float* partial, int size, int parts, int tiles,
             int kind, void* query, void* key, uint8* query_mask, uint8* key_mask, float red_scale,
@@ -387,7 +393,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
   int radius = static_cast<int>(ceilf(3.0f * view.sigma()));
   Rectangle seen = tile_of(number, view, foreground, size, radius);
   if (seen.empty()) return;
-  uint64 before = static_cast<uint64>(n / 4) * size * size;  // pixels of other images
+  uint64 before = static_cast<uint64>(n / 4) * size * size;  // pixels of the preceding images
   Output output = {static_cast<uint8*>(n % 2 ? key : query) + before * (kind == FLOAT32 ? 12 : 6),
                    (n % 2 ? key_mask : query_mask) + before, kind,
                    {red_scale, green_scale, blue_scale}, {red_shift, green_shift, blue_shift}};

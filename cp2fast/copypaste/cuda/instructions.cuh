@@ -1,4 +1,4 @@
-// What a GPU does in one instruction and C++ has no word for. The tests bring their own of these.
+// Operations that are one GPU instruction but have no C++ equivalent. The tests replace this file.
 #pragma once
 
 #define DEVICE __device__ __forceinline__
@@ -10,20 +10,20 @@ using uint64 = unsigned long long;
 using int64 = long long;
 
 constexpr int WARP = 32;
-constexpr uint32 ONES = 0x3C003C00;       // 1.0 twice in float16
+constexpr uint32 ONES = 0x3C003C00;       // two float16 of 1.0
 
 #ifndef ON_CPU
 DEVICE uint32 shared_address(const void* pointer) { return static_cast<uint32>(__cvta_generic_to_shared(pointer)); }
 
-// d += a b, of 16 x 16 by 16 x 8 float16 numbers, added in float32.
+// d += a b for matrices of 16 x 16 and 16 x 8 float16 numbers, accumulated in float32.
 DEVICE void multiply(float (&d)[4], const uint32 (&a)[4], uint32 b0, uint32 b1) {
   asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-// Four matrices of 8 x 8 float16, transposed or not, of which each thread names a row of 16 bytes. A constant
-// offset, in such rows, stays out of registers.
+// Load four matrices of 8 x 8 float16, transposed or not; each thread gives the address of a row of
+// 16 bytes. A constant offset, in such rows, needs no register.
 #define LOAD(name, transposed)                                                                          \
   template <int OFFSET>                                                                                 \
   DEVICE void name(uint32 (&b)[4], const uint4* row) {                                                  \
@@ -35,13 +35,13 @@ DEVICE void multiply(float (&d)[4], const uint32 (&a)[4], uint32 b0, uint32 b1) 
 LOAD(load_matrices, "")
 LOAD(load_transposed, ".trans")
 
-// 16 bytes to shared memory, past the registers; a thread waits for its own copies.
+// Copy 16 bytes to shared memory, bypassing registers; a thread waits only for its own copies.
 DEVICE void copy_async(void* to, const void* from) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(to)), "l"(from) : "memory");
 }
 DEVICE void wait_for_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 
-// Two numbers rounded, the first in the lower half.
+// Round two numbers to 16 bits; the first is in the lower half.
 DEVICE uint32 two_float16(float low, float high) {
   uint32 both;
   asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));

@@ -1,8 +1,8 @@
-"""Copy-paste on an NVIDIA GPU: two launches a batch on torch's current stream.
+"""Copy-paste on an NVIDIA GPU: two kernel launches per batch on torch's current stream.
 
-All memory comes from torch's allocator, so that a CUDA graph can capture the call once a first one
-has loaded the kernels. A launch is prepared once for a shape and from then on is two calls of
-cuda-core with addresses, as the host's time counts too.
+All memory comes from torch's allocator, so a CUDA graph can capture the call after a first call has
+loaded the kernels. A launch is prepared once per shape, then takes two calls of cuda-core with
+addresses, to keep the host's time short.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from cp2fast.copypaste.views import KINDS, VIEWS
 
 THREADS = 128
 STRIP = 16
-"""Rows of a view that one or two blocks of ``mean_luma`` sum."""
+"""Rows of a view that are summed by one or two blocks of ``mean_luma``."""
 LEAST_TILE = 52
-"""Side of what a block of ``compose`` makes under the widest blur."""
+"""Side of a tile of ``compose`` under the widest blur."""
 
 
 def parts(size: int) -> int:
-    """Blocks of ``mean_luma`` for a view."""
+    """Blocks of ``mean_luma`` per view."""
     return 2 * -(-size // STRIP)
 
 
 def tiles(size: int) -> int:
-    """Blocks of ``compose`` for a layer: enough for the smallest tiles."""
+    """Blocks of ``compose`` per layer, enough for the smallest tiles."""
     return (-(-size // LEAST_TILE)) ** 2
 
 
@@ -44,7 +44,7 @@ def copy_paste_cuda(
     mean: Sequence[float],
     std: Sequence[float],
 ) -> Composed:
-    """``Implementation`` on a GPU, without waiting for it."""
+    """``Implementation`` for a GPU; does not wait for it."""
     device = pixels.device
     if torch.cuda.current_device() != device.index:
         with torch.cuda.device(device):
@@ -66,7 +66,7 @@ def copy_paste_cuda(
 
 @functools.cache
 def _kernels(device: int) -> tuple[Any, Any, Any, Any]:
-    """cuda-core's ``launch``, a maker of its streams, and the two kernels, loaded once."""
+    """cuda-core's ``launch``, its stream constructor, and the two kernels, loaded once."""
     core = cuda_core()
     code = cubin("sm_{}{}".format(*torch.cuda.get_device_capability(device)))
     loaded = core.ObjectCode.from_cubin(code)
@@ -76,8 +76,8 @@ def _kernels(device: int) -> tuple[Any, Any, Any, Any]:
 
 @functools.lru_cache(maxsize=64)
 def _shape(samples: int, size: int, dtype: torch.dtype) -> tuple[Any, Any, Any, Any]:
-    """Both grids, and what the kernels are told of the shape. cuda-core takes numpy's types as
-    they are, but an int as 64 bits and a float as a double.
+    """Both grids and the kernels' arguments for a shape. cuda-core passes numpy scalars with their
+    own type, but an int as 64 bits and a float as a double.
     """  # noqa: D205
     config, layers = cuda_core().LaunchConfig, samples * VIEWS
     sides = tuple(np.int32(side) for side in (size, parts(size), tiles(size)))
@@ -91,7 +91,7 @@ def _shape(samples: int, size: int, dtype: torch.dtype) -> tuple[Any, Any, Any, 
 
 @functools.lru_cache(maxsize=64)
 def normalisation(mean: tuple[float, ...], std: tuple[float, ...]) -> tuple[np.float32, ...]:
-    """A factor and then a summand of each channel: (x - mean) / std."""
+    """For each channel a factor, then a summand, which compute (x - mean) / std."""
     scale = [1 / s for s in std]
     shift = [-m / s for m, s in zip(mean, std, strict=True)]
     return tuple(np.float32(x) for x in (*scale, *shift))

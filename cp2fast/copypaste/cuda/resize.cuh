@@ -1,40 +1,42 @@
-// Crop and resize on tensor cores, as Pillow's antialiased bilinear filter does.
+// Crop and resize on tensor cores, with the same filter as Pillow's antialiased bilinear resize.
 //
-// A resize is a product of three matrices, rows x source x columns, and both outer ones are banded. A
-// warp takes it TILE x TILE pixels at a time: a block of source pixels, at most CHUNK x CHUNK, becomes
-// three planes of float16 in the warp's shared memory, the vertical product's accumulators become, in
-// registers, the left operand of the horizontal one, and larger filters add up block by block.
+// A resize is a product of three matrices, rows x source x columns, of which the outer two are
+// banded. A warp computes TILE x TILE pixels at a time: a block of at most CHUNK x CHUNK source
+// pixels is converted to three planes of float16 in the warp's shared memory. The accumulators of
+// the vertical product become, in registers, the left operand of the horizontal one. Larger filters
+// are summed block by block.
 //
-// An orientation costs nothing: mirrors are in the filters, a transpose in how ldmatrix reads.
+// Orientations are free: mirroring is part of the filters, transposing part of the ldmatrix loads.
 //
-// A float16 byte is its own bits, a subnormal: b * 2^-24, which products of tensor cores take exactly;
-// row_unit in the vertical weights makes up for it. Weights are divided by the sum of what they were
-// rounded to. What is lost is the rounding between the two passes, 2^-12 of a value.
+// A byte is used directly as the bits of a subnormal float16, b * 2^-24, which tensor cores
+// multiply exactly; row_unit in the vertical weights compensates for the scale. Weights are divided
+// by the sum of their rounded values. The only loss is the rounding between the two passes, 2^-12
+// of a value.
 #pragma once
 
 #include "instructions.cuh"
 
-constexpr int TILE = 16;       // side of what a warp makes at a time
-constexpr int CHUNK = 32;      // side of the source pixels that a warp holds at a time
-constexpr int RAW_PITCH = 112; // bytes of such a row, from one 16-byte boundary to another
+constexpr int TILE = 16;       // side of the block of pixels that a warp computes at a time
+constexpr int CHUNK = 32;      // side of the block of source pixels that a warp holds at a time
+constexpr int RAW_PITCH = 112; // bytes of a row of CHUNK pixels, out to 16-byte boundaries
 constexpr int PLANE = CHUNK * CHUNK;
 constexpr uint32 BYTE_ONES = 0x00010001;  // the byte 1 twice
 
 enum { MIRROR_X = 1, MIRROR_Y = 2, TRANSPOSE = 4, JITTER = 8, GREY = 16 };
 
-// A block of source pixels on its way into a warp's shared memory, first as it is, then as planes.
+// A block of source pixels to be loaded into a warp's shared memory, first raw, then as planes.
 struct Source {
-  const uint8* base;             // a boundary of 16 bytes before the first pixel
-  int before, pitch, rows, last; // bytes between them; and from there to the last boundary before the end
+  const uint8* base;             // the last 16-byte boundary up to the first pixel
+  int before, pitch, rows, last; // bytes between them; offset of the last boundary before the end
 
-  // Bytes from the base to a row, of the block or beyond.
+  // Offset in bytes from the base to a row, which may be beyond the block.
   DEVICE int offset(int row) const { return row * pitch + before; }
 };
 
-// A row of the table of views, see views.py. What is seldom needed is read where it is.
+// A row of the table of views (views.py). Fields that are rarely needed are read from memory.
 struct View {
   const int4* row;
-  const uint8 *origin, *end;  // of the crop, and of all pixels
+  const uint8 *origin, *end;  // start of the crop, end of all pixels
   int pitch, height, width;
   uint32 flags;
 
@@ -46,12 +48,12 @@ struct View {
     pitch = a.z, height = a.w, width = b.x, flags = b.y;
   }
 
-  // Of one of the jitter's operations.
+  // The factor of a jitter operation.
   DEVICE float factor(int operation) const {
     return __int_as_float(reinterpret_cast<const int*>(row)[6 + operation]);
   }
 
-  // The pixels of `rows` rows from here on.
+  // The pixels from (top, left) on, in `rows` rows.
   DEVICE Source source(int top, int left, int rows) const {
     uint64 first = reinterpret_cast<uint64>(origin) + static_cast<uint64>(top) * static_cast<uint64>(pitch) +
                    3 * static_cast<uint64>(left);
@@ -63,7 +65,7 @@ struct View {
   DEVICE float sigma() const { return __int_as_float(row[2].z); }
 };
 
-// Bottom and right are just outside.
+// Bottom and right are exclusive.
 struct Rectangle {
   int top, left, bottom, right;
 
@@ -82,11 +84,11 @@ DEVICE Rectangle paste_of(const View& view) {
   return {top, rest.x, top + rest.y, rest.x + rest.z};
 }
 
-// Said so that the compiler knows it to be the same in a whole warp, and with it all that follows from it.
+// Tells the compiler that the number, and everything derived from it, is uniform in a warp.
 DEVICE int warp_number() { return __shfl_sync(0xFFFFFFFF, static_cast<int>(threadIdx.x) / WARP, 0); }
 
-// One side of a view's resize: output pixels from `start` on, and where they come from. Those past
-// the view's edge repeat the edge; those past the `last` that is needed repeat that one.
+// One axis of a view's resize: output pixels from `start` on, and their source positions. Pixels
+// beyond the view's edge repeat the edge; pixels beyond the `last` one needed repeat that one.
 struct Axis {
   int start, last, length;
   float slope, origin, support, step;
@@ -99,12 +101,12 @@ struct Axis {
     support = fmaxf(scale, 1.0f), step = reciprocal(support);
   }
 
-  // Middle of output pixel `i` from start, in source pixels.
+  // Centre of output pixel `i`, counted from start, in source pixels.
   DEVICE float centre(int i) const {
     return static_cast<float>(min(max(start + i, 0), last)) * slope + origin;
   }
 
-  // The source pixels under the TILE outputs from `i` on: the first, and the one after the last.
+  // The source pixels under the TILE outputs from `i` on: the first, and one after the last.
   DEVICE void window(int i, int& first, int& end) const {
     float one = centre(i), other = centre(i + TILE - 1);
     first = max(static_cast<int>(fminf(one, other) - support + 0.5f), 0);
@@ -112,7 +114,8 @@ struct Axis {
   }
 };
 
-// Weights of source pixels k and k + 1, of an output whose centre lies `distance` before k; at most `unit`.
+// Weights of source pixels k and k + 1 for an output whose centre is `distance` before k; at most
+// `unit`.
 DEVICE uint32 two_weights(float distance, float step, float unit) {
   return two_float16(fmaxf(unit - fabsf(distance), 0.0f), fmaxf(unit - fabsf(distance + step), 0.0f));
 }
@@ -120,18 +123,18 @@ DEVICE uint32 two_weights(float distance, float step) {  // at most 1
   return two_float16(__saturatef(1.0f - fabsf(distance)), __saturatef(1.0f - fabsf(distance + step)));
 }
 
-// Which of the pixels k and k + 1 of `count` there are.
+// Mask for those of the pixels k and k + 1 that exist among `count`.
 DEVICE uint32 two_exist(int k, int count) {
   return k + 1 < count ? 0xFFFFFFFF : k < count ? 0x0000FFFF : 0;
 }
 
-// The greatest vertical weight: 2^13 over the support's power of two, so that float16 holds both the
-// weights and, with bytes as multiples of 2^-24, the sums.
+// The largest vertical weight: 2^13 divided by the support's power of two, so that float16 can hold
+// the weights and, with bytes as multiples of 2^-24, the sums.
 DEVICE float row_unit(float support) {
   return __int_as_float((127 + 13) * (1 << 23) - ((__float_as_int(support) & 0x7F800000) - 127 * (1 << 23)));
 }
 
-// The left operands of TILE outputs by CHUNK source pixels from `first`, as mma wants them.
+// The left operands for TILE outputs from CHUNK source pixels starting at `first`, in mma's layout.
 DEVICE void row_weights(const Axis& axis, int tile, int first, uint32 (&a)[2][4]) {
   int lane = threadIdx.x % WARP, k = 2 * (lane % 4);
   float unit = row_unit(axis.support), step = unit * axis.step;
@@ -151,8 +154,8 @@ DEVICE void row_weights(const Axis& axis, int tile, int first, uint32 (&a)[2][4]
   }
 }
 
-// The right operands, `b[half of the chunk][half of the tile]`. A thread's accumulators are of
-// columns 2t and 2t + 1 of each half: columns are dealt out so that these are pixels 4t to 4t + 3.
+// The right operands, `b[half of the chunk][half of the tile]`. A thread's accumulators belong to
+// columns 2t and 2t + 1 of each half; columns are permuted so that these are pixels 4t to 4t + 3.
 DEVICE int column_of(int half, int n) { return n / 2 * 4 + half * 2 + n % 2; }
 
 DEVICE void column_weights(const Axis& axis, int tile, int first,
@@ -169,12 +172,14 @@ DEVICE void column_weights(const Axis& axis, int tile, int first,
   }
 }
 
-// What was fetched lies at the end, so that its first 16 rows are overwritten by their own planes alone. Of 8
-// rows the even ones come first, so that the banks of every 4 that are read together differ.
+// Raw data is placed at the end, so that converting its first 16 rows to planes overwrites only
+// these rows. Of every 8 rows the even ones come first, so that any 4 that are read together use
+// different banks.
 constexpr int RAW_BEGIN = (3 * PLANE * 2 - CHUNK * RAW_PITCH) / 16;
 DEVICE constexpr int raw_slot(int i, int of_4) { return i / 2 * 8 + of_4 * 2 + i % 2; }
 
-// Fetch the block in units of 16 bytes, and what lies beside and below it, though not past the last image.
+// Fetch the block, with what is beside and below it, in units of 16 bytes; not beyond the last
+// image.
 DEVICE void fetch(const Source& source, uint4* shared) {
   int lane = threadIdx.x % WARP, unit = lane % 8, offset = source.offset(lane / 8);
   uint4* to = shared + RAW_BEGIN + raw_slot(0, lane / 8) * (RAW_PITCH / 16) + unit;
@@ -186,12 +191,12 @@ DEVICE void fetch(const Source& source, uint4* shared) {
   }
 }
 
-// Where a unit of 8 pixels lies: 16 rows of each channel, then the other 16. Units of a row are dealt
-// out so that neither writing rows nor reading columns of units meets a bank twice.
+// Position of a unit of 8 pixels: 16 rows of each channel, then the other 16. Units of a row are
+// permuted so that neither writing rows nor reading columns of units has bank conflicts.
 DEVICE int chunk_unit(int row, int unit) { return row * 4 + (unit ^ (row / 2 % 4)); }
 constexpr int CHANNEL = 16 * 4, HALF = 3 * CHANNEL;
 
-// Turn what was fetched into three planes, in its place. A thread takes 4 pixels of each 4th row.
+// Convert the raw data to three planes in place. A thread handles 4 pixels of every 4th row.
 DEVICE void to_planes(const Source& source, uint4* shared) {
   int lane = threadIdx.x % WARP, quad = lane % 8;
   const uint4* first = shared + RAW_BEGIN + raw_slot(0, lane / 8) * (RAW_PITCH / 16);
@@ -209,7 +214,7 @@ DEVICE void to_planes(const Source& source, uint4* shared) {
     }
     __syncwarp();
     for (int i = 0; i < 4; ++i) {
-      // 4 rows further the units are dealt out with another bit.
+      // 4 rows further on, another bit permutes the units.
       uint2* to = reinterpret_cast<uint2*>(shared + HALF * half + (unit ^ (i % 2 * 2)) + 16 * i) + quad % 2;
       const uint32 even = 0x00FF00FF;
       uint32 x = words[i][0], y = words[i][1], z = words[i][2];  // RGBR GBRG BRGB
@@ -221,15 +226,15 @@ DEVICE void to_planes(const Source& source, uint4* shared) {
   __syncwarp();
 }
 
-// A warp's 16 x 16 pixels: red, green, blue; of each half of the columns, what mma gives a thread.
+// A warp's 16 x 16 pixels: red, green, blue; for each half of the columns, a thread's mma results.
 // Thread (g, t) = (lane / 4, lane % 4) has pixels 4t to 4t + 3 of rows g and g + 8.
 struct Colours {
   float of[3][2][4];
 };
 
-// d += rows x planes x columns. load.template at<C, I, J>(b) gives 16 x 16 of channel C's plane: the Ith of
-// the halves that the rows' weights go over, the Jth of the columns'. Channels take turns, so that none
-// waits for its own last product.
+// d += rows x planes x columns. load.template at<C, I, J>(b) loads 16 x 16 pixels of channel C's
+// plane: the Ith half along the rows' weights, the Jth half along the columns'. Channels alternate,
+// so that no product waits for the previous one of its channel.
 template <int I, int J, class Load>
 DEVICE void multiply_rows(float (&between)[3][2][4], const uint32 (&a)[4], const Load& load) {
   uint32 pixels[3][4];
@@ -261,8 +266,8 @@ DEVICE void filter(Colours& d, const uint32 (&a)[2][4], const uint32 (&b)[2][2][
   if (wide) filter_half<1>(d, a, b[1], tall, load);
 }
 
-// A thread's rows in the source's planes, in the left and the right half of its columns; of a transposed
-// view these are not where the products' rows are, but where their columns are.
+// A thread's rows in the source's planes, for the left and the right half of its columns. In a
+// transposed view, the source's rows correspond to the columns of the products.
 struct Halves {
   const uint4* of[2];
 
@@ -284,11 +289,12 @@ struct Pixels {
   }
 };
 
-// What the rows, or the columns, of a tile need; a warp keeps it while it goes along a row, or a column.
+// Weights for the rows, or the columns, of a tile; a warp reuses them along a row, or a column, of
+// tiles.
 struct Rows {
   int tile = -1, first, end;
-  uint32 a[2][4];    // of the last block of source pixels
-  float inverse[2];  // of the sum of all weights
+  uint32 a[2][4];    // for the last block of source pixels
+  float inverse[2];  // inverse of the sum of all weights
 };
 
 struct Columns {
@@ -297,7 +303,7 @@ struct Columns {
   float inverse[2][2];
 };
 
-// Resize 16 x 16 pixels, `top` and `left` pixels from the axes' starts, into [0, 1].
+// Resize 16 x 16 pixels, `top` and `left` pixels from the axes' starts, to values in [0, 1].
 DEVICE void resize(const View& view, const Axis& down, const Axis& across, int top, int left,
                                        Rows& rows, Columns& columns, uint4* shared, Colours& colours) {
   bool transpose = view.flags & TRANSPOSE;
@@ -315,7 +321,7 @@ DEVICE void resize(const View& view, const Axis& down, const Axis& across, int t
       int height = min(rows.end - y, CHUNK), width = min(columns.end - x, CHUNK);
       int rows_from = transpose ? x : y, columns_from = transpose ? y : x;
       Source source = view.source(rows_from, columns_from, transpose ? width : height);
-      __syncwarp();  // what was there before may still be read
+      __syncwarp();  // other threads may still read the previous content
       fetch(source, shared);
       if (!rows_known && x == columns.first) {
         row_weights(down, top, y, rows.a);

@@ -1,5 +1,5 @@
-"""From the bytes of an image file to its values: one module a family of formats.
+"""Decode an image file to its values: one module per family of formats.
 
-Each has ``read(encoded, max_pixels) -> Raster`` and ``size(encoded) -> (height, width)`` as stored;
-whatever its library raises on a damaged file is a ``BadImage`` of one line.
+Each module has ``read(encoded, max_pixels) -> Raster`` and ``size(encoded) -> (height, width)``,
+both as stored. Any exception of its library on a damaged file becomes a one-line ``BadImage``.
 """

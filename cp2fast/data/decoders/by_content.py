@@ -1,4 +1,4 @@
-"""Which decoder reads a file: told by how it begins, for names lie."""
+"""Choose the decoder by a file's first bytes, because names can be wrong."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from cp2fast.data.raster import Raster
 
 
 def read(encoded: bytes, max_pixels: int) -> Raster:
-    """The values of any image file but a JPEG.
+    """The values of any image file except JPEG.
 
     Raises:
-        BadImage: not an image, damaged, too large, or its library is not installed.
+        BadImage: not an image, damaged, too large, or the required library is not installed.
     """
-    if dicom.is_dicom(encoded):  # Before TIFF: a preamble may make it one besides.
+    if dicom.is_dicom(encoded):  # before TIFF: a preamble can make it a valid TIFF too
         return dicom.read(encoded, max_pixels)
     if wide_png.is_wide_png(encoded):
         return wide_png.read(encoded, max_pixels)
@@ -42,10 +42,10 @@ def read(encoded: bytes, max_pixels: int) -> Raster:
 
 
 def upright_size(encoded: bytes, max_pixels: int) -> tuple[int, int]:
-    """Height and width of what ``read`` gives, once it is turned upright, by the file's header.
+    """Height and width of the result of ``read`` once it is upright, by the file's header.
 
     Raises:
-        BadImage: there is no such header.
+        BadImage: there is no valid header.
     """
     if dicom.is_dicom(encoded):
         return dicom.size(encoded)

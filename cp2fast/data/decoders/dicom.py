@@ -1,10 +1,10 @@
-"""DICOM by pydicom: the first frame, in the units of its rescaling (Hounsfield units of a CT).
+"""DICOM with pydicom: the first frame, in the units of its rescaling (Hounsfield units for CT).
 
-    frame -> padding is no data -> modality LUT or slope and intercept -> values
+    frame -> padding becomes missing data -> modality LUT or slope and intercept -> values
     MONOCHROME1: the lowest value is white; PALETTE COLOR and YBR become RGB
 
-Compressed frames need a library of their own, which pydicom finds: python-gdcm for JPEG of all
-kinds, JPEG-LS and JPEG 2000.
+Compressed frames need another library, which pydicom finds: python-gdcm for all kinds of JPEG,
+JPEG-LS and JPEG 2000.
 
 Source: DICOM PS3.3, C.7.6.3 (pixels), C.11.1 (modality LUT), C.7.5.1.1.2 (padding).
 """
@@ -23,18 +23,18 @@ from cp2fast.data.decoders.optional import optional
 from cp2fast.data.formats import DICOM
 from cp2fast.data.raster import BadImage, Raster, check_volume, one_line, picture, type_limits
 
-# Many files break a rule or another; what matters is whether their pixels can be read.
+# Many files violate some rule; what matters is whether their pixels can be read.
 warnings.filterwarnings("ignore", module=r"pydicom\b")
 logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 
 _PREAMBLE = 128
 _MARK = b"DICM"
 _BARE = (b"\x08\0", b"\x02\0")
-"""The groups that a file without a preamble begins with, little endian."""
+"""The first group of a file without a preamble, little endian."""
 
 
 def is_dicom(encoded: bytes) -> bool:
-    """Whether a file is DICOM, also without the preamble that old archives left out."""
+    """Whether a file is DICOM, with or without the preamble that old archives omit."""
     if encoded[_PREAMBLE : _PREAMBLE + 4] == _MARK:
         return True
     return encoded[:2] in _BARE and encoded[3:4] == b"\0" and len(encoded) > _PREAMBLE
@@ -44,7 +44,7 @@ def read(encoded: bytes, max_pixels: int) -> Raster:
     """The first frame.
 
     Raises:
-        BadImage: damaged, without pixels, too large, or a library for it is not there.
+        BadImage: damaged, without pixels, too large, or a required library is missing.
     """
     pydicom = optional("pydicom", DICOM)
     data = _dataset(pydicom, encoded, with_pixels=True)
@@ -99,7 +99,7 @@ def _raster(pydicom: Any, data: Any, values: NDArray[Any]) -> Raster:
 
 
 def _rescaled_limits(pydicom: Any, data: Any, limits: tuple[float, float]) -> tuple[float, float]:
-    """What the lowest and the highest stored value become."""
+    """The rescaled values of the lowest and the highest stored value."""
     if "ModalityLUTSequence" in data:
         table = data.ModalityLUTSequence[0]
         return 0.0, float((1 << int(table.LUTDescriptor[2])) - 1)
@@ -111,7 +111,7 @@ def _rescaled_limits(pydicom: Any, data: Any, limits: tuple[float, float]) -> tu
 
 
 def _padding(data: Any, values: NDArray[Any]) -> NDArray[np.bool_] | None:
-    """Where the scanner put a value that stands for no data, or one of a range of them."""
+    """Where pixels have the padding value, or one in the padding range: there is no data."""
     first = data.get("PixelPaddingValue")
     if first is None:
         return None
@@ -121,7 +121,7 @@ def _padding(data: Any, values: NDArray[Any]) -> NDArray[np.bool_] | None:
 
 
 def _compact(values: NDArray[Any]) -> NDArray[Any]:
-    """Floats of double precision as single ones, which hold every value of 16 bits' rescaling."""
+    """Convert double to single precision, which is enough for rescaled 16-bit values."""
     return values.astype(np.float32) if values.dtype == np.float64 else values
 
 

@@ -1,8 +1,8 @@
-"""HEIC and other HEIF by pillow-heif, which turns the pixels as the container says.
+"""HEIC and other HEIF with pillow-heif, which rotates the pixels as the container specifies.
 
-A HEIF file's Exif may repeat the orientation; it does not count (ISO/IEC 23008-12, the container's
-transformations do), so photos are not turned twice. 10 and 12 bits become 8: these are photos, made
-to be looked at.
+Exif in a HEIF file may repeat the orientation; it is ignored (ISO/IEC 23008-12: the container's
+transformations apply), so photos are not rotated twice. 10 and 12 bits are reduced to 8, since
+these are photos.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from cp2fast.data.raster import BadImage, Raster, check_size, one_line, picture
 
 
 def read(encoded: bytes, max_pixels: int) -> Raster:
-    """The primary picture, turned upright already.
+    """The primary image, already upright.
 
     Raises:
-        BadImage: damaged, too large, or pillow-heif is not there.
+        BadImage: damaged, too large, or pillow-heif is missing.
     """
     image = _opened(encoded)
     width, height = image.size
     check_size(height, width, max_pixels)
     try:
         found = image.to_pillow()
-    except Exception as error:  # libheif's errors come as many types.
+    except Exception as error:  # libheif's errors have many types
         raise _damaged(encoded, error) from error
     rgb = found.convert("RGB") if found.mode != "RGB" else found
     return picture(np.array(rgb), UPRIGHT)
 
 
 def size(encoded: bytes) -> tuple[int, int]:
-    """Height and width once it is upright."""
+    """Height and width of the upright image."""
     width, height = _opened(encoded).size
     return int(height), int(width)
 

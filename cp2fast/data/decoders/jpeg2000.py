@@ -1,6 +1,7 @@
-"""JPEG 2000: of 8 bits by Pillow, of more bits or more bands by imagecodecs.
+"""JPEG 2000: 8 bits with Pillow, more bits or more bands with imagecodecs.
 
-Pillow shifts 12 bits up to 16 and drops the lower ones of colours: those are not the file's values.
+Pillow shifts 12 bits up to 16 and drops the lower bits of colours, so its values are not the
+file's.
 Source of the header: ITU-T T.800, annex A.5.1.
 """
 
@@ -22,18 +23,18 @@ _SIGNED = 0x80
 
 
 class Header(NamedTuple):
-    """What the codestream says of itself."""
+    """The header of the codestream."""
 
     height: int
     width: int
     bands: int
     bits: int
-    """Of the deepest band."""
+    """Bits of the deepest band."""
     signed: bool
 
 
 def read(encoded: bytes, max_pixels: int) -> Raster:
-    """All bands, as stored."""
+    """All bands as stored."""
     header = read_header(encoded)
     check_volume(header.height, header.width, header.bands * -(-header.bits // 8), max_pixels)
     if header.bits <= 8 and header.bands <= 4 and not header.signed:
@@ -56,7 +57,7 @@ def size(encoded: bytes) -> tuple[int, int]:
 
 
 def read_header(encoded: bytes) -> Header:
-    """The header of the codestream, wherever in the file it begins.
+    """Read the header of the codestream, which may begin anywhere in the file.
 
     Raises:
         BadImage: there is none.

@@ -1,4 +1,4 @@
-"""PPM and PGM of more than 8 bits, whole; Pillow reads the others.
+"""PPM and PGM with more than 8 bits, at full depth; Pillow reads the others.
 
 Source: ppm(5) and pgm(5) of Netpbm.
 """
@@ -16,18 +16,18 @@ _HEADER = re.compile(rb"P([56])" + 3 * rb"(?:\s|#[^\n\r]*[\n\r])+(\d{1,9})" + rb
 
 
 class Header(NamedTuple):
-    """What stands before the pixels."""
+    """The header of a PPM or PGM."""
 
     bands: int
     width: int
     height: int
     highest: int
-    """The value of white."""
+    """The value for white."""
     end: int
 
 
 def read_header(encoded: bytes) -> Header | None:
-    """The header of a binary PPM or PGM; None of anything else."""
+    """The header of a binary PPM or PGM; None for any other file."""
     found = _HEADER.match(encoded[:4096])
     if found is None:
         return None
@@ -36,13 +36,13 @@ def read_header(encoded: bytes) -> Header | None:
 
 
 def is_wide(encoded: bytes) -> bool:
-    """Whether a file is a binary PPM or PGM of two bytes a value."""
+    """Whether a file is a binary PPM or PGM with two bytes per value."""
     header = read_header(encoded)
     return header is not None and 255 < header.highest < 65536
 
 
 def read(encoded: bytes, max_pixels: int) -> Raster:
-    """The values as stored, 0 to the highest that the file names."""
+    """The values as stored, from 0 to the file's maximum."""
     header = read_header(encoded)
     if header is None or not header.width or not header.height:
         raise BadImage("a PPM image with a broken header")

@@ -1,6 +1,6 @@
 """``.npy``: an array ``[H, W]``, ``[H, W, C]`` or ``[C, H, W]`` of real numbers.
 
-The bands are the shorter of the first and the last axis; of two alike, the last.
+The bands are on the shorter of the first and the last axis; if these are equal, on the last.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SIGNATURE = b"\x93NUMPY"
 
 
 def read(encoded: bytes, max_pixels: int) -> Raster:
-    """One band is grey, three are red, green and blue; of any other number some must be chosen."""
+    """One band is grey, three are red, green and blue; other numbers need ``data.bands``."""
     shape, dtype = _header(encoded)
     height, width, bands = _layout(shape)
     check_volume(height, width, bands * dtype.itemsize, max_pixels)

@@ -1,4 +1,4 @@
-"""Libraries that only some data sets need."""
+"""Libraries that are needed only for some data sets."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from cp2fast.data.raster import BadImage
 
 
 def optional(module: str, of: Format) -> Any:
-    """The module, imported.
+    """Import and return the module.
 
     Raises:
-        BadImage: it is not installed, or broken; the message ends in the command that installs it.
+        BadImage: it is missing or broken; the message ends with the command that installs it.
     """
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise BadImage(f"{of.name} needs {module}: {of.install}") from error
-    except Exception as error:  # A broken library can raise anything while it is imported.
+    except Exception as error:  # Importing a broken library can raise anything.
         raise BadImage(f"{of.name} needs {module}, which is broken: {of.install}") from error

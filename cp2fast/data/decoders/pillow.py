@@ -1,4 +1,4 @@
-"""What Pillow decodes: PNG, WebP, GIF, BMP, AVIF, PPM, JPEG 2000, and JPEG of rare kinds."""
+"""Formats decoded with Pillow: PNG, WebP, GIF, BMP, AVIF, PPM, JPEG 2000 and uncommon JPEG."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from cp2fast.data.orientation import of_avif, orientation_of
 from cp2fast.data.orientation import upright_size as turned_size
 from cp2fast.data.raster import BadImage, Raster, check_size, one_line, picture
 
-# The limit is data.max_pixels; Pillow would warn of less and refuse more on its own account.
+# The limit is data.max_pixels; Pillow has lower limits of its own for warnings and errors.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF", "PPM", "JPEG2000")
 
 
 def read(encoded: bytes, max_pixels: int) -> Raster:
-    """As a picture of 8 bits: the first frame, without alpha (what lies beneath shows)."""
+    """The first frame as an 8-bit picture, without alpha (the colours beneath are shown)."""
     with opened(encoded, max_pixels) as image:
         orientation = of_avif(image) if image.format == "AVIF" else None
         image.load()
@@ -31,7 +31,7 @@ def read(encoded: bytes, max_pixels: int) -> Raster:
 
 
 def upright_size(encoded: bytes, max_pixels: int) -> tuple[int, int]:
-    """Height and width of what ``read`` gives, once it is turned upright."""
+    """Height and width of the result of ``read`` once it is upright."""
     with opened(encoded, max_pixels) as image:
         avif = image.format == "AVIF"
         orientation = of_avif(image) if avif else orientation_of(encoded)
@@ -42,7 +42,7 @@ def upright_size(encoded: bytes, max_pixels: int) -> tuple[int, int]:
 def opened(
     encoded: bytes, max_pixels: int, formats: tuple[str, ...] = _FORMATS
 ) -> Iterator[Image.Image]:
-    """The image, not decoded yet; whatever fails inside the block is a BadImage."""
+    """Open the image without decoding it; any failure inside the block becomes a BadImage."""
     if encoded.startswith(png.SIGNATURE):
         encoded = png.without_metadata(encoded)
     try:
@@ -60,7 +60,7 @@ def opened(
 
 
 def _not_known(encoded: bytes) -> str:
-    """Why Pillow does not know a file: it is something else, or only begins like an image."""
+    """Why Pillow does not recognise a file: it is something else, or only begins like an image."""
     kind = kind_of(encoded)
     if kind.endswith(" image") and "JPEG image" not in kind:
         return f"{kind} with a broken header"
@@ -69,5 +69,5 @@ def _not_known(encoded: bytes) -> str:
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if "transparency" in image.info:
-        image = image.convert("RGBA")  # Pillow warns about going from here to RGB in one step.
+        image = image.convert("RGBA")  # avoids Pillow's warning about converting directly to RGB
     return image.convert("RGB")

@@ -1,7 +1,7 @@
-"""TIFF, BigTIFF and GeoTIFF by tifffile: any bits, any bands, the first picture of the file.
+"""TIFF, BigTIFF and GeoTIFF with tifffile: any bit depth, any bands, the file's first image.
 
-    first series -> its first page, or one page a channel -> values [H, W, C]
-                    and from the tags: what the bands are, and which value is no data
+    first series -> its first page, or one page per channel -> values [H, W, C]
+                    and from the tags: the meaning of the bands and the no-data value
 
 Sources: TIFF 6.0; the tags GDAL_NODATA (42113) and GDAL_METADATA of GDAL's GeoTIFF driver.
 """
@@ -24,28 +24,28 @@ from cp2fast.data.decoders.optional import optional
 from cp2fast.data.formats import TIFF
 from cp2fast.data.raster import BadImage, Raster, check_volume, one_line, picture, type_limits
 
-# It logs what is odd about a file on stderr; what matters is whether its pixels can be read.
+# It logs oddities of a file to stderr; what matters is whether the pixels can be read.
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 _METADATA, _NODATA = 42112, 42113
 _NAME = re.compile(r'sample="(\d+)" role="(description|colorinterp)">([^<]*)<')
-"""A band's name among GDAL's metadata, which are XML."""
+"""A band's name in GDAL's metadata, which is XML."""
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _MASK, _CMYK, _YCBCR = range(7)
 _PHOTOS = (_CMYK, _YCBCR, 8, 9)
-"""Colours that have to be converted, by Pillow: CMYK, YCbCr, CIELab and ICCLab."""
+"""Colour spaces that Pillow has to convert: CMYK, YCbCr, CIELab and ICCLab."""
 _ALPHA = (1, 2)
-"""Of the tag ExtraSamples; 0 is a band of no named kind."""
+"""Values of the tag ExtraSamples; 0 is a band without a meaning."""
 _JPEG = (6, 7, 34892)
-"""Compressions that give RGB where the file says YCbCr."""
+"""Compressions whose decoders give RGB although the file says YCbCr."""
 
 
 def read(encoded: bytes, max_pixels: int) -> Raster:
-    """The first page; of microscopes' stacks all channels of the first plane.
+    """The first page; for stacks from microscopes, all channels of the first plane.
 
     Raises:
-        BadImage: damaged, too large, of complex numbers, or tifffile is not there.
+        BadImage: damaged, too large, with complex numbers, or tifffile is missing.
     """
     with _opened(encoded) as file:
         series, page = file.series[0], file.series[0].keyframe
@@ -99,7 +99,7 @@ def _opened(encoded: bytes) -> Iterator[Any]:
             yield file
     except BadImage:
         raise
-    except Exception as error:  # tifffile and its codecs raise almost anything on a damaged file.
+    except Exception as error:  # tifffile and its codecs raise almost anything on damaged files.
         reason = one_line(error)
         if "imagecodecs" in reason and "require" in reason:
             reason = f"{reason}: {TIFF.install}"
@@ -107,7 +107,7 @@ def _opened(encoded: bytes) -> Iterator[Any]:
 
 
 def _pages_of_channels(series: Any) -> tuple[int, list[int]]:
-    """How many channels lie in pages of their own, and those pages, at the first of all else."""
+    """The number of channels in separate pages, and their pages at index 0 of all other axes."""
     shape, outer = series.shape, series.axes.removesuffix(series.keyframe.axes)
     if "C" not in outer:
         return 1, [0]
@@ -117,7 +117,7 @@ def _pages_of_channels(series: Any) -> tuple[int, list[int]]:
 
 
 def _upright_axes(values: NDArray[Any], axes: str) -> NDArray[Any]:
-    """``[H, W, C]`` of a page, whose axes are Y, X, and S where it has several samples."""
+    """``[H, W, C]`` from a page with axes Y, X, and S if it has several samples."""
     if axes == "YX":
         return values[:, :, None]
     if axes == "YXS":
@@ -128,7 +128,7 @@ def _upright_axes(values: NDArray[Any], axes: str) -> NDArray[Any]:
 
 
 def _colours(bands: int, photometric: int, channels: int, extra: tuple[int, ...]) -> int | None:
-    """How many of the first bands are the picture; None if the file does not say."""
+    """How many of the first bands form the picture; None if the file does not say."""
     if photometric in (_RGB, _YCBCR) and bands >= 3:
         return 3
     unnamed = bands - sum(kind in _ALPHA for kind in extra)
@@ -136,7 +136,7 @@ def _colours(bands: int, photometric: int, channels: int, extra: tuple[int, ...]
 
 
 def _of_palette(values: NDArray[Any], colormap: NDArray[Any]) -> Raster:
-    """The colours of 16 bits that the pixels are numbers of, in 8, as every reader has them."""
+    """Look up the pixels in the palette; 16-bit colours are reduced to 8 as in other readers."""
     table = (colormap.T >> 8).astype(np.uint8)
     return picture(table[values[:, :, 0]])
 
@@ -148,7 +148,7 @@ def _photo(encoded: bytes, max_pixels: int) -> Raster:
 
 
 def _names(page: Any) -> tuple[str, ...]:
-    """What GDAL calls each band: its description, else its colour."""
+    """GDAL's name for each band: its description, else its colour."""
     tag = page.tags.get(_METADATA)
     names: dict[int, str] = {}
     for sample, role, name in _NAME.findall("" if tag is None else str(tag.value)):
@@ -158,7 +158,7 @@ def _names(page: Any) -> tuple[str, ...]:
 
 
 def _nodata(page: Any) -> float | None:
-    """The number that GDAL marks pixels without data with, in all bands; NaN needs no mark."""
+    """GDAL's no-data value for all bands; NaN needs none."""
     tag = page.tags.get(_NODATA)
     if tag is None:
         return None

@@ -1,6 +1,6 @@
-"""PNG of 16 bits a channel, whole: Pillow would drop the lower 8 of colours.
+"""PNG with 16 bits per channel at full depth; Pillow drops the lower 8 bits of colours.
 
-torchvision reads it, and where a later torchvision has no decoders any more, imagecodecs.
+It is read with torchvision, or with imagecodecs if torchvision no longer has decoders.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from cp2fast.data.raster import BadImage, Raster, check_volume, one_line, type_l
 
 try:
     from torchvision.io import ImageReadMode, decode_png
-except ImportError:  # torchvision 0.29 announces that a later one will be without its decoders.
+except ImportError:  # torchvision 0.29 announces that a later release will drop its decoders.
     decode_png = None
 
 _CHANNELS = {0: 1, 2: 3, 4: 2, 6: 4}
-"""By colour type; alpha is the last of 2 and of 4."""
+"""Channels by colour type; alpha is the last of 2 and of 4."""
 
 
 def is_wide_png(encoded: bytes) -> bool:
-    """Whether a file is a PNG of 16 bits a channel."""
+    """Whether a file is a PNG with 16 bits per channel."""
     header = png.read_header(encoded)
     return header is not None and header.bits == 16 and header.colour_type in _CHANNELS
 
 
 def read(encoded: bytes, max_pixels: int) -> Raster:
-    """Grey or colour of 16 bits; alpha is the last band, and no part of the picture."""
+    """Grey or colour in 16 bits; alpha is the last band and not part of the picture."""
     header = png.read_header(encoded)
     if header is None or header.colour_type not in _CHANNELS:
         raise BadImage("a PNG image with a broken header")

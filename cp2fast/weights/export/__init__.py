@@ -1,1 +1,1 @@
-"""Weights out: files for other libraries, each checked there before it is put in place."""
+"""Export weights to files for other libraries; each library checks its file first."""

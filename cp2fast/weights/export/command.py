@@ -1,4 +1,4 @@
-"""``cp2fast export``: write a file, have its library read it back, then put it in place."""
+"""``cp2fast export``: write a file, check it with its library, then put it in place."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from cp2fast.weights.trained import Trained, open_trained
 class _Format(NamedTuple):
     prepare: Callable[[Trained, str], Exported]
     suffixes: tuple[str, ...]
-    """The first is the default."""
+    """Allowed suffixes; the first is the default."""
 
 
 FORMATS = {
@@ -40,15 +40,16 @@ def run_export(run: Path, to: str, out: Path | None, quiet: bool = False) -> Pat
     Args:
         run: a run folder, a checkpoint or a cp2fast .safetensors file.
         to: one of ``FORMATS``.
-        out: the file; None is ``weights/export/BACKBONE_stepSTEP_FORMAT.*`` in the run folder.
-        quiet: say nothing.
+        out: the file to write; None means ``weights/export/BACKBONE_stepSTEP_FORMAT.*`` in the
+            run folder.
+        quiet: print nothing.
 
     Returns:
         The file.
 
     Raises:
-        UserError: bad input, a file in the way, or a file that failed its check; nothing was
-            overwritten or left behind.
+        UserError: bad input, an existing file, or a failed check; nothing was overwritten or
+            left behind.
     """
     if to not in FORMATS:
         raise UserError(f"--to {to} is not a format: choose {', '.join(FORMATS)}")
@@ -82,7 +83,7 @@ def _default_file(trained: Trained, to: str, suffix: str) -> Path:
 
 
 def _write(trained: Trained, exported: Exported, out: Path) -> float:
-    """Put file and card in place if the check holds; the relative difference of the outputs."""
+    """Put file and card in place if the check passes; returns the outputs' relative difference."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(out) as file:
@@ -102,7 +103,7 @@ def _write(trained: Trained, exported: Exported, out: Path) -> float:
 def _checked(exported: Exported, written: Path, out: Path) -> float:
     try:
         difference = exported.check(written)
-    except RuntimeError as error:  # what a strict load_state_dict raises
+    except RuntimeError as error:  # raised by a strict load_state_dict
         reason = " ".join(str(error).split())[:300]
         raise UserError(
             f"{out} was deleted: {exported.library} cannot load it: {reason}"

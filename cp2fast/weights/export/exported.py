@@ -1,4 +1,4 @@
-"""What every export consists of, and the parts that several share."""
+"""The content of an export, and functions that several formats share."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ SAFETENSORS = ".safetensors"
 
 @dataclass(frozen=True)
 class Exported:
-    """A file to be, before it is written.
+    """A file that is ready to be written.
 
     Attributes:
         content: content of the file.
-        holds: in words, such as ``the backbone``.
-        check: given the written file, reads it as its user will and gives the largest difference
-            between its outputs and the network's, relative to the network's largest output.
-        tolerance: the largest such difference that rounding explains.
-        library: what the check read the file with, and its version.
-        usage: Python that loads the file from the working directory and runs it.
-        notes: what its user should know, each a sentence.
+        holds: description of the content, such as ``the backbone``.
+        check: reads the written file as its user will and returns the largest difference between
+            its outputs and the network's, relative to the network's largest output.
+        tolerance: the largest difference that rounding can explain.
+        library: name and version of the library that the check used.
+        usage: Python code that loads the file from the working directory and runs it.
+        notes: what the user should know, one sentence each.
     """
 
     content: bytes
@@ -43,7 +43,7 @@ class Exported:
 
 
 def tensors_as_bytes(tensors: Mapping[str, Tensor], suffix: str) -> bytes:
-    """A state dict as a file of this suffix."""
+    """A state dict as the content of a file with this suffix."""
     contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
     if suffix == SAFETENSORS:
         return safetensors.torch.save(contiguous, {"format": "pt"})
@@ -54,23 +54,23 @@ def tensors_as_bytes(tensors: Mapping[str, Tensor], suffix: str) -> bytes:
 
 
 def read_tensors(path: Path, suffix: str) -> dict[str, Tensor]:
-    """What ``tensors_as_bytes`` wrote, read as a user would: ``path`` need not have the suffix."""
+    """Read a file of ``tensors_as_bytes`` as a user would; ``path`` need not have the suffix."""
     if suffix == SAFETENSORS:
         return safetensors.torch.load_file(path)
     return torch.load(path, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
 
 
 def reading_code(file: str) -> tuple[str, str]:
-    """Python for the user: what to import beside torch, and the expression that reads ``file``."""
+    """Code for the user: the import besides torch, and the expression that reads ``file``."""
     if file.endswith(SAFETENSORS):
         return "from safetensors.torch import load_file\n", f'load_file("{file}")'
     return "", f'torch.load("{file}", weights_only=True)'
 
 
 def random_images(count: int, height: int, width: int) -> Tensor:
-    """Images to compare outputs on: ``[count, 3, height, width]``, uniform from -2 to 2.
+    """Images for comparing outputs: ``[count, 3, height, width]``, uniform from -2 to 2.
 
-    That is about the range of ImageNet-normalised pixels; always the same images.
+    This is about the range of ImageNet-normalised pixels. The images are always the same.
     """
     numbers = uniform(0, Stream.EXPORT_CHECK, 0, np.arange(-(-count * 3 * height * width // 4)))
     flat = torch.from_numpy(numbers.reshape(-1)[: count * 3 * height * width])
@@ -78,7 +78,7 @@ def random_images(count: int, height: int, width: int) -> Tensor:
 
 
 def largest_difference(ours: Tensor, theirs: Tensor) -> float:
-    """Relative to our largest value; infinite where the shapes differ or a value is no number."""
+    """Largest difference relative to our largest value; infinite if shapes differ or with NaN."""
     if ours.shape != theirs.shape or not (ours.isfinite().all() and theirs.isfinite().all()):
         return float("inf")
     return float((ours - theirs).abs().max() / ours.abs().max().clamp(min=1e-12))

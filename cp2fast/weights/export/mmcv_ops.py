@@ -1,4 +1,4 @@
-"""mmsegmentation with mmcv-lite: pip installs both anywhere, mmcv has to be compiled."""
+"""Support mmsegmentation with mmcv-lite, which pip installs anywhere; mmcv must be compiled."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from torch import nn
 
 
 def stand_in_for_mmcv_ops() -> None:
-    """Where mmcv is mmcv-lite, put classes that do nothing in the place of its compiled operations.
+    """If mmcv is mmcv-lite, replace its missing compiled operations with classes that do nothing.
 
-    mmseg imports them with every model; the networks that are exported use none.
+    mmseg imports the operations with every model; the exported networks use none of them.
     """
     if find_spec("mmcv") is not None and find_spec("mmcv._ext") is None:
         operations = ModuleType("mmcv.ops")

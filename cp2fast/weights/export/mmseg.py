@@ -1,4 +1,4 @@
-"""The whole network for mmsegmentation: a checkpoint, and the configuration that it goes into."""
+"""The whole network for mmsegmentation: a checkpoint and its model configuration."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ _NORM = {"type": "SyncBN", "requires_grad": True}
 
 
 def export_mmseg(trained: Trained, file: str) -> Exported:
-    """Prepare ``file``, a ``.pth`` or ``.pt``: ``meta`` and ``state_dict``, as mmseg writes it.
+    """Prepare ``file``, a ``.pth`` or ``.pt`` with ``meta`` and ``state_dict``, as mmseg writes it.
 
-    ResNet-50, 101 and 152 get the names of mmseg's ResNet and of the original CP2's checkpoints.
-    Other ResNets and plain transformers go into mmseg's TIMMBackbone: its ResNet dilates one
-    convolution of a basic block where timm dilates both, and its VisionTransformer has names of its
-    own.
+    ResNet-50, 101 and 152 use the names of mmseg's ResNet and of the original CP2's checkpoints.
+    Other ResNets and plain transformers use mmseg's TIMMBackbone: mmseg's own ResNet dilates only
+    one convolution of a basic block where timm dilates both, and its VisionTransformer has other
+    names.
 
-    A fine-tuned network goes without the projection of the contrast, for which mmseg's heads have
-    no place; a pretrained one has it, as the original's checkpoints do.
+    A fine-tuned network is exported without the contrast's projection, which mmseg's heads do not
+    have; a pretrained one includes it, like the original's checkpoints.
 
     Raises:
-        UserError: a backbone or a head that is not taken to mmsegmentation.
+        UserError: the backbone or the head is not supported for mmsegmentation.
     """
     network = trained.network
     _check_supported(trained)
@@ -99,10 +99,10 @@ def _is_mmseg_resnet(backbone: str) -> re.Match[str] | None:
 
 
 def _prefix(trained: Trained) -> str:
-    """What stands before timm's names of the backbone's tensors."""
+    """The prefix of timm's names of the backbone's tensors."""
     if _is_mmseg_resnet(trained.model.backbone):
         return ""
-    # timm's features_only puts a transformer in a module of its own, but not a ResNet.
+    # timm's features_only wraps a transformer in another module, but not a ResNet.
     is_transformer = isinstance(trained.network.backbone, VisionTransformer)
     return "timm_model.model." if is_transformer else "timm_model."
 
@@ -177,12 +177,12 @@ def _head_config(trained: Trained) -> dict[str, Any]:
 
 
 def _why_unavailable() -> str | None:
-    """Why mmsegmentation cannot be asked here; None where it can."""
+    """Why mmsegmentation cannot be used here; None if it can."""
     try:
         stand_in_for_mmcv_ops()
-        with warnings.catch_warnings(action="ignore"):  # of its own imports
+        with warnings.catch_warnings(action="ignore"):  # from its own imports
             import mmseg.models  # noqa: F401  # fills the registry
-    except Exception as error:  # of any kind: its imports register, compile and assert versions
+    except Exception as error:  # any kind: its imports register, compile and check versions
         return " ".join(f"{type(error).__name__}: {error}".split())
     return None
 
@@ -196,10 +196,10 @@ def _mmseg_version() -> str:
 def _difference_in_mmseg(
     trained: Trained, config: dict[str, Any], path: Path, images: Tensor
 ) -> float:
-    """Of the logits, or of the embedding of mmseg's hidden features.
+    """Difference of the logits, or of the embedding computed from mmseg's hidden features.
 
     Raises:
-        RuntimeError: a name or a shape of the file is not its model's.
+        RuntimeError: a name or a shape in the file does not match mmseg's model.
     """
     from mmengine.registry import init_default_scope
     from mmseg.registry import MODELS
@@ -218,7 +218,7 @@ def _difference_in_mmseg(
 
 
 def _difference_in_cp2fast(trained: Trained, path: Path, images: Tensor) -> float:
-    """As above, with a new network of cp2fast in mmseg's place."""
+    """The same difference, with a new cp2fast network instead of mmseg's."""
     network = trained.network
     with torch.random.fork_rng(devices=[]):
         theirs = build_segmenter(trained.model, len(network.decode_head.conv_seg.weight)).eval()

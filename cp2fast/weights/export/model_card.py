@@ -1,4 +1,4 @@
-"""The model card: what a file of weights is, where it comes from and how to load it."""
+"""The model card of a weight file: its content, its origin and how to load it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cp2fast.weights.trained import Trained
 
 
 def model_card(trained: Trained, exported: Exported, file: str, difference: float) -> str:
-    """Markdown; its Python runs as it stands in the folder of ``file``."""
+    """The card in Markdown; its Python code runs unchanged in the folder of ``file``."""
     method = "fine-tuned on labels" if trained.is_finetuned else "pretrained without labels by CP2"
     model = trained.model
     lines = [
@@ -59,7 +59,7 @@ def _normalisation(network: Segmenter) -> str:
 
 
 def _values(trained: Trained) -> str:
-    """How images of more than 8 bits or three bands became RGB, where they did."""
+    """How images of more than 8 bits or three bands became RGB, if there were any."""
     range_, bands = trained.values
     said = "" if bands is None else f" Red, green and blue are the bands {list(bands)}, from 1."
     if not isinstance(range_, str):
@@ -69,7 +69,7 @@ def _values(trained: Trained) -> str:
 
 
 def _training(trained: Trained) -> list[str]:
-    """A table of what is known: a checkpoint away from its run has no metrics."""
+    """A table of what is known of the training; without its run a checkpoint has no metrics."""
     facts, settings = trained.facts, trained.facts["settings"]
     rows: dict[str, Any] = {
         "recipe": "the settings below, as a YAML file for "
@@ -89,12 +89,12 @@ def _training(trained: Trained) -> list[str]:
 
 
 def _measured(trained: Trained) -> dict[str, str]:
-    """The losses at the beginning and the end of the run, and the scores of just these weights."""
+    """The losses at the beginning and end of the run, and the scores of exactly these weights."""
     if trained.run_folder is None:
         return {}
     rows = read_metrics(RunFolder(trained.run_folder).metrics)
     step = trained.facts.get("step") or 0
-    # A logged row may be of an evaluation, which has no loss.
+    # A logged row may belong to an evaluation, which has no loss.
     logged = [row for row in rows if row.get("loss") is not None and row["step"] <= step]
     names = [name for name in (logged[0] if logged else {}) if name.startswith("loss")]
     measured = {name.replace("_", " "): _course([row[name] for row in logged]) for name in names}
@@ -109,7 +109,7 @@ def _measured(trained: Trained) -> dict[str, str]:
 
 
 def _course(values: list[float]) -> str:
-    """What a logged value began and ended with."""
+    """A logged value at the beginning and the end."""
     if len(values) == 1:
         return f"{values[0]:.4f}, logged once"
     first, last = means_of_end_tenths(values)
@@ -117,5 +117,5 @@ def _course(values: list[float]) -> str:
 
 
 def card_path(out: Path) -> Path:
-    """Where the card of ``out`` goes: beside it."""
+    """Path of the card, beside ``out``."""
     return out.with_name(f"{out.name}.md")

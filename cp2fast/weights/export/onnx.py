@@ -1,4 +1,4 @@
-"""The whole network as an ONNX model for images of any number and size."""
+"""The whole network as an ONNX model for any number and size of images."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from cp2fast.weights.trained import Trained
 
 _NEEDED = ("onnx", "onnxscript", "onnxruntime")
 _OPSET = 18
-"""The newest that TensorRT 10 takes whole."""
+"""The newest opset that TensorRT 10 supports completely."""
 
 _FIXED_SIZE = SwinTransformer | SwinTransformerV2
-"""Their windows are laid out for one size of images when they are traced."""
+"""Backbones whose windows are fixed to one image size when traced."""
 
 _OTHER_SHAPE = (1, 64, 96)
-"""Added to the trace's images for the check: another count, height and width."""
+"""Added to the count, height and width of the traced images for the check."""
 
 
 class _Embedding(nn.Module):
@@ -42,7 +42,7 @@ class _Embedding(nn.Module):
 
 
 class _Logits(nn.Module):
-    """The network with class logits of the images' own size."""
+    """The network with class logits at the images' own size."""
 
     def __init__(self, network: Segmenter) -> None:
         super().__init__()
@@ -55,12 +55,12 @@ class _Logits(nn.Module):
 def export_onnx(trained: Trained, file: str) -> Exported:
     """Prepare ``file``, a ``.onnx``.
 
-    Of a fine-tuned network its output is ``logits`` ``[B, K, H, W]``, resized to the images' size
-    inside; else ``embedding``, one cell for ``embedding_stride`` pixels. Number, height and width
-    of the images are free; of Swin transformers the number alone.
+    For a fine-tuned network the output is ``logits`` ``[B, K, H, W]``, resized to the images' size
+    by the model; otherwise it is ``embedding``, with one cell per ``embedding_stride`` pixels.
+    Number, height and width of the images are free; with Swin transformers only the number is.
 
     Raises:
-        UserError: a library that this needs is not installed.
+        UserError: a required library is not installed.
     """
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
@@ -107,7 +107,7 @@ images = np.random.rand(1, 3, {size}, {size}).astype("float32")  # RGB, ImageNet
 
 
 def _notes(trained: Trained, file: str, any_size: bool) -> list[str]:
-    """Opset and axes, what the output is, and the command that builds a TensorRT engine."""
+    """Notes on opset, axes and output, and the command that builds a TensorRT engine."""
     network, size = trained.network, trained.model.size
     free = "number, height and width" if any_size else "the number"
     fixed = "" if any_size else f"; height and width are {size}"
@@ -131,7 +131,7 @@ def _trace(network: nn.Module, size: int, output: str, any_size: bool) -> bytes:
     free = torch.export.Dim.DYNAMIC
     axes = {0: free, 2: free, 3: free} if any_size else {0: free}
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")  # of the exporter's own internals
+        warnings.simplefilter("ignore")  # from the exporter's own internals
         program = torch.onnx.export(
             network,
             (random_images(2, size, size),),

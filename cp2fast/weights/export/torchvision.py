@@ -29,7 +29,7 @@ from cp2fast.weights.torchvision_vit import to_torchvision
 from cp2fast.weights.trained import Trained
 
 _DILATE_LAST_STAGE = {"replace_stride_with_dilation": [False, False, True]}
-"""The output stride of 16 that the network was trained at; basic blocks do not take it."""
+"""Gives the output stride of 16 used in training; basic blocks do not support it."""
 
 
 def export_torchvision(trained: Trained, file: str) -> Exported:
@@ -118,7 +118,7 @@ def _export_transformer(trained: Trained, file: str) -> Exported:
 
 
 def _features(trained: Trained, images_B3HW: Tensor, dilated: bool) -> Tensor:
-    """The backbone's feature map, as it was trained or at output stride 32."""
+    """The backbone's feature map, at the stride used in training or at output stride 32."""
     backbone = trained.network.backbone
     if not dilated:
         undilated = timm.create_model(trained.model.backbone, num_classes=0, global_pool="")

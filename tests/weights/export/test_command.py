@@ -13,6 +13,7 @@ import torch
 
 import cp2fast
 from cp2fast.cli import main
+from cp2fast.model.backbone import feature_map
 from tests.weights.export.trained_networks import save_finetuning, save_pretraining
 
 pytestmark = pytest.mark.slow
@@ -80,7 +81,7 @@ def test_a_run_is_exported_with_a_card_whose_code_works(
     with torch.no_grad():
         images = torch.as_tensor(names.get("images", torch.zeros(1, 3, 32, 32)))
         if "features" in names and to != "torchvision":
-            features = network.backbone.forward_features(images)
+            features = feature_map(network.backbone, images)
             torch.testing.assert_close(names["features"], features)
         if "embedding" in names:
             embedding = torch.as_tensor(names["embedding"])
