@@ -102,6 +102,7 @@ def no_handler():
     """As in a training, which loads in a thread; for the main one torch sets a handler for good."""
     before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     yield
+    gc.collect()  # An error's frames hold the loader of a dead worker; the handler would raise it.
     signal.signal(signal.SIGCHLD, before)
 
 
