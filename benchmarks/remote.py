@@ -304,7 +304,7 @@ def print_listing(root: str) -> None:
     began, cpu, before = time.perf_counter(), time.process_time(), resident()
     images = list_images(Path(root))
     seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    most = peak()
     count = len(images)
     print(
         json.dumps(
@@ -336,6 +336,12 @@ def memory(url: str, cache: Path) -> list[float]:
         if step % per_epoch == 0:
             after.append(round(resident() / (1 << 20), 1))
     return after
+
+
+def peak() -> int:
+    """The most bytes that this program held; ``ru_maxrss`` would count its parent's too."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
 
 def resident() -> int:
