@@ -21,7 +21,6 @@ import argparse
 import contextlib
 import json
 import os
-import resource
 import shutil
 import socket
 import subprocess
@@ -37,6 +36,7 @@ import torch
 
 from cp2fast.batch import RaggedBatch
 from cp2fast.bench.machine import machine, versions
+from cp2fast.bench.resident import peak_resident, resident_bytes
 from cp2fast.config import DataSettings
 from cp2fast.copypaste.op import copy_paste
 from cp2fast.copypaste.sampling import sample_parameters
@@ -301,10 +301,11 @@ def print_listing(root: str) -> None:
     with tempfile.TemporaryDirectory() as small:  # what a first listing imports does not count
         (Path(small) / "a.jpg").touch()
         list_images(Path(small))
-    began, cpu, before = time.perf_counter(), time.process_time(), resident()
-    images = list_images(Path(root))
+    began, cpu, before = time.perf_counter(), time.process_time(), resident_bytes()
+    with peak_resident() as peak:
+        images = list_images(Path(root))
+        most = peak()
     seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
-    most = peak()
     count = len(images)
     print(
         json.dumps(
@@ -334,20 +335,8 @@ def memory(url: str, cache: Path) -> list[float]:
     after = []
     for step, _ in enumerate(decoded(images, EPOCHS * per_epoch), 1):
         if step % per_epoch == 0:
-            after.append(round(resident() / (1 << 20), 1))
+            after.append(round(resident_bytes() / (1 << 20), 1))
     return after
-
-
-def peak() -> int:
-    """The most bytes that this program held; ``ru_maxrss`` would count its parent's too."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) * 1024
-
-
-def resident() -> int:
-    """Bytes that this process holds."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize()
 
 
 if __name__ == "__main__":
