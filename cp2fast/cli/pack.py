@@ -86,7 +86,7 @@ def pack(
             raise
 
     from cp2fast.data.pack_delivery import REJECTS
-    from cp2fast.data.remote import public
+    from cp2fast.data.urls import public
 
     print(
         f"{public(out)}: {counted(found.images, 'image')}, {found.bytes_in / 1e6:.1f} MB in, "

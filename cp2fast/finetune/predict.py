@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from cp2fast.config import FinetuneSettings
+from cp2fast.config import FinetuneSettings, root_of
 from cp2fast.cores import decoding_workers
-from cp2fast.data.decode import BadImage, decode_image, read_file
+from cp2fast.data.decode import BadImage, decode_image
 from cp2fast.data.levels import Levels
 from cp2fast.data.prefetch import map_ahead
+from cp2fast.data.read_ahead import brought
 from cp2fast.errors import UserError
 from cp2fast.finetune.inference import probability_bands
 from cp2fast.finetune.large import Band, open_picture, picture_size, segment_tiles
@@ -100,9 +102,11 @@ def predict(
 
     Args:
         model: run folder or checkpoint of a fine-tuning.
-        images: image files, and folders that are searched for images at any depth.
+        images: image files, and anything that ``data.root`` may be: folders, which are searched at
+            any depth, shards, URLs, patterns and lists; or several of these.
         out: output folder. For each photo, ``NAME.png``, a palette PNG of labels in the colours
-            of the classes, and ``NAME_overlay.jpg`` are written, in the same subfolders.
+            of the classes, and ``NAME_overlay.jpg`` are written, in the same subfolders; those of
+            members of a shard in a folder of its name.
         probabilities: also write ``NAME.npz``, with ``probabilities`` float16 ``[K, H, W]`` and
             the names of the ``classes``.
         tile: cut photos whose longer side exceeds this into overlapping tiles of this side in
@@ -114,9 +118,10 @@ def predict(
             an input or cannot be written. Photos that cannot be read do not raise it.
     """
     folder = Path(out)
-    inputs = [images] if isinstance(images, str | Path) else images
+    named = [images] if isinstance(images, str | Path) else images
+    inputs = [root_of(one) if isinstance(one, str) else one for one in named]
     trained, settings = _open(Path(model))
-    photos = plan_outputs([Path(one) for one in inputs], folder, probabilities)
+    photos = plan_outputs(inputs, folder, probabilities)
     make_folder(folder)
     device = device_of("auto", Ranks(0, 1, 0))
     colours = tuple((r, g, b) for r, g, b in trained.facts.get("colours") or ())
@@ -126,7 +131,7 @@ def predict(
     )
     unreadable: dict[str, str] = {}
     tiled = _predict(predictor, photos, unreadable)
-    masks = {str(photo.path): photo.outputs.mask for photo in photos}
+    masks = {photo.name: photo.outputs.mask for photo in photos}
     for name in unreadable:
         del masks[name]
     return Predictions(masks, unreadable, classes.names, tiled, predictor.tile_side)
@@ -172,9 +177,9 @@ def _predict_whole(
 def _predict_tiled(predictor: Predictor, photo: Photo, bad: dict[str, str]) -> bool:
     """Segment a photo in tiles; False if it cannot be read."""
     try:
-        picture = open_picture(photo.path, predictor.levels)
+        picture = open_picture(photo, predictor.levels)
     except BadImage as error:
-        bad[str(photo.path)] = str(error)
+        bad[photo.name] = str(error)
         return False
     bands = segment_tiles(
         predictor.network,
@@ -210,19 +215,19 @@ def _read(
 
     def decode(photo: Photo) -> tuple[Tensor | str, Photo]:
         try:
-            if predictor.is_tiled(picture_size(photo.path)):
+            if predictor.is_tiled(picture_size(photo)):
                 return torch.empty(0, 0, 3, dtype=torch.uint8), photo
-            encoded, most = read_file(photo.path), settings.data.max_pixels
-            return decode_image(encoded, most, levels=predictor.levels), photo
+            most = settings.data.max_pixels
+            return decode_image(photo.read(), most, levels=predictor.levels), photo
         except BadImage as error:
             return str(error), photo
 
     def readable() -> Generator[tuple[Tensor, Photo], None, None]:
         threads = decoding_workers(settings.data.workers)
-        with closing(map_ahead(decode, photos, threads=threads, ahead=_AHEAD)) as decoded:
+        with closing(map_ahead(decode, _brought(photos), threads=threads, ahead=_AHEAD)) as decoded:
             for image, photo in decoded:
                 if isinstance(image, str):
-                    bad[str(photo.path)] = image
+                    bad[photo.name] = image
                 else:
                     yield image, photo
 
@@ -232,12 +237,20 @@ def _read(
             yield list(images), list(of)
 
 
+def _brought(photos: Sequence[Photo]) -> Iterator[Photo]:
+    """The photos, each yielded once it is on this machine."""
+    for _, group in groupby(photos, lambda photo: id(photo.images)):
+        of_one_set = {photo.number: photo for photo in group}
+        images = next(iter(of_one_set.values())).images
+        yield from (of_one_set[number] for number in brought(images, list(of_one_set)))
+
+
 def _write(photo: Photo, size: tuple[int, int], bands: Iterator[Band], classes: Classes) -> None:
     make_folder(photo.outputs.mask.parent)
     try:
         write_bands(photo.outputs, size, bands, classes)
     except OSError as error:
         raise UserError(
-            f"cannot write the masks of {photo.path}: {error.strerror or error}; what was written "
+            f"cannot write the masks of {photo.name}: {error.strerror or error}; what was written "
             "before is whole"
         ) from error

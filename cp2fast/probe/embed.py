@@ -15,12 +15,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cp2fast import recipes
-from cp2fast.config import DataSettings, Root
+from cp2fast.config import Root, root_of
 from cp2fast.data.decode import BadImage, decode_image, read_image
 from cp2fast.data.image_set import ImageSet
 from cp2fast.data.images import list_images
 from cp2fast.data.levels import Levels
+from cp2fast.data.read_ahead import brought
 from cp2fast.errors import UserError
 from cp2fast.model.segmenter import Segmenter
 from cp2fast.probe.features import dense_features, prepare
@@ -73,8 +73,8 @@ def embed(run: str | Path, photos: Root, out: str | Path | None = None) -> Embed
         _check_target(file)
     trained = open_trained(run)
     _check_embeds(trained, run)
-    root = recipes.load(DataSettings, None, {"root": photos}).root
-    images = list_images(root or Path(), "name as PHOTOS")
+    root = photos if isinstance(photos, Path) else root_of(photos)
+    images = list_images(root, "name as PHOTOS")
     found = _embed(trained, images)
     if file is not None:
         write(found, file)
@@ -92,7 +92,7 @@ def _embed(trained: Trained, images: ImageSet) -> Embedded:
     device = device_of("auto", ranks_from_environment())
     network = trained.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     numbers, vectors, left_out = [], [], []
-    for number in range(len(images)):
+    for number in brought(images, range(len(images))):
         try:
             image = _decode(images, number, trained.levels)
         except BadImage as bad:
