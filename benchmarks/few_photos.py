@@ -1,15 +1,16 @@
 """What a run costs beside its steps: few photos against many, and checkpoints.
 
-    python benchmarks/few_photos.py FOLDER [RESULT.json]
+    python benchmarks/few_photos.py FOLDER [RESULT.json] [--only rates|saving]
 
-Runs on 40 and on 500 photos of FOLDER alternate, all settings alike; rates are from the runs' own
-metrics, the first logged row left out. Then one run of eleven minutes at the default
-``train.checkpoint_minutes`` gives the share of saving, and one that saves every few seconds the
-longest time that a checkpoint has held up a step. Twenty minutes on two cores.
+``rates``: runs on 40 and on 500 photos of FOLDER alternate, all settings alike; rates are from the
+runs' own metrics, the first logged row left out. ``saving``: a run that saves every few seconds
+gives the longest time that a checkpoint has held up a step, and one of eleven minutes the share of
+saving at the default ``train.checkpoint_minutes``. Twenty minutes on two cores.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -53,49 +54,69 @@ def seconds(row: dict[str, Any], steps: int) -> float:
     return float(steps * BATCH / row["images_per_second"])
 
 
-def main() -> None:
+def measure_rates(folder: Path, photos: dict[int, Path]) -> dict[str, Any]:
+    """Runs on few and on many photos in turn."""
     rates: dict[int, list[float]] = {count: [] for count in COUNTS}
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        photos = {n: some_of(Path(sys.argv[1]), n, folder / f"photos-{n}") for n in COUNTS}
-        for number in range(ROUNDS):
-            for count in COUNTS:
-                rows = run(photos[count], folder / f"{number}-{count}", f"train.steps={STEPS}")
-                rates[count].append(median(row["images_per_second"] for row in rows[1:]))
-                print(f"{count} photos: {rates[count][-1]:.2f} samples/s", flush=True)
-
-        steps = int(MINUTES * 60 * median(rates[COUNTS[0]]) / BATCH)
-        began = time.perf_counter()
-        rows = run(photos[COUNTS[0]], folder / "long", f"train.steps={steps}")
-        minutes = (time.perf_counter() - began) / 60
-        whole = sum(seconds(row, 4) for row in rows)
-        saving = sum(row["time"]["save"] * seconds(row, 4) for row in rows)
-
-        each = ("train.checkpoint_minutes=0.05", "train.log_every=1", f"train.steps={STEPS}")
-        held = [
-            row["time"]["save"] * seconds(row, 1)
-            for row in run(photos[COUNTS[0]], folder / "each", *each)[1:]
-        ]
-        size = max(path.stat().st_size for path in (folder / "each/checkpoints").iterdir())
+    for number in range(ROUNDS):
+        for count in COUNTS:
+            rows = run(photos[count], folder / f"{number}-{count}", f"train.steps={STEPS}")
+            rates[count].append(median(row["images_per_second"] for row in rows[1:]))
+            print(f"{count} photos: {rates[count][-1]:.2f} samples/s", flush=True)
     few, many = (median(rates[count]) for count in COUNTS)
-    result = {
-        "machine": machine(),
-        "versions": versions(),
-        "settings": {"recipe": "demo", "overrides": SETTINGS},
+    print(f"{COUNTS[0]} photos make {few / many:.3f} of the rate of {COUNTS[1]}", flush=True)
+    return {
         "samples_per_second": {str(count): found for count, found in rates.items()},
         "few_over_many": few / many,
+    }
+
+
+def measure_saving(folder: Path, photos: Path) -> dict[str, Any]:
+    """The longest hold-up of many checkpoints, and the share of them at the default."""
+    each = ("train.checkpoint_minutes=0.05", "train.log_every=1", f"train.steps={STEPS}")
+    rows = run(photos, folder / "each", *each)[1:]
+    held = max(row["time"]["save"] * seconds(row, 1) for row in rows)
+    size = max(path.stat().st_size for path in (folder / "each/checkpoints").iterdir())
+
+    steps = int(MINUTES * 60 * median(row["images_per_second"] for row in rows) / BATCH)
+    began = time.perf_counter()
+    rows = run(photos, folder / "long", f"train.steps={steps}")
+    minutes = (time.perf_counter() - began) / 60
+    whole = sum(seconds(row, 4) for row in rows)
+    share = sum(row["time"]["save"] * seconds(row, 4) for row in rows) / whole
+    print(
+        f"saving took {share:.3%} of {minutes:.1f} minutes; a checkpoint of {size / 1e6:.0f} MB "
+        f"held up a step for {held:.3f} s at most"
+    )
+    return {
         "minutes": minutes,
-        "share_of_saving": saving / whole,
-        "longest_hold_up_seconds": max(held),
+        "share_of_saving": share,
+        "longest_hold_up_seconds": held,
         "checkpoint_bytes": size,
     }
-    print(
-        f"{COUNTS[0]} photos make {few / many:.3f} of the rate of {COUNTS[1]}; saving took "
-        f"{saving / whole:.3%} of {minutes:.1f} minutes; a checkpoint of {size / 1e6:.0f} MB held "
-        f"up a step for {max(held):.3f} s at most"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    if len(sys.argv) > 2:
-        Path(sys.argv[2]).write_text(json.dumps(result, indent=1) + "\n")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("result", type=Path, nargs="?")
+    parser.add_argument("--only", choices=["rates", "saving"], help="leave the other part as it is")
+    options = parser.parse_args()
+    result: dict[str, Any] = {"settings": {"recipe": "demo", "overrides": SETTINGS}}
+    if options.result and options.result.is_file():
+        result = json.loads(options.result.read_text())
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        photos = {n: some_of(options.folder, n, folder / f"photos-{n}") for n in COUNTS}
+        for part in [options.only] if options.only else ["rates", "saving"]:
+            if part == "rates":
+                found = measure_rates(folder, photos)
+            else:
+                found = measure_saving(folder, photos[COUNTS[0]])
+            result[part] = {"machine": machine(), "versions": versions(), **found}
+            if options.result:
+                options.result.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":
