@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,7 @@ from cp2fast.errors import UserError
 from cp2fast.inspection.advice import advise
 from cp2fast.inspection.check import Check, Status
 from cp2fast.inspection.data_health import DataHealth, Quantiles, examine
-from cp2fast.inspection.installation import (
-    check_backends,
-    check_devices,
-    check_sources,
-    check_torch,
-)
+from cp2fast.inspection.installation import check_installation
 from cp2fast.run_folder import atomic_write, write_json
 
 _STYLES: dict[Status, str] = {
@@ -40,13 +35,19 @@ _SHOWN = 20
 """Number of broken files that are printed; the JSON file lists all."""
 
 
-def run_doctor(settings: PretrainSettings, report: Path | None, recipe: Path | None = None) -> bool:
+def run_doctor(
+    settings: PretrainSettings,
+    report: Path | None,
+    recipe: Path | None = None,
+    installation: Mapping[str, Iterable[Check]] | None = None,
+) -> bool:
     """Run all tests and print the results; returns whether pretraining works here by default.
 
     Args:
         settings: as for a run; if ``data.root`` is set, the data set is examined too.
         report: JSON file to write.
         recipe: YAML file to write, with the settings and those that suit the data set's values.
+        installation: checks by their titles, instead of ``check_installation``.
 
     Raises:
         UserError: there are no images in ``data.root``, ``report`` or ``recipe`` exists already, or
@@ -60,12 +61,7 @@ def run_doctor(settings: PretrainSettings, report: Path | None, recipe: Path | N
         raise UserError(f"--write {recipe} needs a data set to look at: name it with data.root=DIR")
     console = open_console()
     _show_machine(console)
-    groups = {
-        "sources": check_sources(),
-        "backends of the copy-paste op": check_backends(),
-        "devices": check_devices(),
-        "torch": check_torch(),
-    }
+    groups = check_installation() if installation is None else installation
     checks = {title: _show_checks(console, title, found) for title, found in groups.items()}
     health = None
     if settings.data.root is not None:

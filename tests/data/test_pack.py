@@ -130,9 +130,8 @@ class Stopped(Exception):  # noqa: N818
 @outs
 @pytest.mark.parametrize("junk", [b"", b"what a kill left behind" * 1000])
 def test_a_pack_that_stops_anywhere_goes_on_to_the_same_result(
-    out, junk, photos, tmp_path, monkeypatch
+    out, junk, photos, tmp_path
 ) -> None:
-    monkeypatch.setattr("cp2fast.data.pack._COMMIT_EVERY", 10)
     (tmp_path / "whole").mkdir()
     whole = do(photos, tmp_path / "whole" / out, shard_size=20)
 
@@ -143,9 +142,10 @@ def test_a_pack_that_stops_anywhere_goes_on_to_the_same_result(
 
         return progress
 
+    options = {"shard_size": 20, "workers": 2, "commit_every": 10}
     for at in (3, 9, 27, 30, 41, 65):
         with contextlib.suppress(Stopped):
-            pack(photos, tmp_path / out, KEEP, shard_size=20, workers=2, progress=stop(at))
+            pack(photos, tmp_path / out, KEEP, progress=stop(at), **options)
         assert not (tmp_path / out).exists()
         work = tmp_path / f"{out}.partial"
         newest_shard = sorted(work.glob("shards/*"))[-1:]
@@ -370,10 +370,10 @@ def test_a_pack_to_an_object_store_that_was_killed_goes_on(photos, tmp_path, s3)
     s3.client.create_bucket(Bucket="killed")
     do(photos, tmp_path / "shards", shard_size=25)
     script = (
-        "import sys; from tests.data.test_pack import KEEP; import cp2fast.data.pack as p;"
-        "p._COMMIT_EVERY = 10; from pathlib import Path;"
-        "p.pack(Path(sys.argv[1]), 's3://killed/out', KEEP, shard_size=25, workers=1,"
-        "progress=lambda done, total: os._exit(9) if done == int(sys.argv[2]) else None)"
+        "import sys; from tests.data.test_pack import KEEP; from cp2fast.data.pack import pack;"
+        "from pathlib import Path;"
+        "pack(Path(sys.argv[1]), 's3://killed/out', KEEP, shard_size=25, workers=1,"
+        "commit_every=10, progress=lambda done, total: os._exit(9) if done == int(sys.argv[2]) else None)"
     )
     for stop in (31, 58, 0):
         words = [sys.executable, "-c", f"import os; {script}", str(photos), str(stop)]

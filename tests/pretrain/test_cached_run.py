@@ -17,7 +17,6 @@ from tests.pretrain.runs import (
     command,
     losses,
     run,
-    run_apart,
     start,
     wait_for_step,
     words,
@@ -68,7 +67,7 @@ def test_a_killed_run_may_go_on_with_another_cache(
     wait_for_step(out, 7, process)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    done = run_apart(out, photos, TWELVE, then, "--resume")
+    done = run(out, photos, TWELVE, then, "--resume")
     assert done.returncode == 0, done.stderr
     assert losses(out) == losses(undisturbed)
 
