@@ -129,9 +129,7 @@ class Stopped(Exception):  # noqa: N818
 
 @outs
 @pytest.mark.parametrize("junk", [b"", b"what a kill left behind" * 1000])
-def test_a_pack_that_stops_anywhere_goes_on_to_the_same_result(
-    out, junk, photos, tmp_path
-) -> None:
+def test_a_pack_that_stops_anywhere_goes_on_to_the_same_result(out, junk, photos, tmp_path) -> None:
     (tmp_path / "whole").mkdir()
     whole = do(photos, tmp_path / "whole" / out, shard_size=20)
 
@@ -373,7 +371,8 @@ def test_a_pack_to_an_object_store_that_was_killed_goes_on(photos, tmp_path, s3)
         "import sys; from tests.data.test_pack import KEEP; from cp2fast.data.pack import pack;"
         "from pathlib import Path;"
         "pack(Path(sys.argv[1]), 's3://killed/out', KEEP, shard_size=25, workers=1,"
-        "commit_every=10, progress=lambda done, total: os._exit(9) if done == int(sys.argv[2]) else None)"
+        "commit_every=10,"
+        "progress=lambda done, total: os._exit(9) if done == int(sys.argv[2]) else None)"
     )
     for stop in (31, 58, 0):
         words = [sys.executable, "-c", f"import os; {script}", str(photos), str(stop)]

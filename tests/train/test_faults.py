@@ -163,9 +163,7 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_says_so(kind: Kind, out: Path
     assert not (out / "running.lock").exists()
 
 
-def test_a_damaged_checkpoint_is_noticed_and_the_one_before_it_taken(
-    kind: Kind, out: Path
-) -> None:
+def test_a_damaged_checkpoint_is_noticed_and_the_one_before_it_taken(kind: Kind, out: Path) -> None:
     assert kind.run(out, "train.steps=4", "--resume").returncode == 0
     whole = losses(out)
     older, damaged = list_checkpoints(out / "checkpoints")
