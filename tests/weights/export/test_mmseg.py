@@ -42,11 +42,10 @@ def test_names_and_shapes_of_a_resnet50_are_those_of_the_original(
     assert {n: str(tuple(t.shape)) for n, t in content["state_dict"].items()} == expected
 
 
-BACKBONES = ["resnet18", "resnet50", "resnext50_32x4d", "vit_tiny_patch16_224"]
-
-
-@pytest.mark.parametrize("head", ["fcn", "aspp"])
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize(
+    ("backbone", "head"),
+    [("resnet50", "aspp"), ("resnext50_32x4d", "fcn"), ("vit_tiny_patch16_224", "fcn")],
+)
 def test_mmsegmentation_segments_a_photo_as_the_network_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backbone: str, head: str
 ) -> None:
@@ -86,8 +85,15 @@ def normalised(photo_HW3: np.ndarray) -> torch.Tensor:
     return (pixels - mean.view(3, 1, 1)) / std.view(3, 1, 1)
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
-@pytest.mark.parametrize("train", [pretrained, finetuned])
+@pytest.mark.parametrize(
+    ("backbone", "train"),
+    [
+        ("resnet50", pretrained),
+        ("resnet50", finetuned),
+        ("resnet18", pretrained),
+        ("vit_tiny_patch16_224", finetuned),
+    ],
+)
 def test_the_file_is_read_back_by_mmsegmentation(tmp_path: Path, backbone: str, train: Any) -> None:
     trained, path = train(tmp_path, backbone=backbone), tmp_path / "w.pth"
     exported = export_mmseg(trained, path.name)
@@ -110,7 +116,7 @@ def test_mmsegmentation_would_show_a_weight_that_is_another(tmp_path: Path) -> N
         exported.check(path)
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", ["resnet50", "vit_tiny_patch16_224"])
 def test_without_mmsegmentation_the_file_is_read_back_by_cp2fast_and_the_card_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backbone: str
 ) -> None:
@@ -124,7 +130,7 @@ def test_without_mmsegmentation_the_file_is_read_back_by_cp2fast_and_the_card_sa
     assert any("mmsegmentation could not be asked" in note for note in exported.notes)
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", ["resnet50", "vit_tiny_patch16_224"])
 def test_the_file_goes_into_another_network_of_cp2fast(tmp_path: Path, backbone: str) -> None:
     trained, path = finetuned(tmp_path, backbone=backbone), tmp_path / "w.pth"
     path.write_bytes(export_mmseg(trained, path.name).content)
