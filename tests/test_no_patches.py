@@ -18,14 +18,19 @@ OURS = {"cp2fast", *(path.stem for path in (TESTS.parent / "benchmarks").glob("*
 PATCHES = {"setattr", "setitem", "delattr", "delitem", "patch", "object"}
 PUBLIC = {"_replace", "_asdict", "_fields", "_exit"}
 """Of named tuples and os; public in spite of their names."""
-PRIVATE = re.compile(r"_[a-z]\w*|_[A-Z][A-Z_]*")
+PRIVATE = re.compile(r"_[A-Za-z]\w*")
+LEFT = {
+    "copypaste/cuda/test_compile.py",
+    "copypaste/cuda/test_launch.py",
+    "copypaste/test_backends.py",
+}
+"""Files that are still to be written without."""
+FILES = {str(file.relative_to(TESTS)): file for file in sorted(TESTS.rglob("*.py"))}
 
 
-@pytest.mark.parametrize(
-    "file", sorted(TESTS.rglob("*.py")), ids=lambda file: str(file.relative_to(TESTS))
-)
-def test_a_test_uses_what_is_public_and_as_it_is(file: Path) -> None:
-    assert list(offences(ast.parse(file.read_text(encoding="utf-8")))) == []
+@pytest.mark.parametrize("name", sorted(FILES.keys() - LEFT))
+def test_a_test_uses_what_is_public_and_as_it_is(name: str) -> None:
+    assert list(offences(ast.parse(FILES[name].read_text(encoding="utf-8")))) == []
 
 
 @pytest.mark.parametrize(

@@ -63,14 +63,12 @@ BUDGET = {
     "pretrain": SMALL_PRETRAINING,
     "finetune-voc": SMALL_FINETUNING,
     "preview": SMALL_PRETRAINING,
-    "doctor": SMALL_PRETRAINING,
 }
 """Settings appended to a command; a run that is resumed has its own."""
 
 PARSED_ONLY = {
     r"^cp2fast bench\b": "measures for minutes; tests/bench runs it at a tiny size",
-    r"^cp2fast doctor$": "is what the next one does before it looks at images",
-    r"^cp2fast doctor .*--write\b": "is run with what it writes by tests/pretrain",
+    r"^cp2fast doctor\b": "compiles for seconds; tests/inspection and tests/pretrain run it",
     r"^cp2fast data voc\b": "needs the network",
     r"\bimagenet\b": "needs the network",
     r"=cuda\b|decode=gpu\b": "needs a GPU",

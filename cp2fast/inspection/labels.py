@@ -6,7 +6,6 @@ from itertools import count
 from pathlib import Path
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
@@ -19,7 +18,7 @@ from cp2fast.labels.coding import IGNORED
 from cp2fast.labels.dataset import LabelledData, read_example
 from cp2fast.labels.open import open_labelled
 from cp2fast.labels.survey import shares_in_words, survey
-from cp2fast.run_folder import atomic_write
+from cp2fast.train.figure import save_figure
 
 _PICTURE = "data-check"
 _SHOWN = 8
@@ -86,9 +85,7 @@ def draw_labelled(data: LabelledData, path: Path) -> None:
         fontsize=7,
         frameon=False,
     )
-    FigureCanvasAgg(figure)
-    with atomic_write(path) as file:
-        figure.savefig(file, format="png", dpi=100)
+    save_figure(figure, path)
 
 
 def _free_name() -> Path:

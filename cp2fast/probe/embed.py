@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from rich.console import Console
@@ -26,6 +25,7 @@ from cp2fast.probe.features import dense_features, prepare
 from cp2fast.probe.labelled import evenly
 from cp2fast.run_folder import atomic_write
 from cp2fast.train.distributed import device_of, ranks_from_environment
+from cp2fast.train.figure import save_figure
 from cp2fast.weights.trained import Trained, open_trained
 from cp2fast.wording import counted
 
@@ -138,9 +138,7 @@ def draw_neighbours(found: Embedded, images: ImageSet, levels: Levels, path: Pat
             cosine = float(found.vectors[query] @ found.vectors[place])
             axis.set_title("photo" if place == query else f"{cosine:.3f}", fontsize=7)
     figure.suptitle("Photos, and those with the nearest vectors: cosine", fontsize=9)
-    FigureCanvasAgg(figure)
-    with atomic_write(path) as file:
-        figure.savefig(file, format="png", dpi=100)
+    save_figure(figure, path)
 
 
 def _readable(images: ImageSet, levels: Levels, console: Console) -> Iterator[tuple[int, Tensor]]:

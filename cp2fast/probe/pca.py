@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from cp2fast.run_folder import atomic_write
+from cp2fast.train.figure import COMPRESSION
 
 COLOURS = 3
 _RANGE = 2.5
@@ -99,7 +100,7 @@ def draw_features(
             left = _GAP + column * (width + _GAP)
             sheet.paste(Image.fromarray(picture), (left, row * line + _TITLE))
     with atomic_write(path) as file:
-        sheet.save(file, format="PNG")
+        sheet.save(file, format="PNG", compress_level=COMPRESSION)
 
 
 def _coloured(scores_hw3: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.uint8]:

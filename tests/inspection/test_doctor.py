@@ -72,6 +72,7 @@ def test_something_optional_that_is_missing_does_no_harm() -> None:
     assert doctor(found=Check("thing", "missing", "not here", "pip install thing"))
 
 
+@pytest.mark.slow
 def test_this_installation_works_and_broken_photos_are_listed_and_exit_code_1(
     scenes: Path, tmp_path: Path
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -58,15 +59,22 @@ def test_the_losses_are_those_without_a_cache(
     assert losses(tmp_path / "run") == losses(out)
 
 
-@pytest.mark.parametrize("then", ["data.cache=off", HALF])
-def test_a_killed_run_may_go_on_with_another_cache(
-    undisturbed: Path, photos: Path, tmp_path: Path, then: str
-) -> None:
-    out, often = tmp_path / "killed", "train.checkpoint_minutes=1e-9"
+@pytest.fixture(scope="module")
+def killed(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Some of twelve steps with everything cached."""
+    out, often = tmp_path_factory.mktemp("runs") / "killed", "train.checkpoint_minutes=1e-9"
     process = start(command(out, photos, TWELVE, often, "data.cache=host"))
     wait_for_step(out, 7, process)
     process.send_signal(signal.SIGKILL)
     process.wait()
+    return out
+
+
+@pytest.mark.parametrize("then", ["data.cache=off", HALF])
+def test_a_killed_run_may_go_on_with_another_cache(
+    undisturbed: Path, killed: Path, photos: Path, tmp_path: Path, then: str
+) -> None:
+    out = shutil.copytree(killed, tmp_path / "run")
     done = run(out, photos, TWELVE, then, "--resume")
     assert done.returncode == 0, done.stderr
     assert losses(out) == losses(undisturbed)
