@@ -147,7 +147,7 @@ def _decide(
         )
     room = _Room.find(settings, device)
     order = philox.permutation(seed, Stream.CACHE, 0, len(images))
-    size, all_fit = decoded_bytes(
+    size, all_fit, requests = decoded_bytes(
         images,
         order,
         max(room.host, room.gpu),
@@ -179,6 +179,8 @@ def _decide(
         return None, _Found("off", line)
     many = f"all {fit:,}" if all_fit else f"{fit:,} of {len(images):,}"
     line = f"cache: in host memory, {many} images, {_gib(total)} of {_gib(room.host)}"
+    if requests:
+        line += f" (the headers of {requests:,} remote images were asked for)"
     return arena, _Found("host", line, address=arena.address if processes > 1 else None)
 
 

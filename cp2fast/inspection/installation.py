@@ -43,16 +43,6 @@ _LEVELS = 255 * IMAGENET_STD[0]
 _TIMEOUT = timedelta(seconds=10)
 
 
-def check_installation() -> dict[str, Iterator[Check]]:
-    """All checks by their titles; each is made when its iterator comes to it."""
-    return {
-        "sources": check_sources(),
-        "backends of the copy-paste op": check_backends(),
-        "devices": check_devices(),
-        "torch": check_torch(),
-    }
-
-
 def check_sources() -> Iterator[Check]:
     """Check that each source decodes a few generated photos like Pillow."""
     for name, problem in available_sources().items():

@@ -25,13 +25,14 @@ from cp2fast.data.cache import Cache, Sharing, open_cache
 from cp2fast.data.demo import data_root
 from cp2fast.data.disk_cache import DiskCache
 from cp2fast.data.image_set import ImageSet
-from cp2fast.data.images import check_window, list_images, window_width, windows
+from cp2fast.data.images import list_images
 from cp2fast.data.order import plan, steps_per_epoch
 from cp2fast.data.prefetch import prefetch
 from cp2fast.data.retry import retries
 from cp2fast.data.roots import public_root
 from cp2fast.data.source import Choice, choose_source, open_source
 from cp2fast.data.survey import find_range
+from cp2fast.data.windows import check_window, window_width, windows
 from cp2fast.errors import UserError
 from cp2fast.labels.open import open_labelled
 from cp2fast.model.cp2 import CP2, CP2Output

@@ -7,89 +7,113 @@ import pytest
 
 from cp2fast import recipes
 from cp2fast.config import PretrainSettings
+from cp2fast.console import open_console
+from cp2fast.inspection.advice import advise
 from cp2fast.inspection.check import Check
-from cp2fast.inspection.doctor import run_doctor
+from cp2fast.inspection.data_health import examine
+from cp2fast.inspection.doctor import Diagnosis
+from cp2fast.inspection.doctor_report import CheckLines, show_data, show_verdict
 from tests.command_line import cp2fast
 from tests.inspection.tiny import TINY
 
 FINE = Check("thing", "ok", "did it", needed=True)
 
 
-def doctor(*words: str, found: Check = FINE, report: Path | None = None) -> bool:
+def diagnosis(*words: str, recipe: str | None = None, installed: Check = FINE) -> Diagnosis:
     """Of an installation of which this was found; its checks have tests of their own."""
-    recipe = [word for word in words if "=" not in word]
-    settings = recipes.load(
-        PretrainSettings, *(recipe or [None]), [word for word in words if "=" in word]
-    )
-    return run_doctor(settings, report, installation={"sources": [found]})
+    settings = recipes.load(PretrainSettings, recipe, list(words))
+    checks, data = {"sources": [installed]}, None
+    if settings.data.root is not None:
+        data = examine(settings, settings.data.root)
+        checks["data"] = list(advise(data, settings))
+    return Diagnosis(settings, checks, data, seconds=0.1)
+
+
+def printed(found: Diagnosis, capsys: pytest.CaptureFixture[str]) -> str:
+    console = open_console()
+    for check in found.checks["sources"]:
+        CheckLines(console)("sources", check)
+    show_data(console, found)
+    show_verdict(console, found)
+    return capsys.readouterr().out
 
 
 def test_where_everything_works_it_says_what_to_run_next(
     scenes: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert doctor(*TINY, f"data.root={scenes}")
-    printed = capsys.readouterr().out
-    assert f"cp2fast pretrain r50 data.root={scenes}" in printed
-    assert "12, of which 12 were looked at" in printed
-    assert "images/s by torch" in printed
+    found = diagnosis(*TINY, f"data.root={scenes}")
+    assert found.works
+    text = printed(found, capsys)
+    assert f"cp2fast pretrain r50 data.root={scenes}" in text
+    assert "12, of which 12 were looked at" in text
+    assert "images/s by torch" in text
 
 
 @pytest.mark.parametrize(
-    ("words", "judged"),
+    ("recipe", "words", "judged"),
     [
-        (["data.batch_size=12"], "pretrain r50 {root} data.batch_size=12"),
-        (["demo", "data.batch_size=4"], "pretrain demo {root} data.batch_size=4"),
-        (["r50_quick", "data.batch_size=3", "data.workers=1"],
+        (None, ["data.batch_size=12"], "pretrain r50 {root} data.batch_size=12"),
+        ("demo", ["data.batch_size=4"], "pretrain demo {root} data.batch_size=4"),
+        ("r50_quick", ["data.batch_size=3", "data.workers=1"],
          "pretrain r50_quick {root} data.batch_size=3 data.workers=1"),
     ],
 )  # fmt: skip
 def test_what_to_run_next_is_what_was_judged(
-    words: list[str], judged: str, scenes: Path, capsys: pytest.CaptureFixture[str]
+    recipe: str | None,
+    words: list[str],
+    judged: str,
+    scenes: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     root = f"data.root={scenes}"
-    assert doctor(*words, root)
-    last = capsys.readouterr().out.splitlines()[-1]
-    assert last.endswith(f"next: cp2fast {judged.format(root=root)}")
+    text = printed(diagnosis(*words, root, recipe=recipe), capsys)
+    assert text.splitlines()[-1].endswith(f"next: cp2fast {judged.format(root=root)}")
 
 
 def test_piped_lines_hold_no_control_characters_and_are_not_cut(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     long = "a long line of detail " * 12
-    assert doctor(found=Check("thing", "broken", long, "and [what] helps"))
-    printed = capsys.readouterr().out
-    assert long.strip() in printed
-    assert "-> and [what] helps" in printed
-    assert "\x1b" not in printed
+    text = printed(diagnosis(installed=Check("it", "broken", long, "and [what] helps")), capsys)
+    assert long.strip() in text
+    assert "-> and [what] helps" in text
+    assert "\x1b" not in text
 
 
 def test_something_needed_that_fails_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    assert not doctor(found=Check("thing", "broken", "no", needed=True))
-    assert "does not work here: thing" in capsys.readouterr().out
+    found = diagnosis(installed=Check("thing", "broken", "no", needed=True))
+    assert not found.works
+    assert "does not work here: thing" in printed(found, capsys)
 
 
 def test_something_optional_that_is_missing_does_no_harm() -> None:
-    assert doctor(found=Check("thing", "missing", "not here", "pip install thing"))
+    assert diagnosis(installed=Check("thing", "missing", "not here", "pip install thing")).works
 
 
 @pytest.mark.slow
 def test_this_installation_works_and_broken_photos_are_listed_and_exit_code_1(
     scenes: Path, tmp_path: Path
 ) -> None:
+    report, photos = tmp_path / "doctor.json", tmp_path / "photos"
+    photos.mkdir()
     for number, photo in enumerate(sorted((scenes / "JPEGImages").iterdir())):
-        (tmp_path / photo.name).write_bytes(b"" if number in (3, 5) else photo.read_bytes())
-    done = cp2fast("doctor", *TINY, f"data.root={tmp_path}")
+        (photos / photo.name).write_bytes(b"" if number in (3, 5) else photo.read_bytes())
+    done = cp2fast("doctor", *TINY, f"data.root={photos}", "--json", report)
     assert done.returncode == 1
-    for title in ("sources", "backends of the copy-paste op", "devices", "torch"):
-        assert f"\n{title}\n" in done.stdout
-    assert f"{tmp_path / 'scene_00003.jpg'}: empty file" in done.stdout
-    assert done.stdout.splitlines()[-1].endswith("does not work here: broken files")
+    groups = ("sources", "backends of the copy-paste op", "devices", "torch")
+    assert all(f"\n{group}\n" in done.stdout for group in groups)
+    assert f"{photos / 'scene_00003.jpg'}: empty file" in done.stdout
+    assert "\npretraining does not work here: broken files\n" in done.stdout
+    found = json.loads(report.read_text())
+    assert found["works"] is False
+    assert list(found["checks"]) == [*groups, "data"]
+    assert [name for name, _ in found["data"]["bad"]] == [
+        str(photos / f"scene_0000{number}.jpg") for number in (3, 5)
+    ]
 
 
-def test_the_json_file_holds_all_that_was_found(scenes: Path, tmp_path: Path) -> None:
-    path = tmp_path / "doctor.json"
-    assert doctor(*TINY, f"data.root={scenes}", report=path)
-    found = json.loads(path.read_text())
+def test_all_that_was_found_is_kept_as_plain_values(scenes: Path) -> None:
+    found = json.loads(json.dumps(diagnosis(*TINY, f"data.root={scenes}").to_json()))
     assert found["works"] is True
     assert found["checks"]["sources"][0]["name"] == "thing"
     assert found["data"]["images"] == 12

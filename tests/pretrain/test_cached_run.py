@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 
 import cp2fast
-
 from tests.command_line import refusal
 from tests.pretrain.runs import (
     TINY,
