@@ -46,11 +46,11 @@ def test_the_page_runs_from_top_to_bottom(
     assert re.search(r"^3 True \S+checkpoints \[\d", printed, re.M)
     assert re.search(r"^epoch 1 step 4 loss \d", printed, re.M)
     assert list((tmp_path / "runs/photos/export").glob("*.safetensors"))
-    assert re.search(r"^like \S+scene_00000.jpg: \S+scene_000", done.stdout, re.M)
-    assert "0 photos could not be read: {}" in done.stdout
+    assert re.search(r"^like \S+scene_00000.jpg: \S+scene_000", printed, re.M)
+    assert "0 photos could not be read: {}" in printed
     assert len(list((tmp_path / "masks").glob("*.npz"))) == 16
-    assert re.search(r"^torch.Size\(\[\d+, 3, 224, 224\]\) \[\]$", done.stdout, re.M)
-    assert re.search(r"^16 images, \d+ bytes, 0 rejected$", done.stdout, re.M)
+    assert re.search(r"^torch.Size\(\[\d+, 3, 224, 224\]\) \[\]$", printed, re.M)
+    assert re.search(r"^16 images, \d+ bytes, 0 rejected$", printed, re.M)
     written = ("similarity.png", "preview.png", "data-check.png", "proposed.yaml", "shards")
     assert [name for name in written if not (tmp_path / name).exists()] == []
 
