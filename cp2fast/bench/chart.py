@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+FORMATS = (".png", ".webp", ".svg", ".pdf")
+"""The suffixes of a chart."""
 _FAR = 3.0
 """A ceiling this many times above the fastest system is cut, to leave room for the systems."""
 _ROOM = 1.18
@@ -54,7 +56,7 @@ def plot(reports: Sequence[Report], path: Path) -> None:
     buffer = BytesIO()
     draw(reports).savefig(
         buffer,
-        format=path.suffix.lstrip(".").lower() or "png",
+        format=path.suffix.lstrip(".").lower(),
         dpi=130,
         bbox_inches="tight",  # grows with long names of systems and processors
         pad_inches=0.2,

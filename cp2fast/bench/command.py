@@ -15,7 +15,7 @@ from torch import Tensor
 from cp2fast import recipes
 from cp2fast.bench.augment import bench_augment
 from cp2fast.bench.bottleneck import describe_training, stages_of_training
-from cp2fast.bench.chart import plot
+from cp2fast.bench.chart import FORMATS, plot
 from cp2fast.bench.loader import bench_loader
 from cp2fast.bench.loader_task import Task
 from cp2fast.bench.report import Report
@@ -33,6 +33,7 @@ from cp2fast.data.disk_cache import DiskCache
 from cp2fast.data.image_set import ImageSet
 from cp2fast.data.images import list_images
 from cp2fast.errors import UserError
+from cp2fast.files import refuse_target
 from cp2fast.run_folder import write_json
 from cp2fast.train.distributed import Ranks, device_of
 
@@ -81,8 +82,7 @@ def run_bench(what: str, overrides: Sequence[str], options: Options) -> None:
         raise UserError(f"no benchmark '{what}': there are {', '.join(BENCHMARKS)} and all")
     chosen = BENCHMARKS if what == "all" else (what,)
     settings = {name: _settings(name, overrides) for name in chosen}
-    for output in (options.json, options.plot):
-        _check_writable(output)
+    _check_targets(options)
     _check_beton(options.beton)
     kept = None if options.against is None else read_kept(options.against)
 
@@ -221,10 +221,12 @@ def _check_beton(file: Path | None) -> None:
         raise UserError(f"--beton {file}: not a .beton file; {make}")
 
 
-def _check_writable(file: Path | None) -> None:
-    if file is None:
+def _check_targets(options: Options) -> None:
+    if options.json is not None:
+        refuse_target(options.json, "--json")
+    if options.plot is None:
         return
-    if file.exists():
-        raise UserError(f"{file} exists already: remove it, or name another file")
-    if not file.parent.is_dir():
-        raise UserError(f"{file}: there is no folder {file.parent}; make it, or name another file")
+    if options.plot.suffix.lower() not in FORMATS:
+        formats = ", ".join(FORMATS)
+        raise UserError(f"--plot {options.plot}: name a file that ends in one of {formats}")
+    refuse_target(options.plot, "--plot")

@@ -93,17 +93,3 @@ def _photo(path: Path, folder: Path, probabilities: bool) -> Photo:
     stem = path.stem
     npz = folder / f"{stem}.npz" if probabilities else None
     return Photo(path, Outputs(folder / f"{stem}.png", folder / f"{stem}_overlay.jpg", npz))
-
-
-def make_folder(folder: Path) -> None:
-    """Create a folder and its parents.
-
-    Raises:
-        UserError: it cannot be created.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"cannot make the folder {folder}: {error.strerror or error}; choose another --out"
-        ) from error

@@ -15,10 +15,11 @@ from rich.markup import escape
 from cp2fast import __version__, recipes
 from cp2fast.bench.machine import machine, versions
 from cp2fast.config import PretrainSettings
-from cp2fast.console import open_console
+from cp2fast.console import open_console, printable
 from cp2fast.data.roots import shown
 from cp2fast.data.survey import as_typed
 from cp2fast.errors import UserError
+from cp2fast.files import refuse_target
 from cp2fast.inspection.advice import advise
 from cp2fast.inspection.check import Check, Status
 from cp2fast.inspection.data_health import DataHealth, Quantiles, examine
@@ -49,13 +50,13 @@ def run_doctor(settings: PretrainSettings, report: Path | None, recipe: Path | N
         recipe: YAML file to write, with the settings and those that suit the data set's values.
 
     Raises:
-        UserError: there are no images in ``data.root``, ``report`` or ``recipe`` exists already, or
-            a recipe is requested without a data set.
+        UserError: there are no images in ``data.root``, ``report`` or ``recipe`` cannot be written,
+            or a recipe is requested without a data set.
     """
     began = time.perf_counter()
     for option, path in (("--json", report), ("--write", recipe)):
-        if path is not None and path.exists():
-            raise UserError(f"{path} exists already: remove it, or name another file with {option}")
+        if path is not None:
+            refuse_target(path, option)
     if recipe is not None and settings.data.root is None:
         raise UserError(f"--write {recipe} needs a data set to look at: name it with data.root=DIR")
     console = open_console()
@@ -166,7 +167,7 @@ def write_recipe(path: Path, settings: PretrainSettings, health: DataHealth) -> 
     found = health.proposal
     values = ", ".join(f"{count} of {kind}" for kind, count in found.values.items())
     lines = [
-        f"# {health.root}: proposed by cp2fast doctor {__version__}.",
+        f"# {printable(health.root)}: proposed by cp2fast doctor {__version__}.",
         f"# {sum(found.values.values())} of {health.images:,} images were looked at: {values}.",
     ]
     if found.range != "auto" and settings.data.range == "auto":

@@ -6,20 +6,20 @@ from itertools import count
 from pathlib import Path
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from cp2fast.config import LabelledDataSettings
 from cp2fast.console import open_console
 from cp2fast.errors import UserError
+from cp2fast.figure import save_figure
+from cp2fast.files import refuse_target
 from cp2fast.finetune.pictures import overlay
 from cp2fast.labels.classes import palette_of
 from cp2fast.labels.coding import IGNORED
 from cp2fast.labels.dataset import LabelledData, read_example
 from cp2fast.labels.open import open_labelled
 from cp2fast.labels.survey import shares_in_words, survey
-from cp2fast.run_folder import atomic_write
 
 _PICTURE = "data-check"
 _SHOWN = 8
@@ -38,17 +38,18 @@ def run_data_check(settings: LabelledDataSettings, root: Path, out: Path | None)
         out: new PNG file; None is ``data-check.png`` in the current folder, numbered if it exists.
 
     Raises:
-        UserError: ``finetune-voc`` would refuse the data set, or ``out`` exists.
+        UserError: ``finetune-voc`` would refuse the data set, or ``out`` cannot be written.
     """
-    if out is not None and out.exists():
-        raise UserError(f"{out} exists already: remove it, or name another file with --out")
+    path = out or _free_name()
+    if path.suffix.lower() != ".png":
+        raise UserError(f"{path}: the picture is PNG; name it --out FILE.png")
+    refuse_target(path)
     console = open_console()
     data = open_labelled(settings, root, settings.workers)
     console.print(f"{root}: {data.said}")
     found = survey(data)
     for line in [*shares_in_words(found, data), *found.warnings]:
         console.print(line)
-    path = out or _free_name()
     draw_labelled(data, path)
     shown = min(_SHOWN, len(data.train) + len(data.val))
     console.print(f"wrote {path}: {shown} images and their masks")
@@ -86,9 +87,7 @@ def draw_labelled(data: LabelledData, path: Path) -> None:
         fontsize=7,
         frameon=False,
     )
-    FigureCanvasAgg(figure)
-    with atomic_write(path) as file:
-        figure.savefig(file, format="png", dpi=100)
+    save_figure(figure, path)
 
 
 def _free_name() -> Path:

@@ -10,13 +10,14 @@ from statistics import fmean, stdev
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from cp2fast.bench.machine import machine, versions
 from cp2fast.config import ModelSettings, ProbeSettings
+from cp2fast.console import open_console
 from cp2fast.data.levels import Levels
 from cp2fast.errors import UserError
+from cp2fast.files import list_folder, make_folder, place_of
 from cp2fast.labels.dataset import LabelledData
 from cp2fast.labels.levels import range_of
 from cp2fast.labels.open import open_labelled
@@ -67,7 +68,7 @@ def run_probe(
     Raises:
         UserError: bad input; nothing was written.
     """
-    if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
+    if list_folder(out) or place_of(out) not in ("nothing", "folder"):
         raise UserError(f"{out} exists already: remove it, or name another folder with --out")
     if not names:
         raise UserError("name what to probe: run folders, files of weights, or random")
@@ -79,14 +80,14 @@ def run_probe(
     data, range_line = _with_levels(data, names, settings)
     networks = open_networks(names, settings)
     device = device_of(settings.model.device, ranks_from_environment())
-    console = Console(soft_wrap=True, highlight=False)
-    console.print(f"{settings.data.root}: {data.said}", markup=False)
+    make_folder(out)
+    console = open_console()
+    console.print(f"{settings.data.root}: {data.said}")
     if range_line:
-        console.print(range_line, markup=False)
+        console.print(range_line)
     console.print(
         f"{labels:.3g} of the labels of {len(data.train)} images, scored on {len(data.val)} of "
-        f"{settings.data.root} ({len(data.classes)} classes; {device}); features of the {place}",
-        markup=False,
+        f"{settings.data.root} ({len(data.classes)} classes; {device}); features of the {place}"
     )
     probed = []
     for name, network in networks.items():
@@ -102,14 +103,13 @@ def run_probe(
             device=device,
         )
         probed.append(Probed(name, scores, time.perf_counter() - began))
-        console.print(f"  {name}: {probed[-1].seconds:.0f} s", markup=False)
+        console.print(f"  {name}: {probed[-1].seconds:.0f} s")
     console.print(_table(probed))
-    out.mkdir(parents=True, exist_ok=True)
+    _write(out / RESULT, probed, data, settings, labels, place)
     classifiers = [one.scores[0].classify for one in probed]
     shown = dict(zip(networks, zip(networks.values(), classifiers, strict=True), strict=True))
     draw_probes(shown, data, settings.data.short_side, place, device, out / PICTURE)
-    _write(out / RESULT, probed, data, settings, labels, place)
-    console.print(f"wrote {out / PICTURE} and {out / RESULT}", markup=False)
+    console.print(f"wrote {out / PICTURE} and {out / RESULT}")
 
 
 def open_networks(names: Sequence[str], settings: ProbeSettings) -> dict[str, Segmenter]:

@@ -10,17 +10,19 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
 
+from cp2fast.console import open_console
 from cp2fast.data.decode import BadImage, decode_image, read_image
 from cp2fast.data.image_set import ImageSet
 from cp2fast.data.images import list_images
 from cp2fast.data.levels import Levels
 from cp2fast.errors import UserError
+from cp2fast.figure import save_figure
+from cp2fast.files import refuse_target
 from cp2fast.model.segmenter import Segmenter
 from cp2fast.probe.features import dense_features, prepare
 from cp2fast.probe.labelled import evenly
@@ -61,13 +63,13 @@ def run_embed(run: str, photos: Path, out: Path) -> None:
     trained = open_trained(run)
     _check_embeds(trained, run)
     images = list_images(photos, "name")
-    console = Console(soft_wrap=True, highlight=False)
+    console = open_console()
     found = embed(trained, images, console)
     write(found, out)
-    console.print(f"wrote {counted(len(found.names), 'vector')} to {out}", markup=False)
+    console.print(f"wrote {counted(len(found.names), 'vector')} to {out}")
     if len(found.names) > 1:
         draw_neighbours(found, images, trained.levels, picture)
-        console.print(f"wrote {picture}", markup=False)
+        console.print(f"wrote {picture}")
 
 
 def embed(trained: Trained, images: ImageSet, console: Console) -> Embedded:
@@ -138,9 +140,7 @@ def draw_neighbours(found: Embedded, images: ImageSet, levels: Levels, path: Pat
             cosine = float(found.vectors[query] @ found.vectors[place])
             axis.set_title("photo" if place == query else f"{cosine:.3f}", fontsize=7)
     figure.suptitle("Photos, and those with the nearest vectors: cosine", fontsize=9)
-    FigureCanvasAgg(figure)
-    with atomic_write(path) as file:
-        figure.savefig(file, format="png", dpi=100)
+    save_figure(figure, path)
 
 
 def _readable(images: ImageSet, levels: Levels, console: Console) -> Iterator[tuple[int, Tensor]]:
@@ -148,7 +148,7 @@ def _readable(images: ImageSet, levels: Levels, console: Console) -> Iterator[tu
         try:
             yield number, decode_image(read_image(images, number), _MOST_PIXELS, levels=levels)
         except BadImage as bad:
-            console.print(f"left out {images.name(number)}: {bad}", markup=False)
+            console.print(f"left out {images.name(number)}: {bad}")
 
 
 def _thumbnail(images: ImageSet, number: int, levels: Levels) -> NDArray[np.uint8]:
@@ -162,11 +162,8 @@ def _thumbnail(images: ImageSet, number: int, levels: Levels) -> NDArray[np.uint
 def _check_target(out: Path, picture: Path) -> None:
     if out.suffix not in _FORMATS:
         raise UserError(f"{out}: vectors are written as .npz or .parquet; name it --out FILE.npz")
-    for path in (out, picture):
-        if path.exists():
-            raise UserError(f"{path} exists already: remove it, or name another file with --out")
-    if not out.absolute().parent.is_dir():
-        raise UserError(f"there is no folder {out.parent} for {out.name}: make it first")
+    refuse_target(out)
+    refuse_target(picture)
     if out.suffix == ".parquet" and find_spec("pyarrow") is None:
         raise UserError(f"{out}: Parquet needs pyarrow: pip install pyarrow, or name it FILE.npz")
 
