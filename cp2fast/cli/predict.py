@@ -8,12 +8,14 @@ from typing import Annotated
 import typer
 
 from cp2fast.cli.app import app
+from cp2fast.config import root_of
 
 
 @app.command(
     help="Segment photos: a palette PNG and an overlay of each.\n\n"
-    "MODEL is a fine-tuning's run folder or checkpoint; IMAGES are files and folders, whose "
-    "shape is kept. Each photo is segmented at its own size.\n\n"
+    "MODEL is a fine-tuning's run folder or checkpoint; IMAGES are files and what data.root "
+    "may be: folders, whose shape is kept, shards, URLs, patterns, @LIST. Each photo is "
+    "segmented at its own size.\n\n"
     "\b\nExamples:\n"
     "  cp2fast predict runs/finetune-demo photos --out masks\n"
     "  cp2fast predict runs/aerial aerial.tif --tile 1024 --out masks"
@@ -23,8 +25,8 @@ def predict(
         Path, typer.Argument(metavar="MODEL", help="What to predict with.", show_default=False)
     ],
     images: Annotated[
-        list[Path],
-        typer.Argument(metavar="IMAGES", help="Photos, or folders of them.", show_default=False),
+        list[str],
+        typer.Argument(metavar="IMAGES", help="Photos, or what holds them.", show_default=False),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the masks.", metavar="DIR")],
     probabilities: Annotated[
@@ -43,4 +45,4 @@ def predict(
     """Parse, then predict."""
     from cp2fast.finetune.predict import run_predict
 
-    run_predict(model, images, out, probabilities, tile)
+    run_predict(model, [root_of(one) for one in images], out, probabilities, tile)

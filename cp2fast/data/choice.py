@@ -201,7 +201,7 @@ def choose_cache(
     if asked == "gpu" and device.type != "cuda":
         raise UserError("data.cache=gpu needs a GPU to train on: set data.cache=host")
     host, gpu = room()
-    size, all_fit = sizes(max(host, gpu))
+    size, all_fit, requests = sizes(max(host, gpu))
     total = int(size.sum())
     if gpu and all_fit and total <= gpu:
         line = f"cache: on the GPU, all {images:,} images, {in_gib(total)} of {in_gib(gpu)}"
@@ -219,6 +219,8 @@ def choose_cache(
         return CacheChoice("off", None, f"cache: off, {fit:,} of {images:,} images fit")
     many = f"all {fit:,}" if all_fit else f"{fit:,} of {images:,}"
     line = f"cache: in host memory, {many} images, {in_gib(total)} of {in_gib(host)}"
+    if requests:
+        line += f" (the headers of {requests:,} remote images were asked for)"
     return CacheChoice("host", size, line)
 
 

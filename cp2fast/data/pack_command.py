@@ -13,7 +13,7 @@ from cp2fast.cores import available_cores
 from cp2fast.data.pack import pack
 from cp2fast.data.pack_delivery import REJECTS
 from cp2fast.data.packed_jpeg import JpegSettings
-from cp2fast.data.remote import public
+from cp2fast.data.urls import public
 from cp2fast.wording import counted
 
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from cp2fast.config import FinetuneSettings
+from cp2fast.config import FinetuneSettings, Root
 from cp2fast.console import open_console
 from cp2fast.cores import decoding_workers
-from cp2fast.data.decode import BadImage, decode_image, read_file
+from cp2fast.data.decode import BadImage, decode_image
 from cp2fast.data.levels import Levels
 from cp2fast.data.prefetch import map_ahead
+from cp2fast.data.read_ahead import brought
 from cp2fast.errors import UserError
 from cp2fast.finetune.inference import probability_bands
 from cp2fast.finetune.large import Band, open_picture, picture_size, segment_tiles
@@ -73,7 +75,7 @@ class Predictor:
 
 def run_predict(
     model: Path,
-    inputs: Sequence[Path],
+    inputs: Sequence[Root],
     out: Path,
     probabilities: bool = False,
     tile: int | None = None,
@@ -82,9 +84,11 @@ def run_predict(
 
     Args:
         model: run folder or checkpoint of a fine-tuning.
-        inputs: image files, and folders that are searched for images at any depth.
+        inputs: image files, and anything that ``data.root`` may be: folders, which are searched at
+            any depth, shards, URLs, patterns and lists.
         out: output folder. For each photo, ``NAME.png``, a palette PNG of labels in the colours
-            of the classes, and ``NAME_overlay.jpg`` are written, in the same subfolders.
+            of the classes, and ``NAME_overlay.jpg`` are written, in the same subfolders; those of
+            members of a shard in a folder of its name.
         probabilities: also write ``NAME.npz``, with ``probabilities`` float16 ``[K, H, W]`` and
             the names of the ``classes``.
         tile: cut photos whose longer side exceeds this into overlapping tiles of this side in
@@ -161,9 +165,9 @@ def _predict_whole(
 def _predict_tiled(predictor: Predictor, photo: Photo, bad: list[str]) -> bool:
     """Segment a photo in tiles; False if it cannot be read."""
     try:
-        picture = open_picture(photo.path, predictor.levels)
+        picture = open_picture(photo, predictor.levels)
     except BadImage as error:
-        bad.append(f"{photo.path}: {error}")
+        bad.append(f"{photo.name}: {error}")
         return False
     bands = segment_tiles(
         predictor.network,
@@ -199,16 +203,16 @@ def _read(
 
     def decode(photo: Photo) -> tuple[Tensor | str, Photo]:
         try:
-            if predictor.is_tiled(picture_size(photo.path)):
+            if predictor.is_tiled(picture_size(photo)):
                 return torch.empty(0, 0, 3, dtype=torch.uint8), photo
-            encoded, most = read_file(photo.path), settings.data.max_pixels
-            return decode_image(encoded, most, levels=predictor.levels), photo
+            most = settings.data.max_pixels
+            return decode_image(photo.read(), most, levels=predictor.levels), photo
         except BadImage as error:
-            return f"{photo.path}: {error}", photo
+            return f"{photo.name}: {error}", photo
 
     def readable() -> Generator[tuple[Tensor, Photo], None, None]:
         threads = decoding_workers(settings.data.workers)
-        with closing(map_ahead(decode, photos, threads=threads, ahead=_AHEAD)) as decoded:
+        with closing(map_ahead(decode, _brought(photos), threads=threads, ahead=_AHEAD)) as decoded:
             for image, photo in decoded:
                 if isinstance(image, str):
                     bad.append(image)
@@ -221,12 +225,20 @@ def _read(
             yield list(images), list(of)
 
 
+def _brought(photos: Sequence[Photo]) -> Iterator[Photo]:
+    """The photos, each yielded once it is on this machine."""
+    for _, group in groupby(photos, lambda photo: id(photo.images)):
+        of_one_set = {photo.number: photo for photo in group}
+        images = next(iter(of_one_set.values())).images
+        yield from (of_one_set[number] for number in brought(images, list(of_one_set)))
+
+
 def _write(photo: Photo, size: tuple[int, int], bands: Iterator[Band], classes: Classes) -> None:
     make_folder(photo.outputs.mask.parent)
     try:
         write_bands(photo.outputs, size, bands, classes)
     except OSError as error:
         raise UserError(
-            f"cannot write the masks of {photo.path}: {error.strerror or error}; what was written "
+            f"cannot write the masks of {photo.name}: {error.strerror or error}; what was written "
             "before is whole"
         ) from error

@@ -16,10 +16,11 @@ from cp2fast.data.choice import choose_source
 from cp2fast.data.demo import data_root
 from cp2fast.data.disk_cache import DiskCache
 from cp2fast.data.image_set import ImageSet
-from cp2fast.data.images import check_window, list_images, window_width
+from cp2fast.data.images import list_images
 from cp2fast.data.order import steps_per_epoch
 from cp2fast.data.roots import public_root
 from cp2fast.data.survey import find_range
+from cp2fast.data.windows import check_window, window_width
 from cp2fast.errors import UserError
 from cp2fast.labels.open import open_labelled
 from cp2fast.pretrain.learner import build_learner

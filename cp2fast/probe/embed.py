@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
 
+from cp2fast.config import Root
 from cp2fast.data.decode import BadImage, decode_image, read_image
 from cp2fast.data.image_set import ImageSet
 from cp2fast.data.images import list_images
 from cp2fast.data.levels import Levels
+from cp2fast.data.read_ahead import brought
 from cp2fast.errors import UserError
 from cp2fast.model.segmenter import Segmenter
 from cp2fast.probe.features import dense_features, prepare
@@ -50,8 +52,13 @@ class Embedded:
     vectors: NDArray[np.float32]
 
 
-def run_embed(run: str, photos: Path, out: Path) -> None:
+def run_embed(run: str, photos: Root, out: Path) -> None:
     """Write the instance vector of each photo to ``out``, and a picture beside it.
+
+    Args:
+        run: run folder or checkpoint of a pretraining.
+        photos: anything that ``data.root`` may be.
+        out: new file, ``.npz`` or ``.parquet``.
 
     Raises:
         UserError: bad input, or a file exists already; nothing was overwritten.
@@ -60,7 +67,7 @@ def run_embed(run: str, photos: Path, out: Path) -> None:
     _check_target(out, picture)
     trained = open_trained(run)
     _check_embeds(trained, run)
-    images = list_images(photos, "name")
+    images = list_images(photos, "name as PHOTOS")
     console = Console(soft_wrap=True, highlight=False)
     found = embed(trained, images, console)
     write(found, out)
@@ -144,7 +151,7 @@ def draw_neighbours(found: Embedded, images: ImageSet, levels: Levels, path: Pat
 
 
 def _readable(images: ImageSet, levels: Levels, console: Console) -> Iterator[tuple[int, Tensor]]:
-    for number in range(len(images)):
+    for number in brought(images, range(len(images))):
         try:
             yield number, decode_image(read_image(images, number), _MOST_PIXELS, levels=levels)
         except BadImage as bad:

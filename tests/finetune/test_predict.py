@@ -1,5 +1,6 @@
 """Predictions: files, folders, sizes; nothing of the user's is overwritten."""
 
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from cp2fast.errors import UserError
 from cp2fast.finetune.pictures import overlay
 from cp2fast.finetune.predict import run_predict
 from cp2fast.finetune.start import build_network, resolve
+from tests.servers import S3
 
 SIZES = {"a.jpg": (40, 61), "b.png": (40, 61), "deep/c.jpg": (33, 20)}
 
@@ -224,3 +226,36 @@ def test_a_pretraining_is_refused(checkpoint: Path, photos: Path, tmp_path: Path
 def test_what_is_not_there_is_named(checkpoint: Path, photos: Path, tmp_path: Path) -> None:
     assert "nothing.jpg" in refusal(checkpoint, [tmp_path / "nothing.jpg"], tmp_path / "masks")
     assert "nothing.pt" in refusal(tmp_path / "nothing.pt", [photos], tmp_path / "masks")
+
+
+def test_photos_may_be_named_in_every_way_that_data_root_takes(
+    checkpoint: Path, photos: Path, s3: S3, tmp_path: Path
+) -> None:
+    """A list, a pattern, a shard and an object store give the masks of the folder."""
+    run_predict(checkpoint, [photos], tmp_path / "folder")
+    expected = content(tmp_path / "folder")
+    (tmp_path / "list.txt").write_text("\n".join(map(str, photos.rglob("*.*"))))
+    with tarfile.open(tmp_path / "photos.tar", "w") as tar:
+        tar.add(photos, ".")
+    roots = {
+        "list": Path(f"@{tmp_path}/list.txt"),
+        "pattern": photos / "**" / "*.*",
+        "shard": tmp_path / "photos.tar",
+        "bucket": s3.upload(photos, "to-predict"),
+    }
+    for name, root in roots.items():
+        run_predict(checkpoint, [root], tmp_path / name)
+        assert content(tmp_path / name) == expected, name
+
+
+def test_a_name_in_a_shard_does_not_lead_out_of_the_folder_of_the_masks(
+    checkpoint: Path, photos: Path, tmp_path: Path
+) -> None:
+    with tarfile.open(tmp_path / "photos.tar", "w") as tar:
+        for name in ("../../up.jpg", "/root.jpg"):
+            member = tarfile.TarInfo(name)
+            member.size = (photos / "a.jpg").stat().st_size
+            tar.addfile(member, (photos / "a.jpg").open("rb"))
+    run_predict(checkpoint, [tmp_path / "photos.tar"], tmp_path / "out" / "masks")
+    names = {"up.png", "up_overlay.jpg", "root.png", "root_overlay.jpg"}
+    assert set(content(tmp_path / "out")) == {f"masks/{name}" for name in names}
