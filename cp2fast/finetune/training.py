@@ -16,11 +16,11 @@ from cp2fast.finetune.confusion import Scores
 from cp2fast.finetune.start import resolve
 from cp2fast.finetune.task import FinetuneTask
 from cp2fast.run_folder import BEST, RunFolder, write_json
-from cp2fast.train.command import carry_out, joined_processes
 from cp2fast.train.console import RunConsole
 from cp2fast.train.distributed import was_restarted
 from cp2fast.train.metrics import Log
 from cp2fast.train.run import Processes, Run
+from cp2fast.train.session import carry_out, joined_processes
 
 RESULT = "result.json"
 

@@ -12,9 +12,9 @@ from cp2fast.pretrain.build import PRETRAIN
 from cp2fast.pretrain.objects import objects_in_colours
 from cp2fast.pretrain.watch import PICTURE
 from cp2fast.run_folder import RunFolder
-from cp2fast.train.command import carry_out, joined_processes
 from cp2fast.train.metrics import Log
 from cp2fast.train.run import Run
+from cp2fast.train.session import carry_out, joined_processes
 
 
 def run_pretrain(
