@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cp2fast.config import FinetuneSettings
-from cp2fast.data.decode import decode_image, image_size, read_file
+from cp2fast.data.decode import decode_image, image_size
 from cp2fast.data.levels import Levels
 from cp2fast.finetune.inference import class_probabilities
+from cp2fast.finetune.outputs import Photo
 from cp2fast.model.segmenter import Segmenter
 
 MARGIN = 1 / 8
@@ -57,17 +58,18 @@ class _Span(NamedTuple):
     keep_end: int
 
 
-def picture_size(path: Path) -> tuple[int, int]:
-    """Height and width from the file's header.
+def picture_size(photo: Photo) -> tuple[int, int]:
+    """Height and width from the header.
 
     Raises:
         BadImage: the header does not give the size.
     """
-    size = _tiff_size(path) if path.suffix.lower() in _TIFF else None
-    return size or image_size(read_file(path), _ANY_SIZE)
+    path = photo.path
+    size = _tiff_size(path) if path is not None and path.suffix.lower() in _TIFF else None
+    return size or image_size(photo.read(), _ANY_SIZE)
 
 
-def open_picture(path: Path, levels: Levels) -> NDArray[np.uint8]:
+def open_picture(photo: Photo, levels: Levels) -> NDArray[np.uint8]:
     """The pixels, ``[H, W, 3]``, of a picture of any size.
 
     A TIFF file of 8 bits and three bands is memory-mapped; other files are decoded into memory.
@@ -75,10 +77,11 @@ def open_picture(path: Path, levels: Levels) -> NDArray[np.uint8]:
     Raises:
         BadImage: it cannot be read.
     """
-    mapped = _mapped(path) if path.suffix.lower() in _TIFF else None
+    path = photo.path
+    mapped = _mapped(path) if path is not None and path.suffix.lower() in _TIFF else None
     if mapped is not None:
         return mapped
-    return decode_image(read_file(path), _ANY_SIZE, levels=levels).numpy()
+    return decode_image(photo.read(), _ANY_SIZE, levels=levels).numpy()
 
 
 def segment_tiles(

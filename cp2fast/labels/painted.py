@@ -142,8 +142,8 @@ def _refuse_unsafe(annotations: Annotations, outline: object) -> None:
 def _sum_of_runs(counts: object) -> int:
     """How many pixels run lengths cover, which pycocotools does not compare with the image.
 
-    Packed, each has 5 bits a character, lowest first, and a sixth for more; from the fourth on it is
-    the difference from the one before the last.
+    Packed, each has 5 bits a character, lowest first, and a sixth for more; from the fourth on it
+    is the difference from the one before the last.
     """
     if isinstance(counts, list):
         return sum(one for one in counts if isinstance(one, int))
