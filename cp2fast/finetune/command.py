@@ -12,8 +12,8 @@ from rich.table import Table
 
 from cp2fast.config import FinetuneSettings
 from cp2fast.finetune.confusion import Scores
-from cp2fast.finetune.start import resolve
 from cp2fast.finetune.setup import FINETUNE
+from cp2fast.finetune.start import resolve
 from cp2fast.finetune.task import FinetuneTask
 from cp2fast.run_folder import BEST, RunFolder, write_json
 from cp2fast.train.command import carry_out, joined_processes

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,9 +19,10 @@ from cp2fast.data.levels import Levels
 from cp2fast.data.prefetch import map_ahead
 from cp2fast.errors import UserError
 from cp2fast.finetune.inference import probability_bands
-from cp2fast.finetune.large import Band, open_picture, picture_size, segment_tiles
+from cp2fast.finetune.large import Band, segment_tiles
 from cp2fast.finetune.loader import batches_of_one_size
 from cp2fast.finetune.outputs import Photo, make_folder, plan_outputs
+from cp2fast.finetune.picture import open_picture, picture_size
 from cp2fast.finetune.predicted import Classes, write_bands
 from cp2fast.model.segmenter import Segmenter
 from cp2fast.train.distributed import Ranks, device_of
@@ -155,25 +157,28 @@ def _predict_whole(
             bands[number].append(Band(top, part, labels[number], own))
         top += labels.shape[1]
     for photo, own_bands in zip(photos, bands, strict=True):
-        _write(photo, (height, width), iter(own_bands), predictor.classes)
+        with _writing(photo):
+            write_bands(photo.outputs, (height, width), iter(own_bands), predictor.classes)
 
 
 def _predict_tiled(predictor: Predictor, photo: Photo, bad: list[str]) -> bool:
     """Segment a photo in tiles; False if it cannot be read."""
+    folder, read = photo.outputs.mask.parent, partial(read_file, photo.path)
     try:
-        picture = open_picture(photo.path, predictor.levels)
+        with _writing(photo), open_picture(photo.path, read, predictor.levels, folder) as picture:
+            bands = segment_tiles(
+                predictor.network,
+                picture,
+                predictor.settings,
+                predictor.tile_side,
+                predictor.device,
+                predictor.wants_probabilities,
+            )
+            height, width = picture.shape[:2]
+            write_bands(photo.outputs, (height, width), bands, predictor.classes)
     except BadImage as error:
         bad.append(f"{photo.path}: {error}")
         return False
-    bands = segment_tiles(
-        predictor.network,
-        picture,
-        predictor.settings,
-        predictor.tile_side,
-        predictor.device,
-        predictor.wants_probabilities,
-    )
-    _write(photo, (picture.shape[0], picture.shape[1]), bands, predictor.classes)
     return True
 
 
@@ -199,7 +204,7 @@ def _read(
 
     def decode(photo: Photo) -> tuple[Tensor | str, Photo]:
         try:
-            if predictor.is_tiled(picture_size(photo.path)):
+            if predictor.is_tiled(picture_size(photo.path, partial(read_file, photo.path))):
                 return torch.empty(0, 0, 3, dtype=torch.uint8), photo
             encoded, most = read_file(photo.path), settings.data.max_pixels
             return decode_image(encoded, most, levels=predictor.levels), photo
@@ -221,10 +226,12 @@ def _read(
             yield list(images), list(of)
 
 
-def _write(photo: Photo, size: tuple[int, int], bands: Iterator[Band], classes: Classes) -> None:
+@contextmanager
+def _writing(photo: Photo) -> Iterator[None]:
+    """Create the folder of a photo's outputs; errors of writing become a UserError."""
     make_folder(photo.outputs.mask.parent)
     try:
-        write_bands(photo.outputs, size, bands, classes)
+        yield
     except OSError as error:
         raise UserError(
             f"cannot write the masks of {photo.path}: {error.strerror or error}; what was written "
