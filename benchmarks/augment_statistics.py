@@ -34,7 +34,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d
 
 from cp2fast.batch import RaggedBatch
-from cp2fast.bench.machine import machine, versions
+from cp2fast.machine import machine, versions
 from cp2fast.bench.peers import original
 from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
 from cp2fast.copypaste.op import copy_paste

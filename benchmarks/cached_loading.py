@@ -40,7 +40,7 @@ from cp2fast.bench import ceilings
 from cp2fast.bench.bottleneck import find_limit
 from cp2fast.bench.loader_sources import COMPOSED_AHEAD, IN_THE_MAKING, compose, sources
 from cp2fast.bench.loader_task import SEED, SYSTEMS, Task
-from cp2fast.bench.machine import machine, versions
+from cp2fast.machine import machine, versions
 from cp2fast.bench.peers import original
 from cp2fast.bench.timing import Rate, Stream, measure_streams, ratios
 from cp2fast.config import DataSettings

@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 
 from cp2fast.batch import RaggedBatch
-from cp2fast.bench.machine import machine, versions
+from cp2fast.machine import machine, versions
 from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
 from cp2fast.copypaste.cpu.launch import copy_paste_cpu
 from cp2fast.copypaste.sampling import sample_parameters

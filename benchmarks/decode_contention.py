@@ -24,7 +24,7 @@ from statistics import median
 import numpy as np
 import torch
 
-from cp2fast.bench.machine import machine, versions
+from cp2fast.machine import machine, versions
 from cp2fast.cores import available_cores
 from cp2fast.data.bad_images import BadImages
 from cp2fast.data.image_set import ImageSet

@@ -21,7 +21,7 @@ from cp2fast import recipes
 from cp2fast.bench import ceilings
 from cp2fast.bench.loader_sources import sources
 from cp2fast.bench.loader_task import Task, find_missing
-from cp2fast.bench.machine import machine, versions
+from cp2fast.machine import machine, versions
 from cp2fast.bench.timing import measure_streams
 from cp2fast.config import PretrainSettings
 from cp2fast.cores import available_cores

@@ -35,7 +35,7 @@ from typing import Any
 import torch
 
 from cp2fast.batch import RaggedBatch
-from cp2fast.bench.machine import machine, versions
+from cp2fast.machine import machine, versions
 from cp2fast.bench.resident import peak_resident, resident_bytes
 from cp2fast.config import DataSettings
 from cp2fast.copypaste.op import copy_paste

@@ -25,7 +25,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from cp2fast.bench.machine import machine, versions
+from cp2fast.machine import machine, versions
 from cp2fast.config import DataSettings
 from cp2fast.data.bad_images import BadImages
 from cp2fast.data.images import list_images

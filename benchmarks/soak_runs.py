@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 from soak import ALLOWED, children_of, growth_of, resident
 
-from cp2fast.bench.machine import machine, versions
+from cp2fast.machine import machine, versions
 from cp2fast.bench.run_parts import data_set
 from cp2fast.config import DataSettings
 from cp2fast.data.images import list_images

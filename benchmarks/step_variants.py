@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cp2fast import recipes
-from cp2fast.bench.machine import machine, versions
+from cp2fast.machine import machine, versions
 from cp2fast.bench.timing import finish
 from cp2fast.bench.train import random_pairs
 from cp2fast.config import PretrainSettings

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from cp2fast import __version__, recipes
-from cp2fast.bench.machine import machine, versions
+from cp2fast.machine import machine, versions
 from cp2fast.config import PretrainSettings
 from cp2fast.errors import UserError
 from cp2fast.inspection.advice import advise

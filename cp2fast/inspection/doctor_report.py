@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from cp2fast import recipes
-from cp2fast.bench.machine import machine, versions
+from cp2fast.machine import machine, versions
 from cp2fast.config import PretrainSettings
 from cp2fast.data.roots import shown
 from cp2fast.data.survey import as_typed

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 
 from cp2fast import recipes
-from cp2fast.bench.machine import machine, versions
+from cp2fast.machine import machine, versions
 from cp2fast.config import ModelSettings, ProbeSettings
 from cp2fast.data.levels import Levels
 from cp2fast.errors import UserError
