@@ -26,6 +26,7 @@ from cp2fast.data import jpeg, png_bands, turbojpeg
 from cp2fast.data.decode import common_jpeg, decode_image, image_size
 from cp2fast.data.levels import Levels
 from cp2fast.data.orientation import UPRIGHT, orientation_of
+from cp2fast.finetune.outputs import Photo
 
 Pixels: TypeAlias = NDArray[np.uint8]
 
@@ -37,44 +38,39 @@ _RGB, _YCBCR, _JPEG = 2, 6, 7
 _ORIENTATION, _NODATA = 274, 42113
 
 
-def picture_size(path: Path | None, read: Callable[[], bytes]) -> tuple[int, int]:
-    """Height and width from the header.
-
-    Args:
-        path: the picture's own file, if it has one; a TIFF is then not read whole.
-        read: returns the encoded picture.
+def picture_size(photo: Photo) -> tuple[int, int]:
+    """Height and width from the header; a TIFF in a file of its own is not read whole.
 
     Raises:
         BadImage: the header does not give the size.
     """
-    size = _tiff_size(path) if _is_tiff(path) else None
-    return size or image_size(read(), _ANY_SIZE)
+    size = _tiff_size(photo.path) if _is_tiff(photo.path) else None
+    return size or image_size(photo.read(), _ANY_SIZE)
 
 
 @contextmanager
-def open_picture(
-    path: Path | None, read: Callable[[], bytes], levels: Levels, folder: Path
-) -> Iterator[Pixels]:
+def open_picture(photo: Photo, levels: Levels) -> Iterator[Pixels]:
     """The pixels, ``[H, W, 3]``, of a picture of any size.
 
+    A temporary file, of three bytes a pixel, lies where the outputs go.
+
     Args:
-        path: as in ``picture_size``.
-        read: as in ``picture_size``.
+        photo: the picture; the folder of its outputs exists.
         levels: how values of more than 8 bits, and bands, are converted.
-        folder: where a temporary file may be written, of three bytes a pixel.
 
     Raises:
         BadImage: it cannot be read.
         OSError: the temporary file cannot be written.
     """
-    with tempfile.TemporaryFile(dir=folder) as file:
+    with tempfile.TemporaryFile(dir=photo.outputs.mask.parent) as file:
 
         def new(height: int, width: int) -> Pixels:
             return np.memmap(file, np.uint8, "w+", shape=(height, width, 3))
 
-        pixels = _of_tiff(path, new) if _is_tiff(path) and levels.bands is None else None
+        plain = _is_tiff(photo.path) and levels.bands is None
+        pixels = _of_tiff(photo.path, new) if plain else None
         if pixels is None:
-            pixels = _decoded(read(), levels, new)
+            pixels = _decoded(photo.read(), levels, new)
         yield pixels
 
 

@@ -1,4 +1,4 @@
-"""Set a fine-tuning up: its data, its network and the task of both."""
+"""Set up a fine-tuning: its images with masks, the network, and the task of them."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def build(settings: FinetuneSettings, folder: RunFolder, processes: Processes) -
     settings = resolve(settings)
     with processes.agreement.main_first():  # generate the demo's images only once
         root = data_root(settings.data)
-    settings = settings.model_copy(update={"data": settings.data.model_copy(update={"root": root})})
+    settings = settings.with_values("data", root=root)
     data = open_labelled(settings.data, root, settings.data.workers)
     given = settings.data
     range_, range_line = processes.agreement.of_main(
         lambda: range_of(data, given.range, given.bands)
     )
-    settings = settings.model_copy(update={"data": given.model_copy(update={"range": range_})})
+    settings = settings.with_values("data", range=range_)
     data = replace(data, levels=Levels.of(range_, given.bands))
     _check_batch(settings, len(data.train), processes.ranks)
     network = build_network(settings.model, len(data.classes), settings.train.seed)
