@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from cp2fast.batch import RaggedBatch
 from cp2fast.bench.loader_task import HARDWARE_SHARES, SEED, Task
 from cp2fast.bench.timing import Stream, finish
-from cp2fast.config import DataSettings
 from cp2fast.copypaste.op import copy_paste
 from cp2fast.copypaste.sampling import sample_parameters
 from cp2fast.data.bad_images import BadImages
@@ -78,12 +77,17 @@ def sources(task: Task, missing: dict[str, str], bad: BadImages) -> dict[str, St
 def _opened(
     choice: Choice, images: ImageSet, task: Task, device: torch.device, bad: BadImages
 ) -> Callable[[], Iterator[RaggedBatch]]:
-    settings = DataSettings(workers=task.workers)
+    settings = task.data.model_copy(update={"workers": task.workers})
     return lambda: open_source(choice, settings, images, task.plan(images), SEED, device, bad)
 
 
 def _with_hardware(share: float, task: Task, bad: BadImages) -> Callable[[], Iterator[RaggedBatch]]:
-    common: dict[str, Any] = {"seed": SEED, "max_pixels": 10**9, "bad": bad}
+    common: dict[str, Any] = {
+        "seed": SEED,
+        "max_pixels": task.data.max_pixels,
+        "levels": task.levels,
+        "bad": bad,
+    }
     return lambda: open_dali(
         task.images,
         task.plan(task.images),
@@ -113,7 +117,7 @@ def _cached(task: Task, bad: BadImages, independent: bool) -> Generator[int, Non
     """Pairs of cached images; the time before the first one includes filling the cache."""
     images = task.images.first(max(_CACHED, task.batch_size))
     where = "gpu" if task.device.type == "cuda" else "host"
-    settings = DataSettings(workers=task.workers, cache=where)
+    settings = task.data.model_copy(update={"workers": task.workers, "cache": where})
     arena, line = open_cache(settings, images, SEED, task.device, epochs=2)
     if arena is None:
         raise UserError(f"{line or 'no cache'}: free some memory, or name fewer images")
