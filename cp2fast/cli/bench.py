@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import cp2fast
 from cp2fast import recipes
 from cp2fast.cli.app import app, settings_help
 from cp2fast.config import PretrainSettings
+from cp2fast.console import open_console
+from cp2fast.errors import UserError
+
+if TYPE_CHECKING:
+    from cp2fast.bench.report import Report
 
 
 @app.command(
@@ -57,7 +63,43 @@ def bench(
     if "=" in what:
         what, words = "all", [what, *words]
     recipes.load(PretrainSettings, None, words)
+    for output in (json, plot):
+        _check_new(output)
 
-    from cp2fast.bench.command import Options, run_bench
+    from cp2fast.bench import chart, show
+    from cp2fast.bench.benchmark import combine
+    from cp2fast.run_folder import write_json
 
-    run_bench(what, words, Options(rounds, seconds, beton, json, plot, against))
+    kept = None if against is None else show.read_kept(against)
+    console, progress = open_console(), open_console(stderr=True)
+
+    def show_report(report: Report) -> None:
+        show.show(report, console)
+        if kept is not None:
+            show.show_against(report, kept, console)
+
+    reports = cp2fast.benchmark(
+        what,
+        words,
+        rounds=rounds,
+        seconds=seconds,
+        beton=beton,
+        say=lambda name, line: progress.print(f"bench {name}: {line}"),
+        on_report=show_report,
+    )
+    result = reports[0].to_json() if len(reports) == 1 else combine(reports)
+    if len(reports) > 1:
+        console.print(result["bottleneck"])
+    if json is not None:
+        write_json(json, result)
+    if plot is not None:
+        chart.plot(reports, plot)
+
+
+def _check_new(file: Path | None) -> None:
+    if file is None:
+        return
+    if file.exists():
+        raise UserError(f"{file} exists already: remove it, or name another file")
+    if not file.parent.is_dir():
+        raise UserError(f"{file}: there is no folder {file.parent}; make it, or name another file")

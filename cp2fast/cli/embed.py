@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
+import cp2fast
 from cp2fast.cli.app import app
-from cp2fast.config import root_of
+from cp2fast.console import open_console
+from cp2fast.wording import counted
 
 
 @app.command(
@@ -25,6 +27,13 @@ def embed(
     out: Annotated[Path, typer.Option(help="File of the vectors.", metavar="FILE")],
 ) -> None:
     """Parse, then embed."""
-    from cp2fast.probe.embed import run_embed
+    found = cp2fast.embed(run, photos, out)
 
-    run_embed(run, root_of(photos), out)
+    from cp2fast.probe.embed import picture_of
+
+    console = open_console()
+    for name, reason in found.left_out:
+        console.print(f"left out {name}: {reason}")
+    console.print(f"wrote {counted(len(found.names), 'vector')} to {out}")
+    if len(found.names) > 1:
+        console.print(f"wrote {picture_of(out)}")

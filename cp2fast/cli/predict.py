@@ -7,8 +7,11 @@ from typing import Annotated
 
 import typer
 
+import cp2fast
 from cp2fast.cli.app import app
-from cp2fast.config import root_of
+from cp2fast.console import open_console
+from cp2fast.errors import UserError
+from cp2fast.wording import counted
 
 
 @app.command(
@@ -43,6 +46,17 @@ def predict(
     ] = None,
 ) -> None:
     """Parse, then predict."""
-    from cp2fast.finetune.predict import run_predict
-
-    run_predict(model, [root_of(one) for one in images], out, probabilities, tile)
+    found = cp2fast.predict(model, images, out, probabilities=probabilities, tile=tile)
+    console = open_console()
+    tiles = f", {found.tiled} of them in tiles of {found.tile_side} pixels" if found.tiled else ""
+    console.print(
+        f"{counted(len(found.masks), 'mask')} with overlays in {out}{tiles} (palette PNG, "
+        f"{len(found.classes)} classes: {', '.join(found.classes)})"
+    )
+    bad = [f"{photo}: {reason}" for photo, reason in found.unreadable.items()]
+    if len(bad) > 1:
+        for line in bad:
+            console.print(line)
+    if bad:
+        more = f" (and {len(bad) - 1} more, all named above)" if len(bad) > 1 else ""
+        raise UserError(f"{bad[0]}; the others were segmented{more}")

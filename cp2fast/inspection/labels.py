@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
@@ -10,48 +11,63 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from cp2fast.config import LabelledDataSettings
-from cp2fast.console import open_console
+from cp2fast import recipes
+from cp2fast.config import FinetuneSettings
 from cp2fast.errors import UserError
 from cp2fast.finetune.pictures import overlay
 from cp2fast.labels.classes import palette_of
 from cp2fast.labels.coding import IGNORED
 from cp2fast.labels.dataset import LabelledData, read_example
 from cp2fast.labels.open import open_labelled
-from cp2fast.labels.survey import shares_in_words, survey
+from cp2fast.labels.survey import Survey, survey
+from cp2fast.recipes import Overrides
 from cp2fast.run_folder import atomic_write
 
 _PICTURE = "data-check"
-_SHOWN = 8
+SHOWN = 8
+"""Number of images in the picture."""
 _COLUMNS = 4
 _CLASSES_A_LINE = 7
 _MOST_CLASSES = 42
 """Most classes named in the picture."""
 
 
-def run_data_check(settings: LabelledDataSettings, root: Path, out: Path | None) -> None:
-    """Print the layout, the classes with their shares and the warnings, and draw eight images.
+@dataclass(frozen=True)
+class DataCheck:
+    """What images with masks are taken for.
+
+    Attributes:
+        data: layout, splits and classes.
+        survey: pixels of each class, and warnings.
+        picture: drawing of eight images with their masks.
+    """
+
+    data: LabelledData
+    survey: Survey
+    picture: Path
+
+
+def check_data(
+    root: str | Path, overrides: Overrides = (), *, out: str | Path | None = None
+) -> DataCheck:
+    """Find the layout and the classes of images with masks, read every mask, and draw eight.
 
     Args:
-        settings: where masks and splits are, and how masks are interpreted.
-        root: the data set's root.
+        root: the data set, in any layout of docs/labels.md.
+        overrides: settings of ``finetune`` by key, such as ``{"data.classes": "classes.txt"}``.
         out: new PNG file; None is ``data-check.png`` in the current folder, numbered if it exists.
 
     Raises:
-        UserError: ``finetune-voc`` would refuse the data set, or ``out`` exists.
+        UserError: ``finetune`` would refuse the data set, or ``out`` exists.
     """
-    if out is not None and out.exists():
+    settings = recipes.load(FinetuneSettings, None, overrides).data
+    if out is not None and Path(out).exists():
         raise UserError(f"{out} exists already: remove it, or name another file with --out")
-    console = open_console()
-    data = open_labelled(settings, root, settings.workers)
-    console.print(f"{root}: {data.said}")
+    data = open_labelled(settings, Path(root), settings.workers)
     found = survey(data)
-    for line in [*shares_in_words(found, data), *found.warnings]:
-        console.print(line)
-    path = out or _free_name()
+    path = _free_name() if out is None else Path(out)
     draw_labelled(data, path)
-    shown = min(_SHOWN, len(data.train) + len(data.val))
-    console.print(f"wrote {path}: {shown} images and their masks")
+    return DataCheck(data, found, path)
 
 
 def draw_labelled(data: LabelledData, path: Path) -> None:
@@ -59,8 +75,8 @@ def draw_labelled(data: LabelledData, path: Path) -> None:
 
     For a small data set, evaluation examples are included.
     """
-    examples = data.train if len(data.train) >= _SHOWN else [*data.train, *data.val]
-    shown = min(_SHOWN, len(examples))
+    examples = data.train if len(data.train) >= SHOWN else [*data.train, *data.val]
+    shown = min(SHOWN, len(examples))
     chosen = [examples[place * len(examples) // shown] for place in range(shown)]
     bands = -(-shown // _COLUMNS)
     columns = min(shown, _COLUMNS)

@@ -161,7 +161,7 @@ def _names(page: Any) -> tuple[str, ...]:
 def _equal(values: NDArray[Any], nodata: float) -> NDArray[np.bool_]:
     """Where the no-data value is; one near the limit of floats is often printed rounded."""
     if values.dtype.kind == "f" and abs(nodata) > _NEAR_THE_LIMIT:
-        return np.isclose(values, nodata, rtol=_ROUNDING, atol=0)
+        return np.asarray(np.isclose(values, nodata, rtol=_ROUNDING, atol=0))
     return np.asarray(values == nodata)
 
 

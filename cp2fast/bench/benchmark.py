@@ -1,30 +1,25 @@
-"""``cp2fast bench``: run benchmarks, and show, save and compare their results."""
+"""``cp2fast bench``: prepare the benchmarks and run one after the other."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-from rich.console import Console
 from torch import Tensor
 
 from cp2fast import recipes
 from cp2fast.bench.augment import bench_augment
 from cp2fast.bench.bottleneck import describe_training, stages_of_training
-from cp2fast.bench.chart import plot
 from cp2fast.bench.loader import bench_loader
 from cp2fast.bench.loader_task import Task
 from cp2fast.bench.report import Report
 from cp2fast.bench.run import bench_run
-from cp2fast.bench.show import read_kept, show, show_against
 from cp2fast.bench.timing import Say
 from cp2fast.bench.train import bench_train
 from cp2fast.config import DataSettings, PretrainSettings, RangeSetting, check_pretrain
-from cp2fast.console import open_console
 from cp2fast.cores import decoding_workers
 from cp2fast.data.beton import is_beton
 from cp2fast.data.decode import BadImage, decode_image
@@ -35,7 +30,7 @@ from cp2fast.data.images import list_images
 from cp2fast.data.levels import Levels
 from cp2fast.data.survey import find_range
 from cp2fast.errors import UserError
-from cp2fast.run_folder import write_json
+from cp2fast.recipes import Overrides
 from cp2fast.train.distributed import Ranks, device_of
 
 BENCHMARKS = ("loader", "augment", "train", "run")
@@ -43,38 +38,35 @@ _DECODED_IMAGES = 256
 _SCENES = 320
 
 
-@dataclass(frozen=True)
-class Options:
-    """How to measure, and what to do with the results.
-
-    Attributes:
-        rounds: measured rounds.
-        seconds: minimum time for each system in each round.
-        beton: the photos of ``data.root`` in a packed file, for the FFCV source; None skips it.
-        json: output file for the result.
-        plot: output file for the chart, PNG, WebP, SVG or PDF.
-        against: a saved result to compare with.
-    """
-
-    rounds: int
-    seconds: float
-    beton: Path | None
-    json: Path | None
-    plot: Path | None
-    against: Path | None
-
-
 _Measure: TypeAlias = Callable[..., Report]
 """A benchmark that is ready to run; ``say`` receives progress messages."""
 
 
-def run_bench(what: str, overrides: Sequence[str], options: Options) -> None:
-    """Measure, show, save and compare.
+def benchmark(
+    what: str = "all",
+    overrides: Overrides = (),
+    *,
+    rounds: int = 5,
+    seconds: float = 4.0,
+    beton: str | Path | None = None,
+    say: Callable[[str, str], None] = lambda name, line: None,
+    on_report: Callable[[Report], None] = lambda report: None,
+) -> list[Report]:
+    """Measure speed on this machine, beside other ways to do the same, and name the bottleneck.
 
     Args:
-        what: ``loader``, ``augment``, ``train``, ``run`` or ``all``.
-        overrides: ``KEY=VALUE`` settings; the defaults use all cores and small batches.
-        options: how to measure.
+        what: ``loader`` (photos on disk to composed pairs), ``augment`` (decoded photos to composed
+            pairs), ``train`` (composed pairs to updated weights), ``run`` (whole runs beside their
+            parts), or ``all``.
+        overrides: settings by key; the defaults use all cores and small batches.
+        rounds: measured rounds, in which all systems take turns.
+        seconds: minimum time for each system in each round.
+        beton: the photos of ``data.root`` in a packed file, to measure FFCV too.
+        say: called with a benchmark's name and a line about its progress.
+        on_report: called with each report once it is complete.
+
+    Returns:
+        The reports, in the order measured. ``combine`` makes one result of all four.
 
     Raises:
         UserError: bad input, detected before anything is measured.
@@ -83,32 +75,13 @@ def run_bench(what: str, overrides: Sequence[str], options: Options) -> None:
         raise UserError(f"no benchmark '{what}': there are {', '.join(BENCHMARKS)} and all")
     chosen = BENCHMARKS if what == "all" else (what,)
     settings = {name: _settings(name, overrides) for name in chosen}
-    for output in (options.json, options.plot):
-        _check_writable(output)
-    _check_beton(options.beton)
-    kept = None if options.against is None else read_kept(options.against)
-
-    jobs = _prepare(chosen, settings, options)
-    console = open_console()
-    progress = open_console(stderr=True)
+    packed = None if beton is None else Path(beton)
+    _check_beton(packed)
     reports = []
-    for name, measure in jobs.items():
-        report = measure(say=partial(_tell, progress, name))
-        show(report, console)
-        if kept is not None:
-            show_against(report, kept, console)
-        reports.append(report)
-    result = reports[0].to_json() if len(reports) == 1 else combine(reports)
-    if len(reports) > 1:
-        console.print(result["bottleneck"])
-    if options.json is not None:
-        write_json(options.json, result)
-    if options.plot is not None:
-        plot(reports, options.plot)
-
-
-def _tell(console: Console, name: str, line: str) -> None:
-    console.print(f"bench {name}: {line}")
+    for name, measure in _prepare(chosen, settings, packed, rounds, seconds).items():
+        reports.append(measure(say=partial(say, name)))
+        on_report(reports[-1])
+    return reports
 
 
 def combine(reports: Sequence[Report]) -> dict[str, Any]:
@@ -135,21 +108,22 @@ def combine(reports: Sequence[Report]) -> dict[str, Any]:
     }
 
 
-def _settings(name: str, overrides: Sequence[str]) -> PretrainSettings:
+def _settings(name: str, overrides: Overrides) -> PretrainSettings:
     """The settings, by default with batches that a laptop can handle."""
     gpu = torch.cuda.is_available()
     batch = 32 if name in ("loader", "augment") else 256 if gpu else 8
-    defaults = [
-        f"data.batch_size={batch}",
-        f"data.scenes={_SCENES}",
-    ]
-    settings = recipes.load(PretrainSettings, None, [*defaults, *overrides])
+    defaults = PretrainSettings.model_validate({"data": {"batch_size": batch, "scenes": _SCENES}})
+    settings = recipes.load(PretrainSettings, defaults, overrides)
     check_pretrain(settings)
     return settings
 
 
 def _prepare(
-    chosen: Sequence[str], settings: Mapping[str, PretrainSettings], options: Options
+    chosen: Sequence[str],
+    settings: Mapping[str, PretrainSettings],
+    beton: Path | None,
+    rounds: int,
+    seconds: float,
 ) -> dict[str, _Measure]:
     """The benchmarks by name, ready to be run one after the other."""
     of_photos = [name for name in chosen if name != "train"]
@@ -168,10 +142,8 @@ def _prepare(
         elif name == "augment":
             job = partial(_augment, settings[name], images)
         else:
-            job = partial(
-                bench_loader, **vars(_loader_task(settings[name], images, device, options))
-            )
-        jobs[name] = partial(job, rounds=options.rounds, seconds=options.seconds)
+            job = partial(bench_loader, **vars(_loader_task(settings[name], images, device, beton)))
+        jobs[name] = partial(job, rounds=rounds, seconds=seconds)
     return jobs
 
 
@@ -190,11 +162,11 @@ def _with_range(settings: PretrainSettings, range_: RangeSetting) -> PretrainSet
 
 
 def _loader_task(
-    settings: PretrainSettings, images: ImageSet, device: torch.device, options: Options
+    settings: PretrainSettings, images: ImageSet, device: torch.device, beton: Path | None
 ) -> Task:
     packed = images if images.kind == "beton" else None
-    if options.beton is not None:
-        packed = list_images(options.beton)
+    if beton is not None:
+        packed = list_images(beton)
     batch_size, workers = settings.data.batch_size, decoding_workers(settings.data.workers)
     return Task(images, packed, device, settings.model.size, batch_size, workers, settings.data)
 
@@ -236,12 +208,3 @@ def _check_beton(file: Path | None) -> None:
         raise UserError(f"--beton {file}: there is no such file; {make}")
     if not is_beton(file.name) or not file.is_file():
         raise UserError(f"--beton {file}: not a .beton file; {make}")
-
-
-def _check_writable(file: Path | None) -> None:
-    if file is None:
-        return
-    if file.exists():
-        raise UserError(f"{file} exists already: remove it, or name another file")
-    if not file.parent.is_dir():
-        raise UserError(f"{file}: there is no folder {file.parent}; make it, or name another file")
