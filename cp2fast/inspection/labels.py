@@ -48,22 +48,27 @@ class DataCheck:
 
 
 def check_data(
-    root: str | Path, overrides: Overrides = (), *, out: str | Path | None = None
+    root: str | Path,
+    settings: FinetuneSettings | str | Path | None = None,
+    overrides: Overrides = (),
+    *,
+    out: str | Path | None = None,
 ) -> DataCheck:
     """Find the layout and the classes of images with masks, read every mask, and draw eight.
 
     Args:
         root: the data set, in any layout of docs/labels.md.
-        overrides: settings of ``finetune`` by key, such as ``{"data.classes": "classes.txt"}``.
+        settings: settings of ``finetune``, or a recipe by name or file; None is the defaults.
+        overrides: settings by key, such as ``{"data.unknown": "ignore"}``.
         out: new PNG file; None is ``data-check.png`` in the current folder, numbered if it exists.
 
     Raises:
         UserError: ``finetune`` would refuse the data set, or ``out`` exists.
     """
-    settings = recipes.load(FinetuneSettings, None, overrides).data
+    labelled = recipes.load(FinetuneSettings, settings, overrides).data
     if out is not None and Path(out).exists():
         raise UserError(f"{out} exists already: remove it, or name another file with --out")
-    data = open_labelled(settings, Path(root), settings.workers)
+    data = open_labelled(labelled, Path(root), labelled.workers)
     found = survey(data)
     path = _free_name() if out is None else Path(out)
     draw_labelled(data, path)
