@@ -11,7 +11,6 @@ from typing import Any
 import yaml
 
 from cp2fast import __version__, recipes
-from cp2fast.bench.machine import machine, versions
 from cp2fast.config import PretrainSettings
 from cp2fast.console import printable
 from cp2fast.errors import UserError
@@ -25,6 +24,7 @@ from cp2fast.inspection.installation import (
     check_sources,
     check_torch,
 )
+from cp2fast.machine import machine, versions
 from cp2fast.recipes import Overrides
 from cp2fast.run_folder import atomic_write
 

@@ -48,24 +48,29 @@ class DataCheck:
 
 
 def check_data(
-    root: str | Path, overrides: Overrides = (), *, out: str | Path | None = None
+    root: str | Path,
+    settings: FinetuneSettings | str | Path | None = None,
+    overrides: Overrides = (),
+    *,
+    out: str | Path | None = None,
 ) -> DataCheck:
     """Find the layout and the classes of images with masks, read every mask, and draw eight.
 
     Args:
         root: the data set, in any layout of docs/labels.md.
-        overrides: settings of ``finetune`` by key, such as ``{"data.classes": "classes.txt"}``.
+        settings: settings of ``finetune``, or a recipe by name or file; None is the defaults.
+        overrides: settings by key, such as ``{"data.unknown": "ignore"}``.
         out: new PNG file; None is ``data-check.png`` in the current folder, numbered if it exists.
 
     Raises:
         UserError: ``finetune`` would refuse the data set, or ``out`` cannot be written.
     """
-    settings = recipes.load(FinetuneSettings, None, overrides).data
+    labelled = recipes.load(FinetuneSettings, settings, overrides).data
     path = _free_name() if out is None else Path(out)
     if path.suffix.lower() != ".png":
         raise UserError(f"{path}: the picture is PNG; name it --out FILE.png")
     refuse_target(path)
-    data = open_labelled(settings, Path(root), settings.workers)
+    data = open_labelled(labelled, Path(root), labelled.workers)
     found = survey(data)
     draw_labelled(data, path)
     return DataCheck(data, found, path)

@@ -12,7 +12,6 @@ from typing import Any, Literal
 import torch
 
 from cp2fast import recipes
-from cp2fast.bench.machine import machine, versions
 from cp2fast.config import ModelSettings, ProbeSettings
 from cp2fast.data.levels import Levels
 from cp2fast.errors import UserError
@@ -20,6 +19,7 @@ from cp2fast.files import list_folder, make_folder, place_of
 from cp2fast.labels.dataset import LabelledData
 from cp2fast.labels.levels import range_of
 from cp2fast.labels.open import open_labelled
+from cp2fast.machine import machine, versions
 from cp2fast.model.segmenter import Segmenter, build_segmenter
 from cp2fast.probe.features import Place
 from cp2fast.probe.picture import draw_probes
