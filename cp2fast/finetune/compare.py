@@ -122,7 +122,7 @@ def plan_trials(
         raise UserError("--compare names two starts whose last part is the same: rename one folder")
     network = _common_network(settings, starts)
     root = data_root(settings.data)
-    settings = settings.model_copy(update={"data": settings.data.model_copy(update={"root": root})})
+    settings = settings.with_values("data", root=root)
     settings = settings.model_copy(update={"data": _with_values(settings, starts)})
     trials = []
     for seed in seeds:

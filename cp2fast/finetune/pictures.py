@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cp2fast.config import FinetuneSettings, Rgb
+from cp2fast.figure import save_figure
 from cp2fast.finetune.inference import segment
 from cp2fast.finetune.loader import CropBatch
 from cp2fast.labels.classes import palette_of
 from cp2fast.labels.coding import IGNORED
 from cp2fast.labels.dataset import LabelledData, read_example
 from cp2fast.model.segmenter import Segmenter
-from cp2fast.train.figure import save_figure
 
 _MANY_CLASSES = 12
 """With more classes, the cells of the confusion picture are too small for numbers."""

@@ -10,7 +10,7 @@ from matplotlib.patches import Rectangle
 
 from cp2fast.batch import CopyPasteBatch
 from cp2fast.config import AugmentSettings
-from cp2fast.train.figure import save_figure
+from cp2fast.figure import save_figure
 
 CURVES = {
     "loss": ("loss", "loss_instance"),

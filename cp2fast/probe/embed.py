@@ -21,12 +21,13 @@ from cp2fast.data.images import list_images
 from cp2fast.data.levels import Levels
 from cp2fast.data.read_ahead import brought
 from cp2fast.errors import UserError
+from cp2fast.figure import save_figure
+from cp2fast.files import refuse_target
 from cp2fast.model.segmenter import Segmenter
 from cp2fast.probe.features import dense_features, prepare
 from cp2fast.probe.labelled import evenly
 from cp2fast.run_folder import atomic_write
 from cp2fast.train.distributed import device_of, ranks_from_environment
-from cp2fast.train.figure import save_figure
 from cp2fast.weights.trained import Trained, open_trained
 
 _FORMATS = (".npz", ".parquet")
@@ -169,11 +170,8 @@ def _thumbnail(images: ImageSet, number: int, levels: Levels) -> NDArray[np.uint
 def _check_target(out: Path) -> None:
     if out.suffix not in _FORMATS:
         raise UserError(f"{out}: vectors are written as .npz or .parquet; name it --out FILE.npz")
-    for path in (out, picture_of(out)):
-        if path.exists():
-            raise UserError(f"{path} exists already: remove it, or name another file with --out")
-    if not out.absolute().parent.is_dir():
-        raise UserError(f"there is no folder {out.parent} for {out.name}: make it first")
+    refuse_target(out)
+    refuse_target(picture_of(out))
     if out.suffix == ".parquet" and find_spec("pyarrow") is None:
         raise UserError(f"{out}: Parquet needs pyarrow: pip install pyarrow, or name it FILE.npz")
 

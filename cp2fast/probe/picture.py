@@ -9,6 +9,7 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from cp2fast.figure import save_figure
 from cp2fast.labels.classes import palette_of
 from cp2fast.labels.coding import IGNORED
 from cp2fast.labels.dataset import LabelledData, read_example
@@ -16,7 +17,6 @@ from cp2fast.model.segmenter import Segmenter
 from cp2fast.probe.features import Place, dense_features, prepare
 from cp2fast.probe.labelled import evenly
 from cp2fast.probe.probe import Classifier, segment
-from cp2fast.train.figure import save_figure
 
 _ROWS = 4
 _LEGEND = 12

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from cp2fast.figure import save_figure
 from cp2fast.train.accounts import ACCOUNTS
-from cp2fast.train.figure import save_figure
 
 _FEW_POINTS = 30
 """Up to this many logged steps are also drawn as dots: a line through one point is invisible."""
