@@ -48,7 +48,8 @@ def save_figure(
             text.set_text(printable(text.get_text()))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"Glyph \d+")
-        canvas.draw()  # once; savefig draws a figure with a layout engine twice
-    picture = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
+        # Once: savefig draws a figure with a layout engine twice.
+        canvas.draw()  # type: ignore[no-untyped-call]
+    pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
     with atomic_write(path) as file:
-        picture.save(file, format=format, **options)
+        Image.fromarray(pixels[..., :3].copy()).save(file, format=format, **options)
