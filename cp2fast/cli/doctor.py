@@ -29,7 +29,7 @@ from cp2fast.errors import UserError
 def doctor(
     arguments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[CONFIG] [KEY=VALUE]", help="Recipe and settings."),
+        typer.Argument(metavar="[RECIPE] [KEY=VALUE]", help="Recipe and settings."),
     ] = None,
     json: Annotated[
         Path | None, typer.Option(help="Write everything found as JSON.", metavar="FILE")
