@@ -69,7 +69,9 @@ def main() -> None:
         if error.errno not in _OF_THE_SYSTEM or error.filename is None:
             raise
         path = os.fsdecode(error.filename)
-        sys.exit(_refuse(f"{path}: {error.strerror}: allow it, or name another place"))
+        sys.exit(
+            _refuse(f"{path}: {error.strerror}: change its permissions, or name another place")
+        )
 
 
 @contextmanager

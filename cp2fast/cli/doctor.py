@@ -50,7 +50,7 @@ def doctor(
         if path is not None and path.exists():
             raise UserError(f"{path} exists already: remove it, or name another file with {option}")
     if write is not None and settings.data.root is None:
-        raise UserError(f"--write {write} needs a data set to look at: name it with data.root=DIR")
+        raise UserError(f"--write {write} needs a data set to look at: set data.root=DIR")
 
     from cp2fast.inspection.doctor_report import CheckLines, show_data, show_machine, show_verdict
     from cp2fast.run_folder import write_json

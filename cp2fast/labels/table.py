@@ -68,7 +68,7 @@ def _read(path: Path) -> list[tuple[Example, str]]:
     rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=delimiter)]
     numbered = [(number, row) for number, row in enumerate(rows, 1) if any(row)]
     if not numbered:
-        raise UserError(f"{path} names no image: it needs image,mask a line")
+        raise UserError(f"{path} names no image: it needs image,mask per line")
     head = [cell.lower() for cell in numbered[0][1]]
     image, mask, split = (_place(head, names) for names in (_IMAGE, _MASK, _SPLIT))
     if image is not None and mask is not None:
@@ -77,7 +77,7 @@ def _read(path: Path) -> list[tuple[Example, str]]:
         image, mask, split = 0, 1, 2
     found = [_example(path, number, row, image, mask, split) for number, row in numbered]
     if not found:
-        raise UserError(f"{path} names no image below its header: it needs image,mask a line")
+        raise UserError(f"{path} names no image below its header: it needs image,mask per line")
     return found
 
 
