@@ -26,9 +26,8 @@ import torch
 import cp2fast
 from cp2fast.data.scenes import generate_scenes
 from cp2fast.errors import UserError
-from cp2fast.finetune.predict import run_predict
 from cp2fast.model.families import family_of
-from cp2fast.weights.export.command import run_export
+from cp2fast.weights.export.write import run_export
 
 PAGE = Path(__file__).parents[1] / "docs/weights.md"
 BEGIN, END = "<!-- families: written by benchmarks/families.py -->", "<!-- end of families -->"
@@ -95,7 +94,9 @@ def run(member: Member, data: Path, folder: Path) -> dict[str, Any]:
         cp2fast.finetune("voc_r50", start, out=tuned, quiet=True)
 
     def predict() -> None:
-        run_predict(tuned, [data / "JPEGImages"], folder / "masks")
+        found = cp2fast.predict(tuned, data / "JPEGImages", folder / "masks")
+        if found.unreadable:
+            raise RuntimeError(f"unreadable: {found.unreadable}")
 
     def export(to: str) -> Callable[[], object]:
         source = pretrained if to == "timm" else tuned

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -17,17 +16,18 @@ if TYPE_CHECKING:
     from cp2fast.batch import CopyPasteBatch
     from cp2fast.config import FinetuneSettings, PretrainSettings
     from cp2fast.data.open_images import ImageBatches
+    from cp2fast.data.pack import PackSummary
+    from cp2fast.finetune.compare import Comparison
     from cp2fast.finetune.confusion import Scores
     from cp2fast.model.segmenter import Segmenter
     from cp2fast.probe.probe import ProbeScores
+    from cp2fast.recipes import Overrides
     from cp2fast.train.run import Run
-
-_NONE: Mapping[str, object] = MappingProxyType({})
 
 
 def pretrain(
     settings: PretrainSettings | str | Path | None = None,
-    overrides: Mapping[str, object] = _NONE,
+    overrides: Overrides = (),
     *,
     out: str | Path | None = None,
     resume: bool = False,
@@ -55,19 +55,19 @@ def pretrain(
     Raises:
         UserError: bad input; nothing was overwritten.
     """
-    from cp2fast.config import PretrainSettings
-    from cp2fast.pretrain.command import run_pretrain
-    from cp2fast.run_settings import run_settings
+    from cp2fast.run_settings import pretrain_settings
 
-    chosen, folder = run_settings(
-        PretrainSettings, "pretrain", settings, overrides, out=out, resume=resume, default="demo"
-    )
+    chosen, folder = pretrain_settings(settings, overrides, out=out, resume=resume)
+
+    # Imported here, because torch takes seconds, which a mistyped key need not wait for.
+    from cp2fast.pretrain.training import run_pretrain
+
     return run_pretrain(chosen, folder, resume, on_row, quiet)
 
 
 def finetune(
     settings: FinetuneSettings | str | Path | None = None,
-    overrides: Mapping[str, object] = _NONE,
+    overrides: Overrides = (),
     *,
     out: str | Path | None = None,
     resume: bool = False,
@@ -94,22 +94,57 @@ def finetune(
         UserError: bad input (nothing was overwritten), or the run was stopped before its end (its
             state was saved).
     """
-    from cp2fast.config import FinetuneSettings
     from cp2fast.errors import UserError
-    from cp2fast.finetune.command import run_finetune
-    from cp2fast.run_settings import run_settings
+    from cp2fast.run_settings import finetune_settings
 
-    chosen, folder = run_settings(
-        *(FinetuneSettings, "finetune", settings, overrides),
-        out=out,
-        resume=resume,
-        default="finetune/voc_r50" if "data.root" in overrides else "finetune/demo",
-        prefix="finetune-",
-    )
+    chosen, folder = finetune_settings(settings, overrides, out=out, resume=resume)
+
+    from cp2fast.finetune.training import run_finetune
+
     scores = run_finetune(chosen, folder, resume, on_row, quiet)
     if scores is None:
         raise UserError(f"{folder} was stopped before its end and saved: go on with resume=True")
     return scores
+
+
+def compare(
+    starts: Sequence[str],
+    settings: FinetuneSettings | str | Path | None = None,
+    overrides: Overrides = (),
+    *,
+    seeds: Sequence[int] = (0, 1, 2),
+    out: str | Path | None = None,
+    quiet: bool = False,
+) -> Comparison:
+    """Fine-tune from several starts under one budget; a repeated call goes on where one stopped.
+
+    Args:
+        starts: ``random``, ``imagenet``, or any other value of ``model.init``.
+        settings: as for ``finetune``; ``model.init`` and ``train.seed`` are set by the comparison.
+        overrides: settings by key.
+        seeds: seeds of each start.
+        out: folder of ``compare.json`` and of one run per trial; None is ``runs/compare-`` followed
+            by the recipe's name.
+        quiet: print nothing.
+
+    Returns:
+        ``miou`` by start and seed, with ``mean(start)`` and ``deviation(start)``.
+
+    Raises:
+        UserError: bad input (nothing was overwritten), or the comparison was stopped before its end
+            (its state was saved).
+    """
+    from cp2fast.errors import UserError
+    from cp2fast.run_settings import finetune_settings
+
+    chosen, folder = finetune_settings(settings, overrides, out=out, prefix="compare-")
+
+    from cp2fast.finetune.compare import run_compare
+
+    found = run_compare(chosen, folder, starts, seeds, quiet)
+    if found is None:
+        raise UserError(f"{folder} was stopped before its end and saved: the same call goes on")
+    return found
 
 
 def open_images(
@@ -166,6 +201,67 @@ def open_images(
         device=torch.device(device),
         rank=rank,
         world_size=world_size,
+    )
+
+
+def pack(
+    source: str | Path | Sequence[str],
+    out: str | Path,
+    *,
+    max_side: int | None = None,
+    quality: int = 90,
+    keep_bytes: bool = False,
+    shard_size: int = 1000,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    **data: object,
+) -> PackSummary:
+    """Pack images into few files, or continue a pack that was stopped.
+
+    Args:
+        source: anything that ``data.root`` may be.
+        out: a path or URL that ends in ``.beton`` or ``.tar``, or is a folder of shards.
+        max_side: images with a longer side are reduced to it, in pixels; None keeps every size.
+        quality: quality of JPEG that is encoded anew, 1 to 100.
+        keep_bytes: keep the bytes of a JPEG that needs no change.
+        shard_size: images per shard, if ``out`` is a folder.
+        workers: threads; None is one per core.
+        progress: called with the number of images done and their total.
+        data: other settings of ``data``: ``range=(0, 4095)`` and ``bands=(4, 3, 2)`` choose what
+            becomes 8-bit RGB.
+
+    Returns:
+        How many ``images`` were packed, ``bytes_in`` and ``bytes_out``, and in ``rejects`` the name
+        of each image that cannot be read, with the reason.
+
+    Raises:
+        UserError: bad input, ``out`` exists or was begun with other settings, no image can be
+            packed, or the disk is full.
+    """
+    from cp2fast import recipes
+    from cp2fast.config import PretrainSettings
+    from cp2fast.cores import available_cores
+    from cp2fast.data.pack import pack as pack_images
+    from cp2fast.data.packed_jpeg import JpegSettings
+    from cp2fast.errors import UserError
+
+    for name, number in (("max_side", max_side), ("shard_size", shard_size), ("workers", workers)):
+        if number is not None and number < 1:
+            raise UserError(f"{name}={number}: name 1 or more")
+    if not 1 <= quality <= 100:
+        raise UserError(f"quality={quality}: name 1 to 100")
+    named = {f"data.{name}": value for name, value in {"root": source, **data}.items()}
+    chosen = recipes.load(PretrainSettings, None, named).data
+    jpeg = JpegSettings(
+        max_side, quality, keep_bytes, chosen.max_pixels, chosen.range, chosen.bands
+    )
+    return pack_images(
+        chosen.root or Path(),
+        out,
+        jpeg,
+        shard_size=shard_size,
+        workers=workers or available_cores(),
+        progress=progress,
     )
 
 
@@ -262,6 +358,6 @@ def export(
         UserError: bad input, the file exists, or it does not read back the same; nothing was
             overwritten or left behind.
     """
-    from cp2fast.weights.export.command import run_export
+    from cp2fast.weights.export.write import run_export
 
     return run_export(Path(run), to, None if out is None else Path(out), quiet=True)

@@ -11,7 +11,7 @@ import logging
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -22,6 +22,8 @@ from cp2fast.files import is_file, place_of, read_text
 from cp2fast.wording import complaint, describe, renamed_settings, text_settings
 
 Settings = TypeVar("Settings", bound=Section)
+Overrides: TypeAlias = Mapping[str, object] | Sequence[str]
+"""Settings by key, such as ``{"data.root": "photos"}``, or a list of ``KEY=VALUE``."""
 
 _LOG = logging.getLogger("cp2fast")
 _NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
@@ -42,7 +44,7 @@ def folder(kind: type[Section]) -> Path:
 def load(
     kind: type[Settings],
     recipe: Settings | str | Path | None,
-    overrides: Sequence[str] | Mapping[str, object],
+    overrides: Overrides = (),
 ) -> Settings:
     """The settings of a recipe, with overrides.
 

@@ -2,46 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 from cp2fast import recipes
+from cp2fast.config import FinetuneSettings, PretrainSettings, check_finetune, check_pretrain
 from cp2fast.errors import UserError
 from cp2fast.files import is_file
-from cp2fast.recipes import Settings
+from cp2fast.recipes import Overrides, Settings
 from cp2fast.run_folder import RunFolder
 
 _IN_WORDS = {"pretrain": ("pretraining", "pretrain"), "finetune": ("fine-tuning", "finetune-voc")}
 
 
-def run_settings(
-    kind: type[Settings],
-    run: Literal["pretrain", "finetune"],
-    recipe: Settings | str | Path | None,
-    overrides: Sequence[str] | Mapping[str, object],
+def pretrain_settings(
+    recipe: PretrainSettings | str | Path | None,
+    overrides: Overrides,
     *,
     out: str | Path | None,
     resume: bool,
-    default: str,
-    prefix: str = "",
-) -> tuple[Settings, Path]:
-    """The settings of a run and its folder.
+) -> tuple[PretrainSettings, Path]:
+    """The settings of a pretraining and its folder.
 
     Args:
-        kind: class of the settings.
-        run: kind of run.
-        recipe: see ``recipes.load``; None is ``default``, or when resuming the settings of the run
-            in ``out``.
+        recipe: see ``recipes.load``; None is the demo, or when resuming the settings of the run in
+            ``out``.
         overrides: see ``recipes.load``.
         out: the run folder; None is a folder below ``runs/`` named after the recipe.
         resume: whether to continue the run in the folder.
-        default: default recipe.
-        prefix: prefix of the folder's name.
 
     Raises:
-        UserError: as ``recipes.load``, or the folder to resume holds another kind of run.
+        UserError: as ``recipes.load``, there is nothing to train on, or the folder to resume holds
+            another kind of run.
     """
+    settings, folder = _run_settings(
+        PretrainSettings, "pretrain", recipe, overrides, out, resume, "demo", ""
+    )
+    check_pretrain(settings)
+    return settings, folder
+
+
+def finetune_settings(
+    recipe: FinetuneSettings | str | Path | None,
+    overrides: Overrides,
+    *,
+    out: str | Path | None,
+    resume: bool = False,
+    prefix: str = "finetune-",
+) -> tuple[FinetuneSettings, Path]:
+    """The settings of a fine-tuning and its folder, whose name begins with ``prefix``.
+
+    The arguments and errors are those of ``pretrain_settings``. With ``data.root`` among the
+    overrides, the default recipe is ``voc_r50``.
+    """
+    keys = [word.partition("=")[0] for word in overrides]
+    default = "finetune/voc_r50" if "data.root" in keys else "finetune/demo"
+    settings, folder = _run_settings(
+        FinetuneSettings, "finetune", recipe, overrides, out, resume, default, prefix
+    )
+    check_finetune(settings)
+    return settings, folder
+
+
+def _run_settings(
+    kind: type[Settings],
+    run: Literal["pretrain", "finetune"],
+    recipe: Settings | str | Path | None,
+    overrides: Overrides,
+    out: str | Path | None,
+    resume: bool,
+    default: str,
+    prefix: str,
+) -> tuple[Settings, Path]:
     named = default if recipe is None else recipe
     name = Path(named).stem if isinstance(named, str | Path) else "run"
     folder = RunFolder(Path(out) if out is not None else Path("runs") / f"{prefix}{name}")

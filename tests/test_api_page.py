@@ -43,6 +43,13 @@ def test_the_page_runs_from_top_to_bottom(script: str, tmp_path: Path) -> None:
     assert re.search(r"^3 True \S+checkpoints \[\d", done.stdout, re.M)
     assert re.search(r"^epoch 1 step 4 loss \d", done.stdout, re.M)
     assert list((tmp_path / "runs/photos/export").glob("*.safetensors"))
+    assert re.search(r"^like \S+scene_00000.jpg: \S+scene_000", done.stdout, re.M)
+    assert "0 photos could not be read: {}" in done.stdout
+    assert len(list((tmp_path / "masks").glob("*.npz"))) == 16
+    assert re.search(r"^torch.Size\(\[\d+, 3, 224, 224\]\) \[\]$", done.stdout, re.M)
+    assert re.search(r"^16 images, \d+ bytes, 0 rejected$", done.stdout, re.M)
+    written = ("similarity.png", "preview.png", "data-check.png", "proposed.yaml", "shards")
+    assert [name for name in written if not (tmp_path / name).exists()] == []
 
 
 def test_ones_own_loss_takes_about_thirty_lines(script: str) -> None:

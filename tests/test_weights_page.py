@@ -12,7 +12,7 @@ import torchvision
 
 from cp2fast import recipes
 from cp2fast.config import PretrainSettings
-from cp2fast.weights.export.command import run_export
+from cp2fast.weights.export.write import run_export
 from tests.weights.export.trained_networks import save_finetuning, save_pretraining
 
 PAGE = (Path(__file__).parents[1] / "docs/weights.md").read_text(encoding="utf-8")

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import cp2fast
 from cp2fast import recipes
 from cp2fast.cli.app import app, settings_help
 from cp2fast.config import PretrainSettings
+from cp2fast.console import open_console
+from cp2fast.files import refuse_target
+
+if TYPE_CHECKING:
+    from cp2fast.bench.report import Report
 
 
 @app.command(
@@ -57,7 +63,37 @@ def bench(
     if "=" in what:
         what, words = "all", [what, *words]
     recipes.load(PretrainSettings, None, words)
+    for option, path in (("--json", json), ("--plot", plot)):
+        if path is not None:
+            refuse_target(path, option)
 
-    from cp2fast.bench.command import Options, run_bench
+    from cp2fast.bench import chart, show
+    from cp2fast.bench.benchmark import combine
+    from cp2fast.run_folder import write_json
 
-    run_bench(what, words, Options(rounds, seconds, beton, json, plot, against))
+    if plot is not None:
+        chart.check_format(plot)
+    kept = None if against is None else show.read_kept(against)
+    console, progress = open_console(), open_console(stderr=True)
+
+    def show_report(report: Report) -> None:
+        show.show(report, console)
+        if kept is not None:
+            show.show_against(report, kept, console)
+
+    reports = cp2fast.benchmark(
+        what,
+        words,
+        rounds=rounds,
+        seconds=seconds,
+        beton=beton,
+        say=lambda name, line: progress.print(f"bench {name}: {line}"),
+        on_report=show_report,
+    )
+    result = reports[0].to_json() if len(reports) == 1 else combine(reports)
+    if len(reports) > 1:
+        console.print(result["bottleneck"])
+    if json is not None:
+        write_json(json, result)
+    if plot is not None:
+        chart.plot(reports, plot)

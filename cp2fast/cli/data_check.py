@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
+import cp2fast
 from cp2fast import recipes
 from cp2fast.cli.app import data_app, settings_help
 from cp2fast.config import FinetuneSettings, LabelSettings
+from cp2fast.console import open_console
 
 
 @data_app.command(
@@ -33,8 +35,15 @@ def check(
     ] = None,
 ) -> None:
     """Parse, then look."""
-    settings = recipes.load(FinetuneSettings, None, arguments or []).data
+    settings = recipes.load(FinetuneSettings, None, arguments or [])
+    found = cp2fast.check_data(root, settings, out=out)
 
-    from cp2fast.inspection.labels import run_data_check
+    from cp2fast.inspection.labels import SHOWN
+    from cp2fast.labels.survey import shares_in_words
 
-    run_data_check(settings, root, out)
+    console = open_console()
+    console.print(f"{root}: {found.data.said}")
+    for line in [*shares_in_words(found.survey, found.data), *found.survey.warnings]:
+        console.print(line)
+    shown = min(SHOWN, len(found.data.train) + len(found.data.val))
+    console.print(f"wrote {found.picture}: {shown} images and their masks")

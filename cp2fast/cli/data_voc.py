@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+import cp2fast
 from cp2fast.cli.app import data_app
 
 
@@ -25,9 +26,10 @@ def voc(
     ],
 ) -> None:
     """Parse, then arrange."""
-    from cp2fast.labels.voc_arrange import TRAIN_AUG, arrange_voc
+    root, converted, train_aug, val = cp2fast.arrange_voc(folder, print)
 
-    root, converted, train_aug, val = arrange_voc(folder, print)
+    from cp2fast.labels.voc_arrange import TRAIN_AUG
+
     usual = "" if train_aug == TRAIN_AUG else f", not the usual {TRAIN_AUG:,}"
     print(f"train_aug {train_aug:,} images{usual}; val {val:,}; {converted:,} masks converted")
     print(f"next: cp2fast finetune-voc data.root={root} model.init=RUN")

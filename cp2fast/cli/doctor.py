@@ -8,9 +8,13 @@ from typing import Annotated
 
 import typer
 
+import cp2fast
 from cp2fast import recipes
 from cp2fast.cli.app import app, settings_help, split_words
 from cp2fast.config import PretrainSettings
+from cp2fast.console import open_console
+from cp2fast.errors import UserError
+from cp2fast.files import refuse_target
 
 
 @app.command(
@@ -43,8 +47,25 @@ def doctor(
     """Parse, then test."""
     recipe, words = split_words(arguments)
     settings = recipes.load(PretrainSettings, recipe, words)
+    for option, path in (("--json", json), ("--write", write)):
+        if path is not None:
+            refuse_target(path, option)
+    if write is not None and settings.data.root is None:
+        raise UserError(f"--write {write} needs a data set to look at: name it with data.root=DIR")
 
-    from cp2fast.inspection.doctor import run_doctor
+    from cp2fast.inspection.doctor_report import CheckLines, show_data, show_machine, show_verdict
+    from cp2fast.run_folder import write_json
 
-    if not run_doctor(settings, json, write):
+    console = open_console()
+    show_machine(console)
+    found = cp2fast.doctor(settings, on_check=CheckLines(console))
+    show_data(console, found)
+    if write is not None:
+        found.write_recipe(write)
+        console.print(f"wrote {write}; see it with: cp2fast preview {write}")
+    show_verdict(console, found, None if write is None else f"cp2fast pretrain {write}")
+    if json is not None:
+        write_json(json, found.to_json())
+        console.print(f"wrote {json}")
+    if not found.works:
         sys.exit(1)

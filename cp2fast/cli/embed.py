@@ -7,22 +7,33 @@ from typing import Annotated
 
 import typer
 
+import cp2fast
 from cp2fast.cli.app import app
+from cp2fast.console import open_console
+from cp2fast.wording import counted
 
 
 @app.command(
     help="Write a vector of each photo, and draw which are alike.\n\n"
-    "RUN is a run folder or checkpoint of pretraining; PHOTOS a folder, tar or .beton. The vectors "
-    "are unit vectors: their products are cosines. FILE is .npz (names, vectors) or .parquet.\n\n"
+    "RUN is a run folder or checkpoint of pretraining; PHOTOS what data.root may be: a "
+    "folder, shards, a URL, a pattern, @LIST. The vectors are unit vectors: their products are "
+    "cosines. FILE is .npz (names, vectors) or .parquet.\n\n"
     "\b\nExample:\n"
     "  cp2fast embed runs/demo PHOTOS --out vectors.npz"
 )
 def embed(
     run: Annotated[str, typer.Argument(metavar="RUN", help="Network.", show_default=False)],
-    photos: Annotated[Path, typer.Argument(metavar="PHOTOS", help="Photos.", show_default=False)],
+    photos: Annotated[str, typer.Argument(metavar="PHOTOS", help="Photos.", show_default=False)],
     out: Annotated[Path, typer.Option(help="File of the vectors.", metavar="FILE")],
 ) -> None:
     """Parse, then embed."""
-    from cp2fast.probe.embed import run_embed
+    found = cp2fast.embed(run, photos, out)
 
-    run_embed(run, photos, out)
+    from cp2fast.probe.embed import picture_of
+
+    console = open_console()
+    for name, reason in found.left_out:
+        console.print(f"left out {name}: {reason}")
+    console.print(f"wrote {counted(len(found.names), 'vector')} to {out}")
+    if len(found.names) > 1:
+        console.print(f"wrote {picture_of(out)}")

@@ -32,6 +32,6 @@ def export(
     ] = None,
 ) -> None:
     """Parse, then export."""
-    from cp2fast.weights.export.command import run_export
+    from cp2fast.weights.export.write import run_export
 
     run_export(run, to, out)

@@ -9,9 +9,9 @@ import typer
 
 from cp2fast import recipes
 from cp2fast.cli.app import app, settings_help, split_words
-from cp2fast.config import FinetuneSettings, check_finetune
+from cp2fast.config import FinetuneSettings
 from cp2fast.errors import UserError
-from cp2fast.run_settings import run_settings
+from cp2fast.run_settings import finetune_settings
 
 
 @app.command(
@@ -53,23 +53,16 @@ def finetune_voc(
 ) -> None:
     """Parse, then train."""
     recipe, words = split_words(arguments)
-    own_data = any(word.startswith("data.root=") for word in words)
-    settings, folder = run_settings(
-        *(FinetuneSettings, "finetune", recipe, words),
-        out=out,
-        resume=resume,
-        default="finetune/voc_r50" if own_data else "finetune/demo",
-        prefix="finetune-" if compare is None else "compare-",
-    )
-    check_finetune(settings)
-
     if compare is not None:
+        settings, folder = finetune_settings(recipe, words, out=out, prefix="compare-")
+
         from cp2fast.finetune.compare import run_compare
 
         run_compare(settings, folder, compare.split(","), _whole_numbers("--seeds", seeds))
         return
+    settings, folder = finetune_settings(recipe, words, out=out, resume=resume)
 
-    from cp2fast.finetune.command import run_finetune
+    from cp2fast.finetune.training import run_finetune
 
     run_finetune(settings, folder, resume)
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+import cp2fast
 from cp2fast.cli.app import app
 
 
@@ -19,6 +20,8 @@ def models(
     pattern: Annotated[str, typer.Argument(metavar="[PATTERN]", help="Of names.")] = "*",
 ) -> None:
     """Parse, then list."""
-    from cp2fast.weights.listing import run_models
-
-    run_models(pattern)
+    rows = [(name, family, " ".join(tags)) for name, family, tags in cp2fast.list_models(pattern)]
+    head = ("model.backbone", "family", "weights, as in model.init=timm/MODEL.TAG")
+    widths = [max(len(row[column]) for row in (head, *rows)) for column in (0, 1)]
+    for name, family, weights in (head, *rows):  # no table: names must be complete for copying
+        print(f"{name:<{widths[0]}}  {family:<{widths[1]}}  {weights}".rstrip())

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Annotated
 
 import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from cp2fast import recipes
+import cp2fast
 from cp2fast.cli.app import app
-from cp2fast.config import PretrainSettings
+from cp2fast.console import open_console
+from cp2fast.wording import counted
 
 
 @app.command(
@@ -53,22 +56,45 @@ def pack(
     ] = None,
 ) -> None:
     """Parse, then pack."""
-    words = [
-        f"data.root={source}",
-        f"data.range={values}",
-        *([] if bands is None else [f"data.bands={bands}"]),
-    ]
-    data = recipes.load(PretrainSettings, None, words).data
-    from cp2fast.data.pack_command import run_pack
+    console = open_console(stderr=True)
+    columns = (TextColumn("packing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    progress = Progress(*columns, console=console)
+    bar = progress.add_task("", total=None)
+    with ExitStack() as shown:
 
-    run_pack(
-        data.root or source,
-        out,
-        max_side,
-        quality,
-        keep_bytes,
-        workers,
-        shard_size,
-        data.range,
-        data.bands,
+        def show(done: int, total: int) -> None:
+            """Update the bar; it starts with the first image, as earlier errors need no bar."""
+            if not progress.live.is_started:
+                shown.enter_context(progress)
+            progress.update(bar, completed=done, total=total)
+
+        try:
+            found = cp2fast.pack(
+                source,
+                out,
+                max_side=max_side,
+                quality=quality,
+                keep_bytes=keep_bytes,
+                range=values,
+                bands=bands,
+                shard_size=shard_size,
+                workers=workers,
+                progress=show,
+            )
+        except KeyboardInterrupt:
+            console.print("stopped: the same command goes on where it was")
+            raise
+
+    from cp2fast.data.pack_delivery import REJECTS
+    from cp2fast.data.urls import public
+
+    print(
+        f"{public(out)}: {counted(found.images, 'image')}, {found.bytes_in / 1e6:.1f} MB in, "
+        f"{found.bytes_out / 1e6:.1f} MB out, {len(found.rejects)} rejected"
     )
+    if found.range_line:
+        print(f"{found.range_line}; fine-tune on the images themselves with the same")
+    for name, reason in found.rejects[:5]:
+        print(f"  {name}: {reason}")
+    if found.rejects:
+        print(f"all rejected files and why: {public(out).rstrip('/')}.{REJECTS}")

@@ -7,13 +7,18 @@ from typing import Annotated
 
 import typer
 
+import cp2fast
 from cp2fast.cli.app import app
+from cp2fast.console import open_console
+from cp2fast.errors import UserError
+from cp2fast.wording import counted
 
 
 @app.command(
     help="Segment photos: a palette PNG and an overlay of each.\n\n"
-    "MODEL is a fine-tuning's run folder or checkpoint; IMAGES are files and folders, whose "
-    "shape is kept. Each photo is segmented at its own size.\n\n"
+    "MODEL is a fine-tuning's run folder or checkpoint; IMAGES are files and what data.root "
+    "may be: folders, whose shape is kept, shards, URLs, patterns, @LIST. Each photo is "
+    "segmented at its own size.\n\n"
     "\b\nExamples:\n"
     "  cp2fast predict runs/finetune-demo photos --out masks\n"
     "  cp2fast predict runs/aerial aerial.tif --tile 1024 --out masks"
@@ -23,8 +28,8 @@ def predict(
         Path, typer.Argument(metavar="MODEL", help="What to predict with.", show_default=False)
     ],
     images: Annotated[
-        list[Path],
-        typer.Argument(metavar="IMAGES", help="Photos, or folders of them.", show_default=False),
+        list[str],
+        typer.Argument(metavar="IMAGES", help="Photos, or what holds them.", show_default=False),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the masks.", metavar="DIR")],
     probabilities: Annotated[
@@ -41,6 +46,17 @@ def predict(
     ] = None,
 ) -> None:
     """Parse, then predict."""
-    from cp2fast.finetune.predict import run_predict
-
-    run_predict(model, images, out, probabilities, tile)
+    found = cp2fast.predict(model, images, out, probabilities=probabilities, tile=tile)
+    console = open_console()
+    tiles = f", {found.tiled} of them in tiles of {found.tile_side} pixels" if found.tiled else ""
+    console.print(
+        f"{counted(len(found.masks), 'mask')} with overlays in {out}{tiles} (palette PNG, "
+        f"{len(found.classes)} classes: {', '.join(found.classes)})"
+    )
+    bad = [f"{photo}: {reason}" for photo, reason in found.unreadable.items()]
+    if len(bad) > 1:
+        for line in bad:
+            console.print(line)
+    if bad:
+        more = f" (and {len(bad) - 1} more, all named above)" if len(bad) > 1 else ""
+        raise UserError(f"{bad[0]}; the others were segmented{more}")

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
+import cp2fast
 from cp2fast import recipes
 from cp2fast.cli.app import app, settings_help, split_words
-from cp2fast.config import PretrainSettings, check_pretrain
-from cp2fast.run_settings import run_settings
+from cp2fast.config import PretrainSettings
 
 
 @app.command(
@@ -36,12 +36,4 @@ def pretrain(
 ) -> None:
     """Parse, then train."""
     recipe, words = split_words(arguments)
-    settings, folder = run_settings(
-        PretrainSettings, "pretrain", recipe, words, out=out, resume=resume, default="demo"
-    )
-    check_pretrain(settings)
-
-    # Imported here: torch takes seconds, which --help and a mistyped key need not wait for.
-    from cp2fast.pretrain.command import run_pretrain
-
-    run_pretrain(settings, folder, resume)
+    cp2fast.pretrain(recipe, words, out=out, resume=resume)

@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
+import cp2fast
 from cp2fast import recipes
 from cp2fast.cli.app import app, settings_help, split_words
 from cp2fast.config import PretrainSettings
+from cp2fast.console import open_console
 
 
 @app.command(
@@ -42,10 +44,18 @@ def preview(
     recipe, words = split_words(arguments)
     stored = None if model is None else recipes.stored_beside(model)
     settings = recipes.load(PretrainSettings, recipe or stored or "demo", words)
-
-    from cp2fast.inspection.preview import run_preview, run_similarity
-
+    console = open_console()
     if model is None:
-        run_preview(settings, n, out or Path("preview.png"))
+        path = out or Path("preview.png")
+        pairs = cp2fast.preview(settings, out=path, count=n)
     else:
-        run_similarity(settings, model, n, out or Path("similarity.png"))
+        path = out or Path("similarity.png")
+        found = cp2fast.similarity(model, settings, out=path, count=n)
+        pairs = found.pairs
+        console.print(f"{model}: {found.loaded}")
+        console.print(f"{found.cells} foreground cells of {len(pairs)} pairs: {found}")
+    if pairs.range_line:
+        console.print(pairs.range_line)
+    for line in pairs.bad:
+        console.print(f"replaced an unreadable image: {line.replace(chr(9), ': ')}")
+    console.print(f"wrote {path}")

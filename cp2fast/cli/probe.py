@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.table import Table
 
+import cp2fast
 from cp2fast import recipes
 from cp2fast.cli.app import app, settings_help
 from cp2fast.config import ProbeSettings
+from cp2fast.console import open_console
+
+if TYPE_CHECKING:
+    from cp2fast.probe.compare import Probed
 
 
 class Place(StrEnum):
@@ -52,6 +60,40 @@ def probe(
     names = [word for word in words if "=" not in word]
     settings = recipes.load(ProbeSettings, None, [word for word in words if "=" in word])
 
-    from cp2fast.probe.command import run_probe
+    console = open_console()
+    probed = cp2fast.compare_probes(
+        names,
+        settings,
+        labels=labels,
+        seeds=seeds,
+        place=place.value,
+        out=out,
+        say=console.print,
+    )
 
-    run_probe(settings, names, labels, seeds, place.value, out)
+    from cp2fast.probe.compare import PICTURE, RESULT
+
+    console.print(_table(probed))
+    console.print(f"wrote {out / PICTURE} and {out / RESULT}")
+
+
+def _table(probed: Sequence[Probed]) -> Table:
+    """The mIoU of each network, beside its gain over the first."""
+    first = probed[0]
+    table = Table("network", "k-NN", "linear", f"linear over {first.name}", title="mIoU")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for one in probed:
+        gains = [a - b for a, b in zip(one.values("linear"), first.values("linear"), strict=True)]
+        table.add_row(
+            one.name,
+            _spread(one.values("knn")),
+            _spread(one.values("linear")),
+            "" if one is first else _spread(gains, "+"),
+        )
+    return table
+
+
+def _spread(values: Sequence[float], sign: str = "") -> str:
+    mean = f"{fmean(values):{sign}.1%}"
+    return mean if len(values) < 2 else f"{mean} σ {stdev(values):.1%}"

@@ -11,6 +11,7 @@ from cp2fast.config.augment import (
 from cp2fast.config.data import (
     DataSettings,
     Root,
+    root_of,
 )
 from cp2fast.config.finetune import (
     EvaluationSettings,
@@ -90,4 +91,5 @@ __all__ = [
     "check_pretrain",
     "fewest_images",
     "rgb_of",
+    "root_of",
 ]

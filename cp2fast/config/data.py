@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -18,6 +19,19 @@ Root: TypeAlias = Path | str | tuple[str, ...]
 _COMMA = re.compile(r",(?![^{]*\})")
 """Between two items, not inside the braces of a pattern."""
 _SEVERAL = re.compile(r"\[.*(?:,|://).*\]", re.DOTALL)
+
+
+def root_of(typed: str | Sequence[object]) -> Root:
+    """The root that a user typed, or listed in a recipe.
+
+    A list in brackets is one, unless a file of that name exists; a URL stays text.
+    """
+    if isinstance(typed, str) and _SEVERAL.fullmatch(typed) and not os.path.lexists(typed):
+        items = (item.strip().strip("'\"") for item in _COMMA.split(typed[1:-1]))
+        typed = [item for item in items if item]
+    if isinstance(typed, str):
+        return typed if "://" in typed else Path(typed)
+    return tuple(os.path.expanduser(str(one)) for one in typed)
 
 
 class DataSettings(Section):
@@ -100,10 +114,4 @@ class DataSettings(Section):
     @field_validator("root", mode="before")
     @classmethod
     def _path_or_text(cls, value: object) -> object:
-        """A list in brackets is one, unless a file of that name is there; a URL stays as it is."""
-        if isinstance(value, str) and _SEVERAL.fullmatch(value) and not os.path.lexists(value):
-            items = (item.strip().strip("'\"") for item in _COMMA.split(value[1:-1]))
-            value = [item for item in items if item]
-        if isinstance(value, list | tuple):
-            return tuple(os.path.expanduser(str(one)) for one in value)
-        return Path(value) if isinstance(value, str) and "://" not in value else value
+        return root_of(value) if isinstance(value, str | list | tuple) else value

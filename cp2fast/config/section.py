@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, ClassVar, Literal, TypeAlias, get_args
+from typing import Annotated, ClassVar, Literal, Self, TypeAlias, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -38,6 +38,11 @@ class Section(BaseModel):
     """Folder of these settings' recipes under ``configs/``."""
     renamed: ClassVar[Mapping[str, str]] = MappingProxyType({})
     """By the names of older versions, which are still read, those of today."""
+
+    def with_values(self, section: str, **values: object) -> Self:
+        """The same settings with other values, unchecked, in one of their sections."""
+        changed = getattr(self, section).model_copy(update=values)
+        return self.model_copy(update={section: changed})
 
     @model_validator(mode="before")
     @classmethod

@@ -27,7 +27,8 @@ from typing import IO
 
 from cp2fast.config import DataSettings
 from cp2fast.data import remote
-from cp2fast.data.remote import Remote, public
+from cp2fast.data.remote import Remote
+from cp2fast.data.urls import public
 from cp2fast.errors import UserError
 
 PART = 16 << 20
@@ -95,7 +96,7 @@ class DiskCache:
 
     def path(self, item: Remote) -> Path:
         """The path of the object if it is cached."""
-        key = _key(item)
+        key = key_of(item)
         return self.folder / "objects" / key[:2] / key
 
     def holds(self, item: Remote) -> bool:
@@ -159,7 +160,7 @@ class DiskCache:
                 file.flush()
                 os.fsync(file.fileno())
             if verify:
-                self._check_unchanged(item)
+                self.check_unchanged(item)
             with self._locked():  # A count of the files could miss one that is being renamed.
                 aside.replace(path)
         except BaseException:
@@ -183,7 +184,7 @@ class DiskCache:
             with aside.open("wb") as file:
                 file.truncate(size)
 
-    def _check_unchanged(self, item: Remote) -> None:
+    def check_unchanged(self, item: Remote) -> None:
         """Check that the object is still the one listed, else its parts may not match."""
         now = remote.look_up(item.url)
         if now is None or (now.size, now.version) != (item.size, item.version):
@@ -268,7 +269,7 @@ def _is_partial(path: str) -> bool:
     return path.endswith(".partial")
 
 
-def _key(item: Remote) -> str:
+def key_of(item: Remote) -> str:
     """A hash of the object's name, without signatures, which change, and of its version."""
     text = f"{public(item.url)}\0{item.size}\0{item.version}"
     return hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=20).hexdigest()

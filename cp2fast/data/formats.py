@@ -59,11 +59,11 @@ def without_companions(paths: Sequence[str]) -> Sequence[str]:
     """Leave out arrays beside an image of the same name: these are its labels or features."""
     if not any(path.lower().endswith(_ARRAY) for path in paths):
         return paths
-    images = {_stem(path) for path in paths if not path.lower().endswith(_ARRAY)}
-    return [p for p in paths if not (p.lower().endswith(_ARRAY) and _stem(p) in images)]
+    images = {stem_of(path) for path in paths if not path.lower().endswith(_ARRAY)}
+    return [p for p in paths if not (p.lower().endswith(_ARRAY) and stem_of(p) in images)]
 
 
-def _stem(path: str) -> str:
+def stem_of(path: str) -> str:
     """The name of a sample in WebDataset: the path up to the first dot of the file name."""
     folder, slash, name = path.rpartition("/")
     return folder + slash + name.partition(".")[0]

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,15 +15,18 @@ from cp2fast.data import shard_index
 from cp2fast.data.beton import JPEG, encoded_image, is_beton, list_samples
 from cp2fast.data.digest import digest, file_size
 from cp2fast.data.disk_cache import DiskCache
+from cp2fast.data.left_out import LeftOut
 from cp2fast.data.names import Names
-from cp2fast.data.remote import Remote, join, public
+from cp2fast.data.remote import Remote
 from cp2fast.data.retry import LOCAL_PATIENCE, is_passing, retrying
 from cp2fast.data.shards import Member, read_member
+from cp2fast.data.urls import join, public
 from cp2fast.errors import UserError
 from cp2fast.files import open_plain, read_bytes
 
-_HERE = -2
-_OWN_FILE = -1
+HERE = -2
+"""Size of what holds local images, if others are remote."""
+OWN_FILE = -1
 """Offset of an image that is a separate file."""
 
 
@@ -60,16 +62,14 @@ class ImageSet:
     shards: tuple[str, ...]
     places: NDArray[np.int64]
     pixels: NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 3), np.int64))
-    skipped: tuple[tuple[str, int], ...] = ()
+    skipped: LeftOut = ()
     stored: NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 2), np.int64))
     versions: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     disk: DiskCache | None = None
     base: str = ""
 
     @staticmethod
-    def of_files(
-        paths: Iterable[str | Path], skipped: tuple[tuple[str, int], ...] = (), base: str = ""
-    ) -> ImageSet:
+    def of_files(paths: Iterable[str | Path], skipped: LeftOut = (), base: str = "") -> ImageSet:
         """Local images in separate files, at ``paths`` below ``base``."""
         nowhere = np.empty((0, 3), np.int64)
         return ImageSet("folder", Names.of(paths), (), nowhere, skipped=skipped, base=base)
@@ -79,10 +79,10 @@ class ImageSet:
         base: str,
         found: Sequence[tuple[str, int, int]],
         disk: DiskCache,
-        skipped: tuple[tuple[str, int], ...] = (),
+        skipped: LeftOut = (),
     ) -> ImageSet:
         """Remote images, each given by its path relative to the URL ``base``, size and version."""
-        places = np.array([(0, _OWN_FILE, size) for _, size, _ in found], np.int64)
+        places = np.array([(0, OWN_FILE, size) for _, size, _ in found], np.int64)
         return ImageSet(
             "mixed",
             Names.of(name for name, _, _ in found),
@@ -121,31 +121,6 @@ class ImageSet:
             np.stack([samples["height"], samples["width"], samples["mode"]], 1),
         )
 
-    @staticmethod
-    def of_several(parts: Sequence[ImageSet]) -> ImageSet:
-        """All images of the parts, concatenated."""
-        if len(parts) == 1:
-            return parts[0]
-        parts = [part._placed() for part in parts]
-        begins = np.cumsum([0, *(len(part.shards) for part in parts)])
-        places = np.concatenate([part.places for part in parts])
-        places[:, 0] += np.repeat(begins[:-1], [len(part) for part in parts])
-        skipped = Counter[str]()
-        for part in parts:
-            skipped.update(dict(part.skipped))
-        kinds = {part.kind for part in parts}
-        return ImageSet(
-            kinds.pop() if len(kinds) == 1 else "mixed",
-            Names.joined(part.names for part in parts),
-            tuple(shard for part in parts for shard in part.shards),
-            places,
-            _joined([(part.pixels, len(part)) for part in parts], (0, 0, JPEG)),
-            most_first(skipped),
-            _joined([(part.stored, len(part.shards)) for part in parts], (_HERE, 0)),
-            _joined([(part.versions, len(part)) for part in parts], 0),
-            next((part.disk for part in parts if part.disk), None),
-        )
-
     def __len__(self) -> int:
         return len(self.names)
 
@@ -160,6 +135,16 @@ class ImageSet:
     def short_name(self, index: int, root: object) -> str:
         """The name relative to the data set's root, for pictures and tables."""
         return self.name(index).removeprefix(f"{root}/")
+
+    def own_file(self, index: int) -> Path | None:
+        """The local file that holds this image alone; None if it is in a shard or remote."""
+        name = os.fsdecode(self.names[index])
+        if not len(self.places):
+            return Path(join(self.base, name))
+        shard, offset, _ = self.places[index].tolist()
+        if offset != OWN_FILE or self._is_remote(shard):
+            return None
+        return Path(join(self.shards[shard], name))
 
     def read(self, index: int) -> bytes:
         """The encoded image.
@@ -207,8 +192,8 @@ class ImageSet:
         if self.disk is None:
             return []
         shard, offset, _ = self.places[numbers].T
-        is_file = offset == _OWN_FILE
-        is_remote = self.stored[shard, 0] != _HERE
+        is_file = offset == OWN_FILE
+        is_remote = self.stored[shard, 0] != HERE
         own = numbers[is_file & is_remote] + len(self.shards)
         return [*np.unique(shard[~is_file & is_remote]).tolist(), *own.tolist()]
 
@@ -221,6 +206,15 @@ class ImageSet:
         shard, _, size = self.places[index].tolist()
         name = os.fsdecode(self.names[index])
         return Remote(join(self.shards[shard], name), size, int(self.versions[index]))
+
+    def own_object(self, index: int) -> Remote | None:
+        """The remote object that holds this image alone; None if it is in a shard or local."""
+        if not len(self.places):
+            return None
+        shard, offset, _ = self.places[index].tolist()
+        if offset != OWN_FILE or not self._is_remote(shard):
+            return None
+        return self.remote(index + len(self.shards))
 
     def check_index(self, number: int) -> None:
         """Check the index of a remote shard against its headers, once the shard is on disk.
@@ -266,7 +260,7 @@ class ImageSet:
         if not len(self.places):
             return _read_file(self.name(index), most)
         shard, offset, size = self.places[index].tolist()
-        is_file = offset == _OWN_FILE
+        is_file = offset == OWN_FILE
         if self.disk is not None and self._is_remote(shard):
             item = self.remote(index + len(self.shards) if is_file else shard)
             begin = 0 if is_file else offset
@@ -281,27 +275,15 @@ class ImageSet:
         )
 
     def _is_remote(self, shard: int) -> bool:
-        return self.disk is not None and bool(self.stored[shard, 0] != _HERE)
+        return self.disk is not None and bool(self.stored[shard, 0] != HERE)
 
     def _size(self, index: int) -> int:
         if not len(self.places):
             return file_size(self.name(index))
         shard, offset, size = self.places[index].tolist()
-        if offset == _OWN_FILE and not self._is_remote(shard):
+        if offset == OWN_FILE and not self._is_remote(shard):
             return file_size(join(self.shards[shard], os.fsdecode(self.names[index])))
         return max(0, int(size))
-
-    def _placed(self) -> ImageSet:
-        """The same set with ``places``, which a local folder does not have."""
-        if len(self.places) or not len(self):
-            return self
-        places = np.full((len(self), 3), (0, _OWN_FILE, -1), np.int64)
-        return replace(self, kind="mixed", shards=(self.base,), places=places, base="")
-
-
-def most_first(counts: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
-    """Suffixes with counts, the most frequent first."""
-    return tuple(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def _read_file(path: str | bytes, most: int | None) -> bytes:
@@ -312,17 +294,3 @@ def _read_file(path: str | bytes, most: int | None) -> bytes:
             return file.read(most)
 
     return retrying(read, is_passing, LOCAL_PATIENCE)
-
-
-def _joined(parts: Sequence[tuple[NDArray[np.int64], int]], otherwise: Any) -> NDArray[np.int64]:
-    """Concatenate the tables of all parts; parts without one get rows of ``otherwise``."""
-    full = [table for table, _ in parts if len(table)]
-    if not full:
-        return parts[0][0]
-    shape = full[0].shape[1:]
-    return np.concatenate(
-        [
-            table if len(table) else np.full((rows, *shape), otherwise, np.int64)
-            for table, rows in parts
-        ]
-    )

@@ -14,26 +14,24 @@ from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
-from cp2fast.config import DataSettings, Root
+from cp2fast.config import Root
 from cp2fast.data import remote
 from cp2fast.data.beton import is_beton
 from cp2fast.data.disk_cache import DiskCache, default_folder
-from cp2fast.data.formats import what_reads
-from cp2fast.data.image_set import ImageSet, most_first
-from cp2fast.data.order import DEFAULT_WINDOW, Windows
-from cp2fast.data.remote import CONNECTIONS, Remote, is_url, join, public
+from cp2fast.data.image_set import ImageSet
+from cp2fast.data.left_out import in_words, most_first, together
+from cp2fast.data.progress_line import ProgressLine
+from cp2fast.data.remote import CONNECTIONS, Remote
 from cp2fast.data.remote_shards import list_remote_beton, list_remote_shards
 from cp2fast.data.roots import Place, places, shown
-from cp2fast.data.shards import COMPRESSED_SUFFIXES, is_image, is_shard, list_members
+from cp2fast.data.several import joined
+from cp2fast.data.shards import COMPRESSED_SUFFIXES, is_image, is_shard, list_members, suffix_of
+from cp2fast.data.urls import is_url, join, public
 from cp2fast.data.walk import Found, sort_in, walk
 from cp2fast.errors import UserError
 from cp2fast.files import place_of
 
 _VOC_PHOTOS = "JPEGImages"
-_SHOWN = 5
-"""Number of suffixes named in a message."""
 
 
 def list_images(
@@ -61,17 +59,28 @@ def list_images(
             images and shards, a folder below it cannot be read, or a shard is damaged.
     """
     disk = disk or DiskCache(default_folder())
-    parts: list[ImageSet] = []
+    parts, rest = list[ImageSet](), Counter[str]()
     for kind, group in groupby(places(root), _kind):
         if kind == "images":
             parts += _single(list(group), disk)
         elif kind == "shards":
             parts += _shards(list(group), name_it, disk)
         else:
-            parts += [_one(place.path, name_it, disk) for place in group if not _is_rest(place)]
+            others = list(group)
+            rest.update(suffix_of(os.path.basename(one.name)) for one in others if _is_rest(one))
+            parts += [_one(one.path, name_it, disk) for one in others if not _is_rest(one)]
+    left_out = most_first(rest)
     if not parts:
-        raise UserError(f"no images in {shown(root)}: {name_it} what holds images")
-    return ImageSet.of_several(parts)
+        there = f" (there are {in_words(left_out)})" if rest else ""
+        raise UserError(f"no images in {shown(root)}: {name_it} what holds images{there}")
+    images = joined(parts)
+    return replace(images, skipped=together([images.skipped, left_out])) if rest else images
+
+
+def is_container(name: str) -> bool:
+    """Whether a file of this name holds several images, or would once it is unpacked."""
+    name = os.path.basename(name)
+    return is_shard(name) or is_beton(name) or name.lower().endswith(COMPRESSED_SUFFIXES)
 
 
 def check_exists(root: Root, name_it: str = "set data.root to") -> None:
@@ -85,51 +94,9 @@ def check_exists(root: Root, name_it: str = "set data.root to") -> None:
             _check_path(Path(place.name), name_it)
 
 
-def window_width(data: DataSettings, images: ImageSet) -> int | None:
-    """Shards per window; by default a few for remote shards, else None: the whole data set."""
-    if data.window is None and data.order == "random" and images.has_remote_shards:
-        return DEFAULT_WINDOW
-    return data.window
-
-
-def check_window(data: DataSettings, images: ImageSet) -> None:
-    """Check that the disk cache can hold two windows of remote shards, the current and the next.
-
-    Raises:
-        UserError: it cannot; the message says what to change.
-    """
-    width = window_width(data, images)
-    if width is None or images.disk is None or not images.has_remote_shards:
-        return
-    sizes = np.sort(images.stored[:, 0])[-2 * width :]
-    wanted, budget = int(sizes.clip(0).sum()), images.disk.budget
-    if wanted > budget:
-        gib = 1 << 30
-        raise UserError(
-            f"data.window={width} wants room for {len(sizes)} shards of {wanted / gib:.1f} GiB in "
-            f"{images.disk.folder}, which may take {budget / gib:.1f} GiB: set data.window lower, "
-            "data.disk_gib higher, or data.disk_cache to a larger disk"
-        )
-
-
-def windows(data: DataSettings, images: ImageSet) -> Windows | None:
-    """The windows of a run's order; None if it mixes the whole data set."""
-    width = window_width(data, images)
-    return None if width is None else Windows(images.shard_of_image, width)
-
-
 def skipped_in_words(images: ImageSet) -> str | None:
     """A message on files that are not images; None if there are none."""
-    if not images.skipped:
-        return None
-    shown = ", ".join(_counted(suffix, count) for suffix, count in images.skipped[:_SHOWN])
-    return f"skipped: {shown}{', and others' if len(images.skipped) > _SHOWN else ''}"
-
-
-def _counted(suffix: str, count: int) -> str:
-    """How many files of a suffix there are, and what would make them readable."""
-    command = what_reads(suffix)
-    return f"{count:,} {suffix}" + (f" (to read them: {command})" if command else "")
+    return f"skipped: {in_words(images.skipped)}" if images.skipped else None
 
 
 def _kind(place: Place) -> Literal["images", "shards", "other"]:
@@ -149,9 +116,7 @@ def _is_rest(place: Place) -> bool:
     """Whether a pattern matched a file that holds no images."""
     if place.came != "matched" or is_beton(place.name):
         return False
-    return (
-        remote.look_up(place.name) is not None if is_url(place.name) else os.path.isfile(place.name)
-    )
+    return place.found is not None or (not is_url(place.name) and os.path.isfile(place.name))
 
 
 def _check_path(path: Path, name_it: str) -> None:
@@ -164,7 +129,8 @@ def _check_path(path: Path, name_it: str) -> None:
 
 def _single(group: list[Place], disk: DiskCache) -> Iterator[ImageSet]:
     """Images that are named individually."""
-    for (is_remote, base), some in groupby(group, lambda p: (is_url(p.path), p.base)):
+    for (is_remote, base), adjacent in groupby(group, lambda p: (is_url(p.path), p.base)):
+        some = list(adjacent)
         names = [place.name for place in some]
         if not is_remote:
             first = Path(join(base, names[0]))
@@ -174,10 +140,23 @@ def _single(group: list[Place], disk: DiskCache) -> Iterator[ImageSet]:
                 )
             yield ImageSet.of_files(names, base=base)
             continue
-        with ThreadPoolExecutor(CONNECTIONS, "cp2fast-list") as pool:
-            found = list(pool.map(_object, [join(base, name) for name in names]))
+        found = _objects(some)
         rows = [(name, item.size, item.version) for name, item in zip(names, found, strict=True)]
         yield ImageSet.of_objects(base, rows, disk)
+
+
+def _objects(places: Sequence[Place]) -> list[Remote]:
+    """The objects at these places, asking the server for those that no listing described."""
+    progress = ProgressLine("looking up remote files", len(places))
+
+    def described(place: Place) -> Remote:
+        known = place.found
+        item = _object(place.path) if known is None or known.size < 0 else known
+        progress.advance()
+        return item
+
+    with ThreadPoolExecutor(CONNECTIONS, "cp2fast-list") as pool:
+        return list(pool.map(described, places))
 
 
 def _object(url: str) -> Remote:
@@ -191,7 +170,7 @@ def _object(url: str) -> Remote:
 def _shards(group: list[Place], name_it: str, disk: DiskCache) -> Iterator[ImageSet]:
     for is_remote, some in groupby(group, lambda place: is_url(place.path)):
         if is_remote:
-            yield list_remote_shards([_object(place.path) for place in some], disk)
+            yield list_remote_shards(_objects(list(some)), disk)
             continue
         paths = [Path(place.path) for place in some]
         for path in paths:
@@ -228,8 +207,8 @@ def _one_remote(url: str, name_it: str, disk: DiskCache) -> ImageSet:
         )
     shards = _shards_directly_in(found, public(url), name_it)
     if shards:
-        items = _with_sizes(url, shards, objects)
-        return list_remote_shards(items, disk, objects)
+        images = list_remote_shards(_with_sizes(url, shards, objects), disk, objects)
+        return _also_skipped(images, found)
     if not found.images:
         raise UserError(f"no images in {public(url)}: {_instead(public(url), found, name_it)}")
     found.images.sort()
@@ -251,7 +230,7 @@ def _list_folder(root: Path, name_it: str) -> ImageSet:
     found = walk(str(root))
     shards = _shards_directly_in(found, str(root), name_it)
     if shards:
-        return _local_shards([root / shard for shard in shards])
+        return _also_skipped(_local_shards([root / shard for shard in shards]), found)
     if not found.images:
         raise UserError(f"no images in {root}: {_instead(str(root), found, name_it)}")
     found.images.sort()
@@ -284,8 +263,7 @@ def _instead(root: str, found: Found, name_it: str) -> str:
     advice = "it needs images (.jpg, .png, .tif and others), at any depth, or .tar shards"
     if found.compressed:
         return f"{advice} (unpack {min(found.compressed)})"
-    most = most_first(found.skipped)[:_SHOWN]
-    there = ", ".join(_counted(suffix, count) for suffix, count in most)
+    there = in_words(most_first(found.skipped))
     return f"{advice} (there are {there})" if there else advice
 
 
@@ -294,9 +272,14 @@ def _local_shards(paths: Sequence[Path]) -> ImageSet:
     members = [member for path in paths for member in list_members(path, left_out)]
     if not members:
         where = paths[0] if len(paths) == 1 else paths[0].parent
-        there = ", ".join(_counted(suffix, count) for suffix, count in left_out.items())
+        there = in_words(most_first(left_out))
         raise UserError(
             f"no images in {where}: "
             + (f"there are {there}" if there else "no member ends in an image's suffix, as .jpg")
         )
     return replace(ImageSet.of_members(members), skipped=most_first(left_out))
+
+
+def _also_skipped(images: ImageSet, found: Found) -> ImageSet:
+    """The images, with what lies beside their shards counted too."""
+    return replace(images, skipped=together([images.skipped, most_first(found.skipped)]))

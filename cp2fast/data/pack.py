@@ -15,13 +15,11 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
-
-import numpy as np
 
 from cp2fast.config import Root
 from cp2fast.data.beton import is_beton
@@ -32,17 +30,16 @@ from cp2fast.data.pack_delivery import Delivery, Here, There
 from cp2fast.data.pack_writers import BetonWriter, TarWriter, Writer, WriterState, page_size
 from cp2fast.data.packed_jpeg import JpegSettings, PackedJpeg, pack_jpeg
 from cp2fast.data.prefetch import map_ahead
-from cp2fast.data.read_ahead import read_ahead
-from cp2fast.data.remote import is_url
+from cp2fast.data.read_ahead import brought
 from cp2fast.data.roots import shown
 from cp2fast.data.shards import COMPRESSED_SUFFIXES, is_shard
 from cp2fast.data.survey import find_range
+from cp2fast.data.urls import is_url
 from cp2fast.errors import UserError
 
 _COMMIT_EVERY = 256
 """Source images between commits; at most this many are packed again after a kill."""
 _AHEAD_PER_WORKER = 4
-_FETCHED_TOGETHER = 64
 
 
 @dataclass
@@ -189,19 +186,8 @@ def _packed(
 
     ahead = workers * _AHEAD_PER_WORKER
     return map_ahead(
-        pack_one, _there(images, numbers), threads=workers, ahead=ahead, name="cp2fast-pack"
+        pack_one, brought(images, numbers), threads=workers, ahead=ahead, name="cp2fast-pack"
     )
-
-
-def _there(images: ImageSet, numbers: range) -> Iterator[int]:
-    """The numbers, each yielded once the remote parts of its image are on this machine."""
-    if images.disk is None:
-        return iter(numbers)
-    parts = (
-        np.array(numbers[begin : begin + _FETCHED_TOGETHER])
-        for begin in range(0, len(numbers), _FETCHED_TOGETHER)
-    )
-    return (int(number) for part in read_ahead(images, images.disk, parts) for number in part)
 
 
 def _open_writer(

@@ -10,8 +10,8 @@ from typing import Protocol
 from cp2fast.data import remote, shard_index
 from cp2fast.data.disk_cache import default_folder
 from cp2fast.data.indexing import index_of
-from cp2fast.data.remote import join, public
 from cp2fast.data.shards import is_shard
+from cp2fast.data.urls import join, public
 from cp2fast.errors import UserError
 
 REJECTS = "rejects.txt"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -25,6 +25,8 @@ _SHARDS_AT_ONCE = 4
 _OBJECTS_AHEAD = 2048
 """For single images; with shards, half of the cache is full far earlier."""
 _BATCHES_AHEAD = 4096
+_TOGETHER = 64
+"""Images that ``brought`` waits for together."""
 _SHARE = 0.5
 """The most of the cache that prefetched objects may use; the rest is for those in use."""
 
@@ -58,6 +60,21 @@ def read_ahead(
             yield ahead.hand_on()
     finally:
         ahead.close()
+
+
+def brought(images: ImageSet, numbers: Sequence[int]) -> Iterator[int]:
+    """The numbers in order, each yielded once what holds its image is on this machine.
+
+    Raises:
+        UserError: as ``read_ahead``.
+    """
+    if images.disk is None:
+        return iter(numbers)
+    parts = (
+        np.array(numbers[begin : begin + _TOGETHER], np.int64)
+        for begin in range(0, len(numbers), _TOGETHER)
+    )
+    return (int(number) for part in read_ahead(images, images.disk, parts) for number in part)
 
 
 class _Ahead:

@@ -16,9 +16,10 @@ from typing import Literal, NamedTuple
 
 from cp2fast.config import Root
 from cp2fast.data import remote
-from cp2fast.data.remote import is_url, join, public, without_file_scheme
+from cp2fast.data.remote import Remote
+from cp2fast.data.urls import is_url, join, public, without_file_scheme
 from cp2fast.errors import UserError
-from cp2fast.files import cannot_read, read_bytes
+from cp2fast.files import cannot_read, read_bytes, without_mark
 
 _MAGIC = re.compile(r"[*?\[]")
 _BRACES = re.compile(r"\{([^{}]*)\}")
@@ -32,11 +33,13 @@ class Place(NamedTuple):
         name: the path or URL, perhaps relative.
         came: whether it was named directly, listed in a file, or matched by a pattern.
         base: folder of the list, to which a relative name in it refers.
+        found: the remote object, if a pattern matched it; None for a folder.
     """
 
     name: str
     came: Literal["named", "listed", "matched"] = "named"
     base: str = ""
+    found: Remote | None = None
 
     @property
     def path(self) -> str:
@@ -106,12 +109,13 @@ def _matches(name: str) -> Iterator[Place]:
         yield Place(name)
         return
     if is_url(name):
-        found = remote.glob(name)
+        found = [Place(one, "matched", found=item) for one, item in remote.glob(name)]
     else:
-        found = sorted(glob.iglob(os.path.expanduser(name), recursive=True))
+        paths = glob.iglob(os.path.expanduser(name), recursive=True)
+        found = [Place(one, "matched") for one in sorted(paths)]
     if not found:
         raise UserError(f"nothing matches {shown(name)}: name what there is")
-    yield from (Place(one, "matched") for one in found)
+    yield from found
 
 
 def _without_query(name: str) -> str:
@@ -130,6 +134,7 @@ def _listed(path: str) -> Iterator[Place]:
         except OSError as error:
             raise cannot_read(Path(path), error) from error
         base = os.path.dirname(os.path.expanduser(path))
+    content = without_mark(content)
     separator = b"\0" if b"\0" in content else b"\n"
     lines = (os.fsdecode(line.rstrip(b"\r")) for line in content.split(separator))
     names = [without_file_scheme(line) for line in lines if line]

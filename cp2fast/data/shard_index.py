@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cp2fast.data.tar import BLOCK, Entry, is_header_of, read_entries
+from cp2fast.data.tar import BLOCK, is_header_of
 
 SUFFIX = ".index"
 _FORMAT = 1
@@ -64,20 +64,6 @@ def decoded(content: bytes, length: int) -> ShardIndex | None:
     ends = (begin + size for begin, size in zip(index.offset, index.size, strict=True))
     is_inside = all(begin >= BLOCK for begin in index.offset) and max(ends, default=0) <= length
     return index if is_inside else None
-
-
-def made(descriptor: int, look: Callable[[Entry], tuple[int, int]]) -> ShardIndex:
-    """Make the index of the shard open as ``descriptor``.
-
-    Args:
-        descriptor: descriptor of the shard.
-        look: gives height and width of an image, zeros for other files.
-
-    Raises:
-        TarError: the shard is damaged.
-    """
-    rows = ((*entry, *look(entry)) for entry in read_entries(descriptor))
-    return ShardIndex.of(os.fstat(descriptor).st_size, rows)
 
 
 def fits(descriptor: int, offsets: Sequence[int], sizes: Sequence[int]) -> bool:

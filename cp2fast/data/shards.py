@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import lru_cache
 from io import FileIO
 from pathlib import Path
 from typing import NamedTuple
 
 from cp2fast.data import shard_index
-from cp2fast.data.formats import readable_suffixes, what_reads, without_companions
+from cp2fast.data.formats import readable_suffixes, stem_of, what_reads, without_companions
 from cp2fast.data.kinds import kind_of
 from cp2fast.data.shard_index import ShardIndex
 from cp2fast.data.tar import TarError, read_entries
@@ -69,7 +69,7 @@ def list_members(path: Path, left_out: Counter[str] | None = None) -> list[Membe
 
     Args:
         path: a ``.tar`` file, or a folder that directly contains some.
-        left_out: counts, by suffix, the images whose library is not installed.
+        left_out: counts, by suffix, files that are neither images nor belong to one.
 
     Raises:
         UserError: a shard is compressed, truncated, damaged or unreadable.
@@ -80,17 +80,35 @@ def list_members(path: Path, left_out: Counter[str] | None = None) -> list[Membe
         )
     else:
         shards = [path]
-    return [member for shard in shards for member in photos_among(list(_members(shard, left_out)))]
+    counted = Counter[str]() if left_out is None else left_out
+    return [member for shard in shards for member in _members(shard, counted)]
 
 
-def photos_among(members: list[Member]) -> list[Member]:
-    """Leave out arrays that belong to an image of the same name."""
+def photos_of(shard: Path | str, index: ShardIndex, left_out: Counter[str]) -> list[Member]:
+    """The images of a shard, from its index.
+
+    Arrays that belong to an image of the same name are left out.
+
+    Args:
+        shard: path or URL of the shard.
+        index: what it holds.
+        left_out: counts, by suffix, files that are neither images nor belong to one, such as labels
+            and texts with the name of an image.
+    """
+    columns = (index.name, index.offset, index.size, index.height, index.width)
+    members, others = list[Member](), list[str]()
+    for name, offset, size, height, width in zip(*columns, strict=True):
+        if is_photo(name):
+            members.append(Member(name, shard, offset, size, height, width))
+        else:
+            others.append(name)
     names = [member.name for member in members]
     kept = without_companions(names)
-    if len(kept) == len(names):
-        return members
-    names_kept = set(kept)
-    return [member for member in members if member.name in names_kept]
+    if len(kept) < len(names):
+        names_kept = set(kept)
+        members = [member for member in members if member.name in names_kept]
+    _count(others, kept, left_out)
+    return members
 
 
 def is_image(name: str) -> bool:
@@ -122,14 +140,6 @@ def is_photo(name: str) -> bool:
     """Whether a member's path is that of an image."""
     *folders, last = name.split("/")
     return is_image(last) and _NO_PHOTO_FOLDERS.isdisjoint(folders)
-
-
-def members_of(shard: Path | str, index: ShardIndex) -> Iterator[Member]:
-    """The images of a shard, from its index."""
-    columns = (index.name, index.offset, index.size, index.height, index.width)
-    for name, offset, size, height, width in zip(*columns, strict=True):
-        if is_photo(name):
-            yield Member(name, shard, offset, size, height, width)
 
 
 def _index_beside(shard: Path, file: FileIO) -> ShardIndex | None:
@@ -181,7 +191,7 @@ def _open(path: str) -> _OpenFile:
     return _OpenFile(path)
 
 
-def _members(shard: Path, left_out: Counter[str] | None) -> Iterator[Member]:
+def _members(shard: Path, left_out: Counter[str]) -> list[Member]:
     head = b""
     try:
         with open_plain(shard) as file:
@@ -189,15 +199,10 @@ def _members(shard: Path, left_out: Counter[str] | None) -> Iterator[Member]:
             if head.startswith(_COMPRESSED_SIGNATURES):
                 raise damaged(str(shard), head, None)
             index = _index_beside(shard, file)
-            if index is not None:
-                _count_unreadable(index.name, left_out)
-                yield from members_of(shard, index)
-                return
-            for name, offset, size in read_entries(file.fileno()):
-                if is_photo(name):
-                    yield Member(name, shard, offset, size)
-                else:
-                    _count_unreadable((name,), left_out)
+            if index is None:
+                rows = ((*entry, 0, 0) for entry in read_entries(file.fileno()))
+                index = ShardIndex.of(os.fstat(file.fileno()).st_size, rows)
+            return photos_of(shard, index, left_out)
     except TarError as error:
         raise damaged(str(shard), head, error) from error
     except OSError as error:
@@ -206,13 +211,14 @@ def _members(shard: Path, left_out: Counter[str] | None) -> Iterator[Member]:
         ) from error
 
 
-def _count_unreadable(names: Iterable[str], left_out: Counter[str] | None) -> None:
-    """Count members that need another library to be images; labels and texts are expected."""
-    if left_out is None:
-        return
-    for name in names:
-        suffix = suffix_of(name.rpartition("/")[2])
-        if what_reads(suffix) is not None:
+def _count(others: Iterable[str], images: Iterable[str], left_out: Counter[str]) -> None:
+    """Count files, except labels and the like: those have the name of an image up to a dot."""
+    stems = {stem_of(name) for name in images}
+    for name in others:
+        last = name.rpartition("/")[2]
+        suffix = suffix_of(last)
+        is_expected = stem_of(name) in stems and what_reads(suffix) is None
+        if not is_expected and not is_hidden(last):
             left_out[suffix] += 1
 
 

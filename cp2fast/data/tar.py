@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 BLOCK = 512
@@ -35,23 +35,32 @@ class Entry(NamedTuple):
     size: int
 
 
+Read = Callable[[int, int], bytes]
+"""Reads bytes of an archive, given their position and number; fewer at its end."""
+
+
 def read_entries(descriptor: int) -> Iterator[Entry]:
-    """The regular files of the archive open as ``descriptor``, in order.
+    """The regular files of the archive open as ``descriptor``; see ``entries``."""
+    length = os.fstat(descriptor).st_size
+    return entries(lambda position, size: os.pread(descriptor, size, position), length)
+
+
+def entries(read: Read, length: int) -> Iterator[Entry]:
+    """The regular files of an archive of ``length`` bytes, in order.
 
     If archives were joined with ``cat``, the files of all of them.
 
     Raises:
         TarError: the archive has no end marker, or a header is invalid.
     """
-    length = os.fstat(descriptor).st_size
     position, long_name, pax = 0, b"", dict[bytes, bytes]()
     while True:
-        header = os.pread(descriptor, BLOCK, position)
+        header = read(position, BLOCK)
         if len(header) < BLOCK:
             raise TarError(f"it ends at byte {length} without an end mark")
         kind, data = header[156:157], position + BLOCK
         if kind == b"\0" and not any(header):
-            position = _next_archive(descriptor, position, length)
+            position = _next_archive(read, position, length)
             if position == length:
                 return
             continue
@@ -64,9 +73,9 @@ def read_entries(descriptor: int) -> Iterator[Entry]:
         if data + size > length:
             raise TarError(f"it ends at byte {length}, inside a file that ends at {data + size}")
         if kind == _PAX:
-            pax = _pax_records(os.pread(descriptor, size, data))
+            pax = _pax_records(read(data, size))
         elif kind == _GNU_LONG_NAME:
-            long_name = os.pread(descriptor, size, data).rstrip(b"\0")
+            long_name = read(data, size).rstrip(b"\0")
         elif kind not in (_PAX_GLOBAL, _GNU_LONG_LINK):
             if kind in _PLAIN and not any(key.startswith(b"GNU.sparse") for key in pax):
                 name = pax.get(b"path") or long_name or _short_name(header)
@@ -83,17 +92,17 @@ def is_header_of(header: bytes, size: int) -> bool:
         return False
 
 
-def _next_archive(descriptor: int, position: int, length: int) -> int:
+def _next_archive(read: Read, position: int, length: int) -> int:
     """The start of another archive after an end marker, as ``cat`` joins them; or the file's end.
 
     Any other data after the marker does not belong to the archive.
     """
     while position < length:
-        some = os.pread(descriptor, _ZEROS_AT_ONCE, position)
+        some = read(position, _ZEROS_AT_ONCE)
         zeros = len(some) - len(some.lstrip(b"\0"))
         if zeros < len(some):
             begin = position + zeros // BLOCK * BLOCK
-            header = os.pread(descriptor, BLOCK, begin)
+            header = read(begin, BLOCK)
             return begin if len(header) == BLOCK and _checksum_holds(header) else length
         if not some:
             return length

@@ -11,8 +11,9 @@ from __future__ import annotations
 import gc
 import signal
 import sys
+import threading
 from collections.abc import Iterator
-from concurrent.futures import thread as pools
+from concurrent.futures import Future
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ from cp2fast.data.decode import decode_image, read_image
 from cp2fast.data.heap import bypass_heap
 from cp2fast.data.image_set import ImageSet
 from cp2fast.data.levels import BY_TYPE, Levels
-from cp2fast.data.loading import Decoded, deliver, load
+from cp2fast.data.loading import Decoded, deliver, read_or_replace
 from cp2fast.errors import UserError
 
 START_METHOD = "fork" if sys.platform == "linux" else None
@@ -70,7 +71,7 @@ def open_torch(
     )
     # Collecting an old DALI pipeline in a worker would hang that worker, so collect it here.
     gc.collect()
-    batches = iter(loader)
+    batches = _started(loader)
     while True:
         try:
             decoded = next(batches)
@@ -85,6 +86,27 @@ def open_torch(
                 "memory or shared memory (/dev/shm) ran out; set data.workers lower, or to 0"
             ) from error
         yield deliver(decoded, images, bad)
+
+
+def _started(loader: DataLoader[Decoded]) -> Iterator[Decoded]:
+    """The loader's iterator, whose workers are forked by a thread of its own.
+
+    A worker goes on as the thread that forked it. As a pool's thread, it would wait for itself when
+    it ends (CPython's gh-88110), and its exit code be 1. From the main thread, torch would set a
+    signal handler that raises the death of a worker anywhere; here it raises it from ``next``.
+    """
+    started: Future[Iterator[Decoded]] = Future()
+
+    def start() -> None:
+        try:
+            started.set_result(iter(loader))
+        except BaseException as error:  # raised by result
+            started.set_exception(error)
+
+    thread = threading.Thread(target=start, name="cp2fast-fork")
+    thread.start()
+    thread.join()
+    return started.result()
 
 
 class _Batches(Dataset[Decoded]):
@@ -106,7 +128,9 @@ class _Batches(Dataset[Decoded]):
 
     def __getitem__(self, numbers: NDArray[np.int64]) -> Decoded:
         count = len(self._images)
-        loaded = [load(number, self._read, self._seed, count) for number in numbers.tolist()]
+        loaded = [
+            read_or_replace(number, self._read, self._seed, count) for number in numbers.tolist()
+        ]
         pixels = [place.content for place in loaded if place.content is not None]
         if len(pixels) < len(loaded):
             return Decoded.of(loaded, None)
@@ -130,14 +154,4 @@ def _tells_of_a_death(error: Exception) -> bool:
 
 def _start_worker(_: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
-    _forget_threads()
     bypass_heap()
-
-
-def _forget_threads() -> None:
-    """Of the parent's pools, as newer Pythons do themselves (gh-88110).
-
-    A worker that a pool's thread has forked would else join itself as it ends: its exit code
-    would be 1, which torch's handler in the main thread raises as an unexpected death.
-    """
-    getattr(pools, "_threads_queues", {}).clear()

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
 
 from rich.table import Table
 
@@ -14,11 +13,12 @@ from cp2fast import recipes
 from cp2fast.config import FinetuneModelSettings, FinetuneSettings, LabelledDataSettings
 from cp2fast.data.demo import data_root
 from cp2fast.errors import UserError
-from cp2fast.finetune.command import finetune, read_result
 from cp2fast.finetune.start import IMAGENET, RANDOM, build_network, load_start, resolve
+from cp2fast.finetune.task import FinetuneTask
+from cp2fast.finetune.training import finetune, read_result
 from cp2fast.run_folder import RunFolder, write_json
-from cp2fast.train.command import joined_processes
 from cp2fast.train.run import with_range_found
+from cp2fast.train.session import joined_processes
 
 COMPARISON = "compare.json"
 
@@ -33,9 +33,35 @@ class Trial:
     folder: RunFolder
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """The results of a comparison.
+
+    Attributes:
+        folder: folder of ``compare.json`` and of one run per trial.
+        miou: mIoU by start and seed, 0 to 1.
+    """
+
+    folder: Path
+    miou: dict[str, dict[int, float]]
+
+    def mean(self, start: str) -> float:
+        """The mean over the seeds."""
+        return fmean(self.miou[start].values())
+
+    def deviation(self, start: str) -> float | None:
+        """The sample standard deviation; None for a single seed."""
+        values = list(self.miou[start].values())
+        return stdev(values) if len(values) > 1 else None
+
+
 def run_compare(
-    settings: FinetuneSettings, path: Path, starts: Sequence[str], seeds: Sequence[int]
-) -> None:
+    settings: FinetuneSettings,
+    path: Path,
+    starts: Sequence[str],
+    seeds: Sequence[int],
+    quiet: bool = False,
+) -> Comparison | None:
     """Fine-tune from every start with every seed, and print a table of the mIoU.
 
     Repeating the command continues a comparison: finished trials are skipped, and a stopped one is
@@ -46,31 +72,35 @@ def run_compare(
         path: folder for ``compare.json`` and one run folder per trial.
         starts: ``random``, ``imagenet``, or any other value of ``model.init``.
         seeds: seeds of the trials of each start.
+        quiet: print nothing.
+
+    Returns:
+        The results; None if the comparison was stopped before its end.
 
     Raises:
         UserError: bad input, or ``path`` holds another comparison.
     """
     trials = plan_trials(settings, path, starts, seeds)
     _check_starts(trials)
-    results: dict[str, dict[int, dict[str, Any]]] = {trial.start: {} for trial in trials}
-    with joined_processes(settings.train) as (processes, console):
-        is_main = processes.ranks.is_main
+    found = Comparison(path, {trial.start: {} for trial in trials})
+    with joined_processes(settings.train, quiet) as (processes, console):
         for trial in trials:
-            found = read_result(trial.folder)
-            if found is None:
+            result = read_result(trial.folder)
+            if result is None:
                 console.print(f"{trial.start}, seed {trial.seed}:")
                 resuming = trial.folder.holds_run
-                _, complete = finetune(trial.settings, trial.folder, processes, console, resuming)
+                run, complete = finetune(trial.settings, trial.folder, processes, console, resuming)
                 if not complete:
                     console.print("stopped and saved; the same command goes on")
-                    return
-                found = read_result(trial.folder) if is_main else {}
-            results[trial.start][trial.seed] = found or {}
-            if is_main:
-                _write(path, settings, results)
-    if is_main:
-        console.print(_table(results))
-        console.print(f"{path / COMPARISON}, and one run folder a trial beside it")
+                    return None
+                task: FinetuneTask = run.task  # type: ignore[assignment]
+                result = asdict(task.result) if task.result else {}
+            found.miou[trial.start][trial.seed] = float(result["miou"])
+            if processes.ranks.is_main:
+                _write(found, settings)
+    console.print(_table(found))
+    console.print(f"{path / COMPARISON}, and one run folder a trial beside it")
+    return found
 
 
 def plan_trials(
@@ -92,7 +122,7 @@ def plan_trials(
         raise UserError("--compare names two starts whose last part is the same: rename one folder")
     network = _common_network(settings, starts)
     root = data_root(settings.data)
-    settings = settings.model_copy(update={"data": settings.data.model_copy(update={"root": root})})
+    settings = settings.with_values("data", root=root)
     settings = settings.model_copy(update={"data": _with_values(settings, starts)})
     trials = []
     for seed in seeds:
@@ -163,51 +193,38 @@ def _check_starts(trials: Sequence[Trial]) -> None:
         load_start(build_network(model, num_classes=2, seed=0), model)
 
 
-def _write(
-    path: Path, settings: FinetuneSettings, results: dict[str, dict[int, dict[str, Any]]]
-) -> None:
+def _write(found: Comparison, settings: FinetuneSettings) -> None:
     content = {
         "starts": {
             start: {
-                "miou": {str(seed): result["miou"] for seed, result in by_seed.items()},
-                "mean": fmean(_mious(by_seed)),
-                "deviation": _deviation(_mious(by_seed)),
+                "miou": {str(seed): miou for seed, miou in by_seed.items()},
+                "mean": found.mean(start),
+                "deviation": found.deviation(start),
             }
-            for start, by_seed in results.items()
+            for start, by_seed in found.miou.items()
             if by_seed
         },
         "settings": settings.model_dump(mode="json"),
     }
-    write_json(path / COMPARISON, content)
+    write_json(found.folder / COMPARISON, content)
 
 
-def _table(results: dict[str, dict[int, dict[str, Any]]]) -> Table:
-    first = next(iter(results))
-    seeds = list(results[first])
-    table = Table(
-        "start", *(f"seed {seed}" for seed in seeds), "mean", "deviation", f"over {first}"
-    )
+def _table(found: Comparison) -> Table:
+    first, *_ = found.miou
+    base = found.miou[first]
+    seeds = (f"seed {seed}" for seed in base)
+    table = Table("start", *seeds, "mean", "deviation", f"over {first}")
     for column in table.columns[1:]:
         column.justify = "right"
-    for start, by_seed in results.items():
-        values, base = _mious(by_seed), _mious(results[first])
-        gains = [value - other for value, other in zip(values, base, strict=True)]
-        deviation = _deviation(values)
+    for start, by_seed in found.miou.items():
+        gain = fmean(miou - base[seed] for seed, miou in by_seed.items())
+        deviation = found.deviation(start)
         table.add_row(
             start,
-            *(f"{value:.2%}" for value in values),
-            f"{fmean(values):.2%}",
+            *(f"{miou:.2%}" for miou in by_seed.values()),
+            f"{found.mean(start):.2%}",
             "one seed" if deviation is None else f"{deviation:.2%}",
-            "" if start == first else f"{fmean(gains):+.2%}",
+            "" if start == first else f"{gain:+.2%}",
         )
     table.title = "mIoU under the same budget"
     return table
-
-
-def _mious(by_seed: dict[int, dict[str, Any]]) -> list[float]:
-    return [float(result["miou"]) for result in by_seed.values()]
-
-
-def _deviation(values: Sequence[float]) -> float | None:
-    """The sample standard deviation; None for a single value."""
-    return stdev(values) if len(values) > 1 else None

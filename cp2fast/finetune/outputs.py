@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from pathlib import Path
+from itertools import takewhile
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from cp2fast.data.images import list_images
+from cp2fast.config import Root
+from cp2fast.data.decode import read_image
+from cp2fast.data.image_set import ImageSet
+from cp2fast.data.images import is_container, list_images
+from cp2fast.data.roots import places, shown
+from cp2fast.data.urls import is_url
 from cp2fast.errors import UserError
+from cp2fast.files import place_of
 
 
 class Outputs(NamedTuple):
@@ -29,14 +37,38 @@ class Outputs(NamedTuple):
 
 
 class Photo(NamedTuple):
-    """A file to segment, and the paths of its outputs."""
+    """A picture to segment, and the paths of its outputs.
 
-    path: Path
+    Attributes:
+        images: data set that holds the picture.
+        number: its number there.
+        outputs: files to write.
+    """
+
+    images: ImageSet
+    number: int
     outputs: Outputs
 
+    @property
+    def name(self) -> str:
+        """Its path or URL, or SHARD/MEMBER, for messages."""
+        return self.images.name(self.number)
 
-def plan_outputs(inputs: Sequence[Path], out: Path, probabilities: bool = False) -> list[Photo]:
+    @property
+    def path(self) -> Path | None:
+        """Its file; None for a member of a shard and for a remote picture."""
+        return self.images.own_file(self.number)
+
+    def read(self) -> bytes:
+        """The encoded picture. Raises BadImage."""
+        return read_image(self.images, self.number)
+
+
+def plan_outputs(inputs: Sequence[Root], out: Path, probabilities: bool = False) -> list[Photo]:
     """Plan the output paths for all photos.
+
+    Below ``out`` they have the shape that the photos have below their root, or below the folder
+    that all photos of a pattern or a list share.
 
     Raises:
         UserError: an input does not exist, or an output is also an input or another output, or
@@ -45,41 +77,65 @@ def plan_outputs(inputs: Sequence[Path], out: Path, probabilities: bool = False)
     photos = []
     for given in inputs:
         _refuse_among_photos(out, given)
-        if given.is_dir():
-            found = list_images(given)
-            if found.kind != "folder":
-                raise UserError(f"{given} holds {found.kind}: unpack them to predict their images")
-            paths = [Path(found.name(number)) for number in range(len(found))]
-            places = (out / path.relative_to(given).parent for path in paths)
-            photos += [_photo(*both, probabilities) for both in zip(paths, places, strict=True)]
-        elif given.is_file():
-            photos.append(_photo(given, out, probabilities))
-        else:
-            raise UserError(f"there is no image or folder {given}")
-    taken = {photo.path.resolve(): photo.path for photo in photos}
+        images = _pictures(given)
+        for number, place in enumerate(_places(images, given)):
+            photos.append(Photo(images, number, _outputs(out / place, probabilities)))
+    taken = {photo.path.resolve(): photo.name for photo in photos if photo.path is not None}
     for photo in photos:
+        own = None if photo.path is None else photo.path.resolve()
         for output in photo.outputs.paths():
-            other = taken.setdefault(output.resolve(), photo.path)
-            if other != photo.path or output.resolve() == photo.path.resolve():
+            other = taken.setdefault(output.resolve(), photo.name)
+            if other != photo.name or output.resolve() == own:
                 raise UserError(
-                    f"the output {output} of {photo.path} would replace {other} or its output: "
+                    f"the output {output} of {photo.name} would replace {other} or its output: "
                     "choose another --out, or give them different names"
                 )
     _refuse_to_overwrite([file for photo in photos for file in photo.outputs.paths()])
     return photos
 
 
-def _refuse_among_photos(out: Path, given: Path) -> None:
+def _pictures(given: Root) -> ImageSet:
+    """The pictures of an input; a file that is named is one, whatever its suffix."""
+    if isinstance(given, Path) and not is_container(given.name) and place_of(given) == "file":
+        return ImageSet.of_files([given])
+    return list_images(given, "name as IMAGES")
+
+
+def _places(images: ImageSet, given: Root) -> list[PurePosixPath]:
+    """Where each picture lies below its root, without anything that leads out of there."""
+    names = [images.name(number) for number in range(len(images))]
+    names = [name.partition("?")[0] if is_url(name) else name for name in names]
+    root = f"{shown(given).rstrip('/')}/"
+    if not all(name.startswith(root) for name in names):
+        # What the first and the last have in common, all have in common.
+        low, high = (name.split("/")[:-1] for name in (min(names), max(names)))
+        shared = takewhile(lambda both: both[0] == both[1], zip(low, high, strict=False))
+        root = "".join(f"{part}/" for part, _ in shared)
+    inner = (PurePosixPath(name.removeprefix(root)).parts for name in names)
+    return [PurePosixPath(*(part for part in parts if part not in ("..", "/"))) for parts in inner]
+
+
+def _refuse_among_photos(out: Path, given: Root) -> None:
     """Refuse outputs below a folder that is searched for photos, or beside a named photo."""
-    place = out.resolve()
-    among = (
-        place.is_relative_to(given.resolve()) if given.is_dir() else place == given.resolve().parent
+    own, beside = out.resolve(), dict[str, str]()
+    for place in places(given):
+        if is_url(place.path) or is_container(place.path):
+            continue
+        if place.came != "listed" and os.path.isdir(place.path):
+            if own.is_relative_to(Path(place.path).resolve()):
+                raise _among(out, place.path)
+        else:
+            beside.setdefault(os.path.dirname(place.path), place.path)
+    for folder, photo in beside.items():
+        if own == Path(folder).resolve():
+            raise _among(out, photo)
+
+
+def _among(out: Path, given: str) -> UserError:
+    return UserError(
+        f"--out {out} is among the photos of {given}, so that its masks would be taken for "
+        "photos next time: choose another folder"
     )
-    if among:
-        raise UserError(
-            f"--out {out} is among the photos of {given}, so that its masks would be taken for "
-            "photos next time: choose another folder"
-        )
 
 
 def _refuse_to_overwrite(outputs: Sequence[Path]) -> None:
@@ -89,21 +145,7 @@ def _refuse_to_overwrite(outputs: Sequence[Path]) -> None:
         raise UserError(f"{there[0]}{more}; nothing is overwritten: choose another --out")
 
 
-def _photo(path: Path, folder: Path, probabilities: bool) -> Photo:
-    stem = path.stem
+def _outputs(place: Path, probabilities: bool) -> Outputs:
+    stem, folder = place.stem, place.parent
     npz = folder / f"{stem}.npz" if probabilities else None
-    return Photo(path, Outputs(folder / f"{stem}.png", folder / f"{stem}_overlay.jpg", npz))
-
-
-def make_folder(folder: Path) -> None:
-    """Create a folder and its parents.
-
-    Raises:
-        UserError: it cannot be created.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"cannot make the folder {folder}: {error.strerror or error}; choose another --out"
-        ) from error
+    return Outputs(folder / f"{stem}.png", folder / f"{stem}_overlay.jpg", npz)

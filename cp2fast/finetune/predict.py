@@ -3,34 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from cp2fast.config import FinetuneSettings
-from cp2fast.console import open_console
+from cp2fast.config import FinetuneSettings, root_of
 from cp2fast.cores import decoding_workers
-from cp2fast.data.decode import BadImage, decode_image, read_file
+from cp2fast.data.decode import BadImage, decode_image
 from cp2fast.data.levels import Levels
 from cp2fast.data.prefetch import map_ahead
+from cp2fast.data.read_ahead import brought
 from cp2fast.errors import UserError
+from cp2fast.files import make_folder
 from cp2fast.finetune.inference import probability_bands
-from cp2fast.finetune.large import Band, open_picture, picture_size, segment_tiles
+from cp2fast.finetune.large import Band, segment_tiles
 from cp2fast.finetune.loader import batches_of_one_size
-from cp2fast.finetune.outputs import Photo, make_folder, plan_outputs
+from cp2fast.finetune.outputs import Photo, plan_outputs
+from cp2fast.finetune.picture import open_picture, picture_size
 from cp2fast.finetune.predicted import Classes, write_bands
 from cp2fast.model.segmenter import Segmenter
 from cp2fast.train.distributed import Ranks, device_of
 from cp2fast.train.precision import autocast, dtype_of
 from cp2fast.weights.trained import Trained, open_trained
-from cp2fast.wording import counted
 
 _AHEAD = 8
 _MOST_AT_ONCE = 1 << 27
 """Number of probabilities upsampled at once: half a gigabyte."""
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What ``predict`` has written.
+
+    Attributes:
+        masks: the palette PNG of each photo, by the photo's name.
+        unreadable: why a photo could not be read, by its name.
+        classes: names of the labels.
+        tiled: number of photos that were cut into tiles.
+        tile_side: side of these tiles in pixels of the photo.
+    """
+
+    masks: dict[str, Path]
+    unreadable: dict[str, str]
+    classes: tuple[str, ...]
+    tiled: int
+    tile_side: int
 
 
 @dataclass(frozen=True)
@@ -71,20 +92,23 @@ class Predictor:
         return self.tile is not None and max(size) > self.tile
 
 
-def run_predict(
-    model: Path,
-    inputs: Sequence[Path],
-    out: Path,
+def predict(
+    model: str | Path,
+    images: str | Path | Sequence[str | Path],
+    out: str | Path,
+    *,
     probabilities: bool = False,
     tile: int | None = None,
-) -> None:
+) -> Predictions:
     """Segment every photo at its own size.
 
     Args:
         model: run folder or checkpoint of a fine-tuning.
-        inputs: image files, and folders that are searched for images at any depth.
+        images: image files, and anything that ``data.root`` may be: folders, which are searched at
+            any depth, shards, URLs, patterns and lists; or several of these.
         out: output folder. For each photo, ``NAME.png``, a palette PNG of labels in the colours
-            of the classes, and ``NAME_overlay.jpg`` are written, in the same subfolders.
+            of the classes, and ``NAME_overlay.jpg`` are written, in the same subfolders; those of
+            members of a shard in a folder of its name.
         probabilities: also write ``NAME.npz``, with ``probabilities`` float16 ``[K, H, W]`` and
             the names of the ``classes``.
         tile: cut photos whose longer side exceeds this into overlapping tiles of this side in
@@ -93,35 +117,29 @@ def run_predict(
 
     Raises:
         UserError: the model or an image does not exist, an output exists already, would replace
-            an input or cannot be written. Photos that cannot be read are all named at the end,
-            after the others are done.
+            an input or cannot be written. Photos that cannot be read do not raise it.
     """
-    console = open_console()
-    trained, settings = _open(model)
-    photos = plan_outputs(inputs, out, probabilities)
-    make_folder(out)
+    folder = Path(out)
+    named = [images] if isinstance(images, str | Path) else images
+    inputs = [root_of(one) if isinstance(one, str) else one for one in named]
+    trained, settings = _open(Path(model))
+    photos = plan_outputs(inputs, folder, probabilities)
+    make_folder(folder)
     device = device_of("auto", Ranks(0, 1, 0))
     colours = tuple((r, g, b) for r, g, b in trained.facts.get("colours") or ())
     classes = Classes(trained.network.classes, colours)
     predictor = Predictor(
         trained.network.to(device), settings, classes, device, tile, probabilities
     )
-    bad: list[str] = []
-    tiled = _predict(predictor, photos, bad)
-    in_tiles = f", {tiled} of them in tiles of {predictor.tile_side} pixels" if tiled else ""
-    console.print(
-        f"{counted(len(photos) - len(bad), 'mask')} with overlays in {out}{in_tiles} (palette PNG, "
-        f"{len(classes.names)} classes: {', '.join(classes.names)})"
-    )
-    if len(bad) > 1:
-        for line in bad:
-            console.print(line)
-    if bad:
-        more = f" (and {len(bad) - 1} more, all named above)" if len(bad) > 1 else ""
-        raise UserError(f"{bad[0]}; the others were segmented{more}")
+    unreadable: dict[str, str] = {}
+    tiled = _predict(predictor, photos, unreadable)
+    masks = {photo.name: photo.outputs.mask for photo in photos}
+    for name in unreadable:
+        del masks[name]
+    return Predictions(masks, unreadable, classes.names, tiled, predictor.tile_side)
 
 
-def _predict(predictor: Predictor, photos: Sequence[Photo], bad: list[str]) -> int:
+def _predict(predictor: Predictor, photos: Sequence[Photo], bad: dict[str, str]) -> int:
     """Write the files of each photo; returns how many photos were cut into tiles."""
     tiled = 0
     precision = dtype_of(predictor.settings.train.precision, predictor.device)
@@ -155,25 +173,27 @@ def _predict_whole(
             bands[number].append(Band(top, part, labels[number], own))
         top += labels.shape[1]
     for photo, own_bands in zip(photos, bands, strict=True):
-        _write(photo, (height, width), iter(own_bands), predictor.classes)
+        with _writing(photo):
+            write_bands(photo.outputs, (height, width), iter(own_bands), predictor.classes)
 
 
-def _predict_tiled(predictor: Predictor, photo: Photo, bad: list[str]) -> bool:
+def _predict_tiled(predictor: Predictor, photo: Photo, bad: dict[str, str]) -> bool:
     """Segment a photo in tiles; False if it cannot be read."""
     try:
-        picture = open_picture(photo.path, predictor.levels)
+        with _writing(photo), open_picture(photo, predictor.levels) as picture:
+            bands = segment_tiles(
+                predictor.network,
+                picture,
+                predictor.settings,
+                predictor.tile_side,
+                predictor.device,
+                predictor.wants_probabilities,
+            )
+            height, width = picture.shape[:2]
+            write_bands(photo.outputs, (height, width), bands, predictor.classes)
     except BadImage as error:
-        bad.append(f"{photo.path}: {error}")
+        bad[photo.name] = str(error)
         return False
-    bands = segment_tiles(
-        predictor.network,
-        picture,
-        predictor.settings,
-        predictor.tile_side,
-        predictor.device,
-        predictor.wants_probabilities,
-    )
-    _write(photo, (picture.shape[0], picture.shape[1]), bands, predictor.classes)
     return True
 
 
@@ -189,7 +209,7 @@ def _open(path: Path) -> tuple[Trained, FinetuneSettings]:
 
 
 def _read(
-    photos: Sequence[Photo], predictor: Predictor, bad: list[str]
+    photos: Sequence[Photo], predictor: Predictor, bad: dict[str, str]
 ) -> Generator[tuple[list[Tensor], list[Photo]], None, None]:
     """Yield batches of photos of one size; photos that cannot be read are added to ``bad``.
 
@@ -199,19 +219,19 @@ def _read(
 
     def decode(photo: Photo) -> tuple[Tensor | str, Photo]:
         try:
-            if predictor.is_tiled(picture_size(photo.path)):
+            if predictor.is_tiled(picture_size(photo)):
                 return torch.empty(0, 0, 3, dtype=torch.uint8), photo
-            encoded, most = read_file(photo.path), settings.data.max_pixels
-            return decode_image(encoded, most, levels=predictor.levels), photo
+            most = settings.data.max_pixels
+            return decode_image(photo.read(), most, levels=predictor.levels), photo
         except BadImage as error:
-            return f"{photo.path}: {error}", photo
+            return str(error), photo
 
     def readable() -> Generator[tuple[Tensor, Photo], None, None]:
         threads = decoding_workers(settings.data.workers)
-        with closing(map_ahead(decode, photos, threads=threads, ahead=_AHEAD)) as decoded:
+        with closing(map_ahead(decode, _brought(photos), threads=threads, ahead=_AHEAD)) as decoded:
             for image, photo in decoded:
                 if isinstance(image, str):
-                    bad.append(image)
+                    bad[photo.name] = image
                 else:
                     yield image, photo
 
@@ -221,12 +241,22 @@ def _read(
             yield list(images), list(of)
 
 
-def _write(photo: Photo, size: tuple[int, int], bands: Iterator[Band], classes: Classes) -> None:
+def _brought(photos: Sequence[Photo]) -> Iterator[Photo]:
+    """The photos, each yielded once it is on this machine."""
+    for _, group in groupby(photos, lambda photo: id(photo.images)):
+        of_one_set = {photo.number: photo for photo in group}
+        images = next(iter(of_one_set.values())).images
+        yield from (of_one_set[number] for number in brought(images, list(of_one_set)))
+
+
+@contextmanager
+def _writing(photo: Photo) -> Iterator[None]:
+    """Create the folder of a photo's outputs; errors of writing become a UserError."""
     make_folder(photo.outputs.mask.parent)
     try:
-        write_bands(photo.outputs, size, bands, classes)
+        yield
     except OSError as error:
         raise UserError(
-            f"cannot write the masks of {photo.path}: {error.strerror or error}; what was written "
+            f"cannot write the masks of {photo.name}: {error.strerror or error}; what was written "
             "before is whole"
         ) from error

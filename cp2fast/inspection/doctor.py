@@ -1,172 +1,141 @@
-"""``cp2fast doctor``: tests whether pretraining works here, and suggests improvements."""
+"""``cp2fast doctor``: tests whether pretraining works here, and what would help."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
-from rich.console import Console
-from rich.markup import escape
 
 from cp2fast import __version__, recipes
-from cp2fast.bench.machine import machine, versions
 from cp2fast.config import PretrainSettings
-from cp2fast.console import open_console
-from cp2fast.data.roots import shown
-from cp2fast.data.survey import as_typed
+from cp2fast.console import printable
 from cp2fast.errors import UserError
+from cp2fast.files import refuse_target
 from cp2fast.inspection.advice import advise
-from cp2fast.inspection.check import Check, Status
-from cp2fast.inspection.data_health import DataHealth, Quantiles, examine
+from cp2fast.inspection.check import Check
+from cp2fast.inspection.data_health import DataHealth, examine
 from cp2fast.inspection.installation import (
     check_backends,
     check_devices,
     check_sources,
     check_torch,
 )
-from cp2fast.run_folder import atomic_write, write_json
-
-_STYLES: dict[Status, str] = {
-    "ok": "green",
-    "missing": "dim",
-    "broken": "bold red",
-    "advice": "yellow",
-}
-_SHOWN = 20
-"""Number of broken files that are printed; the JSON file lists all."""
+from cp2fast.machine import machine, versions
+from cp2fast.recipes import Overrides
+from cp2fast.run_folder import atomic_write
 
 
-def run_doctor(settings: PretrainSettings, report: Path | None, recipe: Path | None = None) -> bool:
-    """Run all tests and print the results; returns whether pretraining works here by default.
+@dataclass(frozen=True)
+class Diagnosis:
+    """What ``doctor`` has found.
+
+    Attributes:
+        settings: the settings that were asked for.
+        checks: outcomes by group: sources, backends, devices, torch, and ``data`` if a data set was
+            examined.
+        data: state of the data set; None if ``data.root`` is not set.
+        seconds: duration of all tests.
+    """
+
+    settings: PretrainSettings
+    checks: dict[str, list[Check]]
+    data: DataHealth | None
+    seconds: float
+
+    @property
+    def failing(self) -> list[Check]:
+        """The checks that fail, of what pretraining needs."""
+        return [check for group in self.checks.values() for check in group if check.fails]
+
+    @property
+    def works(self) -> bool:
+        """Whether pretraining works here."""
+        return not self.failing
+
+    @property
+    def proposal(self) -> PretrainSettings:
+        """The settings with the range and the bands that suit the data set, if it needs them."""
+        if self.data is None or not self.data.proposal.is_needed:
+            return self.settings
+        return self.data.proposal.applied(self.settings)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values, with the machine and the versions of what is installed."""
+        return {
+            "works": self.works,
+            "seconds": self.seconds,
+            "machine": machine(),
+            "versions": versions(),
+            "checks": {
+                title: [asdict(one) for one in group] for title, group in self.checks.items()
+            },
+            "data": None if self.data is None else asdict(self.data),
+        }
+
+    def write_recipe(self, path: str | Path) -> None:
+        """Write a recipe: settings that are not defaults, and those that suit the data set.
+
+        Raises:
+            UserError: no data set was examined, or the file exists already or cannot be written.
+        """
+        if self.data is None:
+            raise UserError(f"a recipe {path} needs a data set to look at: name data.root")
+        _write_recipe(Path(path), self.settings, self.data)
+
+
+def doctor(
+    settings: PretrainSettings | str | Path | None = None,
+    overrides: Overrides = (),
+    *,
+    on_check: Callable[[str, Check], None] = lambda group, check: None,
+) -> Diagnosis:
+    """Test what works here, and the images of ``data.root`` if it is set.
+
+    Decodes, composes and trains a few tiny pictures with everything that is installed.
 
     Args:
-        settings: as for a run; if ``data.root`` is set, the data set is examined too.
-        report: JSON file to write.
-        recipe: YAML file to write, with the settings and those that suit the data set's values.
+        settings: settings, or a recipe by name or file; None is the defaults.
+        overrides: settings by key.
+        on_check: called with the group and the outcome of each test of the installation.
 
     Raises:
-        UserError: there are no images in ``data.root``, ``report`` or ``recipe`` exists already, or
-            a recipe is requested without a data set.
+        UserError: bad input, or there are no images in ``data.root``.
     """
     began = time.perf_counter()
-    for option, path in (("--json", report), ("--write", recipe)):
-        if path is not None and path.exists():
-            raise UserError(f"{path} exists already: remove it, or name another file with {option}")
-    if recipe is not None and settings.data.root is None:
-        raise UserError(f"--write {recipe} needs a data set to look at: name it with data.root=DIR")
-    console = open_console()
-    _show_machine(console)
-    groups = {
-        "sources": check_sources(),
-        "backends of the copy-paste op": check_backends(),
-        "devices": check_devices(),
-        "torch": check_torch(),
-    }
-    checks = {title: _show_checks(console, title, found) for title, found in groups.items()}
+    settings = recipes.load(PretrainSettings, settings, overrides)
+    checks: dict[str, list[Check]] = {}
+    for group, check in _installation():
+        checks.setdefault(group, []).append(check)
+        on_check(group, check)
     health = None
     if settings.data.root is not None:
         health = examine(settings, settings.data.root)
-        _show_health(console, health, settings)
-        checks["data"] = _show_checks(console, None, advise(health, settings))
-        _show_bad(console, health)
-        if recipe is not None:
-            write_recipe(recipe, settings, health)
-            console.print(f"wrote {recipe}; see it with: cp2fast preview {recipe}")
-        if health.proposal.is_needed:
-            settings = health.proposal.applied(settings)
-    failing = [check for group in checks.values() for check in group if check.fails]
-    _show_verdict(console, failing, f"cp2fast pretrain {recipe}" if recipe else _pretrain(settings))
-    if report is not None:
-        _write(report, checks, health, time.perf_counter() - began)
-        console.print(f"wrote {report}")
-    return not failing
+        checks["data"] = list(advise(health, settings))
+    return Diagnosis(settings, checks, health, time.perf_counter() - began)
 
 
-def _show_machine(console: Console) -> None:
-    this, installed = machine(), versions()
-    console.print(
-        f"[bold]cp2fast {installed['cp2fast']}[/] · Python {installed['python']} · "
-        f"torch {installed['torch']} · {escape(str(this['cpu']))} · {this['cores']} cores · "
-        f"{this['memory_gib']} GiB · GPU: {escape(str(this['gpu']))}",
-        markup=True,
-    )
-
-
-def _show_checks(console: Console, title: str | None, found: Iterable[Check]) -> list[Check]:
-    """Print each check as soon as it is done."""
-    if title is not None:
-        console.print(f"\n[bold]{title}[/]", markup=True)
-    checks = []
-    for check in found:
-        checks.append(check)
-        style = _STYLES[check.status]
-        seconds = f" [dim]({check.seconds:.1f} s)[/]" if check.seconds >= 0.1 else ""
-        console.print(
-            f"  [{style}]{check.status:<8}[/] {check.name:<14} {escape(check.detail)}{seconds}",
-            markup=True,
-        )
-        if check.fix is not None:
-            console.print(f"{'':26}[bold]->[/] {escape(check.fix)}", markup=True)
-    return checks
-
-
-def _show_health(console: Console, health: DataHealth, settings: PretrainSettings) -> None:
-    size, batch = settings.model.size, settings.data.batch_size
-    console.print(
-        f"\n[bold]data[/] {escape(health.root)}, for views of {size} px in batches of {batch}: "
-        f"{escape(_pretrain(settings))}",
-        markup=True,
-    )
-    rows = {
-        "images": f"{health.images:,}, of which {health.sampled:,} were looked at",
-        "formats": ", ".join(f"{kind} {count:,}" for kind, count in health.formats.items()),
+def _installation() -> Iterator[tuple[str, Check]]:
+    groups = {
+        "sources": check_sources,
+        "backends of the copy-paste op": check_backends,
+        "devices": check_devices,
+        "torch": check_torch,
     }
-    if health.skipped:
-        rows["skipped"] = ", ".join(f"{count:,} {kind}" for kind, count in health.skipped.items())
-    rows["values"] = ", ".join(f"{n} of {kind}" for kind, n in health.proposal.values.items())
-    if health.proposal.mean is not None and health.proposal.std is not None:
-        mean, std = as_typed(health.proposal.mean), as_typed(health.proposal.std)
-        rows["colours"] = f"augment.mean={mean} augment.std={std}"
-    if health.short_side and health.long_side and health.file_bytes:
-        rows |= {
-            "short side": f"{_spread(health.short_side)} px   (5 %, median, 95 %)",
-            "long side": f"{_spread(health.long_side)} px",
-            "file size": f"{_spread(health.file_bytes, 1 / 1024)} KiB",
-        }
-    kind = f" ({health.file_system})" if health.file_system else ""
-    rows["reading"] = f"{health.read_milliseconds:.2f} ms a file{kind}"
-    if health.decode_per_second:
-        rows["decoding"] = f"{health.decode_per_second:,.0f} images/s on one thread"
-    if health.images_per_second and health.epoch_seconds:
-        rows["loading"] = (
-            f"{health.images_per_second:,.0f} images/s by {health.source}: "
-            f"{_duration(health.epoch_seconds)} an epoch, if the network keeps up"
-        )
-    for name, value in rows.items():
-        console.print(f"  {name:<12} {value}")
+    for group, test in groups.items():
+        for check in test():
+            yield group, check
 
 
-def _show_bad(console: Console, health: DataHealth) -> None:
-    for name, reason in health.bad[:_SHOWN]:
-        console.print(f"    {name}: {reason}")
-    if len(health.bad) > _SHOWN:
-        console.print(f"    and {len(health.bad) - _SHOWN} more; --json FILE lists all")
-
-
-def write_recipe(path: Path, settings: PretrainSettings, health: DataHealth) -> None:
-    """Write a recipe for ``cp2fast pretrain``: settings that are not defaults, and the proposal.
-
-    Raises:
-        UserError: it cannot be written.
-    """
+def _write_recipe(path: Path, settings: PretrainSettings, health: DataHealth) -> None:
+    refuse_target(path, "--write")
     found = health.proposal
     values = ", ".join(f"{count} of {kind}" for kind, count in found.values.items())
     lines = [
-        f"# {health.root}: proposed by cp2fast doctor {__version__}.",
+        f"# {printable(health.root)}: proposed by cp2fast doctor {__version__}.",
         f"# {sum(found.values.values())} of {health.images:,} images were looked at: {values}.",
     ]
     if found.range != "auto" and settings.data.range == "auto":
@@ -186,60 +155,3 @@ def write_recipe(path: Path, settings: PretrainSettings, health: DataHealth) -> 
             file.write(text.encode())
     except OSError as error:
         raise UserError(f"cannot write {path} ({error.strerror}): name another place") from error
-
-
-def _show_verdict(console: Console, failing: list[Check], command: str) -> None:
-    if failing:
-        names = ", ".join(check.name for check in failing)
-        verdict = f"\n[bold red]pretraining does not work here:[/] {escape(names)}"
-        console.print(verdict, markup=True)
-    else:
-        console.print("\n[bold green]pretraining works here[/]", end="", markup=True)
-        console.print(f"; next: {command}")
-
-
-def _pretrain(settings: PretrainSettings) -> str:
-    """The command that trains with these settings, or a template if ``data.root`` is not set."""
-    if settings.data.root is None:
-        return "cp2fast pretrain r50 data.root=DIR"
-    root = f"data.root={shown(settings.data.root)}"
-    changes = {}
-    for name in recipes.names(PretrainSettings):
-        found = recipes.differences(recipes.load(PretrainSettings, name, [root]), settings)
-        changes[name] = [f"{key}={_word(new)}" for key, _, new in found]
-    nearest = min(changes, key=lambda name: (len(changes[name]), name))
-    return " ".join(["cp2fast pretrain", nearest, root, *changes[nearest]])
-
-
-def _word(value: object) -> str:
-    if isinstance(value, tuple) and all(isinstance(item, int | float) for item in value):
-        return as_typed(value)
-    return "null" if value is None else str(value)
-
-
-def _write(
-    path: Path, checks: dict[str, list[Check]], health: DataHealth | None, seconds: float
-) -> None:
-    content: dict[str, Any] = {
-        "works": not any(check.fails for group in checks.values() for check in group),
-        "seconds": seconds,
-        "machine": machine(),
-        "versions": versions(),
-        "checks": {title: [asdict(check) for check in group] for title, group in checks.items()},
-        "data": None if health is None else asdict(health),
-    }
-    write_json(path, content)
-
-
-def _spread(quantiles: Quantiles, scale: float = 1) -> str:
-    return " / ".join(
-        f"{scale * value:,.0f}" for value in (quantiles.low, quantiles.median, quantiles.high)
-    )
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 90 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"

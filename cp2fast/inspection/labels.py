@@ -2,56 +2,78 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from cp2fast.config import LabelledDataSettings
-from cp2fast.console import open_console
+from cp2fast import recipes
+from cp2fast.config import FinetuneSettings
 from cp2fast.errors import UserError
+from cp2fast.figure import save_figure
+from cp2fast.files import refuse_target
 from cp2fast.finetune.pictures import overlay
 from cp2fast.labels.classes import palette_of
 from cp2fast.labels.coding import IGNORED
 from cp2fast.labels.dataset import LabelledData, read_example
 from cp2fast.labels.open import open_labelled
-from cp2fast.labels.survey import shares_in_words, survey
-from cp2fast.run_folder import atomic_write
+from cp2fast.labels.survey import Survey, survey
+from cp2fast.recipes import Overrides
 
 _PICTURE = "data-check"
-_SHOWN = 8
+SHOWN = 8
+"""Number of images in the picture."""
 _COLUMNS = 4
 _CLASSES_A_LINE = 7
 _MOST_CLASSES = 42
 """Most classes named in the picture."""
 
 
-def run_data_check(settings: LabelledDataSettings, root: Path, out: Path | None) -> None:
-    """Print the layout, the classes with their shares and the warnings, and draw eight images.
+@dataclass(frozen=True)
+class DataCheck:
+    """What images with masks are taken for.
+
+    Attributes:
+        data: layout, splits and classes.
+        survey: pixels of each class, and warnings.
+        picture: drawing of eight images with their masks.
+    """
+
+    data: LabelledData
+    survey: Survey
+    picture: Path
+
+
+def check_data(
+    root: str | Path,
+    settings: FinetuneSettings | str | Path | None = None,
+    overrides: Overrides = (),
+    *,
+    out: str | Path | None = None,
+) -> DataCheck:
+    """Find the layout and the classes of images with masks, read every mask, and draw eight.
 
     Args:
-        settings: where masks and splits are, and how masks are interpreted.
-        root: the data set's root.
+        root: the data set, in any layout of docs/labels.md.
+        settings: settings of ``finetune``, or a recipe by name or file; None is the defaults.
+        overrides: settings by key, such as ``{"data.unknown": "ignore"}``.
         out: new PNG file; None is ``data-check.png`` in the current folder, numbered if it exists.
 
     Raises:
-        UserError: ``finetune-voc`` would refuse the data set, or ``out`` exists.
+        UserError: ``finetune`` would refuse the data set, or ``out`` cannot be written.
     """
-    if out is not None and out.exists():
-        raise UserError(f"{out} exists already: remove it, or name another file with --out")
-    console = open_console()
-    data = open_labelled(settings, root, settings.workers)
-    console.print(f"{root}: {data.said}")
+    labelled = recipes.load(FinetuneSettings, settings, overrides).data
+    path = _free_name() if out is None else Path(out)
+    if path.suffix.lower() != ".png":
+        raise UserError(f"{path}: the picture is PNG; name it --out FILE.png")
+    refuse_target(path)
+    data = open_labelled(labelled, Path(root), labelled.workers)
     found = survey(data)
-    for line in [*shares_in_words(found, data), *found.warnings]:
-        console.print(line)
-    path = out or _free_name()
     draw_labelled(data, path)
-    shown = min(_SHOWN, len(data.train) + len(data.val))
-    console.print(f"wrote {path}: {shown} images and their masks")
+    return DataCheck(data, found, path)
 
 
 def draw_labelled(data: LabelledData, path: Path) -> None:
@@ -59,8 +81,8 @@ def draw_labelled(data: LabelledData, path: Path) -> None:
 
     For a small data set, evaluation examples are included.
     """
-    examples = data.train if len(data.train) >= _SHOWN else [*data.train, *data.val]
-    shown = min(_SHOWN, len(examples))
+    examples = data.train if len(data.train) >= SHOWN else [*data.train, *data.val]
+    shown = min(SHOWN, len(examples))
     chosen = [examples[place * len(examples) // shown] for place in range(shown)]
     bands = -(-shown // _COLUMNS)
     columns = min(shown, _COLUMNS)
@@ -86,9 +108,7 @@ def draw_labelled(data: LabelledData, path: Path) -> None:
         fontsize=7,
         frameon=False,
     )
-    FigureCanvasAgg(figure)
-    with atomic_write(path) as file:
-        figure.savefig(file, format="png", dpi=100)
+    save_figure(figure, path)
 
 
 def _free_name() -> Path:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from cp2fast import recipes
 from cp2fast.config import AugmentSettings, ModelSettings, PretrainSettings, check_pretrain
-from cp2fast.console import open_console
 from cp2fast.data.images import check_exists
 from cp2fast.errors import UserError
 from cp2fast.inspection.pairs import Pairs, first_pairs
 from cp2fast.inspection.pairs_picture import draw_pairs_picture
 from cp2fast.inspection.similarity import (
     Cell,
+    Figures,
     SimilarityMap,
     chosen,
     embed,
@@ -29,43 +31,109 @@ from cp2fast.inspection.similarity_picture import draw_similarity_picture
 from cp2fast.inspection.style import check_target
 from cp2fast.model.cp2 import build_cp2
 from cp2fast.model.segmenter import Segmenter, build_segmenter
-from cp2fast.recipes import differences
+from cp2fast.recipes import Overrides
 from cp2fast.weights.load import check_exist, load_weights
 from cp2fast.wording import in_words
 
 _EMBEDDING = "decode_head.contrast_conv."
+_MOST = 32
+"""The most pairs in a picture."""
 
 
-def run_preview(settings: PretrainSettings, count: int, path: Path) -> None:
-    """Draw the first ``count`` pairs of a run with these settings into ``path``.
+@dataclass(frozen=True)
+class Similarity:
+    """How similar a network finds the places of a pair, beside the same network at random.
+
+    Attributes:
+        random: figures of random weights.
+        trained: figures of the weights.
+        cells: number of foreground cells that the figures summarise.
+        pairs: the pairs that hold these cells.
+        loaded: one line: which tensors of the file were matched and which are missing.
+    """
+
+    random: Figures
+    trained: Figures
+    cells: int
+    pairs: Pairs
+    loaded: str
+
+    def __str__(self) -> str:
+        """The figures as a sentence."""
+        return (
+            f"foreground less background {self.random.gap:+.2f} at random, "
+            f"{self.trained.gap:+.2f} trained; the true place beats "
+            f"{self.random.below_match:.0%} and {self.trained.below_match:.0%} of the cells."
+        )
+
+
+def preview(
+    settings: PretrainSettings | str | Path | None = None,
+    overrides: Overrides = (),
+    *,
+    out: str | Path = "preview.png",
+    count: int = 4,
+) -> Pairs:
+    """Draw the first pairs of a run: photos, crops, random parameters, composed pairs.
+
+    Args:
+        settings: settings, or a recipe by name or file; None is the demo.
+        overrides: settings by key.
+        out: new PNG or WebP file.
+        count: number of pairs to draw, 1 to 32.
+
+    Returns:
+        The pairs, ``count`` or more: ``composed`` (query and key ``[B, 3, S, S]`` with their
+        masks), ``parameters``, the ``decoded`` photos and their ``names``; ``bad`` lists images
+        that could not be read and were replaced.
 
     Raises:
-        UserError: bad input, or ``path`` exists already; nothing was overwritten.
+        UserError: bad input, or ``out`` exists already; nothing was overwritten.
     """
-    _check_inputs(settings)
+    settings = recipes.load(PretrainSettings, settings or "demo", overrides)
+    path = Path(out)
+    _check_inputs(settings, count)
     check_target(path)
     pairs = first_pairs(settings, count)
     count = min(count, len(pairs))
     draw_pairs_picture(pairs, count, _stride(settings.model), describe(pairs, settings), path)
-    report(pairs, path)
+    return pairs
 
 
-def run_similarity(settings: PretrainSettings, weights: Path, count: int, path: Path) -> None:
-    """Draw ``count`` similarity maps of the network in ``weights`` beside those of random weights.
+def similarity(
+    weights: str | Path,
+    settings: PretrainSettings | str | Path | None = None,
+    overrides: Overrides = (),
+    *,
+    out: str | Path = "similarity.png",
+    count: int = 4,
+) -> Similarity:
+    """Draw where in the key a network finds a place of the query, beside random weights.
+
+    Args:
+        weights: a run folder, a checkpoint or a file of weights with a dense embedding.
+        settings: settings, or a recipe by name or file; None is those of the run that ``weights``
+            belongs to, or the demo.
+        overrides: settings by key.
+        out: new PNG or WebP file.
+        count: number of maps to draw, 1 to 32.
 
     Raises:
-        UserError: bad input, weights of another network or without a head, or ``path`` exists
+        UserError: bad input, weights of another network or without a head, or ``out`` exists
             already; nothing was overwritten.
     """
-    check_exist(weights)
-    _check_inputs(settings)
+    file, path = Path(weights), Path(out)
+    check_exist(file)
+    named = settings or recipes.stored_beside(file) or "demo"
+    settings = recipes.load(PretrainSettings, named, overrides)
+    _check_inputs(settings, count)
     check_target(path)
     random = build_cp2(settings.model, settings.train.seed).encoder_q
     trained = copy.deepcopy(random)
-    loaded = load_weights(trained, weights)
+    loaded = load_weights(trained, file)
     if any(name.startswith(_EMBEDDING) for name in loaded.missing):
         raise UserError(
-            f"{weights} holds no dense embedding (decode_head.contrast_conv): name a run folder or "
+            f"{file} holds no dense embedding (decode_head.contrast_conv): name a run folder or "
             "a checkpoint of cp2fast pretrain"
         )
     pairs = first_pairs(settings, 2 * count)
@@ -73,29 +141,32 @@ def run_similarity(settings: PretrainSettings, weights: Path, count: int, path: 
     cells = [
         foreground_cells(pairs, sample, trained.embedding_stride) for sample in range(len(pairs))
     ]
-    shown = sorted(map(chosen, filter(None, cells)), key=lambda cell: cell.match is None)[:count]
+    drawn = sorted(map(chosen, filter(None, cells)), key=lambda cell: cell.match is None)[:count]
     every = list(itertools.chain.from_iterable(cells))
-    before, after = (_maps(network, pairs, shown) for network in (random, trained))
-    figures_before, figures_after = (
-        figures(_maps(network, pairs, every)) for network in (random, trained)
+    found = Similarity(
+        random=figures(_maps(random, pairs, every)),
+        trained=figures(_maps(trained, pairs, every)),
+        cells=len(every),
+        pairs=pairs,
+        loaded=str(loaded),
     )
     about = [
-        f"{weights} on {describe(pairs, settings)}",
+        f"{file} on {describe(pairs, settings)}",
         "Colours: cosine of the marked query cell with every cell of the key, by the query "
         "encoder. Both maps of a row share one range: contrast counts, not brightness. Ring: the "
         "true place.",
-        f"The rows are {len(shown)} of {len(pairs)} pairs, one cell each; the figures are of all "
+        f"The rows are {len(drawn)} of {len(pairs)} pairs, one cell each; the figures are of all "
         f"{len(every)} foreground cells of all {len(pairs)} pairs:",
-        f"foreground less background {figures_before.gap:+.2f} at random, {figures_after.gap:+.2f} "
-        f"trained; the true place beats {figures_before.below_match:.0%} and "
-        f"{figures_after.below_match:.0%} of the cells.",
+        str(found),
     ]
-    draw_similarity_picture(pairs, shown, before, after, about, path)
-    open_console().print(f"{weights}: {loaded}", *about[-2:], sep="\n")
-    report(pairs, path)
+    before, after = (_maps(network, pairs, drawn) for network in (random, trained))
+    draw_similarity_picture(pairs, drawn, before, after, about, path)
+    return found
 
 
-def _check_inputs(settings: PretrainSettings) -> None:
+def _check_inputs(settings: PretrainSettings, count: int) -> None:
+    if not 1 <= count <= _MOST:
+        raise UserError(f"{count} pairs cannot be drawn: name 1 to {_MOST}")
     check_pretrain(settings)
     if settings.data.root is not None:
         check_exists(settings.data.root)
@@ -121,18 +192,8 @@ def _changed(augment: AugmentSettings) -> str:
     """The augmentation settings that differ from the paper's."""
     return "".join(
         f", augment.{key}={in_words(value)}"
-        for key, _, value in differences(AugmentSettings(), augment)
+        for key, _, value in recipes.differences(AugmentSettings(), augment)
     )
-
-
-def report(pairs: Pairs, path: Path) -> None:
-    """Print what was written, and which images could not be read."""
-    console = open_console()
-    if pairs.range_line:
-        console.print(pairs.range_line)
-    for line in pairs.bad:
-        console.print(f"replaced an unreadable image: {line.replace(chr(9), ': ')}")
-    console.print(f"wrote {path}")
 
 
 def _stride(model: ModelSettings) -> int:

@@ -9,7 +9,6 @@ images of VOC. Masks that VOC itself lacks go into ``SegmentationClassAug``.
 
 from __future__ import annotations
 
-import os
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +22,7 @@ from cp2fast.config import LabelledDataSettings
 from cp2fast.data.scenes import voc_palette
 from cp2fast.errors import UserError
 from cp2fast.labels.open import open_voc
+from cp2fast.run_folder import atomic_write
 
 TRAIN_AUG = 10_582
 """Number of images in train_aug if both data sets are complete."""
@@ -48,7 +48,7 @@ class Arranged(NamedTuple):
     val: int
 
 
-def arrange_voc(folder: Path, tell: Callable[[str], None]) -> Arranged:
+def arrange_voc(folder: str | Path, tell: Callable[[str], None] = lambda line: None) -> Arranged:
     """Arrange VOC 2012 and SBD below ``folder``, downloading what is missing.
 
     Each file is written completely or not at all, and existing files are kept, so the next call
@@ -61,6 +61,7 @@ def arrange_voc(folder: Path, tell: Callable[[str], None]) -> Arranged:
     Raises:
         UserError: a download failed or is damaged; says where to put the file by hand.
     """
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     root = _find_voc(folder, tell)
     sbd = _find_sbd(folder, tell)
@@ -77,7 +78,8 @@ def arrange_voc(folder: Path, tell: Callable[[str], None]) -> Arranged:
     for name in wanted:
         _convert(sbd / "cls" / f"{name}.mat", _mask(masks, name))
     train_aug = sorted((in_sbd | set(train)) - set(val))
-    _write(lists / "train_aug.txt", "".join(f"{name}\n" for name in train_aug).encode())
+    with atomic_write(lists / "train_aug.txt") as file:
+        file.writelines(f"{name}\n".encode() for name in train_aug)
     open_voc(LabelledDataSettings(train_split="train_aug"), root)  # checks that every file exists
     return Arranged(root, len(wanted), len(train_aug), len(val))
 
@@ -177,15 +179,5 @@ def _convert(source: Path, target: Path) -> None:
         raise UserError(f"there is no {source}, which SBD's lists name: unpack {_SBD_TAR} again")
     mask = Image.fromarray(read_sbd_mask(source))
     mask.putpalette(voc_palette())
-    aside = target.with_suffix(".partial")
-    mask.save(aside, format="PNG")
-    aside.replace(target)
-
-
-def _write(target: Path, content: bytes) -> None:
-    aside = target.with_suffix(".partial")
-    with aside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(target)
+    with atomic_write(target) as file:
+        mask.save(file, format="PNG")

@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from rich.console import Console
 from torch import Tensor
 
+from cp2fast.config import Root, root_of
 from cp2fast.data.decode import BadImage, decode_image, read_image
 from cp2fast.data.image_set import ImageSet
 from cp2fast.data.images import list_images
 from cp2fast.data.levels import Levels
+from cp2fast.data.read_ahead import brought
 from cp2fast.errors import UserError
+from cp2fast.figure import save_figure
+from cp2fast.files import refuse_target
 from cp2fast.model.segmenter import Segmenter
 from cp2fast.probe.features import dense_features, prepare
 from cp2fast.probe.labelled import evenly
 from cp2fast.run_folder import atomic_write
 from cp2fast.train.distributed import device_of, ranks_from_environment
 from cp2fast.weights.trained import Trained, open_trained
-from cp2fast.wording import counted
 
 _FORMATS = (".npz", ".parquet")
 _MOST_PIXELS = 100_000_000
@@ -42,58 +43,71 @@ class Embedded:
     Attributes:
         numbers: numbers of the photos in the data set.
         names: paths, or names of members of a shard.
-        vectors: unit vectors, float32 ``[N, C]``.
+        vectors: unit vectors, float32 ``[N, C]``; their products are cosines.
+        left_out: name and reason of each photo that could not be read.
     """
 
     numbers: list[int]
     names: list[str]
     vectors: NDArray[np.float32]
+    left_out: list[tuple[str, str]] = field(default_factory=list)
 
 
-def run_embed(run: str, photos: Path, out: Path) -> None:
-    """Write the instance vector of each photo to ``out``, and a picture beside it.
+def embed(run: str | Path, photos: Root, out: str | Path | None = None) -> Embedded:
+    """A vector for each photo: the direction of the mean of its dense unit vectors.
 
-    Raises:
-        UserError: bad input, or a file exists already; nothing was overwritten.
-    """
-    picture = out.with_suffix(".png")
-    _check_target(out, picture)
-    trained = open_trained(run)
-    _check_embeds(trained, run)
-    images = list_images(photos, "name")
-    console = Console(soft_wrap=True, highlight=False)
-    found = embed(trained, images, console)
-    write(found, out)
-    console.print(f"wrote {counted(len(found.names), 'vector')} to {out}", markup=False)
-    if len(found.names) > 1:
-        draw_neighbours(found, images, trained.levels, picture)
-        console.print(f"wrote {picture}", markup=False)
-
-
-def embed(trained: Trained, images: ImageSet, console: Console) -> Embedded:
-    """The instance vector of each image: the direction of the mean of its dense unit vectors.
-
-    The whole image counts as foreground. Its short side is resized to ``model.size`` of the run.
+    The whole photo counts as foreground. Its short side is resized to ``model.size`` of the run.
 
     Args:
-        trained: a pretrained network.
-        images: images to embed; unreadable ones are named and left out.
-        console: prints for the user.
+        run: run folder or checkpoint of a pretraining.
+        photos: folder, tar shards or ``.beton``, or whatever else ``data.root`` may be.
+        out: new .npz file for ``names`` and ``vectors``, or .parquet file with the columns ``name``
+            and ``vector``; a picture of nearest neighbours is drawn beside it, with the suffix
+            ``.png``. None writes nothing.
 
     Raises:
-        UserError: no image can be read.
+        UserError: bad input, no photo can be read, or a file exists already; nothing was
+            overwritten.
     """
+    file = None if out is None else Path(out)
+    if file is not None:
+        _check_target(file)
+    trained = open_trained(run)
+    _check_embeds(trained, run)
+    root = photos if isinstance(photos, Path) else root_of(photos)
+    images = list_images(root, "name as PHOTOS")
+    found = _embed(trained, images)
+    if file is not None:
+        write(found, file)
+        if len(found.names) > 1:
+            draw_neighbours(found, images, trained.levels, picture_of(file))
+    return found
+
+
+def picture_of(out: Path) -> Path:
+    """The picture that is drawn beside a file of vectors."""
+    return out.with_suffix(".png")
+
+
+def _embed(trained: Trained, images: ImageSet) -> Embedded:
     device = device_of("auto", ranks_from_environment())
     network = trained.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    numbers, vectors = [], []
-    for number, image in _readable(images, trained.levels, console):
+    numbers, vectors, left_out = [], [], []
+    for number in brought(images, range(len(images))):
+        try:
+            image = _decode(images, number, trained.levels)
+        except BadImage as bad:
+            left_out.append((images.name(number), str(bad)))
+            continue
         inputs = prepare([image], trained.model.size, network, device)
         numbers.append(number)
         vectors.append(instance_vector(network, inputs)[0].cpu())
     if not numbers:
-        raise UserError("none of the images can be read: there is nothing to embed")
+        raise UserError(
+            f"none of the images can be read ({': '.join(left_out[0])}): there is nothing to embed"
+        )
     names = [images.name(number) for number in numbers]
-    return Embedded(numbers, names, torch.stack(vectors).numpy())
+    return Embedded(numbers, names, torch.stack(vectors).numpy(), left_out)
 
 
 def instance_vector(network: Segmenter, images_B3HW: Tensor) -> Tensor:
@@ -138,40 +152,31 @@ def draw_neighbours(found: Embedded, images: ImageSet, levels: Levels, path: Pat
             cosine = float(found.vectors[query] @ found.vectors[place])
             axis.set_title("photo" if place == query else f"{cosine:.3f}", fontsize=7)
     figure.suptitle("Photos, and those with the nearest vectors: cosine", fontsize=9)
-    FigureCanvasAgg(figure)
-    with atomic_write(path) as file:
-        figure.savefig(file, format="png", dpi=100)
+    save_figure(figure, path)
 
 
-def _readable(images: ImageSet, levels: Levels, console: Console) -> Iterator[tuple[int, Tensor]]:
-    for number in range(len(images)):
-        try:
-            yield number, decode_image(read_image(images, number), _MOST_PIXELS, levels=levels)
-        except BadImage as bad:
-            console.print(f"left out {images.name(number)}: {bad}", markup=False)
+def _decode(images: ImageSet, number: int, levels: Levels) -> Tensor:
+    return decode_image(read_image(images, number), _MOST_PIXELS, levels=levels)
 
 
 def _thumbnail(images: ImageSet, number: int, levels: Levels) -> NDArray[np.uint8]:
-    photo = decode_image(read_image(images, number), _MOST_PIXELS, levels=levels)
+    photo = _decode(images, number, levels)
     scale = _THUMBNAIL / max(photo.shape[:2])
     size = [max(1, round(scale * side)) for side in photo.shape[:2]]
     small = F.interpolate(photo.permute(2, 0, 1)[None].float(), size, mode="area")
     return small[0].permute(1, 2, 0).round().to(torch.uint8).numpy()
 
 
-def _check_target(out: Path, picture: Path) -> None:
+def _check_target(out: Path) -> None:
     if out.suffix not in _FORMATS:
         raise UserError(f"{out}: vectors are written as .npz or .parquet; name it --out FILE.npz")
-    for path in (out, picture):
-        if path.exists():
-            raise UserError(f"{path} exists already: remove it, or name another file with --out")
-    if not out.absolute().parent.is_dir():
-        raise UserError(f"there is no folder {out.parent} for {out.name}: make it first")
+    refuse_target(out)
+    refuse_target(picture_of(out))
     if out.suffix == ".parquet" and find_spec("pyarrow") is None:
         raise UserError(f"{out}: Parquet needs pyarrow: pip install pyarrow, or name it FILE.npz")
 
 
-def _check_embeds(trained: Trained, run: str) -> None:
+def _check_embeds(trained: Trained, run: str | Path) -> None:
     if trained.is_finetuned:
         raise UserError(
             f"{run} was fine-tuned, which leaves the embedding untrained: name a run of "

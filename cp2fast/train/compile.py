@@ -74,6 +74,12 @@ def compile_method(
     return True
 
 
+def blank_images(batch_size: int, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A batch of the form that the network gets in training: ``[B, 3, S, S]``, channels-last."""
+    images_B3SS = torch.zeros(batch_size, 3, size, size, dtype=dtype, device=device)
+    return images_B3SS.contiguous(memory_format=torch.channels_last)
+
+
 def uncompiled() -> AbstractContextManager[object]:
     """A context without compiled code, which would be compiled anew for each image size."""
     if "torch._dynamo" not in sys.modules:  # nothing is compiled, and the import takes seconds

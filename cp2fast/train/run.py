@@ -72,6 +72,12 @@ class Run(Generic[Batch]):
         """Whether all steps are done."""
         return self.step >= self.task.total_steps
 
+    @property
+    def keep_every(self) -> int | None:
+        """Checkpoints of multiples of this many steps are kept (``train.checkpoint_epochs``)."""
+        epochs = self.task.settings.train.checkpoint_epochs
+        return None if epochs is None else epochs * self.task.steps_per_epoch
+
     def state_dict(self) -> dict[str, Any]:
         """The content of a checkpoint, enough to resume the run bit for bit."""
         task, learner = self.task, self.task.learner
@@ -84,7 +90,7 @@ class Run(Generic[Batch]):
             "best": self.best,
             "owes_evaluation": self.owes_evaluation,
             "images": task.images,
-            "digest": task.digest(),
+            "digest": task.digest,
             "samples_per_step": task.samples_per_step,
             "settings": task.settings.model_dump(mode="json"),
             "versions": {"cp2fast": __version__, "torch": str(torch.__version__)},
@@ -188,8 +194,7 @@ def with_range_found(settings: Settings, folder: RunFolder) -> Settings:
     if settings.data.range != "auto" or not folder.holds_run:
         return settings
     before = recipes.load(type(settings), str(folder.config), [])
-    data = settings.data.model_copy(update={"range": before.data.range})
-    return settings.model_copy(update={"data": data})
+    return settings.with_values("data", range=before.data.range)
 
 
 def _distributed(run: Run[Any]) -> Run[Any]:
@@ -211,7 +216,7 @@ def _check_same_data(run: Run[Any], state: dict[str, Any]) -> None:
             f"data.root={settings.data.root} holds {task.images} images, but the run in {path} was "
             f"begun with {state['images']}: restore them, or start another with --out DIR"
         )
-    if state.get("digest", task.digest()) != task.digest():
+    if state.get("digest", task.digest) != task.digest:
         raise UserError(
             f"data.root={settings.data.root} holds other images than those that the run in {path} "
             "was begun with, by their names and sizes: restore them, or start another with "

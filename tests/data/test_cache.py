@@ -13,9 +13,10 @@ from cp2fast.config import DataSettings
 from cp2fast.data.arena import Arena
 from cp2fast.data.bad_images import BadImages
 from cp2fast.data.cache import Sharing, open_cache
+from cp2fast.data.choice import CacheChoice, choose_source
 from cp2fast.data.images import list_images
 from cp2fast.data.order import plan
-from cp2fast.data.source import choose_source, open_source
+from cp2fast.data.source import open_source
 from cp2fast.errors import UserError
 from tests.data import image_files
 
@@ -259,7 +260,8 @@ def test_processes_that_cannot_share_go_on_without(mixed):
         if len(first) == 1:
             return [0, 0]
         if len(first) == 2:
-            return [value._replace(where="host", address=(2**22 + 1, 3)), value]
+            chosen = CacheChoice("host")
+            return [value._replace(chosen=chosen, address=(2**22 + 1, 3)), value]
         return [True, value]
 
     arena, line = open_cache(

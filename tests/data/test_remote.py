@@ -16,6 +16,7 @@ from cp2fast.data.disk_cache import DiskCache
 from cp2fast.data.image_set import ImageSet
 from cp2fast.data.images import list_images
 from cp2fast.data.read_ahead import read_ahead
+from cp2fast.data.urls import public
 from cp2fast.errors import UserError
 from tests.servers import S3, Proxy, found_at, set_environment, web_server
 
@@ -263,8 +264,8 @@ def test_what_is_wrong_with_a_url_is_said(url: str, message: str, stored: str, s
 
 def test_secrets_in_a_url_are_not_shown() -> None:
     signed = "https://me:pass@host:8443/a b/s.tar?X-Amz-Signature=feed&versionId=7&token=beef#x"
-    assert remote.public(signed) == "https://host:8443/a b/s.tar?versionId=7#x"
-    assert remote.public("photos/a@b?c=d") == "photos/a@b?c=d"
+    assert public(signed) == "https://host:8443/a b/s.tar?versionId=7#x"
+    assert public("photos/a@b?c=d") == "photos/a@b?c=d"
 
 
 def test_what_is_wrong_is_said_without_the_secrets(folder: Path, s3: S3) -> None:

@@ -41,7 +41,7 @@ def test_finished_trials_are_kept_and_missing_ones_are_run(
     run_compare(settings, out, ["random"], [0, 1])
     first = (out / "random-seed0" / "result.json").stat().st_mtime_ns
     capsys.readouterr()
-    run_compare(settings, out, ["random", str(out / "random-seed0")], [0, 1])
+    found = run_compare(settings, out, ["random", str(out / "random-seed0")], [0, 1])
     table = capsys.readouterr().out
     assert (out / "random-seed0" / "result.json").stat().st_mtime_ns == first
     assert "deviation" in table
@@ -55,6 +55,8 @@ def test_finished_trials_are_kept_and_missing_ones_are_run(
         assert list(compared[start]["miou"].values()) == mious
         assert compared[start]["mean"] == pytest.approx(fmean(mious))
         assert compared[start]["deviation"] == pytest.approx(stdev(mious))
+        assert found.miou[start] == dict(enumerate(mious))
+        assert found.mean(start) == compared[start]["mean"]
 
 
 def test_trials_differ_in_nothing_but_start_and_seed(

@@ -1,5 +1,6 @@
 """Predictions: files, folders, sizes; nothing of the user's is overwritten."""
 
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,11 @@ from cp2fast.config import FinetuneSettings
 from cp2fast.data.scenes import voc_palette
 from cp2fast.errors import UserError
 from cp2fast.finetune.pictures import overlay
-from cp2fast.finetune.predict import run_predict
+from cp2fast.finetune.predict import predict
 from cp2fast.finetune.start import build_network, resolve
+from tests import command_line
+from tests.command_line import cp2fast
+from tests.servers import S3
 
 SIZES = {"a.jpg": (40, 61), "b.png": (40, 61), "deep/c.jpg": (33, 20)}
 
@@ -59,7 +63,7 @@ def test_every_photo_gets_a_mask_and_an_overlay_of_its_size(
     checkpoint: Path, photos: Path, tmp_path: Path
 ) -> None:
     before = content(photos)
-    run_predict(checkpoint, [photos], tmp_path / "masks")
+    predict(checkpoint, [photos], tmp_path / "masks")
     assert content(photos) == before
     made = {name: tmp_path / "masks" / Path(name).with_suffix(".png") for name in SIZES}
     for name, path in made.items():
@@ -76,7 +80,7 @@ def test_every_photo_gets_a_mask_and_an_overlay_of_its_size(
 def test_probabilities_are_those_of_the_mask(
     checkpoint: Path, photos: Path, tmp_path: Path
 ) -> None:
-    run_predict(checkpoint, [photos], tmp_path / "masks", probabilities=True)
+    predict(checkpoint, [photos], tmp_path / "masks", probabilities=True)
     for name, size in SIZES.items():
         path = tmp_path / "masks" / Path(name).with_suffix(".npz")
         with np.load(path) as kept, Image.open(path.with_suffix(".png")) as mask:
@@ -99,7 +103,7 @@ def test_a_photo_too_large_is_segmented_in_tiles_of_its_own_size(
         Image.fromarray(picture if name == "large.png" else picture[:64, :64]).save(
             tmp_path / "photos" / name
         )
-    run_predict(checkpoint, [tmp_path / "photos"], tmp_path / "masks", True, tile=64)
+    predict(checkpoint, [tmp_path / "photos"], tmp_path / "masks", probabilities=True, tile=64)
     with np.load(tmp_path / "masks" / "large.npz") as kept:
         probabilities = kept["probabilities"]
     with np.load(tmp_path / "masks" / "small.npz") as kept:
@@ -121,7 +125,7 @@ def test_a_picture_that_is_mapped_is_segmented_as_one_that_is_read(
     tifffile.imwrite(tmp_path / "photos" / "plain.tif", picture)
     tifffile.imwrite(tmp_path / "photos" / "packed.tif", picture, compression="zlib", tile=(16, 16))
     named = [tmp_path / "photos" / name for name in ("read.png", "plain.tif", "packed.tif")]
-    run_predict(checkpoint, named, tmp_path / "masks", tile=48)
+    predict(checkpoint, named, tmp_path / "masks", tile=48)
     masks = {path.name: path.read_bytes() for path in (tmp_path / "masks").glob("*.png")}
     assert masks["read.png"] == masks["plain.png"] == masks["packed.png"]
 
@@ -132,13 +136,13 @@ def test_masks_are_in_the_colours_of_the_run(
     state = torch.load(checkpoint, weights_only=True)
     state["colours"] = [[1, 2, 3], [250, 50, 83], [36, 179, 83]]
     torch.save(state, tmp_path / "coloured.pt")
-    run_predict(tmp_path / "coloured.pt", [photos / "a.jpg"], tmp_path / "masks")
+    predict(tmp_path / "coloured.pt", [photos / "a.jpg"], tmp_path / "masks")
     with Image.open(tmp_path / "masks" / "a.png") as mask:
         assert mask.getpalette("RGB")[:9] == [1, 2, 3, 250, 50, 83, 36, 179, 83]
 
 
 def test_files_may_be_named_one_by_one(checkpoint: Path, photos: Path, tmp_path: Path) -> None:
-    run_predict(checkpoint, [photos / "a.jpg", photos / "deep"], tmp_path / "masks")
+    predict(checkpoint, [photos / "a.jpg", photos / "deep"], tmp_path / "masks")
     assert set(content(tmp_path / "masks")) == {
         "a.png",
         "a_overlay.jpg",
@@ -149,7 +153,7 @@ def test_files_may_be_named_one_by_one(checkpoint: Path, photos: Path, tmp_path:
 
 def refusal(model: Path, inputs: list[Path], out: Path) -> str:
     with pytest.raises(UserError) as caught:
-        run_predict(model, inputs, out)
+        predict(model, inputs, out)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -201,17 +205,23 @@ def test_two_photos_of_one_name_are_refused(checkpoint: Path, photos: Path, tmp_
 
 
 def test_a_photo_that_cannot_be_read_is_named_after_the_others(
-    checkpoint: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    checkpoint: Path, photos: Path, tmp_path: Path
 ) -> None:
     (photos / "bad.jpg").write_bytes(b"nothing")
     (photos / "worse.jpg").write_bytes(b"<html>")
-    message = refusal(checkpoint, [photos], tmp_path / "masks")
-    assert "bad.jpg: text" in message
-    assert "(and 1 more, all named above)" in message
-    shown = capsys.readouterr().out
-    assert "bad.jpg: text" in shown
-    assert "worse.jpg: an HTML page" in shown
+    found = predict(checkpoint, photos, tmp_path / "masks")
+    assert set(found.unreadable) == {str(photos / "bad.jpg"), str(photos / "worse.jpg")}
+    assert found.masks == {
+        str(photos / name): tmp_path / "masks" / Path(name).with_suffix(".png") for name in SIZES
+    }
+    assert found.classes == ("sky", "road", "car")
     assert len(content(tmp_path / "masks")) == 2 * len(SIZES)
+    done = cp2fast("predict", checkpoint, photos, "--out", tmp_path / "again")
+    line = command_line.refusal(done)
+    assert "bad.jpg: text" in line
+    assert "(and 1 more, all named above)" in line
+    assert "bad.jpg: text" in done.stdout
+    assert "worse.jpg: an HTML page" in done.stdout
 
 
 def test_a_pretraining_is_refused(checkpoint: Path, photos: Path, tmp_path: Path) -> None:
@@ -224,3 +234,36 @@ def test_a_pretraining_is_refused(checkpoint: Path, photos: Path, tmp_path: Path
 def test_what_is_not_there_is_named(checkpoint: Path, photos: Path, tmp_path: Path) -> None:
     assert "nothing.jpg" in refusal(checkpoint, [tmp_path / "nothing.jpg"], tmp_path / "masks")
     assert "nothing.pt" in refusal(tmp_path / "nothing.pt", [photos], tmp_path / "masks")
+
+
+def test_photos_may_be_named_in_every_way_that_data_root_takes(
+    checkpoint: Path, photos: Path, s3: S3, tmp_path: Path
+) -> None:
+    """A list, a pattern, a shard and an object store give the masks of the folder."""
+    predict(checkpoint, [photos], tmp_path / "folder")
+    expected = content(tmp_path / "folder")
+    (tmp_path / "list.txt").write_text("\n".join(map(str, photos.rglob("*.*"))))
+    with tarfile.open(tmp_path / "photos.tar", "w") as tar:
+        tar.add(photos, ".")
+    roots = {
+        "list": Path(f"@{tmp_path}/list.txt"),
+        "pattern": photos / "**" / "*.*",
+        "shard": tmp_path / "photos.tar",
+        "bucket": s3.upload(photos, "to-predict"),
+    }
+    for name, root in roots.items():
+        predict(checkpoint, [root], tmp_path / name)
+        assert content(tmp_path / name) == expected, name
+
+
+def test_a_name_in_a_shard_does_not_lead_out_of_the_folder_of_the_masks(
+    checkpoint: Path, photos: Path, tmp_path: Path
+) -> None:
+    with tarfile.open(tmp_path / "photos.tar", "w") as tar:
+        for name in ("../../up.jpg", "/root.jpg"):
+            member = tarfile.TarInfo(name)
+            member.size = (photos / "a.jpg").stat().st_size
+            tar.addfile(member, (photos / "a.jpg").open("rb"))
+    predict(checkpoint, [tmp_path / "photos.tar"], tmp_path / "out" / "masks")
+    names = {"up.png", "up_overlay.jpg", "root.png", "root_overlay.jpg"}
+    assert set(content(tmp_path / "out")) == {f"masks/{name}" for name in names}

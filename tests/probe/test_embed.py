@@ -1,7 +1,36 @@
+"""Vectors of photos: from a run, written, compared."""
+
+from pathlib import Path
+
 import numpy as np
 import pytest
+from PIL import Image
 
-from cp2fast.probe.embed import Embedded, nearest, write
+from cp2fast.probe.embed import Embedded, embed, nearest, write
+from tests.data.image_files import photo
+from tests.weights.export.trained_networks import save_pretraining
+
+
+def test_photos_have_unit_vectors_and_those_that_cannot_be_read_are_left_out(
+    tmp_path: Path,
+) -> None:
+    save_pretraining(tmp_path / "run")
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number in range(2):
+        photo(40, 60, number).save(photos / f"{number}.png")
+    Image.open(photos / "0.png").save(photos / "same.png")
+    (photos / "bad.jpg").write_bytes(b"<html>")
+    found = embed(tmp_path / "run", str(photos))
+    assert [Path(name).name for name in found.names] == ["0.png", "1.png", "same.png"]
+    cosines = found.vectors @ found.vectors.T
+    np.testing.assert_allclose(np.diag(cosines), 1, rtol=1e-5)
+    np.testing.assert_allclose(cosines[0, 2], 1, rtol=1e-5)
+    assert cosines[0, 1] < 0.9999
+    [(name, reason)] = found.left_out
+    assert Path(name).name == "bad.jpg"
+    assert "HTML" in reason
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["photos", "run"]
 
 
 def test_the_nearest_are_those_of_the_largest_cosine_without_oneself() -> None:

@@ -3,93 +3,113 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import fmean, stdev
-from typing import Any
+from statistics import fmean
+from typing import Any, Literal
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
-from cp2fast.bench.machine import machine, versions
+from cp2fast import recipes
 from cp2fast.config import ModelSettings, ProbeSettings
 from cp2fast.data.levels import Levels
 from cp2fast.errors import UserError
+from cp2fast.files import list_folder, make_folder, place_of
 from cp2fast.labels.dataset import LabelledData
 from cp2fast.labels.levels import range_of
 from cp2fast.labels.open import open_labelled
+from cp2fast.machine import machine, versions
 from cp2fast.model.segmenter import Segmenter, build_segmenter
 from cp2fast.probe.features import Place
 from cp2fast.probe.picture import draw_probes
 from cp2fast.probe.probe import ProbeScores, probe
+from cp2fast.recipes import Overrides
 from cp2fast.run_folder import write_json
 from cp2fast.train.distributed import device_of, ranks_from_environment
 from cp2fast.weights.load import load_weights
 from cp2fast.weights.trained import Trained, open_trained
 
 RANDOM = "random"
+_JUDGES: tuple[Literal["knn", "linear"], ...] = ("knn", "linear")
 RESULT, PICTURE = "probe.json", "probe.png"
 
 
 @dataclass(frozen=True)
 class Probed:
-    """The results of one network."""
+    """The results of one network.
+
+    Attributes:
+        name: run folder, checkpoint, file of weights, or ``random``.
+        scores: scores for each seed.
+        seconds: time that they took.
+    """
 
     name: str
     scores: list[ProbeScores]
     seconds: float
 
-    def values(self, judge: str) -> list[float]:
+    def values(self, judge: Literal["knn", "linear"]) -> list[float]:
         """The mIoU for each seed."""
         return [float(getattr(one, judge).miou) for one in self.scores]
 
 
-def run_probe(
-    settings: ProbeSettings,
-    names: Sequence[str],
-    labels: float,
-    seeds: int,
-    place: Place,
-    out: Path,
-) -> None:
-    """Probe each network, print a table, and write a picture and a JSON file to ``out``.
+def compare_probes(
+    networks: Sequence[str],
+    settings: ProbeSettings | None = None,
+    overrides: Overrides = (),
+    *,
+    labels: float = 0.125,
+    seeds: int = 3,
+    place: Place = "backbone",
+    out: str | Path | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> list[Probed]:
+    """Compare what the frozen features of several networks are worth with few labels.
 
     Args:
+        networks: run folders, checkpoints, files of weights, or ``random``.
         settings: settings of the labelled images and of random weights.
-        names: run folders, checkpoints, files of weights, or ``random``.
-        labels: share of the labelled images whose labels are used.
+        overrides: settings by key; ``data.root`` is the labelled images.
+        labels: share of the labelled images whose labels are used, above 0, at most 1.
         seeds: number of random subsets of the labels.
         place: layer from which features are taken.
-        out: new folder for the results.
+        out: new folder for ``probe.json`` and ``probe.png``; None writes nothing.
+        say: called with a line about the data, and one for each network that is done.
+
+    Returns:
+        The results, in the order of ``networks``.
 
     Raises:
         UserError: bad input; nothing was written.
     """
-    if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
+    settings = recipes.load(ProbeSettings, settings, overrides)
+    folder = None if out is None else Path(out)
+    if folder is not None and (
+        list_folder(folder) or place_of(folder) not in ("nothing", "folder")
+    ):
         raise UserError(f"{out} exists already: remove it, or name another folder with --out")
-    if not names:
+    if not networks:
         raise UserError("name what to probe: run folders, files of weights, or random")
     if not 0 < labels <= 1:
         raise UserError(f"--labels {labels:g}: name a share above 0, at most 1")
     if settings.data.root is None:
         raise UserError("data.root is not set: name your images with masks with data.root=DIR")
     data = open_labelled(settings.data, settings.data.root, settings.data.workers)
-    data, range_line = _with_levels(data, names, settings)
-    networks = open_networks(names, settings)
+    data, range_line = _with_levels(data, networks, settings)
+    opened = open_networks(networks, settings)
     device = device_of(settings.model.device, ranks_from_environment())
-    console = Console(soft_wrap=True, highlight=False)
-    console.print(f"{settings.data.root}: {data.said}", markup=False)
+    if folder is not None:
+        make_folder(folder)
+    say(f"{settings.data.root}: {data.said}")
     if range_line:
-        console.print(range_line, markup=False)
-    console.print(
+        say(range_line)
+    say(
         f"{labels:.3g} of the labels of {len(data.train)} images, scored on {len(data.val)} of "
-        f"{settings.data.root} ({len(data.classes)} classes; {device}); features of the {place}",
-        markup=False,
+        f"{settings.data.root} ({len(data.classes)} classes; {device}); features of the {place}"
     )
     probed = []
-    for name, network in networks.items():
+    for name, network in opened.items():
         began = time.perf_counter()
         network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         scores = probe(
@@ -102,14 +122,13 @@ def run_probe(
             device=device,
         )
         probed.append(Probed(name, scores, time.perf_counter() - began))
-        console.print(f"  {name}: {probed[-1].seconds:.0f} s", markup=False)
-    console.print(_table(probed))
-    out.mkdir(parents=True, exist_ok=True)
-    classifiers = [one.scores[0].classify for one in probed]
-    shown = dict(zip(networks, zip(networks.values(), classifiers, strict=True), strict=True))
-    draw_probes(shown, data, settings.data.short_side, place, device, out / PICTURE)
-    _write(out / RESULT, probed, data, settings, labels, place)
-    console.print(f"wrote {out / PICTURE} and {out / RESULT}", markup=False)
+        say(f"  {name}: {probed[-1].seconds:.0f} s")
+    if folder is not None:
+        _write(folder / RESULT, probed, data, settings, labels, place)
+        classifiers = [one.scores[0].classify for one in probed]
+        shown = dict(zip(opened, zip(opened.values(), classifiers, strict=True), strict=True))
+        draw_probes(shown, data, settings.data.short_side, place, device, folder / PICTURE)
+    return probed
 
 
 def open_networks(names: Sequence[str], settings: ProbeSettings) -> dict[str, Segmenter]:
@@ -173,27 +192,6 @@ def _random(model: ModelSettings, seed: int) -> Segmenter:
         return build_segmenter(model).eval()
 
 
-def _table(probed: Sequence[Probed]) -> Table:
-    first = probed[0]
-    table = Table("network", "k-NN", "linear", f"linear over {first.name}", title="mIoU")
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for one in probed:
-        gains = [a - b for a, b in zip(one.values("linear"), first.values("linear"), strict=True)]
-        table.add_row(
-            one.name,
-            _spread(one.values("knn")),
-            _spread(one.values("linear")),
-            "" if one is first else _spread(gains, "+"),
-        )
-    return table
-
-
-def _spread(values: Sequence[float], sign: str = "") -> str:
-    mean = f"{fmean(values):{sign}.1%}"
-    return mean if len(values) < 2 else f"{mean} σ {stdev(values):.1%}"
-
-
 def _write(
     path: Path,
     probed: Sequence[Probed],
@@ -212,7 +210,7 @@ def _write(
                     "mean": fmean(one.values(judge)),
                     "per_class": [getattr(each, judge).per_class for each in one.scores],
                 }
-                for judge in ("knn", "linear")
+                for judge in _JUDGES
             },
         }
         for one in probed

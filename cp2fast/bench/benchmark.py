@@ -1,30 +1,25 @@
-"""``cp2fast bench``: run benchmarks, and show, save and compare their results."""
+"""``cp2fast bench``: prepare the benchmarks and run one after the other."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-from rich.console import Console
 from torch import Tensor
 
 from cp2fast import recipes
 from cp2fast.bench.augment import bench_augment
 from cp2fast.bench.bottleneck import describe_training, stages_of_training
-from cp2fast.bench.chart import plot
 from cp2fast.bench.loader import bench_loader
 from cp2fast.bench.loader_task import Task
 from cp2fast.bench.report import Report
 from cp2fast.bench.run import bench_run
-from cp2fast.bench.show import read_kept, show, show_against
 from cp2fast.bench.timing import Say
 from cp2fast.bench.train import bench_train
-from cp2fast.config import PretrainSettings, check_pretrain
-from cp2fast.console import open_console
+from cp2fast.config import DataSettings, PretrainSettings, RangeSetting, check_pretrain
 from cp2fast.cores import decoding_workers
 from cp2fast.data.beton import is_beton
 from cp2fast.data.decode import BadImage, decode_image
@@ -32,8 +27,10 @@ from cp2fast.data.demo import data_root
 from cp2fast.data.disk_cache import DiskCache
 from cp2fast.data.image_set import ImageSet
 from cp2fast.data.images import list_images
+from cp2fast.data.levels import Levels
+from cp2fast.data.survey import find_range
 from cp2fast.errors import UserError
-from cp2fast.run_folder import write_json
+from cp2fast.recipes import Overrides
 from cp2fast.train.distributed import Ranks, device_of
 
 BENCHMARKS = ("loader", "augment", "train", "run")
@@ -41,38 +38,35 @@ _DECODED_IMAGES = 256
 _SCENES = 320
 
 
-@dataclass(frozen=True)
-class Options:
-    """How to measure, and what to do with the results.
-
-    Attributes:
-        rounds: measured rounds.
-        seconds: minimum time for each system in each round.
-        beton: the photos of ``data.root`` in a packed file, for the FFCV source; None skips it.
-        json: output file for the result.
-        plot: output file for the chart, PNG, WebP, SVG or PDF.
-        against: a saved result to compare with.
-    """
-
-    rounds: int
-    seconds: float
-    beton: Path | None
-    json: Path | None
-    plot: Path | None
-    against: Path | None
-
-
 _Measure: TypeAlias = Callable[..., Report]
 """A benchmark that is ready to run; ``say`` receives progress messages."""
 
 
-def run_bench(what: str, overrides: Sequence[str], options: Options) -> None:
-    """Measure, show, save and compare.
+def benchmark(
+    what: str = "all",
+    overrides: Overrides = (),
+    *,
+    rounds: int = 5,
+    seconds: float = 4.0,
+    beton: str | Path | None = None,
+    say: Callable[[str, str], None] = lambda name, line: None,
+    on_report: Callable[[Report], None] = lambda report: None,
+) -> list[Report]:
+    """Measure speed on this machine, beside other ways to do the same, and name the bottleneck.
 
     Args:
-        what: ``loader``, ``augment``, ``train``, ``run`` or ``all``.
-        overrides: ``KEY=VALUE`` settings; the defaults use all cores and small batches.
-        options: how to measure.
+        what: ``loader`` (photos on disk to composed pairs), ``augment`` (decoded photos to composed
+            pairs), ``train`` (composed pairs to updated weights), ``run`` (whole runs beside their
+            parts), or ``all``.
+        overrides: settings by key; the defaults use all cores and small batches.
+        rounds: measured rounds, in which all systems take turns.
+        seconds: minimum time for each system in each round.
+        beton: the photos of ``data.root`` in a packed file, to measure FFCV too.
+        say: called with a benchmark's name and a line about its progress.
+        on_report: called with each report once it is complete.
+
+    Returns:
+        The reports, in the order measured. ``combine`` makes one result of all four.
 
     Raises:
         UserError: bad input, detected before anything is measured.
@@ -81,32 +75,13 @@ def run_bench(what: str, overrides: Sequence[str], options: Options) -> None:
         raise UserError(f"no benchmark '{what}': there are {', '.join(BENCHMARKS)} and all")
     chosen = BENCHMARKS if what == "all" else (what,)
     settings = {name: _settings(name, overrides) for name in chosen}
-    for output in (options.json, options.plot):
-        _check_writable(output)
-    _check_beton(options.beton)
-    kept = None if options.against is None else read_kept(options.against)
-
-    jobs = _prepare(chosen, settings, options)
-    console = open_console()
-    progress = open_console(stderr=True)
+    packed = None if beton is None else Path(beton)
+    _check_beton(packed)
     reports = []
-    for name, measure in jobs.items():
-        report = measure(say=partial(_tell, progress, name))
-        show(report, console)
-        if kept is not None:
-            show_against(report, kept, console)
-        reports.append(report)
-    result = reports[0].to_json() if len(reports) == 1 else combine(reports)
-    if len(reports) > 1:
-        console.print(result["bottleneck"])
-    if options.json is not None:
-        write_json(options.json, result)
-    if options.plot is not None:
-        plot(reports, options.plot)
-
-
-def _tell(console: Console, name: str, line: str) -> None:
-    console.print(f"bench {name}: {line}")
+    for name, measure in _prepare(chosen, settings, packed, rounds, seconds).items():
+        reports.append(measure(say=partial(say, name)))
+        on_report(reports[-1])
+    return reports
 
 
 def combine(reports: Sequence[Report]) -> dict[str, Any]:
@@ -133,25 +108,29 @@ def combine(reports: Sequence[Report]) -> dict[str, Any]:
     }
 
 
-def _settings(name: str, overrides: Sequence[str]) -> PretrainSettings:
+def _settings(name: str, overrides: Overrides) -> PretrainSettings:
     """The settings, by default with batches that a laptop can handle."""
     gpu = torch.cuda.is_available()
     batch = 32 if name in ("loader", "augment") else 256 if gpu else 8
-    defaults = [
-        f"data.batch_size={batch}",
-        f"data.scenes={_SCENES}",
-    ]
-    settings = recipes.load(PretrainSettings, None, [*defaults, *overrides])
+    defaults = PretrainSettings.model_validate({"data": {"batch_size": batch, "scenes": _SCENES}})
+    settings = recipes.load(PretrainSettings, defaults, overrides)
     check_pretrain(settings)
     return settings
 
 
 def _prepare(
-    chosen: Sequence[str], settings: Mapping[str, PretrainSettings], options: Options
+    chosen: Sequence[str],
+    settings: Mapping[str, PretrainSettings],
+    beton: Path | None,
+    rounds: int,
+    seconds: float,
 ) -> dict[str, _Measure]:
     """The benchmarks by name, ready to be run one after the other."""
     of_photos = [name for name in chosen if name != "train"]
-    images = _photos(settings[of_photos[0]]) if of_photos else None
+    images = None
+    if of_photos:
+        images, levels = _photos(settings[of_photos[0]])
+        settings = {name: _with_range(one, levels) for name, one in settings.items()}
     jobs: dict[str, _Measure] = {}
     for name in chosen:
         device = device_of(settings[name].train.device, Ranks(0, 1, 0))
@@ -163,32 +142,40 @@ def _prepare(
         elif name == "augment":
             job = partial(_augment, settings[name], images)
         else:
-            job = partial(
-                bench_loader, **vars(_loader_task(settings[name], images, device, options))
-            )
-        jobs[name] = partial(job, rounds=options.rounds, seconds=options.seconds)
+            job = partial(bench_loader, **vars(_loader_task(settings[name], images, device, beton)))
+        jobs[name] = partial(job, rounds=rounds, seconds=seconds)
     return jobs
 
 
-def _photos(settings: PretrainSettings) -> ImageSet:
-    return list_images(data_root(settings.data), disk=DiskCache.of(settings.data))
+def _photos(settings: PretrainSettings) -> tuple[ImageSet, RangeSetting]:
+    """The images, and the range of their values."""
+    data = settings.data
+    images = list_images(data_root(data), disk=DiskCache.of(data))
+    threads = decoding_workers(data.workers)
+    range_, _ = find_range(images, data.range, data.bands, data.max_pixels, threads)
+    return images, range_
+
+
+def _with_range(settings: PretrainSettings, range_: RangeSetting) -> PretrainSettings:
+    data = settings.data.model_copy(update={"range": range_})
+    return settings.model_copy(update={"data": data})
 
 
 def _loader_task(
-    settings: PretrainSettings, images: ImageSet, device: torch.device, options: Options
+    settings: PretrainSettings, images: ImageSet, device: torch.device, beton: Path | None
 ) -> Task:
     packed = images if images.kind == "beton" else None
-    if options.beton is not None:
-        packed = list_images(options.beton)
+    if beton is not None:
+        packed = list_images(beton)
     batch_size, workers = settings.data.batch_size, decoding_workers(settings.data.workers)
-    return Task(images, packed, device, settings.model.size, batch_size, workers)
+    return Task(images, packed, device, settings.model.size, batch_size, workers, settings.data)
 
 
 def _augment(
     settings: PretrainSettings, images: ImageSet, rounds: int, seconds: float, say: Say
 ) -> Report:
     size, batch_size = settings.model.size, settings.data.batch_size
-    decoded = _decode(images, settings.data.max_pixels)
+    decoded = _decode(images, settings.data)
     if len(decoded) < batch_size:
         raise UserError(
             f"data.batch_size={batch_size}, but {settings.data.root} gives "
@@ -199,12 +186,14 @@ def _augment(
     )
 
 
-def _decode(images: ImageSet, max_pixels: int) -> list[Tensor]:
+def _decode(images: ImageSet, data: DataSettings) -> list[Tensor]:
     """Decode some of the images, skipping bad ones."""
+    levels = Levels.of(data.range, data.bands)
     decoded = []
     for number in range(min(_DECODED_IMAGES, len(images))):
         try:
-            decoded.append(decode_image(images.read(number), max_pixels))
+            encoded = images.read(number)
+            decoded.append(decode_image(encoded, data.max_pixels, data.max_side, levels))
         except (BadImage, OSError):
             continue
     return decoded
@@ -219,12 +208,3 @@ def _check_beton(file: Path | None) -> None:
         raise UserError(f"--beton {file}: there is no such file; {make}")
     if not is_beton(file.name) or not file.is_file():
         raise UserError(f"--beton {file}: not a .beton file; {make}")
-
-
-def _check_writable(file: Path | None) -> None:
-    if file is None:
-        return
-    if file.exists():
-        raise UserError(f"{file} exists already: remove it, or name another file")
-    if not file.parent.is_dir():
-        raise UserError(f"{file}: there is no folder {file.parent}; make it, or name another file")

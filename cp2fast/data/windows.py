@@ -1,0 +1,43 @@
+"""The windows of shards in which a run's order mixes images (``data.window``)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cp2fast.config import DataSettings
+from cp2fast.data.image_set import ImageSet
+from cp2fast.data.order import DEFAULT_WINDOW, Windows
+from cp2fast.errors import UserError
+
+
+def window_width(data: DataSettings, images: ImageSet) -> int | None:
+    """Shards per window; by default a few for remote shards, else None: the whole data set."""
+    if data.window is None and data.order == "random" and images.has_remote_shards:
+        return DEFAULT_WINDOW
+    return data.window
+
+
+def check_window(data: DataSettings, images: ImageSet) -> None:
+    """Check that the disk cache can hold two windows of remote shards, the current and the next.
+
+    Raises:
+        UserError: it cannot; the message says what to change.
+    """
+    width = window_width(data, images)
+    if width is None or images.disk is None or not images.has_remote_shards:
+        return
+    sizes = np.sort(images.stored[:, 0])[-2 * width :]
+    wanted, budget = int(sizes.clip(0).sum()), images.disk.budget
+    if wanted > budget:
+        gib = 1 << 30
+        raise UserError(
+            f"data.window={width} wants room for {len(sizes)} shards of {wanted / gib:.1f} GiB in "
+            f"{images.disk.folder}, which may take {budget / gib:.1f} GiB: set data.window lower, "
+            "data.disk_gib higher, or data.disk_cache to a larger disk"
+        )
+
+
+def windows(data: DataSettings, images: ImageSet) -> Windows | None:
+    """The windows of a run's order; None if it mixes the whole data set."""
+    width = window_width(data, images)
+    return None if width is None else Windows(images.shard_of_image, width)
