@@ -130,7 +130,7 @@ class DiskCache:
         except OSError as error:
             raise UserError(
                 f"the cache {self.folder} cannot be written ({error.strerror or error}): make room "
-                "or allow it, or name another with data.disk_cache=DIR"
+                "or change its permissions, or name another with data.disk_cache=DIR"
             ) from error
 
     def open(self, item: Remote) -> IO[bytes]:
@@ -202,8 +202,8 @@ class DiskCache:
             raise UserError(f"{public(item.url)} is not there any more (404): restore it")
         if (now.size, now.version) != (item.size, item.version):
             raise UserError(
-                f"{public(item.url)} has changed since the run began: start again, or go on with "
-                "--resume"
+                f"{public(item.url)} has changed since the run began: start again, or continue "
+                "with --resume"
             )
 
     def _take_room(self, count: int, size: int) -> None:

@@ -19,7 +19,7 @@ from cp2fast.data import remote
 from cp2fast.data.remote import Remote
 from cp2fast.data.urls import is_url, join, public, without_file_scheme
 from cp2fast.errors import UserError
-from cp2fast.files import cannot_read, read_bytes
+from cp2fast.files import cannot_read, read_bytes, without_mark
 
 _MAGIC = re.compile(r"[*?\[]")
 _BRACES = re.compile(r"\{([^{}]*)\}")
@@ -114,7 +114,7 @@ def _matches(name: str) -> Iterator[Place]:
         paths = glob.iglob(os.path.expanduser(name), recursive=True)
         found = [Place(one, "matched") for one in sorted(paths)]
     if not found:
-        raise UserError(f"nothing matches {shown(name)}: name what there is")
+        raise UserError(f"nothing matches {shown(name)}: name something that exists")
     yield from found
 
 
@@ -134,11 +134,12 @@ def _listed(path: str) -> Iterator[Place]:
         except OSError as error:
             raise cannot_read(Path(path), error) from error
         base = os.path.dirname(os.path.expanduser(path))
+    content = without_mark(content)
     separator = b"\0" if b"\0" in content else b"\n"
     lines = (os.fsdecode(line.rstrip(b"\r")) for line in content.split(separator))
     names = [without_file_scheme(line) for line in lines if line]
     if not names:
-        raise UserError(f"{public(path)} lists nothing: write a path or URL a line")
+        raise UserError(f"{public(path)} lists nothing: write one path or URL per line")
     for name in names:
         is_whole = is_url(name) or os.path.isabs(name)
         yield Place(name, "listed", "" if is_whole else base)
