@@ -208,7 +208,7 @@ def trained_weights(
     if is_file(best):
         problem = damage(best)
         if problem is None:
-            say(f"{best}: the best of the run by mIoU; another is taken when it is named")
+            say(f"{best}: the best of the run by mIoU; name another checkpoint to use that one")
             return best
         warn(f"{best} is damaged ({problem}): taking the newest checkpoint instead")
     return newest_intact(folder, warn)

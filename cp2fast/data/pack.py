@@ -87,7 +87,7 @@ def pack(
         progress: called with the number of images done and their total.
 
     Raises:
-        UserError: bad input, ``out`` exists, was begun with other settings or is being written by
+        UserError: bad input, ``out`` exists, was started with other settings or is being written by
             another process, no image could be packed, or the disk is full.
     """
     delivery = _delivery(out)
@@ -108,15 +108,15 @@ def pack(
                 if not summary.images:
                     raise UserError(
                         f"none of the {len(images)} images in {shown(source)} can be packed (the "
-                        f"first: {': '.join(summary.rejects[0])}): mend them"
+                        f"first: {': '.join(summary.rejects[0])}): fix them"
                     )
                 writer.finish()
                 lines = (f"{name}\t{reason}\n" for name, reason in summary.rejects)
                 summary.bytes_out = delivery.finish(writer.path, "".join(lines))
     except OSError as error:
         raise UserError(
-            f"cannot write {work} ({error.strerror or error}): make room there or allow it, then "
-            "run the same command again to go on"
+            f"cannot write {work} ({error.strerror or error}): make room there or change its "
+            "permissions, then run the same command again to continue"
         ) from error
     shutil.rmtree(work, ignore_errors=True)
     return summary
@@ -130,7 +130,9 @@ def _delivery(out: Path | str) -> Delivery:
     """
     name = PurePosixPath(str(out)).name
     if name.lower().endswith(COMPRESSED_SUFFIXES):
-        raise UserError(f"{out} would be compressed, and JPEG is already: name a .tar or a folder")
+        raise UserError(
+            f"{out} would be compressed, which JPEG already is: name a .tar or a folder"
+        )
     suffix = PurePosixPath(name).suffix
     if suffix and not is_beton(name) and not is_shard(name):
         raise UserError(
@@ -226,7 +228,7 @@ class _Journal:
         """The summary as of the last commit; an incomplete last line is removed.
 
         Raises:
-            UserError: the pack was begun with other ``terms``.
+            UserError: the pack was started with other ``terms``.
         """
         self._file.seek(0)
         *lines, incomplete = self._file.read().split(b"\n")
@@ -237,8 +239,8 @@ class _Journal:
         begun, *commits = map(json.loads, lines)
         if begun != json.loads(json.dumps(terms)):
             raise UserError(
-                f"{self._work} was begun with other images or options: repeat that command, or "
-                "remove the folder to begin anew"
+                f"{self._work} was started with other images or options: repeat that command, or "
+                "remove the folder to start anew"
             )
         if not commits:
             return PackSummary()

@@ -115,7 +115,7 @@ def _matches(name: str) -> Iterator[Place]:
         paths = set(_paths(os.path.expanduser(name)))
         found = [Place(one, "matched") for one in sorted(paths)]
     if not found:
-        raise UserError(f"nothing matches {shown(name)}: name what there is")
+        raise UserError(f"nothing matches {shown(name)}: name something that exists")
     yield from found
 
 
@@ -181,7 +181,7 @@ def _listed(path: str) -> Iterator[Place]:
     lines = (os.fsdecode(line.rstrip(b"\r")) for line in content.split(separator))
     names = [without_file_scheme(line) for line in lines if line]
     if not names:
-        raise UserError(f"{public(path)} lists nothing: write a path or URL a line")
+        raise UserError(f"{public(path)} lists nothing: write one path or URL per line")
     for name in names:
         is_whole = is_url(name) or os.path.isabs(name)
         yield Place(name, "listed", "" if is_whole else base)

@@ -236,7 +236,7 @@ def test_a_pack_begun_with_other_options_is_not_mixed_with_these(photos, tmp_pat
     with contextlib.suppress(Stopped):
         pack(photos, out, KEEP, shard_size=20, workers=2, progress=stop)
     other = JpegSettings(50, 90, keep_bytes=True, max_pixels=1_000_000)
-    with pytest.raises(UserError, match="was begun with other images or options"):
+    with pytest.raises(UserError, match="was started with other images or options"):
         do(photos, out, other, shard_size=20)
     assert do(photos, out, shard_size=20).images == 60
 
@@ -273,7 +273,7 @@ def test_two_packs_of_one_name_do_not_meet(photos, tmp_path) -> None:
 def test_only_bad_images_make_nothing(tmp_path) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "a.jpg").write_bytes(b"")
-    with pytest.raises(UserError, match=r"none of the 1 images .*a.jpg: empty file.*mend them"):
+    with pytest.raises(UserError, match=r"none of the 1 images .*a.jpg: empty file.*fix them"):
         do(tmp_path / "images", tmp_path / "out.beton")
     assert not (tmp_path / "out.beton").exists()
 
