@@ -28,7 +28,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
         FinetuneSettings.model_validate(
             {
                 "data": {"root": "scenes", "short_side": 32, "workers": 1, "batch_size": 2},
-                "model": {"backbone": "resnet18", "head_channels": 8, "size": 32},
+                "model": {"backbone": "test_resnet", "head_channels": 8, "size": 32},
             }
         )
     )
