@@ -65,12 +65,6 @@ def proxy(stored: str, s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         yield between
 
 
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pauses that begin at a hundredth of a second."""
-    monkeypatch.setattr(retry, "_FIRST_PAUSE", 0.01)
-
-
 def contents(images: ImageSet) -> list[bytes]:
     return [images.read(number) for number in range(len(images))]
 
