@@ -37,8 +37,6 @@ from cp2fast.data.survey import find_range
 from cp2fast.data.urls import is_url
 from cp2fast.errors import UserError
 
-_COMMIT_EVERY = 256
-"""Source images between commits; at most this many are packed again after a kill."""
 _AHEAD_PER_WORKER = 4
 
 
@@ -73,6 +71,7 @@ def pack(
     shard_size: int,
     workers: int,
     progress: Callable[[int, int], None],
+    commit_every: int = 256,
 ) -> PackSummary:
     """Pack the images of ``source`` into ``out``, or continue an interrupted pack.
 
@@ -85,6 +84,8 @@ def pack(
         shard_size: images per shard, if ``out`` is a folder.
         workers: number of threads.
         progress: called with the number of images done and their total.
+        commit_every: source images between commits; at most this many are packed again after a
+            kill.
 
     Raises:
         UserError: bad input, ``out`` exists, was started with other settings or is being written by
@@ -104,7 +105,10 @@ def pack(
             summary = journal.restore(terms)
             summary.range_line = range_line
             with closing(_open_writer(work, name, images, shard_size, summary.writer)) as writer:
-                _pack_rest(images, settings, workers, writer, journal, delivery, summary, progress)
+                _pack_rest(
+                    *(images, settings, workers, writer, journal, delivery, summary),
+                    *(progress, commit_every),
+                )
                 if not summary.images:
                     raise UserError(
                         f"none of the {len(images)} images in {shown(source)} can be packed (the "
@@ -151,6 +155,7 @@ def _pack_rest(
     delivery: Delivery,
     summary: PackSummary,
     progress: Callable[[int, int], None],
+    commit_every: int,
 ) -> None:
     """Pack the images from ``summary.done`` on, updating ``summary`` and ``journal``."""
     new_rejects: list[tuple[str, str]] = []
@@ -165,7 +170,7 @@ def _pack_rest(
             else:
                 new_rejects.append((images.name(number), image))
             summary.done = number + 1
-            if summary.done % _COMMIT_EVERY == 0 or summary.done == len(images):
+            if summary.done % commit_every == 0 or summary.done == len(images):
                 summary.writer = writer.commit()
                 summary.rejects += new_rejects
                 journal.append(asdict(summary) | {"rejects": new_rejects})
