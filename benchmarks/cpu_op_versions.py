@@ -32,13 +32,13 @@ import torch
 from torch import Tensor
 
 from cp2fast.batch import RaggedBatch
-from cp2fast.bench.machine import machine, versions
 from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
 from cp2fast.copypaste.cpu.launch import copy_paste_cpu
 from cp2fast.copypaste.sampling import sample_parameters
 from cp2fast.copypaste.views import pack
 from cp2fast.data.decode import decode_image
 from cp2fast.data.images import list_images
+from cp2fast.machine import machine, versions
 
 SIZE, BATCH, SEED = 224, 64, 0
 ROOT = Path(__file__).parents[1]

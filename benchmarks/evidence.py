@@ -52,7 +52,7 @@ def main() -> None:
     if arguments.prepare:
         prepare(*arguments.prepare, range(max(3, arguments.seeds)))
         return
-    from cp2fast.bench.machine import machine, versions
+    from cp2fast.machine import machine, versions
 
     arguments.out.mkdir(parents=True, exist_ok=True)
     budget, console = open_budget(arguments), Console(soft_wrap=True, highlight=False)

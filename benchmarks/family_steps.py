@@ -21,10 +21,10 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from cp2fast.bench.machine import machine, versions
 from cp2fast.bench.timing import Stream, finish, measure_streams
 from cp2fast.bench.train import bench_train
 from cp2fast.config import DataSettings, ModelSettings, PretrainSettings
+from cp2fast.machine import machine, versions
 from cp2fast.model.families import OUTPUT_STRIDE, family_of
 from cp2fast.model.segmenter import build_segmenter
 

@@ -21,9 +21,9 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.gpu_stages import STAGES, Job, Result, Stage
-from cp2fast.bench.machine import machine, versions
 from cp2fast.data.scenes import generate_scenes
 from cp2fast.errors import UserError
+from cp2fast.machine import machine, versions
 
 SCENES = 512
 LINKS = 2048

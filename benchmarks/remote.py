@@ -35,7 +35,6 @@ from typing import Any
 import torch
 
 from cp2fast.batch import RaggedBatch
-from cp2fast.bench.machine import machine, versions
 from cp2fast.bench.resident import peak_resident, resident_bytes
 from cp2fast.config import DataSettings
 from cp2fast.copypaste.op import copy_paste
@@ -53,6 +52,7 @@ from cp2fast.data.packed_jpeg import JpegSettings
 from cp2fast.data.prefetch import prefetch
 from cp2fast.data.source import open_source
 from cp2fast.data.windows import windows
+from cp2fast.machine import machine, versions
 
 BUCKET, SIZE, BATCH, SHARD, EPOCHS = "photos", 224, 64, 100, 20
 CPU = torch.device("cpu")

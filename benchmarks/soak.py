@@ -25,13 +25,13 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from cp2fast.bench.machine import machine, versions
 from cp2fast.config import DataSettings
 from cp2fast.data.bad_images import BadImages
 from cp2fast.data.choice import available_sources, choose_source
 from cp2fast.data.images import list_images
 from cp2fast.data.order import plan, steps_per_epoch
 from cp2fast.data.source import open_source
+from cp2fast.machine import machine, versions
 
 EPOCHS, BATCH_SIZE = 20, 64
 SETTLED, ALLOWED = 3, 0.02

@@ -87,6 +87,18 @@ def read_text(path: Path) -> str:
     return text
 
 
+def without_mark(content: bytes) -> bytes:
+    """Text without its byte order mark, UTF-16 as UTF-8; other content as it is.
+
+    For lists of file names, which may be no valid text.
+    """
+    for mark, encoding in _BOMS.items():
+        if content.startswith(mark):
+            rest = content[len(mark) :]
+            return rest if encoding == "utf-8" else rest.decode(encoding, "replace").encode()
+    return content
+
+
 def place_of(path: Path) -> Place:
     """What is at ``path``.
 
@@ -145,3 +157,42 @@ def cannot_read(path: Path, error: Exception) -> UserError:
     else:
         fix = "name another"
     return UserError(f"{path} cannot be read ({reason}): {fix}")
+
+
+def refuse_target(path: Path, option: str = "--out") -> None:
+    """Refuse a file that a command could not write, before anything is computed.
+
+    Args:
+        path: the new file.
+        option: option that names it, for the message.
+
+    Raises:
+        UserError: something of that name exists already, even a broken link; or its folder does not
+            exist or may not be written to.
+    """
+    if os.path.lexists(path):
+        raise UserError(f"{path} exists already: remove it, or name another file with {option}")
+    folder = path.parent
+    if place_of(folder) != "folder":
+        raise UserError(
+            f"there is no folder {folder} for {path.name}: make it first, or name another place "
+            f"with {option}"
+        )
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(f"{folder} may not be written to: allow it, or name another with {option}")
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder for results, with its parents; one that exists is fine.
+
+    Raises:
+        UserError: it cannot be created, or may not be written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot make the folder {folder}: {error.strerror or error}; choose another --out"
+        ) from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(f"{folder} may not be written to: allow it, or choose another --out")

@@ -7,7 +7,16 @@ from pathlib import Path
 import pytest
 
 from cp2fast.errors import UserError
-from cp2fast.files import is_file, open_plain, place_of, read_bytes, read_text
+from cp2fast.files import (
+    is_file,
+    make_folder,
+    open_plain,
+    place_of,
+    read_bytes,
+    read_text,
+    refuse_target,
+    without_mark,
+)
 from tests import unprivileged
 
 
@@ -115,3 +124,39 @@ for function, path in ((read_text, sys.argv[1]), (read_text, sys.argv[2]), (plac
     assert len(done.stdout.splitlines()) == 3
     for line in done.stdout.splitlines():
         assert "list.txt cannot be read (Permission denied): allow it" in line
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_list_of_names_loses_only_its_mark(encoding: str) -> None:
+    assert without_mark("a/caf\u00e9.jpg\n".encode(encoding)) == "a/caf\u00e9.jpg\n".encode()
+
+
+def test_a_list_of_names_may_hold_any_bytes() -> None:
+    assert without_mark(b"a\xff\xfe\0b") == b"a\xff\xfe\0b"
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("there.png", "exists already"),
+        ("dangling.png", "exists already"),
+        ("nowhere/new.png", "there is no folder"),
+        ("there.png/new.png", "there is no folder"),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_refused_beforehand(
+    tmp_path: Path, name: str, reason: str
+) -> None:
+    (tmp_path / "there.png").write_text("")
+    (tmp_path / "dangling.png").symlink_to("nowhere.png")
+    with pytest.raises(UserError, match=f"{reason}.*--json"):
+        refuse_target(tmp_path / name, "--json")
+    refuse_target(tmp_path / "new.png")
+
+
+def test_a_folder_below_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot make the folder"):
+        make_folder(tmp_path / "file" / "below")
+    make_folder(tmp_path / "new" / "below")
+    assert (tmp_path / "new" / "below").is_dir()

@@ -56,7 +56,8 @@ def sources(task: Task, missing: dict[str, str], bad: BadImages) -> dict[str, St
         names = {f"cp2fast-{name}", f"decode-{name}"} - missing.keys()
         if not names:
             continue
-        settings = DataSettings.model_validate(asked | {"workers": task.workers})
+        own = {"source": "auto", "decode": "auto", "workers": task.workers}
+        settings = task.data.model_copy(update=own | asked)
         choice = choose_source(settings, images, task.device)
         ahead = 2 * task.workers if name == "torch" else IN_THE_MAKING
         if choice.name == "turbo" and choice.apart:
@@ -93,7 +94,12 @@ def _opened(
 
 
 def _with_hardware(share: float, task: Task, bad: BadImages) -> Callable[[], Iterator[RaggedBatch]]:
-    common: dict[str, Any] = {"seed": SEED, "max_pixels": 10**9, "bad": bad}
+    common: dict[str, Any] = {
+        "seed": SEED,
+        "max_pixels": task.data.max_pixels,
+        "levels": task.levels,
+        "bad": bad,
+    }
     return lambda: open_dali(
         task.images,
         task.plan(task.images),
@@ -123,7 +129,9 @@ def _cached(task: Task, bad: BadImages, independent: bool) -> Generator[int, Non
     """Pairs of cached images; the time before the first one includes filling the cache."""
     images = task.images.first(max(_CACHED, task.batch_size))
     where = "gpu" if task.device.type == "cuda" else "host"
-    settings = DataSettings(source="turbo", workers=task.workers, cache=where)
+    settings = task.data.model_copy(
+        update={"source": "turbo", "workers": task.workers, "cache": where}
+    )
     arena, line = open_cache(settings, images, SEED, task.device, epochs=2)
     if arena is None:
         raise UserError(f"{line or 'no cache'}: free some memory, or name fewer images")

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import pairwise, repeat
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -245,13 +245,13 @@ def data_set(images: ImageSet, count: int, root: Path) -> Path:
     root.mkdir()
     for number in range(count):
         own = number % len(images)
-        name = root / f"{number:06}.jpg"
+        name = root / f"{number:06}{PurePath(images.name(own)).suffix}"
         if images.kind == "folder":
             name.symlink_to(Path(images.name(own)).resolve())
         elif number < len(images):
             name.write_bytes(images.read(own))
         else:
-            name.symlink_to(root / f"{own:06}.jpg")
+            name.symlink_to(root / f"{own:06}{name.suffix}")
     return root
 
 

@@ -14,6 +14,7 @@ from cp2fast.cli.app import app, settings_help, split_words
 from cp2fast.config import PretrainSettings
 from cp2fast.console import open_console
 from cp2fast.errors import UserError
+from cp2fast.files import refuse_target
 
 
 @app.command(
@@ -47,8 +48,8 @@ def doctor(
     recipe, words = split_words(arguments)
     settings = recipes.load(PretrainSettings, recipe, words)
     for option, path in (("--json", json), ("--write", write)):
-        if path is not None and path.exists():
-            raise UserError(f"{path} exists already: remove it, or name another file with {option}")
+        if path is not None:
+            refuse_target(path, option)
     if write is not None and settings.data.root is None:
         raise UserError(f"--write {write} needs a data set to look at: name it with data.root=DIR")
 

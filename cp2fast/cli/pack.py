@@ -76,7 +76,7 @@ def pack(
                 quality=quality,
                 keep_bytes=keep_bytes,
                 range=values,
-                bands=None if bands is None else bands.split(","),
+                bands=bands,
                 shard_size=shard_size,
                 workers=workers,
                 progress=show,

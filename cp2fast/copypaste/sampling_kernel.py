@@ -126,7 +126,7 @@ def partners(key: _Key, epoch: int, index: _Integers, source: _Words) -> None:
 
 
 @exact
-def draw_views(
+def sample_views(
     key: _Key,
     epoch: int,
     index: _Integers,
@@ -179,7 +179,7 @@ def _orientation(flip: float, random: _Four, ranges: Ranges) -> int:
 
 
 @exact
-def draw_pastes(
+def sample_pastes(
     key: _Key, epoch: int, index: _Integers, size: int, ranges: Ranges, paste: _Words
 ) -> None:
     """Fill int32 ``[B, 2, 4]`` with RandomErasing's rectangles in an image of side ``size``.
@@ -254,5 +254,5 @@ def _sort(random: _Four, order: _Words) -> None:
         order[place] = i
 
 
-for _kernel in (partners, draw_views, draw_pastes):
+for _kernel in (partners, sample_views, sample_pastes):
     keep_compiled(_kernel)

@@ -66,7 +66,9 @@ class Decoded:
         return Decoded(batch, filled + len(failures), failures)
 
 
-def load(planned: int, read: Callable[[int], Content], seed: int, count: int) -> Loaded[Content]:
+def read_or_replace(
+    planned: int, read: Callable[[int], Content], seed: int, count: int
+) -> Loaded[Content]:
     """Read an image, or the first readable one among its substitutes.
 
     Args:

@@ -9,6 +9,7 @@ through ``public``.
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -145,7 +146,9 @@ def read(
     whole = begin == 0 and end < 0
 
     def get() -> bytes:
-        part: dict[str, int] = {} if whole else {"start": begin, "end": end}
+        part: dict[str, Any] = {} if whole else {"start": begin, "end": end}
+        if url.startswith("hf://"):
+            part["cache_type"] = "none"  # It would read megabytes ahead.
         data: bytes = system.cat_file(path, **part)
         if whole or len(data) == end - begin:
             return data
@@ -222,6 +225,9 @@ def _open(url: str) -> tuple[Any, str]:
         ) from None
     if protocol in ("s3", "s3a"):
         system.retries = 1  # Retries are made here, where they are counted.
+    if protocol in ("gs", "gcs"):
+        # It logs tracebacks of its retries, and that it knows no credentials for a public bucket.
+        logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
     return system, path
 
 

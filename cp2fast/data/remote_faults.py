@@ -84,6 +84,8 @@ def behind(error: Exception) -> Exception:
 def status_of(error: Exception) -> int | None:
     """The HTTP status in an exception of any of the file systems."""
     for one in _chain(error):
+        if isinstance(one, OSError) and str(one).startswith("Forbidden"):
+            return 403  # of gcsfs, which has no other sign of it
         for name in ("status", "code", "status_code"):
             value = getattr(one, name, None)
             if isinstance(value, int) and 100 <= value < 600:

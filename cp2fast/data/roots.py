@@ -19,7 +19,7 @@ from cp2fast.data import remote
 from cp2fast.data.remote import Remote
 from cp2fast.data.urls import is_url, join, public, without_file_scheme
 from cp2fast.errors import UserError
-from cp2fast.files import cannot_read, read_bytes
+from cp2fast.files import cannot_read, read_bytes, without_mark
 
 _MAGIC = re.compile(r"[*?\[]")
 _BRACES = re.compile(r"\{([^{}]*)\}")
@@ -134,6 +134,7 @@ def _listed(path: str) -> Iterator[Place]:
         except OSError as error:
             raise cannot_read(Path(path), error) from error
         base = os.path.dirname(os.path.expanduser(path))
+    content = without_mark(content)
     separator = b"\0" if b"\0" in content else b"\n"
     lines = (os.fsdecode(line.rstrip(b"\r")) for line in content.split(separator))
     names = [without_file_scheme(line) for line in lines if line]

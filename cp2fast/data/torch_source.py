@@ -27,7 +27,7 @@ from cp2fast.data.decode import decode_image, read_image
 from cp2fast.data.heap import bypass_heap
 from cp2fast.data.image_set import ImageSet
 from cp2fast.data.levels import BY_TYPE, Levels
-from cp2fast.data.loading import Decoded, deliver, load
+from cp2fast.data.loading import Decoded, deliver, read_or_replace
 from cp2fast.errors import UserError
 
 START_METHOD = "fork" if sys.platform == "linux" else None
@@ -128,7 +128,9 @@ class _Batches(Dataset[Decoded]):
 
     def __getitem__(self, numbers: NDArray[np.int64]) -> Decoded:
         count = len(self._images)
-        loaded = [load(number, self._read, self._seed, count) for number in numbers.tolist()]
+        loaded = [
+            read_or_replace(number, self._read, self._seed, count) for number in numbers.tolist()
+        ]
         pixels = [place.content for place in loaded if place.content is not None]
         if len(pixels) < len(loaded):
             return Decoded.of(loaded, None)

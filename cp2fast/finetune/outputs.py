@@ -149,17 +149,3 @@ def _outputs(place: Path, probabilities: bool) -> Outputs:
     stem, folder = place.stem, place.parent
     npz = folder / f"{stem}.npz" if probabilities else None
     return Outputs(folder / f"{stem}.png", folder / f"{stem}_overlay.jpg", npz)
-
-
-def make_folder(folder: Path) -> None:
-    """Create a folder and its parents.
-
-    Raises:
-        UserError: it cannot be created.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"cannot make the folder {folder}: {error.strerror or error}; choose another --out"
-        ) from error

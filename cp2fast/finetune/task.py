@@ -280,6 +280,7 @@ class FinetuneTask:
             torch.manual_seed(int(words[0]))
         logits = network(batch.images)
         with torch.autocast(logits.device.type, enabled=False):
+            logits = self.network.upsample(logits, batch.labels.shape[1:])
             train = self.settings.train
             loss = segmentation_loss(
                 logits,

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from cp2fast.run_folder import atomic_write
+from cp2fast.figure import save_figure
 from cp2fast.train.accounts import ACCOUNTS
 
 _FEW_POINTS = 30
@@ -50,9 +49,7 @@ def draw_curves(
     for axis in axes[len(panels) : -1]:
         axis.set_axis_off()
     _draw_shares(axes[-1], rows)
-    FigureCanvasAgg(figure)
-    with atomic_write(path) as file:
-        figure.savefig(file, format="png", dpi=100)
+    save_figure(figure, path)
 
 
 def _draw_shares(axis: Axes, rows: Sequence[Mapping[str, Any]]) -> None:

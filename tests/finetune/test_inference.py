@@ -28,6 +28,9 @@ class Darkness(nn.Module):
         light = nn.functional.avg_pool2d(images.mean(1, keepdim=True), 4, ceil_mode=True)
         return torch.cat([light, -light], dim=1)
 
+    def upsample(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
+        return interpolate(logits, size, mode="bilinear")
+
 
 def settings(size: int = 32, short_side: int = 48, **evaluation: Any) -> FinetuneSettings:
     return FinetuneSettings.model_validate(
