@@ -83,7 +83,7 @@ def read_text(path: Path) -> str:
         line = content.count(b"\n", 0, error.start) + 1
         raise UserError(f"{path} is not UTF-8 (line {line}): save it as UTF-8") from error
     if "\0" in text:
-        raise UserError(f"{path} holds zeros, so it is no UTF-8 text: save it as UTF-8")
+        raise UserError(f"{path} holds zeros, so it is not UTF-8 text: save it as UTF-8")
     return text
 
 
@@ -125,7 +125,7 @@ def is_file(path: Path) -> bool:
     """
     place = place_of(path)
     if place in ("folder", "other"):
-        what = "a folder" if place == "folder" else "no plain file"
+        what = "a folder" if place == "folder" else "not a plain file"
         raise UserError(f"{path} is {what}: a file belongs there")
     return place == "file"
 
@@ -149,7 +149,7 @@ def cannot_read(path: Path, error: Exception) -> UserError:
     code = getattr(error, "errno", None)
     reason = getattr(error, "strerror", None) or str(error)
     if code in (errno.EACCES, errno.EPERM):
-        fix = "allow it, for the file and for every folder above it"
+        fix = "change the permissions of the file and of every folder above it"
     elif code == errno.ELOOP:
         fix = "the links go round in a circle: remove one"
     elif code == errno.EISDIR:
@@ -179,7 +179,9 @@ def refuse_target(path: Path, option: str = "--out") -> None:
             f"with {option}"
         )
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise UserError(f"{folder} may not be written to: allow it, or name another with {option}")
+        raise UserError(
+            f"{folder} may not be written to: change its permissions, or name another with {option}"
+        )
 
 
 def make_folder(folder: Path) -> None:
@@ -195,4 +197,6 @@ def make_folder(folder: Path) -> None:
             f"cannot make the folder {folder}: {error.strerror or error}; choose another --out"
         ) from error
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise UserError(f"{folder} may not be written to: allow it, or choose another --out")
+        raise UserError(
+            f"{folder} may not be written to: change its permissions, or choose another --out"
+        )

@@ -72,7 +72,7 @@ def test_each_place_is_named(odd: dict[str, Path]) -> None:
         place_of(odd["circle"])
     with pytest.raises(UserError, match="folder is a folder: a file belongs there"):
         is_file(odd["folder"])
-    with pytest.raises(UserError, match="pipe is no plain file"):
+    with pytest.raises(UserError, match="pipe is not a plain file"):
         is_file(odd["pipe"])
     assert not is_file(odd["dangling"])
     assert place_of(odd["folder"] / "a" / "b") == "nothing"
@@ -123,7 +123,7 @@ for function, path in ((read_text, sys.argv[1]), (read_text, sys.argv[2]), (plac
     assert not done.stderr
     assert len(done.stdout.splitlines()) == 3
     for line in done.stdout.splitlines():
-        assert "list.txt cannot be read (Permission denied): allow it" in line
+        assert "list.txt cannot be read (Permission denied): change" in line
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])

@@ -159,11 +159,10 @@ def test_a_file_whose_header_lies_about_its_size_is_decoded_each_time(mixed, tmp
 
 
 def test_where_memory_runs_short_the_cache_stops_growing_and_the_batches_are_the_same(
-    mixed, tmp_path, monkeypatch
+    mixed, tmp_path
 ):
-    monkeypatch.setattr("cp2fast.data.arena._CHECK_EVERY", 40_000)
-    monkeypatch.setattr("cp2fast.data.arena.free_memory", lambda: 0)
-    arena = whole(mixed).arena
+    size = whole(mixed).arena.size
+    arena = Arena.new_host(size, shared=False, reserve=1 << 60, check_every=40_000)
     cached, _ = decoded(mixed, arena, tmp_path / "a")
     plain, _ = decoded(mixed, None, tmp_path / "b")
     assert_same(cached, plain)
