@@ -50,6 +50,15 @@ def test_nothing_but_a_plain_file_is_opened(odd: dict[str, Path]) -> None:
             assert refusal.value.strerror
 
 
+def test_the_whole_file_is_read_whatever_size_it_claims(tmp_path: Path) -> None:
+    for content in (b"", b"x" * 100_000):
+        (tmp_path / "file").write_bytes(content)
+        assert read_bytes(tmp_path / "file") == content
+    own = Path("/proc/self/maps")  # says that it is empty, and is read in parts
+    assert len(own.read_bytes()) > 5000
+    assert read_bytes(own).count(b"\n") == pytest.approx(own.read_bytes().count(b"\n"), abs=3)
+
+
 def test_each_place_is_named(odd: dict[str, Path]) -> None:
     places = {name: place_of(path) for name, path in odd.items() if name != "circle"}
     assert places == {
@@ -63,7 +72,7 @@ def test_each_place_is_named(odd: dict[str, Path]) -> None:
         place_of(odd["circle"])
     with pytest.raises(UserError, match="folder is a folder: a file belongs there"):
         is_file(odd["folder"])
-    with pytest.raises(UserError, match="pipe is no plain file"):
+    with pytest.raises(UserError, match="pipe is not a plain file"):
         is_file(odd["pipe"])
     assert not is_file(odd["dangling"])
     assert place_of(odd["folder"] / "a" / "b") == "nothing"
@@ -114,7 +123,7 @@ for function, path in ((read_text, sys.argv[1]), (read_text, sys.argv[2]), (plac
     assert not done.stderr
     assert len(done.stdout.splitlines()) == 3
     for line in done.stdout.splitlines():
-        assert "list.txt cannot be read (Permission denied): allow it" in line
+        assert "list.txt cannot be read (Permission denied): change" in line
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])

@@ -41,7 +41,7 @@ _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 """Base of the errors of the command line itself; typer does not export it."""
 
 _OF_THE_SYSTEM = {
-    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "allow it"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "change its permissions"),
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room there"),
     **dict.fromkeys((errno.EIO, errno.ESTALE), "look after that disk"),
     **dict.fromkeys((errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR), "correct it"),

@@ -30,7 +30,7 @@ from cp2fast.files import refuse_target
 def doctor(
     arguments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[CONFIG] [KEY=VALUE]", help="Recipe and settings."),
+        typer.Argument(metavar="[RECIPE] [KEY=VALUE]", help="Recipe and settings."),
     ] = None,
     json: Annotated[
         Path | None, typer.Option(help="Write everything found as JSON.", metavar="FILE")
@@ -51,7 +51,7 @@ def doctor(
         if path is not None:
             refuse_target(path, option)
     if write is not None and settings.data.root is None:
-        raise UserError(f"--write {write} needs a data set to look at: name it with data.root=DIR")
+        raise UserError(f"--write {write} needs a data set to look at: set data.root=DIR")
 
     from cp2fast.inspection.doctor_report import CheckLines, show_data, show_machine, show_verdict
     from cp2fast.run_folder import write_json

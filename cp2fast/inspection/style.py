@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cp2fast.errors import UserError
-from cp2fast.figure import save_figure
+from cp2fast.figure import QUICK_PNG, save_figure
 from cp2fast.files import refuse_target
 
 QUERY, KEY = "#1769e0", "#e8590c"
@@ -24,7 +24,7 @@ INK, FAINT = "#1b1f24", "#7a828c"
 TITLE, HEADING, BODY, LABEL = 15, 9.5, 8, 6.4
 """Font sizes in points."""
 _DPI = 110
-_FORMATS = {"png": {}, "webp": {"quality": 85, "method": 6}}
+_FORMATS = {"png": QUICK_PNG, "webp": {"quality": 85, "method": 6}}
 """Options for Pillow; WebP files are a tenth of the size of PNG."""
 _CASING = [Stroke(linewidth=3.4, foreground="white", alpha=0.9), Normal()]
 

@@ -177,9 +177,9 @@ class _Groups:
             return int(member)
         names = ", ".join(list(self._by_name)[:12])
         raise UserError(
-            f"data.classes.{where} names {member}, which is no class of {self._declared.source} "
-            f"({names}{', ...' if len(self._by_name) > 12 else ''}): use a name of it, or what its "
-            "masks store"
+            f"data.classes.{where} names {member}, which is not a class of {self._declared.source} "
+            f"({names}{', ...' if len(self._by_name) > 12 else ''}): use one of its names, or "
+            "what its masks store"
         )
 
     def merge(self, target: str, members: Sequence[int]) -> None:

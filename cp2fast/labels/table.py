@@ -64,7 +64,7 @@ def _read(path: Path) -> list[tuple[Example, str]]:
         raise UserError(f"there is no file {path}: set data.root to a CSV of pairs, or a folder")
     numbered = read_rows(path)
     if not numbered:
-        raise UserError(f"{path} names no image: it needs image,mask a line")
+        raise UserError(f"{path} names no image: it needs image,mask per line")
     head = [cell.lower() for cell in numbered[0][1]]
     image, mask, split = (_place(head, names) for names in (_IMAGE, _MASK, _SPLIT))
     if image is not None and mask is not None:
@@ -73,7 +73,7 @@ def _read(path: Path) -> list[tuple[Example, str]]:
         image, mask, split = 0, 1, 2
     found = [_example(path, number, row, image, mask, split) for number, row in numbered]
     if not found:
-        raise UserError(f"{path} names no image below its header: it needs image,mask a line")
+        raise UserError(f"{path} names no image below its header: it needs image,mask per line")
     return found
 
 

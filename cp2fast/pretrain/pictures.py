@@ -26,7 +26,8 @@ def draw_pairs(batch: CopyPasteBatch, path: Path, augment: AugmentSettings, coun
     """Draw the first ``count`` composed pairs, query above key, with outlined foreground."""
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (augment.mean, augment.std))
     count = min(count, len(batch))
-    figure = Figure(figsize=(2 * count, 4.2), layout="constrained")
+    figure = Figure(figsize=(2 * count, 4.2))
+    figure.subplots_adjust(0.01, 0.01, 0.99, 0.95, wspace=0.04, hspace=0.12)
     axes = figure.subplots(2, count, squeeze=False)
     rows = (("query", batch.query, batch.query_mask), ("key", batch.key, batch.key_mask))
     for row, (name, images, masks) in enumerate(rows):

@@ -92,7 +92,7 @@ def compare_probes(
     if not networks:
         raise UserError("name what to probe: run folders, files of weights, or random")
     if not 0 < labels <= 1:
-        raise UserError(f"--labels {labels:g}: name a share above 0, at most 1")
+        raise UserError(f"--labels {labels:g}: must be above 0 and at most 1")
     if settings.data.root is None:
         raise UserError("data.root is not set: name your images with masks with data.root=DIR")
     data = open_labelled(settings.data, settings.data.root, settings.data.workers)

@@ -91,7 +91,7 @@ def test_overlaps_and_names_of_nothing_are_refused() -> None:
     assert "ignores 3 (truck) and merges it into 'a'" in refusal(
         {"merge": {"a": [3]}, "ignore": [3]}
     )
-    assert "merge.a names plane, which is no class" in refusal({"merge": {"a": ["plane"]}})
+    assert "merge.a names plane, which is not a class" in refusal({"merge": {"a": ["plane"]}})
     assert "merge.a is empty" in refusal({"merge": {"a": []}})
     assert "has 1 classes: 2 to 255 are needed, after merging" in refusal(
         {"merge": {"all": list(range(6))}}
