@@ -25,7 +25,7 @@ from cp2fast.files import is_file, list_folder, place_of, read_text
 
 BEST = "best.pt"
 """The checkpoint with the highest score so far, if the run is evaluated along the way."""
-_LONGEST_NAME = 255
+LONGEST_NAME = 255
 """Bytes of a file name that usual file systems take."""
 _STEP = re.compile(r"step_(\d{9,})\.pt")
 
@@ -251,7 +251,7 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
             as of a full disk.
     """
     aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    if len(os.fsencode(aside.name)) > _LONGEST_NAME:
+    if len(os.fsencode(aside.name)) > LONGEST_NAME:
         aside = path.with_name(f".{zlib.crc32(os.fsencode(path.name)):08x}.{os.getpid()}.partial")
     try:
         with aside.open("wb") as file:

@@ -50,6 +50,15 @@ def test_nothing_but_a_plain_file_is_opened(odd: dict[str, Path]) -> None:
             assert refusal.value.strerror
 
 
+def test_the_whole_file_is_read_whatever_size_it_claims(tmp_path: Path) -> None:
+    for content in (b"", b"x" * 100_000):
+        (tmp_path / "file").write_bytes(content)
+        assert read_bytes(tmp_path / "file") == content
+    own = Path("/proc/self/maps")  # says that it is empty, and is read in parts
+    assert len(own.read_bytes()) > 5000
+    assert read_bytes(own).count(b"\n") == pytest.approx(own.read_bytes().count(b"\n"), abs=3)
+
+
 def test_each_place_is_named(odd: dict[str, Path]) -> None:
     places = {name: place_of(path) for name, path in odd.items() if name != "circle"}
     assert places == {

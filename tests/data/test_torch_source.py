@@ -2,6 +2,7 @@ import gc
 import itertools
 import multiprocessing
 import os
+import resource
 import signal
 import time
 import weakref
@@ -105,6 +106,18 @@ def no_handler():
     yield
     gc.collect()  # An error's frames hold the loader of a dead worker; the handler would raise it.
     signal.signal(signal.SIGCHLD, before)
+
+
+def test_shared_memory_that_is_full_is_an_error_in_one_line(images, tmp_path):
+    """The kernel gives the workers no larger file, in /dev/shm or elsewhere."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, hard))
+    try:
+        with pytest.raises(UserError, match=r"cannot share its memory \(.*/dev/shm") as caught:
+            next(source(images, tmp_path, workers=2))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.usefixtures("no_handler")

@@ -204,6 +204,14 @@ def test_two_photos_of_one_name_are_refused(checkpoint: Path, photos: Path, tmp_
     assert not (tmp_path / "masks").exists()
 
 
+def test_a_name_too_long_for_its_overlay_is_refused_before_the_work(
+    checkpoint: Path, photos: Path, tmp_path: Path
+) -> None:
+    (photos / "b.png").rename(photos / f"{'n' * 251}.png")
+    assert "more than 255 bytes" in refusal(checkpoint, [photos], tmp_path / "masks")
+    assert not (tmp_path / "masks").exists()
+
+
 def test_a_photo_that_cannot_be_read_is_named_after_the_others(
     checkpoint: Path, photos: Path, tmp_path: Path
 ) -> None:
