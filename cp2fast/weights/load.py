@@ -39,8 +39,8 @@ _HEAD_MODULES = {
 _SHARED_NAME = "decode_head.bn."
 """A linear head's norm has a name that many networks have; alone it is no match."""
 _WINDOW_TABLE = "relative_position_bias_table"
-_MOCO_V3_HEADS = {192: 12, 384: 12}
-"""Attention heads of MoCo v3's ViT-S, and of solo-learn's ViT-Ti, by width; timm's have 6 and 3."""
+_MOCO_V3_HEADS, _MOCO_V3_WIDTHS = 12, (192, 384)
+"""Attention heads of MoCo v3's ViT-S and solo-learn's ViT-Ti; other ViT-S have 6, ViT-Ti 3."""
 
 
 @dataclass(frozen=True)
@@ -257,15 +257,14 @@ def _check_numbers(
 def _check_attention_heads(network: Segmenter, match: Match, source: str | Path) -> None:
     """Refuse MoCo v3's small transformers, as the shapes do not show that they have 12 heads."""
     backbone = network.backbone
-    if not isinstance(backbone, VisionTransformer):
+    if not isinstance(backbone, VisionTransformer) or backbone.embed_dim not in _MOCO_V3_WIDTHS:
         return
-    if not (match.prefix.endswith("base_encoder.") or _has_moco_v3_positions(match.tensors)):
-        return
-    theirs, ours = _MOCO_V3_HEADS.get(backbone.embed_dim), backbone.blocks[0].attn.num_heads
-    if theirs is not None and theirs != ours:
+    is_named = match.prefix.endswith("base_encoder.") and backbone.embed_dim == 384  # its own file
+    ours = backbone.blocks[0].attn.num_heads
+    if ours != _MOCO_V3_HEADS and (is_named or _has_moco_v3_positions(match.tensors)):
         raise UserError(
-            f"{source} is a transformer of MoCo v3, whose attention has {theirs} heads where "
-            f"timm's has {ours}: use its ViT-B or ResNet-50, or DINO's ViT-S"
+            f"{source} is a transformer of MoCo v3, whose attention has {_MOCO_V3_HEADS} heads "
+            f"where timm's has {ours}: use its ViT-B or ResNet-50, or DINO's ViT-S"
         )
 
 
