@@ -28,7 +28,7 @@ from cp2fast.machine import machine, versions
 SCENES = 512
 LINKS = 2048
 """Files of the data set at least: with fewer an epoch would be a step."""
-REHEARSAL = 600
+REHEARSAL = 900
 """Seconds of a stage without a GPU, where kernels are compiled and cores are shared."""
 
 

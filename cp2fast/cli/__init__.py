@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,7 +32,7 @@ from cp2fast.cli import (  # noqa: F401
 # isort: on
 from cp2fast.cli.app import app
 from cp2fast.cli.mistakes import mistake
-from cp2fast.console import show_everything
+from cp2fast.console import printable, show_everything
 from cp2fast.errors import UserError
 
 __all__ = ["app", "main"]
@@ -41,8 +40,13 @@ __all__ = ["app", "main"]
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 """Base of the errors of the command line itself; typer does not export it."""
 
-_OF_THE_SYSTEM = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP, errno.ENAMETOOLONG}
-"""What a file system refuses whatever is done with a file: no fault of cp2fast's."""
+_OF_THE_SYSTEM = {
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "change its permissions"),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room there"),
+    **dict.fromkeys((errno.EIO, errno.ESTALE), "look after that disk"),
+    **dict.fromkeys((errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR), "correct it"),
+}
+"""What a file system refuses whatever is done with a file, and the fix: no fault of cp2fast's."""
 
 
 def main() -> None:
@@ -69,7 +73,8 @@ def main() -> None:
         if error.errno not in _OF_THE_SYSTEM or error.filename is None:
             raise
         path = os.fsdecode(error.filename)
-        sys.exit(_refuse(f"{path}: {error.strerror}: allow it, or name another place"))
+        fix = _OF_THE_SYSTEM[error.errno]
+        sys.exit(_refuse(f"{path}: {error.strerror}: {fix}, or name another place"))
 
 
 @contextmanager
@@ -96,7 +101,5 @@ def _home_written_out(word: str) -> str:
 
 
 def _refuse(message: str) -> int:
-    # Names of files may hold anything; a message stays one line.
-    line = re.sub(r"[\0-\x1f\x7f]", lambda found: repr(found[0])[1:-1], message)
-    print(f"cp2fast: {line}", file=sys.stderr)
+    print(f"cp2fast: {printable(message)}", file=sys.stderr)
     return 2

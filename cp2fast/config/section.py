@@ -52,7 +52,9 @@ class Section(BaseModel):
             return values
         kept = {name: value for name, value in values.items() if name not in cls.renamed}
         for old in cls.renamed.keys() & values.keys():
-            _LOG.warning("the setting %s is called %s now, and read as that", old, cls.renamed[old])
+            _LOG.warning(
+                "the setting %s is now called %s; please use the new name", old, cls.renamed[old]
+            )
             kept.setdefault(cls.renamed[old], values[old])
         return kept
 

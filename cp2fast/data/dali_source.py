@@ -101,7 +101,7 @@ def open_dali(
     try:
         reading = (submit(numbers.tolist(), files.prepare) for numbers in plan)
         batches = (_results(futures) for futures in keep_ahead(reading, _DEPTH))
-        decoded = _decode(
+        decoded = decode_batches(
             batches,
             lambda batch: _results(submit([place.planned for place in batch], files.decode)),
             threads,
@@ -157,7 +157,7 @@ class _Files:
         return decode_image(encoded, self._max_pixels, self._max_side, self._levels)
 
 
-def _decode(
+def decode_batches(
     batches: Iterator[Batch],
     decode_without_dali: Callable[[Batch], Batch],
     threads: int,
@@ -165,6 +165,19 @@ def _decode(
     largest: int | None,
     hardware_share: float,
 ) -> Iterator[Decoded]:
+    """Decode the JPEGs of each batch with DALI.
+
+    Args:
+        batches: images that were read.
+        decode_without_dali: decodes a batch on which DALI has failed.
+        threads: as ``open_dali``, like what follows.
+        gpu: device that decodes.
+        largest: the most images in a batch.
+        hardware_share: share of the images for the engine.
+
+    Raises:
+        UserError: DALI fails on several batches in a row whose images are all readable.
+    """
     again: deque[Batch] = deque()
     in_dali: deque[Batch] = deque()
     filler = _encode_filler()

@@ -35,7 +35,7 @@ def refused(error: Exception, url: str, verb: str) -> str:
         again = "" if name == url else ", or name it again with new ones"
         return (
             f"{name} may not be {verb} ({status or 403}): check the credentials of this system"
-            f"{again}, or allow it there"
+            f"{again}, or allow access there"
         )
     if type(error).__name__ == "NoCredentialsError":
         return (

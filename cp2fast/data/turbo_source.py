@@ -27,6 +27,7 @@ from cp2fast.buffers import Buffers
 from cp2fast.data.arena import Arena
 from cp2fast.data.bad_images import BadImages
 from cp2fast.data.decode import BadImage
+from cp2fast.data.heap import keep_heaps
 from cp2fast.data.image_set import ImageSet
 from cp2fast.data.levels import BY_TYPE, Levels
 from cp2fast.data.loading import Decoded, Failure, Loaded, deliver, read_or_replace
@@ -113,6 +114,7 @@ def decode_batches(
         arena: the cache.
         buffers: memory for batches that are not in the cache.
     """
+    keep_heaps()
     pool = ThreadPoolExecutor(max(1, threads), "cp2fast-decode")
     reader = Reader(images, max_pixels, max_side, levels)
     decoder = _Decoder(reader, seed, pool, buffers, arena)

@@ -91,7 +91,7 @@ def run_compare(
                 resuming = trial.folder.holds_run
                 run, complete = finetune(trial.settings, trial.folder, processes, console, resuming)
                 if not complete:
-                    console.print("stopped and saved; the same command goes on")
+                    console.print("stopped and saved; run the same command to continue")
                     return None
                 task: FinetuneTask = run.task  # type: ignore[assignment]
                 result = asdict(task.result) if task.result else {}

@@ -26,6 +26,7 @@ from cp2fast.data import jpeg, png_bands, turbojpeg
 from cp2fast.data.decode import common_jpeg, decode_image, image_size
 from cp2fast.data.levels import Levels
 from cp2fast.data.orientation import UPRIGHT, orientation_of
+from cp2fast.finetune.mapped import mapped
 from cp2fast.finetune.outputs import Photo
 
 Pixels: TypeAlias = NDArray[np.uint8]
@@ -65,7 +66,7 @@ def open_picture(photo: Photo, levels: Levels) -> Iterator[Pixels]:
     with tempfile.TemporaryFile(dir=photo.outputs.mask.parent) as file:
 
         def new(height: int, width: int) -> Pixels:
-            return np.memmap(file, np.uint8, "w+", shape=(height, width, 3))
+            return mapped(file, np.uint8, (height, width, 3))
 
         plain = _is_tiff(photo.path) and levels.bands is None
         pixels = _of_tiff(photo.path, new) if plain else None

@@ -18,10 +18,11 @@ from cp2fast.data.levels import Levels
 from cp2fast.data.prefetch import map_ahead
 from cp2fast.data.read_ahead import brought
 from cp2fast.errors import UserError
+from cp2fast.files import make_folder
 from cp2fast.finetune.inference import probability_bands
 from cp2fast.finetune.large import Band, segment_tiles
 from cp2fast.finetune.loader import batches_of_one_size
-from cp2fast.finetune.outputs import Photo, make_folder, plan_outputs
+from cp2fast.finetune.outputs import Photo, plan_outputs
 from cp2fast.finetune.picture import open_picture, picture_size
 from cp2fast.finetune.predicted import Classes, write_bands
 from cp2fast.model.segmenter import Segmenter

@@ -260,7 +260,7 @@ class FinetuneTask:
         if state["classes"] != list(self.data.classes):
             raise UserError(
                 f"{self.settings.data.root} holds {len(self.data.classes)} classes, but the run in "
-                f"{self.folder.path} was begun with {len(state['classes'])} or other names: "
+                f"{self.folder.path} was started with {len(state['classes'])} or other names: "
                 "restore them, or start another run with --out DIR"
             )
         if self.average is None:

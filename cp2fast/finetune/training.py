@@ -51,7 +51,7 @@ def run_finetune(
     with joined_processes(settings.train, quiet) as (processes, console):
         run, complete = finetune(settings, folder, processes, console, resuming, on_row)
     if not complete:
-        console.print(f"stopped and saved; go on with: {FINETUNE.command} --resume --out {path}")
+        console.print(f"stopped and saved; continue with: {FINETUNE.command} --resume --out {path}")
         return None
     task: FinetuneTask = run.task  # type: ignore[assignment]
     found = read_result(folder)

@@ -42,7 +42,7 @@ def run_pretrain(
             PRETRAIN, settings, folder, processes, console, resuming, on_row=on_row
         )
     if not complete:
-        console.print(f"stopped and saved; go on with: {PRETRAIN.command} --resume --out {path}")
+        console.print(f"stopped and saved; continue with: {PRETRAIN.command} --resume --out {path}")
         return run
     console.print(
         f"checkpoint in {folder.checkpoints}; pictures {folder.preview}, {folder.curves} and "

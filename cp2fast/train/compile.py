@@ -69,7 +69,7 @@ def compile_method(
         for module in modules:
             delattr(module, name)  # restores the class's method
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        say(f"torch.compile does not work here ({reason}): training goes on without, slower")
+        say(f"torch.compile does not work here ({reason}): training continues without it, slower")
         return False
     return True
 

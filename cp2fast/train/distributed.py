@@ -80,7 +80,7 @@ def device_of(setting: str, ranks: Ranks) -> torch.device:
     count = torch.cuda.device_count()
     if ranks.local_rank >= count:
         raise UserError(
-            f"process {ranks.local_rank} of this machine has no GPU, for it has {count}: "
+            f"process {ranks.local_rank} of this machine has no GPU, because it has {count}: "
             f"use torchrun --nproc-per-node {count}"
         )
     return torch.device("cuda", ranks.local_rank)

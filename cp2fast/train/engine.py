@@ -207,7 +207,7 @@ class Engine(Generic[Batch]):
         names = ", ".join(self.task.image_name(number) for number in first.images[:_NAMED])
         raise UserError(
             f"training broke at {first} (beginning with {names}): the loss or its gradient is not "
-            f"a number; nothing was saved since, so --resume goes on before it: lower "
+            f"a number; nothing was saved since, so --resume continues before it: lower "
             f"train.lr={self.task.peak_lr:g}, or set train.precision=fp32"
         )
 

@@ -58,5 +58,5 @@ def _moved(run: Run[Any]) -> str:
 def _cannot_write(run: Run[Any], error: OSError) -> str:
     return (
         f"cannot write {error.filename or run.folder.path}: {error.strerror}; the checkpoints "
-        "before are intact: make room, then go on with --resume"
+        "before are intact: make room, then continue with --resume"
     )

@@ -184,7 +184,7 @@ def check_same_run(kind: Kind[Settings], settings: Settings, folder: RunFolder) 
     for key, old, new in recipes.differences(before, settings):
         if key.startswith(kind.fixed) and key != "model.init":
             raise UserError(
-                f"{key}={new}, but the run in {folder.path} was begun with {old}: "
+                f"{key}={new}, but the run in {folder.path} was started with {old}: "
                 "keep it, or start another run with --out DIR"
             )
 
@@ -219,7 +219,7 @@ def _check_same_data(run: Run[Any], state: dict[str, Any]) -> None:
     if state.get("digest", task.digest) != task.digest:
         raise UserError(
             f"data.root={settings.data.root} holds other images than those that the run in {path} "
-            "was begun with, by their names and sizes: restore them, or start another with "
+            "was started with, by their names and sizes: restore them, or start another with "
             "--out DIR"
         )
     samples = state.get("samples_per_step", task.samples_per_step)

@@ -131,7 +131,7 @@ def _read_parts(index: Path) -> dict[str, Any]:
     try:
         names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
     except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
-        raise UserError(f"{index} is no index of weights: fetch it again") from error
+        raise UserError(f"{index} is not an index of weights: fetch it again") from error
     content: dict[str, Any] = {}
     for name in names:
         content |= read_content(find_file(index.parent / Path(name).name))

@@ -33,7 +33,7 @@ TINY = [
     "train.steps=9",
     "train.evaluate_every=4",
 ]
-NETWORK = ["model.backbone=resnet18", "model.head_channels=8"]
+NETWORK = ["model.backbone=test_resnet", "model.head_channels=8"]
 
 
 def finetune(out: Path, root: Path, *words: object) -> Done:
@@ -78,7 +78,7 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory, scenes: Path) -> Path:
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, scenes: Path) -> Path:
     """Nine steps, two an epoch, from random weights, never stopped."""
     out = tmp_path_factory.mktemp("runs") / "undisturbed"
-    done = subprocess.run(apart(out, scenes), capture_output=True, text=True, check=False)
+    done = finetune(out, scenes, *NETWORK)
     assert done.returncode == 0, done.stderr
     return out
 
@@ -127,7 +127,7 @@ def test_a_run_leaves_what_the_design_promises(finetuned: Path) -> None:
 
 def test_the_network_is_that_of_the_initial_run(finetuned: Path, pretrained: Path) -> None:
     model = yaml.safe_load((finetuned / "config.yaml").read_text())["model"]
-    assert (model["backbone"], model["head_channels"]) == ("resnet18", 8)
+    assert (model["backbone"], model["head_channels"]) == ("test_resnet", 8)
     assert model["init"] == str(pretrained)
 
 
@@ -168,9 +168,7 @@ def test_a_killed_run_goes_on_bit_for_bit(undisturbed: Path, scenes: Path, tmp_p
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
     assert not (out / "result.json").exists()
-    done = subprocess.run(
-        [*apart(out, scenes), "--resume"], capture_output=True, text=True, check=False
-    )
+    done = finetune(out, scenes, *NETWORK, "--resume")
     assert done.returncode == 0, done.stderr
     for name in ("loss", "miou"):
         assert [(row["step"], row[name]) for row in rows(out, name)] == [

@@ -120,7 +120,7 @@ def test_images_are_normalised_as_the_network_was_trained(tmp_path: Path) -> Non
     """From the settings of a pretraining, through a fine-tuning's, to its checkpoint."""
     pretrained = PretrainSettings.model_validate(
         {
-            "model": {"backbone": "resnet18", "head_channels": 8, "size": 32, "queue": 64},
+            "model": {"backbone": "test_resnet", "head_channels": 8, "size": 32, "queue": 64},
             "augment": {"mean": [0.1, 0.2, 0.3], "std": [0.5, 0.6, 0.7]},
         }
     )

@@ -162,6 +162,7 @@ def test_the_original_logits_are_reproduced(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.float64], ids=["f64"], indirect=True)
 def test_two_original_training_steps_are_reproduced(
     network: Segmenter, original: dict[str, np.ndarray], dtype: torch.dtype
 ) -> None:

@@ -25,6 +25,8 @@ from tests.pretrain.runs import (
 )
 from tests.servers import S3, Proxy, certificate, found_at, set_environment, web_server
 
+pytestmark = pytest.mark.slow
+
 COUNT = 24
 
 

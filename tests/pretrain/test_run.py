@@ -3,15 +3,13 @@
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from cp2fast.run_folder import checkpoint_step, list_checkpoints
-from tests.command_line import refusal
+from tests.command_line import cp2fast, refusal
 from tests.pretrain.runs import command, losses, run, run_apart, start, wait_for_step, write_photos
 
 pytestmark = pytest.mark.slow
@@ -20,6 +18,7 @@ pytestmark = pytest.mark.slow
 def test_the_same_command_gives_the_same_losses(
     undisturbed: Path, photos: Path, tmp_path: Path
 ) -> None:
+    """In a process of its own as in this one."""
     assert run_apart(tmp_path / "again", photos, "train.steps=12").returncode == 0
     assert losses(tmp_path / "again") == losses(undisturbed)
 
@@ -36,7 +35,7 @@ def test_a_killed_run_resumes_mid_epoch_and_repeats_the_undisturbed_one_bit_for_
     process.wait()
     step = checkpoint_step(list_checkpoints(out / "checkpoints")[-1])
     assert 2 <= step < 12  # the newest that was written whole beside seven steps
-    done = run_apart(out, photos, *words, "--resume")
+    done = run(out, photos, *words, "--resume")
     assert done.returncode == 0, done.stderr
     assert f"steps {step + 1} to 12" in done.stdout
     assert losses(out) == losses(undisturbed)
@@ -48,7 +47,7 @@ def test_a_run_killed_before_its_first_checkpoint_resumes_from_its_start(
     out = shutil.copytree(undisturbed, tmp_path / "killed")
     shutil.rmtree(out / "checkpoints")
     (out / "checkpoints").mkdir()
-    done = run_apart(out, photos, "train.steps=12", "--resume")
+    done = run(out, photos, "train.steps=12", "--resume")
     assert done.returncode == 0, done.stderr
     assert losses(out) == losses(undisturbed)
 
@@ -85,10 +84,7 @@ def test_ctrl_c_saves_says_how_to_go_on_and_exits_cleanly(
     output, errors = process.communicate()
     assert process.returncode == 0, errors
     assert f"cp2fast pretrain --resume --out {out}" in output
-    resumed = subprocess.run(
-        [sys.executable, "-m", "cp2fast", "pretrain", "--resume", "--out", str(out)],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    resumed = cp2fast("pretrain", "--resume", "--out", out)
     assert resumed.returncode == 0, resumed.stderr
     assert losses(out) == losses(undisturbed)
 

@@ -169,7 +169,7 @@ def test_a_folder_of_several_files_is_read_by_its_index(tmp_path: Path) -> None:
     report = load_weights(network_of(case), tmp_path)
     assert len(report.matched) == len(theirs.state_dict()) - 2  # the final norm
     (tmp_path / "model.safetensors.index.json").write_text("[]")
-    with pytest.raises(UserError, match="no index of weights"):
+    with pytest.raises(UserError, match="not an index of weights"):
         load_weights(network_of(case), tmp_path)
 
 

@@ -71,7 +71,7 @@ def read(encoded: bytes, max_pixels: int) -> Raster:
         extra = tuple(map(int, page.extrasamples or ()))
         colormap = page.colormap if photometric == _PALETTE else None
     if values.dtype.kind not in "buif":
-        raise BadImage(f"its values are of type {values.dtype}, which are no picture")
+        raise BadImage(f"its values are of type {values.dtype}, which are not a picture")
     if colormap is not None:
         return _of_palette(values, colormap)
     return Raster(
@@ -125,7 +125,7 @@ def _upright_axes(values: NDArray[Any], axes: str) -> NDArray[Any]:
         return values
     if axes == "SYX":
         return np.ascontiguousarray(values.transpose(1, 2, 0))
-    raise BadImage(f"a TIFF image of axes {axes}, which is no picture of two dimensions")
+    raise BadImage(f"a TIFF image of axes {axes}, which is not a picture of two dimensions")
 
 
 def _colours(bands: int, photometric: int, channels: int, extra: tuple[int, ...]) -> int | None:

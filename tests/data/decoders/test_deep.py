@@ -94,11 +94,11 @@ def test_the_bands_of_an_array_are_its_shorter_outer_axis():
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
-        (np.zeros(512, np.float32), r"shape \(512,\), which is no picture"),
-        (np.zeros((2, 3, 4, 5)), "is no picture"),
-        (np.zeros((0, 5)), "is no picture"),
+        (np.zeros(512, np.float32), r"shape \(512,\), which is not a picture"),
+        (np.zeros((2, 3, 4, 5)), "is not a picture"),
+        (np.zeros((0, 5)), "is not a picture"),
         (np.zeros((5, 5), complex), "type complex128"),
-        (np.array([["a"]]), "is no picture"),
+        (np.array([["a"]]), "is not a picture"),
     ],
 )
 def test_an_array_that_is_no_picture_is_bad(values, reason):
