@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import cp2fast as public
 from cp2fast.data.images import list_images
 from cp2fast.data.pack import PackSummary, pack
 from cp2fast.data.packed_jpeg import JpegSettings
@@ -386,3 +387,29 @@ def test_a_pack_to_an_object_store_that_was_killed_goes_on(photos, tmp_path, s3)
     names = [f"out/shard-00000{i}.tar" for i in range(3)]
     expected = sorted([*names, *(f"{name}.index" for name in names), "out.rejects.txt"])
     assert [entry["Key"] for entry in listed] == expected
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"quality": 0}, {"quality": 101}, {"max_side": 0}, {"workers": 0}]
+)
+def test_a_number_out_of_bounds_is_refused_in_python_too(wrong, photos, tmp_path) -> None:
+    [(name, number)] = wrong.items()
+    with pytest.raises(UserError, match=f"{name}={number}: must be 1 "):
+        public.pack(photos, tmp_path / "out.tar", **wrong)
+    assert left_behind(tmp_path) == []
+
+
+def test_what_data_root_may_be_is_packed_by_a_python_call(photos, tmp_path) -> None:
+    done = []
+    found = public.pack(
+        str(photos),
+        tmp_path / "out.tar",
+        max_side=50,
+        bands="1",
+        progress=lambda number, total: done.append((number, total)),
+    )
+    assert (found.images, len(found.rejects)) == (60, 5)
+    assert done[-1] == (65, 65)
+    packed = list_images(tmp_path / "out.tar")
+    with Image.open(io.BytesIO(packed.read(0))) as first:
+        assert max(first.size) == 50

@@ -191,7 +191,7 @@ def test_the_sizes_of_single_images_are_asked_for_once(
     assert first.bytes.tolist() == [3 * 30 * (40 + number) for number in range(5)]
     assert first.asked == 5
     with (disk.folder / "sizes").open("ab") as file:
-        file.write(b"half a rec")
+        file.write(b"half a rec")  # as a kill leaves it
     proxy.status = "404 Not Found"
     again = measured()
     assert again.bytes.tolist() == first.bytes.tolist()

@@ -14,7 +14,7 @@ from cp2fast.data.scenes import voc_palette
 from cp2fast.errors import UserError
 from cp2fast.labels.dataset import LabelledData, read_example
 from cp2fast.labels.open import open_labelled
-from cp2fast.labels.survey import check_masks, shares_in_words, survey
+from cp2fast.labels.survey import shares_in_words, survey
 
 TABLE = np.array([[0, 0, 0], [128, 64, 128], [0, 130, 180]], np.uint8)
 NAMED = {"sky": [0, 0, 0], "road": [128, 64, 128], "sea": [0, 130, 180]}
@@ -45,7 +45,7 @@ def opened(root: Path, **settings: object) -> LabelledData:
 
 def refusal(root: Path, **settings: object) -> str:
     with pytest.raises(UserError) as caught:
-        check_masks(opened(root, **settings))
+        survey(opened(root, **settings))
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -250,7 +250,7 @@ def test_the_edges_of_a_jpeg_are_told_from_labels(tmp_path: Path) -> None:
         counted = labels != 255
         assert counted.mean() > 0.95
         assert (labels == scene)[counted].mean() > 0.99
-    [note] = [line for line in check_masks(data) if "nearest class" in line]
+    [note] = [line for line in survey(data).warnings if "nearest class" in line]
     assert "data.nearest=on" in note
 
 
