@@ -320,6 +320,12 @@ def test_a_run_of_the_other_task_is_not_resumed(kind: Kind, out: Path) -> None:
     assert f"cp2fast {command} --resume --out {out}" in line
 
 
+def test_a_checkpoint_that_lacks_something_is_refused_in_one_line(kind: Kind, out: Path) -> None:
+    state = torch.load(newest(out), weights_only=True)
+    torch.save(state | {"optimizer": None}, newest(out))
+    assert "does not fit the run" in refusal(kind.run(out, "train.steps=4", "--resume"))
+
+
 def test_a_checkpoint_of_the_version_before_is_resumed(kind: Kind, out: Path) -> None:
     state = torch.load(newest(out), weights_only=True)
     old = {"kind", "model", "classes", "bad_images", "optimizer", "step", "images", "settings"}
