@@ -136,10 +136,8 @@ class DiskCache:
     def open(self, item: Remote) -> IO[bytes]:
         """Open the object from the disk; the file stays readable even if it is removed."""
         if item.size < 0:
-            raise UserError(
-                f"{public(item.url)} cannot be read, as the server does not say how long it is: "
-                "copy it to this machine"
-            )
+            what = f"{public(item.url)}: the server does not say how long it is"
+            raise UserError(f"{what}: copy it to this machine")
         while True:
             self.fetch(item)
             with suppress(FileNotFoundError):

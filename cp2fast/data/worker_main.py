@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from torch import Tensor
 
+from cp2fast.data.retry import retries
 from cp2fast.data.shared_memory import Lender, Loan
 
 Request = TypeVar("Request", contravariant=True)
@@ -57,11 +58,13 @@ class Answer(NamedTuple):
         content: what the job yielded.
         loan: the memory that belongs to it.
         is_new: whether the descriptor of that memory follows.
+        retries: retries in this process so far.
     """
 
     content: Any
     loan: Loan | None
     is_new: bool
+    retries: int
 
 
 def main() -> None:
@@ -103,7 +106,7 @@ def _requests(asked: queue.Queue[Ask | None], memory: Lender) -> Iterator[Any]:
 
 def _send(connection: Connection, content: Any, part: Tensor | None, memory: Lender) -> None:
     loan, descriptor = (None, None) if part is None else memory.lend(part)
-    connection.send(Answer(content, loan, descriptor is not None))
+    connection.send(Answer(content, loan, descriptor is not None, retries()))
     if descriptor is not None:
         reduction.send_handle(connection, descriptor, os.getppid())
         os.close(descriptor)

@@ -29,6 +29,7 @@ from typing import Any, Generic, TypeVar
 from torch import Tensor
 
 from cp2fast.data.prefetch import keep_ahead
+from cp2fast.data.retry import count_retry
 from cp2fast.data.shared_memory import Borrower
 from cp2fast.data.worker_main import START, Answer, Ask, Job
 from cp2fast.errors import UserError
@@ -111,7 +112,7 @@ class _Worker(Generic[Request, Content]):
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         self._connection = Connection(ours.detach())
-        self._memory = Borrower(pinned)
+        self._memory, self._retries = Borrower(pinned), 0
         self._send(job)
 
     def ask(self, request: Request) -> None:
@@ -132,7 +133,8 @@ class _Worker(Generic[Request, Content]):
                 self._memory.map(answer.loan.key, reduction.recv_handle(self._connection))
         except (EOFError, ConnectionError) as error:
             raise self._death() from error
-        loan = answer.loan
+        count_retry(answer.retries - self._retries)
+        loan, self._retries = answer.loan, answer.retries
         return answer.content, None if loan is None else self._memory.borrow(loan)
 
     def close(self) -> None:

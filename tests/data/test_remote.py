@@ -191,7 +191,7 @@ def test_the_sizes_of_single_images_are_asked_for_once(
     assert first.bytes.tolist() == [3 * 30 * (40 + number) for number in range(5)]
     assert first.asked == 5
     with (disk.folder / "sizes").open("ab") as file:
-        file.write(b"half a rec")
+        file.write(b"half a rec")  # as a kill leaves it
     proxy.status = "404 Not Found"
     again = measured()
     assert again.bytes.tolist() == first.bytes.tolist()
@@ -314,6 +314,7 @@ def test_any_file_system_of_fsspec_will_do(
     [
         ("gs://bucket/shards", r'gs:// needs a package .*: pip install "cp2fast\[gs\]"'),
         ("nothing://x/y", "nothing://x/y cannot be opened"),
+        ("ftp://127.0.0.1:9/x", "ftp://127.0.0.1:9/x cannot be opened"),
         ("s3://remote/none", "nothing at s3://remote/none"),
         ("s3://remote/shards/s-7.tar", r"s3://remote/shards/s-7.tar is not there \(404\)"),
         ("s3://remote/shards/*.jpg", r"nothing matches s3://remote/shards/\*.jpg"),
