@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,11 @@ BEST = "best.pt"
 """The checkpoint with the highest score so far, if the run is evaluated along the way."""
 LONGEST_NAME = 255
 """Bytes of a file name that usual file systems take."""
+DAMAGED = (
+    *(zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError),
+    *(RuntimeError, ValueError, LookupError),
+)
+"""What reading a damaged archive raises."""
 _STEP = re.compile(r"step_(\d{9,})\.pt")
 
 
@@ -222,8 +228,8 @@ def damage(path: Path) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             member = archive.testzip()
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError) as error:
-        return str(error)
+    except DAMAGED as error:
+        return str(error) or type(error).__name__
     return None if member is None else f"the checksum of {member} is wrong"
 
 

@@ -13,6 +13,7 @@ from cp2fast.run_folder import (
     BEST,
     RunFolder,
     atomic_write,
+    damage,
     list_checkpoints,
     newest_intact,
     read_metrics,
@@ -141,6 +142,18 @@ def test_the_kind_of_a_run_is_known_from_its_settings(
     if config is not None:
         (tmp_path / "config.yaml").write_text(config)
     assert RunFolder(tmp_path).kind == kind
+
+
+def test_a_checkpoint_in_which_any_byte_is_wrong_is_damaged_or_whole(tmp_path: Path) -> None:
+    folder = checkpoints(tmp_path, "step_000000002.pt")
+    [path] = folder.iterdir()
+    whole = path.read_bytes()
+    found = set[str | None]()
+    for place in [*range(60), *range(len(whole) - 80, len(whole))]:
+        for bit in (1, 8, 64):
+            path.write_bytes(whole[:place] + bytes([whole[place] ^ bit]) + whole[place + 1 :])
+            found.add(damage(path))
+    assert len(found - {None}) > 3
 
 
 def test_a_name_of_any_length_is_written(tmp_path: Path) -> None:

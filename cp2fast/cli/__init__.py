@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -69,12 +70,32 @@ def main() -> None:
         sys.exit(_refuse(mistake(error, sys.argv[1:])))
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(1)
+    except (MemoryError, RuntimeError) as error:
+        if not _is_of_memory(error):
+            raise
+        asked = re.search(r"tried to allocate (\d+) bytes", str(error))
+        size = "" if asked is None else f" for {int(asked[1]) / (1 << 30):,.1f} GiB at once"
+        sys.exit(
+            _refuse(
+                f"there is no memory{size}: choose smaller settings, such as data.batch_size, "
+                "model.size or model.queue"
+            )
+        )
     except OSError as error:
         if error.errno not in _OF_THE_SYSTEM or error.filename is None:
             raise
         path = os.fsdecode(error.filename)
         fix = _OF_THE_SYSTEM[error.errno]
         sys.exit(_refuse(f"{path}: {error.strerror}: {fix}, or name another place"))
+
+
+def _is_of_memory(error: Exception) -> bool:
+    """Whether memory ran out, by any library's error; torch need not be imported to tell."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "can't allocate memory" in str(error)
+    )
 
 
 @contextmanager

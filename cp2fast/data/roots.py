@@ -27,6 +27,9 @@ _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 
 
+_MOST_IN_BRACES = 1_000_000
+
+
 class Place(NamedTuple):
     """A path or URL of a data set.
 
@@ -100,6 +103,11 @@ def _choices(inside: str) -> list[str]:
     """The alternatives for braces with this content; none if a shell would not expand them."""
     if numbers := _RANGE.fullmatch(inside):
         first, last = int(numbers[1]), int(numbers[2])
+        if abs(last - first) >= _MOST_IN_BRACES:
+            raise UserError(
+                f"{{{inside}}} stands for more than {_MOST_IN_BRACES:,} names: write them into a "
+                "list, and name it @LIST"
+            )
         step = 1 if first <= last else -1
         return [str(number).zfill(len(numbers[1])) for number in range(first, last + step, step)]
     return inside.split(",") if "," in inside else []

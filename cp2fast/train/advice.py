@@ -27,7 +27,7 @@ _WHAT: dict[Account, tuple[str, str]] = {
     ),
     "start": (
         "spent before the first step",
-        "a longer run pays that once; train.compile=off leaves out compiling",
+        "a longer run pays that once; on a GPU train.compile=off leaves out compiling",
     ),
 }
 

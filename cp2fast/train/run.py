@@ -102,15 +102,28 @@ class Run(Generic[Batch]):
         Raises:
             UserError: it belongs to another run or to other images.
         """
-        _check_same_data(self, state)
+        try:
+            _check_same_data(self, state)
+            self._load(state)
+        except torch.OutOfMemoryError:
+            raise
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(
+                f"the checkpoint in {self.folder.path} does not fit the run "
+                f"({type(error).__name__}: {reason}): take it away to go back to the one before, "
+                "or start another run with --out DIR"
+            ) from error
+
+    def _load(self, state: dict[str, Any]) -> None:
         learner = self.task.learner
         self.task.load_state_dict(state)
         restore_optimizer(learner.optimizer, state["optimizer"])
         if state.get("scaler"):  # empty except for a run in float16
             learner.scaler.load_state_dict(state["scaler"])
-        self.step = state["step"]
+        self.step = int(state["step"])
         self.best = tuple(state["best"]) if state.get("best") else None
-        self.owes_evaluation = state.get("owes_evaluation", False)
+        self.owes_evaluation = bool(state.get("owes_evaluation", False))
 
 
 def begin(

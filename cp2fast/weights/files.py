@@ -32,6 +32,8 @@ _IN_FOLDERS = (
     "pytorch_model.bin",
     f"pytorch_model.bin{_INDEX}",
 )
+_PICKLE = b"/data.pkl"
+"""The first member of an archive that PyTorch wrote."""
 _HEAD = 1 << 16
 """Number of bytes read to detect the kind of a file."""
 
@@ -141,7 +143,7 @@ def _read_parts(index: Path) -> dict[str, Any]:
 def _cannot(path: Path, head: bytes, reason: str) -> str:
     """Why a file has no weights to read: it is something else, an archive, or damaged."""
     kind = kind_of(head)
-    if kind == "a zip archive" and not zipfile.is_zipfile(path):
+    if kind == "a zip archive" and (_PICKLE in head or not zipfile.is_zipfile(path)):
         return f"{path} cannot be read as weights: it is incomplete or damaged; fetch it again"
     if kind.endswith(" archive"):
         return f"{path} cannot be read as weights: it is {kind}; unpack it and name the file inside"

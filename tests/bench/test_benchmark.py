@@ -57,7 +57,7 @@ def test_everything_is_measured_shown_kept_drawn_and_compared(photos, tmp_path) 
         (["augment", "data.root=nowhere"], "nowhere"),
         (["augment", "data.rot=x"], "data.root"),
         (["augment", "--json", "there.json"], "there.json exists already"),
-        (["augment", "--plot", "no/chart.png"], "no/chart.png"),
+        (["augment", "--plot", "no/chart.png"], "there is no folder no for chart.png"),
         (["augment", "--against", "absent.json"], "--against absent.json: there is no such file"),
         (
             ["loader", "--beton", "no/photos.beton"],

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from cp2fast.data.roots import places
+from cp2fast.errors import UserError
 
 
 @pytest.fixture
@@ -37,3 +38,8 @@ def test_a_list_may_have_a_mark_of_its_encoding(root: Path) -> None:
     for encoding in ("utf-8-sig", "utf-16"):
         (root / "list.txt").write_bytes("photos/1.jpg\r\nphotos/a/2.jpg\r\n".encode(encoding))
         assert [p.name for p in places("@list.txt")] == ["photos/1.jpg", "photos/a/2.jpg"]
+
+
+def test_braces_that_stand_for_too_much_are_refused() -> None:
+    with pytest.raises(UserError, match=r"\{0..99999999999\} stands for more than 1,000,000"):
+        list(places("shard-{0..99999999999}.tar"))

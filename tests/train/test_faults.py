@@ -21,6 +21,7 @@ from cp2fast.data.scenes import generate_scenes
 from cp2fast.run_folder import checkpoint_step, damage, list_checkpoints
 from tests.command_line import refusal
 from tests.pretrain.runs import BATCH, PHOTOS, start, wait_for_step, write_photos
+from tests.processes import Process, two_ranks
 from tests.train.tasks import TORCHRUN, Kind, losses
 
 pytestmark = pytest.mark.slow
@@ -117,25 +118,26 @@ def test_a_stop_asked_of_one_rank_stops_all_at_the_same_step(
     kind: Kind, undisturbed: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "stopped"
-    process = torchrun(kind, out)
-    wait_for_step(out, 3, process)
-    os.kill(ranks_of(process)[1], signal.SIGTERM)
-    output, errors = process.communicate()
-    assert process.returncode == 0, errors
+    ranks = two_ranks(*kind.words(out))
+    wait_for_step(out, 3, ranks[0])
+    ranks[1].send_signal(signal.SIGTERM)
+    said = [rank.communicate() for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0, 0], said
     done = losses(out)
     assert done == losses(undisturbed)[: len(done)]
-    assert ("stopped and saved" in output) == (len(done) < 12)
+    assert ("stopped and saved" in said[0][0]) == (len(done) < 12)
     assert checkpoint_step(newest(out)) == len(done)
     assert damage(newest(out)) is None
 
 
 def test_a_frozen_rank_is_named_and_ends_the_run(kind: Kind, tmp_path: Path) -> None:
     out = tmp_path / "frozen"
-    process = torchrun(kind, out, "train.steps=5000", "train.timeout_minutes=0.2")
-    wait_for_step(out, 2, process)
-    os.kill(ranks_of(process)[1], signal.SIGSTOP)
-    _, errors = process.communicate()
-    assert process.returncode == 1
+    ranks = two_ranks(*kind.words(out, "train.steps=5000", "train.timeout_minutes=0.2"))
+    wait_for_step(out, 2, ranks[0])
+    ranks[1].send_signal(signal.SIGSTOP)
+    _, errors = ranks[0].communicate()
+    ranks[1].kill()
+    assert ranks[0].returncode == 1
     [line] = [line for line in errors.splitlines() if line.startswith("cp2fast:")]
     assert "rank 1 of 2 does not answer" in line
 
@@ -223,7 +225,7 @@ def test_a_run_that_is_still_running_is_neither_resumed_nor_disturbed(
     kind: Kind, tmp_path: Path
 ) -> None:
     out = tmp_path / "running"
-    process = start(kind.command(out, "train.steps=5000"))
+    process = Process(*kind.words(out, "train.steps=5000"))
     wait_for_step(out, 3, process)
     line = refusal(kind.run(out, "train.steps=5000", "--resume"))
     assert str(process.pid) in line
@@ -241,7 +243,7 @@ def test_a_run_that_is_still_running_is_neither_resumed_nor_disturbed(
 
 def test_the_lock_of_a_process_that_is_gone_is_taken_over(kind: Kind, tmp_path: Path) -> None:
     out = tmp_path / "killed"
-    process = start(kind.command(out, "train.steps=5000"))
+    process = Process(*kind.words(out, "train.steps=5000"))
     wait_for_step(out, 5, process)
     process.kill()
     process.communicate()
@@ -260,10 +262,10 @@ def test_the_lock_of_another_machine_is_refused_saying_what_to_do(kind: Kind, ou
 
 def test_a_run_folder_that_is_renamed_ends_the_run_in_one_line(kind: Kind, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    process = start(kind.command(out, "train.steps=5000"))
+    process = Process(*kind.words(out, "train.steps=5000"))
     wait_for_step(out, 5, process)
     out.rename(tmp_path / "renamed")
-    _, errors = process.communicate(timeout=300)
+    _, errors = process.communicate()
     assert process.returncode == 2
     assert len(errors.strip().splitlines()) == 1, errors
     assert "no longer there" in errors
@@ -318,6 +320,12 @@ def test_a_run_of_the_other_task_is_not_resumed(kind: Kind, out: Path) -> None:
     line = refusal(Kind(name, kind.data).run(out, "--resume"))
     command = "pretrain" if kind.name == "pretrain" else "finetune-voc"
     assert f"cp2fast {command} --resume --out {out}" in line
+
+
+def test_a_checkpoint_that_lacks_something_is_refused_in_one_line(kind: Kind, out: Path) -> None:
+    state = torch.load(newest(out), weights_only=True)
+    torch.save(state | {"optimizer": None}, newest(out))
+    assert "does not fit the run" in refusal(kind.run(out, "train.steps=4", "--resume"))
 
 
 def test_a_checkpoint_of_the_version_before_is_resumed(kind: Kind, out: Path) -> None:
