@@ -51,8 +51,8 @@ import cp2fast.probe.features
 from inspect import isfunction
 import cp2fast
 assert isfunction(cp2fast.pretrain) and isfunction(cp2fast.finetune) and isfunction(cp2fast.probe)
-from cp2fast.pretrain.task import PRETRAIN
-assert task.FINETUNE is not PRETRAIN
+from cp2fast.pretrain.task import PretrainTask
+assert task.FinetuneTask is not PretrainTask
 """
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=False

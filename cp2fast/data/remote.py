@@ -209,7 +209,8 @@ def _open(url: str) -> tuple[Any, str]:
     fsspec caches file systems by their options, and makes new ones in a forked process.
 
     Raises:
-        UserError: there is no such file system, or its package is not installed.
+        UserError: there is no such file system, its package is not installed, or its server cannot
+            be reached.
     """
     protocol = url.partition("://")[0]
     try:
@@ -222,6 +223,11 @@ def _open(url: str) -> tuple[Any, str]:
         raise UserError(
             f"{public(url)} cannot be opened: {in_words(error, url)}; write a path, or a URL such "
             "as s3://BUCKET/FOLDER or https://HOST/FOLDER"
+        ) from None
+    except Exception as error:  # ftp, sftp and others connect here, and raise almost anything.
+        raise UserError(
+            f"{public(url)} cannot be opened: {in_words(error, url)}; check its name, and whether "
+            "the server can be reached"
         ) from None
     if protocol in ("s3", "s3a"):
         system.retries = 1  # Retries are made here, where they are counted.

@@ -314,6 +314,7 @@ def test_any_file_system_of_fsspec_will_do(
     [
         ("gs://bucket/shards", r'gs:// needs a package .*: pip install "cp2fast\[gs\]"'),
         ("nothing://x/y", "nothing://x/y cannot be opened"),
+        ("ftp://127.0.0.1:9/x", "ftp://127.0.0.1:9/x cannot be opened"),
         ("s3://remote/none", "nothing at s3://remote/none"),
         ("s3://remote/shards/s-7.tar", r"s3://remote/shards/s-7.tar is not there \(404\)"),
         ("s3://remote/shards/*.jpg", r"nothing matches s3://remote/shards/\*.jpg"),
