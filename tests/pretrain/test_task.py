@@ -128,7 +128,7 @@ def test_too_many_broken_images_stop_the_run(tmp_path: Path) -> None:
     count = int(re.search(r"at least (\d+) of the 30 images", message)[1])
     assert 2 <= count <= 6
 
-    fix = message.rpartition(" by cp2fast ")[2].split()
+    fix = message.rpartition(" with cp2fast ")[2].split()
     done = cp2fast(*fix, "train.steps=3")
     assert done.returncode == 0, done.stderr
     assert len(metrics(out)) == 3
