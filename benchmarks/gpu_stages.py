@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 TINY = [
-    "model.backbone=resnet18",
-    "model.size=64",
+    "model.backbone=test_resnet",
+    "model.size=32",
     "model.head_channels=16",
     "model.queue=64",
     "data.batch_size=4",
