@@ -277,6 +277,16 @@ def test_binary_masks_of_0_and_255_have_two_classes(suffix: str, tmp_path: Path)
     assert opened(tmp_path, classes=["wall", "crack"], nearest="on").classes == ("wall", "crack")
 
 
+def test_white_of_two_values_is_not_a_class_and_its_border(tmp_path: Path) -> None:
+    """Masks of 0 and 255 in which a tool has left some 254: the 255 would be ignored."""
+    pairs(tmp_path, lambda labels: np.array([0, 254, 255], np.uint8)[labels])
+    assert "hold 254 beside 255, which is ignored: set data.nearest=on" in refusal(tmp_path)
+    data = opened(tmp_path, nearest="on")
+    assert data.classes == ("background", "foreground")
+    assert all(set(np.unique(labels)) == {0, 1} for labels in all_labels(data))
+    assert len(opened(tmp_path, classes={0: "wall", 254: "crack"}).classes) == 2
+
+
 def test_masks_of_different_kinds_are_refused(tmp_path: Path) -> None:
     root = pairs(tmp_path)
     mask(root / "masks/2.png", in_colours(labels_of(2)))
