@@ -3,6 +3,7 @@
 #
 # The base brings the CUDA runtime; cuDNN, NVRTC and the other libraries come with torch's wheels.
 # --ipc host: the processes of a machine share decoded images in /dev/shm, which is small otherwise.
+# --user "$(id -u):$(id -g)": what is written belongs to you, not to root.
 FROM nvidia/cuda:13.0.1-base-ubuntu24.04
 
 # torch.compile builds its launchers with a C compiler and Python's headers.

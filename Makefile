@@ -1,6 +1,7 @@
 # make demo    environment, install, then the main job: pretraining on generated scenes
 # make test    environment, install, then lint, types and all tests
 # make check   the same without what takes long: an answer to an edit, in minutes
+# make coverage   all tests, and which lines none of them runs
 #
 # PYTHON=python3.12 chooses another Python than the newest that works, VENV=DIR another environment.
 
@@ -14,16 +15,19 @@ BIN := $(VENV)/bin
 APT_PACKAGES := libopencv-dev libturbojpeg0-dev pkg-config
 APT_OK = [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null
 
-.PHONY: demo test check lint clean
+.PHONY: demo test check coverage lint clean
 
 demo: $(VENV)/.installed
 	$(BIN)/cp2fast pretrain $(if $(wildcard runs/demo/config.yaml),--resume)
 
 test: $(VENV)/.installed-dev lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal --cov=cp2fast --cov-report=term:skip-covered
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal
 
 check: $(VENV)/.installed-dev lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal -m 'not slow'
+
+coverage: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal --cov=cp2fast --cov-report=term:skip-covered
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .

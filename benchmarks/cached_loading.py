@@ -40,7 +40,6 @@ from cp2fast.bench import ceilings
 from cp2fast.bench.bottleneck import find_limit
 from cp2fast.bench.loader_sources import COMPOSED_AHEAD, IN_THE_MAKING, compose, sources
 from cp2fast.bench.loader_task import SEED, SYSTEMS, Task
-from cp2fast.bench.machine import machine, versions
 from cp2fast.bench.peers import original
 from cp2fast.bench.timing import Rate, Stream, measure_streams, ratios
 from cp2fast.config import DataSettings
@@ -52,6 +51,7 @@ from cp2fast.data.images import list_images
 from cp2fast.data.order import plan, steps_per_epoch
 from cp2fast.data.prefetch import prefetch
 from cp2fast.data.turbo_source import open_turbo
+from cp2fast.machine import machine, versions
 
 CPU = torch.device("cpu")
 OURS = {"decode-turbo", "cp2fast-turbo", "cp2fast-cached", "cp2fast-cached-independent"}

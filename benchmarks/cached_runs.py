@@ -18,8 +18,8 @@ from typing import Any
 
 import torch
 
-from cp2fast.bench.machine import machine, versions
 from cp2fast.data.images import list_images
+from cp2fast.machine import machine, versions
 
 SMALL = ["model.backbone=resnet18", "model.head_channels=128", "model.size=128"]
 EPOCHS, LEAST_STEPS, BATCH = 4, 60, 256

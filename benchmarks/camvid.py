@@ -25,8 +25,8 @@ from typing import Any
 
 import cp2fast
 from cp2fast import recipes
-from cp2fast.bench.machine import machine, versions
 from cp2fast.finetune.compare import COMPARISON, run_compare
+from cp2fast.machine import machine, versions
 from cp2fast.run_folder import RunFolder, write_json
 
 ARMS: dict[str, dict[str, object] | None] = {

@@ -11,6 +11,7 @@ machine disturb less.
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib
 import io
 import json
@@ -31,14 +32,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line; befo
 import torch
 from torch import Tensor
 
-from cp2fast.batch import RaggedBatch
-from cp2fast.bench.machine import machine, versions
 from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
-from cp2fast.copypaste.cpu.launch import copy_paste_cpu
-from cp2fast.copypaste.sampling import sample_parameters
-from cp2fast.copypaste.views import pack
 from cp2fast.data.decode import decode_image
 from cp2fast.data.images import list_images
+from cp2fast.machine import machine, versions
 
 SIZE, BATCH, SEED = 224, 64, 0
 ROOT = Path(__file__).parents[1]
@@ -112,20 +109,36 @@ def earlier(revision: str) -> Iterator[str]:
             sys.path.remove(folder)
 
 
+def composing(package: str, images: list[Tensor], dtype: torch.dtype) -> Callable[[], Composed]:
+    """A call of a package's CPU op, on the same pairs for all; its parts were named differently."""
+
+    def part(name: str, formerly: str = "") -> Any:
+        try:
+            return importlib.import_module(f"{package}.{name}")
+        except ModuleNotFoundError:
+            return importlib.import_module(f"{package}.{formerly}") if formerly else None
+
+    batch = part("batch").RaggedBatch.pack(images, range(len(images)))
+    drawing = part("copypaste.sampling", "copypaste.draw")
+    if hasattr(drawing, "sample_parameters"):
+        drawn = drawing.sample_parameters(SEED, 0, batch, SIZE)
+    else:
+        drawn = drawing.draw(SEED, 0, batch, SIZE, "batch")
+    op = part("copypaste.cpu.launch", "copypaste.cpu").copy_paste_cpu
+    if (views := part("copypaste.views")) is None:
+        places = batch.pixels, batch.offset, batch.height, batch.width
+        return functools.partial(op, *places, *vars(drawn).values(), SIZE, dtype)
+    table = views.pack(batch, drawn)
+    return functools.partial(op, batch.pixels, table, SIZE, dtype, IMAGENET_MEAN, IMAGENET_STD)
+
+
 def compare(
     images: list[Tensor], package: str, name: str, dtype: torch.dtype, rounds: int
 ) -> dict[str, Any]:
     """Both in turn, on the same pairs."""
-    batch = RaggedBatch.pack(images, range(len(images)))
-    views = pack(batch, sample_parameters(SEED, 0, batch, SIZE))
-    before = importlib.import_module(f"{package}.copypaste.cpu").copy_paste_cpu
-    drawn = importlib.import_module(f"{package}.copypaste.draw").draw(SEED, 0, batch, SIZE, "batch")
-    places = batch.pixels, batch.offset, batch.height, batch.width
-    systems: dict[str, Callable[[], Composed]] = {
-        "before": lambda: before(*places, *vars(drawn).values(), SIZE, dtype),
-        "now": lambda: copy_paste_cpu(
-            batch.pixels, views, SIZE, dtype, IMAGENET_MEAN, IMAGENET_STD
-        ),
+    systems = {
+        "before": composing(package, images, dtype),
+        "now": composing("cp2fast", images, dtype),
     }
     pairs = [system() for system in systems.values()]  # compiles
     apart = max(float((pairs[0][i].float() - pairs[1][i].float()).abs().max()) for i in range(2))

@@ -24,7 +24,6 @@ from statistics import median
 import numpy as np
 import torch
 
-from cp2fast.bench.machine import machine, versions
 from cp2fast.cores import available_cores
 from cp2fast.data.bad_images import BadImages
 from cp2fast.data.image_set import ImageSet
@@ -32,6 +31,7 @@ from cp2fast.data.images import list_images
 from cp2fast.data.order import plan
 from cp2fast.data.turbo_process import open_turbo_processes
 from cp2fast.data.turbo_source import open_turbo
+from cp2fast.machine import machine, versions
 
 BATCH = 64
 OPENED = {"threads": open_turbo, "processes": open_turbo_processes}

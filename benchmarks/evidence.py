@@ -27,6 +27,7 @@ import json
 import multiprocessing
 import os
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from statistics import fmean
@@ -52,7 +53,7 @@ def main() -> None:
     if arguments.prepare:
         prepare(*arguments.prepare, range(max(3, arguments.seeds)))
         return
-    from cp2fast.bench.machine import machine, versions
+    from cp2fast.machine import machine, versions
 
     arguments.out.mkdir(parents=True, exist_ok=True)
     budget, console = open_budget(arguments), Console(soft_wrap=True, highlight=False)
@@ -191,7 +192,7 @@ def starts(evidence: Evidence, set_: str, seed: int) -> list[tuple[str, str | No
     return found
 
 
-def parse() -> argparse.Namespace:
+def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path, nargs="?", help="of --prepare")
     parser.add_argument("--prepare", type=Path, nargs=2, metavar=("SOURCE", "DATA"))
@@ -230,7 +231,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--set", action="append", default=[], help="KEY=VALUE of each pretraining")
     parser.add_argument("--set-finetune", action="append", default=[], help="of each fine-tuning")
     parser.add_argument("--tiny", action="store_true", help="a rehearsal on generated scenes")
-    a = parser.parse_args()
+    a = parser.parse_args(words)
     if a.tiny:
         make_tiny(a)
     if a.prepare is None and (a.data is None or (a.gpu_minutes is None and a.cpu_hours is None)):

@@ -29,13 +29,13 @@ _PART = 14 * 10**6
 """Bytes of a part of a file of weights."""
 
 
-def pack(out: Path, target: Path) -> Path:
+def pack(out: Path, target: Path, most_bytes: int = MOST_BYTES) -> Path:
     """Make ``ARCHIVE`` in ``target`` of what is small in ``out``; pictures become WebP."""
     target.mkdir(parents=True, exist_ok=True)
     aside = target / f"{ARCHIVE}.partial"
     with aside.open("wb") as raw, tarfile.open(fileobj=raw, mode="w:gz", compresslevel=6) as tar:
         for name, content in _small(out):
-            if raw.tell() + len(content) > MOST_BYTES:
+            if raw.tell() + len(content) > most_bytes:
                 break
             entry = tarfile.TarInfo(name)
             entry.size = len(content)

@@ -1,11 +1,12 @@
 """Steps of five families of backbones: throughput, memory, and what cp2fast adds to timm.
 
-Of each family, ``bench train`` gives the training step's samples a second and its memory, beside
-the original's step. Then cp2fast's network, forward and backward, takes turns with timm's own model
-of the same name, built as timm builds it, under the same head.
+Of each family, ``--steps`` gives the training step's samples a second and its memory, as
+``bench train`` measures them, without the original beside it: on two CPU cores about a minute and a
+half a family. ``--networks`` lets cp2fast's network, forward and backward, take turns with timm's
+own model of the same name, built as timm builds it, under the same head.
 
-    python benchmarks/family_steps.py --json benchmarks/results/family_steps_cpu_2core.json
-    python benchmarks/family_steps.py --only swin_tiny_patch4_window7_224 --networks
+    python benchmarks/family_steps.py --steps --rounds 2 --seconds 5 --json OUT.json
+    python benchmarks/family_steps.py --networks --only swin_tiny_patch4_window7_224
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from cp2fast.bench.machine import machine, versions
 from cp2fast.bench.timing import Stream, finish, measure_streams
 from cp2fast.bench.train import bench_train
 from cp2fast.config import DataSettings, ModelSettings, PretrainSettings
+from cp2fast.machine import machine, versions
 from cp2fast.model.families import OUTPUT_STRIDE, family_of
 from cp2fast.model.segmenter import build_segmenter
 
@@ -98,7 +99,8 @@ def main() -> None:
     )
     parser.add_argument("--json", type=Path, help="file for the result")
     parser.add_argument("--only", help="backbones, with commas between them")
-    parser.add_argument("--networks", action="store_true", help="leave the training steps out")
+    parser.add_argument("--steps", action="store_true", help="only the training steps")
+    parser.add_argument("--networks", action="store_true", help="only the networks beside timm's")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=10.0)
     options = parser.parse_args()
@@ -107,15 +109,23 @@ def main() -> None:
     rows = []
     for name in options.only.split(",") if options.only else FAMILIES:
         row: dict[str, Any] = {"backbone": name, "batch_size": batch}
-        row["network"] = compare_networks(name, batch, device, options.rounds, options.seconds)
+        if not options.steps:
+            row["network"] = compare_networks(name, batch, device, options.rounds, options.seconds)
         if not options.networks:
             settings = PretrainSettings(
                 data=DataSettings(batch_size=batch), model=ModelSettings(backbone=name, size=SIZE)
             )
-            report = bench_train(settings, device, options.rounds, options.seconds, lambda _: None)
+            report = bench_train(
+                settings, device, options.rounds, options.seconds, lambda _: None, False
+            )
             row["step"] = report.to_json()
         rows.append(row)
-        print(json.dumps({**row, "step": row.get("step", {}).get("results")}), flush=True)
+        step = row.get("step", {})
+        shown = {
+            "step": step.get("results"),
+            "memory": step.get("extra", {}).get("peak_memory_gib"),
+        }
+        print(json.dumps(row | shown), flush=True)
         if options.json:
             result = {
                 "machine": machine(),

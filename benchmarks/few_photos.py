@@ -21,7 +21,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from cp2fast.bench.machine import machine, versions
+from cp2fast.machine import machine, versions
 
 ROUNDS, STEPS, BATCH, COUNTS = 3, 40, 32, (40, 500)
 SETTINGS = ["model.backbone=resnet18", "model.head_channels=128", "model.size=128"]

@@ -21,14 +21,14 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.gpu_stages import STAGES, Job, Result, Stage
-from cp2fast.bench.machine import machine, versions
 from cp2fast.data.scenes import generate_scenes
 from cp2fast.errors import UserError
+from cp2fast.machine import machine, versions
 
 SCENES = 512
 LINKS = 2048
 """Files of the data set at least: with fewer an epoch would be a step."""
-REHEARSAL = 600
+REHEARSAL = 900
 """Seconds of a stage without a GPU, where kernels are compiled and cores are shared."""
 
 

@@ -21,12 +21,12 @@ from cp2fast import recipes
 from cp2fast.bench import ceilings
 from cp2fast.bench.loader_sources import sources
 from cp2fast.bench.loader_task import Task, find_missing
-from cp2fast.bench.machine import machine, versions
 from cp2fast.bench.timing import measure_streams
 from cp2fast.config import PretrainSettings
 from cp2fast.cores import available_cores
 from cp2fast.data.bad_images import BadImages
 from cp2fast.data.images import list_images
+from cp2fast.machine import machine, versions
 
 ROUNDS = 3
 LEFT_OUT = ("torch",)

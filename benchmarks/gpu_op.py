@@ -254,12 +254,13 @@ def by_kernel(batch: RaggedBatch, size: int) -> dict[str, float]:
     }
 
 
-def with_macros(macros: list[tuple[str, ...]]) -> None:
+def with_macros(macros: list[tuple[str, str]]) -> None:
     """Let the next launches be of kernels compiled with these."""
     arch = "sm_{}{}".format(*torch.cuda.get_device_capability())
-    code = compile_module.compile_kernels(arch, define_macro=macros)
-    setattr(launch, "cubin", lambda arch: code)  # noqa: B010 - it is another module's
-    launch._kernels.cache_clear()
+    kernels = compile_module.KERNELS
+    codes = {name: compile_module.compile_kernel(name, arch, macros=macros) for name in kernels}
+    setattr(launch, "cubins", lambda arch: codes)  # noqa: B010 - it is another module's
+    launch.loaded_kernels.cache_clear()
 
 
 if __name__ == "__main__":

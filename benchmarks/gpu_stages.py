@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 TINY = [
-    "model.backbone=resnet18",
-    "model.size=64",
+    "model.backbone=test_resnet",
+    "model.size=32",
     "model.head_channels=16",
     "model.queue=64",
     "data.batch_size=4",
@@ -182,10 +182,13 @@ def _peers(job: Job) -> Iterator[Command]:
 def _evidence(job: Job) -> Iterator[Command]:
     """What it leaves beside its small files, such as checkpoints, stays out of the results."""
     kept, data = job.out / "evidence", os.environ.get("GPU_EVIDENCE", "evidence-data")
-    words = [sys.executable, "benchmarks/evidence.py", "--gpu-minutes", f"{EVIDENCE_MINUTES}"]
+    words = [sys.executable, "benchmarks/evidence.py"]
     words += ["--keep", str(kept), "--out", str(Path(tempfile.mkdtemp()) / "evidence")]
-    size = [data, *EVIDENCE] if job.gpu else ["--tiny"]
-    yield Command([*words, *size], kept / "evidence.json")
+    if job.gpu:
+        words += ["--gpu-minutes", f"{EVIDENCE_MINUTES}", data, *EVIDENCE]
+    else:
+        words += ["--cpu-hours", "1", "--tiny"]
+    yield Command(words, kept / "evidence.json")
 
 
 def _profile(job: Job) -> Iterator[Command]:

@@ -27,10 +27,10 @@ from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.flop_counter import FlopCounterMode
 
 from cp2fast import recipes
-from cp2fast.bench.machine import machine, versions
 from cp2fast.bench.timing import finish
 from cp2fast.bench.train import flops_per_sample, random_pairs
 from cp2fast.config import PretrainSettings
+from cp2fast.machine import machine, versions
 from cp2fast.pretrain.learner import build_learner
 from cp2fast.train.compile import compile_encoders
 

@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 from statistics import fmean, median
 
-from cp2fast.bench.machine import machine, versions
+from cp2fast.machine import machine, versions
 
 ROUNDS, STEPS, BATCH = 3, 24, 32
 SETTINGS = ["model.backbone=resnet18", "model.head_channels=128", "model.size=128"]

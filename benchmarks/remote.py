@@ -35,7 +35,6 @@ from typing import Any
 import torch
 
 from cp2fast.batch import RaggedBatch
-from cp2fast.bench.machine import machine, versions
 from cp2fast.bench.resident import peak_resident, resident_bytes
 from cp2fast.config import DataSettings
 from cp2fast.copypaste.op import copy_paste
@@ -43,6 +42,7 @@ from cp2fast.copypaste.sampling import sample_parameters
 from cp2fast.cores import available_cores
 from cp2fast.data import remote
 from cp2fast.data.bad_images import BadImages
+from cp2fast.data.choice import choose_source
 from cp2fast.data.disk_cache import DiskCache
 from cp2fast.data.image_set import ImageSet
 from cp2fast.data.images import list_images
@@ -50,8 +50,9 @@ from cp2fast.data.order import plan, steps_per_epoch
 from cp2fast.data.pack import pack
 from cp2fast.data.packed_jpeg import JpegSettings
 from cp2fast.data.prefetch import prefetch
-from cp2fast.data.source import choose_source, open_source
+from cp2fast.data.source import open_source
 from cp2fast.data.windows import windows
+from cp2fast.machine import machine, versions
 
 BUCKET, SIZE, BATCH, SHARD, EPOCHS = "photos", 224, 64, 100, 20
 CPU = torch.device("cpu")

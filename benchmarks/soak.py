@@ -25,12 +25,13 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from cp2fast.bench.machine import machine, versions
 from cp2fast.config import DataSettings
 from cp2fast.data.bad_images import BadImages
+from cp2fast.data.choice import available_sources, choose_source
 from cp2fast.data.images import list_images
 from cp2fast.data.order import plan, steps_per_epoch
-from cp2fast.data.source import available_sources, choose_source, open_source
+from cp2fast.data.source import open_source
+from cp2fast.machine import machine, versions
 
 EPOCHS, BATCH_SIZE = 20, 64
 SETTLED, ALLOWED = 3, 0.02
@@ -42,12 +43,7 @@ made: so every epoch's reading holds as many."""
 
 def main() -> None:
     root = Path(sys.argv[1])
-    kind = list_images(root).kind
-    sources = [
-        name
-        for name, problem in available_sources().items()
-        if problem is None and (name != "ffcv" or kind == "beton")
-    ]
+    sources = [name for name, problem in available_sources().items() if problem is None]
     # Each in a process of its own: what one leaves behind is not the next one's.
     mebibytes = {name: _in_a_process(root, name) for name in sources}
     table = Table("epoch", *sources)

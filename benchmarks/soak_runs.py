@@ -27,11 +27,11 @@ from rich.console import Console
 from rich.table import Table
 from soak import ALLOWED, children_of, growth_of, resident
 
-from cp2fast.bench.machine import machine, versions
 from cp2fast.bench.run_parts import data_set
 from cp2fast.config import DataSettings
 from cp2fast.data.images import list_images
 from cp2fast.data.sizes import decoded_bytes
+from cp2fast.machine import machine, versions
 
 BATCH = 32
 TINY = ["model.backbone=resnet18", "model.size=64", "model.head_channels=16", "model.queue=64"]

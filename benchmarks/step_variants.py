@@ -26,10 +26,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cp2fast import recipes
-from cp2fast.bench.machine import machine, versions
 from cp2fast.bench.timing import finish
 from cp2fast.bench.train import random_pairs
 from cp2fast.config import PretrainSettings
+from cp2fast.machine import machine, versions
 from cp2fast.pretrain.learner import build_learner
 from cp2fast.train.compile import compile_encoders
 

@@ -103,7 +103,7 @@ def finetune(
 
     scores = run_finetune(chosen, folder, resume, on_row, quiet)
     if scores is None:
-        raise UserError(f"{folder} was stopped before its end and saved: go on with resume=True")
+        raise UserError(f"{folder} was stopped before its end and saved: continue with resume=True")
     return scores
 
 
@@ -143,7 +143,9 @@ def compare(
 
     found = run_compare(chosen, folder, starts, seeds, quiet)
     if found is None:
-        raise UserError(f"{folder} was stopped before its end and saved: the same call goes on")
+        raise UserError(
+            f"{folder} was stopped before its end and saved: repeat the call to continue"
+        )
     return found
 
 
@@ -235,7 +237,7 @@ def pack(
         of each image that cannot be read, with the reason.
 
     Raises:
-        UserError: bad input, ``out`` exists or was begun with other settings, no image can be
+        UserError: bad input, ``out`` exists or was started with other settings, no image can be
             packed, or the disk is full.
     """
     from cp2fast import recipes
@@ -247,9 +249,9 @@ def pack(
 
     for name, number in (("max_side", max_side), ("shard_size", shard_size), ("workers", workers)):
         if number is not None and number < 1:
-            raise UserError(f"{name}={number}: name 1 or more")
+            raise UserError(f"{name}={number}: must be 1 or more")
     if not 1 <= quality <= 100:
-        raise UserError(f"quality={quality}: name 1 to 100")
+        raise UserError(f"quality={quality}: must be 1 to 100")
     named = {f"data.{name}": value for name, value in {"root": source, **data}.items()}
     chosen = recipes.load(PretrainSettings, None, named).data
     jpeg = JpegSettings(
@@ -324,7 +326,7 @@ def probe(
     from cp2fast.train.distributed import device_of, ranks_from_environment
 
     if not 0 < labels <= 1:
-        raise UserError(f"labels={labels:g}: name a share above 0, at most 1")
+        raise UserError(f"labels={labels:g}: must be above 0 and at most 1")
     place_of_work = torch.device(device) if device else device_of("auto", ranks_from_environment())
     # The probe replaces batch statistics, so work on a copy if the network is the caller's.
     probed = load(network) if isinstance(network, str | Path) else copy.deepcopy(network).eval()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 import sys
 from typing import TextIO
 
@@ -56,3 +57,9 @@ def _replacement(error: UnicodeError) -> tuple[str, int]:
         return "".join(_IN_ASCII[character] for character in unknown), error.end
     escaped, end = codecs.backslashreplace_errors(error)
     return str(escaped), end
+
+
+def printable(text: str) -> str:
+    """The text with control characters and bytes that are no text as escapes, on one line."""
+    text = re.sub(r"[\0-\x1f\x7f-\x9f]", lambda found: repr(found[0])[1:-1], text)
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -28,21 +28,42 @@ def open_plain(path: Name) -> FileIO:
     Raises:
         OSError: not a regular file, or it cannot be opened; ``strerror`` says why.
     """
-    file = open(path, "rb", buffering=0, opener=_without_waiting)  # noqa: SIM115
-    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        return file
-    file.close()
-    raise OSError(errno.EINVAL, "not a plain file", path)
+    return FileIO(path, opener=lambda *_: _open_plain(path)[0])
 
 
 def read_bytes(path: Name) -> bytes:
-    """The content of a regular file.
+    """The content of a regular file, in four system calls.
+
+    Each system call gives up Python's lock, and ``FileIO.read`` makes twice as many: this is the
+    reading of a decoding thread.
 
     Raises:
         OSError: as ``open_plain``.
     """
-    with open_plain(path) as file:
-        return file.read()
+    descriptor, size = _open_plain(path)
+    try:
+        content = os.read(descriptor, size + 1)
+        if len(content) == size:  # One byte less than was asked for: this is its end.
+            return content
+        with FileIO(descriptor, closefd=False) as rest:  # It grows, or is larger than a read.
+            return content + rest.read()
+    finally:
+        os.close(descriptor)
+
+
+def _open_plain(path: Name) -> tuple[int, int]:
+    """Descriptor and size of a regular file."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        status = os.fstat(descriptor)
+        if stat.S_ISREG(status.st_mode):
+            return descriptor, status.st_size
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+        raise OSError(errno.EINVAL, "not a plain file", path)
+    except BaseException:
+        os.close(descriptor)
+        raise
 
 
 def read_text(path: Path) -> str:
@@ -62,8 +83,20 @@ def read_text(path: Path) -> str:
         line = content.count(b"\n", 0, error.start) + 1
         raise UserError(f"{path} is not UTF-8 (line {line}): save it as UTF-8") from error
     if "\0" in text:
-        raise UserError(f"{path} holds zeros, so it is no UTF-8 text: save it as UTF-8")
+        raise UserError(f"{path} holds zeros, so it is not UTF-8 text: save it as UTF-8")
     return text
+
+
+def without_mark(content: bytes) -> bytes:
+    """Text without its byte order mark, UTF-16 as UTF-8; other content as it is.
+
+    For lists of file names, which may be no valid text.
+    """
+    for mark, encoding in _BOMS.items():
+        if content.startswith(mark):
+            rest = content[len(mark) :]
+            return rest if encoding == "utf-8" else rest.decode(encoding, "replace").encode()
+    return content
 
 
 def place_of(path: Path) -> Place:
@@ -92,7 +125,7 @@ def is_file(path: Path) -> bool:
     """
     place = place_of(path)
     if place in ("folder", "other"):
-        what = "a folder" if place == "folder" else "no plain file"
+        what = "a folder" if place == "folder" else "not a plain file"
         raise UserError(f"{path} is {what}: a file belongs there")
     return place == "file"
 
@@ -116,7 +149,7 @@ def cannot_read(path: Path, error: Exception) -> UserError:
     code = getattr(error, "errno", None)
     reason = getattr(error, "strerror", None) or str(error)
     if code in (errno.EACCES, errno.EPERM):
-        fix = "allow it, for the file and for every folder above it"
+        fix = "change the permissions of the file and of every folder above it"
     elif code == errno.ELOOP:
         fix = "the links go round in a circle: remove one"
     elif code == errno.EISDIR:
@@ -126,5 +159,44 @@ def cannot_read(path: Path, error: Exception) -> UserError:
     return UserError(f"{path} cannot be read ({reason}): {fix}")
 
 
-def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+def refuse_target(path: Path, option: str = "--out") -> None:
+    """Refuse a file that a command could not write, before anything is computed.
+
+    Args:
+        path: the new file.
+        option: option that names it, for the message.
+
+    Raises:
+        UserError: something of that name exists already, even a broken link; or its folder does not
+            exist or may not be written to.
+    """
+    if os.path.lexists(path):
+        raise UserError(f"{path} exists already: remove it, or name another file with {option}")
+    folder = path.parent
+    if place_of(folder) != "folder":
+        raise UserError(
+            f"there is no folder {folder} for {path.name}: make it first, or name another place "
+            f"with {option}"
+        )
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(
+            f"{folder} may not be written to: change its permissions, or name another with {option}"
+        )
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder for results, with its parents; one that exists is fine.
+
+    Raises:
+        UserError: it cannot be created, or may not be written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot make the folder {folder}: {error.strerror or error}; choose another --out"
+        ) from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(
+            f"{folder} may not be written to: change its permissions, or choose another --out"
+        )

@@ -188,7 +188,7 @@ def _current(kind: type[Section], key: str) -> str:
     new = renamed_settings(kind).get(key)
     if new is None:
         return key
-    _LOG.warning("%s is called %s now, and read as that", key, new)
+    _LOG.warning("%s is now called %s; please use the new name", key, new)
     return new
 
 

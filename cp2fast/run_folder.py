@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -21,10 +22,17 @@ from typing import IO, Any
 import yaml
 
 from cp2fast.errors import UserError
-from cp2fast.files import is_file, list_folder, place_of
+from cp2fast.files import is_file, list_folder, place_of, read_text
 
 BEST = "best.pt"
 """The checkpoint with the highest score so far, if the run is evaluated along the way."""
+LONGEST_NAME = 255
+"""Bytes of a file name that usual file systems take."""
+DAMAGED = (
+    *(zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError),
+    *(RuntimeError, ValueError, LookupError),
+)
+"""What reading a damaged archive raises."""
 _STEP = re.compile(r"step_(\d{9,})\.pt")
 
 
@@ -83,8 +91,8 @@ class RunFolder:
     def kind(self) -> str | None:
         """``pretrain`` or ``finetune``; None if no run was started."""
         try:
-            settings = yaml.safe_load(self.config.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError):
+            settings = yaml.safe_load(read_text(self.config))
+        except (UserError, yaml.YAMLError, ValueError, RecursionError):
             return None
         if not isinstance(settings, dict):
             return None
@@ -206,7 +214,7 @@ def trained_weights(
     if is_file(best):
         problem = damage(best)
         if problem is None:
-            say(f"{best}: the best of the run by mIoU; another is taken when it is named")
+            say(f"{best}: the best of the run by mIoU; name another checkpoint to use that one")
             return best
         warn(f"{best} is damaged ({problem}): taking the newest checkpoint instead")
     return newest_intact(folder, warn)
@@ -220,8 +228,8 @@ def damage(path: Path) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             member = archive.testzip()
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError) as error:
-        return str(error)
+    except DAMAGED as error:
+        return str(error) or type(error).__name__
     return None if member is None else f"the checksum of {member} is wrong"
 
 
@@ -243,16 +251,25 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
 
     It is written under a temporary name, flushed to disk and renamed; then the folder is flushed,
     so that the rename survives a power failure.
+
+    Raises:
+        OSError: it cannot be written; ``filename`` is ``path``, also where the system names none,
+            as of a full disk.
     """
     aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    if len(os.fsencode(aside.name)) > LONGEST_NAME:
+        aside = path.with_name(f".{zlib.crc32(os.fsencode(path.name)):08x}.{os.getpid()}.partial")
     try:
         with aside.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         aside.replace(path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
+    except BaseException as error:
+        with suppress(OSError):
+            aside.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename in (None, str(aside)):
+            error.filename = str(path)
         raise
     folder = os.open(path.parent, os.O_RDONLY)
     try:

@@ -91,6 +91,6 @@ def _refuse_other_kind(folder: RunFolder, kind: str) -> None:
         return
     what, command = _IN_WORDS[found]
     raise UserError(
-        f"{folder.path} holds a {what}: go on with it by cp2fast {command} --resume --out "
+        f"{folder.path} holds a {what}: continue it with cp2fast {command} --resume --out "
         f"{folder.path}"
     )

@@ -9,7 +9,9 @@ import pytest
 
 from tests.servers import S3, found_at, s3_server, set_environment
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line; before torch
+# Before torch: waiting threads as of the command line, and as many as each rank of torchrun has.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup, runs that tests start would ignore it
 
 _skipped: list[str] = []

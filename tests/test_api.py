@@ -32,7 +32,7 @@ def test_importing_it_imports_no_torch_and_every_name_is_there() -> None:
 import sys, cp2fast
 assert not {"torch", "numpy", "pydantic"} & set(sys.modules), sorted(sys.modules)
 cp2fast.finetune.__doc__  # before what it calls was imported, and after
-import cp2fast.finetune.task, cp2fast.pretrain.task, cp2fast.probe.compare
+import cp2fast.finetune.build, cp2fast.pretrain.build, cp2fast.probe.compare
 for name in cp2fast.__all__:
     assert callable(getattr(cp2fast, name)), name
 assert not hasattr(cp2fast, "nothing")
@@ -51,8 +51,8 @@ import cp2fast.probe.features
 from inspect import isfunction
 import cp2fast
 assert isfunction(cp2fast.pretrain) and isfunction(cp2fast.finetune) and isfunction(cp2fast.probe)
-from cp2fast.pretrain.task import PRETRAIN
-assert task.FINETUNE is not PRETRAIN
+from cp2fast.pretrain.task import PretrainTask
+assert task.FinetuneTask is not PretrainTask
 """
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=False

@@ -1,8 +1,7 @@
 """The Python of docs/api.md runs from top to bottom, at a tiny scale."""
 
 import re
-import subprocess
-import sys
+import runpy
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ pytestmark = pytest.mark.slow
 
 PAGE = Path(__file__).parents[1] / "docs/api.md"
 TINY = """
-model: {backbone: resnet18, head_channels: 16, size: 64}
+model: {backbone: test_resnet, head_channels: 16, size: 64}
 data: {batch_size: 4, workers: 1}
 train: {steps: 2, device: cpu}
 """
@@ -27,7 +26,12 @@ def script() -> str:
     return "\n".join(blocks)
 
 
-def test_the_page_runs_from_top_to_bottom(script: str, tmp_path: Path) -> None:
+def test_the_page_runs_from_top_to_bottom(
+    script: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     generate_scenes(tmp_path / "VOC2012", 16, seed=0)
     (tmp_path / "photos").symlink_to(tmp_path / "VOC2012" / "JPEGImages")
     for name, text in RECIPES.items():
@@ -35,19 +39,18 @@ def test_the_page_runs_from_top_to_bottom(script: str, tmp_path: Path) -> None:
         script = script.replace(f'"{name}"', f'"{name}.yaml"')
         (tmp_path / f"{name}.yaml").write_text(text)
     (tmp_path / "page.py").write_text(script)
-    done = subprocess.run(
-        [sys.executable, "page.py"], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert re.search(r"^mIoU \d+\.\d%$", done.stdout, re.M)
-    assert re.search(r"^3 True \S+checkpoints \[\d", done.stdout, re.M)
-    assert re.search(r"^epoch 1 step 4 loss \d", done.stdout, re.M)
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path("page.py", run_name="__main__")
+    printed = capfd.readouterr().out
+    assert re.search(r"^mIoU \d+\.\d%$", printed, re.M)
+    assert re.search(r"^3 True \S+checkpoints \[\d", printed, re.M)
+    assert re.search(r"^epoch 1 step 4 loss \d", printed, re.M)
     assert list((tmp_path / "runs/photos/export").glob("*.safetensors"))
-    assert re.search(r"^like \S+scene_00000.jpg: \S+scene_000", done.stdout, re.M)
-    assert "0 photos could not be read: {}" in done.stdout
+    assert re.search(r"^like \S+scene_00000.jpg: \S+scene_000", printed, re.M)
+    assert "0 photos could not be read: {}" in printed
     assert len(list((tmp_path / "masks").glob("*.npz"))) == 16
-    assert re.search(r"^torch.Size\(\[\d+, 3, 224, 224\]\) \[\]$", done.stdout, re.M)
-    assert re.search(r"^16 images, \d+ bytes, 0 rejected$", done.stdout, re.M)
+    assert re.search(r"^torch.Size\(\[\d+, 3, 224, 224\]\) \[\]$", printed, re.M)
+    assert re.search(r"^16 images, \d+ bytes, 0 rejected$", printed, re.M)
     written = ("similarity.png", "preview.png", "data-check.png", "proposed.yaml", "shards")
     assert [name for name in written if not (tmp_path / name).exists()] == []
 

@@ -7,7 +7,16 @@ from pathlib import Path
 import pytest
 
 from cp2fast.errors import UserError
-from cp2fast.files import is_file, open_plain, place_of, read_bytes, read_text
+from cp2fast.files import (
+    is_file,
+    make_folder,
+    open_plain,
+    place_of,
+    read_bytes,
+    read_text,
+    refuse_target,
+    without_mark,
+)
 from tests import unprivileged
 
 
@@ -41,6 +50,15 @@ def test_nothing_but_a_plain_file_is_opened(odd: dict[str, Path]) -> None:
             assert refusal.value.strerror
 
 
+def test_the_whole_file_is_read_whatever_size_it_claims(tmp_path: Path) -> None:
+    for content in (b"", b"x" * 100_000):
+        (tmp_path / "file").write_bytes(content)
+        assert read_bytes(tmp_path / "file") == content
+    own = Path("/proc/self/maps")  # says that it is empty, and is read in parts
+    assert len(own.read_bytes()) > 5000
+    assert read_bytes(own).count(b"\n") == pytest.approx(own.read_bytes().count(b"\n"), abs=3)
+
+
 def test_each_place_is_named(odd: dict[str, Path]) -> None:
     places = {name: place_of(path) for name, path in odd.items() if name != "circle"}
     assert places == {
@@ -54,7 +72,7 @@ def test_each_place_is_named(odd: dict[str, Path]) -> None:
         place_of(odd["circle"])
     with pytest.raises(UserError, match="folder is a folder: a file belongs there"):
         is_file(odd["folder"])
-    with pytest.raises(UserError, match="pipe is no plain file"):
+    with pytest.raises(UserError, match="pipe is not a plain file"):
         is_file(odd["pipe"])
     assert not is_file(odd["dangling"])
     assert place_of(odd["folder"] / "a" / "b") == "nothing"
@@ -105,4 +123,40 @@ for function, path in ((read_text, sys.argv[1]), (read_text, sys.argv[2]), (plac
     assert not done.stderr
     assert len(done.stdout.splitlines()) == 3
     for line in done.stdout.splitlines():
-        assert "list.txt cannot be read (Permission denied): allow it" in line
+        assert "list.txt cannot be read (Permission denied): change" in line
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_list_of_names_loses_only_its_mark(encoding: str) -> None:
+    assert without_mark("a/caf\u00e9.jpg\n".encode(encoding)) == "a/caf\u00e9.jpg\n".encode()
+
+
+def test_a_list_of_names_may_hold_any_bytes() -> None:
+    assert without_mark(b"a\xff\xfe\0b") == b"a\xff\xfe\0b"
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("there.png", "exists already"),
+        ("dangling.png", "exists already"),
+        ("nowhere/new.png", "there is no folder"),
+        ("there.png/new.png", "there is no folder"),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_refused_beforehand(
+    tmp_path: Path, name: str, reason: str
+) -> None:
+    (tmp_path / "there.png").write_text("")
+    (tmp_path / "dangling.png").symlink_to("nowhere.png")
+    with pytest.raises(UserError, match=f"{reason}.*--json"):
+        refuse_target(tmp_path / name, "--json")
+    refuse_target(tmp_path / "new.png")
+
+
+def test_a_folder_below_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot make the folder"):
+        make_folder(tmp_path / "file" / "below")
+    make_folder(tmp_path / "new" / "below")
+    assert (tmp_path / "new" / "below").is_dir()

@@ -9,7 +9,7 @@ from nbclient import NotebookClient
 NOTEBOOK = Path(__file__).parents[1] / "docs/examples/from_photos_to_masks.ipynb"
 TINY = """
 PHOTOS, LABELLED, RECIPE = None, None, "demo"
-NETWORK = {"model.backbone": "resnet18", "model.head_channels": 16, "model.size": 64}
+NETWORK = {"model.backbone": "test_resnet", "model.head_channels": 16, "model.size": 64}
 COMMON = {"data.scenes": 12, "data.batch_size": 4, "data.workers": 1, "train.device": "cpu"}
 PRETRAINING = {**COMMON, **NETWORK, "model.queue": 64, "train.steps": 2}
 FINETUNING = {**COMMON, **NETWORK, "data.short_side": 64, "data.batch_size": 2, "train.steps": 2}

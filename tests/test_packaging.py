@@ -1,5 +1,6 @@
 """The sdist and the wheel: complete, installed, and at work outside the checkout."""
 
+import json
 import os
 import re
 import shutil
@@ -114,7 +115,7 @@ import cp2fast
 for module in pkgutil.walk_packages(cp2fast.__path__, "cp2fast."):
     if not module.name.endswith("__main__"):
         importlib.import_module(module.name)
-from cp2fast.data.source import available_sources
+from cp2fast.data.choice import available_sources
 for name, problem in available_sources().items():
     print(name, problem)
 """
@@ -132,15 +133,13 @@ def test_pyright_finds_nothing_wrong_with_a_users_script(installed: Path, tmp_pa
     (tmp_path / "page.py").write_text("\n".join(blocks))
     wrong = 'import cp2fast\nmiou: str = cp2fast.finetune("voc_r50").miou\ncp2fast.pretrain(3)\n'
     (tmp_path / "wrong.py").write_text(wrong)
-    pyright = [sys.executable, "-m", "pyright", "--pythonpath", str(installed / "bin/python")]
-    right = subprocess.run(
-        [*pyright, "page.py"], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert right.returncode == 0, right.stdout
-    wrong = subprocess.run(
-        [*pyright, "wrong.py"], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert "2 errors" in wrong.stdout
+    pyright = [sys.executable, "-m", "pyright", "--outputjson"]
+    pyright += ["--pythonpath", str(installed / "bin/python"), "page.py", "wrong.py"]
+    done = subprocess.run(pyright, cwd=tmp_path, capture_output=True, text=True, check=False)
+    found = json.loads(done.stdout)["generalDiagnostics"]
+    found = [one for one in found if one["severity"] == "error"]
+    assert {Path(one["file"]).name for one in found} == {"wrong.py"}, found
+    assert [one["range"]["start"]["line"] for one in found] == [1, 2]
 
 
 def test_the_sdist_brings_what_its_readers_look_for(sdist: Path) -> None:

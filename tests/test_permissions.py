@@ -10,7 +10,7 @@ from tests.data import image_files
 pytestmark = pytest.mark.slow
 
 SMALL = [
-    *("data.batch_size=4", "data.workers=1", "model.backbone=resnet18", "model.size=64"),
+    *("data.batch_size=4", "data.workers=1", "model.backbone=test_resnet", "model.size=64"),
     *("model.queue=64", "train.device=cpu", "train.steps=1"),
 ]
 

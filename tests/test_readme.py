@@ -40,7 +40,7 @@ STANDS_FOR = {
 }
 """Words of the pages, and what they are here; the first that fits is taken."""
 
-SMALL_NETWORK = ["model.backbone=resnet18", "model.head_channels=16", "model.size=64"]
+SMALL_NETWORK = ["model.backbone=test_resnet", "model.head_channels=16", "model.size=64"]
 SMALL_PRETRAINING = [
     *SMALL_NETWORK,
     "model.queue=64",
@@ -63,12 +63,12 @@ BUDGET = {
     "pretrain": SMALL_PRETRAINING,
     "finetune-voc": SMALL_FINETUNING,
     "preview": SMALL_PRETRAINING,
-    "doctor": SMALL_PRETRAINING,
 }
 """Settings appended to a command; a run that is resumed has its own."""
 
 PARSED_ONLY = {
-    r"^cp2fast bench\b": "measures for minutes; tests/bench runs its parts",
+    r"^cp2fast bench\b": "measures for minutes; tests/bench runs it at a tiny size",
+    r"^cp2fast doctor\b": "compiles for seconds; tests/inspection and tests/pretrain run it",
     r"^cp2fast data voc\b": "needs the network",
     r"\bimagenet\b": "needs the network",
     r"=cuda\b|decode=gpu\b": "needs a GPU",
@@ -198,7 +198,7 @@ def run(command: str, shelf: Path, folder: Path) -> None:
 def fitted(words: list[str], budget: list[str]) -> list[str]:
     """The budget's settings after the command's own; a recipe of a ViT keeps being one."""
     if any(word.startswith("vit") for word in words):
-        budget = [word.replace("=resnet18", "=vit_tiny_patch16_224") for word in budget]
+        budget = [word.replace("=test_resnet", "=test_vit") for word in budget]
     return [*words, *budget]
 
 

@@ -49,8 +49,8 @@ def test_a_name_of_an_older_version_is_read_and_todays_is_said(
     ]
     assert [settings.train.gradient_accumulation_steps for settings in loaded] == [3] * 4
     assert len(caplog.messages) == 4
-    assert all("accumulate is called" in line for line in caplog.messages)
-    assert all("gradient_accumulation_steps now" in line for line in caplog.messages)
+    assert all("accumulate is now called" in line for line in caplog.messages)
+    assert all("gradient_accumulation_steps; please" in line for line in caplog.messages)
 
 
 def test_a_name_of_today_beats_one_of_an_older_version(tmp_path: Path) -> None:
@@ -276,7 +276,7 @@ def test_a_recipe_may_be_in_any_unicode(tmp_path: Path) -> None:
 def test_a_recipe_that_is_no_file_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.yaml")
     (tmp_path / "circle.yaml").symlink_to(tmp_path / "circle.yaml")
-    assert "no plain file" in refusal(recipe=str(tmp_path / "pipe.yaml"))
+    assert "not a plain file" in refusal(recipe=str(tmp_path / "pipe.yaml"))
     assert "is a folder" in refusal(recipe=str(tmp_path))
     assert "circle" in refusal(recipe=str(tmp_path / "circle.yaml"))
 

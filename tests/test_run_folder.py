@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -11,6 +13,7 @@ from cp2fast.run_folder import (
     BEST,
     RunFolder,
     atomic_write,
+    damage,
     list_checkpoints,
     newest_intact,
     read_metrics,
@@ -139,3 +142,40 @@ def test_the_kind_of_a_run_is_known_from_its_settings(
     if config is not None:
         (tmp_path / "config.yaml").write_text(config)
     assert RunFolder(tmp_path).kind == kind
+
+
+def test_a_checkpoint_in_which_any_byte_is_wrong_is_damaged_or_whole(tmp_path: Path) -> None:
+    folder = checkpoints(tmp_path, "step_000000002.pt")
+    [path] = folder.iterdir()
+    whole = path.read_bytes()
+    found = set[str | None]()
+    for place in [*range(60), *range(len(whole) - 80, len(whole))]:
+        for bit in (1, 8, 64):
+            path.write_bytes(whole[:place] + bytes([whole[place] ^ bit]) + whole[place + 1 :])
+            found.add(damage(path))
+    assert len(found - {None}) > 3
+
+
+def test_a_name_of_any_length_is_written(tmp_path: Path) -> None:
+    path = tmp_path / ("n" * 251 + ".png")
+    with atomic_write(path) as file:
+        file.write(b"whole")
+    assert path.read_bytes() == b"whole"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "state"
+    with pytest.raises(OSError, match="No space") as full, atomic_write(path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert full.value.filename == str(path)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"a: 2021-13-45", b"[" * 3000, b"- a", None])
+def test_settings_that_cannot_be_read_are_of_no_kind(tmp_path: Path, content: bytes | None) -> None:
+    folder = RunFolder(tmp_path)
+    if content is None:
+        os.mkfifo(folder.config)
+    else:
+        folder.config.write_bytes(content)
+    assert folder.kind is None

@@ -19,7 +19,7 @@ from cp2fast.bench.report import Report
 from cp2fast.bench.run import bench_run
 from cp2fast.bench.timing import Say
 from cp2fast.bench.train import bench_train
-from cp2fast.config import PretrainSettings, check_pretrain
+from cp2fast.config import DataSettings, PretrainSettings, RangeSetting, check_pretrain
 from cp2fast.cores import decoding_workers
 from cp2fast.data.beton import is_beton
 from cp2fast.data.decode import BadImage, decode_image
@@ -27,6 +27,8 @@ from cp2fast.data.demo import data_root
 from cp2fast.data.disk_cache import DiskCache
 from cp2fast.data.image_set import ImageSet
 from cp2fast.data.images import list_images
+from cp2fast.data.levels import Levels
+from cp2fast.data.survey import find_range
 from cp2fast.errors import UserError
 from cp2fast.recipes import Overrides
 from cp2fast.train.distributed import Ranks, device_of
@@ -125,7 +127,10 @@ def _prepare(
 ) -> dict[str, _Measure]:
     """The benchmarks by name, ready to be run one after the other."""
     of_photos = [name for name in chosen if name != "train"]
-    images = _photos(settings[of_photos[0]]) if of_photos else None
+    images = None
+    if of_photos:
+        images, levels = _photos(settings[of_photos[0]])
+        settings = {name: _with_range(one, levels) for name, one in settings.items()}
     jobs: dict[str, _Measure] = {}
     for name in chosen:
         device = device_of(settings[name].train.device, Ranks(0, 1, 0))
@@ -142,8 +147,18 @@ def _prepare(
     return jobs
 
 
-def _photos(settings: PretrainSettings) -> ImageSet:
-    return list_images(data_root(settings.data), disk=DiskCache.of(settings.data))
+def _photos(settings: PretrainSettings) -> tuple[ImageSet, RangeSetting]:
+    """The images, and the range of their values."""
+    data = settings.data
+    images = list_images(data_root(data), disk=DiskCache.of(data))
+    threads = decoding_workers(data.workers)
+    range_, _ = find_range(images, data.range, data.bands, data.max_pixels, threads)
+    return images, range_
+
+
+def _with_range(settings: PretrainSettings, range_: RangeSetting) -> PretrainSettings:
+    data = settings.data.model_copy(update={"range": range_})
+    return settings.model_copy(update={"data": data})
 
 
 def _loader_task(
@@ -153,14 +168,14 @@ def _loader_task(
     if beton is not None:
         packed = list_images(beton)
     batch_size, workers = settings.data.batch_size, decoding_workers(settings.data.workers)
-    return Task(images, packed, device, settings.model.size, batch_size, workers)
+    return Task(images, packed, device, settings.model.size, batch_size, workers, settings.data)
 
 
 def _augment(
     settings: PretrainSettings, images: ImageSet, rounds: int, seconds: float, say: Say
 ) -> Report:
     size, batch_size = settings.model.size, settings.data.batch_size
-    decoded = _decode(images, settings.data.max_pixels)
+    decoded = _decode(images, settings.data)
     if len(decoded) < batch_size:
         raise UserError(
             f"data.batch_size={batch_size}, but {settings.data.root} gives "
@@ -171,12 +186,14 @@ def _augment(
     )
 
 
-def _decode(images: ImageSet, max_pixels: int) -> list[Tensor]:
+def _decode(images: ImageSet, data: DataSettings) -> list[Tensor]:
     """Decode some of the images, skipping bad ones."""
+    levels = Levels.of(data.range, data.bands)
     decoded = []
     for number in range(min(_DECODED_IMAGES, len(images))):
         try:
-            decoded.append(decode_image(images.read(number), max_pixels))
+            encoded = images.read(number)
+            decoded.append(decode_image(encoded, data.max_pixels, data.max_side, levels))
         except (BadImage, OSError):
             continue
     return decoded

@@ -20,24 +20,28 @@ from cp2fast.copypaste.sampling import sample_parameters
 from cp2fast.data import jpeg, turbojpeg
 from cp2fast.data.decode import decode_image
 from cp2fast.data.image_set import ImageSet
+from cp2fast.data.levels import BY_TYPE, Levels
 
 _CHUNK = 256
 """Images between two looks at the clock, so that threads rarely wait for each other."""
 
 
-def decoders(images: ImageSet, count: int, threads: int) -> dict[str, Stream]:
+def decoders(
+    images: ImageSet, count: int, threads: int, levels: Levels = BY_TYPE
+) -> dict[str, Stream]:
     """libjpeg-turbo in independent threads, for each library that calls it.
 
     Args:
         images: the data set; its first ``count`` images are kept in memory, encoded.
         count: number of images, which are decoded repeatedly.
         threads: number of decoding threads.
+        levels: how values of more than 8 bits and other bands are shown.
     """
     encoded = [images.read(number) for number in range(min(count, len(images)))]
     by: dict[str, Callable[[Sequence[bytes]], Callable[[int], object]]] = {
-        "torchvision": _by_torchvision,
-        "simplejpeg": partial(_into_memory, turbojpeg.decode_into),
-        "libturbojpeg": partial(_into_memory, system_turbojpeg.decode_into),
+        "torchvision": partial(_by_torchvision, levels),
+        "simplejpeg": partial(_into_memory, levels, turbojpeg.decode_into),
+        "libturbojpeg": partial(_into_memory, levels, system_turbojpeg.decode_into),
     }
     return {
         name: Stream(_in_threads(threads, by[name](encoded), len(encoded)), ahead=0)
@@ -97,12 +101,14 @@ def _in_threads(threads: int, work: Callable[[int], object], count: int) -> Iter
             yield len(chunk)
 
 
-def _by_torchvision(encoded: Sequence[bytes]) -> Callable[[int], object]:
-    return lambda number: decode_image(encoded[number], 10**9)
+def _by_torchvision(levels: Levels, encoded: Sequence[bytes]) -> Callable[[int], object]:
+    return lambda number: decode_image(encoded[number], 10**9, levels=levels)
 
 
 def _into_memory(
-    decode_into: Callable[[bytes, NDArray[np.uint8]], bool], encoded: Sequence[bytes]
+    levels: Levels,
+    decode_into: Callable[[bytes, NDArray[np.uint8]], bool],
+    encoded: Sequence[bytes],
 ) -> Callable[[int], object]:
     """Decode into one buffer per thread, so without the cost of fresh memory."""
     shapes = [_shape(data) for data in encoded]
@@ -115,7 +121,7 @@ def _into_memory(
         height, width = shapes[number]
         place = of_thread.buffer[: height * width * 3].reshape(height, width, 3)
         if not decode_into(encoded[number], place):
-            decode_image(encoded[number], 10**9)
+            decode_image(encoded[number], 10**9, levels=levels)
 
     return decode
 

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from cp2fast.bench.report import Report, format_rate
+from cp2fast.errors import UserError
 from cp2fast.run_folder import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_FORMATS = (".png", ".webp", ".svg", ".pdf")
+"""The suffixes of a chart."""
 _FAR = 3.0
 """A ceiling this many times above the fastest system is cut, to leave room for the systems."""
 _ROOM = 1.18
@@ -54,13 +57,23 @@ def plot(reports: Sequence[Report], path: Path) -> None:
     buffer = BytesIO()
     draw(reports).savefig(
         buffer,
-        format=path.suffix.lstrip(".").lower() or "png",
+        format=path.suffix.lstrip(".").lower(),
         dpi=130,
         bbox_inches="tight",  # grows with long names of systems and processors
         pad_inches=0.2,
     )
     with atomic_write(path) as file:
         file.write(buffer.getvalue())
+
+
+def check_format(path: Path) -> None:
+    """Refuse a chart of another format, before anything is measured.
+
+    Raises:
+        UserError: the file's name has none of the suffixes of a chart.
+    """
+    if path.suffix.lower() not in _FORMATS:
+        raise UserError(f"{path}: a chart's name ends in {', '.join(_FORMATS)}: name it so")
 
 
 def draw(reports: Sequence[Report]) -> Figure:

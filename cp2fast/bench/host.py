@@ -19,7 +19,6 @@ from cp2fast.copypaste.views import pack
 from cp2fast.data.order import plan
 from cp2fast.data.source import open_source
 from cp2fast.pretrain.task import PretrainTask
-from cp2fast.train.task import Pace
 
 _REPEATS, _STEPS = 30, 5
 
@@ -52,11 +51,9 @@ def host_milliseconds(task: PretrainTask) -> dict[str, float]:
 
     pairs = copy_paste(batch, parameters, size, learner.dtype, mean=augment.mean, std=augment.std)
     outputs = learner.step(iter([pairs] * learner.accumulate))
-    time_of = dict.fromkeys(("data", "step", "save", "evaluate", "log", "start"), 0.0)
 
     def log() -> None:
-        pace = Pace(1, 0.0, 0.0, 1.0, 0.0, time_of)  # type: ignore[arg-type]
-        json.dumps(task.metrics(pace, task.measure(1, outputs)))
+        json.dumps(task.measure(1, outputs))
 
     parts: dict[str, tuple[Callable[[], object], int]] = {
         "draw": (lambda: sample_parameters(0, 1, batch, size, data.background, augment), _REPEATS),

@@ -31,6 +31,7 @@ from cp2fast.bench.peers import (
 )
 from cp2fast.bench.report import Report, build_report
 from cp2fast.bench.timing import Rate, Say, Stream, finish, measure_streams, silent
+from cp2fast.config import DataSettings
 from cp2fast.data.bad_images import BadImages
 from cp2fast.data.image_set import ImageSet
 from cp2fast.data.torch_source import START_METHOD, open_torch
@@ -54,6 +55,7 @@ def bench_loader(
     rounds: int,
     seconds: float,
     say: Say = silent,
+    data: DataSettings | None = None,
 ) -> Report:
     """Measure every installed system on the same photos.
 
@@ -67,11 +69,13 @@ def bench_loader(
         rounds: measured rounds.
         seconds: minimum time for each system in each round.
         say: called with a line after every round.
+        data: range, bands and limits of the images; by default those of ``DataSettings``.
 
     Raises:
         UserError: fewer images than a batch, or too many bad images.
     """
-    task = Task(images, beton, device, size, batch_size, workers)
+    data = data or DataSettings()
+    task = Task(images, beton, device, size, batch_size, workers, data)
     missing = find_missing(task)
     scratch = Path(tempfile.mkdtemp(prefix="cp2fast-bench-"))
     bad = BadImages(scratch, max_fraction=1)
@@ -137,10 +141,12 @@ def _peers(task: Task, missing: dict[str, str]) -> dict[str, Stream]:
 
         return Stream(samples(), ahead)
 
-    peers = {
-        "original": by_workers(original.pairs_of_files(images, size)),
-        "torchvision": by_workers(torchvision_v2.Views(images, size), torchvision_v2.paste),
-    }
+    peers = {}
+    if "original" not in missing:
+        peers["original"] = by_workers(original.pairs_of_files(images, size))
+    if "torchvision" not in missing:
+        views = torchvision_v2.Views(images, size)
+        peers["torchvision"] = by_workers(views, torchvision_v2.paste)
     if "lightly-train" not in missing:
         theirs = lightly_train.loader(images, numbers(), size, workers)
         counts = (len(batch["views"][0]) for batch in theirs)
@@ -176,15 +182,12 @@ def _limited_by(systems: Iterable[str], found: Mapping[str, float]) -> dict[str,
 
 def _limits(task: Task, bad: BadImages) -> dict[str, Stream]:
     images, packed = task.images, task.beton
-    few = list(
-        open_torch(images, task.plan(images, 4), seed=SEED, workers=0, max_pixels=10**9, bad=bad)
-    )
-    limits = {
-        f"ceiling decode {name}": stream
-        for name, stream in ceilings.decoders(images, _CEILING_IMAGES, task.workers).items()
-    }
+    common: dict[str, Any] = {"max_pixels": task.data.max_pixels, "levels": task.levels}
+    steps = task.plan(images, 4)
+    few = list(open_torch(images, steps, seed=SEED, workers=0, bad=bad, **common))
+    limits = {f"ceiling decode {name}": stream for name, stream in _decoders(images, task).items()}
     if packed is not None and packed is not images:
-        of_packed = ceilings.decoders(packed, _CEILING_IMAGES, task.workers)
+        of_packed = _decoders(packed, task)
         limits |= {f"ceiling {_PACKED} {name}": stream for name, stream in of_packed.items()}
     if task.device.type == "cuda":
         limits["ceiling transfer"] = ceilings.transfer(few, task.device)
@@ -192,6 +195,10 @@ def _limits(task: Task, bad: BadImages) -> dict[str, Stream]:
         "ceiling augment": ceilings.augmentation(few, task.size, task.device, task.dtype),
         "ceiling read": ceilings.reading(images, task.workers),
     }
+
+
+def _decoders(images: ImageSet, task: Task) -> dict[str, Stream]:
+    return ceilings.decoders(images, _CEILING_IMAGES, task.workers, task.levels)
 
 
 def _ceilings(rates: dict[str, Rate], limits: dict[str, Stream]) -> dict[str, float]:

@@ -21,11 +21,12 @@ from cp2fast.copypaste.op import copy_paste
 from cp2fast.copypaste.sampling import sample_parameters
 from cp2fast.data.bad_images import BadImages
 from cp2fast.data.cache import open_cache
+from cp2fast.data.choice import Choice, choose_source
 from cp2fast.data.dali_source import open_dali
 from cp2fast.data.image_set import ImageSet
 from cp2fast.data.order import plan
 from cp2fast.data.prefetch import prefetch
-from cp2fast.data.source import Choice, open_source
+from cp2fast.data.source import open_source
 from cp2fast.data.turbo_process import batches_in_the_making
 from cp2fast.errors import UserError
 
@@ -41,26 +42,32 @@ Numbers = Iterator[NDArray[np.int64]]
 
 def sources(task: Task, missing: dict[str, str], bad: BadImages) -> dict[str, Stream]:
     """The streams of all systems that are not ``missing``, by name."""
-    choices: dict[str, tuple[Choice, ImageSet]] = {
-        "torch": (Choice("torch", "cpu", ""), task.images),
-        "turbo": (Choice("turbo", "cpu", ""), task.images),
-        "dali": (Choice("dali", "cpu", ""), task.images),
-        "dali-gpu": (Choice("dali", "gpu", ""), task.images),
-        "both": (Choice("dali", "both", ""), task.images),
+    systems: dict[str, tuple[dict[str, str], ImageSet]] = {
+        "torch": ({"source": "torch"}, task.images),
+        "turbo": ({"source": "turbo"}, task.images),
+        "dali": ({"source": "dali", "decode": "cpu"}, task.images),
+        "dali-gpu": ({"source": "dali", "decode": "gpu"}, task.images),
+        "both": ({"decode": "both"}, task.images),
     }
     if task.beton is not None:
-        choices["ffcv"] = (Choice("turbo", "cpu", ""), task.beton)
+        systems["ffcv"] = ({"source": "turbo"}, task.beton)
     streams = {}
-    for name, (choice, images) in choices.items():
+    for name, (asked, images) in systems.items():
+        names = {f"cp2fast-{name}", f"decode-{name}"} - missing.keys()
+        if not names:
+            continue
+        own = {"source": "auto", "decode": "auto", "workers": task.workers}
+        settings = task.data.model_copy(update=own | asked)
+        choice = choose_source(settings, images, task.device)
         ahead = 2 * task.workers if name == "torch" else IN_THE_MAKING
-        if choice.name == "turbo" and task.device.type == "cuda":
+        if choice.name == "turbo" and choice.apart:
             ahead = batches_in_the_making(task.workers)
-        if f"cp2fast-{name}" not in missing:
-            batches = _opened(choice, images, task, task.device, bad)
+        if f"cp2fast-{name}" in names:
+            batches = _opened(choice, settings, images, task, task.device, bad)
             streams[f"cp2fast-{name}"] = _composed(batches, task, ahead)
-        if f"decode-{name}" not in missing:
+        if f"decode-{name}" in names:
             where = _CPU if choice.decode == "cpu" else task.device
-            batches = _opened(choice, images, task, where, bad)
+            batches = _opened(choice, settings, images, task, where, bad)
             streams[f"decode-{name}"] = Stream(_counted(batches, where), ahead)
     for share in HARDWARE_SHARES:
         name = f"decode-dali-gpu@{share:g}"
@@ -76,14 +83,23 @@ def sources(task: Task, missing: dict[str, str], bad: BadImages) -> dict[str, St
 
 
 def _opened(
-    choice: Choice, images: ImageSet, task: Task, device: torch.device, bad: BadImages
+    choice: Choice,
+    settings: DataSettings,
+    images: ImageSet,
+    task: Task,
+    device: torch.device,
+    bad: BadImages,
 ) -> Callable[[], Iterator[RaggedBatch]]:
-    settings = DataSettings(workers=task.workers)
     return lambda: open_source(choice, settings, images, task.plan(images), SEED, device, bad)
 
 
 def _with_hardware(share: float, task: Task, bad: BadImages) -> Callable[[], Iterator[RaggedBatch]]:
-    common: dict[str, Any] = {"seed": SEED, "max_pixels": 10**9, "bad": bad}
+    common: dict[str, Any] = {
+        "seed": SEED,
+        "max_pixels": task.data.max_pixels,
+        "levels": task.levels,
+        "bad": bad,
+    }
     return lambda: open_dali(
         task.images,
         task.plan(task.images),
@@ -113,11 +129,13 @@ def _cached(task: Task, bad: BadImages, independent: bool) -> Generator[int, Non
     """Pairs of cached images; the time before the first one includes filling the cache."""
     images = task.images.first(max(_CACHED, task.batch_size))
     where = "gpu" if task.device.type == "cuda" else "host"
-    settings = DataSettings(workers=task.workers, cache=where)
+    settings = task.data.model_copy(
+        update={"source": "turbo", "workers": task.workers, "cache": where}
+    )
     arena, line = open_cache(settings, images, SEED, task.device, epochs=2)
     if arena is None:
         raise UserError(f"{line or 'no cache'}: free some memory, or name fewer images")
-    choice = Choice("turbo", "cpu", "")
+    choice = choose_source(settings, images, task.device)
 
     def opened(numbers: Numbers) -> Iterator[RaggedBatch]:
         return open_source(choice, settings, images, numbers, SEED, task.device, bad, arena)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from PIL import Image
 
 from cp2fast.bench.peers import ffcv_kornia, lightly_train, spdl_v2
+from cp2fast.config import DataSettings
 from cp2fast.copypaste.backends import available_backends
+from cp2fast.data.choice import available_sources
+from cp2fast.data.decode import BadImage, decode_raster, read_image
 from cp2fast.data.image_set import ImageSet
+from cp2fast.data.levels import Levels
 from cp2fast.data.order import plan, steps_per_epoch
-from cp2fast.data.source import available_sources
 
 SEED = 0
 HARDWARE_SHARES = (0.0, 0.5, 0.9, 1.0)
@@ -41,6 +46,10 @@ SYSTEMS = (
     "decode-ffcv",
 )
 """All systems, if nothing is missing."""
+_OF_PHOTOS = ("original", "torchvision", "dali-all", "spdl", "lightly-train")
+"""Other pipelines, which read photos of 8 bits in three channels."""
+_LOOKED_AT = 8
+_MOST_CHANNELS = 4
 _WITHOUT_END = 10**9
 
 
@@ -58,11 +67,17 @@ class Task:
     size: int
     batch_size: int
     workers: int
+    data: DataSettings = field(default_factory=DataSettings)
 
     def __post_init__(self) -> None:
         for each in (self.images, self.beton):
             if each is not None:
                 steps_per_epoch(len(each), self.batch_size)
+
+    @property
+    def levels(self) -> Levels:
+        """How values of more than 8 bits and other bands are shown."""
+        return Levels.of(self.data.range, self.data.bands)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -84,6 +99,8 @@ def find_missing(task: Task) -> dict[str, str]:
     no_beton = (
         None if task.beton else "no .beton: cp2fast pack DIR FILE.beton, then --beton FILE.beton"
     )
+    if unlike_photos := _unlike_photos(task):
+        missing |= dict.fromkeys(_OF_PHOTOS, unlike_photos)
     if problems["turbo"]:
         missing |= dict.fromkeys(("cp2fast-turbo", "decode-turbo"), problems["turbo"])
     if no_source := no_beton or problems["turbo"]:
@@ -105,3 +122,22 @@ def find_missing(task: Task) -> dict[str, str]:
     if task.device.type == "cpu":
         missing["transfer"] = "no GPU is used: nothing is transferred"
     return missing
+
+
+def _unlike_photos(task: Task) -> str | None:
+    """Why pipelines for photos cannot be measured on these images; None if they can."""
+    for number in range(min(_LOOKED_AT, len(task.images))):
+        try:
+            encoded = read_image(task.images, number)
+            raster = decode_raster(encoded, task.data.max_pixels)
+        except BadImage:
+            continue
+        name = task.images.name(number)
+        if raster.is_wide or raster.values.shape[2] > _MOST_CHANNELS:
+            return f"it reads photos, and {name} has more than 8 bits or more bands than a photo"
+        try:
+            with Image.open(io.BytesIO(encoded)) as image:
+                image.load()
+        except Exception:  # Pillow raises almost anything.
+            return f"it reads what Pillow does, and {name} is nothing of that"
+    return None

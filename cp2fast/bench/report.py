@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
-from cp2fast.bench.machine import machine, versions
 from cp2fast.bench.timing import Rate, ratios
+from cp2fast.machine import machine, versions
 
 
 @dataclass(frozen=True)

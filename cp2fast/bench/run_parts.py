@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import pairwise, repeat
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -28,11 +28,12 @@ from cp2fast.config import PretrainSettings
 from cp2fast.data.image_set import ImageSet
 from cp2fast.model.cp2 import CP2, CP2Output
 from cp2fast.model.signals import Vectors
+from cp2fast.pretrain.build import PRETRAIN, build
 from cp2fast.pretrain.learner import build_learner
-from cp2fast.pretrain.task import PRETRAIN, PretrainTask, build
+from cp2fast.pretrain.task import PretrainTask
 from cp2fast.run_folder import RunFolder, read_metrics
 from cp2fast.train.accounts import ACCOUNTS, Account, Accounts, shares_of
-from cp2fast.train.compile import compile_encoders
+from cp2fast.train.compile import blank_images, compile_encoders
 from cp2fast.train.console import RunConsole
 from cp2fast.train.distributed import Agreement, Ranks
 from cp2fast.train.engine import train
@@ -75,14 +76,11 @@ class Parts:
         self.device, self.scratch, self.runs = device, scratch, 0
         self.learner: Shared = build_learner(settings, device)
         self.samples = settings.data.batch_size * settings.train.gradient_accumulation_steps
-        size = settings.model.size
-        images_B3SS = torch.zeros(
-            settings.data.batch_size, 3, size, size, dtype=self.learner.dtype, device=device
-        ).contiguous(memory_format=torch.channels_last)
-        compiling = settings.train.compile
-        compile_encoders(self.learner.network, compiling, images_B3SS, self.learner.dtype, say)
+        batch_size, size, dtype = settings.data.batch_size, settings.model.size, self.learner.dtype
+        images_B3SS = blank_images(batch_size, size, dtype, device)
+        compile_encoders(self.learner.network, settings.train.compile, images_B3SS, dtype, say)
         # The network is compiled here, once for all parts.
-        self.settings = _with(settings, "train", compile="off")
+        self.settings = settings.with_values("train", compile="off")
         moved = _one_weight(self.learner.network)
         self.nothing = dataclasses.replace(
             self.learner, forward=_nothing, optimizer=build_optimizer([moved], settings.train)
@@ -181,8 +179,8 @@ class Parts:
 
     def _of(self, root: Path, steps: int) -> PretrainSettings:
         every = min(self.settings.train.log_every, max(1, steps // _ROWS))
-        settings = _with(self.settings, "train", steps=steps, log_every=every)
-        return _with(settings, "data", root=root)
+        settings = self.settings.with_values("train", steps=steps, log_every=every)
+        return settings.with_values("data", root=root)
 
     def _folder(self) -> RunFolder:
         for folder in self.scratch.glob("run-*"):
@@ -247,13 +245,13 @@ def data_set(images: ImageSet, count: int, root: Path) -> Path:
     root.mkdir()
     for number in range(count):
         own = number % len(images)
-        name = root / f"{number:06}.jpg"
+        name = root / f"{number:06}{PurePath(images.name(own)).suffix}"
         if images.kind == "folder":
             name.symlink_to(Path(images.name(own)).resolve())
         elif number < len(images):
             name.write_bytes(images.read(own))
         else:
-            name.symlink_to(root / f"{own:06}.jpg")
+            name.symlink_to(root / f"{own:06}{name.suffix}")
     return root
 
 
@@ -267,8 +265,3 @@ def _of_rows(rows: Sequence[Mapping[str, Any]], samples: int) -> tuple[float, di
             spent[account] += seconds * row["time"][account]
         steps, whole = steps + row["step"] - before["step"], whole + seconds
     return steps * samples / whole, shares_of(spent)
-
-
-def _with(settings: PretrainSettings, section: str, **changes: object) -> PretrainSettings:
-    changed = getattr(settings, section).model_copy(update=changes)
-    return settings.model_copy(update={section: changed})

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from cp2fast.bench.report import Report, format_rate
 from cp2fast.errors import UserError
+from cp2fast.files import read_text
 
 
 def show(report: Report, console: Console) -> None:
@@ -52,11 +53,12 @@ def read_kept(path: Path) -> dict[str, Any]:
             f"--against {path}: there is no such file; name a result kept with cp2fast bench --json"
         )
     try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        complete = {"results", "machine", "versions"} <= kept.keys() and all(
-            {"system", "images_per_second"} <= row.keys() for row in kept["results"]
+        kept = json.loads(read_text(path))
+        complete = all(isinstance(kept[part], dict) for part in ("machine", "versions")) and all(
+            isinstance(row["system"], str) and isinstance(row["images_per_second"], int | float)
+            for row in kept["results"]
         )
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, AttributeError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise UserError(f"--against {path}: not a result of cp2fast bench ({error})") from error
     if not complete:
         raise UserError(f"--against {path}: not a result of cp2fast bench --json")

@@ -36,6 +36,7 @@ def bench_train(
     rounds: int,
     seconds: float,
     say: Callable[[str], None] = print,
+    beside_original: bool = True,
 ) -> Report:
     """Measure both systems, taking turns, on random composed pairs on the device.
 
@@ -46,6 +47,7 @@ def bench_train(
         rounds: measured rounds.
         seconds: minimum time for each system in each round.
         say: called with a line if compilation fails, and after every round.
+        beside_original: whether the original is measured too.
 
     Raises:
         UserError: no such backbone, size or precision.
@@ -56,16 +58,18 @@ def bench_train(
     static: dict[str, int] = {}
     steps: dict[str, Step] = {}
     learner_dtype = torch.float32
-    for name, build in (("original", _original), ("cp2fast", _cp2fast)):
+    builders = ((("original", _original),) if beside_original else ()) + (("cp2fast", _cp2fast),)
+    for name, build in builders:
         before = _allocated(device)
         steps[name], dtype = build(settings, device, say)
         first_losses[name] = steps[name]().item()
         static[name] = _allocated(device) - before
         learner_dtype = dtype
-    _check_equal(first_losses, _TOLERANCE[learner_dtype])
+    if beside_original:
+        _check_equal(first_losses, _TOLERANCE[learner_dtype])
     memory = {name: _peak_memory(step, static[name], device) for name, step in steps.items()}
 
-    dtypes = {"original": torch.float32, "cp2fast": learner_dtype}
+    dtypes = {name: torch.float32 if name == "original" else learner_dtype for name in steps}
     flops = {name: flops_per_sample(settings, name == "original", device.type) for name in steps}
     work = {name: _unit(step, batch_size, device) for name, step in steps.items()}
     products = {str(d): _unit(_matrix_product(d, device), 1, device) for d in set(dtypes.values())}

@@ -33,7 +33,7 @@ from cp2fast.cli import (  # noqa: F401
 # isort: on
 from cp2fast.cli.app import app
 from cp2fast.cli.mistakes import mistake
-from cp2fast.console import show_everything
+from cp2fast.console import printable, show_everything
 from cp2fast.errors import UserError
 
 __all__ = ["app", "main"]
@@ -41,8 +41,13 @@ __all__ = ["app", "main"]
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 """Base of the errors of the command line itself; typer does not export it."""
 
-_OF_THE_SYSTEM = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP, errno.ENAMETOOLONG}
-"""What a file system refuses whatever is done with a file: no fault of cp2fast's."""
+_OF_THE_SYSTEM = {
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "change its permissions"),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room there"),
+    **dict.fromkeys((errno.EIO, errno.ESTALE), "look after that disk"),
+    **dict.fromkeys((errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR), "correct it"),
+}
+"""What a file system refuses whatever is done with a file, and the fix: no fault of cp2fast's."""
 
 
 def main() -> None:
@@ -65,11 +70,32 @@ def main() -> None:
         sys.exit(_refuse(mistake(error, sys.argv[1:])))
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(1)
+    except (MemoryError, RuntimeError) as error:
+        if not _is_of_memory(error):
+            raise
+        asked = re.search(r"tried to allocate (\d+) bytes", str(error))
+        size = "" if asked is None else f" for {int(asked[1]) / (1 << 30):,.1f} GiB at once"
+        sys.exit(
+            _refuse(
+                f"there is no memory{size}: choose smaller settings, such as data.batch_size, "
+                "model.size or model.queue"
+            )
+        )
     except OSError as error:
         if error.errno not in _OF_THE_SYSTEM or error.filename is None:
             raise
         path = os.fsdecode(error.filename)
-        sys.exit(_refuse(f"{path}: {error.strerror}: allow it, or name another place"))
+        fix = _OF_THE_SYSTEM[error.errno]
+        sys.exit(_refuse(f"{path}: {error.strerror}: {fix}, or name another place"))
+
+
+def _is_of_memory(error: Exception) -> bool:
+    """Whether memory ran out, by any library's error; torch need not be imported to tell."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "can't allocate memory" in str(error)
+    )
 
 
 @contextmanager
@@ -96,7 +122,5 @@ def _home_written_out(word: str) -> str:
 
 
 def _refuse(message: str) -> int:
-    # Names of files may hold anything; a message stays one line.
-    line = re.sub(r"[\0-\x1f\x7f]", lambda found: repr(found[0])[1:-1], message)
-    print(f"cp2fast: {line}", file=sys.stderr)
+    print(f"cp2fast: {printable(message)}", file=sys.stderr)
     return 2

@@ -12,7 +12,7 @@ from cp2fast import recipes
 from cp2fast.cli.app import app, settings_help
 from cp2fast.config import PretrainSettings
 from cp2fast.console import open_console
-from cp2fast.errors import UserError
+from cp2fast.files import refuse_target
 
 if TYPE_CHECKING:
     from cp2fast.bench.report import Report
@@ -63,13 +63,16 @@ def bench(
     if "=" in what:
         what, words = "all", [what, *words]
     recipes.load(PretrainSettings, None, words)
-    for output in (json, plot):
-        _check_new(output)
+    for option, path in (("--json", json), ("--plot", plot)):
+        if path is not None:
+            refuse_target(path, option)
 
     from cp2fast.bench import chart, show
     from cp2fast.bench.benchmark import combine
     from cp2fast.run_folder import write_json
 
+    if plot is not None:
+        chart.check_format(plot)
     kept = None if against is None else show.read_kept(against)
     console, progress = open_console(), open_console(stderr=True)
 
@@ -94,12 +97,3 @@ def bench(
         write_json(json, result)
     if plot is not None:
         chart.plot(reports, plot)
-
-
-def _check_new(file: Path | None) -> None:
-    if file is None:
-        return
-    if file.exists():
-        raise UserError(f"{file} exists already: remove it, or name another file")
-    if not file.parent.is_dir():
-        raise UserError(f"{file}: there is no folder {file.parent}; make it, or name another file")

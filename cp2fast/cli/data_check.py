@@ -35,9 +35,8 @@ def check(
     ] = None,
 ) -> None:
     """Parse, then look."""
-    words = arguments or []
-    recipes.load(FinetuneSettings, None, words)
-    found = cp2fast.check_data(root, words, out=out)
+    settings = recipes.load(FinetuneSettings, None, arguments or [])
+    found = cp2fast.check_data(root, settings, out=out)
 
     from cp2fast.inspection.labels import SHOWN
     from cp2fast.labels.survey import shares_in_words

@@ -15,7 +15,7 @@ from cp2fast.cli.app import data_app
     help="Arrange PASCAL VOC 2012 and SBD's masks below DIR.\n\n"
     "These are the 10,582 images of train_aug. Downloads what is not there; where "
     "there is no network it says which files to put where. Interrupted, the same "
-    "command goes on.\n\n"
+    "command continues.\n\n"
     "\b\nExample:\n"
     "  cp2fast data voc data\n"
     "  cp2fast finetune-voc data.root=data/VOCdevkit/VOC2012 model.init=runs/r50"

@@ -14,6 +14,7 @@ from cp2fast.cli.app import app, settings_help, split_words
 from cp2fast.config import PretrainSettings
 from cp2fast.console import open_console
 from cp2fast.errors import UserError
+from cp2fast.files import refuse_target
 
 
 @app.command(
@@ -29,7 +30,7 @@ from cp2fast.errors import UserError
 def doctor(
     arguments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[CONFIG] [KEY=VALUE]", help="Recipe and settings."),
+        typer.Argument(metavar="[RECIPE] [KEY=VALUE]", help="Recipe and settings."),
     ] = None,
     json: Annotated[
         Path | None, typer.Option(help="Write everything found as JSON.", metavar="FILE")
@@ -47,10 +48,10 @@ def doctor(
     recipe, words = split_words(arguments)
     settings = recipes.load(PretrainSettings, recipe, words)
     for option, path in (("--json", json), ("--write", write)):
-        if path is not None and path.exists():
-            raise UserError(f"{path} exists already: remove it, or name another file with {option}")
+        if path is not None:
+            refuse_target(path, option)
     if write is not None and settings.data.root is None:
-        raise UserError(f"--write {write} needs a data set to look at: name it with data.root=DIR")
+        raise UserError(f"--write {write} needs a data set to look at: set data.root=DIR")
 
     from cp2fast.inspection.doctor_report import CheckLines, show_data, show_machine, show_verdict
     from cp2fast.run_folder import write_json

@@ -20,8 +20,8 @@ from cp2fast.run_settings import finetune_settings
     "Images and masks may lie in any of the usual ways: cp2fast data check DIR shows what is "
     "found. Without arguments: the demo, from the weights of cp2fast pretrain where that was "
     "run.\n\n"
-    f"CONFIG is a recipe ({', '.join(recipes.names(FinetuneSettings))}) or a YAML file; with "
-    "data.root the default is finetune/voc_r50.\n\n"
+    f"RECIPE is the name of a recipe ({', '.join(recipes.names(FinetuneSettings))}) or a YAML "
+    "file; with data.root the default is finetune/voc_r50.\n\n"
     "\b\nExamples:\n"
     "  cp2fast pretrain && cp2fast finetune-voc\n"
     "  cp2fast finetune-voc voc_r50 data.root=VOCdevkit/VOC2012 model.init=runs/r50\n"
@@ -31,19 +31,19 @@ from cp2fast.run_settings import finetune_settings
 def finetune_voc(
     arguments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[CONFIG] [KEY=VALUE]", help="Recipe and settings."),
+        typer.Argument(metavar="[RECIPE] [KEY=VALUE]", help="Recipe and settings."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Run folder (default runs/finetune-RECIPE).", metavar="DIR")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the run folder's newest checkpoint.")
+        bool, typer.Option("--resume", help="Continue from the run folder's newest checkpoint.")
     ] = False,
     compare: Annotated[
         str | None,
         typer.Option(
             help="Fine-tune each of these starts under the same budget and print a table; the "
-            "same command goes on with a comparison that was stopped.",
+            "same command continues a comparison that was stopped.",
             metavar="random,imagenet,RUN,...",
         ),
     ] = None,

@@ -17,7 +17,7 @@ from cp2fast.wording import counted
 @app.command(
     help="Pack images: smaller ones, in few files.\n\n"
     "OUT ends in .beton (FFCV's format) or .tar, or is a folder for tar shards, here or at a URL. "
-    "A pack that was stopped goes on when the same command is given again.\n\n"
+    "A pack that was stopped continues when the same command is run again.\n\n"
     "\b\nExamples:\n"
     "  cp2fast pack photos photos.beton --max-side 512\n"
     "  cp2fast pack photos shards/ --keep-bytes\n"
@@ -76,13 +76,13 @@ def pack(
                 quality=quality,
                 keep_bytes=keep_bytes,
                 range=values,
-                bands=None if bands is None else bands.split(","),
+                bands=bands,
                 shard_size=shard_size,
                 workers=workers,
                 progress=show,
             )
         except KeyboardInterrupt:
-            console.print("stopped: the same command goes on where it was")
+            console.print("stopped: run the same command to continue")
             raise
 
     from cp2fast.data.pack_delivery import REJECTS

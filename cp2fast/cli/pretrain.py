@@ -15,8 +15,8 @@ from cp2fast.config import PretrainSettings
 
 @app.command(
     help="Pretrain a network. Without arguments: the demo, a few minutes on two CPU cores.\n\n"
-    f"CONFIG is a recipe ({', '.join(recipes.names(PretrainSettings))}) or a YAML file.\n\n"
-    "\b\nExamples:\n"
+    f"RECIPE is the name of a recipe ({', '.join(recipes.names(PretrainSettings))}) or a YAML "
+    "file.\n\n\b\nExamples:\n"
     "  cp2fast pretrain\n"
     "  cp2fast pretrain r50 data.root=DIR\n"
     "  cp2fast pretrain --resume --out runs/r50",
@@ -25,13 +25,13 @@ from cp2fast.config import PretrainSettings
 def pretrain(
     arguments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[CONFIG] [KEY=VALUE]", help="Recipe and settings."),
+        typer.Argument(metavar="[RECIPE] [KEY=VALUE]", help="Recipe and settings."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Run folder (default runs/RECIPE).", metavar="DIR")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the run folder's newest checkpoint.")
+        bool, typer.Option("--resume", help="Continue from the run folder's newest checkpoint.")
     ] = False,
 ) -> None:
     """Parse, then train."""

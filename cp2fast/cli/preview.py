@@ -28,7 +28,7 @@ from cp2fast.console import open_console
 def preview(
     arguments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[CONFIG] [KEY=VALUE]", help="Recipe and settings."),
+        typer.Argument(metavar="[RECIPE] [KEY=VALUE]", help="Recipe and settings."),
     ] = None,
     model: Annotated[
         Path | None,

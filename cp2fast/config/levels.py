@@ -12,7 +12,7 @@ from cp2fast.config.section import FALLING
 
 def _separate(value: object) -> object:
     """``4,3,2`` and ``0,4095`` are lists too, and a number alone is a list of one."""
-    if isinstance(value, str) and "," in value:
+    if isinstance(value, str) and ("," in value or value.isdigit()):
         return value.split(",")
     return [value] if isinstance(value, int) else value
 

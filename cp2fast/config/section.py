@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, ClassVar, Literal, TypeAlias, get_args
+from typing import Annotated, ClassVar, Literal, Self, TypeAlias, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -39,6 +39,11 @@ class Section(BaseModel):
     renamed: ClassVar[Mapping[str, str]] = MappingProxyType({})
     """By the names of older versions, which are still read, those of today."""
 
+    def with_values(self, section: str, **values: object) -> Self:
+        """The same settings with other values, unchecked, in one of their sections."""
+        changed = getattr(self, section).model_copy(update=values)
+        return self.model_copy(update={section: changed})
+
     @model_validator(mode="before")
     @classmethod
     def _read_old_names(cls, values: object) -> object:
@@ -47,7 +52,9 @@ class Section(BaseModel):
             return values
         kept = {name: value for name, value in values.items() if name not in cls.renamed}
         for old in cls.renamed.keys() & values.keys():
-            _LOG.warning("the setting %s is called %s now, and read as that", old, cls.renamed[old])
+            _LOG.warning(
+                "the setting %s is now called %s; please use the new name", old, cls.renamed[old]
+            )
             kept.setdefault(cls.renamed[old], values[old])
         return kept
 

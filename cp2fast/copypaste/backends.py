@@ -55,9 +55,18 @@ def fastest_backend(device_type: str) -> str:
     Raises:
         UserError: none works.
     """
+    return first_that_works(device_type, lambda backend: _problem(backend) or failure(backend))
+
+
+def first_that_works(device_type: str, wrong_with: Callable[[str], str | None]) -> str:
+    """The device's own backend or else the reference, by what is wrong with each.
+
+    Raises:
+        UserError: something is wrong with both.
+    """
     wrong: dict[str, str] = {}
     for backend in (device_type, "reference"):
-        problem = _problem(backend) or failure(backend)
+        problem = wrong_with(backend)
         if problem is None:
             for other, why in wrong.items():
                 _logger.warning("copy-paste runs its slow %s: %s: %s", backend, other, why)
@@ -77,14 +86,19 @@ def failure(backend: str) -> str | None:
     """
     if backend == "reference":
         return None
+    return try_out(_function(backend), torch.device(backend), _COMPILER[backend])
+
+
+def try_out(compose: Implementation, device: torch.device, compiler: str) -> str | None:
+    """The error in composing a small pair, with the package to upgrade; None if there is none."""
     side = 4
     views = torch.zeros(1, VIEWS, WORDS, dtype=torch.int32)
     views[..., PITCH] = 3 * side
     views[..., HEIGHT : WIDTH + 1] = side
     views[..., PASTE + 2 : PASTE + 4] = side
-    pixels, device = torch.zeros(3 * side**2, dtype=torch.uint8), torch.device(backend)
+    pixels = torch.zeros(3 * side**2, dtype=torch.uint8)
     try:
-        composed = _function(backend)(
+        composed = compose(
             *(pixels.to(device), views.to(device), side, torch.float32),
             *(IMAGENET_MEAN, IMAGENET_STD),
         )
@@ -92,7 +106,7 @@ def failure(backend: str) -> str | None:
     except Exception as error:  # any error of the compiler, the driver or the device
         lines = str(error).strip().splitlines() or [""]
         why = f"{type(error).__name__}: {lines[0]}".rstrip(": ")
-        return f"its kernels fail here ({why}): pip install --upgrade {_COMPILER[backend]}"
+        return f"its kernels fail here ({why}): pip install --upgrade {compiler}"
     return None
 
 

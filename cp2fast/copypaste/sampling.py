@@ -19,7 +19,12 @@ from numpy.typing import NDArray
 from cp2fast.batch import RaggedBatch
 from cp2fast.config import AugmentSettings
 from cp2fast.copypaste.parameters import Parameters
-from cp2fast.copypaste.sampling_kernel import Ranges, draw_pastes, draw_views, partners
+from cp2fast.copypaste.sampling_kernel import (
+    Ranges,
+    partner_words,
+    sample_pastes,
+    sample_views,
+)
 
 Background = Literal["batch", "independent", "none"]
 
@@ -72,14 +77,14 @@ def sample_parameters(
     jitter, grey = np.empty(views, np.bool_), np.empty(views, np.bool_)
     orientation, paste = np.empty(views, np.uint8), np.empty((views[0], 2, 4), np.int32)
     ranges = _ranges(augment)
-    draw_views(
+    sample_views(
         *(key, epoch, index, batch.height.numpy(), batch.width.numpy(), source, ranges),
         *(box, orientation, jitter, factor, order, grey, sigma),
     )
     if background == "none":
         paste[:] = 0, 0, size, size
     else:
-        draw_pastes(key, epoch, index, size, ranges, paste)
+        sample_pastes(key, epoch, index, size, ranges, paste)
     fields = source, box, orientation, jitter, factor, order, grey, sigma, paste
     return Parameters(*map(torch.from_numpy, fields))
 
@@ -101,7 +106,12 @@ def _sources(
     foreground = np.arange(samples, dtype=np.int32)
     source = np.repeat(foreground[:, None], 4, axis=1)
     if background == "batch":
-        partners(key, epoch, index, source)
+        # The next two images in a random cyclic order. Sorted by numpy, as numba would compile its
+        # own sort for two seconds.
+        random = np.empty(images, np.uint64)
+        partner_words(key, epoch, index, random)
+        order = np.argsort(random, kind="stable").astype(np.int32)
+        source[order, 2], source[order, 3] = np.roll(order, -1), np.roll(order, -2)
     elif background == "independent":
         source[:, 2] += samples
         source[:, 3] += 2 * samples

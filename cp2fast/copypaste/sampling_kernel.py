@@ -105,28 +105,15 @@ def _between(random: float, low: float, high: float) -> float:
 
 
 @exact
-def partners(key: _Key, epoch: int, index: _Integers, source: _Words) -> None:
-    """Each sample's backgrounds: the next two images in a random cyclic order of the batch.
-
-    Args:
-        key: key of Philox.
-        epoch: epoch of the run.
-        index: numbers of the images, at least 3.
-        source: int32 ``[B, V]``; views 2 and 3 are written.
-    """
-    count = len(index)
-    random = np.empty(count, np.uint64)
-    for i in range(count):
+def partner_words(key: _Key, epoch: int, index: _Integers, random: NDArray[np.uint64]) -> None:
+    """A random word for each sample, whose order is that in which backgrounds are handed on."""
+    for i in range(len(index)):
         high, low, _, _ = _words(key, _PARTNER, epoch, index[i], 0)
         random[i] = high << _32 | low
-    order = np.argsort(random, kind="mergesort")
-    for i in range(count):
-        source[order[i], 2] = order[(i + 1) % count]
-        source[order[i], 3] = order[(i + 2) % count]
 
 
 @exact
-def draw_views(
+def sample_views(
     key: _Key,
     epoch: int,
     index: _Integers,
@@ -179,7 +166,7 @@ def _orientation(flip: float, random: _Four, ranges: Ranges) -> int:
 
 
 @exact
-def draw_pastes(
+def sample_pastes(
     key: _Key, epoch: int, index: _Integers, size: int, ranges: Ranges, paste: _Words
 ) -> None:
     """Fill int32 ``[B, 2, 4]`` with RandomErasing's rectangles in an image of side ``size``.
@@ -254,5 +241,5 @@ def _sort(random: _Four, order: _Words) -> None:
         order[place] = i
 
 
-for _kernel in (partners, draw_views, draw_pastes):
+for _kernel in (partner_words, sample_views, sample_pastes):
     keep_compiled(_kernel)

@@ -16,7 +16,6 @@ import fcntl
 import mmap
 import os
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -30,10 +29,10 @@ from cp2fast.data.memory import free_memory
 _EMPTY, _READY = 0, 1
 _HUGE_PAGE = 2 << 20
 _MAP_NORESERVE = 0x4000  # Linux; Python has no constant for it.
-_CHECK_EVERY = 256 << 20
-"""Bytes claimed between two checks of the free memory."""
 RESERVE = 1 << 30
 """The cache takes no more images when less memory than this is free, in bytes."""
+CHECK_EVERY = 256 << 20
+"""Bytes claimed between two checks of the free memory."""
 
 Pixels = NDArray[np.uint8]
 
@@ -53,9 +52,10 @@ class Arena:
         pixels: Tensor,
         tables: dict[str, NDArray[Any]],
         descriptor: int | None = None,
-        check: Callable[[], bool] = lambda: free_memory() > RESERVE,
+        reserve: int | None = RESERVE,
+        check_every: int = CHECK_EVERY,
     ) -> None:
-        """Use ``new_host`` or ``new_gpu``; ``check`` says whether there is memory to grow."""
+        """Use ``new_host`` or ``new_gpu``; a ``reserve`` of None is never checked."""
         self.pixels = pixels
         self.offset = tables["offset"]
         self.size = tables["size"]
@@ -64,18 +64,26 @@ class Arena:
             tables[name] for name in ("state", "height", "width")
         )
         self._descriptor = descriptor
-        self._check = check
+        self._reserve = reserve
+        self._check_every = check_every
         self._unchecked = 0
         self._lock = threading.Lock()
         self._claimed: set[int] = set()
 
     @staticmethod
-    def new_host(size: NDArray[np.int64], shared: bool) -> Arena:
+    def new_host(
+        size: NDArray[np.int64],
+        shared: bool,
+        reserve: int = RESERVE,
+        check_every: int = CHECK_EVERY,
+    ) -> Arena:
         """An empty cache in host memory; pages are allocated as images are added.
 
         Args:
             size: int64 ``[N]``, bytes of each image's place; 0 for no place.
             shared: whether other processes will ``attach`` to it.
+            reserve: bytes of memory to leave free; with less, no more images are added.
+            check_every: bytes claimed between two checks of the free memory.
 
         Raises:
             OSError: the system cannot provide the memory.
@@ -87,10 +95,12 @@ class Arena:
             memory = mmap.mmap(-1, total, flags)
             if hasattr(mmap, "MADV_HUGEPAGE"):
                 memory.madvise(mmap.MADV_HUGEPAGE)
-            return _in_memory(memory, size, None)
+            return _in_memory(memory, size, None, limits=(reserve, check_every))
         descriptor = os.memfd_create("cp2fast-cache")
         os.ftruncate(descriptor, total)
-        return _in_memory(mmap.mmap(descriptor, total), size, descriptor)
+        return _in_memory(
+            mmap.mmap(descriptor, total), size, descriptor, limits=(reserve, check_every)
+        )
 
     @staticmethod
     def new_gpu(size: NDArray[np.int64], device: torch.device) -> Arena:
@@ -104,7 +114,7 @@ class Arena:
             name: np.zeros(len(size), dtype) for name, dtype in _TABLES.items()
         }
         _place(tables, size)
-        return Arena(pixels, tables, check=lambda: True)
+        return Arena(pixels, tables, reserve=None)
 
     @property
     def address(self) -> tuple[int, int]:
@@ -213,9 +223,9 @@ class Arena:
 
     def _may_grow(self, by: int) -> bool:
         self._unchecked += by
-        if self.grows and self._unchecked > _CHECK_EVERY:
+        if self.grows and self._reserve is not None and self._unchecked > self._check_every:
             self._unchecked = 0
-            self.grows = self._check()
+            self.grows = free_memory() > self._reserve
         return self.grows
 
     def _lock_in_all_processes(self, number: int) -> bool:
@@ -242,7 +252,11 @@ def _layout(count: int) -> tuple[dict[str, int], int]:
 
 
 def _in_memory(
-    memory: mmap.mmap, size: NDArray[np.int64] | None, descriptor: int | None, count: int = 0
+    memory: mmap.mmap,
+    size: NDArray[np.int64] | None,
+    descriptor: int | None,
+    count: int = 0,
+    limits: tuple[int, int] = (RESERVE, CHECK_EVERY),
 ) -> Arena:
     """A cache in ``memory``: a new one with places of ``size``, or one of another process."""
     count = count if size is None else len(size)
@@ -253,7 +267,7 @@ def _in_memory(
     if size is not None:
         _place(tables, size)
     whole = torch.from_numpy(np.frombuffer(memory, np.uint8, offset=pixels))
-    return Arena(whole, tables, descriptor)
+    return Arena(whole, tables, descriptor, *limits)
 
 
 def _place(tables: dict[str, NDArray[Any]], size: NDArray[np.int64]) -> None:

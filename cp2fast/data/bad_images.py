@@ -77,7 +77,7 @@ class BadImages:
             return
         raise UserError(
             f"at least {len(self._found):,} of the {images:,} images could not be read "
-            f"(see {self.path or 'the log'}), {reason}: mend them, or go on without them by "
+            f"(see {self.path or 'the log'}), {reason}: fix them, or continue without them with "
             f"{self._again} "
             "data.max_bad_fraction=1"
         )

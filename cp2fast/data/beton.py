@@ -77,7 +77,9 @@ def list_samples(path: Path) -> NDArray[np.void]:
         with open_plain(path) as file:
             samples = _list_samples(path, file)
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}): allow it") from error
+        raise UserError(
+            f"{path} cannot be read ({error.strerror}): change its permissions"
+        ) from error
     if not len(samples):
         raise UserError(f"no images in {path}: pack it again, with cp2fast pack SRC {path.name}")
     return samples
@@ -112,7 +114,7 @@ def _list_samples(path: Path, file: FileIO) -> NDArray[np.void]:
     (header,) = read(HEADER, 1, 0)
     if header["version"] != VERSION:
         raise UserError(
-            f"{path} is no .beton of FFCV's format {VERSION} (it says {header['version']}): "
+            f"{path} is not a .beton of FFCV's format {VERSION} (it says {header['version']}): "
             "pack it again, with cp2fast pack"
         )
     fields = read(FIELD, int(header["num_fields"]), HEADER.itemsize)

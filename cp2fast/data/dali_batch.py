@@ -21,7 +21,9 @@ Place: TypeAlias = Loaded[CommonJpeg | Tensor]
 Batch: TypeAlias = list[Place]
 
 
-def pack(batch: Batch, output: Any, stream: torch.cuda.Stream | None, buffers: Buffers) -> Decoded:
+def assemble(
+    batch: Batch, output: Any, stream: torch.cuda.Stream | None, buffers: Buffers
+) -> Decoded:
     """DALI's images in the order of its buffer, then those decoded without DALI.
 
     Args:

@@ -27,12 +27,12 @@ from torch import Tensor
 from cp2fast.batch import RaggedBatch
 from cp2fast.buffers import Buffers
 from cp2fast.data.bad_images import BadImages
-from cp2fast.data.dali_batch import Batch, Place, pack
+from cp2fast.data.dali_batch import Batch, Place, assemble
 from cp2fast.data.decode import BadImage, CommonJpeg, common_jpeg, decode_image, read_image
 from cp2fast.data.heap import share_heaps, trim_heaps
 from cp2fast.data.image_set import ImageSet
 from cp2fast.data.levels import BY_TYPE, Levels
-from cp2fast.data.loading import Decoded, deliver, load
+from cp2fast.data.loading import Decoded, deliver, read_or_replace
 from cp2fast.data.prefetch import keep_ahead
 from cp2fast.data.shrink import fitted
 from cp2fast.errors import UserError
@@ -96,12 +96,12 @@ def open_dali(
     def submit(
         numbers: Sequence[int], read: Callable[[int], CommonJpeg | Tensor]
     ) -> list[Future[Place]]:
-        return [pool.submit(load, number, read, seed, len(images)) for number in numbers]
+        return [pool.submit(read_or_replace, number, read, seed, len(images)) for number in numbers]
 
     try:
         reading = (submit(numbers.tolist(), files.prepare) for numbers in plan)
         batches = (_results(futures) for futures in keep_ahead(reading, _DEPTH))
-        decoded = _decode(
+        decoded = decode_batches(
             batches,
             lambda batch: _results(submit([place.planned for place in batch], files.decode)),
             threads,
@@ -157,7 +157,7 @@ class _Files:
         return decode_image(encoded, self._max_pixels, self._max_side, self._levels)
 
 
-def _decode(
+def decode_batches(
     batches: Iterator[Batch],
     decode_without_dali: Callable[[Batch], Batch],
     threads: int,
@@ -165,6 +165,19 @@ def _decode(
     largest: int | None,
     hardware_share: float,
 ) -> Iterator[Decoded]:
+    """Decode the JPEGs of each batch with DALI.
+
+    Args:
+        batches: images that were read.
+        decode_without_dali: decodes a batch on which DALI has failed.
+        threads: as ``open_dali``, like what follows.
+        gpu: device that decodes.
+        largest: the most images in a batch.
+        hardware_share: share of the images for the engine.
+
+    Raises:
+        UserError: DALI fails on several batches in a row whose images are all readable.
+    """
     again: deque[Batch] = deque()
     in_dali: deque[Batch] = deque()
     filler = _encode_filler()
@@ -197,7 +210,7 @@ def _decode(
             again.extendleft(reversed(in_dali))
             in_dali.clear()
             pipeline = _build(feed, largest, threads, gpu, hardware_share)
-            decoded = pack(decode_without_dali(failed), None, stream, buffers)
+            decoded = assemble(decode_without_dali(failed), None, stream, buffers)
             explained = len(decoded.failures) > sum(len(place.failures) for place in failed)
             unexplained = 0 if explained else unexplained + 1
             if unexplained == _MAX_UNEXPLAINED:
@@ -209,7 +222,7 @@ def _decode(
         else:
             pipeline.release_outputs()
             unexplained = 0
-            yield pack(in_dali.popleft(), output, stream, buffers)
+            yield assemble(in_dali.popleft(), output, stream, buffers)
 
 
 def _build(

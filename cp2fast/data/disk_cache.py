@@ -121,7 +121,7 @@ class DiskCache:
         path = self.path(item)
         try:
             if self.holds(item):
-                with suppress(FileNotFoundError):
+                with suppress(OSError):  # It was removed, or the folder may only be read.
                     os.utime(path)
                 return
             with self._fetching(path.name):
@@ -130,11 +130,14 @@ class DiskCache:
         except OSError as error:
             raise UserError(
                 f"the cache {self.folder} cannot be written ({error.strerror or error}): make room "
-                "or allow it, or name another with data.disk_cache=DIR"
+                "or change its permissions, or name another with data.disk_cache=DIR"
             ) from error
 
     def open(self, item: Remote) -> IO[bytes]:
         """Open the object from the disk; the file stays readable even if it is removed."""
+        if item.size < 0:
+            what = f"{public(item.url)}: the server does not say how long it is"
+            raise UserError(f"{what}: copy it to this machine")
         while True:
             self.fetch(item)
             with suppress(FileNotFoundError):
@@ -155,8 +158,7 @@ class DiskCache:
         try:
             with aside.open("r+b") as file:
                 for begin in range(0, item.size, PART):
-                    end = min(begin + PART, item.size)
-                    file.write(remote.read(item.url, begin, end))
+                    file.write(self._read_part(item, begin, min(begin + PART, item.size)))
                 file.flush()
                 os.fsync(file.fileno())
             if verify:
@@ -166,10 +168,17 @@ class DiskCache:
         except BaseException:
             with self._locked() as count:
                 aside.unlink(missing_ok=True)
-                _write_number(count, _read_number(count) - item.size)
+                _write_number(count, (_read_number(count) or 0) - item.size)
             raise
         with self._locked() as count:
             self._take_room(count, 0)  # Objects that were being fetched may have had to stay.
+
+    def _read_part(self, item: Remote, begin: int, end: int) -> bytes:
+        try:
+            return remote.read(item.url, begin, end)
+        except UserError:
+            self.check_unchanged(item)  # One that became shorter cannot be read to its old end.
+            raise
 
     def _begin(self, aside: Path, size: int) -> None:
         """Reserve the bytes of an object to be fetched, and create its file in full length."""
@@ -187,15 +196,20 @@ class DiskCache:
     def check_unchanged(self, item: Remote) -> None:
         """Check that the object is still the one listed, else its parts may not match."""
         now = remote.look_up(item.url)
-        if now is None or (now.size, now.version) != (item.size, item.version):
+        if now is None:
+            raise UserError(f"{public(item.url)} is not there any more (404): restore it")
+        if (now.size, now.version) != (item.size, item.version):
             raise UserError(
-                f"{public(item.url)} has changed since the run began: start again, or go on with "
-                "--resume"
+                f"{public(item.url)} has changed since the run began: start again, or continue "
+                "with --resume"
             )
 
     def _take_room(self, count: int, size: int) -> None:
         """Reserve ``size`` bytes, removing the least recently used objects if needed."""
-        total = _read_number(count) + size
+        known = _read_number(count)
+        if known is None:
+            known = sum(size for _, size, _ in self._objects())
+        total = known + size
         if total > self.budget:
             total = self._bytes_after_eviction(self.budget * _FILLED_TO - size) + size
         _write_number(count, total)
@@ -260,7 +274,7 @@ class DiskCache:
         except OSError:
             return 0
         try:
-            return _read_number(descriptor)
+            return _read_number(descriptor) or 0
         finally:
             os.close(descriptor)
 
@@ -275,8 +289,10 @@ def key_of(item: Remote) -> str:
     return hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=20).hexdigest()
 
 
-def _read_number(descriptor: int) -> int:
-    return int(os.pread(descriptor, 32, 0).strip() or b"0")
+def _read_number(descriptor: int) -> int | None:
+    """The number in a file; None if a crash of the machine damaged it."""
+    digits = os.pread(descriptor, 32, 0).strip() or b"0"
+    return int(digits) if digits.isdigit() else None
 
 
 def _write_number(descriptor: int, number: int) -> None:

@@ -207,14 +207,14 @@ class ImageSet:
         name = os.fsdecode(self.names[index])
         return Remote(join(self.shards[shard], name), size, int(self.versions[index]))
 
-    def own_object(self, index: int) -> Remote | None:
-        """The remote object that holds this image alone; None if it is in a shard or local."""
+    def holder(self, index: int) -> Remote | None:
+        """The remote object that holds this image: its own, or a shard; None if it is local."""
         if not len(self.places):
             return None
         shard, offset, _ = self.places[index].tolist()
-        if offset != OWN_FILE or not self._is_remote(shard):
+        if not self._is_remote(shard):
             return None
-        return self.remote(index + len(self.shards))
+        return self.remote(index + len(self.shards) if offset == OWN_FILE else shard)
 
     def check_index(self, number: int) -> None:
         """Check the index of a remote shard against its headers, once the shard is on disk.

@@ -203,7 +203,7 @@ def _one_remote(url: str, name_it: str, disk: DiskCache) -> ImageSet:
     found = sort_in(objects)
     if not objects:
         raise UserError(
-            f"there is nothing at {public(url)} that may be listed: {name_it} what holds the images"
+            f"there is nothing at {public(url)} that can be listed: {name_it} what holds the images"
         )
     shards = _shards_directly_in(found, public(url), name_it)
     if shards:

@@ -103,9 +103,10 @@ def _mapped(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
         return levels
     single = values.dtype.kind == "f" and values.dtype.itemsize <= 4
     scaled: NDArray[Any] = values.astype(np.float32 if single else np.float64)
-    scaled -= low
-    scaled *= 255  # before the division, so that halves are exact
-    scaled /= high - low
+    with np.errstate(over="ignore"):  # beyond the range anyway
+        scaled -= low
+        scaled *= 255  # before the division, so that halves are exact
+        scaled /= high - low
     return _rounded(scaled)
 
 

@@ -66,7 +66,9 @@ class Decoded:
         return Decoded(batch, filled + len(failures), failures)
 
 
-def load(planned: int, read: Callable[[int], Content], seed: int, count: int) -> Loaded[Content]:
+def read_or_replace(
+    planned: int, read: Callable[[int], Content], seed: int, count: int
+) -> Loaded[Content]:
     """Read an image, or the first readable one among its substitutes.
 
     Args:
@@ -100,6 +102,6 @@ def deliver(decoded: Decoded, images: ImageSet, bad: BadImages) -> RaggedBatch:
         last = decoded.failures[-1]
         raise UserError(
             f"found no readable image after {MAX_SUBSTITUTES} substitutes (the last was "
-            f"{images.name(last.index)}: {last.reason}): mend the images listed in {bad.path}"
+            f"{images.name(last.index)}: {last.reason}): fix the images listed in {bad.path}"
         )
     return decoded.batch

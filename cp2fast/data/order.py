@@ -68,8 +68,8 @@ def steps_per_epoch(count: int, global_batch: int, fewest: int = 1) -> int:
     """
     if count < fewest:
         raise UserError(
-            f"{counted(count, 'image')} cannot be trained on, for a batch needs {fewest} or more: "
-            "add images"
+            f"{counted(count, 'image')} cannot be trained on, because a batch needs {fewest} or "
+            "more: add images"
         )
     if count < global_batch:
         raise UserError(

@@ -27,6 +27,8 @@ UPRIGHT = 1
 
 _ORIENTATION = 0x0112
 _BYTE_ORDERS = {b"II*\0": "<", b"II\0*": "<", b"MM\0*": ">", b"MM*\0": ">"}
+_BIG_BYTE_ORDERS = {b"II+\0": "<", b"MM\0+": ">"}
+"""Of BigTIFF, which no Exif block is."""
 _IDENTIFIER = b"Exif\0"
 
 _FORMATS = {1: "B", 2: "c", 3: "H", 4: "I", 5: "II", 6: "b", 7: "c", 8: "h", 9: "i", 10: "ii"} | {
@@ -45,6 +47,9 @@ def orientation_of(encoded: bytes) -> int:
     Args:
         encoded: the whole file, of any format, even if damaged.
     """
+    if encoded[:4] in _BIG_BYTE_ORDERS:
+        order = _BIG_BYTE_ORDERS[encoded[:4]]
+        return _in_directory(encoded, order, at=8, offset="Q", count="Q") or UPRIGHT
     return _first_valid(_blocks(encoded))
 
 
@@ -133,39 +138,57 @@ def _first_valid(blocks: Iterable[bytes]) -> int:
     for block in blocks:
         while block.startswith(_IDENTIFIER):  # present where it should not be, or repeated
             block = block[len(_IDENTIFIER) + 1 :]
-        found = _in_directory(block)
+        found = _in_block(block)
         if found is not None:
             return found
     return UPRIGHT
 
 
-def _in_directory(block: bytes) -> int | None:
-    """The orientation in the first directory of a TIFF block; None if the block is invalid."""
+def _in_block(block: bytes) -> int | None:
+    """The orientation in an Exif block or a TIFF file; None if it is invalid."""
     order = _BYTE_ORDERS.get(block[:4])
-    if order is None or len(block) < 8:
+    return None if order is None else _in_directory(block, order, at=4, offset="I", count="H")
+
+
+def _in_directory(block: bytes, order: str, at: int, offset: str, count: str) -> int | None:
+    """The orientation in the first directory of a TIFF block; None if the block is invalid.
+
+    Args:
+        block: the block.
+        order: byte order, in the notation of ``struct``.
+        at: where the block says where the directory begins.
+        offset: format of that, and of other offsets and numbers of values.
+        count: format of the number of entries.
+    """
+    room = struct.calcsize(f"={offset}")
+    if len(block) < at + room:
         return None
-    (begin,) = struct.unpack_from(order + "I", block, 4)
-    if begin < 8 or begin + 2 > len(block):
+    (begin,) = struct.unpack_from(order + offset, block, at)
+    first = begin + struct.calcsize(f"={count}")
+    if begin < at + room or first > len(block):
         return None
-    (count,) = struct.unpack_from(order + "H", block, begin)
-    entries = block[begin + 2 : begin + 2 + 12 * count]
-    whole = entries[: len(entries) // 12 * 12]
-    for tag, kind, values, field in struct.iter_unpack(order + "HHI4s", whole):
+    (entries,) = struct.unpack_from(order + count, block, begin)
+    entry = f"{order}HH{offset}{room}s"
+    size = struct.calcsize(entry)
+    listed = block[first : first + size * entries]
+    for tag, kind, values, field in struct.iter_unpack(entry, listed[: len(listed) // size * size]):
         if tag == _ORIENTATION:
-            found = _value(block, order, kind, values, field)
+            found = _value(block, order, offset, kind, values, field)
             if found is not None:
                 return found
     return UPRIGHT
 
 
-def _value(block: bytes, order: str, kind: int, count: int, field: bytes) -> int | None:
+def _value(
+    block: bytes, order: str, offset: str, kind: int, count: int, field: bytes
+) -> int | None:
     """The orientation in an entry: 1 if it is invalid, None if the block is cut short before it."""
     form = order + _FORMATS.get(kind, "")
     size = struct.calcsize(form) * count
     if not size:
         return None
     if size > len(field):
-        (begin,) = struct.unpack(order + "I", field)
+        (begin,) = struct.unpack(order + offset, field)
         field = block[begin : begin + size]
         if len(field) < size:
             return None

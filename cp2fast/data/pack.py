@@ -37,8 +37,6 @@ from cp2fast.data.survey import find_range
 from cp2fast.data.urls import is_url
 from cp2fast.errors import UserError
 
-_COMMIT_EVERY = 256
-"""Source images between commits; at most this many are packed again after a kill."""
 _AHEAD_PER_WORKER = 4
 
 
@@ -73,6 +71,7 @@ def pack(
     shard_size: int,
     workers: int,
     progress: Callable[[int, int], None],
+    commit_every: int = 256,
 ) -> PackSummary:
     """Pack the images of ``source`` into ``out``, or continue an interrupted pack.
 
@@ -85,9 +84,11 @@ def pack(
         shard_size: images per shard, if ``out`` is a folder.
         workers: number of threads.
         progress: called with the number of images done and their total.
+        commit_every: source images between commits; at most this many are packed again after a
+            kill.
 
     Raises:
-        UserError: bad input, ``out`` exists, was begun with other settings or is being written by
+        UserError: bad input, ``out`` exists, was started with other settings or is being written by
             another process, no image could be packed, or the disk is full.
     """
     delivery = _delivery(out)
@@ -104,19 +105,22 @@ def pack(
             summary = journal.restore(terms)
             summary.range_line = range_line
             with closing(_open_writer(work, name, images, shard_size, summary.writer)) as writer:
-                _pack_rest(images, settings, workers, writer, journal, delivery, summary, progress)
+                _pack_rest(
+                    *(images, settings, workers, writer, journal, delivery, summary),
+                    *(progress, commit_every),
+                )
                 if not summary.images:
                     raise UserError(
                         f"none of the {len(images)} images in {shown(source)} can be packed (the "
-                        f"first: {': '.join(summary.rejects[0])}): mend them"
+                        f"first: {': '.join(summary.rejects[0])}): fix them"
                     )
                 writer.finish()
                 lines = (f"{name}\t{reason}\n" for name, reason in summary.rejects)
                 summary.bytes_out = delivery.finish(writer.path, "".join(lines))
     except OSError as error:
         raise UserError(
-            f"cannot write {work} ({error.strerror or error}): make room there or allow it, then "
-            "run the same command again to go on"
+            f"cannot write {work} ({error.strerror or error}): make room there or change its "
+            "permissions, then run the same command again to continue"
         ) from error
     shutil.rmtree(work, ignore_errors=True)
     return summary
@@ -130,7 +134,9 @@ def _delivery(out: Path | str) -> Delivery:
     """
     name = PurePosixPath(str(out)).name
     if name.lower().endswith(COMPRESSED_SUFFIXES):
-        raise UserError(f"{out} would be compressed, and JPEG is already: name a .tar or a folder")
+        raise UserError(
+            f"{out} would be compressed, which JPEG already is: name a .tar or a folder"
+        )
     suffix = PurePosixPath(name).suffix
     if suffix and not is_beton(name) and not is_shard(name):
         raise UserError(
@@ -149,6 +155,7 @@ def _pack_rest(
     delivery: Delivery,
     summary: PackSummary,
     progress: Callable[[int, int], None],
+    commit_every: int,
 ) -> None:
     """Pack the images from ``summary.done`` on, updating ``summary`` and ``journal``."""
     new_rejects: list[tuple[str, str]] = []
@@ -163,7 +170,7 @@ def _pack_rest(
             else:
                 new_rejects.append((images.name(number), image))
             summary.done = number + 1
-            if summary.done % _COMMIT_EVERY == 0 or summary.done == len(images):
+            if summary.done % commit_every == 0 or summary.done == len(images):
                 summary.writer = writer.commit()
                 summary.rejects += new_rejects
                 journal.append(asdict(summary) | {"rejects": new_rejects})
@@ -226,7 +233,7 @@ class _Journal:
         """The summary as of the last commit; an incomplete last line is removed.
 
         Raises:
-            UserError: the pack was begun with other ``terms``.
+            UserError: the pack was started with other ``terms``.
         """
         self._file.seek(0)
         *lines, incomplete = self._file.read().split(b"\n")
@@ -237,8 +244,8 @@ class _Journal:
         begun, *commits = map(json.loads, lines)
         if begun != json.loads(json.dumps(terms)):
             raise UserError(
-                f"{self._work} was begun with other images or options: repeat that command, or "
-                "remove the folder to begin anew"
+                f"{self._work} was started with other images or options: repeat that command, or "
+                "remove the folder to start anew"
             )
         if not commits:
             return PackSummary()

@@ -10,7 +10,7 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 MODES = {0: "L", 2: "RGB", 3: "P", 4: "LA", 6: "RGBA"}
 """Colour types, with Pillow's names."""
-GREY, PALETTE = 0, 3
+GREY = 0
 
 _END = b"IEND"
 _MOST_TEXT = 1 << 18

@@ -9,6 +9,7 @@ through ``public``.
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -145,7 +146,9 @@ def read(
     whole = begin == 0 and end < 0
 
     def get() -> bytes:
-        part: dict[str, int] = {} if whole else {"start": begin, "end": end}
+        part: dict[str, Any] = {} if whole else {"start": begin, "end": end}
+        if url.startswith("hf://"):
+            part["cache_type"] = "none"  # It would read megabytes ahead.
         data: bytes = system.cat_file(path, **part)
         if whole or len(data) == end - begin:
             return data
@@ -206,7 +209,8 @@ def _open(url: str) -> tuple[Any, str]:
     fsspec caches file systems by their options, and makes new ones in a forked process.
 
     Raises:
-        UserError: there is no such file system, or its package is not installed.
+        UserError: there is no such file system, its package is not installed, or its server cannot
+            be reached.
     """
     protocol = url.partition("://")[0]
     try:
@@ -220,8 +224,16 @@ def _open(url: str) -> tuple[Any, str]:
             f"{public(url)} cannot be opened: {in_words(error, url)}; write a path, or a URL such "
             "as s3://BUCKET/FOLDER or https://HOST/FOLDER"
         ) from None
+    except Exception as error:  # ftp, sftp and others connect here, and raise almost anything.
+        raise UserError(
+            f"{public(url)} cannot be opened: {in_words(error, url)}; check its name, and whether "
+            "the server can be reached"
+        ) from None
     if protocol in ("s3", "s3a"):
         system.retries = 1  # Retries are made here, where they are counted.
+    if protocol in ("gs", "gcs"):
+        # It logs tracebacks of its retries, and that it knows no credentials for a public bucket.
+        logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
     return system, path
 
 

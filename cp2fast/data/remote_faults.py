@@ -35,7 +35,7 @@ def refused(error: Exception, url: str, verb: str) -> str:
         again = "" if name == url else ", or name it again with new ones"
         return (
             f"{name} may not be {verb} ({status or 403}): check the credentials of this system"
-            f"{again}, or allow it there"
+            f"{again}, or allow access there"
         )
     if type(error).__name__ == "NoCredentialsError":
         return (
@@ -84,6 +84,8 @@ def behind(error: Exception) -> Exception:
 def status_of(error: Exception) -> int | None:
     """The HTTP status in an exception of any of the file systems."""
     for one in _chain(error):
+        if isinstance(one, OSError) and str(one).startswith("Forbidden"):
+            return 403  # of gcsfs, which has no other sign of it
         for name in ("status", "code", "status_code"):
             value = getattr(one, name, None)
             if isinstance(value, int) and 100 <= value < 600:

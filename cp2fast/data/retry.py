@@ -80,10 +80,10 @@ def is_passing(error: Exception) -> bool:
     return isinstance(error, OSError) and error.errno in _PASSING
 
 
-def count_retry() -> None:
-    """Count one retry in this process."""
+def count_retry(retries: int = 1) -> None:
+    """Count retries in this process."""
     with _lock:
-        _counts[os.getpid() % _SLOTS] += 1
+        _counts[os.getpid() % _SLOTS] += retries
 
 
 def retries() -> int:

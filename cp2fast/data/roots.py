@@ -17,13 +17,17 @@ from typing import Literal, NamedTuple
 from cp2fast.config import Root
 from cp2fast.data import remote
 from cp2fast.data.remote import Remote
+from cp2fast.data.shards import is_hidden
 from cp2fast.data.urls import is_url, join, public, without_file_scheme
 from cp2fast.errors import UserError
-from cp2fast.files import cannot_read, read_bytes
+from cp2fast.files import cannot_read, read_bytes, without_mark
 
 _MAGIC = re.compile(r"[*?\[]")
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
+
+
+_MOST_IN_BRACES = 1_000_000
 
 
 class Place(NamedTuple):
@@ -99,6 +103,11 @@ def _choices(inside: str) -> list[str]:
     """The alternatives for braces with this content; none if a shell would not expand them."""
     if numbers := _RANGE.fullmatch(inside):
         first, last = int(numbers[1]), int(numbers[2])
+        if abs(last - first) >= _MOST_IN_BRACES:
+            raise UserError(
+                f"{{{inside}}} stands for more than {_MOST_IN_BRACES:,} names: write them into a "
+                "list, and name it @LIST"
+            )
         step = 1 if first <= last else -1
         return [str(number).zfill(len(numbers[1])) for number in range(first, last + step, step)]
     return inside.split(",") if "," in inside else []
@@ -111,11 +120,52 @@ def _matches(name: str) -> Iterator[Place]:
     if is_url(name):
         found = [Place(one, "matched", found=item) for one, item in remote.glob(name)]
     else:
-        paths = glob.iglob(os.path.expanduser(name), recursive=True)
+        paths = set(_paths(os.path.expanduser(name)))
         found = [Place(one, "matched") for one in sorted(paths)]
     if not found:
-        raise UserError(f"nothing matches {shown(name)}: name what there is")
+        raise UserError(f"nothing matches {shown(name)}: name something that exists")
     yield from found
+
+
+def _paths(pattern: str) -> Iterator[str]:
+    """The local paths that match a pattern; ``**`` is any folders, and as its end a whole folder.
+
+    ``glob`` would follow links in a circle, and take their images again and again.
+    """
+    parts = pattern.split("/")
+    if "**" not in parts:
+        yield from glob.iglob(pattern)
+        return
+    place = parts.index("**")
+    above = "/".join(parts[:place]) or ("/" if place else "")
+    rest = "/".join(parts[place + 1 :])
+    for start in glob.iglob(above) if above else [""]:
+        if not rest:
+            yield start or "."
+            continue
+        for folder in _folders(start):
+            yield from _paths(os.path.join(glob.escape(folder), rest))
+
+
+def _folders(start: str) -> Iterator[str]:
+    """A folder and all below it; each real folder once, by its own path if there is one."""
+    folders, links = [start], list[str]()
+    seen = set[tuple[int, int]]()
+    while folders or links:
+        folder = folders.pop() if folders else links.pop()
+        try:
+            status = os.stat(folder or ".")
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            with os.scandir(folder or ".") as entries:
+                for entry in entries:
+                    if not is_hidden(entry.name) and entry.is_dir():
+                        kind = links if entry.is_symlink() else folders
+                        kind.append(os.path.join(folder, entry.name))
+        except OSError:  # a file, or a folder that may not be read: nothing matches there
+            continue
+        yield folder
 
 
 def _without_query(name: str) -> str:
@@ -134,11 +184,12 @@ def _listed(path: str) -> Iterator[Place]:
         except OSError as error:
             raise cannot_read(Path(path), error) from error
         base = os.path.dirname(os.path.expanduser(path))
+    content = without_mark(content)
     separator = b"\0" if b"\0" in content else b"\n"
     lines = (os.fsdecode(line.rstrip(b"\r")) for line in content.split(separator))
     names = [without_file_scheme(line) for line in lines if line]
     if not names:
-        raise UserError(f"{public(path)} lists nothing: write a path or URL a line")
+        raise UserError(f"{public(path)} lists nothing: write one path or URL per line")
     for name in names:
         is_whole = is_url(name) or os.path.isabs(name)
         yield Place(name, "listed", "" if is_whole else base)

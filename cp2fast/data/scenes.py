@@ -45,7 +45,7 @@ def generate_scenes(root: Path, count: int, seed: int) -> None:
     appears only when it is complete.
 
     Raises:
-        UserError: ``root`` already exists.
+        UserError: ``root`` already exists, or another process has written it meanwhile.
     """
     if root.exists():
         raise UserError(f"{root} exists already: remove it, or name another folder")
@@ -54,7 +54,12 @@ def generate_scenes(root: Path, count: int, seed: int) -> None:
     try:
         _write(unfinished, count, seed)
         unfinished.chmod(0o755)
-        unfinished.rename(root)
+        try:
+            unfinished.rename(root)
+        except OSError as error:
+            if not root.exists():
+                raise
+            raise UserError(f"{root} appeared meanwhile: run the command again") from error
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise

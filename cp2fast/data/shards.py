@@ -207,7 +207,7 @@ def _members(shard: Path, left_out: Counter[str]) -> list[Member]:
         raise damaged(str(shard), head, error) from error
     except OSError as error:
         raise UserError(
-            f"{shard} cannot be read ({error.strerror}): allow it, or move it out"
+            f"{shard} cannot be read ({error.strerror}): change its permissions, or move it out"
         ) from error
 
 
@@ -237,7 +237,7 @@ def damaged(shard: str, head: bytes, error: TarError | None) -> UserError:
         )
     kind = kind_of(head)
     if kind not in ("a tar archive", "a file of no known kind"):
-        return UserError(f"{shard} is {kind}, and no tar: fetch it again, or move it out")
+        return UserError(f"{shard} is {kind}, not a tar: fetch it again, or move it out")
     return UserError(
         f"{shard} is damaged or incomplete ({error}): fetch or write it again, or move it out"
     )

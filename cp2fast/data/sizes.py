@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cp2fast.data.decode import BadImage, check_size, image_size
-from cp2fast.data.image_set import ImageSet
+from cp2fast.data.image_set import OWN_FILE, ImageSet
 from cp2fast.data.known_sizes import KnownSizes
 from cp2fast.data.progress_line import ProgressLine
 from cp2fast.data.remote import CONNECTIONS, Remote
 from cp2fast.data.shrink import fitted
+from cp2fast.data.urls import public
 
 _HEADS = (4 << 10, 256 << 10)
 """Bytes to read, one size after the other until they include the header, then the whole file. A
@@ -104,39 +105,48 @@ class _Headers:
 
     def size(self, number: int) -> tuple[int, int]:
         """Height and width of the upright image. Raises BadImage."""
-        item = self._images.own_object(number)
-        known = None if item is None or self._known is None else self._known.get(item)
-        if known is None and item is not None:
-            known = self._new[item] = self._asked(number, item)
-        if known is not None:
-            check_size(*known, self._max_pixels)
-            return known
-        return _header_size(self._images, number, self._max_pixels)
+        images = self._images
+        holder = images.holder(number)
+        is_indexed = len(images.pixels) and images.pixels[number, 0]
+        if holder is None or self._known is None or is_indexed:
+            return _header_size(images, number, self._max_pixels)
+        _, offset, length = images.places[number].tolist()
+        item = holder
+        if offset != OWN_FILE:  # A member of a shard is known by its place there.
+            item = Remote(f"{public(holder.url)}!{offset}", length, holder.version)
+        known = self._known.get(item)
+        if known is None:
+            known = self._new[item] = self._asked(number, holder, is_own=item is holder)
+        check_size(*known, self._max_pixels)
+        return known
 
     def keep(self) -> None:
         """Keep what was found for the next time."""
         if self._known is not None:
             self._known.add(self._new)
 
-    def _asked(self, number: int, item: Remote) -> tuple[int, int]:
+    def _asked(self, number: int, holder: Remote, *, is_own: bool) -> tuple[int, int]:
         disk = self._images.disk
-        if disk is not None and not disk.holds(item):
-            if self.asked >= MOST_ASKED:
-                self.left_out = True
-                raise BadImage("too many remote images to ask for the sizes of all")
+        is_here = disk is not None and disk.holds(holder)
+        if not is_here:
             with self._lock:
-                self.asked += 1
-        found = _header_size(self._images, number, self._max_pixels)
+                self.left_out = self.asked >= MOST_ASKED
+                self.asked += not self.left_out
+            if self.left_out:
+                raise BadImage("too many remote images to ask for the sizes of all")
         self._progress.advance()
-        return found
+        # Of a shard that is not here only heads are read: all of its images would be its whole.
+        return _header_size(self._images, number, self._max_pixels, whole=is_here or is_own)
 
 
-def _header_size(images: ImageSet, number: int, max_pixels: int) -> tuple[int, int]:
+def _header_size(
+    images: ImageSet, number: int, max_pixels: int, *, whole: bool = True
+) -> tuple[int, int]:
     height, width, _ = images.pixels[number].tolist() if len(images.pixels) else (0, 0, 0)
     if height:
         check_size(height, width, max_pixels)
         return height, width
-    heads: Sequence[int | None] = (*_HEADS, None)
+    heads: Sequence[int | None] = (*_HEADS, None) if whole else _HEADS
     for length in heads:
         try:
             head = _whole(images, number) if length is None else images.read_head(number, length)
@@ -144,14 +154,14 @@ def _header_size(images: ImageSet, number: int, max_pixels: int) -> tuple[int, i
         except OSError as error:
             raise BadImage(f"cannot be read: {error.strerror}") from error
         except BadImage:
-            if length is None or len(head) < length:
+            if length == heads[-1] or len(head) < (length or 0):
                 raise
     raise BadImage("no header")
 
 
 def _whole(images: ImageSet, number: int) -> bytes:
     """The encoded image; a remote one is kept on the disk, where the first epoch finds it."""
-    item = images.own_object(number)
-    if item is not None and images.disk is not None:
-        images.disk.fetch(item, verify=False)
+    holder = images.holder(number)
+    if holder is not None and images.disk is not None:
+        images.disk.fetch(holder, verify=False)
     return images.read(number)

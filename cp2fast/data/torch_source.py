@@ -9,16 +9,20 @@ iterator, which continues across epochs, so there is no delay between epochs.
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
-from concurrent.futures import thread as pools
+from concurrent.futures import Future
+from dataclasses import fields
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from cp2fast.batch import RaggedBatch
 from cp2fast.data.bad_images import BadImages
@@ -26,7 +30,7 @@ from cp2fast.data.decode import decode_image, read_image
 from cp2fast.data.heap import bypass_heap
 from cp2fast.data.image_set import ImageSet
 from cp2fast.data.levels import BY_TYPE, Levels
-from cp2fast.data.loading import Decoded, deliver, load
+from cp2fast.data.loading import Decoded, deliver, read_or_replace
 from cp2fast.errors import UserError
 
 START_METHOD = "fork" if sys.platform == "linux" else None
@@ -59,7 +63,7 @@ def open_torch(
     Raises:
         UserError: too many bad images, or a worker that died.
     """
-    loader: DataLoader[Decoded] = DataLoader(
+    loader: DataLoader[Decoded | str] = DataLoader(
         _Batches(images, seed, max_pixels, max_side, levels),
         batch_size=None,
         sampler=plan,
@@ -70,7 +74,7 @@ def open_torch(
     )
     # Collecting an old DALI pipeline in a worker would hang that worker, so collect it here.
     gc.collect()
-    batches = iter(loader)
+    batches = _started(loader)
     while True:
         try:
             decoded = next(batches)
@@ -84,11 +88,37 @@ def open_torch(
                 f"a decoding process ended unexpectedly ({reason}): most often "
                 "memory or shared memory (/dev/shm) ran out; set data.workers lower, or to 0"
             ) from error
+        if isinstance(decoded, str):
+            raise UserError(
+                f"a decoding process cannot share its memory ({decoded}): give /dev/shm more room, "
+                "or set data.workers lower, or to 0"
+            )
         yield deliver(decoded, images, bad)
 
 
-class _Batches(Dataset[Decoded]):
-    """One item is one batch, indexed by its image numbers."""
+def _started(loader: DataLoader[Decoded | str]) -> Iterator[Decoded | str]:
+    """The loader's iterator, whose workers are forked by a thread of its own.
+
+    A worker goes on as the thread that forked it. As a pool's thread, it would wait for itself when
+    it ends (CPython's gh-88110), and its exit code be 1. From the main thread, torch would set a
+    signal handler that raises the death of a worker anywhere; here it raises it from ``next``.
+    """
+    started: Future[Iterator[Decoded | str]] = Future()
+
+    def start() -> None:
+        try:
+            started.set_result(iter(loader))
+        except BaseException as error:  # raised by result
+            started.set_exception(error)
+
+    thread = threading.Thread(target=start, name="cp2fast-fork")
+    thread.start()
+    thread.join()
+    return started.result()
+
+
+class _Batches(Dataset[Decoded | str]):
+    """One item is one batch, indexed by its image numbers; or why it cannot be handed over."""
 
     def __init__(
         self,
@@ -104,17 +134,37 @@ class _Batches(Dataset[Decoded]):
         self._max_side = max_side
         self._levels = levels
 
-    def __getitem__(self, numbers: NDArray[np.int64]) -> Decoded:
+    def __getitem__(self, numbers: NDArray[np.int64]) -> Decoded | str:
         count = len(self._images)
-        loaded = [load(number, self._read, self._seed, count) for number in numbers.tolist()]
+        loaded = [
+            read_or_replace(number, self._read, self._seed, count) for number in numbers.tolist()
+        ]
         pixels = [place.content for place in loaded if place.content is not None]
         if len(pixels) < len(loaded):
             return Decoded.of(loaded, None)
-        return Decoded.of(loaded, RaggedBatch.pack(pixels, [place.index for place in loaded]))
+        batch = RaggedBatch.pack(pixels, [place.index for place in loaded])
+        problem = None if get_worker_info() is None else _share(batch)
+        return Decoded.of(loaded, batch) if problem is None else problem
 
     def _read(self, index: int) -> Tensor:
         encoded = read_image(self._images, index)
         return decode_image(encoded, self._max_pixels, self._max_side, self._levels)
+
+
+def _share(batch: RaggedBatch) -> str | None:
+    """Move a worker's batch to shared memory; returns why that is not possible, if so.
+
+    torch would do so by itself, in a thread whose errors reach nobody: with /dev/shm full, the
+    parent would wait forever.
+    """
+    try:
+        for field in fields(batch):
+            getattr(batch, field.name).share_memory_()
+    except RuntimeError as error:
+        for left in Path("/dev/shm").glob(f"torch_{os.getpid()}_*"):  # noqa: S108
+            left.unlink(missing_ok=True)  # torch leaves what it could not fill
+        return str(error).splitlines()[0]
+    return None
 
 
 def _tells_of_a_death(error: Exception) -> bool:
@@ -130,14 +180,4 @@ def _tells_of_a_death(error: Exception) -> bool:
 
 def _start_worker(_: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
-    _forget_threads()
     bypass_heap()
-
-
-def _forget_threads() -> None:
-    """Of the parent's pools, as newer Pythons do themselves (gh-88110).
-
-    A worker that a pool's thread has forked would else join itself as it ends: its exit code
-    would be 1, which torch's handler in the main thread raises as an unexpected death.
-    """
-    getattr(pools, "_threads_queues", {}).clear()

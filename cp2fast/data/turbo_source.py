@@ -27,9 +27,10 @@ from cp2fast.buffers import Buffers
 from cp2fast.data.arena import Arena
 from cp2fast.data.bad_images import BadImages
 from cp2fast.data.decode import BadImage
+from cp2fast.data.heap import keep_heaps
 from cp2fast.data.image_set import ImageSet
 from cp2fast.data.levels import BY_TYPE, Levels
-from cp2fast.data.loading import Decoded, Failure, Loaded, deliver, load
+from cp2fast.data.loading import Decoded, Failure, Loaded, deliver, read_or_replace
 from cp2fast.data.prefetch import keep_ahead
 from cp2fast.data.prepare import Pixels, Prepared, Reader
 
@@ -113,6 +114,7 @@ def decode_batches(
         arena: the cache.
         buffers: memory for batches that are not in the cache.
     """
+    keep_heaps()
     pool = ThreadPoolExecutor(max(1, threads), "cp2fast-decode")
     reader = Reader(images, max_pixels, max_side, levels)
     decoder = _Decoder(reader, seed, pool, buffers, arena)
@@ -168,7 +170,9 @@ class _Decoder:
 
         def read(part: slice) -> list[Loaded[Prepared]]:
             count = len(self.reader)
-            return [load(number, self._prepare, self.seed, count) for number in planned[part]]
+            return [
+                read_or_replace(number, self._prepare, self.seed, count) for number in planned[part]
+            ]
 
         return self._in_parts(read, len(planned))
 
@@ -194,7 +198,9 @@ class _Decoder:
         """The batch if all of it is in the cache, with substitutes for images known to be bad."""
         index, failures = numbers.copy(), list[Failure]()
         for position in np.flatnonzero(self.reader.is_bad[numbers]).tolist():
-            known = load(int(numbers[position]), self.reader.check, self.seed, len(self.reader))
+            known = read_or_replace(
+                int(numbers[position]), self.reader.check, self.seed, len(self.reader)
+            )
             index[position] = known.index
             failures += known.failures
         if not arena.holds(index):
@@ -228,7 +234,7 @@ class _Decoder:
             pixels = self._decode(place, content)
         except BadImage as bad:
             self.reader.remember(image.index, bad)
-            return load(image.planned, self.reader.decode, self.seed, len(self.reader))
+            return read_or_replace(image.planned, self.reader.decode, self.seed, len(self.reader))
         if place.room is not None and pixels is not place.room and pixels.shape == place.room.shape:
             place.room[...] = pixels
             pixels = place.room

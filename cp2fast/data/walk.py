@@ -74,7 +74,8 @@ def walk(root: str) -> Found:
                     found.add(entry.name, prefix + entry.name)
         except OSError as error:
             raise UserError(
-                f"the folder {path} cannot be read ({error.strerror}): allow it, or move it out"
+                f"the folder {path} cannot be read ({error.strerror}): change its permissions, "
+                "or move it out"
             ) from error
         links.sort(reverse=True)
     found.drop_companions()

@@ -31,7 +31,7 @@ def check_window(data: DataSettings, images: ImageSet) -> None:
     if wanted > budget:
         gib = 1 << 30
         raise UserError(
-            f"data.window={width} wants room for {len(sizes)} shards of {wanted / gib:.1f} GiB in "
+            f"data.window={width} needs room for {len(sizes)} shards of {wanted / gib:.1f} GiB in "
             f"{images.disk.folder}, which may take {budget / gib:.1f} GiB: set data.window lower, "
             "data.disk_gib higher, or data.disk_cache to a larger disk"
         )

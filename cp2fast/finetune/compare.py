@@ -91,7 +91,7 @@ def run_compare(
                 resuming = trial.folder.holds_run
                 run, complete = finetune(trial.settings, trial.folder, processes, console, resuming)
                 if not complete:
-                    console.print("stopped and saved; the same command goes on")
+                    console.print("stopped and saved; run the same command to continue")
                     return None
                 task: FinetuneTask = run.task  # type: ignore[assignment]
                 result = asdict(task.result) if task.result else {}
@@ -122,7 +122,7 @@ def plan_trials(
         raise UserError("--compare names two starts whose last part is the same: rename one folder")
     network = _common_network(settings, starts)
     root = data_root(settings.data)
-    settings = settings.model_copy(update={"data": settings.data.model_copy(update={"root": root})})
+    settings = settings.with_values("data", root=root)
     settings = settings.model_copy(update={"data": _with_values(settings, starts)})
     trials = []
     for seed in seeds:

@@ -117,7 +117,7 @@ def _rows(logits_BKhw: Tensor, size: tuple[int, int], top: int, rows: int) -> Te
 
 
 def _upsampled_logits(network: Segmenter, inputs_B3HW: Tensor) -> Tensor:
-    return interpolate(network(inputs_B3HW).float(), inputs_B3HW.shape[2:], mode="bilinear")
+    return network.upsample(network(inputs_B3HW), inputs_B3HW.shape[2:])
 
 
 def _sliding(network: Segmenter, inputs_B3HW: Tensor, window: int, stride: float) -> Tensor:

@@ -1,16 +1,14 @@
 """Segment pictures too large for one pass: tile by tile, one band of rows at a time.
 
-    open_picture -> rows of tiles, whose margins are cut off -> bands of probabilities
+    picture.open_picture -> rows of tiles, whose margins are cut off -> bands of probabilities
 
-Each tile is segmented as a separate picture, and memory is needed for only one band at a time. A
-TIFF file is memory-mapped, so it need not fit into memory either.
+Each tile is segmented as a separate picture, and memory is needed for only one band at a time.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -19,16 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cp2fast.config import FinetuneSettings
-from cp2fast.data.decode import decode_image, image_size
-from cp2fast.data.levels import Levels
 from cp2fast.finetune.inference import class_probabilities
-from cp2fast.finetune.outputs import Photo
 from cp2fast.model.segmenter import Segmenter
 
 MARGIN = 1 / 8
 """Share of a tile's side that is cut off next to a neighbour: edges of tiles lack context."""
-_ANY_SIZE = 1 << 62
-_TIFF = (".tif", ".tiff")
 _AT_ONCE = 4
 """Tiles per forward pass."""
 
@@ -56,32 +49,6 @@ class _Span(NamedTuple):
     end: int
     keep_begin: int
     keep_end: int
-
-
-def picture_size(photo: Photo) -> tuple[int, int]:
-    """Height and width from the header.
-
-    Raises:
-        BadImage: the header does not give the size.
-    """
-    path = photo.path
-    size = _tiff_size(path) if path is not None and path.suffix.lower() in _TIFF else None
-    return size or image_size(photo.read(), _ANY_SIZE)
-
-
-def open_picture(photo: Photo, levels: Levels) -> NDArray[np.uint8]:
-    """The pixels, ``[H, W, 3]``, of a picture of any size.
-
-    A TIFF file of 8 bits and three bands is memory-mapped; other files are decoded into memory.
-
-    Raises:
-        BadImage: it cannot be read.
-    """
-    path = photo.path
-    mapped = _mapped(path) if path is not None and path.suffix.lower() in _TIFF else None
-    if mapped is not None:
-        return mapped
-    return decode_image(photo.read(), _ANY_SIZE, levels=levels).numpy()
 
 
 def segment_tiles(
@@ -146,33 +113,3 @@ def _spans(length: int, tile: int) -> Iterator[_Span]:
         end = length if is_last else begin + tile - margin
         yield _Span(begin, begin + tile, keep, end)
         keep = end
-
-
-def _tiff_size(path: Path) -> tuple[int, int] | None:
-    """Height and width of a TIFF file without reading its pixels; None if not available."""
-    try:
-        import tifffile
-
-        with tifffile.TiffFile(path) as file:
-            page = file.pages[0]
-            return int(page.imagelength), int(page.imagewidth)
-    except Exception:  # It is missing, or raises almost anything on a damaged file.
-        return None
-
-
-def _mapped(path: Path) -> NDArray[np.uint8] | None:
-    """The pixels of a TIFF file, mapped in the file itself or decoded into a temporary file.
-
-    None if neither is possible; then the usual decoder is tried and reports its own error.
-    """
-    try:
-        import tifffile
-
-        try:
-            pixels = tifffile.memmap(path, mode="r")
-        except ValueError:  # compressed, or in tiles
-            pixels = tifffile.imread(path, out="memmap")
-    except Exception:  # It is missing, or raises almost anything on a damaged file.
-        return None
-    is_plain = pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[2] == 3
-    return pixels if is_plain else None

@@ -1,15 +1,13 @@
-"""Labelled images, decoded ahead in threads, in an order determined by the seed.
+"""Labelled images, decoded ahead in an order determined by the seed.
 
-    plan -> threads: read, decode, cut -> crops of a step -> device: assemble
-
-Decoding releases Python's lock, so threads suffice, and nothing is copied between processes.
+plan -> threads or workers: read, decode, cut -> crops of a batch -> device: assemble
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from itertools import islice
+from itertools import islice, tee
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -18,7 +16,8 @@ from torch import Tensor
 from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD, FinetuneSettings
 from cp2fast.data.order import plan, steps_per_epoch
 from cp2fast.data.prefetch import map_ahead
-from cp2fast.finetune.augment import Crop, assemble, cut
+from cp2fast.finetune.augment import Crop, assemble
+from cp2fast.finetune.crop_workers import Place, crops_of_workers, read_crop
 from cp2fast.labels.dataset import Example, LabelledData, read_example
 from cp2fast.train.task import Loaded
 
@@ -42,10 +41,12 @@ def crop_batches(
     device: torch.device,
     rank: int = 0,
     world_size: int = 1,
+    apart: bool = False,
 ) -> Generator[Loaded[CropBatch], None, None]:
     """The batches of ``steps``, ``train.gradient_accumulation_steps`` per step, on ``device``.
 
-    On a GPU they are assembled on a separate stream, in parallel with the training.
+    On a GPU they are assembled on a separate stream, in parallel with the training. With ``apart``
+    they are read and cut in processes of their own.
 
     Raises:
         UserError: an image or a mask cannot be used, or there are fewer images than a step needs.
@@ -62,30 +63,39 @@ def crop_batches(
         rank=rank,
         world_size=world_size,
     )
-    wanted = (
-        (step // per_epoch, number)
+    batches_of_places = (
+        [Place(step // per_epoch, number) for number in part]
         for step, numbers in zip(steps, order, strict=True)
-        for number in numbers.tolist()
+        for part in numbers.reshape(-1, size).tolist()
     )
-
-    def read(place: tuple[int, int]) -> tuple[int, Crop]:
-        epoch, number = place
-        image, labels = read_example(data.train[number], data)
-        return number, cut(image, labels, settings, epoch, number)
-
+    planned, places = tee(batches_of_places)
+    cut = crops_of_workers if apart else _crops_of_threads
     if device.type == "cuda":  # for this thread
         torch.cuda.set_device(device)
     stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
     mean, std = model.mean or IMAGENET_MEAN, model.std or IMAGENET_STD
-    ahead = _BATCHES_AHEAD * size
-    with closing(map_ahead(read, wanted, threads=data.threads, ahead=ahead)) as crops:
-        while batch := list(islice(crops, size)):
-            images = [number for number, _ in batch]
+    with closing(cut(places, data, settings)) as batches:
+        for crops, batch in zip(batches, planned, strict=False):
             with torch.cuda.stream(stream):  # no effect if None
-                made = CropBatch(
-                    *assemble([crop for _, crop in batch], model.size, device, mean, std)
-                )
+                made = CropBatch(*assemble(crops, model.size, device, mean, std))
+            images = [place.number for place in batch]
             yield Loaded(made, images, stream.record_event() if stream else None)
+
+
+def _crops_of_threads(
+    batches: Iterator[list[Place]], data: LabelledData, settings: FinetuneSettings
+) -> Generator[list[Crop], None, None]:
+    """The crops of each batch, in order, cut ahead in threads of this process."""
+    size = settings.data.batch_size
+
+    def read(place: Place) -> Crop:
+        return read_crop(place, data.train[place.number], data, settings)
+
+    places = (place for places in batches for place in places)
+    ahead = _BATCHES_AHEAD * size
+    with closing(map_ahead(read, places, threads=data.threads, ahead=ahead)) as crops:
+        while batch := list(islice(crops, size)):
+            yield batch
 
 
 def examples_in_batches(

@@ -8,22 +8,22 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, interpolate
+from torch.nn.functional import cross_entropy
 
 from cp2fast.labels.coding import IGNORED
 
 
 def segmentation_loss(
-    logits_BKhw: Tensor,
+    logits_BKHW: Tensor,
     labels_BHW: Tensor,
     mean: Literal["valid", "all"],
     class_weight_K: Tensor | None = None,
     dice_weight: float = 0.0,
 ) -> Tensor:
-    """Cross-entropy of the logits, upsampled to the labels' size (bilinear, in float32).
+    """Cross-entropy of the logits.
 
     Args:
-        logits_BKhw: logits of K classes.
+        logits_BKHW: logits of K classes at each pixel, in single precision at least.
         labels_BHW: labels below K, or 255 where ignored.
         mean: average over the pixels that are not ignored, or over all pixels as in
             mmsegmentation and the paper's code, where images with many ignored pixels count less.
@@ -33,21 +33,18 @@ def segmentation_loss(
     Returns:
         A scalar; 0 where every pixel is ignored.
     """
-    logits = interpolate(
-        logits_BKhw.float() if logits_BKhw.dtype.itemsize < 4 else logits_BKhw,
-        labels_BHW.shape[1:],
-        mode="bilinear",
-    )
     labels = labels_BHW.long()
     valid_BHW = labels != IGNORED
-    total = cross_entropy(logits, labels, class_weight_K, ignore_index=IGNORED, reduction="sum")
+    total = cross_entropy(
+        logits_BKHW, labels, class_weight_K, ignore_index=IGNORED, reduction="sum"
+    )
     if mean == "all":
         loss = total / labels.numel()
     elif class_weight_K is None:
         loss = total / valid_BHW.sum().clamp(min=1)
     else:
         loss = total / class_weight_K[labels[valid_BHW]].sum().clamp(min=1e-12)
-    return loss + dice_weight * dice_loss(logits, labels) if dice_weight else loss
+    return loss + dice_weight * dice_loss(logits_BKHW, labels) if dice_weight else loss
 
 
 def dice_loss(logits_BKHW: Tensor, labels_BHW: Tensor) -> Tensor:

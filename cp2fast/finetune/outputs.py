@@ -16,6 +16,7 @@ from cp2fast.data.roots import places, shown
 from cp2fast.data.urls import is_url
 from cp2fast.errors import UserError
 from cp2fast.files import place_of
+from cp2fast.run_folder import LONGEST_NAME
 
 
 class Outputs(NamedTuple):
@@ -90,6 +91,7 @@ def plan_outputs(inputs: Sequence[Root], out: Path, probabilities: bool = False)
                     f"the output {output} of {photo.name} would replace {other} or its output: "
                     "choose another --out, or give them different names"
                 )
+    _refuse_long_names(photos)
     _refuse_to_overwrite([file for photo in photos for file in photo.outputs.paths()])
     return photos
 
@@ -138,6 +140,20 @@ def _among(out: Path, given: str) -> UserError:
     )
 
 
+def _refuse_long_names(photos: Sequence[Photo]) -> None:
+    long = (
+        (photo, output)
+        for photo in photos
+        for output in photo.outputs.paths()
+        if len(os.fsencode(output.name)) > LONGEST_NAME
+    )
+    for photo, output in long:
+        raise UserError(
+            f"{photo.name}: its output {output.name} would have a name of more than {LONGEST_NAME} "
+            "bytes: shorten the photo's"
+        )
+
+
 def _refuse_to_overwrite(outputs: Sequence[Path]) -> None:
     there = [file for file in outputs if file.exists()]
     if there:
@@ -149,17 +165,3 @@ def _outputs(place: Path, probabilities: bool) -> Outputs:
     stem, folder = place.stem, place.parent
     npz = folder / f"{stem}.npz" if probabilities else None
     return Outputs(folder / f"{stem}.png", folder / f"{stem}_overlay.jpg", npz)
-
-
-def make_folder(folder: Path) -> None:
-    """Create a folder and its parents.
-
-    Raises:
-        UserError: it cannot be created.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"cannot make the folder {folder}: {error.strerror or error}; choose another --out"
-        ) from error

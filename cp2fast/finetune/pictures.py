@@ -8,20 +8,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from cp2fast.config import FinetuneSettings, Rgb
+from cp2fast.figure import save_figure
 from cp2fast.finetune.inference import segment
 from cp2fast.finetune.loader import CropBatch
 from cp2fast.labels.classes import palette_of
 from cp2fast.labels.coding import IGNORED
 from cp2fast.labels.dataset import LabelledData, read_example
 from cp2fast.model.segmenter import Segmenter
-from cp2fast.run_folder import atomic_write
 
 _MANY_CLASSES = 12
 """With more classes, the cells of the confusion picture are too small for numbers."""
@@ -118,7 +117,7 @@ def draw_confusion(confusion_KK: Tensor, classes: Sequence[str], path: Path) -> 
             axis.text(
                 column, row, f"{value:.0%}", ha="center", va="center", fontsize=6, color=colour
             )
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _finish(figure: Figure, rows: Sequence[str], data: LabelledData, path: Path) -> None:
@@ -137,10 +136,4 @@ def _finish(figure: Figure, rows: Sequence[str], data: LabelledData, path: Path)
         fontsize=7,
         frameon=False,
     )
-    _save(figure, path)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    FigureCanvasAgg(figure)
-    with atomic_write(path) as file:
-        figure.savefig(file, format="png", dpi=100)
+    save_figure(figure, path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -18,10 +18,12 @@ from cp2fast.data.levels import Levels
 from cp2fast.data.prefetch import map_ahead
 from cp2fast.data.read_ahead import brought
 from cp2fast.errors import UserError
+from cp2fast.files import make_folder
 from cp2fast.finetune.inference import probability_bands
-from cp2fast.finetune.large import Band, open_picture, picture_size, segment_tiles
+from cp2fast.finetune.large import Band, segment_tiles
 from cp2fast.finetune.loader import batches_of_one_size
-from cp2fast.finetune.outputs import Photo, make_folder, plan_outputs
+from cp2fast.finetune.outputs import Photo, plan_outputs
+from cp2fast.finetune.picture import open_picture, picture_size
 from cp2fast.finetune.predicted import Classes, write_bands
 from cp2fast.model.segmenter import Segmenter
 from cp2fast.train.distributed import Ranks, device_of
@@ -171,25 +173,27 @@ def _predict_whole(
             bands[number].append(Band(top, part, labels[number], own))
         top += labels.shape[1]
     for photo, own_bands in zip(photos, bands, strict=True):
-        _write(photo, (height, width), iter(own_bands), predictor.classes)
+        with _writing(photo):
+            write_bands(photo.outputs, (height, width), iter(own_bands), predictor.classes)
 
 
 def _predict_tiled(predictor: Predictor, photo: Photo, bad: dict[str, str]) -> bool:
     """Segment a photo in tiles; False if it cannot be read."""
     try:
-        picture = open_picture(photo, predictor.levels)
+        with _writing(photo), open_picture(photo, predictor.levels) as picture:
+            bands = segment_tiles(
+                predictor.network,
+                picture,
+                predictor.settings,
+                predictor.tile_side,
+                predictor.device,
+                predictor.wants_probabilities,
+            )
+            height, width = picture.shape[:2]
+            write_bands(photo.outputs, (height, width), bands, predictor.classes)
     except BadImage as error:
         bad[photo.name] = str(error)
         return False
-    bands = segment_tiles(
-        predictor.network,
-        picture,
-        predictor.settings,
-        predictor.tile_side,
-        predictor.device,
-        predictor.wants_probabilities,
-    )
-    _write(photo, (picture.shape[0], picture.shape[1]), bands, predictor.classes)
     return True
 
 
@@ -245,10 +249,12 @@ def _brought(photos: Sequence[Photo]) -> Iterator[Photo]:
         yield from (of_one_set[number] for number in brought(images, list(of_one_set)))
 
 
-def _write(photo: Photo, size: tuple[int, int], bands: Iterator[Band], classes: Classes) -> None:
+@contextmanager
+def _writing(photo: Photo) -> Iterator[None]:
+    """Create the folder of a photo's outputs; errors of writing become a UserError."""
     make_folder(photo.outputs.mask.parent)
     try:
-        write_bands(photo.outputs, size, bands, classes)
+        yield
     except OSError as error:
         raise UserError(
             f"cannot write the masks of {photo.name}: {error.strerror or error}; what was written "

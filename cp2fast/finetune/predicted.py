@@ -6,6 +6,7 @@ complete.
 
 from __future__ import annotations
 
+import io
 import struct
 import tempfile
 import zipfile
@@ -22,6 +23,7 @@ from PIL import Image
 from cp2fast.config import Rgb
 from cp2fast.data import png
 from cp2fast.finetune.large import Band
+from cp2fast.finetune.mapped import mapped
 from cp2fast.finetune.outputs import Outputs
 from cp2fast.finetune.pictures import overlay
 from cp2fast.labels.classes import palette_of
@@ -110,7 +112,7 @@ def _probabilities_file(
         yield None
         return
     with tempfile.TemporaryFile(dir=path.parent) as file:
-        yield np.memmap(file, np.float16, "w+", shape=(classes, *size))
+        yield mapped(file, np.float16, (classes, *size))
 
 
 def _write_npz(path: Path, probabilities: NDArray[np.float16], names: Sequence[str]) -> None:
@@ -123,5 +125,7 @@ def _write_npz(path: Path, probabilities: NDArray[np.float16], names: Sequence[s
 
 
 def _write_overlay(path: Path, mixed: NDArray[np.uint8]) -> None:
+    encoded = io.BytesIO()  # Pillow's own writing to a full disk does not say why it failed
+    Image.fromarray(mixed).save(encoded, format="JPEG", quality=92)
     with atomic_write(path) as file:
-        Image.fromarray(mixed).save(file, format="JPEG", quality=92)
+        file.write(encoded.getbuffer())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -12,10 +12,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from cp2fast import philox
-from cp2fast.config import FinetuneSettings, check_finetune
-from cp2fast.data.demo import data_root
+from cp2fast.config import FinetuneSettings
+from cp2fast.data.choice import decodes_apart
 from cp2fast.data.digest import digest, file_size
-from cp2fast.data.levels import Levels
 from cp2fast.data.order import steps_per_epoch
 from cp2fast.data.prefetch import prefetch
 from cp2fast.errors import UserError
@@ -27,48 +26,20 @@ from cp2fast.finetune.groups import parameter_groups
 from cp2fast.finetune.loader import CropBatch, crop_batches
 from cp2fast.finetune.loss import balanced_weights, segmentation_loss
 from cp2fast.finetune.pictures import CURVES, draw_confusion, draw_crops, draw_predictions
-from cp2fast.finetune.start import build_network, load_start, resolve
+from cp2fast.finetune.start import load_start
 from cp2fast.labels.dataset import LabelledData
-from cp2fast.labels.levels import range_of
-from cp2fast.labels.open import open_labelled
 from cp2fast.labels.survey import shares_in_words, survey
-from cp2fast.model.backbone import levels
-from cp2fast.model.segmenter import Segmenter, check_size
+from cp2fast.model.segmenter import Segmenter
 from cp2fast.philox import Stream
 from cp2fast.run_folder import RunFolder, read_metrics
-from cp2fast.train.accounts import Account
-from cp2fast.train.compile import compile_method, uncompiled
+from cp2fast.train.compile import blank_images, compile_method, uncompiled
 from cp2fast.train.curves import draw_curves
 from cp2fast.train.distributed import Ranks
 from cp2fast.train.learner import learner_of
-from cp2fast.train.run import Kind, Processes
 from cp2fast.train.schedule import polynomial
-from cp2fast.train.task import Evaluation, Loaded, Pace
+from cp2fast.train.task import Evaluation, Loaded, samples_per_step
 
 _BATCHES_AHEAD = 2
-
-
-@dataclass(frozen=True)
-class FinetuneMetrics:
-    """One row of ``metrics.jsonl``.
-
-    Attributes:
-        step: steps done, from 1.
-        epoch: passes over the training images done, as a fraction.
-        loss: loss of this step.
-        lr: learning rate of this step.
-        images_per_second: crops per second over all processes since the last logged step.
-        data_wait: share of that time spent waiting for data.
-        time: shares of that time by account (``train.accounts``), which add up to 1.
-    """
-
-    step: int
-    epoch: float
-    loss: float
-    lr: float
-    images_per_second: float
-    data_wait: float
-    time: dict[Account, float]
 
 
 class Best(NamedTuple):
@@ -125,12 +96,11 @@ class FinetuneTask:
         self.data = data
         self.range_line = range_line
         self.images = len(data.train)
-        self.samples_per_step = (
-            settings.data.batch_size * train.gradient_accumulation_steps * ranks.world_size
-        )
+        self.samples_per_step = samples_per_step(settings, ranks)
         self.steps_per_epoch = steps_per_epoch(self.images, self.samples_per_step)
         self.total_steps = train.steps
         self.peak_lr = train.lr
+        self.evaluate_every: int | None = train.evaluate_every
         self.network = network
         groups = parameter_groups(network, train.layer_decay)
         self.learner = learner_of(network, groups, self._step, train, device)
@@ -142,6 +112,16 @@ class FinetuneTask:
         self.boundary: BoundaryScores | None = None
         self._class_weight: list[float] | None = None
         self._best = Best()
+
+    def announcement(self, step: int) -> str:
+        """What is trained, and on what."""
+        data, model = self.data, self.settings.model
+        return (
+            f"fine-tuning {model.backbone} with {model.head} on {len(data.train)} images of "
+            f"{self.settings.data.root} ({data.train_split}; {len(data.classes)} classes; "
+            f"{self.learner.device}): steps {step + 1} to {self.total_steps}; run folder "
+            f"{self.folder.path}"
+        )
 
     def initialise(self, say: Callable[[str], None]) -> None:
         """Read all masks once, then load ``model.init``."""
@@ -165,12 +145,10 @@ class FinetuneTask:
     def prepare(self, step: int, say: Callable[[str], None], alive: Callable[[], None]) -> None:
         """Compile the network."""
         self.network.train()
-        size, dtype = self.settings.model.size, self.learner.dtype
-        images_B3SS = torch.zeros(
-            (self.settings.data.batch_size, 3, size, size), device=self.learner.device
-        ).contiguous(memory_format=torch.channels_last)
+        batch_size, size = self.settings.data.batch_size, self.settings.model.size
+        images_B3SS = blank_images(batch_size, size, torch.float32, self.learner.device)
         setting = self.settings.train.compile
-        compile_method([self.network], "forward", setting, images_B3SS, dtype, say)
+        compile_method([self.network], "forward", setting, images_B3SS, self.learner.dtype, say)
 
     def batches(self, start: int, stop: int) -> Generator[Loaded[CropBatch], None, None]:
         """Batches of crops, prepared in advance in a thread."""
@@ -181,6 +159,7 @@ class FinetuneTask:
             self.learner.device,
             self.ranks.rank,
             self.ranks.world_size,
+            decodes_apart(self.learner.device),
         )
         return prefetch(made, _BATCHES_AHEAD)
 
@@ -193,12 +172,9 @@ class FinetuneTask:
         """The path of the photo."""
         return str(self.data.train[number].image)
 
+    @cached_property
     def digest(self) -> str:
         """Digest of the training photos."""
-        return self._digest
-
-    @cached_property
-    def _digest(self) -> str:
         photos = [example.image for example in self.data.train]
         names = (photo.name.encode("utf-8", "surrogateescape") for photo in photos)
         return digest(names, len(photos), lambda number: file_size(photos[number]))
@@ -208,17 +184,9 @@ class FinetuneTask:
         losses = torch.stack([output.loss.detach() for output in outputs])
         return {"loss": losses.mean().item()}
 
-    def metrics(self, pace: Pace, means: Mapping[str, float]) -> dict[str, Any]:
-        """``FinetuneMetrics`` as a dictionary."""
-        return asdict(FinetuneMetrics(**vars(pace), **dict[str, Any](means)))
-
     def warnings(self, row: Mapping[str, Any]) -> list[str]:
         """No warnings."""
         return []
-
-    def evaluation_due(self, step: int) -> bool:
-        """Whether ``step`` is a multiple of ``train.evaluate_every``."""
-        return step % self.settings.train.evaluate_every == 0
 
     def evaluate(self, step: int, alive: Callable[[], None]) -> Evaluation:
         """Compute the scores on the evaluation split."""
@@ -292,7 +260,7 @@ class FinetuneTask:
         if state["classes"] != list(self.data.classes):
             raise UserError(
                 f"{self.settings.data.root} holds {len(self.data.classes)} classes, but the run in "
-                f"{self.folder.path} was begun with {len(state['classes'])} or other names: "
+                f"{self.folder.path} was started with {len(state['classes'])} or other names: "
                 "restore them, or start another run with --out DIR"
             )
         if self.average is None:
@@ -312,6 +280,7 @@ class FinetuneTask:
             torch.manual_seed(int(words[0]))
         logits = network(batch.images)
         with torch.autocast(logits.device.type, enabled=False):
+            logits = self.network.upsample(logits, batch.labels.shape[1:])
             train = self.settings.train
             loss = segmentation_loss(
                 logits,
@@ -325,72 +294,3 @@ class FinetuneTask:
     def _weights(self, logits: Tensor) -> Tensor | None:
         """Class weights of the loss, on the device of the logits."""
         return None if self._class_weight is None else logits.new_tensor(self._class_weight).float()
-
-
-def build(settings: FinetuneSettings, folder: RunFolder, processes: Processes) -> FinetuneTask:
-    """Build the task of these settings, its network with random weights.
-
-    Raises:
-        UserError: settings that do not work together, or no images with masks.
-    """
-    check_finetune(settings)
-    settings = resolve(settings)
-    with processes.agreement.main_first():  # generate the demo's images only once
-        root = data_root(settings.data)
-    settings = settings.model_copy(update={"data": settings.data.model_copy(update={"root": root})})
-    data = open_labelled(settings.data, root, settings.data.workers)
-    given = settings.data
-    range_, range_line = processes.agreement.of_main(
-        lambda: range_of(data, given.range, given.bands)
-    )
-    settings = settings.model_copy(update={"data": given.model_copy(update={"range": range_})})
-    data = replace(data, levels=Levels.of(range_, given.bands))
-    _check_batch(settings, len(data.train), processes.ranks)
-    network = build_network(settings.model, len(data.classes), settings.train.seed)
-    if len(levels(network.backbone)) == 1:  # only these lose pixels at the image's border
-        check_size(network, str(settings.model.backbone), settings.model.size)
-    if settings.train.freeze == "backbone":
-        network.freeze_backbone()
-    if processes.ranks.world_size > 1 and processes.device.type == "cuda":
-        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
-    return FinetuneTask(
-        settings, folder, processes.ranks, data, network, processes.device, range_line
-    )
-
-
-def _check_batch(settings: FinetuneSettings, images: int, ranks: Ranks) -> None:
-    """Refuse batches of one with ASPP, which normalises one value per channel and image."""
-    crops, fewest = (
-        settings.data.batch_size * ranks.world_size,
-        2 if settings.model.head == "aspp" else 1,
-    )
-    steps_per_epoch(images, crops, fewest)
-    if crops < fewest:
-        raise UserError(
-            "data.batch_size=1 with model.head=aspp: batch normalisation needs at least 2 crops; "
-            "use data.batch_size=2"
-        )
-
-
-FINETUNE = Kind(
-    name="finetune",
-    command="cp2fast finetune-voc",
-    fixed=(
-        "model.",
-        "data.batch_size",
-        "data.train_split",
-        "data.val_fraction",
-        "data.val_seed",
-        "data.masks",
-        "data.classes",
-        "data.range",
-        "data.bands",
-        "data.colours",
-        "train.seed",
-        "train.optimizer",
-        "train.freeze",
-        "train.layer_decay",
-        "train.ema",
-    ),
-    build=build,
-)

@@ -11,9 +11,10 @@ from typing import Any
 from rich.table import Table
 
 from cp2fast.config import FinetuneSettings
+from cp2fast.finetune.build import FINETUNE
 from cp2fast.finetune.confusion import Scores
 from cp2fast.finetune.start import resolve
-from cp2fast.finetune.task import FINETUNE, FinetuneTask
+from cp2fast.finetune.task import FinetuneTask
 from cp2fast.run_folder import BEST, RunFolder, write_json
 from cp2fast.train.console import RunConsole
 from cp2fast.train.distributed import was_restarted
@@ -50,7 +51,7 @@ def run_finetune(
     with joined_processes(settings.train, quiet) as (processes, console):
         run, complete = finetune(settings, folder, processes, console, resuming, on_row)
     if not complete:
-        console.print(f"stopped and saved; go on with: {FINETUNE.command} --resume --out {path}")
+        console.print(f"stopped and saved; continue with: {FINETUNE.command} --resume --out {path}")
         return None
     task: FinetuneTask = run.task  # type: ignore[assignment]
     found = read_result(folder)
@@ -101,9 +102,8 @@ def finetune(
         processes,
         console,
         resuming,
-        announce=lambda run: console.print(_announcement(run)),
-        is_done=lambda run: run.is_complete and read_result(folder) is not None,
-        on_row=on_row,
+        lambda run: run.is_complete and read_result(folder) is not None,
+        on_row,
     )
     task: FinetuneTask = run.task  # type: ignore[assignment]
     if processes.ranks.is_main and complete and task.result is not None:
@@ -130,17 +130,6 @@ def _write_result(run: Run[Any], result: Scores) -> None:
         "settings": run.task.settings.model_dump(mode="json"),
     }
     write_json(run.folder.path / RESULT, content)
-
-
-def _announcement(run: Run[Any]) -> str:
-    task: FinetuneTask = run.task  # type: ignore[assignment]
-    data, model = task.data, task.settings.model
-    return (
-        f"fine-tuning {model.backbone} with {model.head} on {len(data.train)} images of "
-        f"{task.settings.data.root} ({data.train_split}; {len(data.classes)} classes; "
-        f"{run.processes.device}): steps {run.step + 1} to {task.total_steps}; run folder "
-        f"{run.folder.path}"
-    )
 
 
 def _scores_in(found: Mapping[str, Any]) -> Scores:

@@ -56,7 +56,7 @@ def _broken(health: DataHealth, settings: PretrainSettings) -> Iterator[Check]:
         "broken" if too_many else "advice",
         f"{len(health.bad)} of {health.sampled} sampled cannot be used ({share:.1%}; a run stops "
         f"above data.max_bad_fraction={fraction:g}, never for one alone)",
-        "mend or remove the files below; others take their place in a run",
+        "fix or remove the files below; others take their place in a run",
         needed=too_many,
     )
 

@@ -15,6 +15,7 @@ import torch
 
 from cp2fast import philox
 from cp2fast.config import DataSettings, PretrainSettings, Root
+from cp2fast.data.choice import Choice, choose_source
 from cp2fast.data.decode import BadImage, decode_image, read_image
 from cp2fast.data.disk_cache import DiskCache
 from cp2fast.data.image_set import ImageSet
@@ -23,7 +24,6 @@ from cp2fast.data.kinds import kind_of
 from cp2fast.data.levels import Levels
 from cp2fast.data.order import plan
 from cp2fast.data.roots import shown
-from cp2fast.data.source import Choice, choose_source
 from cp2fast.data.windows import windows
 from cp2fast.files import open_plain
 from cp2fast.inspection.decoding import opened

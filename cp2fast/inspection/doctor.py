@@ -11,9 +11,10 @@ from typing import Any
 import yaml
 
 from cp2fast import __version__, recipes
-from cp2fast.bench.machine import machine, versions
 from cp2fast.config import PretrainSettings
+from cp2fast.console import printable
 from cp2fast.errors import UserError
+from cp2fast.files import refuse_target
 from cp2fast.inspection.advice import advise
 from cp2fast.inspection.check import Check
 from cp2fast.inspection.data_health import DataHealth, examine
@@ -23,6 +24,7 @@ from cp2fast.inspection.installation import (
     check_sources,
     check_torch,
 )
+from cp2fast.machine import machine, versions
 from cp2fast.recipes import Overrides
 from cp2fast.run_folder import atomic_write
 
@@ -129,12 +131,11 @@ def _installation() -> Iterator[tuple[str, Check]]:
 
 
 def _write_recipe(path: Path, settings: PretrainSettings, health: DataHealth) -> None:
-    if path.exists():
-        raise UserError(f"{path} exists already: remove it, or name another file")
+    refuse_target(path, "--write")
     found = health.proposal
     values = ", ".join(f"{count} of {kind}" for kind, count in found.values.items())
     lines = [
-        f"# {health.root}: proposed by cp2fast doctor {__version__}.",
+        f"# {printable(health.root)}: proposed by cp2fast doctor {__version__}.",
         f"# {sum(found.values.values())} of {health.images:,} images were looked at: {values}.",
     ]
     if found.range != "auto" and settings.data.range == "auto":

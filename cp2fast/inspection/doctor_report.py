@@ -6,13 +6,13 @@ from rich.console import Console
 from rich.markup import escape
 
 from cp2fast import recipes
-from cp2fast.bench.machine import machine, versions
 from cp2fast.config import PretrainSettings
 from cp2fast.data.roots import shown
 from cp2fast.data.survey import as_typed
 from cp2fast.inspection.check import Check, Status
 from cp2fast.inspection.data_health import DataHealth, Quantiles
 from cp2fast.inspection.doctor import Diagnosis
+from cp2fast.machine import machine, versions
 
 _STYLES: dict[Status, str] = {
     "ok": "green",

@@ -23,11 +23,11 @@ from cp2fast.config import IMAGENET_STD, DataSettings, ModelSettings
 from cp2fast.copypaste.backends import Backend, available_backends, failure
 from cp2fast.copypaste.op import copy_paste
 from cp2fast.copypaste.sampling import sample_parameters
+from cp2fast.data.choice import available_sources, choose_source
 from cp2fast.data.image_set import ImageSet
 from cp2fast.data.images import list_images
 from cp2fast.data.order import plan
 from cp2fast.data.scenes import generate_scenes
-from cp2fast.data.source import available_sources, choose_source
 from cp2fast.inspection.check import Check, Missing, perform
 from cp2fast.inspection.decoding import opened
 from cp2fast.model.cp2 import build_cp2
@@ -53,19 +53,27 @@ def check_sources() -> Iterator[Check]:
 
 
 def check_backends() -> Iterator[Check]:
-    """Check that all backends of the copy-paste op compose the same three pairs.
-
-    A backend that fails is not needed: ``auto`` takes the next one.
-    """
+    """Check that all backends of the copy-paste op compose the same three pairs."""
     problems = available_backends()
-    compare = problems["reference"] is None
     for name, problem in problems.items():
-        what, _, fix = ("" if problem else failure(name) or "").rpartition(": ")
-        if what:
-            yield Check(name, "broken", what, fix)
-            continue
-        needed = name == "cpu" or (name == "cuda" and problem is None)
-        yield perform(name, partial(_compose, cast(Backend, name), problem, compare), needed=needed)
+        yield check_backend(name, problem, compare=problems["reference"] is None)
+
+
+def check_backend(name: str, problem: str | None, compare: bool) -> Check:
+    """Check one backend of the op.
+
+    One whose kernels fail is not needed: ``auto`` takes the next one.
+
+    Args:
+        name: of the backend.
+        problem: what it is missing, with the fix; None if nothing is missing.
+        compare: whether the reference is there to compare with.
+    """
+    what, _, fix = ("" if problem else failure(name) or "").rpartition(": ")
+    if what:
+        return Check(name, "broken", what, fix)
+    needed = name == "cpu" or (name == "cuda" and problem is None)
+    return perform(name, partial(_compose, cast(Backend, name), problem, compare), needed=needed)
 
 
 def check_devices() -> Iterator[Check]:
@@ -131,19 +139,24 @@ def _compose(backend: Backend, problem: str | None, compare: bool) -> str:
     if not compare:
         return f"composed {len(composed)} pairs; kornia is not there to compare with"
     expected = copy_paste(batch, parameters, _SIZE, backend="reference")
-    mean, most = _differences(composed.to(_CPU), expected)
+    most = compare_pairs(composed.to(_CPU), expected)
+    return f"composed {len(composed)} pairs, within {most:.2f} levels of the reference"
+
+
+def compare_pairs(composed: CopyPasteBatch, expected: CopyPasteBatch) -> float:
+    """The largest difference of two batches on the CPU, in 8-bit levels.
+
+    Raises:
+        ArithmeticError: they differ by more than two backends may.
+    """
+    pairs = ((composed.query, expected.query), (composed.key, expected.key))
+    apart = torch.stack([(ours - theirs).abs() * _LEVELS for ours, theirs in pairs])
+    mean, most = float(apart.mean()), float(apart.max())
     if mean > _MEAN_TOLERANCE or most > _MAX_TOLERANCE:
         raise ArithmeticError(
             f"differs from the reference by {mean:.2f} levels on average, {most:.1f} at most"
         )
-    return f"composed {len(composed)} pairs, within {most:.2f} levels of the reference"
-
-
-def _differences(composed: CopyPasteBatch, expected: CopyPasteBatch) -> tuple[float, float]:
-    """Mean and largest difference in 8-bit levels."""
-    pairs = ((composed.query, expected.query), (composed.key, expected.key))
-    apart = torch.stack([(ours - theirs).abs() * _LEVELS for ours, theirs in pairs])
-    return float(apart.mean()), float(apart.max())
+    return most
 
 
 def _noise() -> RaggedBatch:

@@ -7,13 +7,14 @@ from itertools import count
 from pathlib import Path
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from cp2fast import recipes
 from cp2fast.config import FinetuneSettings
 from cp2fast.errors import UserError
+from cp2fast.figure import save_figure
+from cp2fast.files import refuse_target
 from cp2fast.finetune.pictures import overlay
 from cp2fast.labels.classes import palette_of
 from cp2fast.labels.coding import IGNORED
@@ -21,7 +22,6 @@ from cp2fast.labels.dataset import LabelledData, read_example
 from cp2fast.labels.open import open_labelled
 from cp2fast.labels.survey import Survey, survey
 from cp2fast.recipes import Overrides
-from cp2fast.run_folder import atomic_write
 
 _PICTURE = "data-check"
 SHOWN = 8
@@ -48,24 +48,30 @@ class DataCheck:
 
 
 def check_data(
-    root: str | Path, overrides: Overrides = (), *, out: str | Path | None = None
+    root: str | Path,
+    settings: FinetuneSettings | str | Path | None = None,
+    overrides: Overrides = (),
+    *,
+    out: str | Path | None = None,
 ) -> DataCheck:
     """Find the layout and the classes of images with masks, read every mask, and draw eight.
 
     Args:
         root: the data set, in any layout of docs/labels.md.
-        overrides: settings of ``finetune`` by key, such as ``{"data.classes": "classes.txt"}``.
+        settings: settings of ``finetune``, or a recipe by name or file; None is the defaults.
+        overrides: settings by key, such as ``{"data.unknown": "ignore"}``.
         out: new PNG file; None is ``data-check.png`` in the current folder, numbered if it exists.
 
     Raises:
-        UserError: ``finetune`` would refuse the data set, or ``out`` exists.
+        UserError: ``finetune`` would refuse the data set, or ``out`` cannot be written.
     """
-    settings = recipes.load(FinetuneSettings, None, overrides).data
-    if out is not None and Path(out).exists():
-        raise UserError(f"{out} exists already: remove it, or name another file with --out")
-    data = open_labelled(settings, Path(root), settings.workers)
-    found = survey(data)
+    labelled = recipes.load(FinetuneSettings, settings, overrides).data
     path = _free_name() if out is None else Path(out)
+    if path.suffix.lower() != ".png":
+        raise UserError(f"{path}: the picture is PNG; name it --out FILE.png")
+    refuse_target(path)
+    data = open_labelled(labelled, Path(root), labelled.workers)
+    found = survey(data)
     draw_labelled(data, path)
     return DataCheck(data, found, path)
 
@@ -102,9 +108,7 @@ def draw_labelled(data: LabelledData, path: Path) -> None:
         fontsize=7,
         frameon=False,
     )
-    FigureCanvasAgg(figure)
-    with atomic_write(path) as file:
-        figure.savefig(file, format="png", dpi=100)
+    save_figure(figure, path)
 
 
 def _free_name() -> Path:

@@ -8,7 +8,6 @@ from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import Normal, Stroke
@@ -16,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cp2fast.errors import UserError
-from cp2fast.run_folder import atomic_write
+from cp2fast.figure import QUICK_PNG, save_figure
+from cp2fast.files import refuse_target
 
 QUERY, KEY = "#1769e0", "#e8590c"
 """Colours that can be distinguished with any kind of colour vision."""
@@ -24,7 +24,7 @@ INK, FAINT = "#1b1f24", "#7a828c"
 TITLE, HEADING, BODY, LABEL = 15, 9.5, 8, 6.4
 """Font sizes in points."""
 _DPI = 110
-_FORMATS = {"png": {}, "webp": {"quality": 85, "method": 6}}
+_FORMATS = {"png": QUICK_PNG, "webp": {"quality": 85, "method": 6}}
 """Options for Pillow; WebP files are a tenth of the size of PNG."""
 _CASING = [Stroke(linewidth=3.4, foreground="white", alpha=0.9), Normal()]
 
@@ -35,7 +35,6 @@ class Sheet:
     def __init__(self, width: float, height: float) -> None:
         self.width, self.height = width, height
         self._figure = Figure(figsize=(width, height), facecolor="white")
-        FigureCanvasAgg(self._figure)
 
     def panel(self, left: float, top: float, width: float, height: float) -> Axes:
         """Add an empty panel without axes."""
@@ -65,7 +64,6 @@ class Sheet:
             color=colour,
             weight=weight,
             va="top",
-            parse_math=False,
         )
 
     def title(self, left: float, title: str, lines: Sequence[str]) -> None:
@@ -77,22 +75,18 @@ class Sheet:
     def save(self, path: Path) -> None:
         """Write the page atomically, in the format given by the file name."""
         kind = path.suffix.lower().removeprefix(".")
-        with atomic_write(path) as file:
-            self._figure.savefig(file, format=kind, dpi=_DPI, pil_kwargs=_FORMATS[kind])
+        save_figure(self._figure, path, format=kind, dpi=_DPI, options=_FORMATS[kind])
 
 
 def check_target(path: Path) -> None:
     """Refuse a file that cannot be written, before anything is computed.
 
     Raises:
-        UserError: the file exists already, has an unsupported format, or its folder does not exist.
+        UserError: it has an unsupported format, or as ``refuse_target``.
     """
     if path.suffix.lower().removeprefix(".") not in _FORMATS:
         raise UserError(f"{path}: the picture is PNG or WebP; name it --out FILE.png")
-    if path.exists():
-        raise UserError(f"{path} exists already: remove it, or name another file with --out")
-    if not path.absolute().parent.is_dir():
-        raise UserError(f"there is no folder {path.parent} for {path.name}: make it first")
+    refuse_target(path)
 
 
 def show(axis: Axes, image_HW3: Tensor) -> None:

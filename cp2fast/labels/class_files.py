@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +19,9 @@ from pathlib import Path
 from cp2fast.config import Rgb, rgb_of
 from cp2fast.errors import UserError
 from cp2fast.files import is_file, read_text
+from cp2fast.labels.rows import read_rows
 
+_MOST_DIGITS = 9
 _LABELMAP_LINE = re.compile(r"(.+?):(?:(\d{1,3}),(\d{1,3}),(\d{1,3}))?(?::[^:]*){0,2}")
 
 
@@ -125,10 +126,7 @@ def _labelmap(path: Path) -> list[DeclaredClass]:
 
 def _table(path: Path) -> list[DeclaredClass]:
     """Read a CSV file; without a header its columns are the name and the colour."""
-    lines = read_text(path).splitlines()
-    dialect = ";" if lines and lines[0].count(";") > lines[0].count(",") else ","
-    rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=dialect)]
-    rows = [row for row in rows if any(row)]
+    rows = [row for _, row in read_rows(path)]
     if not rows:
         return []
     head = [cell.lower() for cell in rows[0]]
@@ -157,8 +155,10 @@ def _of_row(
         return row[place] if place is not None and place < len(row) else ""
 
     value, colour = cell("value"), None
-    if value and not value.isdecimal():
-        raise UserError(f"{path}, class {number}: the value '{value}' is not a whole number")
+    if value and not (value.isdecimal() and len(value) <= _MOST_DIGITS):
+        raise UserError(
+            f"{path}, class {number}: the value '{value[:40]}' is not a whole number of a mask"
+        )
     if cell("r"):
         colour = _colour(path, number, (cell("r"), cell("g"), cell("b")))
     elif cell("colour"):

@@ -18,6 +18,7 @@ from cp2fast.labels.class_files import Declared, DeclaredClass
 from cp2fast.labels.coding import IGNORED, Coding
 from cp2fast.labels.masks import Kind, colour_name
 
+_HIGHEST = 65_535
 _VOC_COLOURS = np.frombuffer(voc_palette(), np.uint8).reshape(256, 3)
 
 
@@ -87,20 +88,22 @@ def settle(declared: Declared, kind: Kind, settings: LabelSettings) -> Classes:
         groups.merge(target, [groups.stored(member, f"merge.{target}") for member in members])
     for member in changes.ignore:
         groups.ignore(groups.stored(member, "ignore", may_be_unknown=True))
-    names, colours = groups.names_and_colours()
+    names = groups.names()
     if not 2 <= len(names) <= IGNORED:
         raise UserError(
-            f"{declared.source} names {len(names)} classes: it needs 2 to {IGNORED}"
+            f"{declared.source} has {len(names)} classes: 2 to {IGNORED} are needed"
             + (", after merging and ignoring" if changes.merge or changes.ignore else "")
         )
     known = dict.fromkeys(declared.ignored, IGNORED) if kind != "colours" else {}
     if kind != "colours":
         known |= {IGNORED: IGNORED}
-        known |= dict.fromkeys(range(max(0, -changes.shift)), IGNORED)
+        known |= dict.fromkeys(range(min(-changes.shift, _HIGHEST)), IGNORED)
     known |= groups.labels()
+    if kind != "colours":
+        _refuse_beyond(known)
     unknown = "ignore" if declared.others_ignored else settings.unknown
     coding = Coding(kind, known, unknown, settings.nearest == "on")
-    return Classes(names, colours, coding)
+    return Classes(names, groups.colours(), coding)
 
 
 def _keyed(declared: Declared, kind: Kind, shift: int) -> dict[int, DeclaredClass]:
@@ -123,6 +126,15 @@ def _keyed(declared: Declared, kind: Kind, shift: int) -> dict[int, DeclaredClas
             )
         keyed[stored] = one
     return keyed
+
+
+def _refuse_beyond(known: Mapping[int, int]) -> None:
+    """Refuse numbers that no mask can store."""
+    beyond = next((stored for stored in known if not 0 <= stored <= _HIGHEST), None)
+    if beyond is not None:
+        raise UserError(
+            f"the classes name the value {beyond}, but masks store 0 to {_HIGHEST}: correct it"
+        )
 
 
 def _refuse_twice(keyed: Mapping[int, DeclaredClass], declared: Declared, kind: Kind) -> None:
@@ -165,9 +177,9 @@ class _Groups:
             return int(member)
         names = ", ".join(list(self._by_name)[:12])
         raise UserError(
-            f"data.classes.{where} names {member}, which is no class of {self._declared.source} "
-            f"({names}{', ...' if len(self._by_name) > 12 else ''}): use a name of it, or what its "
-            "masks store"
+            f"data.classes.{where} names {member}, which is not a class of {self._declared.source} "
+            f"({names}{', ...' if len(self._by_name) > 12 else ''}): use one of its names, or "
+            "what its masks store"
         )
 
     def merge(self, target: str, members: Sequence[int]) -> None:
@@ -202,21 +214,20 @@ class _Groups:
             )
         self._group[stored] = ""
 
-    def names_and_colours(self) -> tuple[tuple[str, ...], tuple[Rgb, ...]]:
-        """Class names and colours by label."""
-        names = tuple(self._order())
-        given = [self._colours.get(name) for name in names]
-        if any(colour is None for colour in given):
-            return names, tuple(voc_colour(label) for label in range(len(names)))
-        return names, tuple(colour for colour in given if colour is not None)
+    def names(self) -> tuple[str, ...]:
+        """Class names by label."""
+        return tuple(dict.fromkeys(name for name in self._group.values() if name))
+
+    def colours(self) -> tuple[Rgb, ...]:
+        """Class colours by label, for at most 256 classes: VOC's, unless all classes have one."""
+        given = [self._colours.get(name) for name in self.names()]
+        known = tuple(colour for colour in given if colour is not None)
+        return known if len(known) == len(given) else tuple(map(voc_colour, range(len(given))))
 
     def labels(self) -> dict[int, int]:
         """Labels by stored number; 255 if ignored."""
-        order = {name: label for label, name in enumerate(self._order())}
+        order = {name: label for label, name in enumerate(self.names())}
         return {stored: order.get(name, IGNORED) for stored, name in self._group.items()}
-
-    def _order(self) -> list[str]:
-        return list(dict.fromkeys(name for name in self._group.values() if name))
 
     def _name(self, stored: int) -> str:
         shown = colour_name(stored) if self._kind == "colours" else str(stored)

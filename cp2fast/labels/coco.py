@@ -21,7 +21,13 @@ from cp2fast.errors import UserError
 from cp2fast.files import is_file, list_folder, place_of, read_text
 from cp2fast.labels.class_files import Declared, DeclaredClass
 from cp2fast.labels.dataset import Example
-from cp2fast.labels.layout import TRAIN_NAMES, VAL_NAMES, Layout
+from cp2fast.labels.layout import (
+    TRAIN_NAMES,
+    VAL_NAMES,
+    Layout,
+    named_splits,
+    no_such_split,
+)
 from cp2fast.labels.painted import BACKGROUND, CROWD, Annotations, Segment, coco_masks
 
 _NOT_SEGMENTATIONS = ("captions_", "person_keypoints_", "panoptic_", "image_info_", "stuff_")
@@ -42,11 +48,14 @@ def coco_layout(settings: LabelSettings, root: Path) -> Layout | None:
     train = _of_split(files, settings.train_split, TRAIN_NAMES)
     usual = settings.val_split == LabelSettings.model_fields["val_split"].default
     val = _of_split(files, None if usual else settings.val_split, VAL_NAMES)
+    for kind, name in named_splits(settings).items():
+        if (train if kind == "train" else val) is None:
+            raise no_such_split(kind, name, "JSON file")
     first = train or next(file for file in files if file != val)
-    declared, examples = _read(first)
+    declared, examples = _read(first, settings.max_pixels)
     if val is None or val == first:
         return Layout("COCO JSON", examples, None, first.name, declared)
-    other, scored = _read(val)
+    other, scored = _read(val, settings.max_pixels)
     if other.classes != declared.classes:
         raise UserError(
             f"{first} and {val} have different categories: export both with the same ones"
@@ -93,10 +102,12 @@ def _of_split(files: Sequence[Path], given: str | None, usual: Iterable[str]) ->
     return None
 
 
-def _read(path: Path) -> tuple[Declared, list[Example]]:
+def _read(path: Path, max_pixels: int) -> tuple[Declared, list[Example]]:
     try:
         content = json.loads(read_text(path))
         images = {image["id"]: image for image in content["images"]}
+        if len(images) < len(content["images"]):
+            raise UserError(f"{path} gives one id to several images: export it again")
         categories = {category["id"]: str(category["name"]) for category in content["categories"]}
         segments: dict[Any, list[Segment]] = {}
         for annotation in content["annotations"]:
@@ -109,19 +120,30 @@ def _read(path: Path) -> tuple[Declared, list[Example]]:
                 Annotations(
                     file=path,
                     image=str(image["file_name"]),
-                    size=(int(image["height"]), int(image["width"])),
+                    size=_size(image, path, max_pixels),
                     background=background,
                     segments=tuple(segments.get(number, ())),
                 ),
             )
             for number, image in images.items()
         ]
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError, OverflowError, RecursionError) as error:
         reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
         raise UserError(
             f"{path} is not in COCO's format ({' '.join(reason.split())[:120]}): it needs images, "
             "categories and annotations"
         ) from error
+
+
+def _size(image: Mapping[str, Any], path: Path, max_pixels: int) -> tuple[int, int]:
+    """Height and width of an image according to the file."""
+    height, width = int(image["height"]), int(image["width"])
+    if min(height, width) < 1 or height * width > max_pixels:
+        raise UserError(
+            f"{path} says that {image['file_name']} has {width} x {height} pixels, but at most "
+            f"data.max_pixels={max_pixels} are taken: correct it, or raise data.max_pixels"
+        )
+    return height, width
 
 
 def _segment(annotation: Mapping[str, Any], path: Path) -> Segment:
@@ -139,6 +161,11 @@ def _declared(
     categories: Mapping[Any, str], segments: Mapping[Any, Sequence[Segment]], path: Path
 ) -> tuple[Declared, int]:
     """The classes, and the value stored where there is no annotation."""
+    beyond = next((one for one in categories if not 0 <= int(one) < BACKGROUND), None)
+    if beyond is not None:
+        raise UserError(
+            f"{path} has a category of the number {beyond}: give it one from 0 to {BACKGROUND - 1}"
+        )
     used = {segment.stored for of_image in segments.values() for segment in of_image}
     strange = next((number for number in used - {CROWD} if number not in categories), None)
     if strange is not None:

@@ -96,7 +96,23 @@ def with_numbers(
             f"{sample[0]} is a JPEG of nearly black and white: set data.nearest=on to take it as "
             "black and white, or save the masks as PNG"
         )
+    white = _nearly_white(some)
+    if declared is None and white is not None:
+        if nearest:
+            return _binary(names)
+        raise UserError(
+            f"the masks ({sample[0]} and others) hold {white} beside {IGNORED}, which is ignored: "
+            f"set data.nearest=on if both are white, or name {white} in data.classes"
+        )
     return declared or _by_number(masks, kind, threads)
+
+
+def _nearly_white(values: Sequence[int]) -> int | None:
+    """A value just below 255 beside 255 itself, where all others are nearly black."""
+    low, high = _JPEG_SPREAD, IGNORED - _JPEG_SPREAD
+    if IGNORED not in values or any(low < value < high for value in values):
+        return None
+    return next((value for value in values if high <= value < IGNORED), None)
 
 
 def _has_values(declared: Declared) -> bool:

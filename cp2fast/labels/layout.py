@@ -73,6 +73,9 @@ def split_by_folder(
         The training examples, the evaluation examples (None if no folder indicates them), and the
         folder's name. If there are folders of both splits, files outside them, such as in
         ``test``, are left out.
+
+    Raises:
+        UserError: a split that was named has no folder.
     """
     names = {"train": _names(settings.train_split, TRAIN_NAMES), "val": _val_names(settings)}
     found: dict[str, list[Example]] = {"train": [], "val": [], "": []}
@@ -83,10 +86,27 @@ def split_by_folder(
         if kind == "train" and not folder:
             folder = next(p for p in path.parts[:-1] if p.lower() in names["train"])
         found[kind].append(example)
+    for kind, given in named_splits(settings).items():
+        if not found[kind]:
+            raise no_such_split(kind, given, "folder of images")
     if found["train"] and found["val"]:
         return found["train"], found["val"], folder
     rest = found["train"] or found[""] + found["val"]
     return rest, None, folder or "the images"
+
+
+def named_splits(settings: LabelSettings) -> dict[str, str]:
+    """The splits that the user has named, by ``train`` and ``val``."""
+    usual = LabelSettings.model_fields["val_split"].default
+    given = {"train": settings.train_split, "val": settings.val_split}
+    return {kind: name for kind, name in given.items() if name not in (None, usual)}
+
+
+def no_such_split(kind: str, name: str, what: str) -> UserError:
+    """The error for a split that the user has named and the data set has not."""
+    return UserError(
+        f"data.{kind}_split={name}: no {what} has that name: correct it, or leave it out"
+    )
 
 
 def _names(given: str | None, usual: Sequence[str]) -> tuple[str, ...]:

@@ -74,7 +74,7 @@ def read_stored(path: Path, kind: Kind) -> Stored:
         encoded = read_file(path)
     except BadImage as error:
         raise UserError(
-            f"the mask {path} {error}: allow it, or take it out of the split"
+            f"the mask {path} {error}: change its permissions, or take it out of the split"
         ) from error
     with _opened(path, encoded) as mask:
         try:
@@ -98,7 +98,9 @@ def mode_of(path: Path) -> str:
         with _opened(path, read_file(path)) as mask:
             return mask.mode
     except BadImage as error:
-        raise UserError(f"the mask {path} {error}: allow it, or take it out") from error
+        raise UserError(
+            f"the mask {path} {error}: change its permissions, or take it out"
+        ) from error
 
 
 def colour_name(colour: int) -> str:
@@ -118,7 +120,7 @@ def _opened(path: Path, encoded: bytes) -> Image.Image:
     if formats == ("PNG",):
         if png.read_header(encoded) is None:
             raise UserError(
-                f"the mask {path} cannot be read as PNG, for it is {kind_of(encoded)}: {_AS_PNG}"
+                f"the mask {path} cannot be read as PNG because it is {kind_of(encoded)}: {_AS_PNG}"
             )
         encoded = png.without_metadata(encoded)
     try:

@@ -13,6 +13,7 @@ from pathlib import Path
 from cp2fast.config import LabelSettings
 from cp2fast.cores import decoding_workers
 from cp2fast.data.levels import Levels
+from cp2fast.data.urls import typed_as_path
 from cp2fast.errors import UserError
 from cp2fast.files import place_of
 from cp2fast.labels.class_files import read_class_file
@@ -71,6 +72,12 @@ def _recognise(settings: LabelSettings, root: Path) -> Layout:
         found = layout(settings, root)
         if found is not None:
             return found
+    url = typed_as_path(root)
+    if url is not None:
+        raise UserError(
+            f"{url}: images with masks are read from this machine only: copy them here and name "
+            "that folder"
+        )
     there = place_of(root)
     reason = "there is no such folder or file" if there == "nothing" else "no known layout"
     raise UserError(

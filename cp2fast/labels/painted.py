@@ -19,6 +19,8 @@ BACKGROUND = 65_534
 """Value stored outside all annotations if a category has the number 0."""
 CROWD = 65_535
 """Value stored where an annotation marks a crowd, whose members are not told apart: ignored."""
+_FARTHEST = 1_000_000
+"""Coordinates beyond this are an error of the export; outlines take memory by their length."""
 
 
 class Segment(NamedTuple):
@@ -67,6 +69,7 @@ def paint(annotations: Annotations) -> NDArray[np.uint16]:
     height, width = annotations.size
     painted = np.full((height, width), annotations.background, np.uint16)
     for segment in sorted(annotations.segments, key=lambda one: -one.area):
+        _refuse_unsafe(annotations, segment.outline)
         try:
             runs = _runs(masks, segment.outline, height, width)
             inside = None if runs is None else masks.decode(runs)
@@ -77,11 +80,6 @@ def paint(annotations: Annotations) -> NDArray[np.uint16]:
             ) from error
         if inside is None:
             continue
-        if inside.shape != (height, width):
-            raise UserError(
-                f"{annotations} has run lengths of {inside.shape[1]} x {inside.shape[0]} pixels "
-                f"for an image of {width} x {height}"
-            )
         painted[inside.astype(bool)] = segment.stored
     return painted
 
@@ -108,3 +106,55 @@ def _runs(masks: Any, outline: object, height: int, width: int) -> Any:
         return {"size": outline["size"], "counts": counts}
     polygons = [polygon for polygon in outline if len(polygon) >= 6]  # type: ignore[attr-defined]
     return masks.merge(masks.frPyObjects(polygons, height, width)) if polygons else None
+
+
+def _refuse_unsafe(annotations: Annotations, outline: object) -> None:
+    """Refuse outlines on which pycocotools, written in C, would run out of memory or crash."""
+    height, width = annotations.size
+    if isinstance(outline, str):
+        raise UserError(f"{annotations} has text for a segmentation: export it again")
+    if isinstance(outline, Mapping):
+        size = outline.get("size")
+        if size != [height, width]:
+            shown = f"{size[1]} x {size[0]}" if isinstance(size, list) and len(size) == 2 else size
+            raise UserError(
+                f"{annotations} has run lengths of {shown} pixels for an image of {width} x "
+                f"{height}: export them again"
+            )
+        total = _sum_of_runs(outline.get("counts"))
+        if total != height * width:
+            raise UserError(
+                f"{annotations} has run lengths of {total} pixels in all for an image of {width} x "
+                f"{height}: export them again"
+            )
+        return
+    polygons = outline if isinstance(outline, list) else []
+    points = [one for polygon in polygons if isinstance(polygon, list) for one in polygon]
+    far = (one for one in points if not isinstance(one, int | float) or not abs(one) <= _FARTHEST)
+    strange = next(far, None)
+    if strange is not None:
+        raise UserError(
+            f"{annotations} has a segmentation with the coordinate {repr(strange)[:40]}: export it "
+            "again"
+        )
+
+
+def _sum_of_runs(counts: object) -> int:
+    """How many pixels run lengths cover, which pycocotools does not compare with the image.
+
+    Packed, each has 5 bits a character, lowest first, and a sixth for more; from the fourth on it
+    is the difference from the one before the last.
+    """
+    if isinstance(counts, list):
+        return sum(one for one in counts if isinstance(one, int))
+    runs: list[int] = []
+    value = shift = 0
+    for character in counts.encode() if isinstance(counts, str) else b"":
+        bits = character - ord("0")
+        value |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:
+            value -= (bits & 16) << (shift - 4)
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+            value = shift = 0
+    return sum(runs)

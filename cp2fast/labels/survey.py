@@ -63,11 +63,6 @@ def survey(data: LabelledData) -> Survey:
     return Survey(train, val, warnings)
 
 
-def check_masks(data: LabelledData) -> list[str]:
-    """The warnings of a survey."""
-    return survey(data).warnings
-
-
 def shares_in_words(found: Survey, data: LabelledData) -> list[str]:
     """A table of the classes' shares of the labelled pixels, one line per class."""
     width = max(len(name) for name in (*data.classes, "ignored"))

@@ -6,15 +6,15 @@ photos/a.jpg,masks/a.png    paths relative to the file's folder, or absolute
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
 from cp2fast.config import LabelSettings
 from cp2fast.errors import UserError
-from cp2fast.files import is_file, place_of, read_text
+from cp2fast.files import is_file, place_of
 from cp2fast.labels.dataset import Example
 from cp2fast.labels.layout import TRAIN_NAMES, VAL_NAMES, Layout
+from cp2fast.labels.rows import read_rows
 
 _IMAGE = ("image", "images", "image_path", "img", "photo", "file", "filename", "path", "image path")
 _MASK = ("mask", "masks", "mask_path", "label", "labels", "label_path", "annotation", "mask path")
@@ -62,13 +62,9 @@ def _read(path: Path) -> list[tuple[Example, str]]:
     """The examples in a file, each with the name of its split."""
     if not is_file(path):
         raise UserError(f"there is no file {path}: set data.root to a CSV of pairs, or a folder")
-    lines = read_text(path).splitlines()
-    first = next((line for line in lines if line.strip()), "")
-    delimiter = max(",;\t", key=first.count)
-    rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=delimiter)]
-    numbered = [(number, row) for number, row in enumerate(rows, 1) if any(row)]
+    numbered = read_rows(path)
     if not numbered:
-        raise UserError(f"{path} names no image: it needs image,mask a line")
+        raise UserError(f"{path} names no image: it needs image,mask per line")
     head = [cell.lower() for cell in numbered[0][1]]
     image, mask, split = (_place(head, names) for names in (_IMAGE, _MASK, _SPLIT))
     if image is not None and mask is not None:
@@ -77,7 +73,7 @@ def _read(path: Path) -> list[tuple[Example, str]]:
         image, mask, split = 0, 1, 2
     found = [_example(path, number, row, image, mask, split) for number, row in numbered]
     if not found:
-        raise UserError(f"{path} names no image below its header: it needs image,mask a line")
+        raise UserError(f"{path} names no image below its header: it needs image,mask per line")
     return found
 
 

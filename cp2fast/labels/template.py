@@ -51,10 +51,14 @@ def template_layout(settings: LabelSettings, root: Path) -> Layout | None:
 
 def _check(rule: str) -> None:
     try:
-        fields = [field for _, field, _, _ in string.Formatter().parse(rule) if field is not None]
+        parts = [part for part in string.Formatter().parse(rule) if part[1] is not None]
     except ValueError as error:
         raise UserError(f"data.masks={rule} cannot be read: {error}") from error
+    fields = [field for _, field, _, _ in parts]
     strange = next((field for field in fields if field not in _FIELDS), None)
+    strange = strange or next(
+        (f"{f}:{spec or how}" for _, f, spec, how in parts if spec or how), None
+    )
     if strange is not None:
         raise UserError(
             f"data.masks={rule} has {{{strange}}}: it takes "

@@ -58,7 +58,7 @@ def read_split(root: Path, split: str, key: str) -> list[Example]:
     lines = [line.strip() for line in read_text(path).splitlines()]
     lines = [line for line in lines if line]
     if not lines:
-        raise UserError(f"{path} names no image: it needs one name a line")
+        raise UserError(f"{path} names no image: it needs one name per line")
     files = _Files(root)
     examples, missing = [], list[str]()
     for line in lines:

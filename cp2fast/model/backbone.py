@@ -12,8 +12,10 @@ from typing import Any, TypeAlias
 import timm
 import torch.nn.functional as F
 from timm.models.convnext import ConvNeXt
+from timm.models.eva import Eva
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.swin_transformer_v2 import SwinTransformerV2
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from cp2fast.model.families import OUTPUT_STRIDE, family_of
@@ -26,6 +28,9 @@ _FINEST = 4
 
 _LOSES_BORDERS = (ConvNeXt, SwinTransformer, SwinTransformerV2)
 """Backbones without padding: pixels beyond the last whole cell of an image would be cut off."""
+
+_PATCHES = (*_LOSES_BORDERS, VisionTransformer, Eva)
+"""Backbones whose cells are squares side by side, the last ones partly beyond the image."""
 
 
 @dataclass(frozen=True)
@@ -96,25 +101,30 @@ def feature_map(backbone: Backbone, images_B3HW: Tensor) -> Tensor:
 
 
 def feature_maps(backbone: Backbone, images_B3HW: Tensor, wanted: Sequence[Level]) -> list[Tensor]:
-    """The feature maps at some ``levels``, each in the form of ``feature_map``."""
-    height, width = images_B3HW.shape[2:]
-    loses_borders = isinstance(backbone, _LOSES_BORDERS)
-    if loses_borders:
+    """The feature maps at some ``levels``, each ``[B, channels, h, w]``.
+
+    Backbones that would cut off pixels beyond the last whole cell see images padded with zeros;
+    their finer maps then have cells that lie beyond the image.
+    """
+    if isinstance(backbone, _LOSES_BORDERS):
         cell = stride(backbone)
+        height, width = images_B3HW.shape[2:]
         right, bottom = ((cell - side % cell) % cell for side in (width, height))
         images_B3HW = F.pad(images_B3HW, (0, right, 0, bottom))
-    maps: list[Tensor] = backbone.forward_intermediates(  # type: ignore[operator]
+    return backbone.forward_intermediates(  # type: ignore[operator, no-any-return]
         images_B3HW,
         indices=[level.index for level in wanted],
         output_fmt="NCHW",
         intermediates_only=True,
     )
-    if not loses_borders:
-        return maps
-    return [
-        map_[..., : _cells(height, level.stride), : _cells(width, level.stride)]
-        for map_, level in zip(maps, wanted, strict=True)
-    ]
+
+
+def has_patches(backbone: Backbone) -> bool:
+    """Whether cell number i begins at pixel ``i * stride``, also on images of no whole cells.
+
+    Otherwise padded convolutions spread the cells over the image, from border to border.
+    """
+    return isinstance(backbone, _PATCHES)
 
 
 def channels(backbone: Backbone) -> int:
@@ -125,8 +135,3 @@ def channels(backbone: Backbone) -> int:
 def stride(backbone: Backbone) -> int:
     """Pixels from one cell of the last feature map to the next."""
     return levels(backbone)[-1].stride
-
-
-def _cells(side: int, stride: int) -> int:
-    # Not -(-side // stride): ONNX exporters round divisions of negative numbers towards 0.
-    return (side + stride - 1) // stride

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Self, assert_never
 
 import torch.nn.functional as F
@@ -14,6 +15,7 @@ from cp2fast.model.backbone import (
     build_backbone,
     channels,
     feature_maps,
+    has_patches,
     levels,
 )
 from cp2fast.model.families import OUTPUT_STRIDE
@@ -37,6 +39,7 @@ class Segmenter(nn.Module):
         self.backbone = backbone
         self.decode_head = decode_head
         self._levels = levels(backbone)
+        self._has_patches = has_patches(backbone)
         self.feature_stride = self._levels[-1].stride
         self.stride = self.embedding_stride = self.feature_stride
         if isinstance(decode_head, SegformerHead):
@@ -65,6 +68,20 @@ class Segmenter(nn.Module):
         head = self.decode_head
         return head.conv_seg(head.dropout(self.hidden(images_B3HW)))  # type: ignore[no-any-return]
 
+    def upsample(self, logits_BKhw: Tensor, size: Sequence[int]) -> Tensor:
+        """Logits at each pixel of images of this size (bilinear): ``[B, K, *size]``, not halves.
+
+        Each cell stays where the backbone saw it. On images of no whole cells, the last cells of a
+        transformer, a ConvNeXt or a Swin lie partly beyond the border and are cut off there; the
+        cells of a ResNet span the image.
+        """
+        logits = logits_BKhw.float() if logits_BKhw.dtype.itemsize < 4 else logits_BKhw
+        if not self._has_patches:
+            return F.interpolate(logits, tuple(size), mode="bilinear")
+        height, width = logits.shape[2:]
+        covered = (height * self.stride, width * self.stride)
+        return F.interpolate(logits, covered, mode="bilinear")[..., : size[0], : size[1]]
+
     def embed(self, images_B3HW: Tensor) -> Tensor:
         """Dense embedding ``[B, C, h, w]`` at ``embedding_stride``, not normalised."""
         return self.project(self.hidden(images_B3HW))
@@ -72,7 +89,9 @@ class Segmenter(nn.Module):
     def hidden(self, images_B3HW: Tensor) -> Tensor:
         """Hidden features of the head, at the resolution of the logits."""
         if isinstance(self.decode_head, SegformerHead):
-            return self.decode_head(feature_maps(self.backbone, images_B3HW, self._levels))  # type: ignore[no-any-return]
+            hidden = self.decode_head(feature_maps(self.backbone, images_B3HW, self._levels))
+            height, width = (_cells(side, self.stride) for side in images_B3HW.shape[2:])
+            return hidden[..., :height, :width]  # type: ignore[no-any-return]
         [features] = feature_maps(self.backbone, images_B3HW, self._levels[-1:])
         return self.decode_head(features)  # type: ignore[no-any-return]
 
@@ -119,6 +138,11 @@ def _build_head(backbone: Backbone, settings: ModelSettings, num_classes: int) -
             return SegformerHead([m.channels for m in maps], hidden, embedding, num_classes)
         case _:
             assert_never(settings.head)
+
+
+def _cells(side: int, stride: int) -> int:
+    # Not -(-side // stride): ONNX exporters round divisions of negative numbers towards 0.
+    return (side + stride - 1) // stride
 
 
 def check_size(network: Segmenter, backbone: str, size: int) -> None:

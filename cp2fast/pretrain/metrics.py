@@ -52,7 +52,7 @@ class Metrics:
     alignment: float
     uniformity: float
     queue_fill: float
-    read_retries: int
+    read_retries: float
     lr: float
     images_per_second: float
     data_wait: float

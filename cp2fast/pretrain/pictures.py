@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from cp2fast.batch import CopyPasteBatch
 from cp2fast.config import AugmentSettings
-from cp2fast.run_folder import atomic_write
+from cp2fast.figure import save_figure
 
 CURVES = {
     "loss": ("loss", "loss_instance"),
@@ -27,7 +26,8 @@ def draw_pairs(batch: CopyPasteBatch, path: Path, augment: AugmentSettings, coun
     """Draw the first ``count`` composed pairs, query above key, with outlined foreground."""
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (augment.mean, augment.std))
     count = min(count, len(batch))
-    figure = Figure(figsize=(2 * count, 4.2), layout="constrained")
+    figure = Figure(figsize=(2 * count, 4.2))
+    figure.subplots_adjust(0.01, 0.01, 0.99, 0.95, wspace=0.04, hspace=0.12)
     axes = figure.subplots(2, count, squeeze=False)
     rows = (("query", batch.query, batch.query_mask), ("key", batch.key, batch.key_mask))
     for row, (name, images, masks) in enumerate(rows):
@@ -38,7 +38,7 @@ def draw_pairs(batch: CopyPasteBatch, path: Path, augment: AugmentSettings, coun
             axis.add_patch(_outline(masks[column].cpu()))
             axis.set_axis_off()
             axis.set_title(f"{name} {column}", fontsize=8)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _outline(mask_SS: torch.Tensor) -> Rectangle:
@@ -46,9 +46,3 @@ def _outline(mask_SS: torch.Tensor) -> Rectangle:
     top, left = int(rows[0]), int(columns[0])
     height, width = int(rows[-1]) - top + 1, int(columns[-1]) - left + 1
     return Rectangle((left - 0.5, top - 0.5), width, height, fill=False, edgecolor="yellow")
-
-
-def _save(figure: Figure, path: Path) -> None:
-    FigureCanvasAgg(figure)
-    with atomic_write(path) as file:
-        figure.savefig(file, format="png", dpi=100)

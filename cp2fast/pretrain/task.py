@@ -11,47 +11,33 @@ from typing import Any
 import torch
 
 from cp2fast.batch import CopyPasteBatch
-from cp2fast.config import (
-    SIZE_STEP,
-    PretrainSettings,
-    ProbeDataSettings,
-    check_pretrain,
-    fewest_images,
-)
-from cp2fast.copypaste.backends import fastest_backend
-from cp2fast.cores import decoding_workers
+from cp2fast.config import PretrainSettings, ProbeDataSettings
 from cp2fast.data.bad_images import BadImages
-from cp2fast.data.cache import Cache, Sharing, open_cache
-from cp2fast.data.demo import data_root
-from cp2fast.data.disk_cache import DiskCache
+from cp2fast.data.cache import Cache
+from cp2fast.data.choice import Choice
 from cp2fast.data.image_set import ImageSet
-from cp2fast.data.images import list_images
+from cp2fast.data.images import skipped_in_words
 from cp2fast.data.order import plan, steps_per_epoch
 from cp2fast.data.prefetch import prefetch
 from cp2fast.data.retry import retries
-from cp2fast.data.roots import public_root
-from cp2fast.data.source import Choice, choose_source, open_source
-from cp2fast.data.survey import find_range
-from cp2fast.data.windows import check_window, window_width, windows
-from cp2fast.errors import UserError
+from cp2fast.data.source import open_source
+from cp2fast.data.windows import windows
 from cp2fast.labels.open import open_labelled
 from cp2fast.model.cp2 import CP2, CP2Output
 from cp2fast.model.signals import signals
 from cp2fast.pretrain.batches import compose, image_size, split_steps
 from cp2fast.pretrain.health import Health
-from cp2fast.pretrain.learner import build_learner
 from cp2fast.pretrain.metrics import Metrics
 from cp2fast.pretrain.pictures import CURVES, draw_pairs
 from cp2fast.pretrain.watch import Watch
 from cp2fast.run_folder import RunFolder, read_metrics
-from cp2fast.train.compile import compile_encoders
+from cp2fast.train.compile import blank_images, compile_encoders
 from cp2fast.train.curves import draw_curves
 from cp2fast.train.distributed import Ranks
 from cp2fast.train.learner import Learner
 from cp2fast.train.precision import autocast
-from cp2fast.train.run import Kind, Processes
 from cp2fast.train.schedule import cosine_by_epoch, scaled_by_batch
-from cp2fast.train.task import Evaluation, Loaded, Pace
+from cp2fast.train.task import Evaluation, Loaded, samples_per_step
 from cp2fast.weights.load import load_weights
 
 _BATCHES_AHEAD = 2
@@ -107,22 +93,40 @@ class PretrainTask:
         self.range_line = range_line
         self.images = len(image_set)
         self._windows = windows(data, image_set)
-        self.samples_per_step = _samples_per_step(settings, ranks)
+        self.samples_per_step = samples_per_step(settings, ranks)
         self.steps_per_epoch = steps_per_epoch(self.images, self.samples_per_step)
         self.total_steps = train.steps or train.epochs * self.steps_per_epoch
         scaled = train.lr_scaling == "linear"
         self.peak_lr = scaled_by_batch(train.lr, self.samples_per_step) if scaled else train.lr
+        self.evaluate_every = None if train.probe is None else train.probe_every
         self._watch = Watch(settings, image_set, folder.path)
         self.bad = BadImages(
             folder.path,
             data.max_bad_fraction,
-            again=f"{PRETRAIN.command} --resume --out {folder.path}",
+            again=f"cp2fast pretrain --resume --out {folder.path}",
         )
 
     @property
     def network(self) -> CP2:
         """The encoders and the queue."""
         return self.learner.network
+
+    def announcement(self, step: int) -> str:
+        """Where the images come from, what is left out, and what is trained."""
+        data, ranks = self.settings.data, self.ranks
+        skipped = skipped_in_words(self.image_set)
+        processes = "" if ranks.world_size == 1 else f"{ranks.world_size} x "
+        lines = [
+            f"decoding by {self.source.name} on the {self.source.decode.upper()}: "
+            f"{self.source.reason}",
+            self.cache.line,
+            self.range_line,
+            "" if skipped is None else f"{data.root}: {skipped}",
+            f"pretraining {self.settings.model.backbone} on {self.images} images of "
+            f"{data.root} ({processes}{self.learner.device.type}): steps {step + 1} to "
+            f"{self.total_steps}, {self.steps_per_epoch} an epoch; run folder {self.folder.path}",
+        ]
+        return "\n".join(filter(None, lines))
 
     def initialise(self, say: Callable[[str], None]) -> None:
         """Load ``model.init`` into both encoders; print how ``train.probe`` is interpreted."""
@@ -137,9 +141,7 @@ class PretrainTask:
         """Compile the encoders, and fill the queue if it should start with keys."""
         data, model, learner = self.settings.data, self.settings.model, self.learner
         size = image_size(self.settings, step, self.total_steps)
-        images_B3SS = torch.zeros(
-            (data.batch_size, 3, size, size), dtype=learner.dtype, device=learner.device
-        ).contiguous(memory_format=torch.channels_last)
+        images_B3SS = blank_images(data.batch_size, size, learner.dtype, learner.device)
         compile_encoders(self.network, self.settings.train.compile, images_B3SS, learner.dtype, say)
         if step == 0 and model.queue_start == "keys":
             self._fill_queue(alive)
@@ -159,40 +161,33 @@ class PretrainTask:
         """The path of the image."""
         return self.image_set.name(number)
 
+    @cached_property
     def digest(self) -> str:
         """Digest of the images' names and sizes."""
-        return self._digest
-
-    @cached_property
-    def _digest(self) -> str:
         return self.image_set.digest(self.settings.data.root)
 
     def measure(self, step: int, outputs: Sequence[CP2Output]) -> dict[str, float]:
-        """The losses, the accuracies and the signals of the last batch."""
-        keys_NC = self.network.newest_keys(min(self._keys_taken(step), _SIGNAL_KEYS))
+        """What ``Metrics`` has besides the pace: losses, accuracies, signals of the last batch."""
+        keys_taken = self._keys_taken(step)
+        keys_NC = self.network.newest_keys(min(keys_taken, _SIGNAL_KEYS))
         found = asdict(signals(keys_NC, outputs[-1].vectors))
         values = torch.stack(
             [torch.stack([getattr(output, name) for name in _LOGGED]) for output in outputs]
         )
         means = values.detach().mean(dim=0).tolist()
-        named = dict(zip(_LOGGED.values(), means, strict=True))
-        return named | found | {"read_retries": float(retries())}
-
-    def metrics(self, pace: Pace, means: Mapping[str, float]) -> dict[str, Any]:
-        """``Metrics`` as a dictionary."""
-        fill = self._keys_taken(pace.step) / self.settings.model.queue
-        named: dict[str, Any] = {**means, "queue_fill": fill}
-        named["read_retries"] = round(means["read_retries"] * self.ranks.world_size)
-        return asdict(Metrics(**vars(pace), **named))
+        return (
+            dict(zip(_LOGGED.values(), means, strict=True))
+            | found
+            | {
+                "queue_fill": keys_taken / self.settings.model.queue,
+                "read_retries": retries()
+                * self.ranks.world_size,  # the mean over them is their sum
+            }
+        )
 
     def warnings(self, row: Mapping[str, Any]) -> list[str]:
         """Warnings about broken training, from the metrics."""
         return self._health.check(Metrics(**row))
-
-    def evaluation_due(self, step: int) -> bool:
-        """Whether ``train.probe`` is set and due."""
-        train = self.settings.train
-        return train.probe is not None and step % train.probe_every == 0
 
     def evaluate(self, step: int, alive: Callable[[], None]) -> Evaluation | None:
         """Run ``train.probe`` in the main process; the others go on and wait for it."""
@@ -273,90 +268,3 @@ class PretrainTask:
                 pairs = loaded.ready()
                 with autocast(self.learner.dtype, self.learner.device):
                     self.network.take_keys(pairs.key, pairs.key_mask)
-
-
-def build(settings: PretrainSettings, folder: RunFolder, processes: Processes) -> PretrainTask:
-    """Build the task of these settings, its network with random weights.
-
-    Raises:
-        UserError: settings that do not work together, no images, or no source that works here.
-    """
-    check_pretrain(settings)
-    if settings.train.probe is not None:  # detects a wrong path now rather than at the first probe
-        open_labelled(ProbeDataSettings(), settings.train.probe)
-    with processes.agreement.main_first():  # generate the demo's images only once
-        root = data_root(settings.data)
-    images = list_images(root, disk=DiskCache.of(settings.data))
-    # From here on, and in config.yaml, the root has no passwords or signatures.
-    resolved = {"root": public_root(root), "window": window_width(settings.data, images)}
-    settings = settings.model_copy(update={"data": settings.data.model_copy(update=resolved)})
-    check_window(settings.data, images)
-    learner = build_learner(settings, processes.device)
-    _check_growing_sizes(settings, learner.network.encoder_q.feature_stride)
-    fastest_backend(processes.device.type)  # compile or replace it now, not in the first step
-    settings, range_line = _with_range(settings, images, processes)
-    source = choose_source(settings.data, images, processes.device)
-    cache = _open_cache(settings, images, processes)
-    return PretrainTask(
-        settings, folder, processes.ranks, images, source, cache, learner, range_line
-    )
-
-
-def _with_range(
-    settings: PretrainSettings, images: ImageSet, processes: Processes
-) -> tuple[PretrainSettings, str]:
-    """The settings with the range of values, found once per run, and a line that states it.
-
-    Raises:
-        UserError: most images have several bands and none was chosen, or they lack the chosen ones.
-    """
-    data = settings.data
-    threads = decoding_workers(data.workers)
-    range_, line = processes.agreement.of_main(
-        lambda: find_range(images, data.range, data.bands, data.max_pixels, threads)
-    )
-    data = data.model_copy(update={"range": range_})
-    return settings.model_copy(update={"data": data}), line
-
-
-def _open_cache(settings: PretrainSettings, images: ImageSet, processes: Processes) -> Cache:
-    train, ranks = settings.train, processes.ranks
-    fewest = fewest_images(settings.data)
-    per_epoch = steps_per_epoch(len(images), _samples_per_step(settings, ranks), fewest)
-    decodes = 3 if settings.data.background == "independent" else 1
-    epochs = decodes * (train.epochs if train.steps is None else train.steps / per_epoch)
-    sharing = Sharing(processes.agreement.gather, ranks.rank, ranks.local_rank)
-    return open_cache(settings.data, images, train.seed, processes.device, epochs, sharing)
-
-
-def _samples_per_step(settings: PretrainSettings, ranks: Ranks) -> int:
-    return settings.data.batch_size * settings.train.gradient_accumulation_steps * ranks.world_size
-
-
-def _check_growing_sizes(settings: PretrainSettings, stride: int) -> None:
-    start = settings.train.resolution
-    if start is not None and (start % stride or SIZE_STEP % stride):
-        raise UserError(
-            f"train.resolution={start} with model.backbone={settings.model.backbone}: its cells of "
-            f"{stride} pixels do not divide sizes that grow by {SIZE_STEP}; leave out "
-            "train.resolution"
-        )
-
-
-PRETRAIN = Kind(
-    name="pretrain",
-    command="cp2fast pretrain",
-    fixed=(
-        "model.",
-        "augment.",
-        "data.background",
-        "data.order",
-        "data.window",
-        "data.max_side",
-        "data.range",
-        "data.bands",
-        "train.seed",
-        "train.optimizer",
-    ),
-    build=build,
-)

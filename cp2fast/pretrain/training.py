@@ -8,9 +8,8 @@ from typing import Any
 from cp2fast.batch import CopyPasteBatch
 from cp2fast.config import PretrainSettings
 from cp2fast.data.demo import DEMO_DATA, DEMO_RUN
-from cp2fast.data.images import skipped_in_words
+from cp2fast.pretrain.build import PRETRAIN
 from cp2fast.pretrain.objects import objects_in_colours
-from cp2fast.pretrain.task import PRETRAIN, PretrainTask
 from cp2fast.pretrain.watch import PICTURE
 from cp2fast.run_folder import RunFolder
 from cp2fast.train.metrics import Log
@@ -40,17 +39,10 @@ def run_pretrain(
     folder = RunFolder(path)
     with joined_processes(settings.train, quiet) as (processes, console):
         run, complete = carry_out(
-            PRETRAIN,
-            settings,
-            folder,
-            processes,
-            console,
-            resuming,
-            announce=lambda run: console.print(_announcement(run)),
-            on_row=on_row,
+            PRETRAIN, settings, folder, processes, console, resuming, on_row=on_row
         )
     if not complete:
-        console.print(f"stopped and saved; go on with: {PRETRAIN.command} --resume --out {path}")
+        console.print(f"stopped and saved; continue with: {PRETRAIN.command} --resume --out {path}")
         return run
     console.print(
         f"checkpoint in {folder.checkpoints}; pictures {folder.preview}, {folder.curves} and "
@@ -77,22 +69,3 @@ def _next(run: Run[Any]) -> list[str]:
         f"in other libraries: cp2fast export {path} --to timm",
         f"what it has learned: cp2fast preview --model {path}",
     ]
-
-
-def _announcement(run: Run[Any]) -> str:
-    task: PretrainTask = run.task  # type: ignore[assignment]
-    name, decode, reason = task.source
-    skipped = skipped_in_words(task.image_set)
-    ranks = run.processes.ranks
-    processes = "" if ranks.world_size == 1 else f"{ranks.world_size} x "
-    lines = [
-        f"decoding by {name} on the {decode.upper()}: {reason}",
-        task.cache.line,
-        task.range_line,
-        "" if skipped is None else f"{task.settings.data.root}: {skipped}",
-        f"pretraining {task.settings.model.backbone} on {task.images} images of "
-        f"{task.settings.data.root} ({processes}{run.processes.device.type}): steps "
-        f"{run.step + 1} to {task.total_steps}, {task.steps_per_epoch} an epoch; run folder "
-        f"{run.folder.path}",
-    ]
-    return "\n".join(filter(None, lines))

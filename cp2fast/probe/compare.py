@@ -12,13 +12,14 @@ from typing import Any, Literal
 import torch
 
 from cp2fast import recipes
-from cp2fast.bench.machine import machine, versions
 from cp2fast.config import ModelSettings, ProbeSettings
 from cp2fast.data.levels import Levels
 from cp2fast.errors import UserError
+from cp2fast.files import list_folder, make_folder, place_of
 from cp2fast.labels.dataset import LabelledData
 from cp2fast.labels.levels import range_of
 from cp2fast.labels.open import open_labelled
+from cp2fast.machine import machine, versions
 from cp2fast.model.segmenter import Segmenter, build_segmenter
 from cp2fast.probe.features import Place
 from cp2fast.probe.picture import draw_probes
@@ -84,18 +85,22 @@ def compare_probes(
     """
     settings = recipes.load(ProbeSettings, settings, overrides)
     folder = None if out is None else Path(out)
-    if folder is not None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder is not None and (
+        list_folder(folder) or place_of(folder) not in ("nothing", "folder")
+    ):
         raise UserError(f"{out} exists already: remove it, or name another folder with --out")
     if not networks:
         raise UserError("name what to probe: run folders, files of weights, or random")
     if not 0 < labels <= 1:
-        raise UserError(f"--labels {labels:g}: name a share above 0, at most 1")
+        raise UserError(f"--labels {labels:g}: must be above 0 and at most 1")
     if settings.data.root is None:
         raise UserError("data.root is not set: name your images with masks with data.root=DIR")
     data = open_labelled(settings.data, settings.data.root, settings.data.workers)
     data, range_line = _with_levels(data, networks, settings)
     opened = open_networks(networks, settings)
     device = device_of(settings.model.device, ranks_from_environment())
+    if folder is not None:
+        make_folder(folder)
     say(f"{settings.data.root}: {data.said}")
     if range_line:
         say(range_line)
@@ -119,11 +124,10 @@ def compare_probes(
         probed.append(Probed(name, scores, time.perf_counter() - began))
         say(f"  {name}: {probed[-1].seconds:.0f} s")
     if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
+        _write(folder / RESULT, probed, data, settings, labels, place)
         classifiers = [one.scores[0].classify for one in probed]
         shown = dict(zip(opened, zip(opened.values(), classifiers, strict=True), strict=True))
         draw_probes(shown, data, settings.data.short_side, place, device, folder / PICTURE)
-        _write(folder / RESULT, probed, data, settings, labels, place)
     return probed
 
 

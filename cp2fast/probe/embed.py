@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
@@ -22,6 +21,8 @@ from cp2fast.data.images import list_images
 from cp2fast.data.levels import Levels
 from cp2fast.data.read_ahead import brought
 from cp2fast.errors import UserError
+from cp2fast.figure import save_figure
+from cp2fast.files import refuse_target
 from cp2fast.model.segmenter import Segmenter
 from cp2fast.probe.features import dense_features, prepare
 from cp2fast.probe.labelled import evenly
@@ -151,9 +152,7 @@ def draw_neighbours(found: Embedded, images: ImageSet, levels: Levels, path: Pat
             cosine = float(found.vectors[query] @ found.vectors[place])
             axis.set_title("photo" if place == query else f"{cosine:.3f}", fontsize=7)
     figure.suptitle("Photos, and those with the nearest vectors: cosine", fontsize=9)
-    FigureCanvasAgg(figure)
-    with atomic_write(path) as file:
-        figure.savefig(file, format="png", dpi=100)
+    save_figure(figure, path)
 
 
 def _decode(images: ImageSet, number: int, levels: Levels) -> Tensor:
@@ -171,11 +170,8 @@ def _thumbnail(images: ImageSet, number: int, levels: Levels) -> NDArray[np.uint
 def _check_target(out: Path) -> None:
     if out.suffix not in _FORMATS:
         raise UserError(f"{out}: vectors are written as .npz or .parquet; name it --out FILE.npz")
-    for path in (out, picture_of(out)):
-        if path.exists():
-            raise UserError(f"{path} exists already: remove it, or name another file with --out")
-    if not out.absolute().parent.is_dir():
-        raise UserError(f"there is no folder {out.parent} for {out.name}: make it first")
+    refuse_target(out)
+    refuse_target(picture_of(out))
     if out.suffix == ".parquet" and find_spec("pyarrow") is None:
         raise UserError(f"{out}: Parquet needs pyarrow: pip install pyarrow, or name it FILE.npz")
 

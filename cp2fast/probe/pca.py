@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from cp2fast.figure import QUICK_PNG
 from cp2fast.run_folder import atomic_write
 
 COLOURS = 3
@@ -99,7 +100,7 @@ def draw_features(
             left = _GAP + column * (width + _GAP)
             sheet.paste(Image.fromarray(picture), (left, row * line + _TITLE))
     with atomic_write(path) as file:
-        sheet.save(file, format="PNG")
+        sheet.save(file, format="PNG", **QUICK_PNG)
 
 
 def _coloured(scores_hw3: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.uint8]:

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from cp2fast.figure import save_figure
 from cp2fast.labels.classes import palette_of
 from cp2fast.labels.coding import IGNORED
 from cp2fast.labels.dataset import LabelledData, read_example
@@ -17,7 +17,6 @@ from cp2fast.model.segmenter import Segmenter
 from cp2fast.probe.features import Place, dense_features, prepare
 from cp2fast.probe.labelled import evenly
 from cp2fast.probe.probe import Classifier, segment
-from cp2fast.run_folder import atomic_write
 
 _ROWS = 4
 _LEGEND = 12
@@ -69,6 +68,4 @@ def draw_probes(
         fontsize=7,
         frameon=False,
     )
-    FigureCanvasAgg(figure)
-    with atomic_write(path) as file:
-        figure.savefig(file, format="png", dpi=100)
+    save_figure(figure, path)

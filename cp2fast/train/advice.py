@@ -17,11 +17,17 @@ _WHAT: dict[Account, tuple[str, str]] = {
         "raise data.workers, or see cp2fast bench loader",
     ),
     "save": ("held up by checkpoints", "raise train.checkpoint_minutes"),
-    "evaluate": ("spent on evaluations", "raise the steps between two (train.evaluate_every)"),
-    "log": ("spent on logging", "raise train.log_every"),
+    "evaluate": (
+        "spent on evaluations",
+        "raise train.evaluate_every, or for the probes of a pretraining train.probe_every",
+    ),
+    "log": (
+        "spent on metrics and pictures",
+        "raise train.log_every; pictures come with checkpoints (train.checkpoint_minutes)",
+    ),
     "start": (
         "spent before the first step",
-        "a longer run pays that once; train.compile=off leaves out compiling",
+        "a longer run pays that once; on a GPU train.compile=off leaves out compiling",
     ),
 }
 

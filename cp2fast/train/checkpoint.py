@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from cp2fast.errors import UserError
-from cp2fast.run_folder import atomic_write, checkpoint_step, list_checkpoints
+from cp2fast.run_folder import DAMAGED, atomic_write, checkpoint_step, list_checkpoints
 
 _PARTIAL = ".*.pt.*.partial"
 
@@ -175,7 +175,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+    except (pickle.UnpicklingError, *DAMAGED) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path} cannot be read as a checkpoint: {reason}") from error
     if not isinstance(state, dict):

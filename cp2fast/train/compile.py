@@ -69,9 +69,15 @@ def compile_method(
         for module in modules:
             delattr(module, name)  # restores the class's method
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        say(f"torch.compile does not work here ({reason}): training goes on without, slower")
+        say(f"torch.compile does not work here ({reason}): training continues without it, slower")
         return False
     return True
+
+
+def blank_images(batch_size: int, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A batch of the form that the network gets in training: ``[B, 3, S, S]``, channels-last."""
+    images_B3SS = torch.zeros(batch_size, 3, size, size, dtype=dtype, device=device)
+    return images_B3SS.contiguous(memory_format=torch.channels_last)
 
 
 def uncompiled() -> AbstractContextManager[object]:

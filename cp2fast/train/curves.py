@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from cp2fast.run_folder import atomic_write
+from cp2fast.figure import save_figure
 from cp2fast.train.accounts import ACCOUNTS
 
 _FEW_POINTS = 30
@@ -37,7 +36,8 @@ def draw_curves(
         panels: names of the metrics in each panel, by its title.
         path: path of the PNG.
     """
-    figure = Figure(figsize=(10, 6), layout="constrained")
+    figure = Figure(figsize=(10, 6))
+    figure.subplots_adjust(0.045, 0.07, 0.99, 0.95, wspace=0.18, hspace=0.32)
     axes = list(figure.subplots(2, 3).flat)
     for axis, (title, names) in zip(axes, panels.items(), strict=False):
         for name in names:
@@ -50,9 +50,7 @@ def draw_curves(
     for axis in axes[len(panels) : -1]:
         axis.set_axis_off()
     _draw_shares(axes[-1], rows)
-    FigureCanvasAgg(figure)
-    with atomic_write(path) as file:
-        figure.savefig(file, format="png", dpi=100)
+    save_figure(figure, path)
 
 
 def _draw_shares(axis: Axes, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -44,11 +44,28 @@ class Ranks:
 
 
 def ranks_from_environment() -> Ranks:
-    """The ranks that torchrun sets in the environment; without it, a single process."""
+    """The ranks that torchrun sets in the environment; without it, a single process.
+
+    Raises:
+        UserError: they do not fit together.
+    """
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
     if not all(name in os.environ for name in names):
         return Ranks(0, 1, 0)
-    return Ranks(*(int(os.environ[name]) for name in names))
+    given = [os.environ[name] for name in names]
+    if all(value.isdecimal() for value in given):
+        ranks = Ranks(*map(int, given))
+        if ranks.rank < ranks.world_size:
+            return ranks
+    raise _no_processes(names)
+
+
+def _no_processes(names: Sequence[str]) -> UserError:
+    shown = " ".join(f"{name}={os.environ.get(name, '')}" for name in names)
+    return UserError(
+        f"the environment describes no processes that can meet ({shown}): start them with "
+        "torchrun, or unset RANK for a single one"
+    )
 
 
 def was_restarted() -> bool:
@@ -80,7 +97,7 @@ def device_of(setting: str, ranks: Ranks) -> torch.device:
     count = torch.cuda.device_count()
     if ranks.local_rank >= count:
         raise UserError(
-            f"process {ranks.local_rank} of this machine has no GPU, for it has {count}: "
+            f"process {ranks.local_rank} of this machine has no GPU, because it has {count}: "
             f"use torchrun --nproc-per-node {count}"
         )
     return torch.device("cuda", ranks.local_rank)
@@ -96,12 +113,18 @@ def process_group(ranks: Ranks, device: torch.device, timeout_minutes: float) ->
         ranks: result of ``ranks_from_environment``.
         device: result of ``device_of``; becomes this process's current GPU.
         timeout_minutes: see ``collective_timeout``.
+
+    Raises:
+        UserError: the environment does not say where the processes meet.
     """
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if ranks.world_size == 1:
         yield
         return
+    meeting = ("MASTER_ADDR", "MASTER_PORT")
+    if not (os.environ.get(meeting[0]) and os.environ.get(meeting[1], "").isdecimal()):
+        raise _no_processes(meeting)
     timeout = collective_timeout(timeout_minutes)
     dist.init_process_group(
         "nccl" if device.type == "cuda" else "gloo",

@@ -8,7 +8,6 @@ step is logged.
 
 from __future__ import annotations
 
-import errno
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -16,27 +15,21 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Generic
 
-import torch
-
 from cp2fast.errors import UserError
-from cp2fast.files import place_of
-from cp2fast.run_folder import BEST, RunFolder, checkpoint_name
+from cp2fast.run_folder import BEST, checkpoint_name
 from cp2fast.train.accounts import Accounts, shares_of
 from cp2fast.train.advice import Advice
 from cp2fast.train.checkpoint import Saver
 from cp2fast.train.console import RunConsole
+from cp2fast.train.failures import explained
 from cp2fast.train.finite import BadStep, LossRecord, all_finite
 from cp2fast.train.interrupt import StopAsked, stop_requests
 from cp2fast.train.learner import mean_loss
 from cp2fast.train.metrics import Log, metrics_log
 from cp2fast.train.run import Run
-from cp2fast.train.task import Batch, Loaded, Pace
+from cp2fast.train.task import Batch, Loaded
 from cp2fast.train.watchdog import Doing, Watchdog
 
-_OF_THE_DISK = {
-    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
-    *(errno.EIO, errno.ESTALE),
-}
 _NAMED = 3
 """How many images of a broken step are named."""
 
@@ -59,36 +52,15 @@ def train(
         UserError: too many images cannot be read, the loss is not a number, or memory or disk is
             full. Checkpoints written before are intact.
     """
-    task, ranks, settings = run.task, run.processes.ranks, run.task.settings.train
-    each = settings.checkpoint_epochs
-    saver = Saver(
-        run.folder.checkpoints,
-        run.processes.device,
-        settings.keep_last,
-        None if each is None else each * task.steps_per_epoch,
-    )
-    try:
-        with (
-            closing(saver),
-            closing(Watchdog(ranks, settings.timeout_minutes)) as watchdog,
-            stop_requests() as stop_requested,
-            metrics_log(
-                *(run.folder, task.settings, run.step, task.total_steps),
-                *(console, ranks.is_main, on_row),
-            ) as log,
-        ):
-            engine = Engine(run, console, accounts, saver, watchdog, log, stop_requested)
-            return engine.train()
-    except torch.OutOfMemoryError as error:
-        raise UserError(_out_of_memory(run)) from error
-    except RuntimeError as error:
-        if "can't allocate memory" not in str(error):
-            raise
-        raise UserError(_out_of_memory(run)) from error
-    except OSError as error:
-        if not _is_gone(run.folder) and error.errno not in _OF_THE_DISK:
-            raise
-        raise UserError(_cannot_write(run, error)) from error
+    folder, device, settings = run.folder, run.processes.device, run.task.settings.train
+    with (
+        explained(run),
+        closing(Saver(folder.checkpoints, device, settings.keep_last, run.keep_every)) as saver,
+        closing(Watchdog(run.processes.ranks, settings.timeout_minutes)) as watchdog,
+        stop_requests() as stop_requested,
+        metrics_log(run, console, on_row) as log,
+    ):
+        return Engine(run, console, accounts, saver, watchdog, log, stop_requested).train()
 
 
 @dataclass(frozen=True)
@@ -201,20 +173,17 @@ class Engine(Generic[Batch]):
         clock = self.is_main and waited and self.saver.is_idle
         if clock:
             self.save_asked = now
-        asked = self.stop_requested() or self.console.is_gone
         self.stopping, clock, failed = self.agreement.any_lately(
-            asked, clock, self.saver.has_failed
+            self._stop_asked, clock, self.saver.has_failed
         )
         if failed:
             self.saver.wait()  # raises in the process that wrote
             raise SystemExit(2)
-        each = train.checkpoint_epochs
-        is_kept = each is not None and step % (each * self.task.steps_per_epoch) == 0
         is_last = self.run.is_complete
         return Due(
             log=is_last or step % train.log_every == 0,
-            evaluate=not is_last and self.task.evaluation_due(step),
-            save=is_last or self.stopping or clock or is_kept,
+            evaluate=not is_last and _is_multiple(step, self.task.evaluate_every),
+            save=is_last or self.stopping or clock or _is_multiple(step, self.run.keep_every),
         )
 
     def _refuse_broken(self, deeply: bool) -> None:
@@ -238,33 +207,34 @@ class Engine(Generic[Batch]):
         names = ", ".join(self.task.image_name(number) for number in first.images[:_NAMED])
         raise UserError(
             f"training broke at {first} (beginning with {names}): the loss or its gradient is not "
-            f"a number; nothing was saved since, so --resume goes on before it: lower "
+            f"a number; nothing was saved since, so --resume continues before it: lower "
             f"train.lr={self.task.peak_lr:g}, or set train.precision=fp32"
         )
 
     def _log(self, outputs: list[Any]) -> None:
         """Log one row, the mean over all processes; reading the outputs waits for the device."""
+        step, task = self.run.step, self.task
         with self.accounts.on("log"):
-            own = self.task.measure(self.run.step, outputs)
+            own = task.measure(step, outputs)
             spent = self.accounts.lap()
             everyones = self.agreement.gather([*own.values(), *spent.values()])
             means = [*map(fmean, zip(*everyones, strict=True))]
             spent = dict(zip(spent, means[len(own) :], strict=True))
             shares, seconds = shares_of(spent), sum(spent.values()) - spent["start"]
-            samples = self.task.samples_per_step * (self.run.step - self.logged_step)
-            self.logged_step = self.run.step
-            pace = Pace(
-                step=self.run.step,
-                epoch=self.run.step / self.task.steps_per_epoch,
-                lr=self.task.learning_rate(self.run.step - 1),
-                images_per_second=samples / seconds,
-                data_wait=shares["data"],
-                time=shares,
-            )
-            row = self.task.metrics(pace, dict(zip(own, means, strict=False)))
+            samples = task.samples_per_step * (step - self.logged_step)
+            self.logged_step = step
+            row = {
+                "step": step,
+                "epoch": step / task.steps_per_epoch,
+                **dict(zip(own, means, strict=False)),
+                "lr": task.learning_rate(step - 1),
+                "images_per_second": samples / seconds,
+                "data_wait": shares["data"],
+                "time": shares,
+            }
             self.log(row)
-            for warning in [*self.task.warnings(row), *self.advice.hear(pace.time)]:
-                self.say(f"warning at step {self.run.step}: {warning}")
+            for warning in [*task.warnings(row), *self.advice.hear(shares)]:
+                self.say(f"warning at step {step}: {warning}")
 
     def _evaluate(self) -> None:
         run = self.run
@@ -274,18 +244,19 @@ class Engine(Generic[Batch]):
                 evaluation = self.task.evaluate(run.step, self._alive_or_stop)
             except StopAsked:
                 stopped = True
-        (run.owes_evaluation,) = self.agreement.any(stopped)
+            run.owes_evaluation, is_judged = self.agreement.any(stopped, evaluation is not None)
         if run.owes_evaluation:
             self.stopping = True
             self._save(checkpoint_name(run.step))
             return
         self.evaluated_step = run.step
-        if evaluation is None:
+        if not is_judged:
             return
+        shares, self.logged_step = shares_of(self.accounts.lap()), run.step
+        if evaluation is None:
+            return  # the main process has it
         with self.accounts.on("log"):
-            shares = shares_of(self.accounts.lap())
             self.log({"step": run.step, **evaluation.scores, "time": shares})
-            self.logged_step = run.step
             if not run.is_complete:
                 self.say(f"step {run.step}/{self.task.total_steps}  {evaluation.line}")
         if evaluation.score is not None and (run.best is None or evaluation.score >= run.best[0]):
@@ -303,38 +274,18 @@ class Engine(Generic[Batch]):
             with self.accounts.on("log"):
                 self.task.pictures(self.run.step, complete)
 
+    @property
+    def _stop_asked(self) -> bool:
+        return self.stop_requested() or self.console.is_gone
+
     def _alive(self) -> None:
         self.watchdog.note(self.run.step, Doing.EVALUATING)
 
     def _alive_or_stop(self) -> None:
         self._alive()
-        if self.stop_requested() or self.console.is_gone:
+        if self._stop_asked:
             raise StopAsked
 
 
-def _out_of_memory(run: Run[Any]) -> str:
-    settings, learner = run.task.settings, run.task.learner
-    half = max(1, settings.data.batch_size // 2)
-    precision = ", or train.precision=bf16" if learner.dtype == torch.float32 else ""
-    return (
-        f"the memory of {learner.device} does not hold data.batch_size="
-        f"{settings.data.batch_size}: use data.batch_size={half} "
-        f"train.gradient_accumulation_steps={2 * learner.accumulate}{precision}"
-    )
-
-
-def _is_gone(folder: RunFolder) -> bool:
-    return not folder.holds_run or place_of(folder.checkpoints) == "nothing"
-
-
-def _cannot_write(run: Run[Any], error: OSError) -> str:
-    path = run.folder.path
-    if _is_gone(run.folder):
-        return (
-            f"{path} is no longer there: it was moved or deleted while the run wrote to it; go on "
-            "from where it is now with --resume --out DIR"
-        )
-    return (
-        f"cannot write {error.filename or path}: {error.strerror}; the checkpoints before are "
-        "intact: make room, then go on with --resume"
-    )
+def _is_multiple(step: int, each: int | None) -> bool:
+    return each is not None and step % each == 0

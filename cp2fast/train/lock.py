@@ -69,7 +69,7 @@ def locked(folder: RunFolder, take_over: bool) -> Iterator[None]:
         raise
     except OSError as error:
         raise UserError(
-            f"cannot write the run folder {folder.path}: {error.strerror}; mend that, or start "
+            f"cannot write the run folder {folder.path}: {error.strerror}; fix that, or start "
             "another run with --out DIR"
         ) from error
     try:

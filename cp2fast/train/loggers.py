@@ -156,7 +156,7 @@ class _LoggerThread:
         self._is_dead = True
         if self._run.folder.holds_run:  # Else the run itself ends and says so.
             self._run.say(
-                f"train.log={self._name} {why}; the run goes on without it, and "
+                f"train.log={self._name} {why}; the run continues without it, and "
                 f"{self._run.folder.metrics} has every row"
             )
 

@@ -11,9 +11,8 @@ from typing import Any, Protocol
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from cp2fast.config import FinetuneSettings, PretrainSettings
-from cp2fast.run_folder import RunFolder
 from cp2fast.train.loggers import loggers
+from cp2fast.train.run import Run
 
 
 class Log(Protocol):
@@ -27,29 +26,18 @@ class Log(Protocol):
 
 
 @contextmanager
-def metrics_log(
-    run: RunFolder,
-    settings: PretrainSettings | FinetuneSettings,
-    first_step: int,
-    last_step: int,
-    console: Console,
-    is_main: bool,
-    on_row: Log | None = None,
-) -> Iterator[Log]:
+def metrics_log(run: Run[Any], console: Console, on_row: Log | None = None) -> Iterator[Log]:
     """Log to ``metrics.jsonl``, the loggers of ``train.log`` and a progress bar.
 
     Args:
-        run: folder of the run.
-        settings: the run's settings.
-        first_step: number of steps done before.
-        last_step: number of the run's last step.
+        run: the run; its main process logs, the others log nothing.
         console: console of the progress bar.
-        is_main: whether this is the main process; the others log nothing.
         on_row: called with each row after it is written.
     """
-    if not is_main:
+    if not run.processes.ranks.is_main:
         yield lambda row: None
         return
+    settings, first_step, last_step = run.task.settings, run.step, run.task.total_steps
     bar = Progress(
         TextColumn("{task.completed:.0f}/{task.total:.0f}"),
         BarColumn(bar_width=None),
@@ -61,8 +49,8 @@ def metrics_log(
     )
     config = settings.model_dump(mode="json")
     with (
-        loggers(settings.train.log, config, run, first_step, console.print) as follow,
-        run.metrics.open("a", encoding="utf-8") as file,
+        loggers(settings.train.log, config, run.folder, first_step, console.print) as follow,
+        run.folder.metrics.open("a", encoding="utf-8") as file,
         bar,
     ):
         task = bar.add_task(
@@ -73,7 +61,7 @@ def metrics_log(
             step = row["step"]
             file.write(json.dumps(_without_nan(row), allow_nan=False) + "\n")
             file.flush()
-            follow({"step": step, **dict(_scalars(row))})
+            follow(row)
             if on_row is not None:
                 on_row(row)
             if "loss" not in row:
@@ -96,14 +84,6 @@ def _spent(shares: Mapping[str, float]) -> str:
     """The time accounts in short: the step's share, and the others of at least one percent."""
     others = [f"{name} {share:.0%}" for name, share in shares.items() if share >= 0.01]
     return "  ".join(others)
-
-
-def _scalars(row: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
-    for name, value in row.items():
-        if isinstance(value, Mapping):
-            yield from _scalars(value, f"{prefix}{name}/")
-        elif name != "step" and value is not None:
-            yield prefix + name, value
 
 
 def _without_nan(row: Mapping[str, Any]) -> dict[str, Any]:

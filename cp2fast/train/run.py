@@ -72,6 +72,12 @@ class Run(Generic[Batch]):
         """Whether all steps are done."""
         return self.step >= self.task.total_steps
 
+    @property
+    def keep_every(self) -> int | None:
+        """Checkpoints of multiples of this many steps are kept (``train.checkpoint_epochs``)."""
+        epochs = self.task.settings.train.checkpoint_epochs
+        return None if epochs is None else epochs * self.task.steps_per_epoch
+
     def state_dict(self) -> dict[str, Any]:
         """The content of a checkpoint, enough to resume the run bit for bit."""
         task, learner = self.task, self.task.learner
@@ -84,7 +90,7 @@ class Run(Generic[Batch]):
             "best": self.best,
             "owes_evaluation": self.owes_evaluation,
             "images": task.images,
-            "digest": task.digest(),
+            "digest": task.digest,
             "samples_per_step": task.samples_per_step,
             "settings": task.settings.model_dump(mode="json"),
             "versions": {"cp2fast": __version__, "torch": str(torch.__version__)},
@@ -96,15 +102,28 @@ class Run(Generic[Batch]):
         Raises:
             UserError: it belongs to another run or to other images.
         """
-        _check_same_data(self, state)
+        try:
+            _check_same_data(self, state)
+            self._load(state)
+        except torch.OutOfMemoryError:
+            raise
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(
+                f"the checkpoint in {self.folder.path} does not fit the run "
+                f"({type(error).__name__}: {reason}): take it away to go back to the one before, "
+                "or start another run with --out DIR"
+            ) from error
+
+    def _load(self, state: dict[str, Any]) -> None:
         learner = self.task.learner
         self.task.load_state_dict(state)
         restore_optimizer(learner.optimizer, state["optimizer"])
         if state.get("scaler"):  # empty except for a run in float16
             learner.scaler.load_state_dict(state["scaler"])
-        self.step = state["step"]
+        self.step = int(state["step"])
         self.best = tuple(state["best"]) if state.get("best") else None
-        self.owes_evaluation = state.get("owes_evaluation", False)
+        self.owes_evaluation = bool(state.get("owes_evaluation", False))
 
 
 def begin(
@@ -178,7 +197,7 @@ def check_same_run(kind: Kind[Settings], settings: Settings, folder: RunFolder) 
     for key, old, new in recipes.differences(before, settings):
         if key.startswith(kind.fixed) and key != "model.init":
             raise UserError(
-                f"{key}={new}, but the run in {folder.path} was begun with {old}: "
+                f"{key}={new}, but the run in {folder.path} was started with {old}: "
                 "keep it, or start another run with --out DIR"
             )
 
@@ -188,8 +207,7 @@ def with_range_found(settings: Settings, folder: RunFolder) -> Settings:
     if settings.data.range != "auto" or not folder.holds_run:
         return settings
     before = recipes.load(type(settings), str(folder.config), [])
-    data = settings.data.model_copy(update={"range": before.data.range})
-    return settings.model_copy(update={"data": data})
+    return settings.with_values("data", range=before.data.range)
 
 
 def _distributed(run: Run[Any]) -> Run[Any]:
@@ -211,10 +229,10 @@ def _check_same_data(run: Run[Any], state: dict[str, Any]) -> None:
             f"data.root={settings.data.root} holds {task.images} images, but the run in {path} was "
             f"begun with {state['images']}: restore them, or start another with --out DIR"
         )
-    if state.get("digest", task.digest()) != task.digest():
+    if state.get("digest", task.digest) != task.digest:
         raise UserError(
             f"data.root={settings.data.root} holds other images than those that the run in {path} "
-            "was begun with, by their names and sizes: restore them, or start another with "
+            "was started with, by their names and sizes: restore them, or start another with "
             "--out DIR"
         )
     samples = state.get("samples_per_step", task.samples_per_step)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from cp2fast.config import FinetuneTrainSettings, TrainSettings
 from cp2fast.run_folder import RunFolder, means_of_end_tenths, read_metrics
-from cp2fast.train.accounts import Accounts
+from cp2fast.train.accounts import Account, Accounts
 from cp2fast.train.advice import of_whole_run
 from cp2fast.train.console import RunConsole
 from cp2fast.train.distributed import (
@@ -45,7 +45,6 @@ def carry_out(
     processes: Processes,
     console: RunConsole,
     resuming: bool,
-    announce: Callable[[Run[Any]], None],
     is_done: Callable[[Run[Any]], bool] = lambda run: run.is_complete and not run.owes_evaluation,
     on_row: Log | None = None,
 ) -> tuple[Run[Any], bool]:
@@ -60,7 +59,6 @@ def carry_out(
         processes: the run's processes, already joined.
         console: prints for the user.
         resuming: whether to continue the existing run.
-        announce: prints what is about to be trained.
         is_done: whether a resumed run has nothing left to do.
         on_row: called with each row of ``metrics.jsonl``, in the main process.
 
@@ -70,10 +68,9 @@ def carry_out(
     Raises:
         UserError: bad input; nothing was overwritten.
     """
-    began = time.perf_counter()
+    began, is_main = time.perf_counter(), processes.ranks.is_main
     restarted = was_restarted() and folder.holds_run
     (resuming,) = processes.agreement.any(resuming or restarted)
-    is_main = processes.ranks.is_main
     if is_main and resuming and not restarted:
         refuse_running(folder)
     start = resume if resuming else begin
@@ -81,22 +78,26 @@ def carry_out(
     if is_done(run):
         console.print(f"{folder.path} is complete: all {run.step} steps were run before")
         return run, True
-    with _held(folder, is_main, restarted):
+    held = locked(folder, take_over=restarted) if is_main else nullcontext()
+    with held:
         if is_main and resuming:
             rewind(run)
-        announce(run)
+        console.print(run.task.announcement(run.step))
         first, accounts = run.step, Accounts(processes.device, began)
         complete = train(run, console, accounts, on_row)
-    minutes, seconds = divmod(round(time.perf_counter() - began), 60)
-    steps = counted(run.step - first, "step")
-    console.print(f"{steps} in {minutes} min {seconds} s; {summary(folder)}")
-    shares = accounts.shares()
-    spent = ", ".join(f"{share:.0%} {name}" for name, share in shares.items() if share >= 0.005)
-    if spent:
-        console.print(f"time: {spent}")
-    for line in of_whole_run(shares):
+    seconds = round(time.perf_counter() - began)
+    for line in _outcome(folder, run.step - first, seconds, accounts.shares()):
         console.print(line)
     return run, complete
+
+
+def _outcome(
+    folder: RunFolder, steps: int, seconds: int, shares: Mapping[Account, float]
+) -> list[str]:
+    """What was done in which time, and what the time was spent on."""
+    done = f"{counted(steps, 'step')} in {seconds // 60} min {seconds % 60} s; {summary(folder)}"
+    spent = ", ".join(f"{share:.0%} {name}" for name, share in shares.items() if share >= 0.005)
+    return [done, *([f"time: {spent}"] if spent else []), *of_whole_run(shares)]
 
 
 def summary(folder: RunFolder) -> str:
@@ -109,12 +110,3 @@ def summary(folder: RunFolder) -> str:
         return f"loss {losses[0]:.3f} at step {rows[0]['step']}, the only one logged"
     first, last = means_of_end_tenths(losses)
     return f"loss {first:.3f} in the first tenth of the run, {last:.3f} in the last"
-
-
-@contextmanager
-def _held(folder: RunFolder, is_main: bool, restarted: bool) -> Iterator[None]:
-    if not is_main:
-        yield
-        return
-    with locked(folder, take_over=restarted):
-        yield

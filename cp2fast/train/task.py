@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cp2fast.config import FinetuneSettings, PretrainSettings
-from cp2fast.train.accounts import Account
+from cp2fast.train.distributed import Ranks
 from cp2fast.train.learner import Learner
 
 Batch = TypeVar("Batch")
@@ -43,27 +43,6 @@ class Loaded(Generic[Batch]):
 
 
 @dataclass(frozen=True)
-class Pace:
-    """What the engine knows about a logged step, over all processes.
-
-    Attributes:
-        step: steps done, from 1.
-        epoch: passes over the images done, as a fraction.
-        lr: learning rate of this step.
-        images_per_second: samples per second since the previous row, without the start.
-        data_wait: share of the time since the previous row spent waiting for data.
-        time: shares of that time by account, which add up to 1.
-    """
-
-    step: int
-    epoch: float
-    lr: float
-    images_per_second: float
-    data_wait: float
-    time: dict[Account, float]
-
-
-@dataclass(frozen=True)
 class Evaluation:
     """The result of an evaluation.
 
@@ -87,6 +66,7 @@ class Task(Protocol[Batch]):
         samples_per_step: samples per step over all batches and processes.
         images: number of training images.
         peak_lr: the largest learning rate of the run.
+        evaluate_every: steps from one evaluation to the next; None evaluates at the end only.
     """
 
     total_steps: int
@@ -94,6 +74,7 @@ class Task(Protocol[Batch]):
     samples_per_step: int
     images: int
     peak_lr: float
+    evaluate_every: int | None
 
     @property
     def settings(self) -> PretrainSettings | FinetuneSettings:
@@ -102,6 +83,9 @@ class Task(Protocol[Batch]):
     @property
     def learner(self) -> Learner[Any, Batch]:
         """The network, and what updates its weights."""
+
+    def announcement(self, step: int) -> str:
+        """What is about to be trained after ``step`` steps, in a line or several for the user."""
 
     def initialise(self, say: Callable[[str], None]) -> None:
         """Load the weights that a new run starts from.
@@ -128,6 +112,7 @@ class Task(Protocol[Batch]):
     def image_name(self, number: int) -> str:
         """Name of an image in messages."""
 
+    @property
     def digest(self) -> str:
         """Digest of the images' names and sizes, which identifies the data set."""
 
@@ -139,19 +124,8 @@ class Task(Protocol[Batch]):
             outputs: the outputs of ``learner`` for the step's batches.
         """
 
-    def metrics(self, pace: Pace, means: Mapping[str, float]) -> Mapping[str, Any]:
-        """A row of ``metrics.jsonl``.
-
-        Args:
-            pace: pace of the step.
-            means: results of ``measure``, averaged over all processes.
-        """
-
     def warnings(self, row: Mapping[str, Any]) -> Sequence[str]:
         """Problems that this row and earlier ones show, each reported once."""
-
-    def evaluation_due(self, step: int) -> bool:
-        """Whether to call ``evaluate`` after this step; after the last step it is always called."""
 
     def evaluate(self, step: int, alive: Callable[[], None]) -> Evaluation | None:
         """Evaluate the network on all processes together; None if there is nothing to evaluate.
@@ -183,6 +157,12 @@ class Task(Protocol[Batch]):
         Raises:
             UserError: it belongs to other data.
         """
+
+
+def samples_per_step(settings: PretrainSettings | FinetuneSettings, ranks: Ranks) -> int:
+    """Samples per step over all batches and processes."""
+    batch_size, accumulate = settings.data.batch_size, settings.train.gradient_accumulation_steps
+    return batch_size * accumulate * ranks.world_size
 
 
 def _tensors(batch: object) -> list[Tensor]:

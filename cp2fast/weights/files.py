@@ -1,11 +1,10 @@
-"""Read weight files without running any code that they contain."""
+"""Read weight files without running any code that they name."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
-import re
+import warnings
 import zipfile
 from pathlib import Path
 from pickle import UnpicklingError
@@ -18,6 +17,8 @@ from cp2fast.data.kinds import kind_of
 from cp2fast.errors import UserError
 from cp2fast.files import cannot_read, is_file, open_plain, place_of
 from cp2fast.run_folder import damage, trained_weights
+from cp2fast.weights import inert
+from cp2fast.weights.inert import RunsCode, tensors_of
 from cp2fast.weights.layouts import METADATA
 
 _warn = logging.getLogger(__name__).warning
@@ -31,6 +32,8 @@ _IN_FOLDERS = (
     "pytorch_model.bin",
     f"pytorch_model.bin{_INDEX}",
 )
+_PICKLE = b"/data.pkl"
+"""The first member of an archive that PyTorch wrote."""
 _HEAD = 1 << 16
 """Number of bytes read to detect the kind of a file."""
 
@@ -68,7 +71,7 @@ def read_content(path: Path) -> dict[str, Any]:
     The kind of file is detected from its content, not its name.
 
     Raises:
-        UserError: damaged, of another format, or not readable without running its code.
+        UserError: damaged, of another format, or written to run code.
     """
     try:
         with open_plain(path) as file:
@@ -85,13 +88,13 @@ def read_content(path: Path) -> dict[str, Any]:
             raise UserError(
                 f"{path} is damaged ({problem}): take another checkpoint, or copy it again"
             )
-        with path.open("rb") as file, torch.serialization.safe_globals([argparse.Namespace]):
-            # Released checkpoints may contain their command-line arguments.
-            content = torch.load(file, map_location="cpu", weights_only=True)
+        content = _read_torch(path)
+    except RunsCode as error:
+        raise UserError(
+            f"{path} would run code when read ({error}), which no weights need: it was not read; "
+            "fetch it from where you trust who made it"
+        ) from error
     except UnpicklingError as error:
-        code = re.search(r"GLOBAL ([\w.]+)", str(error))
-        if code is not None:
-            raise UserError(_needs_code(path, code[1])) from error
         reason = "it is damaged, or a pickle that PyTorch did not write"
         raise UserError(_cannot(path, head, reason)) from error
     except (RuntimeError, EOFError, OSError, ValueError, LookupError, SafetensorError) as error:
@@ -100,6 +103,23 @@ def read_content(path: Path) -> dict[str, Any]:
     if isinstance(content, list | tuple):
         return {str(number): one for number, one in enumerate(content)}
     return content if isinstance(content, dict) else {}
+
+
+def _read_torch(path: Path) -> Any:
+    """The content of a file of ``torch.save``, of other libraries' objects only the tensors."""
+    # PyTorch warns of pickles of another protocol, and of classes whose source has changed.
+    with path.open("rb") as file, warnings.catch_warnings(action="ignore"):
+        try:
+            return torch.load(file, "cpu", weights_only=True)
+        except UnpicklingError:  # it holds more than tensors and plain values
+            file.seek(0)
+        try:
+            content = torch.load(file, "cpu", pickle_module=inert, weights_only=False)
+        except RunsCode:
+            raise
+        except Exception as error:  # A damaged pickle raises almost anything.
+            raise UnpicklingError(str(error)) from error
+    return tensors_of(content)
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:
@@ -113,7 +133,7 @@ def _read_parts(index: Path) -> dict[str, Any]:
     try:
         names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
     except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
-        raise UserError(f"{index} is no index of weights: fetch it again") from error
+        raise UserError(f"{index} is not an index of weights: fetch it again") from error
     content: dict[str, Any] = {}
     for name in names:
         content |= read_content(find_file(index.parent / Path(name).name))
@@ -123,31 +143,10 @@ def _read_parts(index: Path) -> dict[str, Any]:
 def _cannot(path: Path, head: bytes, reason: str) -> str:
     """Why a file has no weights to read: it is something else, an archive, or damaged."""
     kind = kind_of(head)
-    if kind == "a zip archive" and not zipfile.is_zipfile(path):
+    if kind == "a zip archive" and (_PICKLE in head or not zipfile.is_zipfile(path)):
         return f"{path} cannot be read as weights: it is incomplete or damaged; fetch it again"
     if kind.endswith(" archive"):
         return f"{path} cannot be read as weights: it is {kind}; unpack it and name the file inside"
     if kind != "a file of no known kind":
         return f"{path} cannot be read as weights: it is {kind}; fetch the file itself"
     return f"{path} cannot be read as weights: {reason}; fetch it again, or name another"
-
-
-_KEEP_TENSORS = (
-    "import torch; "
-    "keep = lambda x: keep(x.state_dict()) if isinstance(x, torch.nn.Module) else "
-    "{{str(k): keep(v) for k, v in (x.items() if isinstance(x, dict) else enumerate(x)) "
-    "if isinstance(v, (dict, list, tuple, torch.Tensor, torch.nn.Module))}} "
-    "if isinstance(x, (dict, list, tuple)) else x; "
-    "torch.save(keep(torch.load({source!r}, 'cpu', weights_only=False)), {target!r})"
-)
-"""Script that keeps the tensors of a file, replacing networks by theirs, and drops the rest."""
-
-
-def _needs_code(path: Path, code: str) -> str:
-    tensors = path.with_name(f"{path.stem}_tensors.pt")
-    script = _KEEP_TENSORS.format(source=str(path), target=str(tensors))
-    script = re.sub(r'([\\"$`])', r"\\\1", script)  # escaped for a shell's double quotes
-    return (
-        f"{path} would run code when read ({code}), so it was not read: if you trust who made it, "
-        f'keep its tensors alone with: python -c "{script}" and name {tensors}'
-    )

@@ -1,7 +1,8 @@
 """Names that other libraries use for the tensors of timm's backbones.
 
 Covered are the original releases, Hugging Face's transformers, torchvision, mmsegmentation and
-mmpretrain; lightly, lightly-train and solo-learn use the names of timm, torchvision or releases.
+mmpretrain; lightly, lightly-train and solo-learn keep the names of the backbones that they train,
+which are timm's, torchvision's or a release's, under prefixes of their own.
 """
 
 from __future__ import annotations
@@ -49,7 +50,10 @@ def _merges_as_sliced(tensors: Tensors) -> Tensors:
     """Reorder the inputs of 2 x 2 patch merging; mmcv has them channels first, as ``nn.Unfold``."""
     converted = dict(tensors)
     for name, tensor in tensors.items():
-        if re.search(r"downsample\.(norm|reduction)\.", name):
+        found = re.search(r"downsample\.(norm|reduction)\.", name)
+        reduction = tensors.get(re.sub(r"norm\.\w+$", "reduction.weight", name), tensor)
+        # SwinV2 normalises after the reduction, whose outputs are in order.
+        if found and tensor.shape[-1] == reduction.shape[-1]:
             inputs = tensor.reshape(*tensor.shape[:-1], -1, 2, 2)  # [..., C, row, column]
             converted[name] = inputs.transpose(-1, -3).flatten(-3)  # [..., column, row, C]
     return converted
@@ -143,7 +147,19 @@ OPENMMLAB = (
         dropped=_SWIN_BUFFERS,
         convert=_merges_as_sliced,
     ),
-    Names(  # ViT
+    Names(  # mmpretrain's SwinV2, whose downsampling begins a stage
+        r"stages\.0\.blocks\.0\.attn\.w_msa\.logit_scale",
+        (
+            (r"^patch_embed\.projection\.", "patch_embed.proj."),
+            (r"^stages\.", "layers."),
+            (r"\battn\.w_msa\.", "attn."),
+            (r"\bffn\.layers\.0\.0\.", "mlp.fc1."),
+            (r"\bffn\.layers\.1\.", "mlp.fc2."),
+        ),
+        dropped=_SWIN_BUFFERS,
+        convert=_merges_as_sliced,
+    ),
+    Names(  # ViT, and mmpretrain's DINOv2
         r"layers\.0\.ln1\.weight",
         (
             (r"^patch_embed\.projection\.", "patch_embed.proj."),
@@ -154,6 +170,7 @@ OPENMMLAB = (
             (r"\battn\.attn\.out_proj\.", "attn.proj."),
             (r"\bffn\.layers\.0\.0\.", "mlp.fc1."),
             (r"\bffn\.layers\.1\.", "mlp.fc2."),
+            (r"\b(attn|ffn)\.gamma([12])\.weight$", r"ls\2.gamma"),
         ),
         convert=_with_patch_bias,
     ),

@@ -36,9 +36,11 @@ _HEAD_MODULES = {
     "fusion_conv",
     "bn",
 }
+_SHARED_NAME = "decode_head.bn."
+"""A linear head's norm has a name that many networks have; alone it is no match."""
 _WINDOW_TABLE = "relative_position_bias_table"
-_MOCO_V3_HEADS = {384: 12}
-"""Attention heads of MoCo v3's ViT-S by its width; other ViT-S have 6."""
+_MOCO_V3_HEADS, _MOCO_V3_WIDTHS = 12, (192, 384)
+"""Attention heads of MoCo v3's ViT-S and solo-learn's ViT-Ti; other ViT-S have 6, ViT-Ti 3."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def load_weights(network: Segmenter, source: str | Path, skip: Sequence[str] = (
         notes.append(f"of {'.'.join(match.inside)}")
     tensors = _other_classes_left_out(match.tensors, wanted, notes)
     tensors = {name: t for name, t in tensors.items() if not name.startswith(tuple(skip))}
-    if not tensors:
+    if all(name.startswith(_SHARED_NAME) for name in tensors):
         found = names_in(content)
         raise UserError(
             f"{source}: matched 0 of {len(found)} keys: it holds {_some(found)}, the "
@@ -253,16 +255,36 @@ def _check_numbers(
 
 
 def _check_attention_heads(network: Segmenter, match: Match, source: str | Path) -> None:
-    """Refuse MoCo v3's ViT-S for a network of 6 heads, as the shapes do not show the difference."""
+    """Refuse MoCo v3's small transformers, as the shapes do not show that they have 12 heads."""
     backbone = network.backbone
-    if not match.prefix.endswith("base_encoder.") or not isinstance(backbone, VisionTransformer):
+    if not isinstance(backbone, VisionTransformer) or backbone.embed_dim not in _MOCO_V3_WIDTHS:
         return
-    theirs, ours = _MOCO_V3_HEADS.get(backbone.embed_dim), backbone.blocks[0].attn.num_heads
-    if theirs is not None and theirs != ours:
+    is_named = match.prefix.endswith("base_encoder.") and backbone.embed_dim == 384  # its own file
+    ours = backbone.blocks[0].attn.num_heads
+    if ours != _MOCO_V3_HEADS and (is_named or _has_moco_v3_positions(match.tensors)):
         raise UserError(
-            f"{source} is MoCo v3's ViT-S, whose attention has {theirs} heads where timm's has "
-            f"{ours}: use its ViT-B or ResNet-50, or DINO's ViT-S"
+            f"{source} is a transformer of MoCo v3, whose attention has {_MOCO_V3_HEADS} heads "
+            f"where timm's has {ours}: use its ViT-B or ResNet-50, or DINO's ViT-S"
         )
+
+
+def _has_moco_v3_positions(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether the positions are those that MoCo v3 fixes: sine and cosine of row, then column.
+
+    MAE's, which are fixed too, begin with the column.
+    """
+    positions = tensors.get("backbone.pos_embed")
+    if positions is None or positions.ndim != 3 or positions.shape[1] < 3:
+        return False
+    class_token, _, second = positions[0, :3].float()
+    sine_of_row, cosine_of_row, sine_of_column, _ = second.chunk(4)
+    column = torch.arange(len(sine_of_column)) / len(sine_of_column)
+    return (
+        not class_token.any()
+        and not sine_of_row.any()
+        and bool((cosine_of_row == 1).all())
+        and torch.allclose(sine_of_column, torch.sin(10_000.0**-column), atol=1e-5)
+    )
 
 
 def _some(names: Sequence[str]) -> str:

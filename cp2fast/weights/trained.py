@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
 from cp2fast.config import (
@@ -99,11 +98,11 @@ def open_trained(path: str | Path) -> Trained:
         with torch.random.fork_rng(devices=[]):
             network = build_segmenter(model, num_classes=classes)
         network.load_state_dict(state)
-    except (KeyError, TypeError, ValidationError, RuntimeError) as error:
+        network.classes = tuple(facts.get("classes") or ())
+        network.mean, network.std = _normalisation(facts["settings"])
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path} does not hold the network that it describes: {reason}") from error
-    network.classes = tuple(facts.get("classes") or ())
-    network.mean, network.std = _normalisation(facts["settings"])
     return Trained(network.eval(), model, facts, path)
 
 

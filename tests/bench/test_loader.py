@@ -1,8 +1,10 @@
 """The loader's benchmark runs every system on real files and says what limits."""
 
+import dataclasses
 import json
 import multiprocessing
 import threading
+from contextlib import closing
 from importlib.util import find_spec
 
 import pytest
@@ -10,10 +12,15 @@ import torch
 from torch.utils.data import default_collate
 
 from cp2fast.bench.loader import bench_loader
+from cp2fast.bench.loader_sources import sources
+from cp2fast.bench.loader_task import Task, find_missing
 from cp2fast.bench.peers import dali_all, original, torchvision_v2
+from cp2fast.config import DataSettings
+from cp2fast.data.bad_images import BadImages
 from cp2fast.data.images import list_images
 from cp2fast.errors import UserError
 from tests.data import betons, image_files
+from tests.data.picture_sets import aerial
 
 pytestmark = pytest.mark.slow
 
@@ -104,6 +111,21 @@ def test_a_report_holds_every_system_its_ceiling_and_the_bottleneck(photos):
     assert all("train.device=cuda" in report["missing"][name] for name in OF_A_GPU)
     assert all("cp2fast pack" in report["missing"][name] for name in OF_A_BETON)
     assert "nothing is transferred" in report["missing"]["transfer"]
+
+
+def test_pipelines_for_photos_are_left_out_where_the_images_are_none(photos, tmp_path):
+    """The others see the bands that were chosen, as a run does."""
+    tiles = list_images(aerial(tmp_path / "tiles", 4))
+    data = DataSettings(bands=(4, 3, 2), range=(100.0, 3000.0))
+    task = Task(tiles, None, torch.device("cpu"), SIZE, 4, 1, data)
+    missing = find_missing(task)
+    for name in ("original", "torchvision", "dali-all"):
+        assert "tile_0.TIF has more than 8 bits or more bands than a photo" in missing[name]
+        assert name not in find_missing(dataclasses.replace(task, images=photos))
+    bad = BadImages(tmp_path, 0)
+    with closing(sources(task, missing, bad)["decode-turbo"].samples) as samples:
+        assert next(samples) == 4
+    assert bad.bad == 0
 
 
 @pytest.mark.skipif(find_spec("ffcv") is None, reason="pip install ffcv")

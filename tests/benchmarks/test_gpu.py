@@ -58,13 +58,13 @@ def test_a_stage_gives_its_output_and_exit_code() -> None:
     assert (done.returncode, done.stdout) == (3, "seen\n")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("stage", STAGES)
-def test_every_stage_runs_to_its_end_without_a_gpu(stage: str, tmp_path: Path) -> None:
-    done = gpu_sh(stage, out=tmp_path)
+def test_every_stage_runs_to_its_end_without_a_gpu(tmp_path: Path) -> None:
+    """But evidence, which runs only by its name: test_evidence.py has it."""
+    done = gpu_sh(out=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    kept = json.loads((tmp_path / f"{stage}.json").read_text("utf-8"))
-    assert (kept["name"], kept["status"]) == (stage, "done")
+    for stage in STAGES.keys() - {"evidence"}:
+        kept = json.loads((tmp_path / f"{stage}.json").read_text("utf-8"))
+        assert (kept["name"], kept["status"]) == (stage, "done")
 
 
 def test_a_stage_that_does_not_exist_is_refused_before_anything_is_written(tmp_path: Path) -> None:

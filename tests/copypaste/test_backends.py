@@ -1,39 +1,41 @@
 """Which backends work here, and what is said and done of those that do not."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 import numba
 import pytest
 import torch
+from torch import Tensor
 
-from cp2fast.copypaste import backends
 from cp2fast.copypaste.backends import (
     available_backends,
     failure,
     fastest_backend,
+    first_that_works,
     implementation,
+    try_out,
 )
-from cp2fast.copypaste.cpu import launch
 from cp2fast.copypaste.cpu.launch import copy_paste_cpu
+from cp2fast.copypaste.interface import Composed
 from cp2fast.copypaste.reference import copy_paste_reference
 from cp2fast.errors import UserError
 
 CPU = torch.device("cpu")
 
-
-@pytest.fixture(autouse=True)
-def _nothing_is_known_yet() -> Iterator[None]:
-    for found in (fastest_backend, failure):
-        found.cache_clear()
-    yield
-    for found in (fastest_backend, failure):
-        found.cache_clear()
+compile_this = numba.njit(lambda pixels: pixels.no_such_thing)
 
 
-@pytest.fixture
-def _kernels_do_not_compile(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launch, "compose", numba.njit(lambda *inputs: inputs.no_such_thing))
+def does_not_compile(
+    pixels: Tensor,
+    views: Tensor,
+    size: int,
+    dtype: torch.dtype,
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> Composed:
+    composed: Composed = compile_this(pixels.numpy())
+    return composed
 
 
 def test_auto_on_the_cpu_is_the_numba_backend() -> None:
@@ -58,41 +60,40 @@ def test_what_is_there_composes_a_pair() -> None:
     assert failure("cpu") is None
 
 
-@pytest.mark.usefixtures("_kernels_do_not_compile")
-def test_auto_takes_the_next_when_kernels_do_not_compile_and_says_why_once(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    assert available_backends()["cpu"] is None
-    for _ in range(2):
-        assert implementation("auto", CPU) is copy_paste_reference
-    [record] = caplog.records
-    assert record.levelno == logging.WARNING
-    said = record.getMessage()
-    assert said.startswith("copy-paste runs its slow reference: cpu: its kernels fail here (Typing")
+def test_kernels_that_do_not_compile_are_said_in_one_line_with_the_fix() -> None:
+    said = try_out(does_not_compile, CPU, "numba")
+    assert said
+    assert said.startswith("its kernels fail here (TypingError: ")
     assert said.endswith("): pip install --upgrade numba")
     assert len(said.splitlines()) == 1
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, and it works")
-def test_a_gpu_that_torch_sees_and_cannot_use_falls_back_to_the_reference(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setitem(backends._PROBLEMS, "cuda", lambda: None)
-    assert fastest_backend("cuda") == "reference"
+def test_a_gpu_that_cannot_be_used_is_found_by_trying() -> None:
+    assert str(failure("cuda")).startswith("its kernels fail here (")
+
+
+def test_auto_takes_the_next_when_one_fails_and_says_why(caplog: pytest.LogCaptureFixture) -> None:
+    assert first_that_works("cpu", {"cpu": "its kernels fail here"}.get) == "reference"
     [record] = caplog.records
-    assert "cuda: its kernels fail here (" in record.getMessage()
+    assert record.levelno == logging.WARNING
+    assert record.getMessage() == "copy-paste runs its slow reference: cpu: its kernels fail here"
 
 
-def test_a_device_without_kernels_gets_the_reference(caplog: pytest.LogCaptureFixture) -> None:
-    assert implementation("auto", torch.device("meta")) is copy_paste_reference
-    assert "reference: meta: there are no kernels for it" in caplog.text
+def test_a_device_without_kernels_gets_the_reference_and_one_line_in_all(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    fastest_backend.cache_clear()
+    for _ in range(2):
+        assert implementation("auto", torch.device("meta")) is copy_paste_reference
+    [record] = caplog.records
+    assert "reference: meta: there are no kernels for it" in record.getMessage()
 
 
-@pytest.mark.usefixtures("_kernels_do_not_compile")
-def test_where_none_works_one_line_says_why_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(backends._PROBLEMS, "reference", lambda: "kornia is not installed")
-    with pytest.raises(UserError, match=r"cpu: its kernels fail .*; reference: kornia is not"):
-        implementation("auto", CPU)
+def test_where_none_works_one_line_says_why_of_each() -> None:
+    wrong = {"cpu": "its kernels fail here", "reference": "kornia is not installed"}
+    with pytest.raises(UserError, match=r"cpu: its kernels fail here; reference: kornia is not"):
+        first_that_works("cpu", wrong.get)
 
 
 @pytest.mark.gpu

@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,12 @@ from cp2fast.config import DataSettings
 from cp2fast.data.arena import Arena
 from cp2fast.data.bad_images import BadImages
 from cp2fast.data.cache import Sharing, open_cache
+from cp2fast.data.choice import CacheChoice, choose_source
 from cp2fast.data.images import list_images
 from cp2fast.data.order import plan
-from cp2fast.data.source import choose_source, open_source
+from cp2fast.data.source import open_source
 from cp2fast.errors import UserError
-from tests.data import image_files
+from tests.data import betons, image_files
 
 pytestmark = pytest.mark.slow
 
@@ -91,6 +93,30 @@ def test_the_batches_are_those_without_a_cache(source, made, mixed, tmp_path):
         assert same_count.path.read_text() == count.path.read_text()
 
 
+@pytest.mark.parametrize("kind", ["shard", "beton"])
+def test_so_are_those_of_shards_and_of_a_beton_with_a_bad_image(kind, tmp_path):
+    if kind == "beton":
+        root = betons.write_beton(tmp_path / "photos.beton", betons.photos(20))
+        betons.overwrite(root, 3, b"garbage")
+    else:
+        root = tmp_path / "photos.tar"
+        with tarfile.open(root, "w") as tar:
+            for number in range(20):
+                photo = tmp_path / f"{number:02d}.jpg"
+                image_files.photo(50 + number, 90 - number, seed=number).save(photo)
+                if number == 3:
+                    photo.write_bytes(b"garbage")
+                tar.add(photo, photo.name)
+    images = list_images(root)
+    plain, count = decoded(images, None, tmp_path / "a", stop=8)
+    assert count.bad > 0
+    for name, arena in {"half": half(images), "whole": whole(images).arena}.items():
+        for run in ("b", "c"):
+            cached, same_count = decoded(images, arena, tmp_path / (name + run), stop=8)
+            assert_same(cached, plain)
+            assert same_count.state_dict() == count.state_dict()
+
+
 def test_independent_backgrounds_may_repeat_an_image_within_a_batch(mixed, tmp_path):
     plain, _ = decoded(mixed, None, tmp_path / "a", independent=True)
     cached, _ = decoded(mixed, whole(mixed).arena, tmp_path / "b", independent=True)
@@ -133,11 +159,10 @@ def test_a_file_whose_header_lies_about_its_size_is_decoded_each_time(mixed, tmp
 
 
 def test_where_memory_runs_short_the_cache_stops_growing_and_the_batches_are_the_same(
-    mixed, tmp_path, monkeypatch
+    mixed, tmp_path
 ):
-    monkeypatch.setattr("cp2fast.data.arena._CHECK_EVERY", 40_000)
-    monkeypatch.setattr("cp2fast.data.arena.free_memory", lambda: 0)
-    arena = whole(mixed).arena
+    size = whole(mixed).arena.size
+    arena = Arena.new_host(size, shared=False, reserve=1 << 60, check_every=40_000)
     cached, _ = decoded(mixed, arena, tmp_path / "a")
     plain, _ = decoded(mixed, None, tmp_path / "b")
     assert_same(cached, plain)
@@ -259,7 +284,8 @@ def test_processes_that_cannot_share_go_on_without(mixed):
         if len(first) == 1:
             return [0, 0]
         if len(first) == 2:
-            return [value._replace(where="host", address=(2**22 + 1, 3)), value]
+            chosen = CacheChoice("host")
+            return [value._replace(chosen=chosen, address=(2**22 + 1, 3)), value]
         return [True, value]
 
     arena, line = open_cache(

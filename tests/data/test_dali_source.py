@@ -6,7 +6,7 @@ import torch
 
 from cp2fast.data import jpeg
 from cp2fast.data.bad_images import BadImages
-from cp2fast.data.dali_source import _decode, open_dali
+from cp2fast.data.dali_source import decode_batches, open_dali
 from cp2fast.data.decode import CommonJpeg
 from cp2fast.data.images import list_images
 from cp2fast.data.loading import Loaded
@@ -101,7 +101,7 @@ def test_an_empty_plan_is_no_batches(tmp_path):
 def test_a_decoder_that_fails_for_no_fault_of_the_images_is_an_error():
     encoded = [Loaded(0, 0, CommonJpeg(DECEPTIVE, 71, 97, orientation=1), [])]
     pixels = [Loaded(0, 0, torch.zeros(4, 4, 3, dtype=torch.uint8), [])]
-    decoded = _decode(iter([encoded] * 5), lambda _: pixels, 1, None, 1, 0.0)
+    decoded = decode_batches(iter([encoded] * 5), lambda _: pixels, 1, None, 1, 0.0)
     assert next(decoded).batch is not None
     assert next(decoded).batch is not None
     with pytest.raises(UserError, match=r"DALI failed on 3 batches.*data.source=torch") as error:

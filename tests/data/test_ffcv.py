@@ -11,9 +11,10 @@ import torch
 
 from cp2fast.config import DataSettings
 from cp2fast.data.bad_images import BadImages
+from cp2fast.data.choice import choose_source
 from cp2fast.data.image_set import ImageSet
 from cp2fast.data.images import list_images
-from cp2fast.data.source import choose_source, open_source
+from cp2fast.data.source import open_source
 from tests.data import betons, image_files
 
 pytestmark = pytest.mark.slow
@@ -117,7 +118,8 @@ import numpy as np
 from cp2fast.config import DataSettings
 from cp2fast.data.bad_images import BadImages
 from cp2fast.data.images import list_images
-from cp2fast.data.source import choose_source, open_source
+from cp2fast.data.choice import choose_source
+from cp2fast.data.source import open_source
 torch.set_num_threads(2)
 images, settings, cpu = list_images(Path(sys.argv[1])), DataSettings(), torch.device("cpu")
 choice = choose_source(settings, images, cpu)

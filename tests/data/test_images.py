@@ -199,4 +199,4 @@ def test_what_may_not_be_read_is_one_line(tmp_path):
     assert not done.stderr
     assert len(done.stdout.splitlines()) == 4
     for line in done.stdout.splitlines():
-        assert "cannot be read (Permission denied): allow it" in line
+        assert "cannot be read (Permission denied): change" in line

@@ -5,7 +5,7 @@ from cp2fast.batch import RaggedBatch
 from cp2fast.data.bad_images import BadImages
 from cp2fast.data.decode import BadImage
 from cp2fast.data.image_set import ImageSet
-from cp2fast.data.loading import MAX_SUBSTITUTES, Decoded, Failure, deliver, load
+from cp2fast.data.loading import MAX_SUBSTITUTES, Decoded, Failure, deliver, read_or_replace
 from cp2fast.data.order import substitute
 from cp2fast.errors import UserError
 
@@ -20,21 +20,21 @@ def reader(*readable):
 
 
 def test_a_readable_image_is_itself():
-    loaded = load(7, reader(7), seed=0, count=20)
+    loaded = read_or_replace(7, reader(7), seed=0, count=20)
     assert (loaded.index, loaded.content, loaded.failures) == (7, "image 7", [])
 
 
 def test_an_unreadable_one_gives_way_to_its_first_readable_substitute():
     chain = [substitute(3, 7, attempt, 20) for attempt in range(3)]
     assert len({7, *chain}) == 4, "choose a seed whose substitutes differ"
-    loaded = load(7, reader(chain[2]), seed=3, count=20)
+    loaded = read_or_replace(7, reader(chain[2]), seed=3, count=20)
     assert (loaded.planned, loaded.index) == (7, chain[2])
     assert loaded.failures == [Failure(index, f"bad {index}") for index in (7, *chain[:2])]
 
 
 @pytest.mark.parametrize(("count", "tried"), [(5, MAX_SUBSTITUTES + 1), (1, 1)])
 def test_giving_up_names_an_image_and_the_list(tmp_path, count, tried):
-    loaded = load(0, reader(), seed=0, count=count)
+    loaded = read_or_replace(0, reader(), seed=0, count=count)
     assert loaded.content is None
     decoded = Decoded.of([loaded], None)
     assert decoded.tried == tried
@@ -44,7 +44,7 @@ def test_giving_up_names_an_image_and_the_list(tmp_path, count, tried):
 
 
 def test_delivery_counts_what_was_tried(tmp_path):
-    places = [load(index, reader(1, 2), seed=0, count=3) for index in (0, 1)]
+    places = [read_or_replace(index, reader(1, 2), seed=0, count=3) for index in (0, 1)]
     batch = RaggedBatch.pack([torch.zeros(1, 1, 3, dtype=torch.uint8)] * 2, [1, 1])
     bad = BadImages(tmp_path, max_fraction=1)
     delivered = deliver(

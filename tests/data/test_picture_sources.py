@@ -8,10 +8,11 @@ import torch
 
 from cp2fast.config import DataSettings
 from cp2fast.data.bad_images import BadImages
+from cp2fast.data.choice import choose_source
 from cp2fast.data.decode import decode_image
 from cp2fast.data.images import list_images
 from cp2fast.data.levels import Levels
-from cp2fast.data.source import choose_source, open_source
+from cp2fast.data.source import open_source
 from tests.data import image_files
 from tests.data.picture_sets import aerial, phone, x_rays
 

@@ -16,8 +16,10 @@ from cp2fast.data.disk_cache import DiskCache
 from cp2fast.data.image_set import ImageSet
 from cp2fast.data.images import list_images
 from cp2fast.data.read_ahead import read_ahead
+from cp2fast.data.sizes import Sizes, decoded_bytes
 from cp2fast.data.urls import public
 from cp2fast.errors import UserError
+from tests.data import image_files
 from tests.servers import S3, Proxy, found_at, set_environment, web_server
 
 SHARDS, IMAGES = 3, 5
@@ -61,12 +63,6 @@ def proxy(stored: str, s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     with Proxy(s3.port) as between:
         set_environment(monkeypatch, found_at(between.port), tmp_path)
         yield between
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pauses that begin at a hundredth of a second."""
-    monkeypatch.setattr(retry, "_FIRST_PAUSE", 0.01)
 
 
 def contents(images: ImageSet) -> list[bytes]:
@@ -133,6 +129,73 @@ def test_a_shard_that_was_indexed_once_is_not_fetched_to_be_listed_again(
     images = list_images(f"{stored}/shards", disk=disk)
     assert not any(path.is_file() for path in (tmp_path / "disk" / "objects").rglob("*"))
     assert contents(images) == before
+
+
+def test_a_shard_of_large_images_is_listed_without_fetching_it(s3: S3, tmp_path: Path) -> None:
+    """By range requests for its headers; it is read right, and a shard that is cut off is found."""
+    photo = image_files.encode(image_files.photo(40, 30), "JPEG")
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for number in range(9):
+            member = tarfile.TarInfo(f"{'long ' * 40}{number}.jpg")
+            content = photo + bytes([number]) * 300_000
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+        tar.addfile(tarfile.TarInfo("film.mp4"))
+    s3.client.create_bucket(Bucket="large")
+    s3.client.put_object(Bucket="large", Key="whole/s.tar", Body=buffer.getvalue())
+    s3.client.put_object(Bucket="large", Key="cut/s.tar", Body=buffer.getvalue()[:2_000_000])
+    disk = DiskCache(tmp_path / "disk")
+    images = list_images("s3://large/whole", disk=disk)
+    assert bytes_in(disk) == 0
+    assert images.skipped == ((".mp4", 1),)
+    assert images.pixels[:, :2].tolist() == [[30, 40]] * 9
+    (tmp_path / "s.tar").write_bytes(buffer.getvalue())
+    assert contents(fetched(images, disk)) == contents(list_images(tmp_path / "s.tar"))
+    with pytest.raises(UserError, match=r"s3://large/cut/s.tar is damaged or incomplete"):
+        list_images("s3://large/cut", disk=disk)
+
+
+def test_what_is_left_out_is_counted_as_of_the_same_files_here(
+    folder: Path, s3: S3, tmp_path: Path
+) -> None:
+    """In shards, beside them, and by a pattern; labels of an image are expected."""
+    root = tmp_path / "left-out"
+    root.mkdir()
+    with tarfile.open(root / "0.tar", "w") as tar:
+        for name in ("a.jpg", "a.json", "a.seg.png", "b.mp4", "._a.jpg", "c.txt"):
+            tar.addfile(tarfile.TarInfo(name))
+    (root / "notes.txt").write_text("notes")
+    url = s3.upload(root, "left-out")
+    assert list_images(root).skipped == ((".txt", 2), (".mp4", 1))
+    assert list_images(url).skipped == list_images(root).skipped
+    assert list_images(f"{url}/*").skipped == list_images(f"{root}/*").skipped
+    assert list_images(f"{root}/*").skipped == list_images(root).skipped
+
+
+def test_the_sizes_of_single_images_are_asked_for_once(
+    s3: S3, proxy: Proxy, tmp_path: Path
+) -> None:
+    root = tmp_path / "photos"
+    root.mkdir()
+    for number in range(5):
+        image_files.photo(40 + number, 30).save(root / f"{number}.jpg")
+    url, disk = s3.upload(root, "sizes"), DiskCache(tmp_path / "disk")
+    images = list_images(url, disk=disk)
+
+    def measured() -> Sizes:
+        bounds = {"threads": 1, "max_pixels": 10**6, "max_side": None}
+        return decoded_bytes(images, np.arange(5), 10**9, **bounds)
+
+    first = measured()
+    assert first.bytes.tolist() == [3 * 30 * (40 + number) for number in range(5)]
+    assert first.asked == 5
+    with (disk.folder / "sizes").open("ab") as file:
+        file.write(b"half a rec")  # as a kill leaves it
+    proxy.status = "404 Not Found"
+    again = measured()
+    assert again.bytes.tolist() == first.bytes.tolist()
+    assert again.asked == 0
 
 
 def test_cut_answers_and_refusals_are_made_good_and_counted(
@@ -251,6 +314,7 @@ def test_any_file_system_of_fsspec_will_do(
     [
         ("gs://bucket/shards", r'gs:// needs a package .*: pip install "cp2fast\[gs\]"'),
         ("nothing://x/y", "nothing://x/y cannot be opened"),
+        ("ftp://127.0.0.1:9/x", "ftp://127.0.0.1:9/x cannot be opened"),
         ("s3://remote/none", "nothing at s3://remote/none"),
         ("s3://remote/shards/s-7.tar", r"s3://remote/shards/s-7.tar is not there \(404\)"),
         ("s3://remote/shards/*.jpg", r"nothing matches s3://remote/shards/\*.jpg"),

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -10,22 +11,33 @@ from cp2fast.data import retry
 from cp2fast.data.image_set import ImageSet
 
 
-def test_a_disk_that_says_eio_is_asked_again_and_counted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(retry, "_FIRST_PAUSE", 0.001)
-    monkeypatch.setattr("cp2fast.data.image_set.LOCAL_PATIENCE", 0.01)
+def test_a_disk_that_says_eio_is_asked_again_until_the_patience_ends(tmp_path: Path) -> None:
     (tmp_path / "broken.jpg").symlink_to("/proc/self/mem")
     before = retry.retries()
     with pytest.raises(OSError, match="Input/output error"):
-        ImageSet.of_files([tmp_path / "broken.jpg"]).read(0)
-    assert retry.retries() - before >= 3
+        retry.retrying((tmp_path / "broken.jpg").read_bytes, retry.is_passing, patience=0.5)
+    assert retry.retries() - before == len(list(retry.pauses(0.5))) == 2
 
 
-def test_a_fault_that_passes_leaves_no_trace_but_the_count(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(retry, "_FIRST_PAUSE", 0.02)
+def test_a_thread_that_is_told_to_give_up_does_so_with_the_disk_s_error(tmp_path: Path) -> None:
+    (tmp_path / "broken.jpg").symlink_to("/proc/self/mem")
+    images, stopping = ImageSet.of_files([tmp_path / "broken.jpg"]), threading.Event()
+
+    def read() -> bytes:
+        retry.give_up_when(stopping)
+        return images.read(0)
+
+    before = retry.retries()
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(read)
+        while retry.retries() == before:
+            time.sleep(0.01)
+        stopping.set()
+        with pytest.raises(OSError, match="Input/output error"):
+            reading.result()
+
+
+def test_a_fault_that_passes_leaves_no_trace_but_the_count(tmp_path: Path) -> None:
     link = tmp_path / "photo.jpg"
     (tmp_path / "whole").write_bytes(b"a photo")
     link.symlink_to("/proc/self/mem")

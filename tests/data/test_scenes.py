@@ -1,5 +1,6 @@
 import hashlib
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +86,20 @@ def test_an_existing_folder_is_left_alone(root):
     with pytest.raises(UserError, match="exists already"):
         generate_scenes(root, 2, seed=0)
     assert digest(root) == before
+
+
+def test_of_two_at_a_time_one_writes_and_the_other_says_so(tmp_path):
+    def generate(_):
+        try:
+            generate_scenes(tmp_path / "scenes", 6, seed=0)
+        except UserError as error:
+            return str(error)
+        return None
+
+    with ThreadPoolExecutor(2) as threads:
+        told = list(threads.map(generate, range(2)))
+    assert told.count(None) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["scenes"]
 
 
 def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch):

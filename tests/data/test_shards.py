@@ -110,7 +110,7 @@ def test_what_is_wrong_is_said_in_one_line_that_names_the_shard(tmp_path):
         (cut, r"cut.tar is damaged or incomplete .*ends at byte 8000.*fetch or write it again"),
         (zipped, r"zipped.tar is compressed: unpack it"),
         (none, r"no images in .*none.tar"),
-        (tmp_path / "empty.tar", r"empty.tar is an empty file, and no tar: fetch it again"),
+        (tmp_path / "empty.tar", r"empty.tar is an empty file, not a tar: fetch it again"),
         (tmp_path / "gone.tar", r"there is no folder .*gone.tar"),
     ):
         with pytest.raises(UserError, match=message) as error:
@@ -159,5 +159,5 @@ def test_masks_and_thumbnails_in_shards_are_no_photos(tmp_path):
 )
 def test_a_shard_that_is_something_else_is_named(tmp_path, content, kind):
     (tmp_path / "a.tar").write_bytes(content)
-    with pytest.raises(UserError, match=f"a.tar is {kind}.*no tar"):
+    with pytest.raises(UserError, match=f"a.tar is {kind}.*not a tar"):
         list_members(tmp_path / "a.tar")

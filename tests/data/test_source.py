@@ -1,5 +1,3 @@
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
@@ -10,10 +8,10 @@ from PIL import Image
 
 from cp2fast.config import DataSettings
 from cp2fast.data.bad_images import BadImages
-from cp2fast.data.image_set import ImageSet
+from cp2fast.data.choice import choose_source
 from cp2fast.data.images import list_images
 from cp2fast.data.order import plan, substitute
-from cp2fast.data.source import available_sources, choose_source, open_source
+from cp2fast.data.source import open_source
 from cp2fast.errors import UserError
 from tests.data import image_files
 
@@ -230,96 +228,6 @@ def test_a_folder_of_only_bad_images_ends_the_run(source, tmp_path):
         batches(tmp_path / "images", source, BadImages(tmp_path, max_fraction=0.5), steps=1)
     with pytest.raises(UserError, match="found no readable image after 100 substitutes"):
         batches(tmp_path / "images", source, BadImages(tmp_path, max_fraction=1), steps=1)
-
-
-def test_auto_takes_libjpeg_turbo_for_jpeg_and_torch_for_the_rest():
-    settings = DataSettings()
-    assert choose_source(settings, ImageSet.of_files(["a.png", "b.JPG"]), CPU).name == "turbo"
-    choice = choose_source(settings, ImageSet.of_files(["a.png", "b.webp"]), CPU)
-    assert (choice.name, choice.decode) == ("torch", "cpu")
-    assert "no JPEG" in choice.reason
-
-
-def test_what_works_here_has_no_problem_and_the_rest_says_how_to_get_it():
-    problems = available_sources()
-    assert problems.keys() == {"turbo", "torch", "dali"}
-    assert set(problems.values()) == {None}
-
-
-def test_the_source_asked_for_is_taken():
-    for source in SOURCES:
-        choice = choose_source(DataSettings(source=source), ImageSet.of_files(["a.png"]), CPU)
-        assert (choice.name, choice.decode) == (source, "cpu")
-    gpu = choose_source(
-        DataSettings(source="auto", decode="gpu"),
-        ImageSet.of_files(["a.jpg"]),
-        torch.device("cuda"),
-    )
-    assert (gpu.name, gpu.decode) == ("dali", "gpu")
-
-
-@pytest.mark.parametrize(
-    ("settings", "device", "message"),
-    [
-        ({"source": "ffcv"}, "cpu", r"reads .beton files.*data.source=turbo"),
-        ({"decode": "gpu"}, "cpu", r"data.decode=gpu needs a GPU.*data.decode=cpu"),
-        ({"source": "torch", "decode": "gpu"}, "cuda", r"needs DALI: set data.source=dali"),
-    ],
-)
-def test_what_cannot_work_is_refused(settings, device, message):
-    with pytest.raises(UserError, match=message):
-        choose_source(DataSettings(**settings), ImageSet.of_files(["a.jpg"]), torch.device(device))
-
-
-@pytest.mark.parametrize(
-    ("package", "source", "install"),
-    [
-        ("nvidia/dali", "dali", "pip install nvidia-dali-cuda130"),
-        ("simplejpeg", "turbo", "pip install simplejpeg"),
-    ],
-)
-@pytest.mark.parametrize(
-    ("init", "found"),
-    [
-        ("raise ModuleNotFoundError", "is not installed: {}"),
-        ("raise OSError('libfoo is too old')", "is installed but broken .libfoo is too old.: {}"),
-    ],
-)
-def test_without_a_working_library_auto_goes_on_and_asking_for_it_does_not(
-    tmp_path, package, source, install, init, found
-):
-    folder = tmp_path / package
-    folder.mkdir(parents=True)
-    for above in {folder, folder.parent} - {tmp_path}:
-        (above / "__init__.py").write_text("")
-    (folder / "__init__.py").write_text(init)
-    script = """
-import re, sys, torch
-from cp2fast.config import DataSettings
-from cp2fast.data.image_set import ImageSet
-from cp2fast.data.source import choose_source
-from cp2fast.errors import UserError
-
-source, found = sys.argv[1:]
-cpu, images = torch.device("cpu"), ImageSet.of_files(["a.jpg"])
-choice = choose_source(DataSettings(), images, cpu)
-assert choice.name == ("torch" if source == "turbo" else "turbo"), choice
-try:
-    choose_source(DataSettings(source=source), images, cpu)
-except UserError as error:
-    assert re.search(found, str(error)), error
-else:
-    sys.exit("no error")
-"""
-    root = Path(__file__).parents[2]
-    done = subprocess.run(
-        [sys.executable, "-c", script, source, found.format(install)],
-        env={"PYTHONPATH": f"{tmp_path}:{root}", "PATH": ""},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
 
 
 @sources

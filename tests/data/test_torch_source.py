@@ -2,11 +2,13 @@ import gc
 import itertools
 import multiprocessing
 import os
+import resource
 import signal
 import time
 import weakref
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -106,6 +108,18 @@ def no_handler():
     signal.signal(signal.SIGCHLD, before)
 
 
+def test_shared_memory_that_is_full_is_an_error_in_one_line(images, tmp_path):
+    """The kernel gives the workers no larger file, in /dev/shm or elsewhere."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, hard))
+    try:
+        with pytest.raises(UserError, match=r"cannot share its memory \(.*/dev/shm") as caught:
+            next(source(images, tmp_path, workers=2))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.usefixtures("no_handler")
 @pytest.mark.parametrize("moment", ["it decodes", "it hands a batch over"])
 def test_a_worker_that_dies_is_an_error_in_one_line(images, tmp_path, moment):
@@ -125,11 +139,18 @@ def test_a_worker_that_dies_is_an_error_in_one_line(images, tmp_path, moment):
     assert len(str(error.value).splitlines()) == 1
 
 
-def test_an_error_in_a_living_worker_is_not_taken_for_a_death(images, tmp_path, monkeypatch):
-    def fail(*_):
-        raise raised("of the decoder's own")
+class Unreadable(NamedTuple):
+    """Numbers of a batch, whose worker raises an error instead of reading them."""
 
-    monkeypatch.setattr("cp2fast.data.torch_source.decode_image", fail)
-    for raised in (RuntimeError, ConnectionResetError):
-        with pytest.raises(raised, match="of the decoder's own"):
-            next(source(images, tmp_path, workers=1))
+    error: Exception
+
+    def tolist(self):
+        raise self.error
+
+
+@pytest.mark.parametrize("raised", [RuntimeError, ConnectionResetError])
+def test_an_error_in_a_living_worker_is_not_taken_for_a_death(images, tmp_path, raised):
+    order = iter([Unreadable(raised("of the numbers"))])
+    bad = BadImages(tmp_path / "run", max_fraction=0)
+    with pytest.raises(raised, match="of the numbers"):
+        next(open_torch(images, order, seed=0, workers=1, max_pixels=10_000, bad=bad))

@@ -11,10 +11,10 @@ import torch
 from cp2fast.batch import RaggedBatch
 from cp2fast.config import DataSettings
 from cp2fast.data.bad_images import BadImages
+from cp2fast.data.choice import choose_source
 from cp2fast.data.images import list_images
 from cp2fast.data.order import plan, substitute
 from cp2fast.data.packed_jpeg import PackedJpeg
-from cp2fast.data.source import choose_source
 from cp2fast.data.torch_source import open_torch
 from cp2fast.data.turbo_source import open_turbo
 from cp2fast.errors import UserError

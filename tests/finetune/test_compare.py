@@ -21,7 +21,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> FinetuneSettings:
     return FinetuneSettings.model_validate(
         {
             "data": {"root": root, "batch_size": 3, "workers": 1, "short_side": 40},
-            "model": {"backbone": "resnet18", "head_channels": 8, "size": 32},
+            "model": {"backbone": "test_resnet", "head_channels": 8, "size": 32},
             "train": {"steps": 2, "device": "cpu", "lr": 0.01},
         }
     )

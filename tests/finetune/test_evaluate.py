@@ -7,7 +7,7 @@ import torch
 
 from cp2fast.config import FinetuneSettings
 from cp2fast.data.scenes import generate_scenes
-from cp2fast.finetune.task import build
+from cp2fast.finetune.build import build
 from cp2fast.run_folder import RunFolder
 from cp2fast.train.distributed import Agreement, Ranks
 from cp2fast.train.interrupt import StopAsked

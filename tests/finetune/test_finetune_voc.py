@@ -1,11 +1,8 @@
 """Whole fine-tunings by the command line: what they leave, how they resume, what they refuse."""
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -20,6 +17,7 @@ from torchmetrics.classification import MulticlassJaccardIndex
 from cp2fast import load
 from cp2fast.data.scenes import generate_scenes
 from tests.command_line import Done, cp2fast, refusal
+from tests.processes import Process, two_ranks
 
 pytestmark = pytest.mark.slow
 
@@ -33,7 +31,7 @@ TINY = [
     "train.steps=9",
     "train.evaluate_every=4",
 ]
-NETWORK = ["model.backbone=resnet18", "model.head_channels=8"]
+NETWORK = ["model.backbone=test_resnet", "model.head_channels=8"]
 
 
 def finetune(out: Path, root: Path, *words: object) -> Done:
@@ -41,9 +39,8 @@ def finetune(out: Path, root: Path, *words: object) -> Done:
 
 
 def apart(out: Path, root: Path, *words: str) -> list[str]:
-    """The command for a process of its own."""
-    arguments = ["finetune-voc", *TINY, *NETWORK, f"data.root={root}", *words, "--out", str(out)]
-    return [sys.executable, "-m", "cp2fast", *arguments]
+    """The words for a process of its own."""
+    return ["finetune-voc", *TINY, *NETWORK, f"data.root={root}", *words, "--out", str(out)]
 
 
 def rows(out: Path, name: str) -> list[dict[str, Any]]:
@@ -78,7 +75,7 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory, scenes: Path) -> Path:
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, scenes: Path) -> Path:
     """Nine steps, two an epoch, from random weights, never stopped."""
     out = tmp_path_factory.mktemp("runs") / "undisturbed"
-    done = subprocess.run(apart(out, scenes), capture_output=True, text=True, check=False)
+    done = finetune(out, scenes, *NETWORK)
     assert done.returncode == 0, done.stderr
     return out
 
@@ -127,7 +124,7 @@ def test_a_run_leaves_what_the_design_promises(finetuned: Path) -> None:
 
 def test_the_network_is_that_of_the_initial_run(finetuned: Path, pretrained: Path) -> None:
     model = yaml.safe_load((finetuned / "config.yaml").read_text())["model"]
-    assert (model["backbone"], model["head_channels"]) == ("resnet18", 8)
+    assert (model["backbone"], model["head_channels"]) == ("test_resnet", 8)
     assert model["init"] == str(pretrained)
 
 
@@ -160,17 +157,16 @@ def test_the_miou_is_what_torchmetrics_makes_of_the_predicted_masks(
 def test_a_killed_run_goes_on_bit_for_bit(undisturbed: Path, scenes: Path, tmp_path: Path) -> None:
     out = tmp_path / "killed"
     each_step = apart(out, scenes, "train.checkpoint_minutes=1e-9")
-    with subprocess.Popen(each_step, stdout=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 120
-        while not (out / "metrics.jsonl").exists() or len(rows(out, "loss")) < 6:
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
+    process = Process(*each_step)
+    deadline = time.monotonic() + 120
+    while not (out / "metrics.jsonl").exists() or len(rows(out, "loss")) < 6:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
     assert not (out / "result.json").exists()
-    done = subprocess.run(
-        [*apart(out, scenes), "--resume"], capture_output=True, text=True, check=False
-    )
+    done = finetune(out, scenes, *NETWORK, "--resume")
     assert done.returncode == 0, done.stderr
     for name in ("loss", "miou"):
         assert [(row["step"], row[name]) for row in rows(out, name)] == [
@@ -182,13 +178,12 @@ def test_a_killed_run_goes_on_bit_for_bit(undisturbed: Path, scenes: Path, tmp_p
 
 def test_an_interrupted_run_saves_and_says_how_to_go_on(scenes: Path, tmp_path: Path) -> None:
     out = tmp_path / "interrupted"
-    command = apart(out, scenes, "train.steps=100000")
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        while not (out / "metrics.jsonl").exists() or not rows(out, "loss"):
-            assert process.poll() is None
-            time.sleep(0.01)
-        process.send_signal(signal.SIGTERM)
-        stdout, _ = process.communicate(timeout=120)
+    process = Process(*apart(out, scenes, "train.steps=100000"))
+    while not (out / "metrics.jsonl").exists() or not rows(out, "loss"):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    stdout, _ = process.communicate()
     assert process.returncode == 0
     assert f"--resume --out {out}" in stdout
     steps = [row["step"] for row in rows(out, "loss")]
@@ -239,12 +234,9 @@ def test_a_run_killed_in_its_last_evaluation_evaluates_again(
 
 def test_two_processes_evaluate_every_image_once(scenes: Path, tmp_path: Path) -> None:
     out = tmp_path / "two"
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command = apart(out, scenes, "train.steps=2", "data.batch_size=2")
-    command[1:2] = [*torchrun, "-m"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    ranks = two_ranks(*apart(out, scenes, "train.steps=2", "data.batch_size=2"))
+    said = [rank.communicate() for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0, 0], said
     two = json.loads((out / "result.json").read_text())
     (out / "result.json").unlink()
     assert finetune(out, scenes, *NETWORK, "train.steps=2", "data.batch_size=2", "--resume")[0] == 0

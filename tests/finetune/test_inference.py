@@ -28,6 +28,9 @@ class Darkness(nn.Module):
         light = nn.functional.avg_pool2d(images.mean(1, keepdim=True), 4, ceil_mode=True)
         return torch.cat([light, -light], dim=1)
 
+    def upsample(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
+        return interpolate(logits, size, mode="bilinear")
+
 
 def settings(size: int = 32, short_side: int = 48, **evaluation: Any) -> FinetuneSettings:
     return FinetuneSettings.model_validate(
@@ -117,7 +120,7 @@ def test_images_are_normalised_as_the_network_was_trained(tmp_path: Path) -> Non
     """From the settings of a pretraining, through a fine-tuning's, to its checkpoint."""
     pretrained = PretrainSettings.model_validate(
         {
-            "model": {"backbone": "resnet18", "head_channels": 8, "size": 32, "queue": 64},
+            "model": {"backbone": "test_resnet", "head_channels": 8, "size": 32, "queue": 64},
             "augment": {"mean": [0.1, 0.2, 0.3], "std": [0.5, 0.6, 0.7]},
         }
     )

@@ -28,7 +28,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
         FinetuneSettings.model_validate(
             {
                 "data": {"root": "scenes", "short_side": 32, "workers": 1, "batch_size": 2},
-                "model": {"backbone": "resnet18", "head_channels": 8, "size": 32},
+                "model": {"backbone": "test_resnet", "head_channels": 8, "size": 32},
             }
         )
     )
@@ -201,6 +201,14 @@ def test_an_overlay_shows_the_background_as_it_is() -> None:
 def test_two_photos_of_one_name_are_refused(checkpoint: Path, photos: Path, tmp_path: Path) -> None:
     (photos / "a.png").write_bytes((photos / "b.png").read_bytes())
     assert "would replace" in refusal(checkpoint, [photos], tmp_path / "masks")
+    assert not (tmp_path / "masks").exists()
+
+
+def test_a_name_too_long_for_its_overlay_is_refused_before_the_work(
+    checkpoint: Path, photos: Path, tmp_path: Path
+) -> None:
+    (photos / "b.png").rename(photos / f"{'n' * 251}.png")
+    assert "more than 255 bytes" in refusal(checkpoint, [photos], tmp_path / "masks")
     assert not (tmp_path / "masks").exists()
 
 

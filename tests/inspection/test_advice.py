@@ -73,7 +73,7 @@ def test_a_healthy_folder_needs_none() -> None:
         ("few images", "data.batch_size=3, at most 3", {"images": 3}, []),
         ("workers", f"data.workers={CORES}", {}, ["data.workers=1"]),
         ("workers", f"data.workers={CORES}", {}, ["data.workers=16"]),
-        ("broken files", "mend", {"bad": [("a.jpg", "empty file")]}, []),
+        ("broken files", "fix", {"bad": [("a.jpg", "empty file")]}, []),
     ],
 )  # fmt: skip
 def test_a_symptom_brings_what_helps(

@@ -1,93 +1,119 @@
 """cp2fast doctor as a whole: what it prints, writes and exits with."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from cp2fast.inspection import doctor
+from cp2fast import recipes
+from cp2fast.config import PretrainSettings
+from cp2fast.console import open_console
+from cp2fast.inspection.advice import advise
 from cp2fast.inspection.check import Check
+from cp2fast.inspection.data_health import examine
+from cp2fast.inspection.doctor import Diagnosis
+from cp2fast.inspection.doctor_report import CheckLines, show_data, show_verdict
 from tests.command_line import cp2fast
 from tests.inspection.tiny import TINY
 
-
-@pytest.fixture(autouse=True)
-def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tests of the installation have tests of their own; here some outcomes are given."""
-    given(monkeypatch, Check("thing", "ok", "did it", needed=True))
+FINE = Check("thing", "ok", "did it", needed=True)
 
 
-def given(monkeypatch: pytest.MonkeyPatch, *checks: Check) -> None:
-    def found() -> Iterator[Check]:
-        yield from checks
+def diagnosis(*words: str, recipe: str | None = None, installed: Check = FINE) -> Diagnosis:
+    """Of an installation of which this was found; its checks have tests of their own."""
+    settings = recipes.load(PretrainSettings, recipe, list(words))
+    checks, data = {"sources": [installed]}, None
+    if settings.data.root is not None:
+        data = examine(settings, settings.data.root)
+        checks["data"] = list(advise(data, settings))
+    return Diagnosis(settings, checks, data, seconds=0.1)
 
-    monkeypatch.setattr(doctor, "check_sources", found)
-    for name in ("check_backends", "check_devices", "check_torch"):
-        monkeypatch.setattr(doctor, name, lambda: iter(()))
+
+def printed(found: Diagnosis, capsys: pytest.CaptureFixture[str]) -> str:
+    console = open_console()
+    for check in found.checks["sources"]:
+        CheckLines(console)("sources", check)
+    show_data(console, found)
+    show_verdict(console, found)
+    return capsys.readouterr().out
 
 
-def test_where_everything_works_it_says_what_to_run_next(scenes: Path) -> None:
-    done = cp2fast("doctor", *TINY, f"data.root={scenes}")
-    assert done.returncode == 0, done.stdout
-    assert f"cp2fast pretrain r50 data.root={scenes}" in done.stdout
-    assert "12, of which 12 were looked at" in done.stdout
-    assert "images/s by torch" in done.stdout
+def test_where_everything_works_it_says_what_to_run_next(
+    scenes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = diagnosis(*TINY, f"data.root={scenes}")
+    assert found.works
+    text = printed(found, capsys)
+    assert f"cp2fast pretrain r50 data.root={scenes}" in text
+    assert "12, of which 12 were looked at" in text
+    assert "images/s by torch" in text
 
 
 @pytest.mark.parametrize(
-    ("words", "judged"),
+    ("recipe", "words", "judged"),
     [
-        (["data.batch_size=12"], "pretrain r50 {root} data.batch_size=12"),
-        (["demo", "data.batch_size=4"], "pretrain demo {root} data.batch_size=4"),
-        (["r50_quick", "data.batch_size=3", "data.workers=1"],
+        (None, ["data.batch_size=12"], "pretrain r50 {root} data.batch_size=12"),
+        ("demo", ["data.batch_size=4"], "pretrain demo {root} data.batch_size=4"),
+        ("r50_quick", ["data.batch_size=3", "data.workers=1"],
          "pretrain r50_quick {root} data.batch_size=3 data.workers=1"),
     ],
 )  # fmt: skip
-def test_what_to_run_next_is_what_was_judged(words: list[str], judged: str, scenes: Path) -> None:
+def test_what_to_run_next_is_what_was_judged(
+    recipe: str | None,
+    words: list[str],
+    judged: str,
+    scenes: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     root = f"data.root={scenes}"
-    done = cp2fast("doctor", *words, root)
-    assert done.returncode == 0, done.stdout
-    assert done.stdout.splitlines()[-1].endswith(f"next: cp2fast {judged.format(root=root)}")
+    text = printed(diagnosis(*words, root, recipe=recipe), capsys)
+    assert text.splitlines()[-1].endswith(f"next: cp2fast {judged.format(root=root)}")
 
 
 def test_piped_lines_hold_no_control_characters_and_are_not_cut(
-    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     long = "a long line of detail " * 12
-    given(monkeypatch, Check("thing", "broken", long, "and [what] helps"))
-    done = cp2fast("doctor")
-    assert long.strip() in done.stdout
-    assert "-> and [what] helps" in done.stdout
-    assert "\x1b" not in done.stdout
+    text = printed(diagnosis(installed=Check("it", "broken", long, "and [what] helps")), capsys)
+    assert long.strip() in text
+    assert "-> and [what] helps" in text
+    assert "\x1b" not in text
 
 
-def test_something_needed_that_fails_is_exit_code_1(monkeypatch: pytest.MonkeyPatch) -> None:
-    given(monkeypatch, Check("thing", "broken", "no", needed=True))
-    done = cp2fast("doctor")
-    assert done.returncode == 1
-    assert "does not work here: thing" in done.stdout
+def test_something_needed_that_fails_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    found = diagnosis(installed=Check("thing", "broken", "no", needed=True))
+    assert not found.works
+    assert "does not work here: thing" in printed(found, capsys)
 
 
-def test_something_optional_that_is_missing_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    given(monkeypatch, Check("thing", "missing", "not here", "pip install thing"))
-    assert cp2fast("doctor").returncode == 0
+def test_something_optional_that_is_missing_does_no_harm() -> None:
+    assert diagnosis(installed=Check("thing", "missing", "not here", "pip install thing")).works
 
 
-def test_broken_photos_are_listed_and_too_many_are_exit_code_1(
+@pytest.mark.slow
+def test_this_installation_works_and_broken_photos_are_listed_and_exit_code_1(
     scenes: Path, tmp_path: Path
 ) -> None:
+    report, photos = tmp_path / "doctor.json", tmp_path / "photos"
+    photos.mkdir()
     for number, photo in enumerate(sorted((scenes / "JPEGImages").iterdir())):
-        (tmp_path / photo.name).write_bytes(b"" if number in (3, 5) else photo.read_bytes())
-    done = cp2fast("doctor", *TINY, f"data.root={tmp_path}")
+        (photos / photo.name).write_bytes(b"" if number in (3, 5) else photo.read_bytes())
+    done = cp2fast("doctor", *TINY, f"data.root={photos}", "--json", report)
     assert done.returncode == 1
-    assert f"{tmp_path / 'scene_00003.jpg'}: empty file" in done.stdout
+    groups = ("sources", "backends of the copy-paste op", "devices", "torch")
+    assert all(f"\n{group}\n" in done.stdout for group in groups)
+    assert f"{photos / 'scene_00003.jpg'}: empty file" in done.stdout
+    assert "\npretraining does not work here: broken files\n" in done.stdout
+    found = json.loads(report.read_text())
+    assert found["works"] is False
+    assert list(found["checks"]) == [*groups, "data"]
+    assert {name for name, _ in found["data"]["bad"]} == {
+        str(photos / f"scene_0000{number}.jpg") for number in (3, 5)
+    }
 
 
-def test_the_json_file_holds_all_that_was_found(scenes: Path, tmp_path: Path) -> None:
-    path = tmp_path / "doctor.json"
-    assert cp2fast("doctor", *TINY, f"data.root={scenes}", "--json", str(path)).returncode == 0
-    found = json.loads(path.read_text())
+def test_all_that_was_found_is_kept_as_plain_values(scenes: Path) -> None:
+    found = json.loads(json.dumps(diagnosis(*TINY, f"data.root={scenes}").to_json()))
     assert found["works"] is True
     assert found["checks"]["sources"][0]["name"] == "thing"
     assert found["data"]["images"] == 12

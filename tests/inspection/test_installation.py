@@ -1,20 +1,20 @@
 """The short tests of what is installed, on this machine and on broken ones."""
 
 import sys
+from dataclasses import replace
 
-import numba
 import pytest
 import torch
 
-from cp2fast.copypaste import op
-from cp2fast.copypaste.backends import failure
-from cp2fast.copypaste.cpu import launch
+from cp2fast.batch import CopyPasteBatch
 from cp2fast.inspection.check import Check
 from cp2fast.inspection.installation import (
+    check_backend,
     check_backends,
     check_devices,
     check_sources,
     check_torch,
+    compare_pairs,
 )
 
 
@@ -53,33 +53,28 @@ def test_the_backends_agree_here() -> None:
         assert not checks["cuda"].fails
 
 
-def test_a_backend_that_composes_something_else_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = op.implementation
-
-    def wrong(backend: str, device: torch.device):
-        def compose(*arguments: object):
-            query, key, *masks = right(backend, device)(*arguments)
-            return (query + (0.2 if backend == "cpu" else 0), key, *masks)
-
-        return compose
-
-    monkeypatch.setattr(op, "implementation", wrong)
-    cpu = by_name(list(check_backends()))["cpu"]
-    assert cpu.fails
-    assert "differs from the reference" in cpu.detail
+def test_a_backend_that_composes_something_else_is_found() -> None:
+    shape = (3, 3, 8, 8)
+    mask = torch.ones(3, 8, 8, dtype=torch.bool)
+    pairs = CopyPasteBatch(torch.randn(shape), torch.randn(shape), mask, mask)
+    assert compare_pairs(pairs, pairs) == 0
+    assert 0 < compare_pairs(replace(pairs, query=pairs.query + 0.01), pairs) < 1
+    for changed in (
+        replace(pairs, query=pairs.query + 0.2),
+        replace(pairs, key=pairs.key + 0.2 * (torch.arange(8) == 3)),
+    ):
+        with pytest.raises(ArithmeticError, match="differs from the reference"):
+            compare_pairs(changed, pairs)
 
 
-def test_a_backend_whose_kernels_do_not_compile_is_broken_and_not_needed(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    failure.cache_clear()
-    monkeypatch.setattr(launch, "compose", numba.njit(lambda *inputs: inputs.no_such_thing))
-    cpu = by_name(list(check_backends()))["cpu"]
-    failure.cache_clear()
-    assert cpu.status == "broken"
-    assert cpu.detail.startswith("its kernels fail here (TypingError")
-    assert cpu.fix == "pip install --upgrade numba"
-    assert not cpu.fails  # The reference takes its place.
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, and it works")
+def test_a_backend_whose_kernels_fail_is_broken_and_not_needed() -> None:
+    """As one for a GPU that is listed and cannot be used."""
+    cuda = check_backend("cuda", problem=None, compare=True)
+    assert cuda.status == "broken"
+    assert cuda.detail.startswith("its kernels fail here (")
+    assert cuda.fix == "pip install --upgrade cuda-core"
+    assert not cuda.fails  # The reference takes its place.
 
 
 def test_without_kornia_only_the_reference_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

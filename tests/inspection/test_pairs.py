@@ -7,9 +7,10 @@ import torch
 
 from cp2fast.config import AugmentSettings, PretrainSettings
 from cp2fast.data.bad_images import BadImages
+from cp2fast.data.choice import choose_source
 from cp2fast.data.images import list_images
 from cp2fast.data.order import plan
-from cp2fast.data.source import choose_source, open_source
+from cp2fast.data.source import open_source
 from cp2fast.errors import UserError
 from cp2fast.inspection.pairs import displayable, first_pairs
 from cp2fast.pretrain.batches import compose

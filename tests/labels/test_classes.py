@@ -91,15 +91,19 @@ def test_overlaps_and_names_of_nothing_are_refused() -> None:
     assert "ignores 3 (truck) and merges it into 'a'" in refusal(
         {"merge": {"a": [3]}, "ignore": [3]}
     )
-    assert "merge.a names plane, which is no class" in refusal({"merge": {"a": ["plane"]}})
+    assert "merge.a names plane, which is not a class" in refusal({"merge": {"a": ["plane"]}})
     assert "merge.a is empty" in refusal({"merge": {"a": []}})
-    assert "names 1 classes: it needs 2 to 255, after merging" in refusal(
+    assert "has 1 classes: 2 to 255 are needed, after merging" in refusal(
         {"merge": {"all": list(range(6))}}
     )
     assert "twice" in refusal(["a", "b", "a"])
     assert "gives #0000ff to both 'a' and 'b'" in refusal(
         ["a", "b"], "colours", colours=["#0000ff", [0, 0, 255]]
     )
+    assert "has 300 classes" in refusal([f"class {number}" for number in range(300)])
+    beyond = {70_000: "a", 0: "b"}, {"shift": -3, "ignore": [70_000]}, {"merge": {"a": [-1, 2]}}
+    for classes in beyond:
+        assert "but masks store 0 to 65535" in refusal(classes)
     assert "3 colours, but data.classes 2 classes" in refusal(["a", "b"], colours=["#000000"] * 3)
 
 

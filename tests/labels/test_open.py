@@ -14,7 +14,7 @@ from cp2fast.data.scenes import voc_palette
 from cp2fast.errors import UserError
 from cp2fast.labels.dataset import LabelledData, read_example
 from cp2fast.labels.open import open_labelled
-from cp2fast.labels.survey import check_masks, shares_in_words, survey
+from cp2fast.labels.survey import shares_in_words, survey
 
 TABLE = np.array([[0, 0, 0], [128, 64, 128], [0, 130, 180]], np.uint8)
 NAMED = {"sky": [0, 0, 0], "road": [128, 64, 128], "sea": [0, 130, 180]}
@@ -45,7 +45,7 @@ def opened(root: Path, **settings: object) -> LabelledData:
 
 def refusal(root: Path, **settings: object) -> str:
     with pytest.raises(UserError) as caught:
-        check_masks(opened(root, **settings))
+        survey(opened(root, **settings))
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -158,6 +158,7 @@ def test_a_template_finds_the_masks(rule: str, tmp_path: Path) -> None:
         photo(tmp_path / f"photos/{number}.jpg", number)
         mask(tmp_path / f"labels/{number}_mask.png", labels_of(number))
     expect_scene(opened(tmp_path, masks=rule))
+    assert "has {stem:>9}: it takes" in refusal(tmp_path, masks="{dir}/{stem:>9}.png")
     assert "data.masks={dir}/{x}.png has {x}: it takes" in refusal(tmp_path, masks="{dir}/{x}.png")
     assert "needs {stem} or {name}" in refusal(tmp_path, masks="labels/mask.png")
     (tmp_path / "labels/3_mask.png").unlink()
@@ -249,7 +250,7 @@ def test_the_edges_of_a_jpeg_are_told_from_labels(tmp_path: Path) -> None:
         counted = labels != 255
         assert counted.mean() > 0.95
         assert (labels == scene)[counted].mean() > 0.99
-    [note] = [line for line in check_masks(data) if "nearest class" in line]
+    [note] = [line for line in survey(data).warnings if "nearest class" in line]
     assert "data.nearest=on" in note
 
 
@@ -274,6 +275,16 @@ def test_binary_masks_of_0_and_255_have_two_classes(suffix: str, tmp_path: Path)
     assert (labels[-1] == 1).all()
     assert (labels[0] == 0).all()
     assert opened(tmp_path, classes=["wall", "crack"], nearest="on").classes == ("wall", "crack")
+
+
+def test_white_of_two_values_is_not_a_class_and_its_border(tmp_path: Path) -> None:
+    """Masks of 0 and 255 in which a tool has left some 254: the 255 would be ignored."""
+    pairs(tmp_path, lambda labels: np.array([0, 254, 255], np.uint8)[labels])
+    assert "hold 254 beside 255, which is ignored: set data.nearest=on" in refusal(tmp_path)
+    data = opened(tmp_path, nearest="on")
+    assert data.classes == ("background", "foreground")
+    assert all(set(np.unique(labels)) == {0, 1} for labels in all_labels(data))
+    assert len(opened(tmp_path, classes={0: "wall", 254: "crack"}).classes) == 2
 
 
 def test_masks_of_different_kinds_are_refused(tmp_path: Path) -> None:
@@ -349,8 +360,48 @@ def test_cocos_json_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     assert "without segmentation" in refusal(coco(tmp_path, segmentation=None), val_fraction=0.5)
     broken = refusal(coco(tmp_path, segmentation={"size": [3, 3], "counts": [9]}), val_fraction=0.5)
     assert "run lengths of 3 x 3 pixels for an image of 16 x 12" in broken
+    broken = refusal(coco(tmp_path, segmentation="0 0 4 0"), val_fraction=0.5)
+    assert "text for a segmentation" in broken
     shutil.rmtree(coco(tmp_path) / "images")
     assert "names the image a.jpg, which is in none of" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("counts", [[5], [0, 10**9], "", "5", "oooo"])
+def test_run_lengths_that_do_not_fill_their_image_are_refused(
+    tmp_path: Path, counts: object
+) -> None:
+    root = coco(tmp_path, segmentation={"size": [12, 16], "counts": counts})
+    data = opened(root, val_fraction=0.5)
+    with pytest.raises(UserError, match=r"pixels in all for an image of 16 x 12"):
+        survey(data)
+
+
+@pytest.mark.parametrize("value", [float("nan"), 1e9, "4", [4, 4]])
+def test_a_coordinate_that_no_outline_has_is_refused(tmp_path: Path, value: object) -> None:
+    data = opened(coco(tmp_path, segmentation=[[0, 0, value, 0, 4, 4]]), val_fraction=0.5)
+    with pytest.raises(UserError, match=r"a segmentation with the coordinate"):
+        survey(data)
+
+
+def test_numbers_of_cocos_json_that_no_mask_has_are_refused(tmp_path: Path) -> None:
+    path = coco(tmp_path) / "annotations.json"
+    content = json.loads(path.read_text())
+    for key, change, message in [
+        ("categories", {"id": 100_000}, "category of the number 100000"),
+        ("images", {"height": 10**9}, "data.max_pixels"),
+        ("images", {"height": float("inf")}, "not in COCO's format"),
+        ("images", {"id": "b"}, "one id to several images"),
+    ]:
+        first, *others = content[key]
+        path.write_text(json.dumps(content | {key: [first | change, *others]}))
+        assert message in refusal(tmp_path, val_fraction=0.5)
+
+
+def test_a_split_that_is_named_and_not_there_is_refused(tmp_path: Path) -> None:
+    message = "data.train_split=nowhere: no .* has that name"
+    for root in (pairs(tmp_path / "pairs"), coco(tmp_path / "coco")):
+        with pytest.raises(UserError, match=message):
+            opened(root, train_split="nowhere")
 
 
 def test_settings_of_labels_are_those_of_the_defaults(tmp_path: Path) -> None:

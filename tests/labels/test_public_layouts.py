@@ -16,7 +16,7 @@ from tests.labels import public_layouts
 
 TINY = [
     *("data.batch_size=2", "data.workers=1", "data.short_side=32", "model.size=32"),
-    *("model.backbone=resnet18", "model.head_channels=8", "train.device=cpu", "train.steps=2"),
+    *("model.backbone=test_resnet", "model.head_channels=8", "train.device=cpu", "train.steps=2"),
     *("train.log=[]", "train.compile=off"),
 ]
 LAYOUTS: dict[str, tuple[Callable[[Path], Path], str, tuple[str, ...]]] = {

@@ -17,7 +17,7 @@ from cp2fast.errors import UserError
 from cp2fast.labels.coding import Coding
 from cp2fast.labels.dataset import LabelledData, read_example
 from cp2fast.labels.open import open_voc
-from cp2fast.labels.survey import check_masks
+from cp2fast.labels.survey import survey
 from cp2fast.labels.voc import VOC_CLASSES
 from tests.data import image_files, metadata
 
@@ -59,7 +59,7 @@ def opened(root: Path, **settings: object) -> LabelledData:
 
 def refusal(root: Path, **settings: object) -> str:
     with pytest.raises(UserError) as caught:
-        check_masks(opened(root, **settings))
+        survey(opened(root, **settings))
     message = str(caught.value)
     assert "\n" not in message
     return message
@@ -116,7 +116,7 @@ def test_the_class_names_are_the_settings_or_the_files_or_vocs(root: Path) -> No
 def test_the_demo_scenes_are_such_a_data_set(tmp_path: Path) -> None:
     generate_scenes(tmp_path / "scenes", 10, seed=1)
     data = opened(tmp_path / "scenes")
-    check_masks(data)
+    survey(data)
     assert (len(data.train), len(data.val), len(data.classes)) == (8, 2, 6)
 
 
@@ -170,7 +170,7 @@ def test_masks_that_cannot_be_used_are_counted(root: Path) -> None:
 
 def test_unknown_labels_can_be_ignored(root: Path) -> None:
     data = opened(root, classes=["x", "y", "z"], unknown="ignore")
-    check_masks(data)
+    survey(data)
     assert read_example(data.val[0], data)[1].unique().tolist() == [255]
 
 
@@ -228,7 +228,7 @@ def test_a_photo_and_its_mask_are_turned_alike(root: Path, value: int) -> None:
     (root / "JPEGImages" / "a.jpg").write_bytes(turned_photo(value))
     (root / "SegmentationClass" / "a.png").write_bytes(metadata.in_png(mask, chunk))
     data = opened(root)
-    check_masks(data)
+    survey(data)
     image, read = read_example(data.train[0], data)
     assert np.array_equal(read, orient(torch.from_numpy(labels), value))
     assert image.shape[:2] == read.shape
@@ -241,7 +241,7 @@ def test_a_mask_without_metadata_is_of_the_upright_photo(root: Path, upright: bo
     Image.fromarray(labels).save(root / "SegmentationClass" / "a.png")
     if upright:
         data = opened(root)
-        check_masks(data)
+        survey(data)
         assert read_example(data.train[0], data)[0].shape == (31, 20, 3)
     else:
         assert "20 x 31 pixels, but its mask" in refusal(root)
@@ -280,7 +280,7 @@ def test_the_check_and_the_decoder_agree_on_odd_metadata(root: Path, block: str,
         Image.fromarray(np.zeros(size, np.uint8)).save(root / "SegmentationClass" / "a.png")
         data = opened(root)
         try:
-            check_masks(data)
+            survey(data)
         except UserError:
             continue
         accepted += 1
@@ -315,4 +315,4 @@ def test_a_mask_with_long_text_is_read(root: Path) -> None:
     path = root / "SegmentationClass" / "a.png"
     text = metadata.chunk(b"zTXt", b"Comment\0\0" + zlib.compress(b"a" * (2 << 20)))
     path.write_bytes(metadata.in_png(path.read_bytes(), text))
-    check_masks(opened(root))
+    survey(opened(root))

@@ -12,7 +12,7 @@ from cp2fast.config import LabelledDataSettings
 from cp2fast.errors import UserError
 from cp2fast.labels.dataset import LabelledData
 from cp2fast.labels.open import open_voc
-from cp2fast.labels.survey import check_masks
+from cp2fast.labels.survey import survey
 from cp2fast.labels.voc_split import read_split
 from tests import unprivileged
 
@@ -147,7 +147,7 @@ def test_what_is_no_file_is_refused_and_not_waited_for(root: Path) -> None:
     (root / "JPEGImages" / "b0.jpg").unlink()
     os.mkfifo(root / "JPEGImages" / "b0.jpg")
     with pytest.raises(UserError, match=r"b0.jpg cannot be read: not a plain file"):
-        check_masks(open_voc(LabelledDataSettings(), root))
+        survey(open_voc(LabelledDataSettings(), root))
     split = root / "ImageSets" / "Segmentation" / "train.txt"
     split.unlink()
     split.mkdir()
@@ -159,14 +159,14 @@ import sys
 from pathlib import Path
 from cp2fast.config import LabelledDataSettings
 from cp2fast.labels.open import open_voc
-from cp2fast.labels.survey import check_masks
+from cp2fast.labels.survey import survey
 from cp2fast.errors import UserError
 root = Path(sys.argv[1])
 for name in sys.argv[2:]:
     mode = (root / name).stat().st_mode
     (root / name).chmod(0)
     try:
-        check_masks(open_voc(LabelledDataSettings(), root))
+        survey(open_voc(LabelledDataSettings(), root))
     except UserError as error:
         print(error)
     (root / name).chmod(mode)
@@ -210,7 +210,7 @@ def test_classes_that_never_occur_are_warned_of(
 ) -> None:
     labels = np.full((20, 30), values[0], np.uint8)
     labels[5:] = values[1]
-    warnings = check_masks(opened(root, labels))
+    warnings = survey(opened(root, labels)).warnings
     if warning is None:
         assert not warnings
     else:

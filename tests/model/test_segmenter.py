@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from torch import Tensor
 
 from cp2fast.config import ModelSettings
 from cp2fast.errors import UserError
-from cp2fast.model.backbone import build_backbone, feature_map
+from cp2fast.model.backbone import build_backbone, channels, feature_map
+from cp2fast.model.head import FcnHead
 from cp2fast.model.segmenter import Segmenter, build_segmenter
 from tests.golden import rule
 
@@ -59,6 +61,49 @@ def test_what_lies_beyond_an_image_moves_no_cell() -> None:
         whole, cut = feature_map(backbone, images), feature_map(backbone, images[..., :70, :90])
     assert cut.shape[2:] == (5, 6)
     torch.testing.assert_close(cut, whole)
+
+
+PATCHES: dict[str, dict[str, Any]] = {
+    "vit_tiny_patch16_224": {"depth": 1},
+    "vit_small_patch14_reg4_dinov2": {"depth": 1},
+    "vit_small_patch16_dinov3": {"depth": 1},
+    "test_convnext": {},
+    "swin_tiny_patch4_window7_224": {"depths": (1, 1), "num_heads": (1, 2), "embed_dim": 24},
+}
+
+
+@pytest.mark.parametrize("backbone", PATCHES)
+def test_logits_lie_where_the_backbone_saw_their_cells(backbone: str) -> None:
+    """An image of no whole cells is labelled as the corner of the image that fills them."""
+    body = build_backbone(backbone, 56, **PATCHES[backbone])
+    network = Segmenter(body, FcnHead(channels(body), 8, 4, 3)).eval()
+    cell = network.stride
+    images = torch.zeros(2, 3, 4 * cell, 6 * cell)
+    height, width = 4 * cell - 5, 6 * cell - 7
+    images[..., :height, :width] = torch.randn(2, 3, height, width)
+    with torch.no_grad():
+        whole = F.interpolate(network(images), images.shape[2:], mode="bilinear")
+        logits = network(images[..., :height, :width])
+    assert logits.shape == (2, 3, 4, 6)
+    found = network.upsample(logits, (height, width))
+    torch.testing.assert_close(found, whole[..., :height, :width])
+
+
+def test_all_stages_keep_their_place_in_segformers_head() -> None:
+    settings = ModelSettings(backbone="test_convnext", head="segformer", head_channels=8, size=64)
+    network = build_segmenter(settings, num_classes=3).eval()
+    images = torch.zeros(1, 3, 96, 128)
+    images[..., :70, :101] = torch.randn(1, 3, 70, 101)
+    with torch.no_grad():
+        whole, cut = network(images), network(images[..., :70, :101])
+    torch.testing.assert_close(cut, whole[..., :18, :26])
+
+
+def test_a_resnets_logits_span_the_image_and_are_never_halves() -> None:
+    network = build_segmenter(ModelSettings(backbone="test_resnet", head_channels=8)).eval()
+    logits = torch.randn(1, 21, 5, 6).bfloat16()
+    expected = F.interpolate(logits.float(), (70, 90), mode="bilinear")
+    assert torch.equal(network.upsample(logits, (70, 90)), expected)
 
 
 def test_logits_are_regularised_by_dropout_and_the_embedding_is_not() -> None:
@@ -117,6 +162,7 @@ def test_the_original_logits_are_reproduced(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.float64], ids=["f64"], indirect=True)
 def test_two_original_training_steps_are_reproduced(
     network: Segmenter, original: dict[str, np.ndarray], dtype: torch.dtype
 ) -> None:

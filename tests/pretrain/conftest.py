@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pretrain.runs import PHOTOS, run_apart, write_photos
+from tests.pretrain.runs import PHOTOS, run, write_photos
 
 
 @pytest.fixture(scope="session")
@@ -16,6 +16,6 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def undisturbed(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve steps, five an epoch, never stopped."""
     out = tmp_path_factory.mktemp("runs") / "undisturbed"
-    done = run_apart(out, photos, "train.steps=12")
+    done = run(out, photos, "train.steps=12")
     assert done.returncode == 0, done.stderr
     return out

@@ -5,19 +5,22 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import cp2fast
 from tests.command_line import refusal
 from tests.pretrain.runs import (
-    command,
+    TINY,
     losses,
     run,
-    run_apart,
     start,
     wait_for_step,
     words,
@@ -59,16 +62,32 @@ def test_the_losses_are_those_without_a_cache(
     assert losses(tmp_path / "run") == losses(out)
 
 
+class EndError(Exception):
+    """Ends a run from its callback."""
+
+
+@pytest.fixture(scope="module")
+def broken(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first seven of twelve steps with everything cached, ended by an error."""
+    out = tmp_path_factory.mktemp("runs") / "broken"
+
+    def end(row: Mapping[str, Any]) -> None:
+        if row["step"] == 7:
+            raise EndError
+
+    settings = dict(word.split("=") for word in (*TINY, TWELVE, "train.checkpoint_minutes=1e-9"))
+    overrides = {**settings, "data.root": photos, "data.cache": "host"}
+    with pytest.raises(EndError):
+        cp2fast.pretrain(overrides=overrides, out=out, on_row=end, quiet=True)
+    return out
+
+
 @pytest.mark.parametrize("then", ["data.cache=off", HALF])
-def test_a_killed_run_may_go_on_with_another_cache(
-    undisturbed: Path, photos: Path, tmp_path: Path, then: str
+def test_a_broken_run_may_go_on_with_another_cache(
+    undisturbed: Path, broken: Path, photos: Path, tmp_path: Path, then: str
 ) -> None:
-    out, often = tmp_path / "killed", "train.checkpoint_minutes=1e-9"
-    process = start(command(out, photos, TWELVE, often, "data.cache=host"))
-    wait_for_step(out, 7, process)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    done = run_apart(out, photos, TWELVE, then, "--resume")
+    out = shutil.copytree(broken, tmp_path / "run")
+    done = run(out, photos, TWELVE, then, "--resume")
     assert done.returncode == 0, done.stderr
     assert losses(out) == losses(undisturbed)
 

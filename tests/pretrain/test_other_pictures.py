@@ -15,6 +15,8 @@ from tests.command_line import cp2fast, refusal
 from tests.data.picture_sets import aerial, phone, tile, write_tile, x_rays
 from tests.pretrain.runs import TINY, losses, run
 
+pytestmark = pytest.mark.slow
+
 STEPS = "train.steps=2"
 
 
@@ -64,7 +66,6 @@ def test_many_bands_without_a_choice_are_refused_in_one_line(tiles: Path, tmp_pa
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.slow
 def test_fine_tuning_and_prediction_see_what_pretraining_saw(
     aerial_run: Path, tmp_path: Path
 ) -> None:
@@ -102,7 +103,6 @@ def test_exports_say_what_the_network_was_shown(aerial_run: Path, tmp_path: Path
     assert "the bands [4, 3, 2]" in card
 
 
-@pytest.mark.slow
 def test_a_packed_set_is_what_a_run_on_the_files_sees(
     aerial_run: Path, tiles: Path, tmp_path: Path
 ) -> None:
@@ -129,7 +129,6 @@ def test_a_phones_pictures(tmp_path: Path) -> None:
     assert stored(tmp_path / "run").data.range == "auto"
 
 
-@pytest.mark.slow
 def test_doctors_recipe_previews_and_trains(tiles: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "my.yaml"
     words = [word for word in TINY if "log_every" not in word]

@@ -14,16 +14,18 @@ import pytest
 from cp2fast.data.disk_cache import DiskCache
 from cp2fast.data.images import list_images
 from tests.pretrain.runs import (
-    command,
     losses,
     metrics,
     run,
     run_apart,
-    start,
     wait_for_step,
+    words,
     write_photos,
 )
+from tests.processes import Process
 from tests.servers import S3, Proxy, certificate, found_at, set_environment, web_server
+
+pytestmark = pytest.mark.slow
 
 COUNT = 24
 
@@ -103,7 +105,7 @@ def test_a_run_from_an_object_store_that_is_killed_goes_on_as_if_it_was_not(
     windowed = ["train.steps=14", "data.window=2", "data.cache=off"]
     assert run(tmp_path / "whole", shards, *windowed).returncode == 0
     out = tmp_path / "killed"
-    process = start(command(out, bucket, *windowed, "train.checkpoint_minutes=0.0001"))
+    process = Process(*words(out, bucket, *windowed, "train.checkpoint_minutes=0.0001"))
     wait_for_step(out, 4, process)
     process.kill()
     process.wait()
@@ -125,7 +127,7 @@ def test_ten_seconds_of_refusals_do_not_end_a_run(
     with Proxy(s3.port) as proxy:
         set_environment(monkeypatch, found_at(proxy.port), tmp_path)
         listed = list_images(bucket)
-        shutil.rmtree(tmp_path / "cache" / "cp2fast" / "objects")
+        shutil.rmtree(tmp_path / "cache" / "cp2fast" / "objects", ignore_errors=True)
         assert len(listed) == COUNT
         proxy.delay = 0.05
         timer = threading.Timer(10, lambda: setattr(proxy, "status", None))
@@ -185,7 +187,7 @@ def test_a_rank_that_dies_leaves_a_cache_that_the_next_run_goes_on_with(
         for rank in ranks:
             assert rank.stdout is not None
             assert rank.stdout.readline() == "listed\n"
-        shutil.rmtree(tmp_path / "disk" / "objects")
+        shutil.rmtree(tmp_path / "disk" / "objects", ignore_errors=True)
         proxy.delay = 2.0
         for rank in ranks:
             assert rank.stdin is not None

@@ -3,16 +3,15 @@
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from cp2fast.run_folder import checkpoint_step, list_checkpoints
-from tests.command_line import refusal
-from tests.pretrain.runs import command, losses, run, run_apart, start, wait_for_step, write_photos
+from tests.command_line import cp2fast, refusal
+from tests.pretrain.runs import losses, run, run_apart, wait_for_step, words, write_photos
+from tests.processes import Process
 
 pytestmark = pytest.mark.slow
 
@@ -20,6 +19,7 @@ pytestmark = pytest.mark.slow
 def test_the_same_command_gives_the_same_losses(
     undisturbed: Path, photos: Path, tmp_path: Path
 ) -> None:
+    """In a process of its own as in this one."""
     assert run_apart(tmp_path / "again", photos, "train.steps=12").returncode == 0
     assert losses(tmp_path / "again") == losses(undisturbed)
 
@@ -29,14 +29,14 @@ def test_a_killed_run_resumes_mid_epoch_and_repeats_the_undisturbed_one_bit_for_
 ) -> None:
     """By one source: tests/data holds every other one to the same batches."""
     out = tmp_path / "killed"
-    words = ("train.steps=12", "train.checkpoint_minutes=1e-9")
-    process = start(command(out, photos, *words))
+    each_step = ("train.steps=12", "train.checkpoint_minutes=1e-9")
+    process = Process(*words(out, photos, *each_step))
     wait_for_step(out, 7, process)
     process.send_signal(signal.SIGKILL)
     process.wait()
     step = checkpoint_step(list_checkpoints(out / "checkpoints")[-1])
     assert 2 <= step < 12  # the newest that was written whole beside seven steps
-    done = run_apart(out, photos, *words, "--resume")
+    done = run(out, photos, *each_step, "--resume")
     assert done.returncode == 0, done.stderr
     assert f"steps {step + 1} to 12" in done.stdout
     assert losses(out) == losses(undisturbed)
@@ -48,15 +48,14 @@ def test_a_run_killed_before_its_first_checkpoint_resumes_from_its_start(
     out = shutil.copytree(undisturbed, tmp_path / "killed")
     shutil.rmtree(out / "checkpoints")
     (out / "checkpoints").mkdir()
-    done = run_apart(out, photos, "train.steps=12", "--resume")
+    done = run(out, photos, "train.steps=12", "--resume")
     assert done.returncode == 0, done.stderr
     assert losses(out) == losses(undisturbed)
 
 
 def test_a_run_stopped_before_anything_was_logged_says_so(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    words = ("train.steps=5000", "train.log_every=5000")
-    process = start(command(out, photos, *words))
+    process = Process(*words(out, photos, "train.steps=5000", "train.log_every=5000"))
     while not (out / "preview.png").exists():
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
@@ -79,16 +78,13 @@ def test_ctrl_c_saves_says_how_to_go_on_and_exits_cleanly(
     undisturbed: Path, photos: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "stopped"
-    process = start(command(out, photos, "train.steps=12"))
+    process = Process(*words(out, photos, "train.steps=12"))
     wait_for_step(out, 2, process)
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate()
     assert process.returncode == 0, errors
     assert f"cp2fast pretrain --resume --out {out}" in output
-    resumed = subprocess.run(
-        [sys.executable, "-m", "cp2fast", "pretrain", "--resume", "--out", str(out)],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    resumed = cp2fast("pretrain", "--resume", "--out", out)
     assert resumed.returncode == 0, resumed.stderr
     assert losses(out) == losses(undisturbed)
 

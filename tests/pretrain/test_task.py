@@ -100,6 +100,7 @@ def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     assert "empty" in refusal(run(tmp_path / "run", tmp_path / "empty"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["dali", "torch"])
 def test_broken_images_are_listed_and_the_run_goes_on(tmp_path: Path, source: str) -> None:
     photos = write_photos(tmp_path / "photos", 22)
@@ -115,6 +116,7 @@ def test_broken_images_are_listed_and_the_run_goes_on(tmp_path: Path, source: st
     assert len(listed.splitlines()) == 3
 
 
+@pytest.mark.slow
 def test_too_many_broken_images_stop_the_run(tmp_path: Path) -> None:
     photos = write_photos(tmp_path / "photos", 30)
     for i in range(0, 30, 5):
@@ -126,12 +128,13 @@ def test_too_many_broken_images_stop_the_run(tmp_path: Path) -> None:
     count = int(re.search(r"at least (\d+) of the 30 images", message)[1])
     assert 2 <= count <= 6
 
-    fix = message.rpartition(" by cp2fast ")[2].split()
+    fix = message.rpartition(" with cp2fast ")[2].split()
     done = cp2fast(*fix, "train.steps=3")
     assert done.returncode == 0, done.stderr
     assert len(metrics(out)) == 3
 
 
+@pytest.mark.slow
 def test_one_bad_image_in_a_small_folder_does_not_end_the_run(tmp_path: Path) -> None:
     photos = write_photos(tmp_path / "photos", 8)
     (photos / "notes.jpg").write_text("not an image")
@@ -141,26 +144,27 @@ def test_one_bad_image_in_a_small_folder_does_not_end_the_run(tmp_path: Path) ->
     assert len((out / "bad_images.txt").read_text().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_independent_backgrounds_train(photos: Path, tmp_path: Path) -> None:
     done = run(tmp_path / "run", photos, "train.steps=2", "data.background=independent")
     assert done.returncode == 0, done.stderr
     assert len(metrics(tmp_path / "run")) == 2
 
 
+@pytest.mark.slow
 def test_a_vision_transformer_with_the_other_head_trains(photos: Path, tmp_path: Path) -> None:
-    words = ["model.backbone=vit_tiny_patch16_224", "model.head=fcn", "train.optimizer=adamw"]
+    words = ["model.backbone=test_vit", "model.head=fcn", "train.optimizer=adamw"]
     done = run(tmp_path / "run", photos, "train.steps=2", *words)
     assert done.returncode == 0, done.stderr
     assert len(metrics(tmp_path / "run")) == 2
 
 
+@pytest.mark.slow
 def test_checkpoints_go_by_the_clock_and_those_of_asked_epochs_stay(
-    photos: Path, tmp_path: Path
+    undisturbed: Path, photos: Path, tmp_path: Path
 ) -> None:
     """Five steps an epoch."""
-    done = run(tmp_path / "clock", photos, "train.steps=12")
-    assert done.returncode == 0, done.stderr
-    assert steps_of(tmp_path / "clock") == [12]
+    assert steps_of(undisturbed) == [12]
     each = ("train.checkpoint_epochs=1", "train.keep_last=1")
     assert run(tmp_path / "epochs", photos, "train.steps=12", *each).returncode == 0
     assert steps_of(tmp_path / "epochs") == [5, 10, 12]
@@ -170,6 +174,7 @@ def steps_of(out: Path) -> list[int]:
     return [checkpoint_step(path) for path in list_checkpoints(out / "checkpoints")]
 
 
+@pytest.mark.slow
 def test_what_takes_a_tenth_of_the_time_is_named_at_the_end(photos: Path, tmp_path: Path) -> None:
     done = run(tmp_path / "run", photos, "train.steps=2")
     [line] = [line for line in done.stdout.splitlines() if line.startswith("time: ")]

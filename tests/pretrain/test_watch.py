@@ -124,6 +124,7 @@ def test_a_copy_has_the_weights_and_is_frozen(scenes: Path) -> None:
         assert torch.equal(value, network.state_dict()[name])
 
 
+@pytest.mark.slow
 def test_a_run_probes_as_often_as_asked_and_at_its_end(scenes: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     done = run(out, scenes, f"train.probe={scenes}", "train.probe_every=2", "train.steps=3")
@@ -142,6 +143,7 @@ def test_a_probe_set_that_is_none_is_refused_before_the_run(scenes: Path, tmp_pa
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_probe_that_fails_on_the_way_does_not_end_the_run(scenes: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(scenes, broken)

@@ -14,7 +14,9 @@ def shares(**given: float) -> dict[str, float]:
         ("data", "data.workers"),
         ("save", "train.checkpoint_minutes"),
         ("evaluate", "train.evaluate_every"),
+        ("evaluate", "train.probe_every"),
         ("log", "train.log_every"),
+        ("log", "train.checkpoint_minutes"),
         ("start", "train.compile"),
     ],
 )

@@ -56,6 +56,33 @@ def test_torchrun_says_who_one_is(monkeypatch: pytest.MonkeyPatch) -> None:
     assert was_restarted()
 
 
+@pytest.mark.parametrize(
+    "ranks",
+    ["x 2 0", "2 2 0", "-1 2 0", "0 0 0", "0 2 x"],
+    ids=lambda ranks: ranks.replace(" ", "_"),
+)
+def test_ranks_that_do_not_fit_together_are_refused(
+    ranks: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in zip(("RANK", "WORLD_SIZE", "LOCAL_RANK"), ranks.split(), strict=True):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=r"no processes that can meet \(RANK=.*torchrun"):
+        ranks_from_environment()
+
+
+@pytest.mark.parametrize(("address", "port"), [("", "29500"), ("127.0.0.1", "x")])
+def test_processes_that_cannot_meet_are_refused(
+    address: str, port: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MASTER_ADDR", address)
+    monkeypatch.setenv("MASTER_PORT", port)
+    with (
+        pytest.raises(UserError, match=f"MASTER_ADDR={address} MASTER_PORT={port}"),
+        process_group(Ranks(0, 2, 0), torch.device("cpu"), 1.0),
+    ):
+        pass
+
+
 def test_two_processes_meet_and_part(tmp_path: Path) -> None:
     script = tmp_path / "two_ranks.py"
     script.write_text(TWO_RANKS)

@@ -24,7 +24,7 @@ from cp2fast.train.distributed import Agreement, Ranks
 from cp2fast.train.engine import train
 from cp2fast.train.learner import learner_of
 from cp2fast.train.run import Processes, Run
-from cp2fast.train.task import Evaluation, Loaded, Pace
+from cp2fast.train.task import Evaluation, Loaded
 
 CPU, ALONE = torch.device("cpu"), Ranks(0, 1, 0)
 SAMPLES, STEPS_PER_EPOCH = 8, 5
@@ -53,11 +53,15 @@ class Line:
         line = nn.Linear(1, 1)
         self.learner = learner_of(line, line.parameters(), self.step, settings.train, CPU)
         self.broken, self.scores = broken, list(scores)
+        self.evaluate_every = 3 if self.scores else None
         self.stopped_at: int | None = None
         self.drawn: list[tuple[int, bool]] = []
 
     def step(self, network: nn.Module, batch: Points, step: int, number: int) -> Fit:
         return Fit((network(batch.x) - batch.y).square().mean())
+
+    def announcement(self, step: int) -> str:
+        return f"a line from step {step}"
 
     def initialise(self, say: Callable[[str], None]) -> None: ...
 
@@ -79,20 +83,13 @@ class Line:
     def image_name(self, number: int) -> str:
         return f"point {number}"
 
-    def digest(self) -> str:
-        return "points"
+    digest = "points"
 
     def measure(self, step: int, outputs: Sequence[Fit]) -> dict[str, float]:
         return {"loss": torch.stack([output.loss for output in outputs]).mean().item()}
 
-    def metrics(self, pace: Pace, means: Mapping[str, float]) -> dict[str, Any]:
-        return vars(pace) | dict(means)
-
     def warnings(self, row: Mapping[str, Any]) -> list[str]:
         return []
-
-    def evaluation_due(self, step: int) -> bool:
-        return bool(self.scores) and step % 3 == 0
 
     def evaluate(self, step: int, alive: Callable[[], None]) -> Evaluation | None:
         if not self.scores:

@@ -7,6 +7,7 @@ import contextlib
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from cp2fast.data.scenes import generate_scenes
 from cp2fast.run_folder import checkpoint_step, damage, list_checkpoints
 from tests.command_line import refusal
 from tests.pretrain.runs import BATCH, PHOTOS, start, wait_for_step, write_photos
+from tests.processes import Process, two_ranks
 from tests.train.tasks import TORCHRUN, Kind, losses
 
 pytestmark = pytest.mark.slow
@@ -55,6 +57,21 @@ def ranks_of(torchrun: subprocess.Popen[str]) -> list[int]:
 
 def newest(out: Path) -> Path:
     return list_checkpoints(out / "checkpoints")[-1]
+
+
+@pytest.fixture(scope="module")
+def three_steps(kind: Kind, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one process with a checkpoint of its third step; to be copied."""
+    out = tmp_path_factory.mktemp("runs") / "three"
+    done = kind.run(out, "train.steps=3")
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+@pytest.fixture
+def out(three_steps: Path, tmp_path: Path) -> Path:
+    """A copy of that run, to go on with."""
+    return shutil.copytree(three_steps, tmp_path / "run")
 
 
 @pytest.fixture(scope="module")
@@ -101,25 +118,26 @@ def test_a_stop_asked_of_one_rank_stops_all_at_the_same_step(
     kind: Kind, undisturbed: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "stopped"
-    process = torchrun(kind, out)
-    wait_for_step(out, 3, process)
-    os.kill(ranks_of(process)[1], signal.SIGTERM)
-    output, errors = process.communicate()
-    assert process.returncode == 0, errors
+    ranks = two_ranks(*kind.words(out))
+    wait_for_step(out, 3, ranks[0])
+    ranks[1].send_signal(signal.SIGTERM)
+    said = [rank.communicate() for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0, 0], said
     done = losses(out)
     assert done == losses(undisturbed)[: len(done)]
-    assert ("stopped and saved" in output) == (len(done) < 12)
+    assert ("stopped and saved" in said[0][0]) == (len(done) < 12)
     assert checkpoint_step(newest(out)) == len(done)
     assert damage(newest(out)) is None
 
 
 def test_a_frozen_rank_is_named_and_ends_the_run(kind: Kind, tmp_path: Path) -> None:
     out = tmp_path / "frozen"
-    process = torchrun(kind, out, "train.steps=5000", "train.timeout_minutes=0.2")
-    wait_for_step(out, 2, process)
-    os.kill(ranks_of(process)[1], signal.SIGSTOP)
-    _, errors = process.communicate()
-    assert process.returncode == 1
+    ranks = two_ranks(*kind.words(out, "train.steps=5000", "train.timeout_minutes=0.2"))
+    wait_for_step(out, 2, ranks[0])
+    ranks[1].send_signal(signal.SIGSTOP)
+    _, errors = ranks[0].communicate()
+    ranks[1].kill()
+    assert ranks[0].returncode == 1
     [line] = [line for line in errors.splitlines() if line.startswith("cp2fast:")]
     assert "rank 1 of 2 does not answer" in line
 
@@ -135,9 +153,7 @@ def files_of_at_most(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_full_disk_leaves_the_old_checkpoint_and_says_so(kind: Kind, tmp_path: Path) -> None:
-    out = tmp_path / "full"
-    assert kind.run(out, "train.steps=3").returncode == 0
+def test_a_full_disk_leaves_the_old_checkpoint_and_says_so(kind: Kind, out: Path) -> None:
     before = {path: path.read_bytes() for path in list_checkpoints(out / "checkpoints")}
     size = min(map(len, before.values())) // 2
     with files_of_at_most(size):
@@ -149,11 +165,7 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_says_so(kind: Kind, tmp_path:
     assert not (out / "running.lock").exists()
 
 
-def test_a_damaged_checkpoint_is_noticed_and_the_one_before_it_taken(
-    kind: Kind, tmp_path: Path
-) -> None:
-    out = tmp_path / "damaged"
-    assert kind.run(out, "train.steps=3").returncode == 0
+def test_a_damaged_checkpoint_is_noticed_and_the_one_before_it_taken(kind: Kind, out: Path) -> None:
     assert kind.run(out, "train.steps=4", "--resume").returncode == 0
     whole = losses(out)
     older, damaged = list_checkpoints(out / "checkpoints")
@@ -197,10 +209,9 @@ def test_a_loss_that_is_not_a_number_stops_the_run_naming_step_and_images(
 
 
 def test_weights_that_are_not_numbers_are_refused_before_the_run_begins(
-    kind: Kind, tmp_path: Path
+    kind: Kind, out: Path, tmp_path: Path
 ) -> None:
-    assert kind.run(tmp_path / "run", "train.steps=1").returncode == 0
-    state = torch.load(newest(tmp_path / "run"), weights_only=True)
+    state = torch.load(newest(out), weights_only=True)
     name = next(name for name in state["model"] if "backbone" in name and name.endswith("weight"))
     state["model"][name].fill_(float("nan"))
     torch.save(state, tmp_path / "broken.pt")
@@ -214,7 +225,7 @@ def test_a_run_that_is_still_running_is_neither_resumed_nor_disturbed(
     kind: Kind, tmp_path: Path
 ) -> None:
     out = tmp_path / "running"
-    process = start(kind.command(out, "train.steps=5000"))
+    process = Process(*kind.words(out, "train.steps=5000"))
     wait_for_step(out, 3, process)
     line = refusal(kind.run(out, "train.steps=5000", "--resume"))
     assert str(process.pid) in line
@@ -232,7 +243,7 @@ def test_a_run_that_is_still_running_is_neither_resumed_nor_disturbed(
 
 def test_the_lock_of_a_process_that_is_gone_is_taken_over(kind: Kind, tmp_path: Path) -> None:
     out = tmp_path / "killed"
-    process = start(kind.command(out, "train.steps=5000"))
+    process = Process(*kind.words(out, "train.steps=5000"))
     wait_for_step(out, 5, process)
     process.kill()
     process.communicate()
@@ -242,23 +253,19 @@ def test_the_lock_of_a_process_that_is_gone_is_taken_over(kind: Kind, tmp_path: 
     assert not (out / "running.lock").exists()
 
 
-def test_the_lock_of_another_machine_is_refused_saying_what_to_do(
-    kind: Kind, tmp_path: Path
-) -> None:
-    out = tmp_path / "elsewhere"
-    assert kind.run(out, "train.steps=1").returncode == 0
+def test_the_lock_of_another_machine_is_refused_saying_what_to_do(kind: Kind, out: Path) -> None:
     lock = out / "running.lock"
     lock.write_text('{"host": "not-here", "pid": 1, "started": "1"}')
-    line = refusal(kind.run(out, "train.steps=2", "--resume"))
+    line = refusal(kind.run(out, "train.steps=4", "--resume"))
     assert f"delete {lock}" in line
 
 
 def test_a_run_folder_that_is_renamed_ends_the_run_in_one_line(kind: Kind, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    process = start(kind.command(out, "train.steps=5000"))
+    process = Process(*kind.words(out, "train.steps=5000"))
     wait_for_step(out, 5, process)
     out.rename(tmp_path / "renamed")
-    _, errors = process.communicate(timeout=300)
+    _, errors = process.communicate()
     assert process.returncode == 2
     assert len(errors.strip().splitlines()) == 1, errors
     assert "no longer there" in errors
@@ -275,27 +282,25 @@ def test_a_closed_stdout_ends_the_run_in_silence_and_saved(kind: Kind, tmp_path:
     assert checkpoint_step(newest(out)) == len(losses(out))
 
 
-def test_a_file_of_another_name_is_not_taken_for_a_checkpoint(kind: Kind, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    assert kind.run(out, "train.steps=2").returncode == 0
+def test_a_file_of_another_name_is_not_taken_for_a_checkpoint(kind: Kind, out: Path) -> None:
     (out / "checkpoints" / "step_best.pt").write_bytes(b"mine")
-    done = kind.run(out, "train.steps=3", "--resume")
+    done = kind.run(out, "train.steps=4", "--resume")
     assert done.returncode == 0, done.stderr
-    assert "steps 3 to 3" in done.stdout
+    assert "steps 4 to 4" in done.stdout
     assert (out / "checkpoints" / "step_best.pt").read_bytes() == b"mine"
 
 
-def test_a_broken_line_of_the_metrics_loses_only_itself(kind: Kind, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    assert kind.run(out, "train.steps=3").returncode == 0
+def test_a_broken_line_of_the_metrics_loses_only_itself(kind: Kind, out: Path) -> None:
     lines = (out / "metrics.jsonl").read_text().splitlines(keepends=True)
     (out / "metrics.jsonl").write_text(lines[0] + lines[1][:20] + "\n" + "".join(lines[2:]))
     assert kind.run(out, "train.steps=4", "--resume").returncode == 0
     assert [step for step, _ in losses(out)] == [1, 3, 4]
 
 
-def test_other_images_of_the_same_number_are_not_resumed_on(kind: Kind, tmp_path: Path) -> None:
-    out, data = tmp_path / "run", tmp_path / "data"
+def test_other_images_of_the_same_number_are_not_resumed_on(
+    kind: Kind, out: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
     moved = Kind(kind.name, data)
     if kind.name == "pretrain":
         write_photos(data, PHOTOS)
@@ -304,28 +309,29 @@ def test_other_images_of_the_same_number_are_not_resumed_on(kind: Kind, tmp_path
         generate_scenes(data, 10, seed=5)
         names = (data / "ImageSets/Segmentation/train.txt").read_text().split()
         photo = data / "JPEGImages" / f"{names[0]}.jpg"
-    assert kind.run(out, "train.steps=1").returncode == 0
-    same = moved.run(out, "train.steps=2", "--resume")
+    same = moved.run(out, "train.steps=4", "--resume")
     assert same.returncode == 0, same.stderr
     photo.write_bytes(photo.read_bytes() + b"more")
-    assert "other images" in refusal(moved.run(out, "train.steps=3", "--resume"))
+    assert "other images" in refusal(moved.run(out, "train.steps=5", "--resume"))
 
 
-def test_a_run_of_the_other_task_is_not_resumed(kind: Kind, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    assert kind.run(out, "train.steps=1").returncode == 0
+def test_a_run_of_the_other_task_is_not_resumed(kind: Kind, out: Path) -> None:
     name = "finetune" if kind.name == "pretrain" else "pretrain"
     line = refusal(Kind(name, kind.data).run(out, "--resume"))
     command = "pretrain" if kind.name == "pretrain" else "finetune-voc"
     assert f"cp2fast {command} --resume --out {out}" in line
 
 
-def test_a_checkpoint_of_the_version_before_is_resumed(kind: Kind, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    assert kind.run(out, "train.steps=2").returncode == 0
+def test_a_checkpoint_that_lacks_something_is_refused_in_one_line(kind: Kind, out: Path) -> None:
+    state = torch.load(newest(out), weights_only=True)
+    torch.save(state | {"optimizer": None}, newest(out))
+    assert "does not fit the run" in refusal(kind.run(out, "train.steps=4", "--resume"))
+
+
+def test_a_checkpoint_of_the_version_before_is_resumed(kind: Kind, out: Path) -> None:
     state = torch.load(newest(out), weights_only=True)
     old = {"kind", "model", "classes", "bad_images", "optimizer", "step", "images", "settings"}
     torch.save({name: state[name] for name in old & state.keys()}, newest(out))
-    done = kind.run(out, "train.steps=3", "--resume")
+    done = kind.run(out, "train.steps=4", "--resume")
     assert done.returncode == 0, done.stderr
-    assert "steps 3 to 3" in done.stdout
+    assert "steps 4 to 4" in done.stdout

@@ -204,7 +204,7 @@ def test_a_server_that_freezes_is_named_once_and_holds_up_nothing_and_nobody(
         os.killpg(server.group, signal.SIGCONT)
     [line] = said
     assert line.startswith("train.log=mlflow failed: ")
-    assert line.endswith(f"the run goes on without it, and {folder.metrics} has every row")
+    assert line.endswith(f"the run continues without it, and {folder.metrics} has every row")
     assert tensorboard_rows(folder, "time/step") == {1: 0.75, 2: 0.75, 3: 0.75}
 
 

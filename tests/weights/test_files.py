@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
 import gzip
 import os
 import pickle
-import re
-import subprocess
 import tarfile
 import zipfile
+from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from cp2fast.errors import UserError
 from cp2fast.weights.files import find_file, read_content
@@ -115,44 +118,71 @@ def test_code_in_a_file_is_not_run(tmp_path: Path, save: str) -> None:
     if save == "torch":
         torch.save(content, path)
     else:
-        path.write_bytes(pickle.dumps(content, protocol=2))
+        path.write_bytes(pickle.dumps(content, protocol=2))  # no file of PyTorch
     with pytest.raises(UserError, match=r"would run code when read \(posix\.system\)") as info:
         read_content(path)
     assert "\n" not in str(info.value)
     assert not touched.exists()
 
 
-class Extra:
-    """What makes a file need code."""
+class History:
+    """What training libraries save beside their weights; it would notice being built."""
+
+    built = 0
+
+    def __init__(self) -> None:
+        self.losses = [3.0, 2.0]
+
+    def __setstate__(self, state: object) -> None:
+        History.built += 1
 
 
-NEED_CODE = {
-    "a dictionary with state_dict": lambda module: {
-        "state_dict": module.state_dict(),
-        "x": Extra(),
+class Net(nn.Module):
+    """A whole module in a file, with a buffer that its state dict leaves out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
+        self.scale = nn.Parameter(torch.randn(3))
+        self.register_buffer("grid", torch.randn(4), persistent=False)
+        self.history = History()
+
+
+BESIDE: dict[str, Callable[[nn.Module], Any]] = {
+    "an object": lambda module: {"state_dict": module.state_dict(), "x": History()},
+    "objects in containers": lambda module: {
+        "model": module.state_dict(),
+        "x": [{"y": History()}, {History(): 1}, defaultdict(list, a=[1]), {1, 2}],
     },
-    "a dictionary without": lambda module: {"model": module.state_dict(), "x": Extra()},
-    "a module in a dictionary": lambda module: {"model": module, "epoch": 1},
-    "a whole module": lambda module: module,
-    "a list": lambda module: [module.state_dict(), Extra()],
+    "a module": lambda module: {"model": module, "epoch": 1},
+    "nothing else": lambda module: module,
+    "a list": lambda module: [module.state_dict(), History()],
     "numpy's arrays": lambda module: {"model": module.state_dict(), "x": np.zeros(3)},
+    "command-line arguments": lambda module: {
+        "model": module.state_dict(),
+        "args": argparse.Namespace(lr=0.1),
+    },
 }
 
 
-@pytest.mark.parametrize("kind", NEED_CODE)
-def test_the_advice_for_a_file_that_needs_code_works(tmp_path: Path, kind: str) -> None:
-    path = tmp_path / "it's $w.pth"
-    module = torch.nn.Linear(2, 3)
-    torch.save(NEED_CODE[kind](module), path)
-    with pytest.raises(UserError, match="would run code when read") as info:
-        read_content(path)
-    [command] = re.findall(r'python -c ".*"', str(info.value))
-    shown = command.replace("python -c", "printf %s")  # what a shell makes of it, run here
-    script = subprocess.run(shown, shell=True, check=True, capture_output=True, text=True)  # noqa: S602
-    exec(script.stdout, {})  # noqa: S102
-    kept = read_content(tmp_path / "it's $w_tensors.pt")
-    match = best_match(kept, module.state_dict())
+@pytest.mark.parametrize("beside", BESIDE)
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+def test_of_what_lies_beside_the_weights_nothing_is_built(
+    tmp_path: Path, beside: str, zipped: bool
+) -> None:
+    module = Net()
+    torch.save(BESIDE[beside](module), tmp_path / "w.pth", _use_new_zipfile_serialization=zipped)
+    History.built = 0
+    content = read_content(tmp_path / "w.pth")
+    assert History.built == 0
+    match = best_match(content, module.state_dict())
+    assert match.unexpected == []
     torch.testing.assert_close(match.tensors, dict(module.state_dict()))
+
+
+def test_a_pickle_of_another_protocol_is_read(tmp_path: Path) -> None:
+    torch.save({"w": WEIGHT, "x": History()}, tmp_path / "w.pt", pickle_protocol=4)
+    torch.testing.assert_close(read_content(tmp_path / "w.pt")["w"], WEIGHT)
 
 
 @pytest.mark.parametrize("name", ["w.pt", "w.safetensors"])

@@ -23,7 +23,7 @@ from cp2fast.config import ModelSettings
 from cp2fast.errors import UserError
 from cp2fast.model.backbone import build_backbone, channels, feature_map
 from cp2fast.model.cp2 import build_cp2
-from cp2fast.model.head import FcnHead
+from cp2fast.model.head import FcnHead, LinearHead
 from cp2fast.model.segmenter import Segmenter, build_segmenter
 from cp2fast.weights.load import load_weights
 
@@ -197,6 +197,38 @@ def test_the_transformer_of_moco_v3_with_other_attention_heads_is_refused(tmp_pa
     with pytest.raises(UserError, match=r"attention has 12 heads where timm's has 6"):
         load_weights(small(6), tmp_path / "w.pth")
     assert load_weights(small(12), tmp_path / "w.pth").matched
+
+
+def moco_v3_positions(width: int, side: int) -> torch.Tensor:
+    """Those that MoCo v3 fixes: sine and cosine of the row, then of the column."""
+    rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    omega = 1 / 10_000 ** (torch.arange(width // 4) / (width // 4))
+    angles = [places.flatten()[:, None] * omega for places in (rows, columns)]
+    grid = torch.cat([part for angle in angles for part in (angle.sin(), angle.cos())], dim=1)
+    return torch.cat([torch.zeros(1, width), grid])[None]
+
+
+def test_moco_v3_is_known_by_its_positions_where_its_names_are_others(tmp_path: Path) -> None:
+    """solo-learn calls its network backbone, whatever the method, and gives its ViT-Ti 12 heads."""
+    backbone = build_backbone("vit_tiny_patch16_224", 64, depth=1)
+    network = Segmenter(backbone, LinearHead(channels(backbone), 4, 3))
+    state = {f"backbone.{name}": tensor for name, tensor in backbone.state_dict().items()}
+    torch.save({"state_dict": state}, tmp_path / "other.ckpt")
+    load_weights(network, tmp_path / "other.ckpt")
+    state["backbone.pos_embed"] = moco_v3_positions(192, 4)
+    torch.save({"state_dict": state}, tmp_path / "moco.ckpt")
+    with pytest.raises(UserError, match=r"attention has 12 heads where timm's has 3"):
+        load_weights(network, tmp_path / "moco.ckpt")
+
+
+def test_a_norm_of_any_network_is_no_match_of_a_linear_head(tmp_path: Path) -> None:
+    backbone = build_backbone("test_resnet", 64)
+    network = Segmenter(backbone, LinearHead(channels(backbone), 4, 3))
+    torch.save(
+        {"stem.bn.weight": torch.zeros(7), "stem.bn.bias": torch.zeros(7)}, tmp_path / "w.pt"
+    )
+    with pytest.raises(UserError, match="matched 0 of 2 keys"):
+        load_weights(network, tmp_path / "w.pt")
 
 
 def test_the_newest_checkpoint_of_a_run_is_taken(tmp_path: Path, network: Segmenter) -> None:

@@ -90,6 +90,30 @@ def test_a_network_that_is_not_as_described_is_refused(tmp_path: Path) -> None:
     assert "\n" not in str(info.value)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"model": None}, {"model": "x"}, {"settings": {"model": 5}}, {"classes": 3}],
+)
+def test_a_checkpoint_of_another_shape_is_refused(
+    tmp_path: Path, change: dict[str, object]
+) -> None:
+    run = save_pretraining(tmp_path / "run")
+    [checkpoint] = (run / "checkpoints").iterdir()
+    torch.save(torch.load(checkpoint, weights_only=True) | change, checkpoint)
+    with pytest.raises(UserError, match="does not hold the network that it describes"):
+        open_trained(checkpoint)
+
+
+def test_a_damaged_checkpoint_is_no_archive_to_unpack(tmp_path: Path) -> None:
+    run = save_pretraining(tmp_path / "run")
+    [checkpoint] = (run / "checkpoints").iterdir()
+    content = bytearray(checkpoint.read_bytes())
+    content[content.rindex(b"data.pkl")] ^= 1  # in the archive's list of its members
+    checkpoint.write_bytes(content)
+    with pytest.raises(UserError, match="damaged"):
+        open_trained(checkpoint)
+
+
 def test_the_package_alone_does_not_import_torch() -> None:
     script = "import sys, cp2fast; cp2fast.load; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

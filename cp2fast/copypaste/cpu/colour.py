@@ -1,12 +1,15 @@
-"""Colour jitter on the CPU, in place, on part of a row of three planes."""
+"""Colour jitter and grey on the CPU, in place, on registers of sixteen pixels of a row."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cp2fast.copypaste.cpu import pixel
-from cp2fast.copypaste.jit import jit
+from cp2fast.copypaste.cpu.simd import WIDE, load, put
+from cp2fast.copypaste.jit import inline, jit
 from cp2fast.copypaste.parameters import BRIGHTNESS, CONTRAST, HUE, SATURATION
 
 _Floats = NDArray[np.float32]
@@ -19,78 +22,95 @@ _wrap_turns, _turn_hues = jit(pixel.wrap_turns), jit(pixel.turn_hues)
 _shift_hue = jit(pixel.shift_hue)
 
 
+class Colour(NamedTuple):
+    """The colour operations of a view.
+
+    Attributes:
+        order: int64 ``[4]``, the jitter operations.
+        factor: float32 ``[4]``, factors of the operations.
+        hues: float32 ``[3]``, where the hue operation moves red, green and blue.
+        grey: whether the view is converted to grey.
+    """
+
+    order: _Integers
+    factor: _Floats
+    hues: _Floats
+    grey: bool
+
+
 @jit
-def jitter_row(
+def hue_shifts(factor: _Floats, hues: _Floats) -> None:
+    """Write ``hues`` of a ``Colour``."""
+    hues[0], hues[1], hues[2] = _turn_hues(_wrap_turns(factor[HUE]))
+
+
+@inline
+def change_row(
     flat: _Floats,
     at: int,
     plane: int,
-    length: int,
-    order: _Integers,
+    left: int,
+    right: int,
+    colour: Colour,
     first: int,
     last: int,
-    factor: _Floats,
     mean: np.float32,
+    whole: bool,
+    luma: _Floats,
 ) -> None:
-    """Apply the operations ``first`` to ``last`` - 1 of ``order`` to part of a row, in place.
+    """Apply operations ``first`` to ``last`` - 1 to part of a row, in place.
+
+    After the operations before contrast, the luma is summed if this is for the ``whole`` view.
+    After all other operations, the row is converted to grey if requested. Up to fifteen pixels on
+    each side of the part are changed too.
 
     Args:
         flat: the three planes.
-        at: start of the part in the red plane.
+        at: start of the row in the red plane, a multiple of sixteen.
         plane: distance between the channels' planes.
-        length: number of pixels.
-        order: int64 ``[4]``, the operations.
+        left: first pixel.
+        right: one after the last pixel.
+        colour: operations and factors.
         first: first operation.
         last: one after the last operation.
-        factor: factor of each operation.
         mean: mean luma of the view, for contrast.
+        whole: whether to add each column's luma to ``luma``.
+        luma: sums of the columns.
     """
-    red = np.uint64(at)
-    green, blue = red + np.uint64(plane), red + np.uint64(2 * plane)
-    for place in range(first, last):
-        operation = order[place]
-        f = factor[operation]
-        if operation == HUE:
-            to_red, to_green, to_blue = _turn_hues(_wrap_turns(f))
-            for x in range(length):
-                i = np.uint64(x)
-                flat[red + i], flat[green + i], flat[blue + i] = _shift_hue(
-                    flat[red + i], flat[green + i], flat[blue + i], to_red, to_green, to_blue
+    order, factor, hues, grey = colour.order, colour.factor, colour.hues, colour.grey and not whole
+    if first == last and not grey and not whole:
+        return
+    to_red, to_green, to_blue = hues[0], hues[1], hues[2]
+    for x in range(left // WIDE * WIDE, right, WIDE):
+        i, j, k = np.uint64(at + x), np.uint64(at + plane + x), np.uint64(at + 2 * plane + x)
+        red, green, blue = load(flat, i), load(flat, j), load(flat, k)
+        for place in range(first, last):
+            operation = order[place]
+            f = factor[operation]
+            if operation == HUE:
+                red, green, blue = _shift_hue(red, green, blue, to_red, to_green, to_blue)
+            elif operation == SATURATION:
+                rest = (_ONE - f) * _luma(red, green, blue)
+                red, green, blue = (
+                    _blend(rest, red, f),
+                    _blend(rest, green, f),
+                    _blend(rest, blue, f),
                 )
-        elif operation == SATURATION:
-            for x in range(length):
-                i = np.uint64(x)
-                rest = (_ONE - f) * _luma(flat[red + i], flat[green + i], flat[blue + i])
-                flat[red + i] = _blend(rest, flat[red + i], f)
-                flat[green + i] = _blend(rest, flat[green + i], f)
-                flat[blue + i] = _blend(rest, flat[blue + i], f)
-        else:
-            rest = (_ONE - f) * mean if operation == CONTRAST else _ZERO
-            for x in range(length):
-                i = np.uint64(x)
-                flat[red + i] = _blend(rest, flat[red + i], f)
-                flat[green + i] = _blend(rest, flat[green + i], f)
-                flat[blue + i] = _blend(rest, flat[blue + i], f)
-
-
-@jit
-def make_grey(flat: _Floats, at: int, plane: int, length: int) -> None:
-    """Replace all three channels by the luma in part of a row; arguments as in ``jitter_row``."""
-    red = np.uint64(at)
-    green, blue = red + np.uint64(plane), red + np.uint64(2 * plane)
-    for x in range(length):
-        i = np.uint64(x)
-        grey = _luma(flat[red + i], flat[green + i], flat[blue + i])
-        flat[red + i], flat[green + i], flat[blue + i] = grey, grey, grey
-
-
-@jit
-def add_luma(flat: _Floats, at: int, plane: int, columns: _Floats, length: int) -> None:
-    """Add a row's luma to that of the rows above, column by column."""
-    red = np.uint64(at)
-    green, blue = red + np.uint64(plane), red + np.uint64(2 * plane)
-    for x in range(length):
-        i = np.uint64(x)
-        columns[i] += _luma(flat[red + i], flat[green + i], flat[blue + i])
+            else:
+                base = (_ONE - f) * mean if operation == CONTRAST else _ZERO
+                red, green, blue = (
+                    _blend(base, red, f),
+                    _blend(base, green, f),
+                    _blend(base, blue, f),
+                )
+        if whole:
+            put(luma, np.uint64(x), load(luma, np.uint64(x)) + _luma(red, green, blue))
+        if grey:
+            red = _luma(red, green, blue)
+            green, blue = red, red
+        put(flat, i, red)
+        put(flat, j, green)
+        put(flat, k, blue)
 
 
 @jit

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from cp2fast.buffers import Buffers
 from cp2fast.copypaste.cpu.kernel import Inputs, compose
+from cp2fast.copypaste.cpu.output import Output
 from cp2fast.copypaste.cpu.workspace import Workspace
 from cp2fast.copypaste.interface import Composed
 from cp2fast.copypaste.views import HEIGHT, KINDS, SIGMA, WIDTH
@@ -45,18 +46,13 @@ def copy_paste_cpu(
     shape = samples, size, size
     images_BSSX = [_empty((*shape, 3), dtype, _images) for _ in range(2)]
     masks = [_empty(shape, torch.bool, _masks) for _ in range(2)]
+    normalisation = np.asarray(mean, np.float32), np.asarray(std, np.float32)
     targets = [
-        (*_typed(image), _skew(image), mask.numpy())
+        (Output(*normalisation, KINDS[dtype], *_typed(image), _skew(image)), mask.numpy())
         for image, mask in zip(images_BSSX, masks, strict=True)
     ]
     words = views.numpy()
-    inputs = Inputs(
-        pixels.numpy(),
-        words,
-        words.view(np.float32),
-        np.asarray(mean, np.float32),
-        np.asarray(std, np.float32),
-    )
+    inputs = Inputs(pixels.numpy(), words, words.view(np.float32))
     crop = int(words[..., HEIGHT : WIDTH + 1].max(initial=1))
     radius = math.ceil(3 * float(inputs.numbers[..., SIGMA].max(initial=0)))
     threads = torch.get_num_threads()
@@ -67,7 +63,7 @@ def copy_paste_cpu(
         workspace = _workspace(size, crop, radius)
         for pair, first in chunks:
             last = min(first + step, samples)
-            compose(inputs, pair, first, last, KINDS[dtype], *targets[pair], workspace)
+            compose(inputs, pair, first, last, *targets[pair], workspace)
 
     pool = _pool(os.getpid(), threads)
     for worker in [pool.submit(work) for _ in range(threads)]:
@@ -77,7 +73,7 @@ def copy_paste_cpu(
 
 
 def _typed(image: Tensor) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
-    """The image in the form that ``compose`` takes: float32, or the bits of 16; one is unused."""
+    """The image in the form that ``Output`` takes: float32, or the bits of 16; one is unused."""
     if image.dtype == torch.float32:
         return image.view(-1).numpy(), np.empty(0, np.uint16)
     return np.empty(0, np.float32), image.view(-1).view(torch.uint16).numpy()

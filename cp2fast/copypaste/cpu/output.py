@@ -2,20 +2,48 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
 from cp2fast.copypaste.cpu import pixel
-from cp2fast.copypaste.cpu.simd import LINE, WIDE, add_pair, put, stream, stretch
-from cp2fast.copypaste.jit import jit
+from cp2fast.copypaste.cpu.simd import (
+    LINE,
+    WIDE,
+    load,
+    put,
+    put_bfloat16,
+    put_float16,
+    put_interleaved,
+    stream,
+)
+from cp2fast.copypaste.jit import inline, jit
 from cp2fast.copypaste.views import BFLOAT16, FLOAT32
 
 _Floats = NDArray[np.float32]
 
-_1, _2 = np.uint64(1), np.uint64(2)
-
 _gaussian, _normalise = jit(pixel.gaussian), jit(pixel.normalise)
-_bfloat16_bits, _float16_bits = jit(pixel.bfloat16_bits), jit(pixel.float16_bits)
+
+
+class Output(NamedTuple):
+    """The composed images, and how they are stored.
+
+    Attributes:
+        mean: float32 ``[3]``, mean of each channel.
+        std: float32 ``[3]``, standard deviation of each channel.
+        kind: FLOAT32, BFLOAT16 or FLOAT16.
+        single: ``[B S S 3]`` for FLOAT32, else unused.
+        half: bits ``[B S S 3]`` for the other types, else unused.
+        skew: position of the output's start within a cache line of 64 bytes, in values.
+    """
+
+    mean: _Floats
+    std: _Floats
+    kind: int
+    single: _Floats
+    half: NDArray[np.uint16]
+    skew: int
 
 
 @jit
@@ -31,7 +59,45 @@ def blur_filter(sigma: np.float32, half: _Floats) -> int:
     return radius
 
 
-@jit
+@inline
+def normalise_row(
+    flat: _Floats,
+    at: int,
+    plane: int,
+    left: int,
+    right: int,
+    mean: _Floats,
+    std: _Floats,
+    row: _Floats,
+) -> int:
+    """Normalise and interleave part of a row.
+
+    Args:
+        flat: the three planes.
+        at: start of the row in the red plane.
+        plane: distance between the channels' planes.
+        left: first column.
+        right: one after the last column.
+        mean: mean of each channel.
+        std: standard deviation of each channel.
+        row: output, float32 ``[3 pitch]``.
+
+    Returns:
+        The index of the first column's red in ``row``.
+    """
+    first = left // WIDE * WIDE
+    mean_red, mean_green, mean_blue = mean[0], mean[1], mean[2]
+    std_red, std_green, std_blue = std[0], std[1], std[2]
+    for x in range(first, right, WIDE):
+        i = np.uint64(at + x)
+        red = _normalise(load(flat, i), mean_red, std_red)
+        green = _normalise(load(flat, i + np.uint64(plane)), mean_green, std_green)
+        blue = _normalise(load(flat, i + np.uint64(2 * plane)), mean_blue, std_blue)
+        put_interleaved(row, np.uint64(3 * (x - first)), red, green, blue)
+    return 3 * (left - first)
+
+
+@inline
 def blur_row(
     flat: _Floats,
     size: int,
@@ -42,11 +108,13 @@ def blur_row(
     half: _Floats,
     reach: NDArray[np.uint64],
     padded: _Floats,
-    out: _Floats,
+    mean: _Floats,
+    std: _Floats,
+    row: _Floats,
 ) -> None:
-    """Blur row ``y`` of the planes, from column ``left`` to ``right``, into ``out``.
+    """Blur, normalise and interleave row ``y`` of the planes, from column ``left`` to ``right``.
 
-    First vertically into ``padded``, then horizontally; edge pixels are repeated.
+    The blur is vertical into ``padded``, then horizontal; edge pixels are repeated.
 
     Args:
         flat: the planes, float32 ``[3 S pitch + WIDE]``.
@@ -57,95 +125,104 @@ def blur_row(
         right: one after the last column, at most S.
         half: the blur's filter, from its centre to one side.
         reach: scratch ``[2, radius + 1]``.
-        padded: scratch ``[pitch + 2 radius + 2 WIDE]``.
-        out: float32 ``[3 pitch + WIDE]``.
+        padded: scratch ``[3 padded_length(pitch, radius)]``.
+        mean: mean of each channel.
+        std: standard deviation of each channel.
+        row: output, float32 ``[3 pitch]``.
     """
-    radius, length = len(half) - 1, right - left
+    radius, plane, room = len(half) - 1, np.uint64(size * pitch), len(padded) // 3
     begin, end = max(left - radius, 0), min(right + radius, size)
-    first, last = begin - (left - radius), end - (left - radius)
-    # Start at a register boundary, so that no vertical load spans two cache lines.
-    aligned = begin // WIDE * WIDE
-    skip = begin - aligned
-    for i in range(1, len(half)):
-        reach[0, i], reach[1, i] = max(y - i, 0) * pitch, min(y + i, size - 1) * pitch
+    here, centre = np.uint64(y * pitch), half[0]
+    for n in range(1, len(half)):
+        reach[0, n], reach[1, n] = max(y - n, 0) * pitch, min(y + n, size - 1) * pitch
+    # From a register boundary, so that no load or store spans two cache lines.
+    first = begin // WIDE * WIDE
+    shift = WIDE - first  # from a column to its place in ``padded``
+    for x in range(first, end, WIDE):
+        column = np.uint64(x)
+        i, j, k = column, column + plane, column + plane + plane
+        red = centre * load(flat, i + here)
+        green = centre * load(flat, j + here)
+        blue = centre * load(flat, k + here)
+        for n in range(1, len(half)):
+            above, below, weight = reach[0, n], reach[1, n], half[n]
+            red = red + weight * (load(flat, i + above) + load(flat, i + below))
+            green = green + weight * (load(flat, j + above) + load(flat, j + below))
+            blue = blue + weight * (load(flat, k + above) + load(flat, k + below))
+        to = x + shift
+        put(padded, np.uint64(to), red)
+        put(padded, np.uint64(to + room), green)
+        put(padded, np.uint64(to + 2 * room), blue)
     for c in range(3):
-        at = c * size * pitch
-        for x in range(aligned, end, WIDE):
-            column = np.uint64(at + x)
-            total = stretch(half[0], flat, column + np.uint64(y * pitch))
-            for i in range(1, len(half)):
-                total = add_pair(total, half[i], flat, column + reach[0, i], column + reach[1, i])
-            put(padded, np.uint64(first + x - aligned), total)
-        for x in range(skip, skip + first):
-            padded[x] = padded[skip + first]
-        for x in range(skip + last, skip + length + 2 * radius):
-            padded[x] = padded[skip + last - 1]
-        for x in range(0, length, WIDE):
-            centre = np.uint64(skip + x + radius)
-            total = stretch(half[0], padded, centre)
-            before = after = centre
-            for i in range(1, len(half)):
-                before -= _1
-                after += _1
-                total = add_pair(total, half[i], padded, before, after)
-            put(out, np.uint64(c * pitch + x), total)
+        at = c * room + shift
+        for x in range(left - radius, begin):
+            padded[at + x] = padded[at + begin]
+        for x in range(end, right + radius):
+            padded[at + x] = padded[at + end - 1]
+    mean_red, mean_green, mean_blue = mean[0], mean[1], mean[2]
+    std_red, std_green, std_blue = std[0], std[1], std[2]
+    for x in range(left, right, WIDE):
+        i = np.uint64(x + shift)
+        j, k = i + np.uint64(room), i + np.uint64(2 * room)
+        red, green, blue = (
+            centre * load(padded, i),
+            centre * load(padded, j),
+            centre * load(padded, k),
+        )
+        for n in range(1, len(half)):
+            far, weight = np.uint64(n), half[n]
+            red = red + weight * (load(padded, i - far) + load(padded, i + far))
+            green = green + weight * (load(padded, j - far) + load(padded, j + far))
+            blue = blue + weight * (load(padded, k - far) + load(padded, k + far))
+        red = _normalise(red, mean_red, std_red)
+        green = _normalise(green, mean_green, std_green)
+        blue = _normalise(blue, mean_blue, std_blue)
+        put_interleaved(row, np.uint64(3 * (x - left)), red, green, blue)
 
 
-@jit
-def store(
-    flat: _Floats,
-    at: int,
-    plane: int,
-    length: int,
-    mean: _Floats,
-    std: _Floats,
-    kind: int,
+def padded_length(pitch: int, radius: int) -> int:
+    """Floats per channel that ``blur_row`` keeps between its passes, whole registers."""
+    return pitch + -(-2 * radius // WIDE) * WIDE + 3 * WIDE
+
+
+@inline
+def store_row(
     row: _Floats,
-    bits: NDArray[np.uint32],
     short: NDArray[np.uint16],
-    single: _Floats,
-    half: NDArray[np.uint16],
-    skew: int,
+    first: int,
+    count: int,
+    output: Output,
     to: int,
 ) -> None:
-    """Normalise and interleave part of a row.
+    """Round part of an interleaved row, and store it.
 
     Args:
-        flat: the three planes.
-        at: start of the part in the red plane.
-        plane: distance between the channels' planes.
-        length: number of pixels.
-        mean: float32 ``[3]``, mean of each channel.
-        std: float32 ``[3]``, standard deviation of each channel.
-        kind: FLOAT32, BFLOAT16 or FLOAT16.
-        row: scratch ``[3 length]``.
-        bits: the same memory as uint32.
-        short: scratch ``[3 length]``.
-        single: output for float32.
-        half: output for the other types.
-        skew: position of the output's start within a cache line, in values.
+        row: the row, float32 ``[3 pitch]``.
+        short: scratch ``[3 pitch]``.
+        first: index of the first value in ``row``.
+        count: number of values.
+        output: where to, and how.
         to: index of the first value in the output.
     """
-    _interleave(flat, at, plane, length, mean, std, row, 0)
+    kind, skew, half = output.kind, output.skew, output.half
     if kind == FLOAT32:
-        _stream_row(single, to, row, 3 * length, LINE // 4, skew)
+        _stream_row(output.single, to, row, first, count, LINE // 4, skew)
         return
-    if kind == BFLOAT16:
-        for x in range(3 * length):
-            i = np.uint64(x)
-            short[i] = _bfloat16_bits(bits[i])
-    else:
-        for x in range(3 * length):
-            i = np.uint64(x)
-            short[i] = _float16_bits(row[i], bits[i])
-    _stream_row(half, to, short, 3 * length, LINE // 2, skew)
+    for x in range(0, first + count, WIDE):
+        i = np.uint64(x)
+        if kind == BFLOAT16:
+            put_bfloat16(short, i, load(row, i))
+        else:
+            put_float16(short, i, load(row, i))
+    _stream_row(half, to, short, first, count, LINE // 2, skew)
 
 
-@jit
+@inline
 def _stream_row(
     target: NDArray[np.generic],
     to: int,
     source: NDArray[np.generic],
+    first: int,
     count: int,
     lanes: int,
     skew: int,
@@ -156,34 +233,9 @@ def _stream_row(
     """
     head = min(-(skew + to) % lanes, count)
     for x in range(head):
-        i = np.uint64(x)
-        target[np.uint64(to) + i] = source[i]
+        target[np.uint64(to + x)] = source[np.uint64(first + x)]
     end = head + (count - head) // lanes * lanes
     for x in range(head, end, lanes):
-        stream(target, np.uint64(to + x), source, np.uint64(x))
+        stream(target, np.uint64(to + x), source, np.uint64(first + x))
     for x in range(end, count):
-        i = np.uint64(x)
-        target[np.uint64(to) + i] = source[i]
-
-
-@jit
-def _interleave(
-    flat: _Floats,
-    at: int,
-    plane: int,
-    length: int,
-    mean: _Floats,
-    std: _Floats,
-    out: _Floats,
-    to: int,
-) -> None:
-    red, first = np.uint64(at), np.uint64(to)
-    green, blue = red + np.uint64(plane), red + np.uint64(2 * plane)
-    mean_red, mean_green, mean_blue = mean[0], mean[1], mean[2]
-    std_red, std_green, std_blue = std[0], std[1], std[2]
-    for x in range(length):
-        i = np.uint64(x)
-        o = first + np.uint64(3 * x)
-        out[o] = _normalise(flat[red + i], mean_red, std_red)
-        out[o + _1] = _normalise(flat[green + i], mean_green, std_green)
-        out[o + _2] = _normalise(flat[blue + i], mean_blue, std_blue)
+        target[np.uint64(to + x)] = source[np.uint64(first + x)]

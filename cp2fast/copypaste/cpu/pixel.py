@@ -1,8 +1,9 @@
 """The arithmetic for one pixel, in float32.
 
-These are plain functions, so that tests can call them. The kernel compiles them, so none calls
-another, and every constant is a float32 (a Python number would make the compiled arithmetic double
-precision). Colours are in [0, 1].
+These are plain functions, so that tests can call them. The kernel compiles them, for one number or
+for the lanes of ``simd.py``: none calls another but ``where_equal``, and every constant is a
+float32 (a Python number would make the compiled arithmetic double precision). Colours are in
+[0, 1].
 """
 
 from __future__ import annotations
@@ -14,8 +15,13 @@ import numpy as np
 _ZERO, _HALF, _ONE, _TWO, _THREE, _FOUR = (np.float32(x) for x in (0, 0.5, 1, 2, 3, 4))
 _SIX = np.float32(6)
 _LUMA_RED, _LUMA_GREEN, _LUMA_BLUE = (np.float32(x) for x in (0.299, 0.587, 0.114))
-_FLOAT16_STEPS = np.float32(2**24)  # the inverse of the smallest float16
-_WHOLE = np.float32(2**23)
+
+
+def where_equal(
+    one: np.float32, other: np.float32, then: np.float32, rest: np.float32
+) -> np.float32:
+    """``then`` if two numbers are equal, else ``rest``."""
+    return then if one == other else rest
 
 
 def triangle(distance: np.float32) -> np.float32:
@@ -74,8 +80,8 @@ def shift_hue(
     # All angles are multiplied by the chroma, which avoids a division.
     two, three = _TWO * chroma, _THREE * chroma
     hue = green - blue + to_red * chroma
-    hue = blue - red + to_green * chroma if green == value else hue
-    hue = red - green + to_blue * chroma if blue == value else hue
+    hue = where_equal(green, value, blue - red + to_green * chroma, hue)
+    hue = where_equal(blue, value, red - green + to_blue * chroma, hue)
     # Distance from the hue opposite to each channel's own; no angle here exceeds a whole turn.
     from_red = abs(abs(hue) - three)
     from_green = abs(abs(hue - two) - three)
@@ -90,20 +96,3 @@ def shift_hue(
 def normalise(value: np.float32, mean: np.float32, std: np.float32) -> np.float32:
     """Subtract the mean and divide by the standard deviation."""
     return (value - mean) * (_ONE / std)
-
-
-def bfloat16_bits(bits: np.uint32) -> np.uint32:
-    """The bits of a float32 rounded to bfloat16, ties to even."""
-    # Keep 32 bits explicitly at each step: a wider sum would halve the lanes of a register.
-    return np.uint32(bits + 0x7FFF + np.uint32(np.uint32(bits >> 16) & 1)) >> 16
-
-
-def float16_bits(value: np.float32, bits: np.uint32) -> np.uint32:
-    """A float32 below 65,504 rounded to float16, ties to even; ``bits`` are those of ``value``."""
-    magnitude = np.uint32(bits & 0x7FFFFFFF)
-    odd = np.uint32(np.uint32(magnitude >> 13) & 1)
-    normal = np.uint32(np.uint32(magnitude - (112 << 23) + 0xFFF + odd) >> 13)
-    # Adding and subtracting 2^23 rounds a float32 to an integer, ties to even.
-    subnormal = np.uint32(np.int32((abs(value) * _FLOAT16_STEPS + _WHOLE) - _WHOLE))
-    sign = np.uint32(np.uint32(bits >> 16) & 0x8000)
-    return np.uint32(sign | (normal if magnitude >= 113 << 23 else subnormal))

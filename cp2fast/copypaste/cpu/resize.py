@@ -8,15 +8,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cp2fast.copypaste.cpu import pixel
-from cp2fast.copypaste.cpu.simd import WIDE, add_bytes, add_pixels, put, put_pixels, zeros
-from cp2fast.copypaste.jit import jit
+from cp2fast.copypaste.cpu.simd import (
+    WIDE,
+    load,
+    load_bytes,
+    load_pixels,
+    put,
+    put_pixels,
+    zeros,
+)
+from cp2fast.copypaste.jit import inline, jit, specialised
 
 _Floats = NDArray[np.float32]
 _Integers = NDArray[np.int64]
 
 _ZERO, _HALF, _ONE, _WHITE = (np.float32(x) for x in (0, 0.5, 1, 255))
 # Unsigned indices avoid numba's check for negative ones in the innermost loop.
-_3, _16 = np.uint64(3), np.uint64(16)
+_1, _2, _3, _16 = (np.uint64(n) for n in (1, 2, 3, 16))
 
 _triangle, _luma = jit(pixel.triangle), jit(pixel.luma)
 
@@ -110,11 +118,19 @@ def spread(columns: Filter, wide: _Floats) -> None:
                 at += 4
 
 
-def _vertical(taps: int | None) -> Any:
-    """Compute one row between the passes from ``taps`` rows of the crop; any number if None."""
+@jit
+def span(start: _Integers, taps: int, left: int, right: int) -> tuple[int, int]:
+    """The range of floats in a row between the passes needed for columns ``left`` to ``right``."""
+    one, other = start[left], start[right - 1]
+    return 3 * min(one, other), 3 * (max(one, other) + taps)
 
-    @jit
+
+def _vertical(taps: int | None) -> Any:
+    """``weigh_rows`` for filters of ``taps``; of any number if None."""
+
+    @inline
     def weigh(
+        count: int,
         pixels: NDArray[np.uint8],
         at: int,
         pitch: int,
@@ -124,13 +140,13 @@ def _vertical(taps: int | None) -> Any:
         begin: int,
         end: int,
     ) -> None:
-        count = weights.shape[1] if taps is None else taps
+        count = count if taps is None else taps
         for i in range(begin, end, WIDE):
             place = min(i, end - WIDE)  # The last lanes overlap, to avoid reading beyond the end.
             total = zeros()
             source = np.uint64(at + place)
             for k in range(count):
-                total = add_bytes(total, weights[y, k], pixels, source)
+                total = total + weights[y, k] * load_bytes(pixels, source)
                 source += np.uint64(pitch)
             put(line, np.uint64(place), total)
 
@@ -138,58 +154,61 @@ def _vertical(taps: int | None) -> Any:
 
 
 def _horizontal(taps: int | None) -> Any:
-    """Compute four pixels at a time with filters of ``taps``; any number if None."""
+    """``weigh_columns`` for filters of ``taps``; of any number if None."""
 
-    @jit
+    @inline
     def weigh(
+        count: int,
         line: _Floats,
         start: _Integers,
         wide: _Floats,
-        first: int,
-        last: int,
-        count: int,
+        left: int,
+        right: int,
         flat: _Floats,
         red: int,
         plane: int,
     ) -> None:
         count = count if taps is None else taps
-        at = np.uint64(first * 4 * count)
-        for x in range(first, last, QUAD):
-            one, two = np.uint64(3 * start[x]), np.uint64(3 * start[x + 1])
-            three, four = np.uint64(3 * start[x + 2]), np.uint64(3 * start[x + 3])
+        at = np.uint64(left * 4 * count)
+        for x in range(left, right, QUAD):
+            i = np.uint64(x)
+            one, two = np.uint64(3 * start[i]), np.uint64(3 * start[i + _1])
+            three, four = np.uint64(3 * start[i + _2]), np.uint64(3 * start[i + _3])
             total = zeros()
             for _ in range(count):
-                total = add_pixels(total, wide, at, line, one, two, three, four)
+                total = total + load(wide, at) * load_pixels(line, one, two, three, four)
                 one += _3
                 two += _3
                 three += _3
                 four += _3
                 at += _16
-            place = red + x
-            put_pixels(
-                flat,
-                np.uint64(place),
-                np.uint64(place + plane),
-                np.uint64(place + 2 * plane),
-                total,
-            )
+            to = np.uint64(red + x)
+            put_pixels(flat, to, to + np.uint64(plane), to + np.uint64(2 * plane), total)
 
     return weigh
 
 
-_down_2, _down_3, _down_4, _down_5, _down_any = map(_vertical, (2, 3, 4, 5, None))
-_along_2, _along_3, _along_4, _along_5, _along_any = map(_horizontal, (2, 3, 4, 5, None))
+_COMMON_TAPS = 2, 3, 4, 5
+_weigh_rows = specialised(_vertical, _COMMON_TAPS)
+weigh_columns = specialised(_horizontal, _COMMON_TAPS)
+"""The horizontal resize of a row: columns ``left`` to ``right``, both multiples of four.
+
+Args:
+    count: number of taps of the filter.
+    line: a row of the crop, interleaved.
+    start: ``start`` of the filter.
+    wide: its weights from ``spread``.
+    left: first column.
+    right: one after the last column.
+    flat: the three planes, output.
+    red: start of the row in the red plane.
+    plane: distance between the channels' planes.
+"""
 
 
-@jit
-def span(start: _Integers, taps: int, left: int, right: int) -> tuple[int, int]:
-    """The range of floats in a row between the passes needed for columns ``left`` to ``right``."""
-    one, other = start[left], start[right - 1]
-    return 3 * min(one, other), 3 * (max(one, other) + taps)
-
-
-@jit
+@inline
 def weigh_rows(
+    count: int,
     pixels: NDArray[np.uint8],
     at: int,
     pitch: int,
@@ -202,6 +221,7 @@ def weigh_rows(
     """The vertical resize: ``line`` from ``begin`` to ``end``, from as many rows as taps.
 
     Args:
+        count: number of taps of the filter.
         pixels: memory of the images.
         at: offset of the first row, in bytes.
         pitch: distance between rows, in bytes.
@@ -211,60 +231,14 @@ def weigh_rows(
         begin: first float.
         end: one after the last float.
     """
-    taps = weights.shape[1]
-    if end - begin < WIDE:
-        for i in range(begin, end):
-            total = _ZERO
-            for k in range(taps):
-                total += weights[y, k] * np.float32(pixels[at + k * pitch + i])
-            line[i] = total
-    elif taps == 2:
-        _down_2(pixels, at, pitch, weights, y, line, begin, end)
-    elif taps == 3:
-        _down_3(pixels, at, pitch, weights, y, line, begin, end)
-    elif taps == 4:
-        _down_4(pixels, at, pitch, weights, y, line, begin, end)
-    elif taps == 5:
-        _down_5(pixels, at, pitch, weights, y, line, begin, end)
-    else:
-        _down_any(pixels, at, pitch, weights, y, line, begin, end)
-
-
-@jit
-def weigh_columns(
-    line: _Floats,
-    start: _Integers,
-    wide: _Floats,
-    left: int,
-    right: int,
-    taps: int,
-    flat: _Floats,
-    red: int,
-    plane: int,
-) -> None:
-    """The horizontal resize of a row: columns ``left`` to ``right``, both multiples of four.
-
-    Args:
-        line: a row of the crop, interleaved.
-        start: ``start`` of the filter.
-        wide: its weights from ``spread``.
-        left: first column.
-        right: one after the last column.
-        taps: number of taps of the filter.
-        flat: the three planes, output.
-        red: start of the row in the red plane.
-        plane: distance between the channels' planes.
-    """
-    if taps == 2:
-        _along_2(line, start, wide, left, right, taps, flat, red, plane)
-    elif taps == 3:
-        _along_3(line, start, wide, left, right, taps, flat, red, plane)
-    elif taps == 4:
-        _along_4(line, start, wide, left, right, taps, flat, red, plane)
-    elif taps == 5:
-        _along_5(line, start, wide, left, right, taps, flat, red, plane)
-    else:
-        _along_any(line, start, wide, left, right, taps, flat, red, plane)
+    if end - begin >= WIDE:
+        _weigh_rows(count, pixels, at, pitch, weights, y, line, begin, end)
+        return
+    for i in range(begin, end):
+        total = _ZERO
+        for k in range(count):
+            total += weights[y, k] * np.float32(pixels[at + k * pitch + i])
+        line[i] = total
 
 
 @jit

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from cp2fast.copypaste.cpu.output import padded_length
 from cp2fast.copypaste.cpu.resize import most_taps
 from cp2fast.copypaste.cpu.simd import LINE, WIDE
 
@@ -30,14 +31,13 @@ class Workspace(NamedTuple):
         wide: the horizontal weights as arranged by ``spread``.
         half: the blur's filter, from its centre to one side.
         reach: uint64 ``[2, radius + 1]``, offsets of the rows above and below a blurred one.
-        padded: ``[pitch + 2 radius + 2 WIDE]``, a row between the two passes of the blur.
-        blurred: ``[3 pitch + WIDE]``, a row after both passes.
+        padded: three channels of a row between the two passes of the blur.
         luma: ``[pitch]``, sums of each column.
-        row: ``[3 pitch]``, a row before rounding to 16 bits.
-        bits: uint32, the same memory as ``row``.
+        row: ``[3 pitch]``, a row before rounding to 16 bits, interleaved.
         short: uint16 ``[3 pitch]``, the row after rounding.
         cover: int64 ``[4, 4]``, rectangles of the view: top, left, bottom, right.
         order: int64 ``[4]``, the jitter operations.
+        hues: ``[3]``, ``hues`` of a ``Colour``.
     """
 
     planes: _Floats
@@ -52,13 +52,12 @@ class Workspace(NamedTuple):
     half: _Floats
     reach: NDArray[np.uint64]
     padded: _Floats
-    blurred: _Floats
     luma: _Floats
     row: _Floats
-    bits: NDArray[np.uint32]
     short: NDArray[np.uint16]
     cover: _Integers
     order: _Integers
+    hues: _Floats
 
     @staticmethod
     def allocate(size: int, crop: int, radius: int) -> Workspace:
@@ -75,7 +74,7 @@ class Workspace(NamedTuple):
 
         taps = most_taps(crop, size)
         pitch = -(-size // WIDE) * WIDE
-        flat, row = floats(3 * size * pitch + WIDE), floats(3 * pitch)
+        flat = floats(3 * size * pitch + WIDE)
         return Workspace(
             planes=flat[: 3 * size * pitch].reshape(3, size, pitch),
             flat=flat,
@@ -88,12 +87,11 @@ class Workspace(NamedTuple):
             wide=floats(pitch * taps * 4),
             half=floats(radius + 1),
             reach=np.empty((2, radius + 1), np.uint64),
-            padded=floats(pitch + 2 * radius + 2 * WIDE),
-            blurred=floats(3 * pitch + WIDE),
+            padded=floats(3 * padded_length(pitch, radius)),
             luma=floats(pitch),
-            row=row,
-            bits=row.view(np.uint32),
+            row=floats(3 * pitch),
             short=np.empty(3 * pitch, np.uint16),
             cover=integers(4, 4),
             order=integers(4),
+            hues=floats(3),
         )

@@ -15,6 +15,8 @@
 // fetching them, because its code is larger than the caches close to a multiprocessor
 // (docs/speed.md).
 //
+// Each kernel is compiled by itself, both at a time, which halves the wait (compile.py).
+//
 // Every sum has a fixed order, so the result for a sample does not depend on the rest of the batch.
 
 #include "resize.cuh"
@@ -309,6 +311,8 @@ DEVICE void store_sum(float total, float* sums, float* partial) {
   }
 }
 
+#ifndef COMPOSE_ALONE
+
 // The luma before contrast, summed over the left and the right half of strips of TILE rows: one
 // block for each half, or one for both if the crop is small. partial is float32 [B, 4, parts].
 extern "C" __global__ void __launch_bounds__(THREADS, 4)
@@ -355,6 +359,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4)
   });
   store_sum(total, sums, partial);
 }
+
+#endif
+#ifndef MEAN_LUMA_ALONE
 
 // The tile of this block, counted from the paste's corner for a foreground, and from the image's
 // corner for a background, without the hidden part. A wider blur makes tiles smaller. They start at
@@ -434,3 +441,5 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
     store(colours, output, size, seen.top + y, seen.left + x, seen, view, foreground);
   });
 }
+
+#endif

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cp2fast.copypaste.cuda.compile import cubin, cuda_core
+from cp2fast.copypaste.cuda.compile import KERNELS, cubins, cuda_core
 from cp2fast.copypaste.interface import Composed, empty_outputs
 from cp2fast.copypaste.views import KINDS, VIEWS
 
@@ -55,7 +55,7 @@ def copy_paste_cuda(
         partial = torch.empty((samples, VIEWS, parts(size)), device=device)
         inputs = pixels.data_ptr(), pixels.numel(), views.data_ptr(), partial.data_ptr()
         addresses = [tensor.data_ptr() for tensor in outputs]
-        launch, stream_of, mean_luma, compose = _kernels(device.index)
+        launch, stream_of, mean_luma, compose = loaded_kernels(device.index)
         stream = stream_of(torch.cuda.current_stream().cuda_stream)
         for_mean, for_compose, sides, kind = _shape(samples, size, dtype)
         launch(stream, for_mean, mean_luma, *inputs, *sides[:2])
@@ -65,13 +65,15 @@ def copy_paste_cuda(
 
 
 @functools.cache
-def _kernels(device: int) -> tuple[Any, Any, Any, Any]:
+def loaded_kernels(device: int) -> tuple[Any, Any, Any, Any]:
     """cuda-core's ``launch``, its stream constructor, and the two kernels, loaded once."""
     core = cuda_core()
-    code = cubin("sm_{}{}".format(*torch.cuda.get_device_capability(device)))
-    loaded = core.ObjectCode.from_cubin(code)
+    codes = cubins("sm_{}{}".format(*torch.cuda.get_device_capability(device)))
+    mean_luma, compose = (
+        core.ObjectCode.from_cubin(codes[kernel]).get_kernel(kernel) for kernel in KERNELS
+    )
     stream_of = functools.lru_cache(maxsize=64)(core.Stream.from_handle)
-    return core.launch, stream_of, loaded.get_kernel("mean_luma"), loaded.get_kernel("compose")
+    return core.launch, stream_of, mean_luma, compose
 
 
 @functools.lru_cache(maxsize=64)

@@ -51,14 +51,14 @@ def _header(encoded: bytes) -> tuple[tuple[int, ...], np.dtype[Any]]:
     except (ValueError, TypeError, SyntaxError, EOFError) as error:
         raise BadImage(f"a numpy array with a broken header ({one_line(error)})") from error
     if dtype.kind not in "buif" or dtype.itemsize > 8:
-        raise BadImage(f"a numpy array of type {dtype}, which is no picture")
+        raise BadImage(f"a numpy array of type {dtype}, which is not a picture")
     return shape, dtype
 
 
 def _layout(shape: tuple[int, ...]) -> tuple[int, int, int]:
     """Height, width and bands."""
     if len(shape) not in (2, 3) or not math.prod(shape):
-        raise BadImage(f"a numpy array of shape {shape}, which is no picture")
+        raise BadImage(f"a numpy array of shape {shape}, which is not a picture")
     if len(shape) == 2:
         return shape[0], shape[1], 1
     if shape[0] < shape[2]:

@@ -30,6 +30,7 @@ logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 _METADATA, _NODATA = 42112, 42113
+_NEAR_THE_LIMIT, _ROUNDING = 1e30, 1e-5
 _NAME = re.compile(r'sample="(\d+)" role="(description|colorinterp)">([^<]*)<')
 """A band's name in GDAL's metadata, which is XML."""
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _MASK, _CMYK, _YCBCR = range(7)
@@ -70,7 +71,7 @@ def read(encoded: bytes, max_pixels: int) -> Raster:
         extra = tuple(map(int, page.extrasamples or ()))
         colormap = page.colormap if photometric == _PALETTE else None
     if values.dtype.kind not in "buif":
-        raise BadImage(f"its values are of type {values.dtype}, which are no picture")
+        raise BadImage(f"its values are of type {values.dtype}, which are not a picture")
     if colormap is not None:
         return _of_palette(values, colormap)
     return Raster(
@@ -78,7 +79,7 @@ def read(encoded: bytes, max_pixels: int) -> Raster:
         type_limits(values.dtype, bits if values.dtype.kind in "ui" else None),
         _colours(values.shape[2], photometric, channels, extra),
         has_bands=True,
-        missing=None if nodata is None else values == nodata,
+        missing=None if nodata is None else _equal(values, nodata),
         inverted=photometric == _WHITE_IS_ZERO,
         names=names,
     )
@@ -124,7 +125,7 @@ def _upright_axes(values: NDArray[Any], axes: str) -> NDArray[Any]:
         return values
     if axes == "SYX":
         return np.ascontiguousarray(values.transpose(1, 2, 0))
-    raise BadImage(f"a TIFF image of axes {axes}, which is no picture of two dimensions")
+    raise BadImage(f"a TIFF image of axes {axes}, which is not a picture of two dimensions")
 
 
 def _colours(bands: int, photometric: int, channels: int, extra: tuple[int, ...]) -> int | None:
@@ -155,6 +156,13 @@ def _names(page: Any) -> tuple[str, ...]:
         if role == "description" or int(sample) not in names:
             names[int(sample)] = name
     return tuple(names.get(band, "") for band in range(max(names, default=-1) + 1))
+
+
+def _equal(values: NDArray[Any], nodata: float) -> NDArray[np.bool_]:
+    """Where the no-data value is; one near the limit of floats is often printed rounded."""
+    if values.dtype.kind == "f" and abs(nodata) > _NEAR_THE_LIMIT:
+        return np.asarray(np.isclose(values, nodata, rtol=_ROUNDING, atol=0))
+    return np.asarray(values == nodata)
 
 
 def _nodata(page: Any) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import re
 import warnings
@@ -11,14 +12,13 @@ from typing import Any
 
 import torch
 from timm.models.resnet import ResNet
-from timm.models.vision_transformer import VisionTransformer
-from torch import Tensor
+from torch import Tensor, nn
 
 from cp2fast import __version__
 from cp2fast.errors import UserError
 from cp2fast.labels.classes import palette_of
-from cp2fast.model.families import OUTPUT_STRIDE
-from cp2fast.model.head import ASPP_DILATIONS, DROPOUT
+from cp2fast.model.backbone import has_patches, levels, options_of
+from cp2fast.model.head import ASPP_DILATIONS, DROPOUT, LinearHead, SegformerHead
 from cp2fast.model.segmenter import build_segmenter
 from cp2fast.weights.export.exported import Exported, largest_difference, random_images
 from cp2fast.weights.export.mmcv_ops import stand_in_for_mmcv_ops
@@ -34,36 +34,35 @@ def export_mmseg(trained: Trained, file: str) -> Exported:
     """Prepare ``file``, a ``.pth`` or ``.pt`` with ``meta`` and ``state_dict``, as mmseg writes it.
 
     ResNet-50, 101 and 152 use the names of mmseg's ResNet and of the original CP2's checkpoints.
-    Other ResNets and plain transformers use mmseg's TIMMBackbone: mmseg's own ResNet dilates only
-    one convolution of a basic block where timm dilates both, and its VisionTransformer has other
-    names.
+    All other backbones use mmseg's TIMMBackbone: mmseg's own ResNet dilates only one convolution of
+    a basic block where timm dilates both, and its transformers have other names. Of a linear head,
+    which mmseg does not have, the batch norm is folded into the layer after it.
 
     A fine-tuned network is exported without the contrast's projection, which mmseg's heads do not
     have; a pretrained one includes it, like the original's checkpoints.
 
     Raises:
-        UserError: the backbone or the head is not supported for mmsegmentation.
+        UserError: a linear head, and mmsegmentation is not installed to check the folding.
     """
-    network = trained.network
-    _check_supported(trained)
-    ours, theirs = "backbone.", f"backbone.{_prefix(trained)}"
-    state = {
-        theirs + name.removeprefix(ours) if name.startswith(ours) else name: tensor
-        for name, tensor in network.state_dict().items()
-        if not (trained.is_finetuned and name.startswith(_CONTRAST))
-    }
+    unavailable = _why_unavailable()
+    if unavailable and trained.model.head == "linear":
+        raise UserError(
+            "--to mmseg with model.head=linear needs mmsegmentation, to read the file back "
+            f"({unavailable}): {_INSTALL}"
+        )
+    classes = list(trained.network.classes)
     palette = palette_of(trained.facts.get("colours") or ())
-    classes = list(network.classes)
     meta = {"dataset_meta": {"classes": classes, "palette": palette[: len(classes)].tolist()}}
     buffer = io.BytesIO()
-    torch.save({"meta": meta, "state_dict": state}, buffer)
+    torch.save({"meta": meta, "state_dict": _state(trained)}, buffer)
 
     config = _config(trained, file)
-    unavailable = _why_unavailable()
+    cell = trained.network.feature_stride
+    side = -(-trained.model.size // cell) * cell  # images as mmseg's preprocessor pads them
 
     @torch.no_grad()
     def check(path: Path) -> float:
-        images = random_images(2, trained.model.size, trained.model.size)
+        images = random_images(2, side, side)
         if unavailable:
             return _difference_in_cp2fast(trained, path, images)
         return _difference_in_mmseg(trained, config, path, images)
@@ -80,48 +79,65 @@ def export_mmseg(trained: Trained, file: str) -> Exported:
     )
 
 
-def _check_supported(trained: Trained) -> None:
-    model = trained.model
-    if model.head not in ("aspp", "fcn"):
-        raise UserError(
-            f"--to mmseg takes networks with model.head=aspp or fcn, not {model.head}: use --to "
-            "safetensors or --to onnx"
-        )
-    if not isinstance(trained.network.backbone, ResNet | VisionTransformer):
-        raise UserError(
-            f"--to mmseg takes ResNets and plain vision transformers, not {model.backbone}: use "
-            "--to safetensors or --to onnx"
-        )
+def _state(trained: Trained) -> dict[str, Tensor]:
+    """The tensors by mmseg's names."""
+    state = trained.network.state_dict()
+    if isinstance(trained.network.decode_head, LinearHead):
+        state = _without_norm(state, trained.network.decode_head)
+    ours, theirs = "backbone.", f"backbone.{_prefix(trained)}"
+    return {
+        theirs + name.removeprefix(ours) if name.startswith(ours) else name: tensor
+        for name, tensor in state.items()
+        if not (trained.is_finetuned and name.startswith(_CONTRAST))
+    }
 
 
-def _is_mmseg_resnet(backbone: str) -> re.Match[str] | None:
-    return re.fullmatch(r"resnet(50|101|152)", backbone)
+def _without_norm(state: dict[str, Tensor], head: LinearHead) -> dict[str, Tensor]:
+    """The tensors with the batch norm of a linear head folded into the convolutions after it."""
+    mean, var = state["decode_head.bn.running_mean"], state["decode_head.bn.running_var"]
+    scale = state["decode_head.bn.weight"] / (var + head.bn.eps).sqrt()
+    shift = state["decode_head.bn.bias"] - mean * scale
+    folded = {n: t for n, t in state.items() if not n.startswith("decode_head.bn.")}
+    for name in ("decode_head.conv_seg", f"{_CONTRAST}0"):
+        weight = state[f"{name}.weight"]
+        folded[f"{name}.weight"] = weight * scale[:, None, None]
+        folded[f"{name}.bias"] = state[f"{name}.bias"] + weight[..., 0, 0] @ shift
+    return folded
+
+
+def _mmseg_resnet(trained: Trained) -> re.Match[str] | None:
+    """Whether the backbone is a ResNet that mmseg has too, with its depth as group 1."""
+    return re.fullmatch(r"resnet(50|101|152)", trained.model.backbone)
 
 
 def _prefix(trained: Trained) -> str:
     """The prefix of timm's names of the backbone's tensors."""
-    if _is_mmseg_resnet(trained.model.backbone):
-        return ""
-    # timm's features_only wraps a transformer in another module, but not a ResNet.
-    is_transformer = isinstance(trained.network.backbone, VisionTransformer)
-    return "timm_model.model." if is_transformer else "timm_model."
+    return "" if _mmseg_resnet(trained) else "timm_model.model."
+
+
+def _joins_stages(trained: Trained) -> bool:
+    return isinstance(trained.network.decode_head, SegformerHead)
 
 
 def _config(trained: Trained, file: str) -> dict[str, Any]:
     """The ``model`` of an mmseg configuration."""
     size = trained.model.size
+    preprocessor: dict[str, Any] = {
+        "type": "SegDataPreProcessor",
+        "mean": [255 * value for value in trained.network.mean],
+        "std": [255 * value for value in trained.network.std],
+        "bgr_to_rgb": True,
+        "size": (size, size),
+        "pad_val": 0,
+        "seg_pad_val": 255,
+    }
+    if has_patches(trained.network.backbone):
+        # Padded to whole cells, as ``Segmenter.upsample`` takes them, and cut off afterwards.
+        preprocessor["test_cfg"] = {"size_divisor": trained.network.feature_stride}
     return {
         "type": "EncoderDecoder",
         "init_cfg": {"type": "Pretrained", "checkpoint": file},
-        "data_preprocessor": {
-            "type": "SegDataPreProcessor",
-            "mean": [255 * value for value in trained.network.mean],
-            "std": [255 * value for value in trained.network.std],
-            "bgr_to_rgb": True,
-            "size": (size, size),
-            "pad_val": 0,
-            "seg_pad_val": 255,
-        },
+        "data_preprocessor": preprocessor,
         "backbone": _backbone_config(trained),
         "decode_head": _head_config(trained),
         "train_cfg": {},
@@ -131,49 +147,64 @@ def _config(trained: Trained, file: str) -> dict[str, Any]:
 
 def _backbone_config(trained: Trained) -> dict[str, Any]:
     name, backbone = trained.model.backbone, trained.network.backbone
-    resnet = _is_mmseg_resnet(name)
+    pyramid = _joins_stages(trained)
+    resnet = _mmseg_resnet(trained)
     if resnet:
+        dilated = {"strides": (1, 2, 2, 1), "dilations": (1, 1, 1, 2), "contract_dilation": True}
         return {
             "type": "ResNet",
             "depth": int(resnet[1]),
             "num_stages": 4,
             "out_indices": (0, 1, 2, 3),
             "style": "pytorch",
-            "strides": (1, 2, 2, 1),
-            "dilations": (1, 1, 1, 2),
-            "contract_dilation": True,
+            **({} if pyramid else dilated),
             "norm_cfg": _NORM,
         }
-    timm = {"type": "TIMMBackbone", "model_name": name, "pretrained": False, "features_only": True}
-    if isinstance(backbone, VisionTransformer):
-        return timm | {
-            "out_indices": (len(backbone.blocks) - 1,),
-            "img_size": trained.model.size,
-            "dynamic_img_size": True,
-            "dynamic_img_pad": True,
-        }
-    return timm | {
-        "out_indices": (1, 2, 3, 4),  # 0 is the stem
-        "output_stride": OUTPUT_STRIDE,
-        "norm_layer": "SyncBN",
+    wanted = levels(backbone) if pyramid else levels(backbone)[-1:]
+    norm = {"norm_layer": "SyncBN"} if isinstance(backbone, ResNet) else {}
+    return {
+        "type": "TIMMBackbone",
+        "model_name": name,
+        "pretrained": False,
+        "features_only": True,
+        "feature_cls": "getter",  # timm's own names, and maps with channels first
+        "out_indices": tuple(level.index for level in wanted),
+        **options_of(name, trained.model.size, pyramid=pyramid),
+        **norm,
     }
 
 
 def _head_config(trained: Trained) -> dict[str, Any]:
+    network = trained.network
+    maps = levels(network.backbone)
+    common = {
+        "num_classes": len(network.decode_head.conv_seg.weight),
+        "align_corners": False,
+        "norm_cfg": _NORM,
+    }
+    if _joins_stages(trained):
+        return common | {
+            "type": "SegformerHead",
+            "in_channels": [level.channels for level in maps],
+            "in_index": list(range(len(maps))),
+            "channels": trained.model.head_channels,
+            "dropout_ratio": DROPOUT,
+        }
+    common |= {"in_channels": maps[-1].channels, "in_index": -1}
+    if isinstance(network.decode_head, LinearHead):
+        return common | {
+            "type": "FCNHead",
+            "num_convs": 0,
+            "concat_input": False,
+            "channels": maps[-1].channels,
+            "dropout_ratio": 0,
+        }
     layers = (
         {"type": "ASPPHead", "dilations": ASPP_DILATIONS}
         if trained.model.head == "aspp"
         else {"type": "FCNHead", "num_convs": 2, "concat_input": True}
     )
-    return layers | {
-        "in_channels": trained.network.backbone.num_features,
-        "in_index": -1,
-        "channels": trained.model.head_channels,
-        "num_classes": len(trained.network.decode_head.conv_seg.weight),
-        "dropout_ratio": DROPOUT,
-        "align_corners": False,
-        "norm_cfg": _NORM,
-    }
+    return common | layers | {"channels": trained.model.head_channels, "dropout_ratio": DROPOUT}
 
 
 def _why_unavailable() -> str | None:
@@ -212,8 +243,11 @@ def _difference_in_mmseg(
     features = theirs.extract_feat(images)
     if trained.is_finetuned:
         return largest_difference(trained.network(images), theirs.decode_head(features))
-    project = trained.network.decode_head.contrast_conv
-    embedding = project(theirs.decode_head._forward_feature(features))
+    theirs.decode_head.conv_seg = nn.Identity()  # its hidden features come out
+    ours = copy.deepcopy(trained.network)
+    projection = {n.removeprefix(_CONTRAST): t for n, t in state.items() if n.startswith(_CONTRAST)}
+    ours.decode_head.contrast_conv.load_state_dict(projection)
+    embedding = ours.project(theirs.decode_head(features))
     return largest_difference(trained.network.embed(images), embedding)
 
 
@@ -242,4 +276,6 @@ def _notes(trained: Trained, unavailable: str | None) -> list[str]:
         )
     if _prefix(trained):
         notes.append("The backbone is timm's, in mmseg's TIMMBackbone: timm must be installed.")
+    if trained.model.head == "linear":
+        notes.append("The head is an FCNHead without convolutions, with batch norm folded into it.")
     return notes

@@ -9,7 +9,6 @@ import warnings
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.swin_transformer_v2 import SwinTransformerV2
 from torch import Tensor, nn
@@ -49,7 +48,7 @@ class _Logits(nn.Module):
         self.network = network
 
     def forward(self, images_B3HW: Tensor) -> Tensor:
-        return F.interpolate(self.network(images_B3HW), images_B3HW.shape[2:], mode="bilinear")
+        return self.network.upsample(self.network(images_B3HW), images_B3HW.shape[2:])
 
 
 def export_onnx(trained: Trained, file: str) -> Exported:

@@ -49,7 +49,7 @@ images = torch.rand(1, 3, {size}, {size})  # RGB, ImageNet-normalised
     if trained.is_finetuned:
         return head + (
             f"logits = network(images)  # one cell for {trained.network.stride} pixels\n"
-            "logits = torch.nn.functional.interpolate(logits, images.shape[2:], mode='bilinear')\n"
+            "logits = network.upsample(logits, images.shape[2:])\n"
             "labels = logits.argmax(dim=1)  # positions in network.classes\n"
         )
     cell = trained.network.embedding_stride

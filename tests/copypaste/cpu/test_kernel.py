@@ -7,6 +7,7 @@ from cp2fast.batch import RaggedBatch
 from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
 from cp2fast.copypaste.cpu.kernel import Inputs, compose
 from cp2fast.copypaste.cpu.launch import copy_paste_cpu
+from cp2fast.copypaste.cpu.output import Output
 from cp2fast.copypaste.cpu.workspace import Workspace
 from cp2fast.copypaste.sampling import sample_parameters
 from cp2fast.copypaste.views import FLOAT32, pack
@@ -24,13 +25,14 @@ def test_only_the_samples_asked_for_are_written() -> None:
     views = pack(batch, parameters)
     expected = copy_paste_cpu(batch.pixels, views, size, torch.float32, IMAGENET_MEAN, IMAGENET_STD)
     words = views.numpy()
-    normalisation = np.float32([IMAGENET_MEAN, IMAGENET_STD])
-    inputs = Inputs(batch.pixels.numpy(), words, words.view(np.float32), *normalisation)
+    inputs = Inputs(batch.pixels.numpy(), words, words.view(np.float32))
     single = np.full(3 * size * size * 3, CANARY, np.float32)
     mask = np.full((3, size, size), CANARY, np.uint8)
     workspace = Workspace.allocate(size, 70, 6)
+    normalisation = np.float32([IMAGENET_MEAN, IMAGENET_STD])
     half, skew = np.empty(0, np.uint16), single.ctypes.data // 4 % 16
-    compose(inputs, 1, 1, 2, FLOAT32, single, half, skew, mask.view(np.bool_), workspace)
+    output = Output(*normalisation, FLOAT32, single, half, skew)
+    compose(inputs, 1, 1, 2, output, mask.view(np.bool_), workspace)
     out = single.reshape(3, size, size, 3)
     key = torch.from_numpy(out[1]).permute(2, 0, 1)
     assert torch.equal(key, expected[1][1])

@@ -1,18 +1,23 @@
 """Lanes do what numpy does to slices, to the last bit where no product and sum are fused."""
 
 import numpy as np
+import pytest
+import torch
 
+from cp2fast.copypaste.cpu.pixel import where_equal
 from cp2fast.copypaste.cpu.simd import (
     WIDE,
-    add_bytes,
-    add_pair,
-    add_pixels,
+    load,
+    load_bytes,
+    load_pixels,
     prefetch,
     put,
+    put_bfloat16,
+    put_float16,
+    put_interleaved,
     put_pixels,
     settle,
     stream,
-    stretch,
     zeros,
 )
 from cp2fast.copypaste.jit import jit
@@ -26,28 +31,68 @@ def four_pixels(weights: np.ndarray, values: np.ndarray, out: np.ndarray) -> Non
     for tap in range(2):
         at, step = np.uint64(16 * tap), np.uint64(3 * tap)
         places = np.uint64(0) + step, np.uint64(9) + step, np.uint64(6) + step, np.uint64(30) + step
-        total = add_pixels(total, weights, at, values, places[0], places[1], places[2], places[3])
+        pixels = load_pixels(values, places[0], places[1], places[2], places[3])
+        total = total + load(weights, at) * pixels
     put_pixels(out, np.uint64(1), np.uint64(21), np.uint64(41), total)
 
 
 @jit
-def three_stretches(values: np.ndarray, out: np.ndarray) -> None:
-    total = stretch(np.float32(0.5), values, np.uint64(20))
-    total = add_pair(total, np.float32(0.25), values, np.uint64(17), np.uint64(23))
-    put(out, np.uint64(3), total)
+def arithmetic(values: np.ndarray, out: np.ndarray) -> None:
+    one, other, half = load(values, np.uint64(3)), load(values, np.uint64(20)), np.float32(0.5)
+    put(out, np.uint64(0), one + other)
+    put(out, np.uint64(16), one - other)
+    put(out, np.uint64(32), half * one)
+    put(out, np.uint64(48), min(one, other))
+    put(out, np.uint64(64), max(one, half))
+    put(out, np.uint64(80), abs(half - one))
+    put(out, np.uint64(96), where_equal(min(one, other), one, zeros(), other))
 
 
 @jit
-def two_rows(values: np.ndarray, out: np.ndarray) -> None:
+def bytes_of(values: np.ndarray, out: np.ndarray) -> None:
     prefetch(values, np.uint64(0))
-    total = add_bytes(zeros(), np.float32(0.5), values, np.uint64(1))
-    put(out, np.uint64(0), add_bytes(total, np.float32(0.25), values, np.uint64(30)))
+    put(out, np.uint64(0), load_bytes(values, np.uint64(1)))
+
+
+@jit
+def interleave(values: np.ndarray, out: np.ndarray) -> None:
+    put_interleaved(
+        out,
+        np.uint64(3),
+        load(values, np.uint64(0)),
+        load(values, np.uint64(20)),
+        load(values, np.uint64(40)),
+    )
+
+
+@jit
+def round_to_16_bits(values: np.ndarray, brain: np.ndarray, half: np.ndarray) -> None:
+    for x in range(0, len(values), WIDE):
+        i = np.uint64(x)
+        put_bfloat16(brain, i, load(values, i))
+        put_float16(half, i, load(values, i))
 
 
 @jit
 def copy_a_line(values: np.ndarray, out: np.ndarray, at: int) -> None:
     stream(out, np.uint64(at), values, np.uint64(5))
     settle()
+
+
+def test_arithmetic_is_numpys_with_numbers_on_either_side() -> None:
+    out = np.empty(7 * WIDE, np.float32)
+    arithmetic(VALUES, out)
+    one, other, half = VALUES[3:19], VALUES[20:36], np.float32(0.5)
+    expected = [
+        one + other,
+        one - other,
+        half * one,
+        np.minimum(one, other),
+        np.maximum(one, half),
+        abs(half - one),
+        np.where(one <= other, 0, other),
+    ]
+    np.testing.assert_array_equal(out.reshape(7, WIDE), expected)
 
 
 def test_weighted_sums_of_four_pixels_are_written_by_channel_and_nowhere_else() -> None:
@@ -61,20 +106,33 @@ def test_weighted_sums_of_four_pixels_are_written_by_channel_and_nowhere_else() 
     assert (out == -1).sum() == 48
 
 
-def test_weighted_sum_of_stretches_is_written_where_said_and_nowhere_else() -> None:
-    out = np.full(WIDE + 10, -1, np.float32)
-    three_stretches(VALUES, out)
-    centre, before, after = (VALUES[at : at + WIDE] for at in (20, 17, 23))
-    np.testing.assert_array_equal(out[3 : 3 + WIDE], 0.5 * centre + 0.25 * (before + after))
+def test_channels_are_interleaved_where_said_and_nowhere_else() -> None:
+    out = np.full(3 * WIDE + 10, -1, np.float32)
+    interleave(VALUES, out)
+    channels = np.stack([VALUES[at : at + WIDE] for at in (0, 20, 40)], axis=1)
+    np.testing.assert_array_equal(out[3:-7].reshape(WIDE, 3), channels)
     assert (out[:3] == -1).all()
-    assert (out[3 + WIDE :] == -1).all()
+    assert (out[-7:] == -1).all()
 
 
 def test_bytes_above_127_stay_positive() -> None:
-    values, out = VALUES.astype(np.uint8), np.empty(WIDE, np.float32)
-    two_rows(values, out)
-    np.testing.assert_array_equal(out, 0.5 * VALUES[1:17] + 0.25 * VALUES[30:46])
+    out = np.empty(WIDE, np.float32)
+    bytes_of(VALUES.astype(np.uint8), out)
+    np.testing.assert_array_equal(out, VALUES[1:17])
     assert VALUES[1:17].max() > 127
+
+
+@pytest.mark.parametrize("scale", [1, 1e-4, 1e-7, 3e4])
+def test_rounding_to_16_bits_is_torchs(scale: float) -> None:
+    """With ties and numbers that float16 has as subnormals only."""
+    random = np.random.default_rng(0)
+    values = np.float32(scale) * random.uniform(-2, 2, 4096).astype(np.float32)
+    values[::2] = (values[::2].view(np.uint32) & 0xFFFF0000 | 0x8000).view(np.float32)
+    values[::3] = (values[::3].view(np.uint32) & 0xFFFFE000 | 0x1000).view(np.float32)
+    brain, half = np.empty((2, len(values)), np.uint16)
+    round_to_16_bits(values, brain, half)
+    for ours, dtype in ((brain, torch.bfloat16), (half, torch.float16)):
+        assert torch.equal(torch.from_numpy(ours).view(dtype), torch.from_numpy(values).to(dtype))
 
 
 def test_a_streamed_line_is_a_copy() -> None:

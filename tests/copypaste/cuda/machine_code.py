@@ -10,7 +10,7 @@ from pathlib import Path
 
 import triton
 
-from cp2fast.copypaste.cuda.compile import compile_kernels
+from cp2fast.copypaste.cuda.compile import KERNELS, compile_kernel
 
 NVDISASM = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "nvdisasm"
 """NVIDIA's disassembler, which torch brings for its compiler."""
@@ -144,24 +144,27 @@ def depth_first(instructions: list[Instruction]) -> tuple[list[int], list[tuple[
 
 def inspect(arch: str, folder: Path) -> dict[str, Code]:
     """Compile for an architecture and take apart what comes out, by the kernels' names."""
+    return {kernel: _inspect(kernel, arch, folder) for kernel in KERNELS}
+
+
+def _inspect(kernel: str, arch: str, folder: Path) -> Code:
     logs = io.StringIO()
-    file = folder / f"{arch}.cubin"
-    file.write_bytes(compile_kernels(arch, ["-v"], logs))
-    reports = re.findall(
+    file = folder / f"{kernel}.{arch}.cubin"
+    file.write_bytes(compile_kernel(kernel, arch, ["-v"], logs))
+    [(name, report)] = re.findall(
         r"entry function '(\w+)' for '\w+'\n(.*?Used.*?)\n", logs.getvalue(), re.DOTALL
     )
+    assert name == kernel
     listing = subprocess.run([NVDISASM, file], capture_output=True, text=True, check=True).stdout
-    bodies = re.findall(r"^\.text\.(\w+):\n(.*?)(?=^//---|\Z)", listing, re.DOTALL | re.MULTILINE)
-    instructions = {name: read(body) for name, body in bodies}
-    return {
-        name: Code(
-            registers=number(r"Used (\d+) registers", report),
-            shared=number(r"(\d+) bytes smem", report),
-            report=report,
-            instructions=instructions[name],
-        )
-        for name, report in reports
-    }
+    [body] = re.findall(
+        rf"^\.text\.{kernel}:\n(.*?)(?=^//---|\Z)", listing, re.DOTALL | re.MULTILINE
+    )
+    return Code(
+        registers=number(r"Used (\d+) registers", report),
+        shared=number(r"(\d+) bytes smem", report),
+        report=report,
+        instructions=read(body),
+    )
 
 
 def read(listing: str) -> list[Instruction]:

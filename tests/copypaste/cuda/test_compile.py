@@ -6,78 +6,96 @@ from pathlib import Path
 
 import pytest
 
-from cp2fast.copypaste.cuda import compile as compiling
+from cp2fast.copypaste.cuda.compile import KERNELS, cubins, problem
 
 pytestmark = pytest.mark.slow
 
 FOR = "sm_90"
+CODE = {kernel: f"machine code of {kernel}".encode() for kernel in KERNELS}
+
+
+class Compiler:
+    """Takes no time, and remembers for what it was asked."""
+
+    def __init__(self) -> None:
+        self.compiled: set[tuple[str, str]] = set()
+
+    def __call__(self, kernel: str, arch: str) -> bytes:
+        self.compiled.add((kernel, arch))
+        return CODE[kernel]
+
+    def taken(self) -> set[tuple[str, str]]:
+        """What was compiled since the last time of asking."""
+        compiled, self.compiled = self.compiled, set()
+        return compiled
 
 
 @pytest.fixture
-def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Each architecture that something is compiled for, in place of the second that it takes."""
-    compiled: list[str] = []
-
-    def compile_kernels(arch: str) -> bytes:
-        compiled.append(arch)
-        return b"machine code"
-
-    monkeypatch.setattr(compiling, "compile_kernels", compile_kernels)
-    return compiled
+def compiler() -> Compiler:
+    return Compiler()
 
 
-def test_compiled_once_and_then_read(tmp_path: Path, counted: list[str]) -> None:
-    assert [compiling.cubin(FOR, [tmp_path]) for _ in range(2)] == [b"machine code"] * 2
-    assert counted == [FOR]
-    assert len(list(tmp_path.iterdir())) == 1
+def test_compiled_once_and_then_read(tmp_path: Path, compiler: Compiler) -> None:
+    assert cubins(FOR, [tmp_path], compiler) == CODE
+    assert compiler.taken() == {("mean_luma", FOR), ("compose", FOR)}
+    assert cubins(FOR, [tmp_path], compiler) == CODE
+    assert not compiler.taken()
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_another_card_another_source_and_another_compiler_each_have_their_own(
-    tmp_path: Path, counted: list[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, compiler: Compiler
 ) -> None:
-    compiling.cubin(FOR, [tmp_path])
-    compiling.cubin("sm_80", [tmp_path])
-    monkeypatch.setattr(compiling, "_nvrtc_version", lambda: (99, 0))
-    compiling.cubin(FOR, [tmp_path])
-    source = tmp_path / "other" / "copy_paste.cu"
+    source = tmp_path / "source" / "kernels.cu"
     source.parent.mkdir()
-    source.write_text("another")
-    monkeypatch.setattr(compiling, "SOURCE", source)
-    compiling.cubin(FOR, [tmp_path])
-    assert counted == [FOR, "sm_80", FOR, FOR]
+    source.write_text("kernels")
+    kept = tmp_path / "kept"
+    for arch, made_with, header in (
+        (FOR, "a compiler", "header"),
+        ("sm_80", "a compiler", "header"),
+        (FOR, "another", "header"),
+        (FOR, "a compiler", "another"),
+    ):
+        source.with_suffix(".cuh").write_text(header)
+        for compiled in (2, 0):
+            assert cubins(arch, [kept], compiler, made_with, source) == CODE
+            assert len(compiler.taken()) == compiled
+    assert len(list(kept.iterdir())) == 8
 
 
 @pytest.mark.parametrize("damage", [b"", b"\0" * 100, "half"])
 def test_a_damaged_file_is_compiled_anew(
-    tmp_path: Path, counted: list[str], damage: bytes | str
+    tmp_path: Path, compiler: Compiler, damage: bytes | str
 ) -> None:
-    compiling.cubin(FOR, [tmp_path])
-    (kept,) = tmp_path.iterdir()
+    cubins(FOR, [tmp_path], compiler)
+    compiler.taken()
+    (kept,) = tmp_path.glob("compose*")
     whole = kept.read_bytes()
     kept.write_bytes(whole[: len(whole) // 2] if isinstance(damage, str) else damage)
-    assert compiling.cubin(FOR, [tmp_path]) == b"machine code"
+    assert cubins(FOR, [tmp_path], compiler) == CODE
     assert kept.read_bytes() == whole
-    assert counted == [FOR, FOR]
+    assert compiler.taken() == {("compose", FOR)}
 
 
 def test_the_next_folder_is_taken_where_the_first_cannot_be_written(
-    tmp_path: Path, counted: list[str]
+    tmp_path: Path, compiler: Compiler
 ) -> None:
     taken, free = tmp_path / "file", tmp_path / "free"
     taken.write_text("not a folder")
-    for _ in range(2):
-        compiling.cubin(FOR, [taken, free])
-    assert counted == [FOR]
-    assert len(list(free.iterdir())) == 1
+    cubins(FOR, [taken, free], compiler)
+    assert len(compiler.taken()) == 2
+    cubins(FOR, [taken, free], compiler)
+    assert not compiler.taken()
+    assert len(list(free.iterdir())) == 2
 
 
 def test_compiled_every_time_where_nothing_can_be_written(
-    tmp_path: Path, counted: list[str]
+    tmp_path: Path, compiler: Compiler
 ) -> None:
     (tmp_path / "file").write_text("not a folder")
     for _ in range(2):
-        assert compiling.cubin(FOR, [tmp_path / "file"]) == b"machine code"
-    assert counted == [FOR, FOR]
+        assert cubins(FOR, [tmp_path / "file"], compiler) == CODE
+        assert len(compiler.taken()) == 2
 
 
 def without(module: str, then: str) -> str:
@@ -89,7 +107,7 @@ def without(module: str, then: str) -> str:
 
 def test_says_how_to_install_what_is_missing() -> None:
     then = "from cp2fast.copypaste.cuda.compile import problem; print(problem())"
-    assert compiling.problem() is None
+    assert problem() is None
     assert without("cuda.core", then) == (
         "cuda-core is not installed: pip install 'cuda-core[cu13]'"
     )

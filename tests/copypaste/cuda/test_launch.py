@@ -6,8 +6,14 @@ from hypothesis import given, settings
 
 from cp2fast.batch import RaggedBatch
 from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
-from cp2fast.copypaste.cuda import launch
-from cp2fast.copypaste.cuda.launch import LEAST_TILE, THREADS, copy_paste_cuda, parts, tiles
+from cp2fast.copypaste.cuda.launch import (
+    LEAST_TILE,
+    THREADS,
+    copy_paste_cuda,
+    loaded_kernels,
+    parts,
+    tiles,
+)
 from cp2fast.copypaste.op import copy_paste
 from cp2fast.copypaste.parameters import Parameters
 from cp2fast.copypaste.sampling import sample_parameters
@@ -46,7 +52,7 @@ def test_there_are_blocks_for_every_tile_under_the_widest_blur() -> None:
 @pytest.mark.gpu
 def test_the_kernels_on_the_card_spill_nothing_and_share_a_multiprocessor(batch) -> None:
     on_gpu(batch, sample_parameters(0, 0, batch, 8), 8)
-    *_, mean_luma, compose = launch._kernels(torch.cuda.current_device())
+    *_, mean_luma, compose = loaded_kernels(torch.cuda.current_device())
     for kernel, blocks in ((mean_luma, 3), (compose, 2)):
         attributes = kernel.attributes[0]
         assert attributes.local_size_bytes == 0

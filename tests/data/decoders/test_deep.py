@@ -94,11 +94,11 @@ def test_the_bands_of_an_array_are_its_shorter_outer_axis():
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
-        (np.zeros(512, np.float32), r"shape \(512,\), which is no picture"),
-        (np.zeros((2, 3, 4, 5)), "is no picture"),
-        (np.zeros((0, 5)), "is no picture"),
+        (np.zeros(512, np.float32), r"shape \(512,\), which is not a picture"),
+        (np.zeros((2, 3, 4, 5)), "is not a picture"),
+        (np.zeros((0, 5)), "is not a picture"),
         (np.zeros((5, 5), complex), "type complex128"),
-        (np.array([["a"]]), "is no picture"),
+        (np.array([["a"]]), "is not a picture"),
     ],
 )
 def test_an_array_that_is_no_picture_is_bad(values, reason):
@@ -133,3 +133,25 @@ def test_the_size_is_checked_before_decoding():
     ):
         with pytest.raises(BadImage, match=r"31 x 23 pixels are more than data.max_pixels=712"):
             decode_image(encoded, 23 * 31 - 1)
+
+
+@pytest.mark.parametrize("dtype", ["bool", "i1", "u1", "<i2", ">i2", "<f2", ">u8"])
+def test_numpy_of_every_type_and_order(dtype):
+    values = (GREY[:, :, 0] % 100 if dtype != "bool" else GREY[:, :, 0] % 2).astype(dtype)
+    for stored in (values, np.asfortranarray(values), values[:, :, None], values[None]):
+        image = decode_image(numpy_file(stored), LIMIT, levels=Levels((0.0, 150.0))).numpy()
+        if dtype == "bool":
+            expected = values * np.uint8(255)
+        elif dtype == "u1":
+            expected = values
+        else:
+            expected = scaled(values[:, :, None], 0, 150)[:, :, 0]
+        assert np.abs(image[:, :, 1].astype(int) - expected).max() <= (dtype == "<f2"), dtype
+
+
+def test_what_is_not_finite_in_an_array_is_black():
+    values = GREY[:, :, 0].astype(np.float32)
+    values[0], values[1], values[2] = np.nan, np.inf, -np.inf
+    image = decode_image(numpy_file(values), LIMIT, levels=Levels((-500.0, 4095.0))).numpy()
+    assert (image[:3] == 0).all()
+    assert (image[3:] > 0).all()

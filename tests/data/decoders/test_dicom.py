@@ -121,3 +121,33 @@ def test_pydicoms_own_examples(name):
 def test_a_preamble_that_makes_it_a_tiff_besides_changes_nothing():
     encoded = b"II*\0" + dicom(XRAY, bits=12)[4:]
     assert np.array_equal(shown(encoded), scaled(XRAY, 0, 4095))
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 16])
+@pytest.mark.parametrize("signed", [False, True])
+def test_every_number_of_bits_with_and_without_a_sign(bits, signed):
+    low = -(1 << (bits - 1)) if signed else 0
+    kind = ("i" if signed else "u") + ("1" if bits == 8 else "2")
+    values = (XRAY.astype(int) * ((1 << bits) - 1) // 4095 + low).astype(kind)
+    encoded = dicom(values, bits=bits)
+    assert np.array_equal(pydicom.dcmread(io.BytesIO(encoded)).pixel_array, values)
+    expected = scaled(values.astype(float), low, low + (1 << bits) - 1)
+    assert np.array_equal(shown(encoded), expected)
+
+
+def test_a_window_is_not_heeded():
+    plain = shown(dicom(XRAY, bits=12))
+    assert np.array_equal(shown(dicom(XRAY, bits=12, WindowCenter=100, WindowWidth=50)), plain)
+
+
+def test_a_modality_table_gives_the_values():
+    table = pydicom.Dataset()
+    table.LUTDescriptor = [4096, 0, 16]
+    table.LUTData = ((np.arange(4096) * 16) % 65536).astype("<u2").tobytes()
+    table["LUTData"].VR = "OW"
+    table.ModalityLUTType = "US"
+    encoded = dicom(XRAY, bits=12, ModalityLUTSequence=[table])
+    data = pydicom.dcmread(io.BytesIO(encoded))
+    units = apply_modality_lut(data.pixel_array, data)
+    assert np.array_equal(units, XRAY.astype(int) * 16)
+    assert np.array_equal(shown(encoded), scaled(units.astype(float), 0, 65535))

@@ -79,3 +79,15 @@ def test_the_size_is_checked_before_decoding(kind):
     encoded = heic(PHOTO) if kind == "HEIC" else image_files.encode(PHOTO, kind)
     with pytest.raises(BadImage, match=r"64 x 48 pixels are more than data.max_pixels=3071"):
         decode_image(encoded, 64 * 48 - 1)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "AVIF"])
+def test_of_an_animation_the_first_frame_is_taken(kind):
+    frames = [image_files.photo(64, 48, seed=seed) for seed in range(3)]
+    options = {"save_all": True, "append_images": frames[1:], "duration": 50}
+    encoded = image_files.encode(frames[0], kind, **options)
+    with Image.open(io.BytesIO(encoded)) as image:
+        assert image.n_frames == 3
+        image.seek(0)
+        expected = np.array(image.convert("RGB"))
+    assert np.array_equal(decode_image(encoded, LIMIT).numpy(), expected)

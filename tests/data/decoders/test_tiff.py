@@ -8,7 +8,7 @@ import tifffile
 from PIL import Image
 
 from cp2fast.data.decode import BadImage, decode_image, decode_raster, image_size
-from cp2fast.data.levels import Levels
+from cp2fast.data.levels import Levels, missing_of
 from tests.data import image_files
 
 LIMIT = 10**6
@@ -145,3 +145,71 @@ def test_what_would_not_fit_in_memory_is_refused_by_its_header():
 def test_complex_numbers_are_no_picture():
     with pytest.raises(BadImage, match="type complex64"):
         decode_image(tiff(np.zeros((8, 8), np.complex64)), LIMIT)
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+def test_the_orientation_of_a_bigtiff_is_applied(orientation, byteorder):
+    tag = [(274, "H", 1, orientation, True)]
+    encoded = tiff(DEEP, extratags=tag, bigtiff=True, byteorder=byteorder)
+    image = decode_image(encoded, LIMIT, levels=Levels((0.0, 4095.0))).numpy()
+    turned = {3: np.rot90(DEEP, 2), 6: np.rot90(DEEP, -1), 8: np.rot90(DEEP)}.get(orientation, DEEP)
+    assert np.array_equal(image[:, :, 0], scaled(turned, 0, 4095))
+    assert image_size(encoded, LIMIT) == turned.shape
+
+
+@pytest.mark.parametrize(
+    "dtype", ["uint16", "int16", "uint32", "int32", "float16", "float32", "float64"]
+)
+def test_no_data_is_found_in_every_type(dtype):
+    nodata = 7 if dtype.startswith("u") else -7
+    values = np.where(DEEP < 400, nodata, DEEP.astype(int) % 1000 + 10).astype(dtype)
+    encoded = tiff(values, extratags=[(42113, "s", 0, str(nodata), True)])
+    raster = decode_raster(encoded, LIMIT)
+    assert np.array_equal(raster.missing[:, :, 0], DEEP < 400)
+    image = decode_image(encoded, LIMIT, levels=Levels((0.0, 1020.0))).numpy()[:, :, 0]
+    assert np.array_equal(image, np.where(DEEP < 400, 0, scaled(values, 0, 1020)))
+
+
+@pytest.mark.parametrize("text", ["-3.4028234663852886e+38", "-3.40282e+38", "nan", "1e+20"])
+def test_no_data_as_gdal_prints_it_is_that_of_the_type(text):
+    """A float32 is printed with more or with fewer digits than it has."""
+    missing = np.float32("nan") if text == "nan" else np.float32(text)
+    if text == "-3.40282e+38":
+        missing = np.finfo(np.float32).min
+    values = np.where(DEEP < 400, missing, DEEP).astype(np.float32)
+    encoded = tiff(values, extratags=[(42113, "s", 0, text, True)])
+    assert np.array_equal(missing_of(decode_raster(encoded, LIMIT))[:, :, 0], DEEP < 400)
+    image = decode_image(encoded, LIMIT, levels=Levels((0.0, 4095.0))).numpy()[:, :, 0]
+    assert np.array_equal(image, np.where(DEEP < 400, 0, scaled(DEEP, 0, 4095)))
+
+
+def test_half_precision_is_mapped_like_single():
+    values = (DEEP / 8).astype(np.float16)
+    image = decode_image(tiff(values), LIMIT, levels=Levels((10.0, 500.0))).numpy()
+    assert np.abs(image[:, :, 0].astype(int) - scaled(values, 10, 500)).max() <= 1
+
+
+@pytest.mark.parametrize("chroma", ["4:4:4", "4:2:0"])
+def test_jpeg_in_a_tiff_is_what_pillow_makes_of_it(chroma):
+    photo = np.array(image_files.photo(64, 48))
+    subsampling = {"4:4:4": (1, 1), "4:2:0": (2, 2)}[chroma]
+    encoded = tiff(
+        photo,
+        photometric="ycbcr",
+        compression="jpeg",
+        subsampling=subsampling,
+        rowsperstrip=48,
+    )
+    expected = np.array(Image.open(io.BytesIO(encoded)).convert("RGB")).astype(int)
+    assert np.abs(decode_image(encoded, LIMIT).numpy() - expected).mean() < 1
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 12, 14])
+def test_bits_that_fill_no_byte(bits):
+    values = (DEEP % (1 << bits)).astype(np.uint8 if bits <= 8 else np.uint16)
+    one = {"photometric": "minisblack"}
+    encoded = tiff(values.astype(bool), **one) if bits == 1 else tiff(values, bitspersample=bits)
+    read = tifffile.imread(io.BytesIO(encoded)).astype(np.float64)
+    image = decode_image(encoded, LIMIT).numpy()[:, :, 0]
+    assert np.array_equal(image, scaled(read, 0, (1 << bits) - 1))

@@ -7,6 +7,8 @@ import pytest
 from tests.command_line import cp2fast
 from tests.pretrain.runs import TINY, run
 
+pytestmark = pytest.mark.slow
+
 TINY_SCENES = [*TINY, "data.scenes=12", "train.steps=1"]
 
 

@@ -1,0 +1,29 @@
+"""Rows of a CSV file, whichever delimiter it has."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from cp2fast.errors import UserError
+from cp2fast.files import read_text
+
+_DELIMITERS = ",;\t"
+
+
+def read_rows(path: Path) -> list[tuple[int, list[str]]]:
+    """The rows that are not blank, their cells without blanks around them, numbered from 1.
+
+    The delimiter is the one that is most frequent in the first row.
+
+    Raises:
+        UserError: the file cannot be read, or is no CSV.
+    """
+    lines = read_text(path).splitlines()
+    first = next((line for line in lines if line.strip()), "")
+    delimiter = max(_DELIMITERS, key=first.count)
+    try:
+        rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=delimiter)]
+    except csv.Error as error:
+        raise UserError(f"{path} is no CSV file ({error}): save it again as CSV") from error
+    return [(number, row) for number, row in enumerate(rows, 1) if any(row)]

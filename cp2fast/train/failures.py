@@ -1,0 +1,62 @@
+"""Failures of a run that its user can mend, as one line: no memory, no disk, no run folder."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from cp2fast.errors import UserError
+from cp2fast.files import place_of
+from cp2fast.train.run import Run
+
+_OF_THE_DISK = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
+    *(errno.EIO, errno.ESTALE),
+}
+
+
+@contextmanager
+def explained(run: Run[Any]) -> Iterator[None]:
+    """Raise a ``UserError`` in place of errors that only say that memory or the disk is full."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise UserError(_out_of_memory(run)) from error
+    except RuntimeError as error:
+        if "can't allocate memory" not in str(error):
+            raise
+        raise UserError(_out_of_memory(run)) from error
+    except OSError as error:
+        gone = not run.folder.holds_run or place_of(run.folder.checkpoints) == "nothing"
+        if not gone and error.errno not in _OF_THE_DISK:
+            raise
+        raise UserError(_moved(run) if gone else _cannot_write(run, error)) from error
+
+
+def _out_of_memory(run: Run[Any]) -> str:
+    settings, learner = run.task.settings, run.task.learner
+    half = max(1, settings.data.batch_size // 2)
+    precision = ", or train.precision=bf16" if learner.dtype == torch.float32 else ""
+    return (
+        f"the memory of {learner.device} does not hold data.batch_size="
+        f"{settings.data.batch_size}: use data.batch_size={half} "
+        f"train.gradient_accumulation_steps={2 * learner.accumulate}{precision}"
+    )
+
+
+def _moved(run: Run[Any]) -> str:
+    return (
+        f"{run.folder.path} is no longer there: it was moved or deleted while the run wrote to it; "
+        "go on from where it is now with --resume --out DIR"
+    )
+
+
+def _cannot_write(run: Run[Any], error: OSError) -> str:
+    return (
+        f"cannot write {error.filename or run.folder.path}: {error.strerror}; the checkpoints "
+        "before are intact: make room, then continue with --resume"
+    )

@@ -1,0 +1,95 @@
+"""``cp2fast`` in processes of its own, to be killed, stopped and frozen."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+class Process:
+    """A running ``cp2fast``, as ``subprocess.Popen`` would have started it with pipes.
+
+    Attributes:
+        pid: its id.
+        stdout, stderr: what it says, as text.
+        returncode: as of ``Popen``; None while it was not seen to have ended.
+    """
+
+    def __init__(self, *words: object, **environment: object) -> None:
+        """Start it with these words and with changes to the environment of this process."""
+        changes = {name: str(value) for name, value in environment.items()}
+        request = {
+            "words": list(map(str, words)),
+            "environment": {**os.environ, **changes},
+            "folder": str(Path.cwd()),
+        }
+        (output, theirs), (errors, theirs_too), (self._report, report) = (
+            os.pipe() for _ in range(3)
+        )
+        for_it = [theirs, theirs_too, report]
+        socket.send_fds(_server(), [json.dumps(request).encode()], for_it)
+        for descriptor in for_it:
+            os.close(descriptor)
+        self.stdout, self.stderr = os.fdopen(output), os.fdopen(errors)
+        self.pid, self.returncode = self._reported(), None
+
+    def poll(self) -> int | None:
+        """Its exit code; None while it runs."""
+        if self.returncode is None and select.select([self._report], [], [], 0)[0]:
+            self.wait()
+        return self.returncode
+
+    def wait(self) -> int:
+        """Its exit code, once it has ended."""
+        if self.returncode is None:
+            self.returncode = self._reported()
+            os.close(self._report)
+        return self.returncode
+
+    def communicate(self) -> tuple[str, str]:
+        """All that it says, once it has ended."""
+        with ThreadPoolExecutor(2) as pool:
+            said = tuple(pool.map(lambda stream: stream.read(), (self.stdout, self.stderr)))
+        self.wait()
+        return said
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def _reported(self) -> int:
+        return int(struct.unpack("i", os.read(self._report, 4))[0])
+
+
+def two_ranks(*words: object) -> list[Process]:
+    """Two processes of one run, which nobody starts again and who end as they do."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    common = {"WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_ADDR": "localhost"}
+    return [
+        Process(*words, RANK=rank, LOCAL_RANK=rank, MASTER_PORT=port, **common) for rank in (0, 1)
+    ]
+
+
+@functools.cache
+def _server() -> socket.socket:
+    ours, theirs = socket.socketpair()
+    words = [sys.executable, "-m", "tests.process_server", str(theirs.fileno())]
+    nothing = subprocess.DEVNULL
+    subprocess.Popen(words, cwd=ROOT, pass_fds=[theirs.fileno()], stdin=nothing, stdout=nothing)
+    theirs.close()
+    return ours
