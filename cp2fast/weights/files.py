@@ -143,7 +143,9 @@ def _read_parts(index: Path) -> dict[str, Any]:
 def _cannot(path: Path, head: bytes, reason: str) -> str:
     """Why a file has no weights to read: it is something else, an archive, or damaged."""
     kind = kind_of(head)
-    if kind == "a zip archive" and (_PICKLE in head or not zipfile.is_zipfile(path)):
+    name_length = int.from_bytes(head[26:28], "little")  # of the first file in a zip archive
+    is_torch = head[30 : 30 + name_length].endswith(_PICKLE)
+    if kind == "a zip archive" and (is_torch or not zipfile.is_zipfile(path)):
         return f"{path} cannot be read as weights: it is incomplete or damaged; fetch it again"
     if kind.endswith(" archive"):
         return f"{path} cannot be read as weights: it is {kind}; unpack it and name the file inside"

@@ -67,8 +67,8 @@ def test_a_file_whose_writer_was_killed_is_refused(path: Path) -> None:
 @pytest.mark.parametrize(
     ("offset", "data", "message"),
     [
-        (0, b"\x03\x00", r"no .beton of FFCV's format 2 \(it says 3\)"),
-        (0, b"\xff\xd8", "no .beton of FFCV's format 2"),
+        (0, b"\x03\x00", r"is not a .beton of FFCV's format 2 \(it says 3\)"),
+        (0, b"\xff\xd8", "is not a .beton of FFCV's format 2"),
         (24, b"\x01", "has no image field"),
         (24, b"\xff", "has no image field"),
     ],

@@ -312,7 +312,7 @@ def test_any_file_system_of_fsspec_will_do(
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("gs://bucket/shards", r'gs:// needs a package .*: pip install "cp2fast\[gs\]"'),
+        ("az://bucket/shards", r'az:// needs a package .*: pip install "cp2fast\[az\]"'),
         ("nothing://x/y", "nothing://x/y cannot be opened"),
         ("ftp://127.0.0.1:9/x", "ftp://127.0.0.1:9/x cannot be opened"),
         ("s3://remote/none", "nothing at s3://remote/none"),
