@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import socket
@@ -57,16 +58,14 @@ def locked(folder: RunFolder, take_over: bool) -> Iterator[None]:
     Raises:
         UserError: as ``refuse_running``, or the folder cannot be written.
     """
-    if not take_over:
-        refuse_running(folder)
     holder = Holder(socket.gethostname(), os.getpid(), _started(os.getpid()) or "")
     try:
-        folder.lock.unlink(missing_ok=True)  # left by a process that is gone
-        with folder.lock.open("x", encoding="utf-8") as file:
-            json.dump(asdict(holder), file)
-    except FileExistsError:
-        refuse_running(folder)
-        raise
+        with _one_at_a_time(folder.path):
+            if not take_over:
+                refuse_running(folder)
+            folder.lock.unlink(missing_ok=True)  # left by a process that is gone
+            with folder.lock.open("x", encoding="utf-8") as file:
+                json.dump(asdict(holder), file)
     except OSError as error:
         raise UserError(
             f"cannot write the run folder {folder.path}: {error.strerror}; fix that, or start "
@@ -78,6 +77,18 @@ def locked(folder: RunFolder, take_over: bool) -> Iterator[None]:
         if _read(folder.lock) == holder:
             with suppress(OSError):
                 folder.lock.unlink()
+
+
+@contextmanager
+def _one_at_a_time(path: Path) -> Iterator[None]:
+    """Keep others that take over the same lock waiting, where the file system can lock folders."""
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 def _read(path: Path) -> Holder | None:

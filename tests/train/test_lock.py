@@ -3,6 +3,8 @@ import os
 import socket
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -42,6 +44,24 @@ def test_a_lock_whose_process_is_gone_is_taken_over(tmp_path: Path) -> None:
     hold(RunFolder(tmp_path), pid=gone.pid)
     with locked(RunFolder(tmp_path), take_over=False):
         assert json.loads(RunFolder(tmp_path).lock.read_text())["pid"] == os.getpid()
+
+
+def test_of_many_that_take_it_over_at_once_one_gets_it(tmp_path: Path) -> None:
+    def take(_: int) -> bool:
+        start.wait()
+        try:
+            with locked(RunFolder(tmp_path), take_over=False):
+                done.wait()
+        except UserError:
+            done.wait()
+            return False
+        return True
+
+    start, done = threading.Barrier(8), threading.Barrier(8)
+    with ThreadPoolExecutor(8) as threads:
+        for _ in range(20):
+            hold(RunFolder(tmp_path), started="1")
+            assert sum(threads.map(take, range(8))) == 1
 
 
 def test_a_later_process_of_the_same_number_does_not_hold_it(tmp_path: Path) -> None:
