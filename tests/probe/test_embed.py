@@ -8,6 +8,7 @@ from PIL import Image
 
 from cp2fast.probe.embed import Embedded, embed, nearest, write
 from tests.data.image_files import photo
+from tests.servers import S3
 from tests.weights.export.trained_networks import save_pretraining
 
 
@@ -31,6 +32,16 @@ def test_photos_have_unit_vectors_and_those_that_cannot_be_read_are_left_out(
     assert Path(name).name == "bad.jpg"
     assert "HTML" in reason
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photos", "run"]
+
+
+def test_photos_at_a_url_have_the_vectors_of_the_folder(s3: S3, tmp_path: Path) -> None:
+    save_pretraining(tmp_path / "run")
+    (tmp_path / "photos").mkdir()
+    for number in range(2):
+        photo(40, 60, number).save(tmp_path / f"photos/{number}.png")
+    here = embed(tmp_path / "run", str(tmp_path / "photos"))
+    there = embed(tmp_path / "run", s3.upload(tmp_path / "photos", "to-embed"))
+    np.testing.assert_array_equal(there.vectors, here.vectors)
 
 
 def test_the_nearest_are_those_of_the_largest_cosine_without_oneself() -> None:
