@@ -91,7 +91,7 @@ def _count(health: DataHealth, settings: PretrainSettings) -> Iterator[Check]:
             "broken",
             f"{counted(health.images, 'image')} cannot fill one batch of "
             f"{settings.data.batch_size}",
-            f"data.batch_size={_batch_of_few(health.images)}, at most {health.images}"
+            f"data.batch_size={batch_of_few(health.images)}, at most {health.images}"
             if health.images >= MIN_IMAGES_FOR_BATCH_BACKGROUNDS
             else f"add images: {MIN_IMAGES_FOR_BATCH_BACKGROUNDS} are the fewest",
             needed=True,
@@ -122,7 +122,7 @@ def _small(health: DataHealth, settings: PretrainSettings) -> str:
     return f"cp2fast pretrain small data.root={health.root}; or "
 
 
-def _batch_of_few(images: int) -> int:
+def batch_of_few(images: int) -> int:
     """Batch size for four steps per epoch, but large enough for batch norm."""
     return max(images // 4, min(images, _SMALL_BATCH))
 

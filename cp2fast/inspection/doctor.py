@@ -11,11 +11,11 @@ from typing import Any
 import yaml
 
 from cp2fast import __version__, recipes
-from cp2fast.config import PretrainSettings
+from cp2fast.config import MIN_IMAGES_FOR_BATCH_BACKGROUNDS, PretrainSettings
 from cp2fast.console import printable
 from cp2fast.errors import UserError
 from cp2fast.files import refuse_target
-from cp2fast.inspection.advice import advise
+from cp2fast.inspection.advice import advise, batch_of_few
 from cp2fast.inspection.check import Check
 from cp2fast.inspection.data_health import DataHealth, examine
 from cp2fast.inspection.installation import (
@@ -144,8 +144,12 @@ def _write_recipe(path: Path, settings: PretrainSettings, health: DataHealth) ->
         lines.append(f"# data.bands, counted from 1: {found.reason}.")
     if settings.model.init is not None:
         lines.append("# augment.mean and std: those that the weights of model.init are used to.")
+    proposed = found.applied(settings)
+    if MIN_IMAGES_FOR_BATCH_BACKGROUNDS <= health.images < proposed.data.batch_size:
+        lines.append("# data.batch_size: so few images fill no larger batch.")
+        proposed = proposed.with_values("data", batch_size=batch_of_few(health.images))
     tree: dict[str, dict[str, Any]] = {}
-    for key, _, value in recipes.differences(PretrainSettings(), found.applied(settings)):
+    for key, _, value in recipes.differences(PretrainSettings(), proposed):
         section, _, name = key.partition(".")
         tree.setdefault(section, {})[name] = value
     content = PretrainSettings.model_validate(tree).model_dump(mode="json", exclude_unset=True)

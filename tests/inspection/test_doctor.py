@@ -49,6 +49,13 @@ def test_where_everything_works_it_says_what_to_run_next(
     assert "images/s by torch" in text
 
 
+def test_a_recipe_for_few_images_has_a_batch_that_they_fill(scenes: Path, tmp_path: Path) -> None:
+    diagnosis(*TINY, f"data.root={scenes}", "data.batch_size=64").write_recipe(tmp_path / "my.yaml")
+    proposed = recipes.load(PretrainSettings, str(tmp_path / "my.yaml"), [])
+    assert diagnosis(recipe=str(tmp_path / "my.yaml")).works
+    assert proposed.data.batch_size <= 12
+
+
 @pytest.mark.parametrize(
     ("recipe", "words", "judged"),
     [
