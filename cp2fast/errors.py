@@ -1,4 +1,4 @@
-"""The exception for errors that users can fix."""
+"""Errors that users can fix: their exception, and how memory that ran out is told."""
 
 
 class UserError(Exception):
@@ -7,3 +7,12 @@ class UserError(Exception):
     The command line prints it without a traceback and exits with code 2. Any other exception that
     reaches the command line is a bug in cp2fast and keeps its traceback.
     """
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out, by any library's error; torch need not be imported to tell."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "can't allocate memory" in str(error)
+    )

@@ -34,7 +34,7 @@ from cp2fast.cli import (  # noqa: F401
 from cp2fast.cli.app import app
 from cp2fast.cli.mistakes import mistake
 from cp2fast.console import printable, show_everything
-from cp2fast.errors import UserError
+from cp2fast.errors import UserError, is_out_of_memory
 
 __all__ = ["app", "main"]
 
@@ -71,7 +71,7 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(1)
     except (MemoryError, RuntimeError) as error:
-        if not _is_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         asked = re.search(r"tried to allocate (\d+) bytes", str(error))
         size = "" if asked is None else f" for {int(asked[1]) / (1 << 30):,.1f} GiB at once"
@@ -87,15 +87,6 @@ def main() -> None:
         path = os.fsdecode(error.filename)
         fix = _OF_THE_SYSTEM[error.errno]
         sys.exit(_refuse(f"{path}: {error.strerror}: {fix}, or name another place"))
-
-
-def _is_of_memory(error: Exception) -> bool:
-    """Whether memory ran out, by any library's error; torch need not be imported to tell."""
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or "can't allocate memory" in str(error)
-    )
 
 
 @contextmanager

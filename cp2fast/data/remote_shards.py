@@ -7,7 +7,6 @@ else read the shard's headers: by range requests if its images are large (``inde
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +27,7 @@ from cp2fast.data.shard_index import ShardIndex
 from cp2fast.data.shards import photos_of
 from cp2fast.data.urls import public
 from cp2fast.errors import UserError
+from cp2fast.run_folder import atomic_write
 
 _AT_ONCE = 16
 _WORTH_A_HOP = 256 << 10
@@ -123,14 +123,13 @@ def _make(shard: Remote, disk: DiskCache, worth: int) -> ShardIndex:
     if made is not None:
         disk.check_unchanged(shard)
     else:
-        with disk.open(shard) as file:
-            made = index_of(file, public(shard.url))
+        with disk.open(shard) as opened:
+            made = index_of(opened, public(shard.url))
     path = _path(shard, disk)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
     with suppress(OSError):  # It is made again next time.
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_bytes(made.encoded())
-        aside.replace(path)
+        with atomic_write(path) as file:
+            file.write(made.encoded())
     return made
 
 

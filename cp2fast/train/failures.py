@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from cp2fast.errors import UserError
+from cp2fast.errors import UserError, is_out_of_memory
 from cp2fast.files import place_of
 from cp2fast.train.run import Run
 
@@ -24,10 +24,8 @@ def explained(run: Run[Any]) -> Iterator[None]:
     """Raise a ``UserError`` in place of errors that only say that memory or the disk is full."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
-        raise UserError(_out_of_memory(run)) from error
     except RuntimeError as error:
-        if "can't allocate memory" not in str(error):
+        if not is_out_of_memory(error):
             raise
         raise UserError(_out_of_memory(run)) from error
     except OSError as error:
