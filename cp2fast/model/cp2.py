@@ -118,7 +118,8 @@ class CP2(nn.Module):
             key_mask: ``[B, S, S]``, True on the foreground.
         """
         key_BCY = self._embed_keys(key)
-        key_BC = pool_instances(key_BCY, self._cells(key_mask, key_BCY))
+        with torch.autocast(key_BCY.device.type, enabled=False):
+            key_BC = pool_instances(key_BCY, self._cells(key_mask, key_BCY))
         enqueue(self.queue, self.queue_ptr, gather(key_BC))
 
     def newest_keys(self, count: int) -> Tensor:

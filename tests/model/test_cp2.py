@@ -142,13 +142,15 @@ def test_keys_are_enqueued_and_wrap(cp2: CP2) -> None:
     torch.testing.assert_close(cp2.queue.norm(dim=0), torch.ones(10))
 
 
-def test_keys_can_be_taken_before_the_first_step(cp2: CP2) -> None:
+@pytest.mark.parametrize("is_autocast", [False, True])
+def test_keys_can_be_taken_before_the_first_step(cp2: CP2, is_autocast: bool) -> None:
     query, key, query_mask, key_mask = random_batch(4)
     before = [parameter.clone() for parameter in cp2.encoder_k.parameters()]
     contrasted = copy.deepcopy(cp2)
-    cp2.take_keys(key, key_mask)
-    assert all(map(torch.equal, before, cp2.encoder_k.parameters()))
-    contrasted(query, key, query_mask, key_mask)  # both encoders are equal: nothing to average
+    with torch.autocast("cpu", torch.bfloat16, enabled=is_autocast):
+        cp2.take_keys(key, key_mask)
+        assert all(map(torch.equal, before, cp2.encoder_k.parameters()))
+        contrasted(query, key, query_mask, key_mask)  # both encoders are equal: nothing to average
     torch.testing.assert_close(cp2.queue, contrasted.queue)
     assert cp2.queue_ptr.item() == 4
 
