@@ -58,7 +58,7 @@ def test_a_fault_that_passes_leaves_no_trace_but_the_count(tmp_path: Path) -> No
 
 def test_what_will_not_pass_is_not_tried_again(tmp_path: Path) -> None:
     before = retry.retries()
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(BadImage, match="No such file"):
         ImageSet.of_files([tmp_path / "gone.jpg"]).read(0)
     assert retry.retries() == before
 
