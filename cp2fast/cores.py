@@ -27,7 +27,7 @@ def decoding_workers(setting: int | None) -> int:
 
 
 def decodes_apart(device: torch.device) -> bool:
-    """Whether threads that decode belong in processes of their own (see ``data/workers/processes.py``).
+    """Whether threads that decode belong in processes of their own (see ``data/workers``).
 
     They do if this process launches the kernels of a GPU: the threads' work would delay launches.
     """

@@ -2,7 +2,7 @@
 
     places of a batch -> worker: read, decode, cut -> memory shared with this process -> crops
 
-They are the crops that threads of this process cut; ``data/workers/processes.py`` says why they do not.
+They are the crops that threads of this process cut; ``data/workers`` says why they do not.
 """
 
 from __future__ import annotations
