@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
+import cp2fast
 from cp2fast.cli.app import app
+from cp2fast.console import open_console
 
 
 @app.command(
@@ -32,6 +34,4 @@ def export(
     ] = None,
 ) -> None:
     """Parse, then export."""
-    from cp2fast.weights.export.write import run_export
-
-    run_export(run, to, out)
+    cp2fast.export(run, to, out, say=open_console().print)  # type: ignore[arg-type]
