@@ -97,7 +97,7 @@ def run(member: Member, data: Path, folder: Path) -> dict[str, Any]:
         if found.unreadable:
             raise RuntimeError(f"unreadable: {found.unreadable}")
 
-    def export(to: str) -> Callable[[], object]:
+    def export(to: Any) -> Callable[[], object]:
         source = pretrained if to == "timm" else tuned
         return lambda: cp2fast.export(
             source, to, folder / f"w.{'onnx' if to == 'onnx' else 'safetensors'}"
