@@ -50,11 +50,13 @@ from cp2fast.data.image_sets.listing import list_images
 from cp2fast.data.order import plan, steps_per_epoch
 from cp2fast.data.prefetch import prefetch
 from cp2fast.data.sources.bad_images import BadImages
+from cp2fast.data.sources.loading import DecodeSettings
 from cp2fast.data.sources.turbo_source import open_turbo
 from cp2fast.machine import machine, versions
 
 CPU = torch.device("cpu")
 OURS = {"decode-turbo", "cp2fast-turbo", "cp2fast-cached", "cp2fast-cached-independent"}
+DECODED = DecodeSettings(SEED, max_pixels=10**9)
 EPOCHS = 20
 BATCHES = 200
 """Cached batches whose making is timed."""
@@ -145,10 +147,9 @@ def _turbo(task: Task, bad: BadImages, arena: Arena | None, steps: int) -> Itera
     return open_turbo(
         task.images,
         task.plan(task.images, steps),
-        seed=SEED,
+        DECODED,
+        bad,
         threads=task.workers,
-        max_pixels=10**9,
-        bad=bad,
         arena=arena,
     )
 
@@ -186,8 +187,7 @@ def _cached_batch(task: Task, bad: BadImages) -> dict[str, float]:
     count = len(task.images)
 
     def opened(numbers: Iterator[Any]) -> Iterator[Any]:
-        common: dict[str, Any] = {"seed": SEED, "max_pixels": 10**9, "bad": bad, "arena": arena}
-        return open_turbo(task.images, numbers, threads=task.workers, **common)
+        return open_turbo(task.images, numbers, DECODED, bad, threads=task.workers, arena=arena)
 
     for _ in opened(iter(np.array_split(np.arange(count), -(-count // 32)))):
         pass
