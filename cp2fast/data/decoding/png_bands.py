@@ -19,7 +19,7 @@ from cp2fast.data.decoding import png
 from cp2fast.data.decoding.raster import BadImage
 
 _INPUT = 1 << 20
-"""Bytes inflated at once; what zlib does not take of them is copied."""
+"""Bytes given to zlib at once; it copies those that it does not consume."""
 
 
 def can_cut(encoded: bytes) -> bool:

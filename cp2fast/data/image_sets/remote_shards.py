@@ -31,10 +31,10 @@ from cp2fast.run_folder import atomic_write
 
 _AT_ONCE = 16
 _WORTH_A_HOP = 256 << 10
-"""Mean bytes of a file from which on a request for its header is sooner done than a transfer. With
-some 700 requests a second it is so below 1.5 Gbit/s."""
+"""Mean file size in bytes above which requesting the headers is faster than fetching the shard, at
+some 700 requests a second and less than 1.5 Gbit/s."""
 _WORTH_IF_LOST = 32 << 10
-"""The same where the disk cache cannot keep what would be fetched."""
+"""The same if the disk cache has no room for the shards."""
 
 
 def list_remote_shards(

@@ -91,9 +91,9 @@ def open_torch(
 def _started(loader: DataLoader[Decoded | str]) -> Iterator[Decoded | str]:
     """The loader's iterator, whose workers are forked by a thread of its own.
 
-    A worker goes on as the thread that forked it. As a pool's thread, it would wait for itself when
-    it ends (CPython's gh-88110), and its exit code be 1. From the main thread, torch would set a
-    signal handler that raises the death of a worker anywhere; here it raises it from ``next``.
+    A forked worker continues in the thread that forked it. In a thread of a pool it would wait for
+    itself at exit (CPython's gh-88110) and exit with code 1. In the main thread torch would set
+    a signal handler that raises a worker's death at any point; here ``next`` raises it.
     """
     started: Future[Iterator[Decoded | str]] = Future()
 
@@ -149,8 +149,8 @@ def _share(batch: RaggedBatch) -> str | None:
 def _tells_of_a_death(error: Exception) -> bool:
     """Whether the loader's error means that a worker died.
 
-    The loader reports this itself, unless a batch was waiting: its memory is passed through a
-    socket of the worker, which then fails. Errors raised by a living worker start with "Caught ..".
+    The loader reports this itself unless a batch was waiting: its memory is passed through a socket
+    of the worker, and receiving it fails. Errors raised by a living worker start with "Caught ".
     """
     if isinstance(error, RuntimeError):
         return str(error).startswith("DataLoader worker (pid")

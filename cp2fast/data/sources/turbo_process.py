@@ -92,7 +92,7 @@ def _decoded(made: _Made, memory: Tensor | None, arena: Arena | None) -> Decoded
         return Decoded(None, made.tried, made.failures)
     if memory is None:
         if arena is None:
-            raise RuntimeError("an image in a cache that there is not")
+            raise RuntimeError("a worker left a batch in the cache, but this process has none")
         memory = arena.pixels
     batch = RaggedBatch(memory, *map(torch.from_numpy, made.places))
     return Decoded(batch, made.tried, made.failures)
