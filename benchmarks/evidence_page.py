@@ -21,6 +21,7 @@ NAMES = {
     "cp2": "CP2",
     "no-dense": "no dense loss",
     "no-paste": "MoCo v2",
+    "dense-5": "CP2, dense weight 5",
     "imagenet": "ImageNet",
     "imagenet-cp2": "ImageNet, CP2",
 }
