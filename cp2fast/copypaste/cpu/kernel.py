@@ -16,12 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cp2fast.copypaste.cpu.colour import Colour, change_row, hue_shifts, linear_gain
-from cp2fast.copypaste.cpu.cover import cover_seen
+from cp2fast.copypaste.cpu.cover import Region, cover_seen
+from cp2fast.copypaste.cpu.lanes import WIDE
+from cp2fast.copypaste.cpu.load_store import LINE, prefetch, settle
 from cp2fast.copypaste.cpu.output import Output, blur_filter, blur_row, normalise_row, store_row
+from cp2fast.copypaste.cpu.planes import Planes
 from cp2fast.copypaste.cpu.resize import (
     QUAD,
     Crop,
     Filter,
+    Resize,
     crop_luma,
     resize_filter,
     span,
@@ -29,7 +33,6 @@ from cp2fast.copypaste.cpu.resize import (
     weigh_columns,
     weigh_rows,
 )
-from cp2fast.copypaste.cpu.simd import LINE, WIDE, prefetch, settle
 from cp2fast.copypaste.cpu.workspace import Workspace
 from cp2fast.copypaste.jit import jit, keep_compiled
 from cp2fast.copypaste.parameters import CONTRAST, FLIP, MIRROR, TRANSPOSE
@@ -48,9 +51,10 @@ from cp2fast.copypaste.views import (
     WIDTH,
 )
 
-_Floats = NDArray[np.float32]
 _Words = NDArray[np.int32]
+_Floats = NDArray[np.float32]
 
+_ZERO = np.float32(0)
 _LOW_HALF = 0xFFFFFFFF
 _SPILL = 2 * WIDE
 """Least gap between two rectangles, of which all pixels in their registers are changed."""
@@ -107,13 +111,37 @@ def _make_view(
     inputs: Inputs, b: int, v: int, foreground: bool, output: Output, w: Workspace
 ) -> None:
     """Compute the visible part of one view and store it."""
-    size, cover = w.planes.shape[1], w.cover
+    size = w.planes.size
     view, numbers = inputs.views[b, v], inputs.numbers[b, v]
-    paste, factor = view[PASTE : PASTE + 4], numbers[FACTOR : FACTOR + 4]
-    flags = view[FLAGS]
+    paste = view[PASTE : PASTE + 4]
+    resize = _prepare_resize(inputs.pixels, view, w)
+    colour = _prepare_colour(view, numbers, resize, w)
+    radius = blur_filter(numbers[SIGMA], w.half)
+    w.luma[:] = 0
+    halo = size if colour.whole else radius
+    at_once = not (resize.transposed or colour.whole or radius > 0)
+    for region in cover_seen(paste, foreground, halo, 0 if at_once else _SPILL, size):
+        if resize.transposed:
+            _make_columns(resize, region, w)
+            _change_rows(colour, region, w)
+        else:
+            _make_rows(resize, region, colour, at_once, output, b, w)
+    if colour.whole:
+        mean, first = _mean_of(w.luma, size), colour.last
+        rest = Colour(colour.order, colour.factor, colour.hues, colour.grey, first, 4, mean, False)
+        for region in cover_seen(paste, foreground, radius, _SPILL, size):
+            _change_rows(rest, region, w)
+    if not at_once:
+        for region in cover_seen(paste, foreground, 0, 0, size):
+            _finish(output, b, region, radius, w)
+
+
+@jit
+def _prepare_resize(pixels: NDArray[np.uint8], view: _Words, w: Workspace) -> Resize:
+    """Compute the filters of a view, which include its mirroring."""
+    size, orientation = w.planes.size, view[FLAGS] >> ORIENTATION
     origin = int(view[START + 1]) << 32 | int(view[START]) & _LOW_HALF
-    crop = Crop(inputs.pixels, origin, view[PITCH], view[HEIGHT], view[WIDTH])
-    orientation = flags >> ORIENTATION
+    crop = Crop(pixels, origin, view[PITCH], view[HEIGHT], view[WIDTH])
     transposed = orientation & TRANSPOSE != 0
     mirror, flip = orientation & MIRROR != 0, orientation & FLIP != 0
     if transposed:  # The view's x is the crop's y.
@@ -123,165 +151,102 @@ def _make_view(
     taps = resize_filter(crop.width, size, mirror, w.weights_x, w.start_x)
     columns = Filter(w.weights_x[: size * taps].reshape(size, taps), w.start_x)
     spread(columns, w.wide)
-    radius = blur_filter(numbers[SIGMA], w.half)
-    order = w.order
+    return Resize(crop, rows, columns, transposed)
+
+
+@jit
+def _prepare_colour(view: _Words, numbers: _Floats, resize: Resize, w: Workspace) -> Colour:
+    """The first pass of colour operations of a view.
+
+    It has those before contrast if that needs the mean of the whole view, else all of them.
+    """
+    flags, order, factor = view[FLAGS], w.order, numbers[FACTOR : FACTOR + 4]
     for i in range(4):
         order[i] = flags >> (ORDER + 2 * i) & 3
     hue_shifts(factor, w.hues)
-    colour = Colour(order, factor, w.hues, flags >> GREY & 1 != 0)
-
-    # Operations to apply immediately: those before contrast if it needs the mean of the whole view,
-    # else all.
-    operations, whole, mean = 0, False, np.float32(0)
+    grey = flags >> GREY & 1 != 0
+    last, mean, whole = 0, _ZERO, False
     if flags >> JITTER & 1:
         before = 0
         while order[before] != CONTRAST:
             before += 1
         gain = linear_gain(order, before, factor)
-        whole, operations = gain < 0, before if gain < 0 else 4
+        whole, last = gain < 0, before if gain < 0 else 4
         if not whole:
-            mean = gain * crop_luma(crop, rows, columns, w.line, w.totals)
-    w.luma[:] = 0
-    halo = size if whole else radius
-    at_once = not (transposed or whole or radius > 0)
-    for i in range(cover_seen(paste, foreground, halo, 0 if at_once else _SPILL, size, cover)):
-        top, left, bottom, right = cover[i, 0], cover[i, 1], cover[i, 2], cover[i, 3]
-        if transposed:
-            _make_columns(crop, rows, columns, top, left, bottom, right, w)
-            _change_rows(colour, 0, operations, top, left, bottom, right, whole, mean, w)
-        else:
-            _make_rows(
-                crop,
-                rows,
-                columns,
-                colour,
-                operations,
-                top,
-                left,
-                bottom,
-                right,
-                whole,
-                mean,
-                at_once,
-                output,
-                b,
-                w,
-            )
-    if whole:
-        mean = _mean_of(w.luma, size)
-        for i in range(cover_seen(paste, foreground, radius, _SPILL, size, cover)):
-            top, left, bottom, right = cover[i, 0], cover[i, 1], cover[i, 2], cover[i, 3]
-            _change_rows(colour, operations, 4, top, left, bottom, right, False, mean, w)
-    if not at_once:
-        for i in range(cover_seen(paste, foreground, 0, 0, size, cover)):
-            top, left, bottom, right = cover[i, 0], cover[i, 1], cover[i, 2], cover[i, 3]
-            _finish(output, b, top, left, bottom, right, radius, w)
+            mean = gain * crop_luma(resize, w.line, w.totals)
+    return Colour(order, factor, w.hues, grey, 0, last, mean, whole)
 
 
 @jit
 def _make_rows(
-    crop: Crop,
-    rows: Filter,
-    columns: Filter,
+    resize: Resize,
+    region: Region,
     colour: Colour,
-    operations: int,
-    top: int,
-    left: int,
-    bottom: int,
-    right: int,
-    whole: bool,
-    mean: np.float32,
     at_once: bool,
     output: Output,
     b: int,
     w: Workspace,
 ) -> None:
-    """Resize a rectangle row by row, and change its colours while the row is in cache.
+    """Resize a region row by row, and change its colours while the row is in cache.
 
     Each row is then stored if this is the whole work, ``at_once``. Otherwise all pixels that share
-    a register with the rectangle's may be overwritten.
+    a register with the region's may be overwritten.
     """
+    top, left, bottom, right = region
     if left >= right:
         return
     # Local variables, as the workspace is too long to be passed for every row.
-    pixels, weights, starts, start = crop.pixels, rows.weights, rows.start, columns.start
-    wide, line, flat, luma = w.wide, w.line, w.flat, w.luma
-    row, short = w.row, w.short
-    size, pitch = w.planes.shape[1:]
-    plane, down, along = size * pitch, weights.shape[1], columns.weights.shape[1]
+    planes, wide, line, luma, row, short = w.planes, w.wide, w.line, w.luma, w.row, w.short
+    crop, columns, starts = resize.crop, resize.columns, resize.rows.start
+    down = resize.rows.weights.shape[1]
     first, last = left // QUAD * QUAD, -(-right // QUAD) * QUAD
-    begin, end = span(start, along, first, last)
+    begin, end = span(columns.start, columns.weights.shape[1], first, last)
     fetched = starts[top] + down
     for y in range(top, bottom):
         wanted = starts[min(y + _AHEAD, bottom - 1)] + down
         for source_row in range(fetched, wanted):
             source = crop.origin + source_row * crop.pitch
             for i in range(begin, end, LINE):
-                prefetch(pixels, np.uint64(source + i))
+                prefetch(crop.pixels, np.uint64(source + i))
         fetched = max(fetched, wanted)
-        at = crop.origin + starts[y] * crop.pitch
-        weigh_rows(down, pixels, at, crop.pitch, weights, y, line, begin, end)
-        at = 0 if at_once else y * pitch
-        weigh_columns(along, line, start, wide, first, last, flat, at, plane)
-        change_row(flat, at, plane, left, right, colour, 0, operations, mean, whole, luma)
+        weigh_rows(resize, y, line, begin, end)
+        to_row = 0 if at_once else y
+        weigh_columns(columns, wide, line, first, last, planes, to_row)
+        change_row(planes, to_row, left, right, colour, luma)
         if at_once:
-            skip = normalise_row(flat, at, plane, left, right, output.mean, output.std, row)
-            to = 3 * ((b * size + y) * size + left)
+            skip = normalise_row(planes, to_row, left, right, output, row)
+            to = 3 * ((b * planes.size + y) * planes.size + left)
             store_row(row, short, skip, 3 * (right - left), output, to)
 
 
 @jit
-def _make_columns(
-    crop: Crop,
-    rows: Filter,
-    columns: Filter,
-    top: int,
-    left: int,
-    bottom: int,
-    right: int,
-    w: Workspace,
-) -> None:
-    """The resize of ``_make_rows`` for a view with x and y swapped.
+def _make_columns(resize: Resize, region: Region, w: Workspace) -> None:
+    """The resize of ``_make_rows`` for a transposed view.
 
     The filters refer to the crop's own axes: a row of the resize becomes a column of the view.
     """
+    top, left, bottom, right = region
     if top >= bottom:
         return
-    pixels, weights, starts, start = crop.pixels, rows.weights, rows.start, columns.start
-    wide, line, flat, row = w.wide, w.line, w.flat, w.row
-    size, pitch = w.planes.shape[1:]
-    plane, down, along = size * pitch, weights.shape[1], columns.weights.shape[1]
+    wide, line, columns, flat, column = w.wide, w.line, resize.columns, w.planes.flat, w.row
+    size, pitch = w.planes.size, w.planes.pitch
+    as_row = Planes(column, 1, pitch)
     first, last = top // QUAD * QUAD, -(-bottom // QUAD) * QUAD
-    begin, end = span(start, along, first, last)
+    begin, end = span(columns.start, columns.weights.shape[1], first, last)
     for x in range(left, right):
-        at = crop.origin + starts[x] * crop.pitch
-        weigh_rows(down, pixels, at, crop.pitch, weights, x, line, begin, end)
-        weigh_columns(along, line, start, wide, first, last, row, 0, pitch)
+        weigh_rows(resize, x, line, begin, end)
+        weigh_columns(columns, wide, line, first, last, as_row, 0)
         for c in range(3):
             for y in range(top, bottom):
-                flat[c * plane + y * pitch + x] = row[c * pitch + y]
+                flat[(c * size + y) * pitch + x] = column[c * pitch + y]
 
 
 @jit
-def _change_rows(
-    colour: Colour,
-    first: int,
-    last: int,
-    top: int,
-    left: int,
-    bottom: int,
-    right: int,
-    whole: bool,
-    mean: np.float32,
-    w: Workspace,
-) -> None:
-    """Apply operations ``first`` to ``last`` - 1 to a rectangle; see ``change_row``."""
-    flat, luma = w.flat, w.luma
-    size, pitch = w.planes.shape[1:]
-    plane = size * pitch
-    for y in range(top, bottom):
-        at = y * pitch
-        change_row(flat, at, plane, left, right, colour, first, last, mean, whole, luma)
+def _change_rows(colour: Colour, region: Region, w: Workspace) -> None:
+    """Apply a pass of colour operations to a region; see ``change_row``."""
+    planes, luma = w.planes, w.luma
+    for y in range(region.top, region.bottom):
+        change_row(planes, y, region.left, region.right, colour, luma)
 
 
 @jit
@@ -293,19 +258,17 @@ def _mean_of(luma: _Floats, size: int) -> np.float32:
 
 
 @jit
-def _finish(
-    output: Output, b: int, top: int, left: int, bottom: int, right: int, radius: int, w: Workspace
-) -> None:
-    """Blur, normalise and store one rectangle."""
-    flat, reach, padded, row, short = w.flat, w.reach, w.padded, w.row, w.short
-    half, mean, std = w.half[: radius + 1], output.mean, output.std
-    size, pitch = w.planes.shape[1:]
+def _finish(output: Output, b: int, region: Region, radius: int, w: Workspace) -> None:
+    """Blur, normalise and store one region."""
+    top, left, bottom, right = region
+    planes, reach, padded, row, short = w.planes, w.reach, w.padded, w.row, w.short
+    half, size = w.half[: radius + 1], planes.size
     for y in range(top, bottom if left < right else top):
         skip = 0
         if radius > 0:
-            blur_row(flat, size, pitch, y, left, right, half, reach, padded, mean, std, row)
+            blur_row(planes, y, left, right, half, reach, padded, output, row)
         else:
-            skip = normalise_row(flat, y * pitch, size * pitch, left, right, mean, std, row)
+            skip = normalise_row(planes, y, left, right, output, row)
         to = 3 * ((b * size + y) * size + left)
         store_row(row, short, skip, 3 * (right - left), output, to)
 
