@@ -44,13 +44,13 @@ from cp2fast.bench.peers import original
 from cp2fast.bench.timing import Rate, Stream, measure_streams, ratios
 from cp2fast.config import DataSettings
 from cp2fast.cores import available_cores
-from cp2fast.data.arena import Arena
-from cp2fast.data.bad_images import BadImages
-from cp2fast.data.cache import open_cache
-from cp2fast.data.images import list_images
+from cp2fast.data.cache.arena import Arena
+from cp2fast.data.cache.open import open_cache
+from cp2fast.data.image_sets.listing import list_images
 from cp2fast.data.order import plan, steps_per_epoch
 from cp2fast.data.prefetch import prefetch
-from cp2fast.data.turbo_source import open_turbo
+from cp2fast.data.sources.bad_images import BadImages
+from cp2fast.data.sources.turbo_source import open_turbo
 from cp2fast.machine import machine, versions
 
 CPU = torch.device("cpu")
@@ -219,7 +219,7 @@ def _two_processes(mebibytes: int = 256) -> dict[str, float]:
     arena = Arena.new_host(np.full(1, mebibytes << 20, np.int64), shared=True)
     arena.pixels.fill_(1)
     script = (
-        "import sys; from cp2fast.data.arena import Arena;"
+        "import sys; from cp2fast.data.cache.arena import Arena;"
         "arena = Arena.attach((int(sys.argv[1]), int(sys.argv[2])), 1);"
         "arena.pixels.sum(); print('there', flush=True); sys.stdin.read()"
     )

@@ -25,12 +25,12 @@ import numpy as np
 import torch
 
 from cp2fast.cores import available_cores
-from cp2fast.data.bad_images import BadImages
-from cp2fast.data.image_set import ImageSet
-from cp2fast.data.images import list_images
+from cp2fast.data.image_sets.image_set import ImageSet
+from cp2fast.data.image_sets.listing import list_images
 from cp2fast.data.order import plan
-from cp2fast.data.turbo_process import open_turbo_processes
-from cp2fast.data.turbo_source import open_turbo
+from cp2fast.data.sources.bad_images import BadImages
+from cp2fast.data.sources.turbo_process import open_turbo_processes
+from cp2fast.data.sources.turbo_source import open_turbo
 from cp2fast.machine import machine, versions
 
 BATCH = 64

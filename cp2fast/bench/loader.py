@@ -32,9 +32,9 @@ from cp2fast.bench.peers import (
 from cp2fast.bench.report import Report, build_report
 from cp2fast.bench.timing import Rate, Say, Stream, finish, measure_streams, silent
 from cp2fast.config import DataSettings
-from cp2fast.data.bad_images import BadImages
-from cp2fast.data.image_set import ImageSet
-from cp2fast.data.torch_source import START_METHOD, open_torch
+from cp2fast.data.image_sets.image_set import ImageSet
+from cp2fast.data.sources.bad_images import BadImages
+from cp2fast.data.sources.torch_source import START_METHOD, open_torch
 
 _CEILING_IMAGES = 512
 _WITH_PROCESSES = ("original", "torchvision", "lightly-train", "cp2fast-torch", "decode-torch")

@@ -19,15 +19,15 @@ from cp2fast.bench.timing import Stream, finish
 from cp2fast.config import DataSettings
 from cp2fast.copypaste.op import copy_paste
 from cp2fast.copypaste.sampling import sample_parameters
-from cp2fast.data.bad_images import BadImages
-from cp2fast.data.cache import open_cache
-from cp2fast.data.choice import Choice, choose_source
-from cp2fast.data.dali_source import open_dali
-from cp2fast.data.image_set import ImageSet
+from cp2fast.data.cache.open import open_cache
+from cp2fast.data.image_sets.image_set import ImageSet
 from cp2fast.data.order import plan
 from cp2fast.data.prefetch import prefetch
-from cp2fast.data.source import open_source
-from cp2fast.data.turbo_process import batches_in_the_making
+from cp2fast.data.sources.bad_images import BadImages
+from cp2fast.data.sources.choice import Choice, choose_source
+from cp2fast.data.sources.dali_source import open_dali
+from cp2fast.data.sources.open import open_source
+from cp2fast.data.sources.turbo_process import batches_in_the_making
 from cp2fast.errors import UserError
 
 COMPOSED_AHEAD = 2

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from cp2fast.config import Rgb
-from cp2fast.data.decode import BadImage, decode_image, read_file
-from cp2fast.data.levels import BY_TYPE, Levels
+from cp2fast.data.decoding.decode import BadImage, decode_image, read_file
+from cp2fast.data.decoding.levels import BY_TYPE, Levels
 from cp2fast.errors import UserError
 from cp2fast.labels.coding import IGNORED, Coding, Oddity
 from cp2fast.labels.masks import colour_name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cp2fast.config import Bands, RangeSetting
-from cp2fast.data.image_set import ImageSet
+from cp2fast.data.image_sets.image_set import ImageSet
 from cp2fast.data.survey import find_range
 from cp2fast.labels.dataset import LabelledData
 

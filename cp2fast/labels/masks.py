@@ -18,10 +18,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from cp2fast.data import jpeg, png
-from cp2fast.data.decode import BadImage, read_file
-from cp2fast.data.kinds import kind_of
-from cp2fast.data.orientation import orient, orientation_of
+from cp2fast.data.decoding import jpeg, png
+from cp2fast.data.decoding.decode import BadImage, read_file
+from cp2fast.data.decoding.kinds import kind_of
+from cp2fast.data.decoding.orientation import orient, orientation_of
 from cp2fast.errors import UserError
 
 Kind = Literal["values", "equal", "colours"]

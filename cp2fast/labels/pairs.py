@@ -17,8 +17,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cp2fast.config import LabelSettings
-from cp2fast.data.formats import IMAGE_SUFFIXES
-from cp2fast.data.shards import is_hidden
+from cp2fast.data.decoding.formats import IMAGE_SUFFIXES
+from cp2fast.data.image_sets.shards import is_hidden
 from cp2fast.errors import UserError
 from cp2fast.files import cannot_read, list_folder, place_of
 from cp2fast.labels.dataset import Example

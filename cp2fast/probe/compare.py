@@ -13,7 +13,7 @@ import torch
 
 from cp2fast import recipes
 from cp2fast.config import ModelSettings, ProbeSettings
-from cp2fast.data.levels import Levels
+from cp2fast.data.decoding.levels import Levels
 from cp2fast.errors import UserError
 from cp2fast.files import list_folder, make_folder, place_of
 from cp2fast.labels.dataset import LabelledData
