@@ -112,7 +112,7 @@ def _transformer(trained: Trained) -> _Counterpart:
     known = torchvision.models.list_models(module=torchvision.models, include="vit_*")
     if name not in known:
         raise _no_such(ours, known)
-    norm = nn.LayerNorm(backbone.embed_dim)  # type: ignore[arg-type]
+    norm = nn.LayerNorm(backbone.embed_dim)
     new = {f"norm.{key}": tensor for key, tensor in norm.state_dict().items()}
     return _Counterpart(
         name=name,
