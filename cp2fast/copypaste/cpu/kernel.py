@@ -197,17 +197,17 @@ def _make_rows(
         return
     # Local variables, as the workspace is too long to be passed for every row.
     planes, wide, line, luma, row, short = w.planes, w.wide, w.line, w.luma, w.row, w.short
-    crop, columns, starts = resize.crop, resize.columns, resize.rows.start
-    down = resize.rows.weights.shape[1]
+    columns, starts, down = resize.columns, resize.rows.start, resize.rows.weights.shape[1]
+    pixels, origin, source_pitch = resize.crop.pixels, resize.crop.origin, resize.crop.pitch
     first, last = left // QUAD * QUAD, -(-right // QUAD) * QUAD
     begin, end = span(columns.start, columns.weights.shape[1], first, last)
     fetched = starts[top] + down
     for y in range(top, bottom):
         wanted = starts[min(y + _AHEAD, bottom - 1)] + down
         for source_row in range(fetched, wanted):
-            source = crop.origin + source_row * crop.pitch
+            source = origin + source_row * source_pitch
             for i in range(begin, end, LINE):
-                prefetch(crop.pixels, np.uint64(source + i))
+                prefetch(pixels, np.uint64(source + i))
         fetched = max(fetched, wanted)
         weigh_rows(resize, y, line, begin, end)
         to_row = 0 if at_once else y

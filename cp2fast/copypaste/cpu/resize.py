@@ -138,15 +138,15 @@ def span(start: _Integers, taps: int, left: int, right: int) -> tuple[int, int]:
 @inline
 def weigh_rows(resize: Resize, y: int, line: _Floats, begin: int, end: int) -> None:
     """The vertical resize to row ``y``: floats ``begin`` to ``end`` of the interleaved ``line``."""
-    crop, rows = resize.crop, resize.rows
-    taps, at = rows.weights.shape[1], crop.origin + rows.start[y] * crop.pitch
+    pixels, pitch, weights = resize.crop.pixels, resize.crop.pitch, resize.rows.weights
+    taps, at = weights.shape[1], resize.crop.origin + resize.rows.start[y] * pitch
     if end - begin >= WIDE:
-        _weigh_rows(taps, crop, at, rows.weights, y, line, begin, end)
+        _weigh_rows(taps, pixels, at, pitch, weights, y, line, begin, end)
         return
     for i in range(begin, end):
         total = _ZERO
         for k in range(taps):
-            total += rows.weights[y, k] * np.float32(crop.pixels[at + k * crop.pitch + i])
+            total += weights[y, k] * np.float32(pixels[at + k * pitch + i])
         line[i] = total
 
 
@@ -159,8 +159,9 @@ def _vertical(taps: int | None) -> Any:
     @inline
     def weigh(
         count: int,
-        crop: Crop,
+        pixels: NDArray[np.uint8],
         at: int,
+        pitch: int,
         weights: _Floats,
         y: int,
         line: _Floats,
@@ -173,8 +174,8 @@ def _vertical(taps: int | None) -> Any:
             total = zeros()
             source = np.uint64(at + place)
             for k in range(count):
-                total = total + weights[y, k] * load_bytes(crop.pixels, source)
-                source += np.uint64(crop.pitch)
+                total = total + weights[y, k] * load_bytes(pixels, source)
+                source += np.uint64(pitch)
             put(line, np.uint64(place), total)
 
     return weigh
