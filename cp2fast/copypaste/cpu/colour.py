@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from cp2fast.copypaste.cpu import pixel
 from cp2fast.copypaste.cpu.lanes import WIDE
 from cp2fast.copypaste.cpu.load_store import load, put
-from cp2fast.copypaste.cpu.planes import Planes, channels
 from cp2fast.copypaste.jit import inline, jit
 from cp2fast.copypaste.parameters import BRIGHTNESS, CONTRAST, HUE, SATURATION
 
@@ -25,27 +24,19 @@ _shift_hue = jit(pixel.shift_hue)
 
 
 class Colour(NamedTuple):
-    """One pass of colour operations over a view.
+    """The colour operations of a view.
 
     Attributes:
         order: int64 ``[4]``, the jitter operations.
         factor: float32 ``[4]``, factors of the operations.
         hues: float32 ``[3]``, where the hue operation moves red, green and blue.
-        grey: whether the view is converted to grey after all operations.
-        first: first operation of this pass.
-        last: one after its last operation.
-        mean: mean luma of the view, for contrast.
-        whole: whether the pass covers the whole view before contrast, to find its mean luma.
+        grey: whether the view is converted to grey.
     """
 
     order: _Integers
     factor: _Floats
     hues: _Floats
     grey: bool
-    first: int
-    last: int
-    mean: np.float32
-    whole: bool
 
 
 @jit
@@ -56,22 +47,43 @@ def hue_shifts(factor: _Floats, hues: _Floats) -> None:
 
 @inline
 def change_row(
-    planes: Planes, y: int, left: int, right: int, colour: Colour, luma: _Floats
+    flat: _Floats,
+    at: int,
+    plane: int,
+    left: int,
+    right: int,
+    colour: Colour,
+    first: int,
+    last: int,
+    mean: np.float32,
+    whole: bool,
+    luma: _Floats,
 ) -> None:
-    """Change the colours of columns ``left`` to ``right`` of row ``y``, in place.
+    """Apply operations ``first`` to ``last`` - 1 to part of a row, in place.
 
-    Up to fifteen pixels on each side are changed too. If this is for the ``whole`` view, each
-    column's luma is added to ``luma``, and there is no conversion to grey yet.
+    After the operations before contrast, the luma is summed if this is for the ``whole`` view.
+    After all other operations, the row is converted to grey if requested. Up to fifteen pixels on
+    each side of the part are changed too.
+
+    Args:
+        flat: the three planes.
+        at: start of the row in the red plane, a multiple of sixteen.
+        plane: distance between the channels' planes.
+        left: first pixel.
+        right: one after the last pixel.
+        colour: operations and factors.
+        first: first operation.
+        last: one after the last operation.
+        mean: mean luma of the view, for contrast.
+        whole: whether to add each column's luma to ``luma``.
+        luma: sums of the columns.
     """
-    order, factor, hues, mean = colour.order, colour.factor, colour.hues, colour.mean
-    first, last, whole = colour.first, colour.last, colour.whole
-    grey = colour.grey and not whole
+    order, factor, hues, grey = colour.order, colour.factor, colour.hues, colour.grey and not whole
     if first == last and not grey and not whole:
         return
-    flat, to_red, to_green, to_blue = planes.flat, hues[0], hues[1], hues[2]
-    at_red, at_green, at_blue = channels(planes, y)
+    to_red, to_green, to_blue = hues[0], hues[1], hues[2]
     for x in range(left // WIDE * WIDE, right, WIDE):
-        i, j, k = np.uint64(at_red + x), np.uint64(at_green + x), np.uint64(at_blue + x)
+        i, j, k = np.uint64(at + x), np.uint64(at + plane + x), np.uint64(at + 2 * plane + x)
         red, green, blue = load(flat, i), load(flat, j), load(flat, k)
         for place in range(first, last):
             operation = order[place]

@@ -18,7 +18,6 @@ from cp2fast.copypaste.cpu.load_store import (
     put_interleaved,
     stream,
 )
-from cp2fast.copypaste.cpu.planes import Planes, channels
 from cp2fast.copypaste.jit import inline, jit
 from cp2fast.copypaste.views import BFLOAT16, FLOAT32
 
@@ -62,53 +61,75 @@ def blur_filter(sigma: np.float32, half: _Floats) -> int:
 
 @inline
 def normalise_row(
-    planes: Planes, y: int, left: int, right: int, output: Output, row: _Floats
+    flat: _Floats,
+    at: int,
+    plane: int,
+    left: int,
+    right: int,
+    mean: _Floats,
+    std: _Floats,
+    row: _Floats,
 ) -> int:
-    """Normalise and interleave columns ``left`` to ``right`` of row ``y`` into ``row``.
+    """Normalise and interleave part of a row.
+
+    Args:
+        flat: the three planes.
+        at: start of the row in the red plane.
+        plane: distance between the channels' planes.
+        left: first column.
+        right: one after the last column.
+        mean: mean of each channel.
+        std: standard deviation of each channel.
+        row: output, float32 ``[3 pitch]``.
 
     Returns:
         The index of the first column's red in ``row``.
     """
-    flat, mean, std, first = planes.flat, output.mean, output.std, left // WIDE * WIDE
+    first = left // WIDE * WIDE
     mean_red, mean_green, mean_blue = mean[0], mean[1], mean[2]
     std_red, std_green, std_blue = std[0], std[1], std[2]
-    at_red, at_green, at_blue = channels(planes, y)
     for x in range(first, right, WIDE):
-        red = _normalise(load(flat, np.uint64(at_red + x)), mean_red, std_red)
-        green = _normalise(load(flat, np.uint64(at_green + x)), mean_green, std_green)
-        blue = _normalise(load(flat, np.uint64(at_blue + x)), mean_blue, std_blue)
+        i = np.uint64(at + x)
+        red = _normalise(load(flat, i), mean_red, std_red)
+        green = _normalise(load(flat, i + np.uint64(plane)), mean_green, std_green)
+        blue = _normalise(load(flat, i + np.uint64(2 * plane)), mean_blue, std_blue)
         put_interleaved(row, np.uint64(3 * (x - first)), red, green, blue)
     return 3 * (left - first)
 
 
 @inline
 def blur_row(
-    planes: Planes,
+    flat: _Floats,
+    size: int,
+    pitch: int,
     y: int,
     left: int,
     right: int,
     half: _Floats,
     reach: NDArray[np.uint64],
     padded: _Floats,
-    output: Output,
+    mean: _Floats,
+    std: _Floats,
     row: _Floats,
 ) -> None:
-    """Blur, normalise and interleave columns ``left`` to ``right`` of row ``y`` into ``row``.
+    """Blur, normalise and interleave row ``y`` of the planes, from column ``left`` to ``right``.
 
     The blur is vertical into ``padded``, then horizontal; edge pixels are repeated.
 
     Args:
-        planes: the view before the blur.
-        y: row.
-        left: first column.
-        right: one after the last column.
+        flat: the planes, float32 ``[3 S pitch + WIDE]``.
+        size: S.
+        pitch: distance between the rows of a plane.
+        y: row, from 0 to S - 1.
+        left: first column, from 0.
+        right: one after the last column, at most S.
         half: the blur's filter, from its centre to one side.
         reach: scratch ``[2, radius + 1]``.
         padded: scratch ``[3 padded_length(pitch, radius)]``.
-        output: mean and standard deviation.
+        mean: mean of each channel.
+        std: standard deviation of each channel.
         row: output, float32 ``[3 pitch]``.
     """
-    flat, size, pitch, mean, std = planes.flat, planes.size, planes.pitch, output.mean, output.std
     radius, plane, room = len(half) - 1, np.uint64(size * pitch), len(padded) // 3
     begin, end = max(left - radius, 0), min(right + radius, size)
     here, centre = np.uint64(y * pitch), half[0]
@@ -166,9 +187,14 @@ def padded_length(pitch: int, radius: int) -> int:
 
 @inline
 def store_row(
-    row: _Floats, short: NDArray[np.uint16], first: int, count: int, output: Output, to: int
+    row: _Floats,
+    short: NDArray[np.uint16],
+    first: int,
+    count: int,
+    output: Output,
+    to: int,
 ) -> None:
-    """Round ``count`` values of an interleaved row, and store them.
+    """Round part of an interleaved row, and store it.
 
     Args:
         row: the row, float32 ``[3 pitch]``.

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from cp2fast.copypaste.cpu import pixel
 from cp2fast.copypaste.cpu.lanes import WIDE, zeros
 from cp2fast.copypaste.cpu.load_store import load, load_bytes, load_pixels, put, put_pixels
-from cp2fast.copypaste.cpu.planes import Planes, channels
 from cp2fast.copypaste.jit import inline, jit, specialised
 
 _Floats = NDArray[np.float32]
@@ -41,22 +40,6 @@ class Filter(NamedTuple):
 
     weights: _Floats
     start: _Integers
-
-
-class Resize(NamedTuple):
-    """The resize of a crop to a view.
-
-    Attributes:
-        crop: the source pixels.
-        rows: vertical filter.
-        columns: horizontal filter.
-        transposed: whether rows and columns of the crop become columns and rows of the view.
-    """
-
-    crop: Crop
-    rows: Filter
-    columns: Filter
-    transposed: bool
 
 
 QUAD = 4
@@ -113,7 +96,7 @@ def most_taps(length: int, size: int) -> int:
 
 @jit
 def spread(columns: Filter, wide: _Floats) -> None:
-    """Arrange the weights for ``weigh_columns``: divided by 255, four pixels at once, four times.
+    """Arrange the weights over 255 for ``resize``: for four pixels at once, each four times.
 
     They are written to ``wide``: float32 ``[ceil(S / 4), taps, 4, 4]``; zero for pixels beyond S.
     """
@@ -135,26 +118,8 @@ def span(start: _Integers, taps: int, left: int, right: int) -> tuple[int, int]:
     return 3 * min(one, other), 3 * (max(one, other) + taps)
 
 
-@inline
-def weigh_rows(resize: Resize, y: int, line: _Floats, begin: int, end: int) -> None:
-    """The vertical resize to row ``y``: floats ``begin`` to ``end`` of the interleaved ``line``."""
-    pixels, pitch, weights = resize.crop.pixels, resize.crop.pitch, resize.rows.weights
-    taps, at = weights.shape[1], resize.crop.origin + resize.rows.start[y] * pitch
-    if end - begin >= WIDE:
-        _weigh_rows(taps, pixels, at, pitch, weights, y, line, begin, end)
-        return
-    for i in range(begin, end):
-        total = _ZERO
-        for k in range(taps):
-            total += weights[y, k] * np.float32(pixels[at + k * pitch + i])
-        line[i] = total
-
-
 def _vertical(taps: int | None) -> Any:
-    """``weigh_rows`` for filters of ``taps``, or any number if None; for at least ``WIDE`` floats.
-
-    The crop's row under the first tap begins at the byte ``at``.
-    """
+    """``weigh_rows`` for filters of ``taps``; of any number if None."""
 
     @inline
     def weigh(
@@ -181,44 +146,22 @@ def _vertical(taps: int | None) -> Any:
     return weigh
 
 
-@inline
-def weigh_columns(
-    columns: Filter, wide: _Floats, line: _Floats, left: int, right: int, planes: Planes, y: int
-) -> None:
-    """The horizontal resize of an interleaved ``line`` to row ``y`` of the planes.
-
-    Args:
-        columns: the filter.
-        wide: its weights from ``spread``.
-        line: a row of the crop after ``weigh_rows``.
-        left: first column, a multiple of four.
-        right: one after the last column, a multiple of four.
-        planes: output.
-        y: row of the planes.
-    """
-    taps, places = columns.weights.shape[1], channels(planes, y)
-    _weigh_columns(taps, columns.start, wide, line, left, right, planes.flat, places)
-
-
 def _horizontal(taps: int | None) -> Any:
-    """``weigh_columns`` for filters of ``taps``, or any number if None.
-
-    The planes' row begins at ``places`` of ``flat``.
-    """
+    """``weigh_columns`` for filters of ``taps``; of any number if None."""
 
     @inline
     def weigh(
         count: int,
+        line: _Floats,
         start: _Integers,
         wide: _Floats,
-        line: _Floats,
         left: int,
         right: int,
         flat: _Floats,
-        places: tuple[int, int, int],
+        red: int,
+        plane: int,
     ) -> None:
         count = count if taps is None else taps
-        at_red, at_green, at_blue = places
         at = np.uint64(left * 4 * count)
         for x in range(left, right, QUAD):
             i = np.uint64(x)
@@ -232,25 +175,70 @@ def _horizontal(taps: int | None) -> Any:
                 three += _3
                 four += _3
                 at += _16
-            red, green, blue = (
-                np.uint64(at_red + x),
-                np.uint64(at_green + x),
-                np.uint64(at_blue + x),
-            )
-            put_pixels(flat, red, green, blue, total)
+            to = np.uint64(red + x)
+            put_pixels(flat, to, to + np.uint64(plane), to + np.uint64(2 * plane), total)
 
     return weigh
 
 
 _COMMON_TAPS = 2, 3, 4, 5
 _weigh_rows = specialised(_vertical, _COMMON_TAPS)
-_weigh_columns = specialised(_horizontal, _COMMON_TAPS)
+weigh_columns = specialised(_horizontal, _COMMON_TAPS)
+"""The horizontal resize of a row: columns ``left`` to ``right``, both multiples of four.
+
+Args:
+    count: number of taps of the filter.
+    line: a row of the crop, interleaved.
+    start: ``start`` of the filter.
+    wide: its weights from ``spread``.
+    left: first column.
+    right: one after the last column.
+    flat: the three planes, output.
+    red: start of the row in the red plane.
+    plane: distance between the channels' planes.
+"""
+
+
+@inline
+def weigh_rows(
+    count: int,
+    pixels: NDArray[np.uint8],
+    at: int,
+    pitch: int,
+    weights: _Floats,
+    y: int,
+    line: _Floats,
+    begin: int,
+    end: int,
+) -> None:
+    """The vertical resize: ``line`` from ``begin`` to ``end``, from as many rows as taps.
+
+    Args:
+        count: number of taps of the filter.
+        pixels: memory of the images.
+        at: offset of the first row, in bytes.
+        pitch: distance between rows, in bytes.
+        weights: ``[S, taps]``.
+        y: row of ``weights``.
+        line: output.
+        begin: first float.
+        end: one after the last float.
+    """
+    if end - begin >= WIDE:
+        _weigh_rows(count, pixels, at, pitch, weights, y, line, begin, end)
+        return
+    for i in range(begin, end):
+        total = _ZERO
+        for k in range(count):
+            total += weights[y, k] * np.float32(pixels[at + k * pitch + i])
+        line[i] = total
 
 
 @jit
-def crop_luma(resize: Resize, line: _Floats, totals: _Floats) -> np.float32:
+def crop_luma(
+    crop: Crop, rows: Filter, columns: Filter, line: _Floats, totals: _Floats
+) -> np.float32:
     """Mean luma of the whole resized view, in one pass over the crop, as the resize is linear."""
-    crop, rows, columns = resize.crop, resize.rows, resize.columns
     pixels, width = crop.pixels, 3 * crop.width
     line[:width] = _ZERO
     weights = _pixel_weights(rows, totals[: crop.height])

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from cp2fast.copypaste.cpu.lanes import WIDE
 from cp2fast.copypaste.cpu.load_store import LINE
 from cp2fast.copypaste.cpu.output import padded_length
-from cp2fast.copypaste.cpu.planes import Planes
 from cp2fast.copypaste.cpu.resize import most_taps
 
 _Floats = NDArray[np.float32]
@@ -21,7 +20,8 @@ class Workspace(NamedTuple):
     """One thread's scratch memory for views of side S; float32 unless stated otherwise.
 
     Attributes:
-        planes: the view before blurring.
+        planes: ``[3, S, pitch]``, the view before blurring; rows are padded to whole registers.
+        flat: ``[3 S pitch + WIDE]``, the same memory plus padding for the last register.
         line: a row of the crop, interleaved, between the vertical and the horizontal resize, plus
             one float of padding for the last pixel's register.
         totals: total weight of each row or column of the crop.
@@ -36,11 +36,13 @@ class Workspace(NamedTuple):
         luma: ``[pitch]``, sums of each column.
         row: ``[3 pitch]``, a row before rounding to 16 bits, interleaved.
         short: uint16 ``[3 pitch]``, the row after rounding.
+        cover: int64 ``[4, 4]``, rectangles of the view: top, left, bottom, right.
         order: int64 ``[4]``, the jitter operations.
         hues: ``[3]``, ``hues`` of a ``Colour``.
     """
 
-    planes: Planes
+    planes: _Floats
+    flat: _Floats
     line: _Floats
     totals: _Floats
     weights_y: _Floats
@@ -54,6 +56,7 @@ class Workspace(NamedTuple):
     luma: _Floats
     row: _Floats
     short: NDArray[np.uint16]
+    cover: _Integers
     order: _Integers
     hues: _Floats
 
@@ -67,16 +70,21 @@ class Workspace(NamedTuple):
             first = -memory.ctypes.data % LINE // 4
             return memory[first : first + count]
 
+        def integers(*shape: int) -> _Integers:
+            return np.empty(shape, np.int64)
+
         taps = most_taps(crop, size)
         pitch = -(-size // WIDE) * WIDE
+        flat = floats(3 * size * pitch + WIDE)
         return Workspace(
-            planes=Planes(floats(3 * size * pitch + WIDE), size, pitch),
+            planes=flat[: 3 * size * pitch].reshape(3, size, pitch),
+            flat=flat,
             line=floats(3 * crop + 1),
             totals=floats(crop),
             weights_y=floats(size * taps),
-            start_y=np.empty(size, np.int64),
+            start_y=integers(size),
             weights_x=floats(size * taps),
-            start_x=np.empty(pitch, np.int64),
+            start_x=integers(pitch),
             wide=floats(pitch * taps * 4),
             half=floats(radius + 1),
             reach=np.empty((2, radius + 1), np.uint64),
@@ -84,6 +92,7 @@ class Workspace(NamedTuple):
             luma=floats(pitch),
             row=floats(3 * pitch),
             short=np.empty(3 * pitch, np.uint16),
-            order=np.empty(4, np.int64),
+            cover=integers(4, 4),
+            order=integers(4),
             hues=floats(3),
         )

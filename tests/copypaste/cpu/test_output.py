@@ -15,7 +15,6 @@ from cp2fast.copypaste.cpu.output import (
     padded_length,
     store_row,
 )
-from cp2fast.copypaste.cpu.planes import Planes
 from cp2fast.copypaste.jit import jit
 from cp2fast.copypaste.views import BFLOAT16, FLOAT16, FLOAT32
 
@@ -51,7 +50,8 @@ def output_to(stored: torch.Tensor, mean: np.ndarray, std: np.ndarray) -> Output
 
 @jit
 def normalise_and_store(
-    planes: Planes,
+    flat: np.ndarray,
+    plane: int,
     left: int,
     right: int,
     output: Output,
@@ -59,7 +59,7 @@ def normalise_and_store(
     short: np.ndarray,
     to: int,
 ) -> None:
-    skip = normalise_row(planes, 0, left, right, output, row)
+    skip = normalise_row(flat, 0, plane, left, right, output.mean, output.std, row)
     store_row(row, short, skip, 3 * (right - left), output, to)
 
 
@@ -74,8 +74,7 @@ def test_store_rounds_as_torch_does(dtype: torch.dtype) -> None:
     stored = torch.zeros(width, 3, dtype=dtype)
     row, short = np.empty(values, np.float32), np.empty(values, np.uint16)
     output = output_to(stored, *np.float32([IMAGENET_MEAN, IMAGENET_STD]))
-    one_row = Planes(planes.reshape(-1), 1, width)
-    normalise_and_store(one_row, 0, width, output, row, short, 0)
+    normalise_and_store(planes.reshape(-1), width, 0, width, output, row, short, 0)
     exact = normalize(torch.from_numpy(planes)[:, None], IMAGENET_MEAN, IMAGENET_STD)[:, 0].T
     single = torch.from_numpy(row).view(-1, 3)
     torch.testing.assert_close(single, exact, rtol=1e-6, atol=1e-6)
@@ -94,8 +93,7 @@ def test_only_the_part_of_the_row_is_written(
     stored = torch.full((400,), 7, dtype=dtype)
     row, short = np.empty(3 * 64, np.float32), np.empty(3 * 64, np.uint16)
     output = output_to(stored, np.float32([0, 0, 0]), np.float32([1, 1, 1]))
-    one_row = Planes(planes.reshape(-1), 1, 64)
-    normalise_and_store(one_row, left, right, output, row, short, to)
+    normalise_and_store(planes.reshape(-1), 64, left, right, output, row, short, to)
     end, part = to + 3 * (right - left), torch.from_numpy(planes[:, left:right])
     assert torch.equal(stored[to:end].view(-1, 3).T, part.to(dtype))
     assert (stored[:to] == 7).all()
@@ -104,18 +102,21 @@ def test_only_the_part_of_the_row_is_written(
 
 @jit
 def blur_rows(
-    planes: Planes,
+    flat: np.ndarray,
+    size: int,
+    pitch: int,
     left: int,
     right: int,
     half: np.ndarray,
     reach: np.ndarray,
     padded: np.ndarray,
-    output: Output,
+    normalisation: np.ndarray,
     row: np.ndarray,
     out: np.ndarray,
 ) -> None:
-    for y in range(planes.size):
-        blur_row(planes, y, left, right, half, reach, padded, output, row)
+    mean, std = normalisation
+    for y in range(size):
+        blur_row(flat, size, pitch, y, left, right, half, reach, padded, mean, std, row)
         for i in range(3 * (right - left)):
             out[y, i] = row[i]
 
@@ -130,10 +131,9 @@ def test_blur_is_kornias_up_to_the_edges(sigma: float, left: int, right: int) ->
     taps = np.empty(radius + 1, np.float32)
     half = taps[: blur_filter(np.float32(sigma), taps) + 1]
     padded = np.empty(3 * padded_length(pitch, radius), np.float32)
-    output = output_to(torch.empty(0), *np.float32([[0, 0, 0], [1, 1, 1]]))
-    scratch = np.empty((2, radius + 1), np.uint64), padded, output
+    scratch = np.empty((2, radius + 1), np.uint64), padded, np.float32([[0, 0, 0], [1, 1, 1]])
     row, out = np.empty(3 * pitch, np.float32), np.empty((size, 3 * (right - left)), np.float32)
-    blur_rows(Planes(flat, size, pitch), left, right, half, *scratch, row, out)
+    blur_rows(flat, size, pitch, left, right, half, *scratch, row, out)
     taps_2 = 2 * len(half) - 1
     whole = gaussian_blur2d(image[None], (taps_2, taps_2), (sigma, sigma), border_type="replicate")
     expected = whole[0, :, :, left:right].permute(1, 2, 0)
