@@ -7,7 +7,6 @@ the first with ``data.cache``.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +25,7 @@ from cp2fast.data.prefetch import prefetch
 from cp2fast.data.sources.bad_images import BadImages
 from cp2fast.data.sources.choice import Choice, choose_source
 from cp2fast.data.sources.dali_source import open_dali
+from cp2fast.data.sources.loading import DecodeSettings
 from cp2fast.data.sources.open import open_source
 from cp2fast.data.sources.turbo_process import batches_in_the_making
 from cp2fast.errors import UserError
@@ -94,19 +94,15 @@ def _opened(
 
 
 def _with_hardware(share: float, task: Task, bad: BadImages) -> Callable[[], Iterator[RaggedBatch]]:
-    common: dict[str, Any] = {
-        "seed": SEED,
-        "max_pixels": task.data.max_pixels,
-        "levels": task.levels,
-        "bad": bad,
-    }
+    settings = DecodeSettings(SEED, task.data.max_pixels, levels=task.levels)
     return lambda: open_dali(
         task.images,
         task.plan(task.images),
+        settings,
+        bad,
         threads=task.workers,
         gpu=task.device,
         hardware_share=share,
-        **common,
     )
 
 

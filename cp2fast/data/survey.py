@@ -33,7 +33,7 @@ from cp2fast.wording import counted
 SAMPLE = 64
 """Number of images examined."""
 _FEW = 8
-"""The same, if the range is known and only the bands are not."""
+"""The same if the range is known and only the bands are checked."""
 PERCENTILES = (1, 99)
 _MOST_NAMES = 20_000
 """The most names searched for them, to avoid going through a million photos for a few TIFFs."""

@@ -19,12 +19,12 @@ from cp2fast.data.remote.objects import CONNECTIONS, Remote
 from cp2fast.data.remote.urls import public
 
 _HEADS = (4 << 10, 256 << 10)
-"""Bytes to read, one size after the other until they include the header, then the whole file. A
-camera's preview and profile come before the header."""
+"""Bytes to read: each in turn until the header is included, then the whole file. A camera's preview
+and profile come before the header."""
 _AT_ONCE = 256
 MOST_ASKED = 50_000
-"""The most remote images whose headers are asked for before a run begins, about a minute's worth.
-The next start asks for as many more."""
+"""The most remote images whose headers are requested before a run begins, in about a minute. The
+next start requests as many more."""
 
 
 class Sizes(NamedTuple):

@@ -11,6 +11,8 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MODES = {0: "L", 2: "RGB", 3: "P", 4: "LA", 6: "RGBA"}
 """Colour types, with Pillow's names."""
 GREY = 0
+CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+"""Channels, or palette indices, by colour type; alpha is the last of 2 and of 4."""
 
 _END = b"IEND"
 _MOST_TEXT = 1 << 18

@@ -18,16 +18,14 @@ from numpy.typing import NDArray
 from cp2fast.data.decoding import png
 from cp2fast.data.decoding.raster import BadImage
 
-_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
-"""Channels by colour type."""
 _INPUT = 1 << 20
-"""Bytes inflated at once; what zlib does not take of them is copied."""
+"""Bytes given to zlib at once; it copies those that it does not consume."""
 
 
 def can_cut(encoded: bytes) -> bool:
     """Whether a file is a PNG whose rows are stored from top to bottom, not interlaced."""
     header = png.read_header(encoded)
-    return header is not None and header.colour_type in _CHANNELS and encoded[28] == 0
+    return header is not None and header.colour_type in png.CHANNELS and encoded[28] == 0
 
 
 def bands(encoded: bytes, rows: int) -> Iterator[bytes]:
@@ -43,7 +41,7 @@ def bands(encoded: bytes, rows: int) -> Iterator[bytes]:
     header = png.read_header(encoded)
     if header is None:
         raise ValueError("encoded is no PNG")
-    bits = header.bits * _CHANNELS[header.colour_type]
+    bits = header.bits * png.CHANNELS[header.colour_type]
     size = 1 + (header.width * bits + 7) // 8
     palette = _palette(encoded)
     before, top = np.zeros(size - 1, np.uint8), 0

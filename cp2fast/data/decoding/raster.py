@@ -57,15 +57,13 @@ def picture(rgb_HW3: NDArray[np.uint8], orientation: int | None = None) -> Raste
 
 
 def type_limits(dtype: np.dtype[Any], bits: int | None = None) -> tuple[float, float]:
-    """The lowest and highest value of a type: an integer type's own limits, 0 and 1 for floats.
+    """The lowest and highest value of a type: an integer type's own limits, else 0 and 1.
 
     Args:
         dtype: real.
         bits: number of bits used in an integer; None is all.
     """
-    if dtype.kind == "b":
-        return 0.0, 1.0
-    if dtype.kind == "f":
+    if dtype.kind in "bf":
         return 0.0, 1.0
     bits = 8 * dtype.itemsize if bits is None else bits
     if dtype.kind == "u":

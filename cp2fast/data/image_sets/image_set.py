@@ -139,13 +139,8 @@ class ImageSet:
 
     def own_file(self, index: int) -> Path | None:
         """The local file that holds this image alone; None if it is in a shard or remote."""
-        name = os.fsdecode(self.names[index])
-        if not len(self.places):
-            return Path(join(self.base, name))
-        shard, offset, _ = self.places[index].tolist()
-        if offset != OWN_FILE or self._is_remote(shard):
-            return None
-        return Path(join(self.shards[shard], name))
+        path = self._own_path(index)
+        return None if path is None else Path(path)
 
     def read(self, index: int) -> bytes:
         """The encoded image.
@@ -254,27 +249,32 @@ class ImageSet:
             versions=self.versions[:count],
         )
 
+    def _own_path(self, index: int) -> str | None:
+        base = self.base
+        if len(self.places):
+            shard, offset, _ = self.places[index].tolist()
+            if offset != OWN_FILE or self._is_remote(shard):
+                return None
+            base = self.shards[shard]
+        return join(base, os.fsdecode(self.names[index]))
+
     def _read(self, index: int, most: int | None) -> bytes:
         """The image's bytes, or only the first ``most`` of them."""
         try:
-            return self._read_once_there(index, most)
+            return self._read_from(index, most)
         except OSError as error:
             raise BadImage(f"cannot be read: {error.strerror}") from error
 
-    def _read_once_there(self, index: int, most: int | None) -> bytes:
-        if not len(self.places):
-            return _read_file(self.name(index), most)
+    def _read_from(self, index: int, most: int | None) -> bytes:
+        path = self._own_path(index)
+        if path is not None:
+            return _read_file(path, most)
         shard, offset, size = self.places[index].tolist()
-        is_file = offset == OWN_FILE
-        if self.disk is not None and self._is_remote(shard):
-            item = self.remote(index + len(self.shards) if is_file else shard)
-            begin = 0 if is_file else offset
-            length = size if most is None or size < 0 else min(size, most)
-            data = self.disk.read(item, begin, -1 if size < 0 else begin + length)
-            return data[:most]
-        if is_file:
-            return _read_file(join(self.shards[shard], os.fsdecode(self.names[index])), most)
-        length = size if most is None else min(size, most)
+        length = size if most is None or size < 0 else min(size, most)
+        item = self.holder(index)
+        if item is not None and self.disk is not None:
+            begin = 0 if offset == OWN_FILE else offset
+            return self.disk.read(item, begin, -1 if size < 0 else begin + length)[:most]
         return retrying(
             lambda: read_member(self.shards[shard], offset, length), is_passing, LOCAL_PATIENCE
         )
@@ -283,12 +283,8 @@ class ImageSet:
         return self.disk is not None and bool(self.stored[shard, 0] != HERE)
 
     def _size(self, index: int) -> int:
-        if not len(self.places):
-            return file_size(self.name(index))
-        shard, offset, size = self.places[index].tolist()
-        if offset == OWN_FILE and not self._is_remote(shard):
-            return file_size(join(self.shards[shard], os.fsdecode(self.names[index])))
-        return max(0, int(size))
+        path = self._own_path(index)
+        return max(0, int(self.places[index, 2])) if path is None else file_size(path)
 
 
 def _read_file(path: str | bytes, most: int | None) -> bytes:

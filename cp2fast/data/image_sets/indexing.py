@@ -2,7 +2,7 @@
 
 a local shard   read anywhere
 a remote one    by range requests that hop from header to header, if its images are large;
-small ones arrive sooner with the whole shard
+if they are small, fetching the whole shard is faster
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from cp2fast.data.remote.urls import public
 _HEAD = 256 << 10
 """Bytes that contain the header of nearly every image."""
 _HOP = 16 << 10
-"""Bytes of a range request: a header of the tar, and with luck that of the image behind it."""
+"""Bytes per range request: a header of the tar and usually that of the image behind it."""
 _LOOKED_AT = 8
-"""Files whose mean size says whether hops are worth it."""
+"""Number of files whose mean size decides whether range requests are worth it."""
 _ANY_SIZE = 1 << 62
 
 
@@ -59,7 +59,7 @@ def index_from_afar(shard: Remote, worth: int) -> ShardIndex | None:
 
     Args:
         shard: of known size.
-        worth: mean bytes of a file from which on hops are better.
+        worth: mean size of the files, in bytes, above which range requests are better.
 
     Raises:
         UserError: it is damaged, or cannot be read.

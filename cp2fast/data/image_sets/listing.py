@@ -17,7 +17,7 @@ from typing import Literal
 from cp2fast.config import Root
 from cp2fast.data.image_sets.beton import is_beton
 from cp2fast.data.image_sets.image_set import ImageSet
-from cp2fast.data.image_sets.left_out import in_words, most_first, together
+from cp2fast.data.image_sets.left_out import in_words, most_first, no_members, together
 from cp2fast.data.image_sets.remote_shards import list_remote_beton, list_remote_shards
 from cp2fast.data.image_sets.roots import Place, places, shown
 from cp2fast.data.image_sets.several import joined
@@ -28,7 +28,7 @@ from cp2fast.data.image_sets.shards import (
     list_members,
     suffix_of,
 )
-from cp2fast.data.image_sets.walk import Found, sort_in, walk
+from cp2fast.data.image_sets.walk import VOC_PHOTOS, Found, sort_in, walk
 from cp2fast.data.progress_line import ProgressLine
 from cp2fast.data.remote import objects
 from cp2fast.data.remote.disk_cache import DiskCache, default_folder
@@ -36,8 +36,6 @@ from cp2fast.data.remote.objects import CONNECTIONS, Remote
 from cp2fast.data.remote.urls import is_url, join, public
 from cp2fast.errors import UserError
 from cp2fast.files import place_of
-
-_VOC_PHOTOS = "JPEGImages"
 
 
 def list_images(
@@ -196,7 +194,7 @@ def _one(name: str, name_it: str, disk: DiskCache) -> ImageSet:
     path = Path(name)
     _check_path(path, name_it)
     if place_of(path) == "folder":
-        photos = path / _VOC_PHOTOS
+        photos = path / VOC_PHOTOS
         return _list_folder(photos if place_of(photos) == "folder" else path, name_it)
     if is_beton(path.name):
         return ImageSet.of_beton(path)
@@ -272,12 +270,7 @@ def _local_shards(paths: Sequence[Path]) -> ImageSet:
     left_out = Counter[str]()
     members = [member for path in paths for member in list_members(path, left_out)]
     if not members:
-        where = paths[0] if len(paths) == 1 else paths[0].parent
-        there = in_words(most_first(left_out))
-        raise UserError(
-            f"no images in {where}: "
-            + (f"there are {there}" if there else "no member ends in an image's suffix, as .jpg")
-        )
+        raise no_members(str(paths[0] if len(paths) == 1 else paths[0].parent), left_out)
     return replace(ImageSet.of_members(members), skipped=most_first(left_out))
 
 

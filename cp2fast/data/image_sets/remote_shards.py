@@ -19,7 +19,7 @@ import numpy as np
 from cp2fast.data.image_sets import shard_index
 from cp2fast.data.image_sets.image_set import ImageSet
 from cp2fast.data.image_sets.indexing import index_from_afar, index_of
-from cp2fast.data.image_sets.left_out import in_words, most_first
+from cp2fast.data.image_sets.left_out import most_first, no_members
 from cp2fast.data.image_sets.shard_index import ShardIndex
 from cp2fast.data.image_sets.shards import photos_of
 from cp2fast.data.progress_line import ProgressLine
@@ -27,15 +27,14 @@ from cp2fast.data.remote import objects
 from cp2fast.data.remote.disk_cache import DiskCache
 from cp2fast.data.remote.objects import Remote
 from cp2fast.data.remote.urls import public
-from cp2fast.errors import UserError
 from cp2fast.run_folder import atomic_write
 
 _AT_ONCE = 16
 _WORTH_A_HOP = 256 << 10
-"""Mean bytes of a file from which on a request for its header is sooner done than a transfer. With
-some 700 requests a second it is so below 1.5 Gbit/s."""
+"""Mean file size in bytes above which requesting the headers is faster than fetching the shard, at
+some 700 requests a second and less than 1.5 Gbit/s."""
 _WORTH_IF_LOST = 32 << 10
-"""The same where the disk cache cannot keep what would be fetched."""
+"""The same if the disk cache has no room for the shards."""
 
 
 def list_remote_shards(
@@ -69,11 +68,8 @@ def list_remote_shards(
         for member in photos_of(shard.url, index, left_out)
     ]
     if not members:
-        there = in_words(most_first(left_out))
-        raise UserError(
-            f"no images in {public(shards[0].url) if len(shards) == 1 else _folder(shards)}: "
-            + (f"there are {there}" if there else "no member ends in an image's suffix, as .jpg")
-        )
+        where = public(shards[0].url) if len(shards) == 1 else _folder(shards)
+        raise no_members(where, left_out)
     images = ImageSet.of_members(members)
     by_url = {shard.url: shard for shard in shards}
     held = [by_url[url] for url in images.shards]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from cp2fast.config import Root
-from cp2fast.data.image_sets.shards import is_hidden
+from cp2fast.data.image_sets.walk import files_below
 from cp2fast.data.remote import objects
 from cp2fast.data.remote.objects import Remote
 from cp2fast.data.remote.urls import is_url, join, public, without_file_scheme
@@ -148,29 +148,9 @@ def _paths(pattern: str) -> Iterator[str]:
         if not rest:
             yield start or "."
             continue
-        for folder in _folders(start):
-            yield from _paths(os.path.join(glob.escape(folder), rest))
-
-
-def _folders(start: str) -> Iterator[str]:
-    """A folder and all below it; each real folder once, by its own path if there is one."""
-    folders, links = [start], list[str]()
-    seen = set[tuple[int, int]]()
-    while folders or links:
-        folder = folders.pop() if folders else links.pop()
-        try:
-            status = os.stat(folder or ".")
-            if (status.st_dev, status.st_ino) in seen:
-                continue
-            seen.add((status.st_dev, status.st_ino))
-            with os.scandir(folder or ".") as entries:
-                for entry in entries:
-                    if not is_hidden(entry.name) and entry.is_dir():
-                        kind = links if entry.is_symlink() else folders
-                        kind.append(os.path.join(folder, entry.name))
-        except OSError:  # a file, or a folder that may not be read: nothing matches there
-            continue
-        yield folder
+        for folder, entry in files_below(start, lambda *_: None):
+            if entry is None:
+                yield from _paths(os.path.join(glob.escape(folder), rest))
 
 
 def _without_query(name: str) -> str:

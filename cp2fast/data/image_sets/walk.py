@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from cp2fast.data.decoding.formats import without_companions
@@ -18,7 +18,8 @@ from cp2fast.data.image_sets.shards import (
 )
 from cp2fast.errors import UserError
 
-_VOC_PHOTOS = "JPEGImages"
+VOC_PHOTOS = "JPEGImages"
+"""The folder of photos in the layout of PASCAL VOC."""
 
 
 @dataclass(frozen=True)
@@ -52,47 +53,71 @@ class Found:
 def walk(root: str) -> Found:
     """The content of a local folder, recursively.
 
+    Raises:
+        UserError: a folder cannot be read.
+    """
+
+    def refuse(folder: str, error: OSError) -> None:
+        raise UserError(
+            f"the folder {folder} cannot be read ({error.strerror}): change its permissions, "
+            "or move it out"
+        ) from error
+
+    found, prefix = Found(), ""
+    for folder, entry in files_below(root, refuse):
+        if entry is None:
+            inside = folder[len(root) :].lstrip("/")
+            prefix = f"{inside}/" if inside else ""
+        elif not is_shard(entry.name) and _is_special(entry):
+            found.skipped["no plain file"] += 1
+        else:
+            found.add(entry.name, prefix + entry.name)
+    found.drop_companions()
+    return found
+
+
+def files_below(
+    root: str, refuse: Callable[[str, OSError], None]
+) -> Iterator[tuple[str, os.DirEntry[str] | None]]:
+    """The files of a local folder and of all below it, except hidden ones.
+
     Real folders are visited before linked ones, so that files reachable both ways keep their real
     path. Each real folder is read once, so links that form a loop end. Entries are read one by one,
     so a folder of a million files needs no more memory than their names.
 
-    Raises:
-        UserError: a folder cannot be read.
+    Args:
+        root: the folder; empty for the current one.
+        refuse: called with a folder that cannot be read, and the error.
+
+    Yields:
+        Each folder with None, then with each file in it.
     """
-    found = Found()
-    folders, links = [""], list[str]()
+    folders, links = [root], list[str]()
     seen: set[tuple[int, int]] = set()
     while folders or links:
         folder = folders.pop() if folders else links.pop()
-        path = os.path.join(root, folder) if folder else root
-        prefix = f"{folder}/" if folder else ""
         try:
-            status = os.stat(path)
+            status = os.stat(folder or ".")
             if (status.st_dev, status.st_ino) in seen:
                 continue
             seen.add((status.st_dev, status.st_ino))
-            for entry in _entries(path):
+            yield folder, None
+            for entry in _entries(folder or "."):
                 if _is_folder(entry):
-                    (links if entry.is_symlink() else folders).append(prefix + entry.name)
-                elif not is_shard(entry.name) and _is_special(entry):
-                    found.skipped["no plain file"] += 1
+                    found = links if entry.is_symlink() else folders
+                    found.append(os.path.join(folder, entry.name))
                 else:
-                    found.add(entry.name, prefix + entry.name)
+                    yield folder, entry
         except OSError as error:
-            raise UserError(
-                f"the folder {path} cannot be read ({error.strerror}): change its permissions, "
-                "or move it out"
-            ) from error
+            refuse(folder, error)
         links.sort(reverse=True)
-    found.drop_companions()
-    return found
 
 
 def sort_in(paths: Iterable[str]) -> Found:
     """The same for remote objects, by their paths below the folder."""
     found = Found()
     paths = [path for path in paths if not any(map(is_hidden, path.split("/")))]
-    voc = [path for path in paths if path.startswith(f"{_VOC_PHOTOS}/")]
+    voc = [path for path in paths if path.startswith(f"{VOC_PHOTOS}/")]
     for path in voc or paths:
         found.add(path.rpartition("/")[2], path)
     found.drop_companions()

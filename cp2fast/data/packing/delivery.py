@@ -1,11 +1,14 @@
-"""The destination of a pack: a local name, or a URL to which finished shards are uploaded."""
+"""The destination of a pack: a local name, or a URL to which finished shards are uploaded.
+
+The packing itself is done in a local folder, ``work``. Messages call the destination OUT by its
+``name``.
+"""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from cp2fast.data.image_sets import shard_index
 from cp2fast.data.image_sets.indexing import index_of
@@ -16,30 +19,6 @@ from cp2fast.data.remote.urls import join, public
 from cp2fast.errors import UserError
 
 REJECTS = "rejects.txt"
-
-
-class Delivery(Protocol):
-    """The destination of a packed data set.
-
-    Messages call it OUT by its ``name``; the packing itself is done in a local folder.
-    """
-
-    @property
-    def name(self) -> str:
-        """The name of OUT."""
-
-    @property
-    def work(self) -> Path:
-        """The local folder in which it is packed."""
-
-    def refuse_unless_new(self) -> None:
-        """Raise UserError if OUT exists, unless it belongs to an unfinished pack."""
-
-    def committed(self, packed: Path) -> None:
-        """Called when ``packed`` is on disk; its newest shard may still grow."""
-
-    def finish(self, packed: Path, rejects: str) -> int:
-        """Move the whole pack, and its rejects if any, to OUT; returns its size in bytes."""
 
 
 @dataclass(frozen=True)
@@ -64,22 +43,19 @@ class Here:
             raise UserError(f"{self.out} exists already: remove it, or name another")
 
     def committed(self, packed: Path) -> None:
-        """Does nothing."""
+        """Nothing to do before the end."""
 
     def finish(self, packed: Path, rejects: str) -> int:
-        """Index the shards, then rename the work folder."""
+        """Index the shards, then rename the work folder; returns the size in bytes."""
         listed = beside(self.out, REJECTS)
         listed.unlink(missing_ok=True)  # from an earlier OUT of this name
         if rejects:
             listed.write_text(rejects, encoding="utf-8", errors="surrogateescape")
         if self.out.exists():
             raise UserError(f"{self.out} appeared meanwhile: remove it and run the command again")
-        indexes = []
         for shard in shards_in(packed):
-            name = f"{shard.name if packed.is_dir() else self.out.name}{shard_index.SUFFIX}"
-            indexes.append((packed if packed.is_dir() else self.out.parent) / name)
-        for shard, index in zip(shards_in(packed), indexes, strict=True):
-            index.write_bytes(_index(shard))
+            place = shard if packed.is_dir() else self.out
+            place.with_name(place.name + shard_index.SUFFIX).write_bytes(_index(shard))
         size = sum(file.stat().st_size for file in shards_in(packed) or [packed])
         packed.rename(self.out)
         folder = os.open(self.out.parent, os.O_RDONLY)
@@ -119,7 +95,7 @@ class There:
             raise UserError(f"{self.name} exists already: remove it, or name another")
 
     def committed(self, packed: Path) -> None:
-        """Upload all shards except the newest."""
+        """Upload all shards in ``packed`` except the newest, which may still grow."""
         if not packed.is_dir():
             return
         for shard in shards_in(packed)[:-1]:
@@ -129,7 +105,7 @@ class There:
                 os.truncate(shard, 0)
 
     def finish(self, packed: Path, rejects: str) -> int:
-        """Upload the rest."""
+        """Upload the rest, and the list of rejects if any; returns the size in bytes."""
         self.committed(packed)
         if packed.is_dir():
             newest = shards_in(packed)[-1]
@@ -149,6 +125,9 @@ class There:
         url = join(self.url, name) if name else self.url
         objects.send(shard, url)
         objects.write(_index(shard), url + shard_index.SUFFIX)
+
+
+Delivery = Here | There
 
 
 def shards_in(packed: Path) -> list[Path]:

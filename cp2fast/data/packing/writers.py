@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import tarfile
 from pathlib import Path
-from typing import Protocol, TypedDict
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,41 +32,14 @@ class WriterState(TypedDict):
     end: int
 
 
-class Writer(Protocol):
-    """Takes the images of a packed data set, one by one.
-
-    Attributes:
-        path: the file or folder that it writes.
-    """
-
-    path: Path
-
-    def fits(self, image: PackedJpeg) -> bool:
-        """Whether the format can store it."""
-        ...
-
-    def add(self, name: str, image: PackedJpeg) -> None:
-        """Append an image. Raises OSError."""
-        ...
-
-    def commit(self) -> WriterState:
-        """Flush everything to disk. Raises OSError."""
-        ...
-
-    def finish(self) -> None:
-        """Write the end of the format. Raises OSError."""
-        ...
-
-    def close(self) -> None:
-        """Close the files."""
-        ...
-
-
 class BetonWriter:
     """A ``.beton`` with one field, ``image``: JPEG only.
 
     The rows come before the data, but their number is known only at the end, so space is reserved
     for one row per image of the source.
+
+    Attributes:
+        path: the file that it writes.
     """
 
     def __init__(self, folder: Path, capacity: int, page_size: int, state: WriterState) -> None:
@@ -118,7 +91,11 @@ class BetonWriter:
 
 
 class TarWriter:
-    """Tar shards with WebDataset's names, or one tar file."""
+    """Tar shards with WebDataset's names, or one tar file.
+
+    Attributes:
+        path: the folder or the file that it writes.
+    """
 
     def __init__(self, folder: Path, shard_size: int | None, state: WriterState) -> None:
         """Continue at ``state`` in ``folder``; a ``shard_size`` of None is one tar for all."""
@@ -164,6 +141,10 @@ class TarWriter:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+Writer = BetonWriter | TarWriter
+"""Takes the images of a packed data set one by one; its methods raise OSError."""
 
 
 def page_size(largest_image: int) -> int:

@@ -69,7 +69,7 @@ def passes(error: Exception) -> bool:
     module, kind = type(error).__module__, type(error).__name__
     if module.startswith("botocore"):
         return not kind.startswith(("NoCredentials", "ParamValidation", "PartialCredentials"))
-    return module.startswith("aiohttp") and kind != "InvalidURL"
+    return module.startswith("aiohttp") and not isinstance(error, ValueError)  # a broken URL
 
 
 def behind(error: Exception) -> Exception:

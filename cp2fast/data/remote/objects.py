@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 import fsspec
 
@@ -214,6 +214,8 @@ def _open(url: str) -> tuple[Any, str]:
     """
     protocol = url.partition("://")[0]
     try:
+        if protocol in ("http", "https") and not urlsplit(url).hostname:
+            raise ValueError("it names no host")
         system, path = fsspec.core.url_to_fs(url, **_options(protocol))
     except ImportError as error:
         extra = _EXTRAS.get(protocol)

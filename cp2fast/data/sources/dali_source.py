@@ -26,26 +26,24 @@ from torch import Tensor
 
 from cp2fast.batch import RaggedBatch
 from cp2fast.buffers import Buffers
-from cp2fast.data.decoding.decode import BadImage, CommonJpeg, common_jpeg, decode_image
-from cp2fast.data.decoding.levels import BY_TYPE, Levels
+from cp2fast.data.decoding.decode import CommonJpeg, common_jpeg
 from cp2fast.data.decoding.shrink import fitted
 from cp2fast.data.image_sets.image_set import ImageSet
 from cp2fast.data.prefetch import keep_ahead
 from cp2fast.data.sources.bad_images import BadImages
 from cp2fast.data.sources.dali_batch import Batch, Place, assemble
 from cp2fast.data.sources.heap import share_heaps, trim_heaps
-from cp2fast.data.sources.loading import Decoded, deliver, read_or_replace
+from cp2fast.data.sources.loading import Decoded, DecodeSettings, deliver, read_or_replace
+from cp2fast.data.sources.prepare import Reader
 from cp2fast.errors import UserError
 
 _DEPTH = 2
 """Batches being read ahead; DALI holds as many of its own."""
 _FEWEST_READERS = 4
 _MAX_UNEXPLAINED = 3
-_HARDWARE_SHARES: dict[tuple[int, int], float] = {}
-"""Share of the images for the GPU's JPEG engine, by compute capability; measured with
-``bench loader``. CUDA cores decode the rest."""
 _HARDWARE_SHARE = 0.9
-"""The share if nothing was measured; ignored on GPUs without an engine."""
+"""Share of the images for the GPU's JPEG engine, if it has one; CUDA cores decode the rest.
+``bench loader`` measures others."""
 _TRIM_EVERY = 16
 """Batches between two trims; freed memory has to be requested again, page by page."""
 _POOLED = "1M"
@@ -56,54 +54,61 @@ varying sizes would fragment the C library's heaps, which then grow for many epo
 def open_dali(
     images: ImageSet,
     plan: Iterator[NDArray[np.int64]],
+    settings: DecodeSettings,
+    bad: BadImages,
     *,
-    seed: int,
     threads: int,
     gpu: torch.device | None,
-    max_pixels: int,
-    bad: BadImages,
-    max_side: int | None = None,
-    levels: Levels = BY_TYPE,
     largest: int | None = None,
-    hardware_share: float | None = None,
+    hardware_share: float = _HARDWARE_SHARE,
 ) -> Iterator[RaggedBatch]:
     """Batches in the order of ``plan``, on the device that decodes.
 
     Args:
         images: the data set.
         plan: image numbers of each batch.
-        seed: seed of the run, for the substitutes of bad images.
+        settings: how images become pixels; those to be shrunk are decoded without DALI.
+        bad: where bad images are counted and listed.
         threads: threads of DALI's decoder; at least one is used.
         gpu: device that decodes JPEG and holds the batches; None is the CPU.
-        max_pixels: larger images are bad.
-        bad: where bad images are counted and listed.
-        max_side: images with a longer side are decoded without DALI and shrunk.
-        levels: how values of more than 8 bits and more than three bands are converted.
         largest: the most images in a batch; None is the size of the first.
-        hardware_share: share of the images for the GPU's JPEG engine, 0 to 1; None is the best
-            known for this GPU.
+        hardware_share: share of the images for the GPU's JPEG engine, 0 to 1.
 
     Raises:
         UserError: too many bad images, or DALI fails although the images are valid.
     """
     threads = max(1, threads)
-    if hardware_share is None:
-        hardware_share = _best_share(gpu)
     share_heaps()
-    files = _Files(images, max_pixels, max_side, levels)
+    reader = Reader(images, settings)
     pool = ThreadPoolExecutor(max(_FEWEST_READERS, threads), "cp2fast-read")
+
+    def prepare(number: int) -> CommonJpeg | Tensor:
+        """The encoded image if DALI can decode it, else its pixels. Raises BadImage."""
+        encoded = images.read(number)
+        common = common_jpeg(encoded, settings.max_pixels)
+        if common is None:
+            return settings.decode(encoded)
+        size = (common.height, common.width)
+        return common if fitted(*size, settings.max_side) == size else settings.decode(encoded)
+
+    def decode(number: int) -> Tensor:
+        return settings.decode(images.read(number))
 
     def submit(
         numbers: Sequence[int], read: Callable[[int], CommonJpeg | Tensor]
     ) -> list[Future[Place]]:
-        return [pool.submit(read_or_replace, number, read, seed, len(images)) for number in numbers]
+        def once(number: int) -> CommonJpeg | Tensor:
+            return reader.read(number, read)
+
+        seed, count = settings.seed, len(images)
+        return [pool.submit(read_or_replace, number, once, seed, count) for number in numbers]
 
     try:
-        reading = (submit(numbers.tolist(), files.prepare) for numbers in plan)
+        reading = (submit(numbers.tolist(), prepare) for numbers in plan)
         batches = (_results(futures) for futures in keep_ahead(reading, _DEPTH))
         decoded = decode_batches(
             batches,
-            lambda batch: _results(submit([place.planned for place in batch], files.decode)),
+            lambda batch: _results(submit([place.planned for place in batch], decode)),
             threads,
             gpu,
             largest,
@@ -117,46 +122,6 @@ def open_dali(
         pool.shutdown(cancel_futures=True)
 
 
-class _Files:
-    """Reads images by number; bad ones are remembered and not read again."""
-
-    def __init__(
-        self, images: ImageSet, max_pixels: int, max_side: int | None, levels: Levels
-    ) -> None:
-        self._images = images
-        self._levels = levels
-        self._max_side = max_side
-        self._max_pixels = max_pixels
-        self._bad: dict[int, str] = {}
-
-    def prepare(self, index: int) -> CommonJpeg | Tensor:
-        """The encoded image if DALI can decode it, else its pixels. Raises BadImage."""
-        return self._use(index, self._prepare)
-
-    def decode(self, index: int) -> CommonJpeg | Tensor:
-        """Decode any image to pixels. Raises BadImage."""
-        return self._use(index, self._decode)
-
-    def _use(self, index: int, make: Callable[[bytes], CommonJpeg | Tensor]) -> CommonJpeg | Tensor:
-        if index in self._bad:
-            raise BadImage(self._bad[index])
-        try:
-            return make(self._images.read(index))
-        except BadImage as bad:
-            self._bad[index] = str(bad)
-            raise
-
-    def _prepare(self, encoded: bytes) -> CommonJpeg | Tensor:
-        common = common_jpeg(encoded, self._max_pixels)
-        if common is None:
-            return self._decode(encoded)
-        size = (common.height, common.width)
-        return common if fitted(*size, self._max_side) == size else self._decode(encoded)
-
-    def _decode(self, encoded: bytes) -> Tensor:
-        return decode_image(encoded, self._max_pixels, self._max_side, self._levels)
-
-
 def decode_batches(
     batches: Iterator[Batch],
     decode_without_dali: Callable[[Batch], Batch],
@@ -165,15 +130,9 @@ def decode_batches(
     largest: int | None,
     hardware_share: float,
 ) -> Iterator[Decoded]:
-    """Decode the JPEGs of each batch with DALI.
+    """Decode the JPEGs of each batch with DALI; other arguments are those of ``open_dali``.
 
-    Args:
-        batches: images that were read.
-        decode_without_dali: decodes a batch on which DALI has failed.
-        threads: as ``open_dali``, like what follows.
-        gpu: device that decodes.
-        largest: the most images in a batch.
-        hardware_share: share of the images for the engine.
+    ``decode_without_dali`` decodes a batch on which DALI has failed.
 
     Raises:
         UserError: DALI fails on several batches in a row whose images are all readable.
@@ -256,12 +215,6 @@ def _build(
         )
     pipeline.build()
     return pipeline
-
-
-def _best_share(gpu: torch.device | None) -> float:
-    if gpu is None:
-        return _HARDWARE_SHARE
-    return _HARDWARE_SHARES.get(torch.cuda.get_device_capability(gpu), _HARDWARE_SHARE)
 
 
 def _results(futures: list[Future[Place]]) -> Batch:

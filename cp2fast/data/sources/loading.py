@@ -1,4 +1,4 @@
-"""Load an image by number, or a substitute if it is bad."""
+"""What all sources have in common: how they decode, and which image takes a bad one's place."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from torch import Tensor
+
 from cp2fast.batch import RaggedBatch
-from cp2fast.data.decoding.decode import BadImage
+from cp2fast.data.decoding.decode import BadImage, decode_image
+from cp2fast.data.decoding.levels import BY_TYPE, Levels
 from cp2fast.data.image_sets.image_set import ImageSet
 from cp2fast.data.order import substitute
 from cp2fast.data.sources.bad_images import BadImages
@@ -17,6 +20,27 @@ MAX_SUBSTITUTES = 100
 """Substitutes tried for an unreadable image before giving up."""
 
 Content = TypeVar("Content")
+
+
+@dataclass(frozen=True)
+class DecodeSettings:
+    """How images become pixels, whichever source decodes them.
+
+    Attributes:
+        seed: seed of the run, for the substitutes of bad images.
+        max_pixels: larger images are bad.
+        max_side: images with a longer side are shrunk to it; None keeps every size.
+        levels: how values of more than 8 bits and more than three bands are converted.
+    """
+
+    seed: int
+    max_pixels: int
+    max_side: int | None = None
+    levels: Levels = BY_TYPE
+
+    def decode(self, encoded: bytes) -> Tensor:
+        """``decode_image`` with these settings."""
+        return decode_image(encoded, self.max_pixels, self.max_side, self.levels)
 
 
 @dataclass(frozen=True)

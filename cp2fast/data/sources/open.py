@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import chain
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +20,7 @@ from cp2fast.data.sources.both_source import open_both
 from cp2fast.data.sources.cached_source import open_cached
 from cp2fast.data.sources.choice import Choice
 from cp2fast.data.sources.dali_source import open_dali
+from cp2fast.data.sources.loading import DecodeSettings
 from cp2fast.data.sources.read_ahead import read_ahead
 from cp2fast.data.sources.torch_source import open_torch
 from cp2fast.data.sources.transfer import to_gpu
@@ -54,13 +54,9 @@ def open_source(
         UserError: while iterating, too many bad images or a dead decoding process.
     """
     workers = decoding_workers(settings.workers)
-    common: dict[str, Any] = {
-        "seed": seed,
-        "max_pixels": settings.max_pixels,
-        "max_side": settings.max_side,
-        "levels": Levels.of(settings.range, settings.bands),
-        "bad": bad,
-    }
+    how = DecodeSettings(
+        seed, settings.max_pixels, settings.max_side, Levels.of(settings.range, settings.bands)
+    )
     on_gpu = device.type == "cuda"
     first = next(plan, None)
     if first is None:
@@ -76,19 +72,19 @@ def open_source(
         if choice.name == "dali":
             return by_dali(numbers)
         if choice.name == "torch":
-            return open_torch(images, numbers, workers=workers, **common)
+            return open_torch(images, numbers, how, bad, workers=workers)
         return by_turbo(numbers)
 
     def by_dali(numbers: Iterator[NDArray[np.int64]]) -> Iterator[RaggedBatch]:
         gpu = None if choice.decode == "cpu" else device
-        return open_dali(images, numbers, threads=workers, gpu=gpu, largest=len(first), **common)
+        return open_dali(images, numbers, how, bad, threads=workers, gpu=gpu, largest=len(first))
 
     def by_turbo(numbers: Iterator[NDArray[np.int64]]) -> Iterator[RaggedBatch]:
         into = arena if in_turbo else None
         if not choice.apart:
-            return open_turbo(images, numbers, threads=workers, arena=into, **common)
+            return open_turbo(images, numbers, how, bad, threads=workers, arena=into)
         return open_turbo_processes(
-            images, numbers, threads=workers, arena=into, pinned=on_gpu, **common
+            images, numbers, how, bad, threads=workers, arena=into, pinned=on_gpu
         )
 
     def there(numbers: Iterator[NDArray[np.int64]]) -> Iterator[RaggedBatch]:

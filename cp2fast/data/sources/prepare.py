@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cp2fast.data.decoding import jpeg, turbojpeg
-from cp2fast.data.decoding.decode import (
-    BadImage,
-    check_jpeg,
-    check_size,
-    decode_image,
-)
-from cp2fast.data.decoding.levels import BY_TYPE, Levels
+from cp2fast.data.decoding.decode import BadImage, check_jpeg, check_size
 from cp2fast.data.decoding.orientation import UPRIGHT, jpeg_orientation
 from cp2fast.data.decoding.shrink import fitted, shrink
 from cp2fast.data.image_sets.beton import RAW
 from cp2fast.data.image_sets.image_set import ImageSet
+from cp2fast.data.sources.loading import DecodeSettings
 
 Pixels = NDArray[np.uint8]
+Content = TypeVar("Content")
 
 
 class Prepared(NamedTuple):
@@ -50,55 +47,46 @@ class Reader:
     """Reads the images of a data set; bad ones are remembered and not read again.
 
     Any number of threads may use it at the same time.
+
+    Attributes:
+        is_bad: bool ``[N]``, images that are known to be bad.
     """
 
-    def __init__(
-        self,
-        images: ImageSet,
-        max_pixels: int,
-        max_side: int | None,
-        levels: Levels = BY_TYPE,
-    ) -> None:
-        """Images of more than ``max_pixels`` are bad; sides longer than ``max_side`` are shrunk.
-
-        ``levels`` determines how values of more than 8 bits are converted.
-        """
-        self.images = images
-        self.max_pixels = max_pixels
-        self.max_side = max_side
-        self.levels = levels
+    def __init__(self, images: ImageSet, settings: DecodeSettings) -> None:
         self.is_bad = np.zeros(len(images), np.bool_)
+        self._images = images
+        self._settings = settings
         self._reasons: dict[int, str] = {}
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self._images)
 
     def check(self, index: int) -> None:
         """Raise BadImage if the image is known to be bad."""
         if index in self._reasons:
             raise BadImage(self._reasons[index])
 
+    def remember(self, index: int, bad: BadImage) -> None:
+        """Mark the image as bad."""
+        self._reasons[index] = str(bad)
+        self.is_bad[index] = True
+
+    def read(self, index: int, read: Callable[[int], Content]) -> Content:
+        """The result of ``read`` for an image. Raises BadImage, at once if it did so before."""
+        self.check(index)
+        try:
+            return read(index)
+        except BadImage as bad:
+            self.remember(index, bad)
+            raise
+
     def prepare(self, index: int) -> Prepared:
         """Read an image, and decode it unless it is a common JPEG. Raises BadImage."""
-        self.check(index)
-        try:
-            return self._prepare(index)
-        except BadImage as bad:
-            self.remember(index, bad)
-            raise
+        return self.read(index, self._prepare)
 
     def decode(self, index: int) -> Pixels:
-        """Decode any image to pixels. Raises BadImage."""
-        self.check(index)
-        try:
-            return self.decode_rare(self.images.read(index))
-        except BadImage as bad:
-            self.remember(index, bad)
-            raise
-
-    def decode_rare(self, encoded: bytes) -> Pixels:
-        """Decode an image with the decoder for all formats. Raises BadImage."""
-        return decode_image(encoded, self.max_pixels, self.max_side, self.levels).numpy()
+        """Read any image and decode it to pixels. Raises BadImage."""
+        return self.read(index, lambda index: self._decode(self._images.read(index)))
 
     def decode_into(self, prepared: Prepared, room: Pixels | None) -> Pixels:
         """Decode an image to ``[H, W, 3]``; into ``room`` if given and of the right shape.
@@ -114,35 +102,35 @@ class Reader:
         room[...] = content
         return room
 
+    def _decode(self, encoded: bytes) -> Pixels:
+        return self._settings.decode(encoded).numpy()
+
     def _decode_jpeg(self, encoded: bytes, prepared: Prepared, room: Pixels | None) -> Pixels:
         header = prepared.header
         stored = (prepared.height, prepared.width) if header is None else header[:2]
         if stored != (prepared.height, prepared.width) or room is None:
             room = np.empty((*stored, 3), np.uint8)
         if turbojpeg.decode_into(encoded, room):
-            return shrink(room, self.max_side)
-        return self.decode_rare(encoded)
+            return shrink(room, self._settings.max_side)
+        return self._decode(encoded)
 
     def _prepare(self, index: int) -> Prepared:
-        if len(self.images.pixels) and self.images.pixels[index, 2] == RAW:
+        if len(self._images.pixels) and self._images.pixels[index, 2] == RAW:
             return Prepared.of_pixels(self._raw(index))
-        encoded = self.images.read(index)
+        encoded = self._images.read(index)
         if not encoded.startswith(jpeg.SIGNATURE):
-            return Prepared.of_pixels(self.decode_rare(encoded))
-        header = check_jpeg(encoded, self.max_pixels)
+            return Prepared.of_pixels(self._decode(encoded))
+        header = check_jpeg(encoded, self._settings.max_pixels)
         if not (header.is_common and jpeg_orientation(encoded, header) == UPRIGHT):
-            return Prepared.of_pixels(self.decode_rare(encoded))
-        return Prepared(encoded, *fitted(header.height, header.width, self.max_side), header)
+            return Prepared.of_pixels(self._decode(encoded))
+        size = fitted(header.height, header.width, self._settings.max_side)
+        return Prepared(encoded, *size, header)
 
     def _raw(self, index: int) -> Pixels:
-        height, width, _ = self.images.pixels[index].tolist()
-        check_size(height, width, self.max_pixels)
-        data = self.images.read_raw(index)
+        height, width, _ = self._images.pixels[index].tolist()
+        check_size(height, width, self._settings.max_pixels)
+        data = self._images.read_raw(index)
         if len(data) != height * width * 3:
             raise BadImage("incomplete pixels")
-        return shrink(np.frombuffer(data, np.uint8).reshape(height, width, 3), self.max_side)
-
-    def remember(self, index: int, bad: BadImage) -> None:
-        """Mark the image as bad."""
-        self._reasons[index] = str(bad)
-        self.is_bad[index] = True
+        pixels = np.frombuffer(data, np.uint8).reshape(height, width, 3)
+        return shrink(pixels, self._settings.max_side)

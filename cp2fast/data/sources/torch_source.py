@@ -25,12 +25,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from cp2fast.batch import RaggedBatch
-from cp2fast.data.decoding.decode import decode_image
-from cp2fast.data.decoding.levels import BY_TYPE, Levels
 from cp2fast.data.image_sets.image_set import ImageSet
 from cp2fast.data.sources.bad_images import BadImages
 from cp2fast.data.sources.heap import bypass_heap
-from cp2fast.data.sources.loading import Decoded, deliver, read_or_replace
+from cp2fast.data.sources.loading import Decoded, DecodeSettings, deliver, read_or_replace
 from cp2fast.errors import UserError
 
 START_METHOD = "fork" if sys.platform == "linux" else None
@@ -40,31 +38,25 @@ START_METHOD = "fork" if sys.platform == "linux" else None
 def open_torch(
     images: ImageSet,
     plan: Iterator[NDArray[np.int64]],
-    *,
-    seed: int,
-    workers: int,
-    max_pixels: int,
+    settings: DecodeSettings,
     bad: BadImages,
-    max_side: int | None = None,
-    levels: Levels = BY_TYPE,
+    *,
+    workers: int,
 ) -> Iterator[RaggedBatch]:
     """Batches in the order of ``plan``, on the CPU.
 
     Args:
         images: the data set.
         plan: image numbers of each batch.
-        seed: seed of the run, for the substitutes of bad images.
-        workers: number of processes that decode; 0 decodes in this one.
-        max_pixels: larger images are bad.
+        settings: how images become pixels.
         bad: where bad images are counted and listed.
-        max_side: images with a longer side are shrunk to it.
-        levels: how values of more than 8 bits and more than three bands are converted.
+        workers: number of processes that decode; 0 decodes in this one.
 
     Raises:
         UserError: too many bad images, or a worker that died.
     """
     loader: DataLoader[Decoded | str] = DataLoader(
-        _Batches(images, seed, max_pixels, max_side, levels),
+        _Batches(images, settings),
         batch_size=None,
         sampler=plan,
         num_workers=workers,
@@ -99,9 +91,9 @@ def open_torch(
 def _started(loader: DataLoader[Decoded | str]) -> Iterator[Decoded | str]:
     """The loader's iterator, whose workers are forked by a thread of its own.
 
-    A worker goes on as the thread that forked it. As a pool's thread, it would wait for itself when
-    it ends (CPython's gh-88110), and its exit code be 1. From the main thread, torch would set a
-    signal handler that raises the death of a worker anywhere; here it raises it from ``next``.
+    A forked worker continues in the thread that forked it. In a thread of a pool it would wait for
+    itself at exit (CPython's gh-88110) and exit with code 1. In the main thread torch would set
+    a signal handler that raises a worker's death at any point; here ``next`` raises it.
     """
     started: Future[Iterator[Decoded | str]] = Future()
 
@@ -120,25 +112,13 @@ def _started(loader: DataLoader[Decoded | str]) -> Iterator[Decoded | str]:
 class _Batches(Dataset[Decoded | str]):
     """One item is one batch, indexed by its image numbers; or why it cannot be handed over."""
 
-    def __init__(
-        self,
-        images: ImageSet,
-        seed: int,
-        max_pixels: int,
-        max_side: int | None,
-        levels: Levels,
-    ) -> None:
+    def __init__(self, images: ImageSet, settings: DecodeSettings) -> None:
         self._images = images
-        self._seed = seed
-        self._max_pixels = max_pixels
-        self._max_side = max_side
-        self._levels = levels
+        self._settings = settings
 
     def __getitem__(self, numbers: NDArray[np.int64]) -> Decoded | str:
-        count = len(self._images)
-        loaded = [
-            read_or_replace(number, self._read, self._seed, count) for number in numbers.tolist()
-        ]
+        seed, count = self._settings.seed, len(self._images)
+        loaded = [read_or_replace(number, self._read, seed, count) for number in numbers.tolist()]
         pixels = [place.content for place in loaded if place.content is not None]
         if len(pixels) < len(loaded):
             return Decoded.of(loaded, None)
@@ -147,8 +127,7 @@ class _Batches(Dataset[Decoded | str]):
         return Decoded.of(loaded, batch) if problem is None else problem
 
     def _read(self, index: int) -> Tensor:
-        encoded = self._images.read(index)
-        return decode_image(encoded, self._max_pixels, self._max_side, self._levels)
+        return self._settings.decode(self._images.read(index))
 
 
 def _share(batch: RaggedBatch) -> str | None:
@@ -170,8 +149,8 @@ def _share(batch: RaggedBatch) -> str | None:
 def _tells_of_a_death(error: Exception) -> bool:
     """Whether the loader's error means that a worker died.
 
-    The loader reports this itself, unless a batch was waiting: its memory is passed through a
-    socket of the worker, which then fails. Errors raised by a living worker start with "Caught ..".
+    The loader reports this itself unless a batch was waiting: its memory is passed through a socket
+    of the worker, and receiving it fails. Errors raised by a living worker start with "Caught ".
     """
     if isinstance(error, RuntimeError):
         return str(error).startswith("DataLoader worker (pid")

@@ -21,10 +21,9 @@ from torch import Tensor
 from cp2fast.batch import RaggedBatch
 from cp2fast.buffers import Buffers
 from cp2fast.data.cache.arena import Arena
-from cp2fast.data.decoding.levels import BY_TYPE, Levels
 from cp2fast.data.image_sets.image_set import ImageSet
 from cp2fast.data.sources.bad_images import BadImages
-from cp2fast.data.sources.loading import Decoded, Failure, deliver
+from cp2fast.data.sources.loading import Decoded, DecodeSettings, Failure, deliver
 from cp2fast.data.sources.turbo_source import BATCHES_AHEAD, decode_batches
 from cp2fast.data.workers.processes import split_threads, work_in_processes
 from cp2fast.data.workers.shared_memory import Lender
@@ -36,36 +35,24 @@ _ASKED_AHEAD = BATCHES_AHEAD + 2
 def open_turbo_processes(
     images: ImageSet,
     plan: Iterator[NDArray[np.int64]],
-    *,
-    seed: int,
-    threads: int,
-    max_pixels: int,
+    settings: DecodeSettings,
     bad: BadImages,
-    max_side: int | None = None,
-    levels: Levels = BY_TYPE,
+    *,
+    threads: int,
     arena: Arena | None = None,
     pinned: bool = False,
 ) -> Generator[RaggedBatch, None, None]:
     """Like ``open_turbo``, with all threads in other processes.
 
-    Args:
-        images: the data set.
-        plan: image numbers of each batch; more processes read further ahead.
-        seed: seed of the run, for the substitutes of bad images.
-        threads: number of decoding threads; this determines the number of processes.
-        max_pixels: larger images are bad.
-        bad: where bad images are counted and listed.
-        max_side: images with a longer side are shrunk to it.
-        levels: how values of more than 8 bits and more than three bands are converted.
-        arena: a shared cache in host memory.
-        pinned: whether to pin the batches' own memory, for copies to a GPU.
+    The number of threads determines that of the processes; more of these read further ahead. An
+    ``arena`` must be shared. ``pinned`` pins the batches' own memory, for copies to a GPU.
 
     Raises:
         UserError: too many bad images, or a process that died.
     """
     count, each = split_threads(threads)
     descriptor = None if arena is None else arena.address[1]
-    job = _Job(images, seed, each, max_pixels, max_side, levels, descriptor)
+    job = _Job(images, settings, each, descriptor)
     answers = work_in_processes(
         job,
         plan,
@@ -105,7 +92,7 @@ def _decoded(made: _Made, memory: Tensor | None, arena: Arena | None) -> Decoded
         return Decoded(None, made.tried, made.failures)
     if memory is None:
         if arena is None:
-            raise RuntimeError("an image in a cache that there is not")
+            raise RuntimeError("a worker left a batch in the cache, but this process has none")
         memory = arena.pixels
     batch = RaggedBatch(memory, *map(torch.from_numpy, made.places))
     return Decoded(batch, made.tried, made.failures)
@@ -121,11 +108,8 @@ class _Job:
     """
 
     images: ImageSet
-    seed: int
+    settings: DecodeSettings
     threads: int
-    max_pixels: int
-    max_side: int | None
-    levels: Levels
     arena: int | None
 
     def run(
@@ -137,15 +121,7 @@ class _Job:
             arena = Arena.attach((os.getpid(), self.arena), len(self.images))
         buffers = Buffers(keep=_ASKED_AHEAD + 1, allocate=memory.allocate)
         for decoded in decode_batches(
-            self.images,
-            requests,
-            seed=self.seed,
-            threads=self.threads,
-            max_pixels=self.max_pixels,
-            max_side=self.max_side,
-            levels=self.levels,
-            arena=arena,
-            buffers=buffers,
+            self.images, requests, self.settings, self.threads, arena, buffers
         ):
             batch, counts = decoded.batch, (decoded.tried, decoded.failures)
             if batch is None:

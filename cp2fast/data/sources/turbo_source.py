@@ -26,12 +26,18 @@ from cp2fast.batch import RaggedBatch
 from cp2fast.buffers import Buffers
 from cp2fast.data.cache.arena import Arena
 from cp2fast.data.decoding.decode import BadImage
-from cp2fast.data.decoding.levels import BY_TYPE, Levels
 from cp2fast.data.image_sets.image_set import ImageSet
 from cp2fast.data.prefetch import keep_ahead
 from cp2fast.data.sources.bad_images import BadImages
 from cp2fast.data.sources.heap import keep_heaps
-from cp2fast.data.sources.loading import Decoded, Failure, Loaded, deliver, read_or_replace
+from cp2fast.data.sources.loading import (
+    Decoded,
+    DecodeSettings,
+    Failure,
+    Loaded,
+    deliver,
+    read_or_replace,
+)
 from cp2fast.data.sources.prepare import Pixels, Prepared, Reader
 
 _READ_AHEAD = 2
@@ -47,13 +53,10 @@ Result = TypeVar("Result")
 def open_turbo(
     images: ImageSet,
     plan: Iterator[NDArray[np.int64]],
-    *,
-    seed: int,
-    threads: int,
-    max_pixels: int,
+    settings: DecodeSettings,
     bad: BadImages,
-    max_side: int | None = None,
-    levels: Levels = BY_TYPE,
+    *,
+    threads: int,
     arena: Arena | None = None,
 ) -> Generator[RaggedBatch, None, None]:
     """Batches in the order of ``plan``, on the CPU, each in its own memory or in the cache.
@@ -61,29 +64,17 @@ def open_turbo(
     Args:
         images: the data set.
         plan: image numbers of each batch.
-        seed: seed of the run, for the substitutes of bad images.
-        threads: number of decoding threads; at least one is used.
-        max_pixels: larger images are bad.
+        settings: how images become pixels.
         bad: where bad images are counted and listed.
-        max_side: images with a longer side are shrunk to it.
-        levels: how values of more than 8 bits and more than three bands are converted.
+        threads: number of decoding threads; at least one is used.
         arena: a cache in host memory. Cached images are not read again, images that belong in it
             are decoded into it, and a batch of cached images refers to its memory.
 
     Raises:
         UserError: too many bad images.
     """
-    batches = decode_batches(
-        images,
-        plan,
-        seed=seed,
-        threads=threads,
-        max_pixels=max_pixels,
-        max_side=max_side,
-        levels=levels,
-        arena=arena,
-        buffers=Buffers(_DECODED_AHEAD + 1),
-    )
+    buffers = Buffers(_DECODED_AHEAD + 1)
+    batches = decode_batches(images, plan, settings, threads, arena, buffers)
     with closing(batches):
         for decoded in batches:
             yield deliver(decoded, images, bad)
@@ -92,32 +83,19 @@ def open_turbo(
 def decode_batches(
     images: ImageSet,
     plan: Iterator[NDArray[np.int64]],
-    *,
-    seed: int,
+    settings: DecodeSettings,
     threads: int,
-    max_pixels: int,
-    max_side: int | None,
-    levels: Levels,
     arena: Arena | None,
     buffers: Buffers,
 ) -> Generator[Decoded, None, None]:
     """Like ``open_turbo``, but yields the counts too: bad images are not accounted for yet.
 
-    Args:
-        images: as in ``open_turbo``, like all arguments but the last.
-        plan: ``BATCHES_AHEAD`` more batches are taken from it before one is yielded.
-        seed: the run's seed.
-        threads: number of decoding threads.
-        max_pixels: limit of an image.
-        max_side: limit of an image.
-        levels: conversion of the values.
-        arena: the cache.
-        buffers: memory for batches that are not in the cache.
+    ``BATCHES_AHEAD`` more batches are taken from ``plan`` before one is yielded. Batches that are
+    not in the cache are decoded into ``buffers``.
     """
     keep_heaps()
     pool = ThreadPoolExecutor(max(1, threads), "cp2fast-decode")
-    reader = Reader(images, max_pixels, max_side, levels)
-    decoder = _Decoder(reader, seed, pool, buffers, arena)
+    decoder = _Decoder(Reader(images, settings), settings.seed, pool, buffers, arena)
     try:
         reading = (decoder.read(numbers) for numbers in plan)
         decoding = (decoder.decode(read()) for read in keep_ahead(reading, _READ_AHEAD))

@@ -319,6 +319,7 @@ def test_any_file_system_of_fsspec_will_do(
         ("s3://remote/none", "nothing at s3://remote/none"),
         ("s3://remote/shards/s-7.tar", r"s3://remote/shards/s-7.tar is not there \(404\)"),
         ("s3://remote/shards/*.jpg", r"nothing matches s3://remote/shards/\*.jpg"),
+        ("https://", "https:// cannot be opened: it names no host; write .*https://HOST/FOLDER"),
         ("http://no-such-host.invalid/x.tar", "no-such-host.invalid/x.tar cannot be read"),
     ],
 )

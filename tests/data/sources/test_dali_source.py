@@ -10,7 +10,7 @@ from cp2fast.data.image_sets.listing import list_images
 from cp2fast.data.order import plan
 from cp2fast.data.sources.bad_images import BadImages
 from cp2fast.data.sources.dali_source import decode_batches, open_dali
-from cp2fast.data.sources.loading import Loaded
+from cp2fast.data.sources.loading import DecodeSettings, Loaded
 from cp2fast.errors import UserError
 from tests.data import image_files
 
@@ -35,7 +35,7 @@ def source(folder, bad_folder, *, steps, batch_size=4, independent=False):
         independent=independent,
     )
     bad = BadImages(bad_folder, max_fraction=1)
-    return open_dali(images, order, seed=0, threads=2, gpu=None, max_pixels=10_000, bad=bad)
+    return open_dali(images, order, DecodeSettings(0, 10_000), bad, threads=2, gpu=None)
 
 
 def reading_threads():

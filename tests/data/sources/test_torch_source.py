@@ -16,6 +16,7 @@ import torch
 from cp2fast.data.image_sets.listing import list_images
 from cp2fast.data.order import plan
 from cp2fast.data.sources.bad_images import BadImages
+from cp2fast.data.sources.loading import DecodeSettings
 from cp2fast.data.sources.torch_source import open_torch
 from cp2fast.errors import UserError
 from tests.data import image_files
@@ -33,7 +34,7 @@ def images(tmp_path):
 def source(images, tmp_path, *, workers, steps=9):
     order = plan(seed=0, count=len(images), batch_size=4, start=0, stop=steps)
     bad = BadImages(tmp_path / "run", max_fraction=0)
-    return open_torch(images, order, seed=0, workers=workers, max_pixels=10_000, bad=bad)
+    return open_torch(images, order, DecodeSettings(0, 10_000), bad, workers=workers)
 
 
 def workers_alive():
@@ -153,4 +154,4 @@ def test_an_error_in_a_living_worker_is_not_taken_for_a_death(images, tmp_path, 
     order = iter([Unreadable(raised("of the numbers"))])
     bad = BadImages(tmp_path / "run", max_fraction=0)
     with pytest.raises(raised, match="of the numbers"):
-        next(open_torch(images, order, seed=0, workers=1, max_pixels=10_000, bad=bad))
+        next(open_torch(images, order, DecodeSettings(0, 10_000), bad, workers=1))

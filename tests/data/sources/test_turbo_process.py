@@ -16,6 +16,7 @@ from cp2fast.data.cache.arena import Arena
 from cp2fast.data.image_sets.image_set import ImageSet
 from cp2fast.data.image_sets.listing import list_images
 from cp2fast.data.sources.bad_images import BadImages
+from cp2fast.data.sources.loading import DecodeSettings
 from cp2fast.data.sources.turbo_process import open_turbo_processes
 from cp2fast.data.sources.turbo_source import open_turbo
 from cp2fast.errors import UserError
@@ -44,9 +45,8 @@ def images(tmp_path: Path) -> ImageSet:
 def decode(images, run: Path, steps=30, open_=open_turbo_processes, threads=2, arena=None):
     numbers = (np.roll(np.arange(COUNT), step)[:8] for step in range(steps))
     bad = BadImages(run, 1)
-    return bad, open_(
-        images, numbers, seed=3, threads=threads, max_pixels=10**6, bad=bad, arena=arena
-    )
+    settings = DecodeSettings(seed=3, max_pixels=10**6)
+    return bad, open_(images, numbers, settings, bad, threads=threads, arena=arena)
 
 
 def children() -> list[int]:
@@ -114,7 +114,7 @@ def test_what_is_raised_in_a_process_is_raised_here(images, tmp_path):
     with pytest.raises(IndexError):
         next(
             open_turbo_processes(
-                images, numbers, seed=0, threads=1, max_pixels=10, bad=BadImages(tmp_path, 1)
+                images, numbers, DecodeSettings(0, max_pixels=10), BadImages(tmp_path, 1), threads=1
             )
         )
 

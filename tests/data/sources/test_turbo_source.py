@@ -15,6 +15,7 @@ from cp2fast.data.order import plan, substitute
 from cp2fast.data.packing.packed_jpeg import PackedJpeg
 from cp2fast.data.sources.bad_images import BadImages
 from cp2fast.data.sources.choice import choose_source
+from cp2fast.data.sources.loading import DecodeSettings
 from cp2fast.data.sources.torch_source import open_torch
 from cp2fast.data.sources.turbo_source import open_turbo
 from cp2fast.errors import UserError
@@ -35,7 +36,7 @@ def order(start: int, stop: int, **options):
 def decode(path, bad, *, open_=open_turbo, numbers=None, max_pixels=10_000_000):
     count = {"threads": 2} if open_ is open_turbo else {"workers": 0}
     batches = order(0, 12) if numbers is None else numbers
-    return open_(list_images(path), batches, seed=SEED, max_pixels=max_pixels, bad=bad, **count)
+    return open_(list_images(path), batches, DecodeSettings(SEED, max_pixels), bad, **count)
 
 
 def assert_same(a: RaggedBatch, b: RaggedBatch) -> None:
@@ -188,9 +189,8 @@ def test_an_image_once_found_bad_is_not_read_again(tmp_path) -> None:
     (tmp_path / "2.jpg").write_bytes(whole[: len(whole) // 2])
     bad = BadImages(tmp_path / "run", 1)
     numbers = (np.arange(6) for _ in range(20))
-    batches = open_turbo(
-        list_images(tmp_path), numbers, seed=SEED, threads=2, max_pixels=10**6, bad=bad
-    )
+    settings = DecodeSettings(SEED, max_pixels=10**6)
+    batches = open_turbo(list_images(tmp_path), numbers, settings, bad, threads=2)
     taken = [next(batches).index.tolist()]
     (tmp_path / "2.jpg").write_bytes(whole)  # Whole again, but this run has seen it broken.
     taken += [batch.index.tolist() for batch in batches]

@@ -21,22 +21,19 @@ try:
 except ImportError:  # torchvision 0.29 announces that a later release will drop its decoders.
     decode_png = None
 
-_CHANNELS = {0: 1, 2: 3, 4: 2, 6: 4}
-"""Channels by colour type; alpha is the last of 2 and of 4."""
-
 
 def is_wide_png(encoded: bytes) -> bool:
     """Whether a file is a PNG with 16 bits per channel."""
     header = png.read_header(encoded)
-    return header is not None and header.bits == 16 and header.colour_type in _CHANNELS
+    return header is not None and header.bits == 16 and header.colour_type in png.CHANNELS
 
 
 def read(encoded: bytes, max_pixels: int) -> Raster:
     """Grey or colour in 16 bits; alpha is the last band and not part of the picture."""
     header = png.read_header(encoded)
-    if header is None or header.colour_type not in _CHANNELS:
+    if header is None or header.colour_type not in png.CHANNELS:
         raise BadImage("a PNG image with a broken header")
-    channels = _CHANNELS[header.colour_type]
+    channels = png.CHANNELS[header.colour_type]
     check_volume(header.height, header.width, 2 * channels, max_pixels)
     try:
         values = _decoded(png.without_metadata(encoded))
