@@ -33,8 +33,8 @@ import torch
 from torch import Tensor
 
 from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
-from cp2fast.data.decode import decode_image
-from cp2fast.data.images import list_images
+from cp2fast.data.decoding.decode import decode_image
+from cp2fast.data.image_sets.listing import list_images
 from cp2fast.machine import machine, versions
 
 SIZE, BATCH, SEED = 224, 64, 0

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from cp2fast.copypaste.op import copy_paste
     from cp2fast.copypaste.parameters import Parameters
     from cp2fast.copypaste.sampling import sample_parameters
-    from cp2fast.data.pack import PackSummary
+    from cp2fast.data.packing.pack import PackSummary
     from cp2fast.finetune.compare import Comparison
     from cp2fast.finetune.confusion import Scores
     from cp2fast.finetune.predict import Predictions, predict
@@ -100,7 +100,7 @@ _LAZY = {
     "Diagnosis": ("cp2fast.inspection.doctor", "Diagnosis"),
     "Embedded": ("cp2fast.probe.embed", "Embedded"),
     "FinetuneSettings": ("cp2fast.config", "FinetuneSettings"),
-    "PackSummary": ("cp2fast.data.pack", "PackSummary"),
+    "PackSummary": ("cp2fast.data.packing.pack", "PackSummary"),
     "Parameters": ("cp2fast.copypaste.parameters", "Parameters"),
     "Predictions": ("cp2fast.finetune.predict", "Predictions"),
     "RaggedBatch": ("cp2fast.batch", "RaggedBatch"),

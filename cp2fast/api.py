@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from cp2fast.batch import CopyPasteBatch
     from cp2fast.config import FinetuneSettings, PretrainSettings
     from cp2fast.data.open_images import ImageBatches
-    from cp2fast.data.pack import PackSummary
+    from cp2fast.data.packing.pack import PackSummary
     from cp2fast.finetune.compare import Comparison
     from cp2fast.finetune.confusion import Scores
     from cp2fast.model.segmenter import Segmenter
@@ -243,8 +243,8 @@ def pack(
     from cp2fast import recipes
     from cp2fast.config import PretrainSettings
     from cp2fast.cores import available_cores
-    from cp2fast.data.pack import pack as pack_images
-    from cp2fast.data.packed_jpeg import JpegSettings
+    from cp2fast.data.packing.pack import pack as pack_images
+    from cp2fast.data.packing.packed_jpeg import JpegSettings
     from cp2fast.errors import UserError
 
     for name, number in (("max_side", max_side), ("shard_size", shard_size), ("workers", workers)):

@@ -115,7 +115,7 @@ import cp2fast
 for module in pkgutil.walk_packages(cp2fast.__path__, "cp2fast."):
     if not module.name.endswith("__main__"):
         importlib.import_module(module.name)
-from cp2fast.data.choice import available_sources
+from cp2fast.data.sources.choice import available_sources
 for name, problem in available_sources().items():
     print(name, problem)
 """

@@ -22,7 +22,7 @@ from cp2fast.bench.report import Report, build_report, format_rate
 from cp2fast.bench.run_parts import FEWEST_STEPS, Measure, Measured, Parts, data_set
 from cp2fast.bench.timing import Rate, Say, in_rounds, silent
 from cp2fast.config import PretrainSettings
-from cp2fast.data.image_set import ImageSet
+from cp2fast.data.image_sets.image_set import ImageSet
 from cp2fast.train.accounts import Account, shares_of
 from cp2fast.train.advice import of_whole_run
 

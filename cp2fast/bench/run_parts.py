@@ -25,7 +25,7 @@ from cp2fast.batch import CopyPasteBatch
 from cp2fast.bench.idle import idle_share
 from cp2fast.bench.timing import Say, finish
 from cp2fast.config import PretrainSettings
-from cp2fast.data.image_set import ImageSet
+from cp2fast.data.image_sets.image_set import ImageSet
 from cp2fast.model.cp2 import CP2, CP2Output
 from cp2fast.model.signals import Vectors
 from cp2fast.pretrain.build import PRETRAIN, build

@@ -85,8 +85,8 @@ def pack(
             console.print("stopped: run the same command to continue")
             raise
 
-    from cp2fast.data.pack_delivery import REJECTS
-    from cp2fast.data.urls import public
+    from cp2fast.data.packing.delivery import REJECTS
+    from cp2fast.data.remote.urls import public
 
     print(
         f"{public(out)}: {counted(found.images, 'image')}, {found.bytes_in / 1e6:.1f} MB in, "

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from cp2fast import recipes
 from cp2fast.config import MIN_IMAGES_FOR_BATCH_BACKGROUNDS, PretrainSettings
 from cp2fast.cores import available_cores
-from cp2fast.data.bad_images import allowed_bad
+from cp2fast.data.sources.bad_images import allowed_bad
 from cp2fast.data.survey import as_typed
 from cp2fast.inspection.check import Check
 from cp2fast.inspection.data_health import DataHealth

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from cp2fast.config import LabelSettings
 from cp2fast.cores import decoding_workers
-from cp2fast.data.levels import Levels
-from cp2fast.data.urls import typed_as_path
+from cp2fast.data.decoding.levels import Levels
+from cp2fast.data.remote.urls import typed_as_path
 from cp2fast.errors import UserError
 from cp2fast.files import place_of
 from cp2fast.labels.class_files import read_class_file

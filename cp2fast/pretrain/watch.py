@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cp2fast.config import PretrainSettings, ProbeDataSettings
-from cp2fast.data.decode import BadImage, decode_image, read_image
-from cp2fast.data.image_set import ImageSet
-from cp2fast.data.levels import Levels
+from cp2fast.data.decoding.decode import BadImage, decode_image
+from cp2fast.data.decoding.levels import Levels
+from cp2fast.data.image_sets.image_set import ImageSet
 from cp2fast.labels.open import open_labelled
 from cp2fast.model.segmenter import Segmenter, build_segmenter
 from cp2fast.probe.features import dense_features, prepare, take_statistics
@@ -151,7 +151,7 @@ class Watch:
         levels = Levels.of(data.range, data.bands)
         for number in dict.fromkeys(place * count // PHOTOS for place in range(PHOTOS)):
             try:
-                encoded = read_image(self._images, number)
+                encoded = self._images.read(number)
                 photo = decode_image(encoded, data.max_pixels, levels=levels)
             except BadImage:
                 continue

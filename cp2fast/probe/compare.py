@@ -13,11 +13,10 @@ import torch
 
 from cp2fast import recipes
 from cp2fast.config import ModelSettings, ProbeSettings
-from cp2fast.data.levels import Levels
+from cp2fast.data.decoding.levels import Levels
 from cp2fast.errors import UserError
 from cp2fast.files import list_folder, make_folder, place_of
-from cp2fast.labels.dataset import LabelledData
-from cp2fast.labels.levels import range_of
+from cp2fast.labels.dataset import LabelledData, range_of
 from cp2fast.labels.open import open_labelled
 from cp2fast.machine import machine, versions
 from cp2fast.model.segmenter import Segmenter, build_segmenter

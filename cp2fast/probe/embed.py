@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cp2fast.config import Root, root_of
-from cp2fast.data.decode import BadImage, decode_image, read_image
-from cp2fast.data.image_set import ImageSet
-from cp2fast.data.images import list_images
-from cp2fast.data.levels import Levels
-from cp2fast.data.read_ahead import brought
+from cp2fast.data.decoding.decode import BadImage, decode_image
+from cp2fast.data.decoding.levels import Levels
+from cp2fast.data.image_sets.image_set import ImageSet
+from cp2fast.data.image_sets.listing import list_images
+from cp2fast.data.sources.read_ahead import brought
 from cp2fast.errors import UserError
 from cp2fast.figure import save_figure
 from cp2fast.files import refuse_target
@@ -156,7 +156,7 @@ def draw_neighbours(found: Embedded, images: ImageSet, levels: Levels, path: Pat
 
 
 def _decode(images: ImageSet, number: int, levels: Levels) -> Tensor:
-    return decode_image(read_image(images, number), _MOST_PIXELS, levels=levels)
+    return decode_image(images.read(number), _MOST_PIXELS, levels=levels)
 
 
 def _thumbnail(images: ImageSet, number: int, levels: Levels) -> NDArray[np.uint8]:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from cp2fast.data.kinds import kind_of
+from cp2fast.data.decoding.kinds import kind_of
 from cp2fast.errors import UserError
 from cp2fast.files import cannot_read, is_file, open_plain, place_of
 from cp2fast.run_folder import damage, trained_weights

@@ -22,7 +22,7 @@ from cp2fast.config import (
     ModelSettings,
     RangeSetting,
 )
-from cp2fast.data.levels import Levels
+from cp2fast.data.decoding.levels import Levels
 from cp2fast.errors import UserError
 from cp2fast.model.segmenter import Segmenter, build_segmenter
 from cp2fast.weights.files import find_file, read_content

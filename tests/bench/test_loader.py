@@ -16,8 +16,8 @@ from cp2fast.bench.loader_sources import sources
 from cp2fast.bench.loader_task import Task, find_missing
 from cp2fast.bench.peers import dali_all, original, torchvision_v2
 from cp2fast.config import DataSettings
-from cp2fast.data.bad_images import BadImages
-from cp2fast.data.images import list_images
+from cp2fast.data.image_sets.listing import list_images
+from cp2fast.data.sources.bad_images import BadImages
 from cp2fast.errors import UserError
 from tests.data import betons, image_files
 from tests.data.picture_sets import aerial

@@ -16,15 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cp2fast.batch import RaggedBatch
-from cp2fast.data import jpeg
-from cp2fast.data.bad_images import BadImages
-from cp2fast.data.dali_source import open_dali
-from cp2fast.data.decode import BadImage, image_size
-from cp2fast.data.image_set import ImageSet
-from cp2fast.data.images import list_images
-from cp2fast.data.packed_jpeg import PackedJpeg
-from cp2fast.data.torch_source import open_torch
-from cp2fast.data.turbo_source import open_turbo
+from cp2fast.data.decoding import jpeg
+from cp2fast.data.decoding.decode import BadImage, image_size
+from cp2fast.data.image_sets.image_set import ImageSet
+from cp2fast.data.image_sets.listing import list_images
+from cp2fast.data.packing.packed_jpeg import PackedJpeg
+from cp2fast.data.sources.bad_images import BadImages
+from cp2fast.data.sources.dali_source import open_dali
+from cp2fast.data.sources.torch_source import open_torch
+from cp2fast.data.sources.turbo_source import open_turbo
 from tests.data.betons import write_beton
 
 BATCH = 100

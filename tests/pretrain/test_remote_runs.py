@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cp2fast.data.disk_cache import DiskCache
-from cp2fast.data.images import list_images
+from cp2fast.data.image_sets.listing import list_images
+from cp2fast.data.remote.disk_cache import DiskCache
 from tests.pretrain.runs import (
     losses,
     metrics,
@@ -167,9 +167,9 @@ def test_a_rank_that_dies_leaves_a_cache_that_the_next_run_goes_on_with(
     """One of two processes is killed while it fetches a shard, which it had locked."""
     bucket = s3.upload(shards, "dying")
     script = (
-        "import sys, numpy as np; from cp2fast.data.images import list_images;"
-        "from cp2fast.data.read_ahead import read_ahead;"
-        "from cp2fast.data.disk_cache import DiskCache; from pathlib import Path;"
+        "import sys, numpy as np; from cp2fast.data.image_sets.listing import list_images;"
+        "from cp2fast.data.sources.read_ahead import read_ahead;"
+        "from cp2fast.data.remote.disk_cache import DiskCache; from pathlib import Path;"
         "disk = DiskCache(Path(sys.argv[2])); images = list_images(sys.argv[1], disk=disk);"
         "print('listed', flush=True); sys.stdin.readline();"
         "steps = [n for n in read_ahead(images, disk, iter(np.arange(24).reshape(6, 4)))];"

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from cp2fast.config import PretrainSettings
-from cp2fast.data.images import list_images
+from cp2fast.data.image_sets.listing import list_images
 from cp2fast.data.scenes import generate_scenes
 from cp2fast.model.cp2 import build_cp2
 from cp2fast.model.segmenter import Segmenter
