@@ -37,12 +37,6 @@ def kind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return Kind(request.param, data)
 
 
-def torchrun(kind: Kind, out: Path, *more: str, restarts: int = 0) -> subprocess.Popen[str]:
-    """Two ranks."""
-    launcher = [*TORCHRUN, "--max-restarts", str(restarts)]
-    return start(kind.command(out, *more, launcher=launcher))
-
-
 def ranks_of(torchrun: subprocess.Popen[str]) -> list[int]:
     """Process ids of the two ranks, in their order."""
     children = Path(f"/proc/{torchrun.pid}/task/{torchrun.pid}/children").read_text().split()
@@ -78,24 +72,27 @@ def out(three_steps: Path, tmp_path: Path) -> Path:
 def undisturbed(kind: Kind, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two ranks, never disturbed."""
     out = tmp_path_factory.mktemp("runs") / "undisturbed"
-    process = torchrun(kind, out)
-    _, errors = process.communicate()
-    assert process.returncode == 0, errors
+    ranks = two_ranks(*kind.words(out))
+    said = [rank.communicate() for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0, 0], said
+    assert "steps 1 to 12" in said[0][0]
+    assert said[1] == ("", "")
     return out
 
 
-def test_two_ranks_leave_one_runs_files_and_speak_once(undisturbed: Path) -> None:
+def test_two_ranks_leave_one_runs_files(undisturbed: Path) -> None:
     assert [step for step, _ in losses(undisturbed)] == list(range(1, 13))
     assert len(list((undisturbed / "tensorboard").iterdir())) == 1
     assert [damage(path) for path in list_checkpoints(undisturbed / "checkpoints")] == [None, None]
     assert not (undisturbed / "running.lock").exists()
 
 
-def test_a_killed_rank_is_restarted_and_the_run_ends_as_if_nothing_had_happened(
+@pytest.mark.parametrize("kind", ["pretrain"], indirect=True)
+def test_a_killed_rank_is_restarted_by_torchrun_and_the_run_ends_as_if_nothing_had_happened(
     kind: Kind, undisturbed: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "killed"
-    process = torchrun(kind, out, restarts=1)
+    process = start(kind.command(out, launcher=[*TORCHRUN, "--max-restarts", "1"]))
     wait_for_step(out, 7, process)
     os.kill(ranks_of(process)[1], signal.SIGKILL)
     output, errors = process.communicate()
@@ -106,11 +103,28 @@ def test_a_killed_rank_is_restarted_and_the_run_ends_as_if_nothing_had_happened(
     assert losses(out) == losses(undisturbed)
 
 
+def test_ranks_that_torchrun_starts_again_resume_the_run(
+    kind: Kind, undisturbed: Path, tmp_path: Path
+) -> None:
+    """With the same command; torchrun tells them by the environment."""
+    out = tmp_path / "killed"
+    ranks = two_ranks(*kind.words(out))
+    wait_for_step(out, 7, ranks[0])
+    for rank in ranks:
+        rank.kill()
+    for rank in ranks:
+        rank.communicate()
+    ranks = two_ranks(*kind.words(out), TORCHELASTIC_RESTART_COUNT=1)
+    said = [rank.communicate() for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0, 0], said
+    assert losses(out) == losses(undisturbed)
+
+
 def test_an_error_of_one_rank_is_told_and_ends_all(kind: Kind, undisturbed: Path) -> None:
-    process = torchrun(kind, undisturbed)
-    _, errors = process.communicate(timeout=300)
-    assert process.returncode != 0
-    [line] = [line for line in errors.splitlines() if line.startswith("cp2fast:")]
+    ranks = two_ranks(*kind.words(undisturbed))
+    said = [rank.communicate()[1] for rank in ranks]
+    assert all(rank.returncode for rank in ranks)
+    [line] = [line for line in "".join(said).splitlines() if line.startswith("cp2fast:")]
     assert "already holds a run" in line
 
 
@@ -286,7 +300,7 @@ def test_a_run_folder_that_is_renamed_ends_the_run_in_one_line(kind: Kind, tmp_p
 
 def test_a_closed_stdout_ends_the_run_in_silence_and_saved(kind: Kind, tmp_path: Path) -> None:
     out = tmp_path / "piped"
-    process = start(kind.command(out, "train.steps=200"))
+    process = Process(*kind.words(out, "train.steps=200"))
     process.stdout.close()
     errors = process.stderr.read()
     assert process.wait() == 0

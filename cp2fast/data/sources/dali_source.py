@@ -41,11 +41,9 @@ _DEPTH = 2
 """Batches being read ahead; DALI holds as many of its own."""
 _FEWEST_READERS = 4
 _MAX_UNEXPLAINED = 3
-_HARDWARE_SHARES: dict[tuple[int, int], float] = {}
-"""Share of the images for the GPU's JPEG engine, by compute capability; measured with
-``bench loader``. CUDA cores decode the rest."""
 _HARDWARE_SHARE = 0.9
-"""The share if nothing was measured; ignored on GPUs without an engine."""
+"""Share of the images for the GPU's JPEG engine, if it has one; CUDA cores decode the rest.
+``bench loader`` measures others."""
 _TRIM_EVERY = 16
 """Batches between two trims; freed memory has to be requested again, page by page."""
 _POOLED = "1M"
@@ -62,7 +60,7 @@ def open_dali(
     threads: int,
     gpu: torch.device | None,
     largest: int | None = None,
-    hardware_share: float | None = None,
+    hardware_share: float = _HARDWARE_SHARE,
 ) -> Iterator[RaggedBatch]:
     """Batches in the order of ``plan``, on the device that decodes.
 
@@ -74,15 +72,12 @@ def open_dali(
         threads: threads of DALI's decoder; at least one is used.
         gpu: device that decodes JPEG and holds the batches; None is the CPU.
         largest: the most images in a batch; None is the size of the first.
-        hardware_share: share of the images for the GPU's JPEG engine, 0 to 1; None is the best
-            known for this GPU.
+        hardware_share: share of the images for the GPU's JPEG engine, 0 to 1.
 
     Raises:
         UserError: too many bad images, or DALI fails although the images are valid.
     """
     threads = max(1, threads)
-    if hardware_share is None:
-        hardware_share = _best_share(gpu)
     share_heaps()
     reader = Reader(images, settings)
     pool = ThreadPoolExecutor(max(_FEWEST_READERS, threads), "cp2fast-read")
@@ -220,12 +215,6 @@ def _build(
         )
     pipeline.build()
     return pipeline
-
-
-def _best_share(gpu: torch.device | None) -> float:
-    if gpu is None:
-        return _HARDWARE_SHARE
-    return _HARDWARE_SHARES.get(torch.cuda.get_device_capability(gpu), _HARDWARE_SHARE)
 
 
 def _results(futures: list[Future[Place]]) -> Batch:
