@@ -186,6 +186,7 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, help="of each pretraining, whatever the rate says")
     parser.add_argument("--finetune-steps", type=int, default=300)
     parser.add_argument("--no-all-labels", dest="all_labels", action="store_false")
+    parser.add_argument("--extra", action="store_true", help="a heavier dense loss too")
     parser.add_argument("--imagenet", type=Path, help="weights for two more arms")
     parser.add_argument("--set", action="append", default=[], help="KEY=VALUE of each pretraining")
     parser.add_argument("--set-finetune", action="append", default=[], help="of each fine-tuning")

@@ -16,6 +16,8 @@ ARMS: dict[str, list[str]] = {
     "no-dense": ["model.dense_weight=0"],
 }
 """What tells the pretrained arms apart; no-paste is MoCo v2 on the same network."""
+EXTRA_ARMS: dict[str, list[str]] = {"dense-5": ["model.dense_weight=5"]}
+"""With --extra: CP2 with more weight on the dense loss than its recipe gives it."""
 RECIPE_ARMS = ("cp2", "no-paste")
 """The recipe is chosen by their mean, so that it favours neither."""
 _SMALL = Path(__file__).parents[1] / "configs" / "small.yaml"
@@ -82,7 +84,7 @@ PLACES = ("backbone", "head")
 def pretrain_words(
     a: argparse.Namespace, recipe: dict[str, Any], set_: str, arm: str, seed: int
 ) -> tuple[str, ...]:
-    own = [f"model.init={a.imagenet}"] if arm == "imagenet-cp2" else ARMS[arm]
+    own = [f"model.init={a.imagenet}"] if arm == "imagenet-cp2" else (ARMS | EXTRA_ARMS)[arm]
     return (
         *(f"{key}={value}" for key, value in recipe.items()),
         *own,

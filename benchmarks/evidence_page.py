@@ -21,6 +21,7 @@ NAMES = {
     "cp2": "CP2",
     "no-dense": "no dense loss",
     "no-paste": "MoCo v2",
+    "dense-5": "CP2, dense weight 5",
     "imagenet": "ImageNet",
     "imagenet-cp2": "ImageNet, CP2",
 }
@@ -60,7 +61,7 @@ def recipe_table(content: dict[str, Any]) -> Iterator[str]:
                 for n in range(len(base["cp2"]["draws"]))
             ]
             gain = "" if name == "base" else f"{fmean(gained):+.1f} ± {stdev(gained):.1f}"
-            steps = f"{arms[tried[0]]['steps']}"
+            steps = str(arms[tried[0]].get("steps", ""))
         elif "random" in arms:
             cells = [_of(arms["random"]["linear"])] * 2
         yield f"| `{name}` | {' | '.join(cells)} | {gain} | {steps} |"
@@ -128,6 +129,7 @@ def draw(contents: dict[str, dict[str, Any]], path: Path) -> None:
         for axis, set_ in zip(row, sets, strict=True):
             of_set = [one for one in content["comparisons"] if one["set"] == set_]
             judged = [one for one in of_set if one["labels"] == "1/8" and len(one["miou"]) > 1]
+            axis.set_visible(bool(judged))
             for height, one in enumerate(judged):
                 arms = [arm for arm in NAMES if arm in one["miou"]]
                 for number, arm in enumerate(arms):

@@ -17,6 +17,7 @@ from evidence_arms import (
     ARMS,
     CHANGES,
     CP2_CHANGES,
+    EXTRA_ARMS,
     FINETUNE_ARMS,
     FINETUNE_CHANGES,
     RECIPE_ARMS,
@@ -75,31 +76,42 @@ def final_jobs(
 ) -> Iterator[Job]:
     """One seed after the other, so that whatever time is left out, all arms have the same seeds.
 
-    Of each seed CP2 and MoCo v2 come first, judged with few labels; the rest of the arms on other
-    sets than the first, and all labels, follow when every seed is done.
+    Of each seed come first: all arms on the first set, CP2 and MoCo v2 on the others, probes with
+    few labels, fine-tuning of random weights, CP2 and MoCo v2. What is left of the arms and all
+    labels follow when every seed is done.
     """
     others = tuple(arm for arm in pretrained_arms(a) if arm not in RECIPE_ARMS)
-    for seed in range(a.seeds):
+    starts = ("random", *(("imagenet",) if a.imagenet else ()), *RECIPE_ARMS)
+    first, *rest = a.sets
+    seeds = range(a.seeds)
+    for seed in seeds:
+        yield from _pretraining(a, recipe, steps, first, (*RECIPE_ARMS, *others), seed)
+        for set_ in rest:
+            yield from _pretraining(a, recipe, steps, set_, RECIPE_ARMS, seed)
+        yield from _judging("probe", a, out, recipe, first, (*starts, *others), seed)
+        for set_ in rest:
+            yield from _judging("probe", a, out, recipe, set_, starts, seed)
         for set_ in a.sets:
-            arms = (*RECIPE_ARMS, *(others if set_ == a.sets[0] else ()))
-            yield from _pretraining(a, recipe, steps, set_, arms, seed)
-        for set_ in a.sets:
-            arms = (*RECIPE_ARMS, *(others if set_ == a.sets[0] else ()))
-            yield from _judging(a, out, recipe, set_, arms, seed, "few")
+            yield from _judging("finetune", a, out, recipe, set_, starts, seed)
         if seed == 0:
             yield from (_picture(a, out, recipe, set_) for set_ in a.sets)
-    for seed in range(a.seeds):
-        for set_ in a.sets[1:]:
+    for seed in seeds:
+        for set_ in rest:
             yield from _pretraining(a, recipe, steps, set_, others, seed)
-            yield from _judging(a, out, recipe, set_, others, seed, "few")
+            yield from _judging("probe", a, out, recipe, set_, others, seed)
+    for seed in seeds:
+        for set_ in a.sets:
+            yield from _judging("finetune", a, out, recipe, set_, others, seed)
     if a.all_labels:
-        for seed in range(a.seeds):
-            for set_ in a.sets:
-                yield from _judging(a, out, recipe, set_, pretrained_arms(a), seed, "all")
+        every = (*starts, *others)
+        for kind in ("probe", "finetune"):
+            for seed in seeds:
+                for set_ in a.sets:
+                    yield from _judging(kind, a, out, recipe, set_, every, seed, labels="all")
 
 
 def pretrained_arms(a: argparse.Namespace) -> tuple[str, ...]:
-    return (*ARMS, *(("imagenet-cp2",) if a.imagenet else ()))
+    return (*ARMS, *(EXTRA_ARMS if a.extra else ()), *(("imagenet-cp2",) if a.imagenet else ()))
 
 
 def _pretraining(
@@ -116,42 +128,47 @@ def _pretraining(
 
 
 def _judging(
+    kind: str,
     a: argparse.Namespace,
     out: Path,
     recipe: dict[str, Any],
     set_: str,
     arms: tuple[str, ...],
     seed: int,
-    labels: str,
+    labels: str = "few",
 ) -> Iterator[Job]:
-    """Probes of each arm and of the random weights that it started from, then fine-tuning."""
-    words = pretrain_words(a, recipe, set_, "cp2", seed)
+    """Probes or fine-tuning of each arm; ``random`` is what those of that seed started from."""
     data = probe_data(a, set_)
     if labels == "all":
         data = probe_data(a, set_, labels=1.0, seeds=(0,))
+    probe = pretrain_words(a, recipe, set_, "cp2", seed)
     finetune = finetune_words(a, recipe, set_, "train" if labels == "all" else f"few{seed}", seed)
-    fresh: list[tuple[str, str | None, tuple[str, ...]]] = []
-    if set(RECIPE_ARMS) & set(arms):
-        fresh.append(("random", None, ()))
-        fresh += [("imagenet", str(a.imagenet), ())] if a.imagenet else []
-    for kind in ("probe", "finetune"):
-        for arm, start, needs in (*fresh, *(_start(out, set_, arm, seed) for arm in arms)):
-            key = f"{set_}/{arm}/{labels}/seed{seed}"
-            if kind == "probe":
-                yield Job("probe", key, words, start, data, needs)
-            else:
-                yield Job("finetune", key, finetune, start, needs=needs)
+    for arm in arms:
+        start, needs = _start(a, out, set_, arm, seed)
+        key = f"{set_}/{arm}/{labels}/seed{seed}"
+        if kind == "probe":
+            yield Job("probe", key, probe, start, data, needs)
+        else:
+            yield Job("finetune", key, finetune, start, needs=needs)
 
 
-def _start(out: Path, set_: str, arm: str, seed: int) -> tuple[str, str, tuple[str, ...]]:
+def _start(
+    a: argparse.Namespace, out: Path, set_: str, arm: str, seed: int
+) -> tuple[str | None, tuple[str, ...]]:
+    """The weights of an arm, and the job that they come from."""
+    if arm == "random":
+        return None, ()
+    if arm == "imagenet":
+        return str(a.imagenet), ()
     key = f"{set_}/{arm}/seed{seed}"
-    return arm, str(out / "runs" / key), (f"pretrain-{key}",)
+    return str(out / "runs" / key), (f"pretrain-{key}",)
 
 
 def _picture(a: argparse.Namespace, out: Path, recipe: dict[str, Any], set_: str) -> Job:
     """What the linear probes of the first seed's arms make of photos of ``val``."""
     words = pretrain_words(a, recipe, set_, "cp2", 0)
-    starts = [_start(out, set_, arm, 0) for arm in RECIPE_ARMS]
-    begun = (("random", None), *((arm, start) for arm, start, _ in starts))
+    starts = {arm: _start(a, out, set_, arm, 0) for arm in ("random", *RECIPE_ARMS)}
+    begun = tuple((arm, start) for arm, (start, _) in starts.items())
     data = (*probe_data(a, set_, seeds=(0,), places=("backbone",)), ("starts", begun))
-    return Job("picture", set_, words, data=data, needs=tuple(n for *_, ns in starts for n in ns))
+    needs = tuple(name for _, names in starts.values() for name in names)
+    return Job("picture", set_, words, data=data, needs=needs)
