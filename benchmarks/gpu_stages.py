@@ -175,7 +175,8 @@ def _peers(job: Job) -> Iterator[Command]:
     file = job.out / "peer_step.json"
     settings = [*(R50 if job.gpu else TINY)]
     yield Command([sys.executable, "benchmarks/peer_step.py", str(file), *settings], file)
-    yield _bench(job, "augment", (f"data.root={job.photos}",), "peers_augment", rounds=1)
+    if job.gpu:  # else the stage op has done it
+        yield _bench(job, "augment", (f"data.root={job.photos}",), "peers_augment", rounds=1)
 
 
 def _evidence(job: Job) -> Iterator[Command]:

@@ -77,6 +77,24 @@ class Trained:
         return folder.parent if folder.name == "checkpoints" else None
 
 
+def load(path: str | Path) -> Segmenter:
+    """A trained network, on the CPU and in eval mode.
+
+    ``network.embed(images)`` gives dense features ``[B, C, ceil(H / stride), ceil(W / stride)]``.
+    ``network.backbone`` is a timm model. After fine-tuning, ``network(images)`` gives logits of
+    ``network.classes``. Images are RGB in [0, 1], ``[B, 3, H, W]``, normalised by subtracting
+    ``network.mean`` and dividing by ``network.std`` (ImageNet's, unless the run set others).
+
+    Args:
+        path: a run folder (its best checkpoint, else its newest), a checkpoint, or a file that
+            ``export(run, "safetensors")`` wrote.
+
+    Raises:
+        UserError: ``path`` holds no such network.
+    """
+    return open_trained(path).network
+
+
 def open_trained(path: str | Path) -> Trained:
     """Read the network of a run folder, a checkpoint or an exported .safetensors file.
 
