@@ -130,7 +130,7 @@ def _prepare(
     images = None
     if of_photos:
         images, levels = _photos(settings[of_photos[0]])
-        settings = {name: _with_range(one, levels) for name, one in settings.items()}
+        settings = {name: one.with_values("data", range=levels) for name, one in settings.items()}
     jobs: dict[str, _Measure] = {}
     for name in chosen:
         device = device_of(settings[name].train.device, Ranks(0, 1, 0))
@@ -154,11 +154,6 @@ def _photos(settings: PretrainSettings) -> tuple[ImageSet, RangeSetting]:
     threads = decoding_workers(data.workers)
     range_, _ = find_range(images, data.range, data.bands, data.max_pixels, threads)
     return images, range_
-
-
-def _with_range(settings: PretrainSettings, range_: RangeSetting) -> PretrainSettings:
-    data = settings.data.model_copy(update={"range": range_})
-    return settings.model_copy(update={"data": data})
 
 
 def _loader_task(

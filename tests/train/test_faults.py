@@ -157,26 +157,38 @@ def test_a_frozen_rank_is_named_and_ends_the_run(kind: Kind, tmp_path: Path) -> 
 
 
 @contextlib.contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    """The kernel refuses to write more into any file."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+def at_most(size: int, what: int) -> Iterator[None]:
+    """The kernel refuses this process more: of RLIMIT_FSIZE in any file, of RLIMIT_AS at all."""
+    soft, hard = resource.getrlimit(what)
+    resource.setrlimit(what, (size, hard))
     try:
         yield
     finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        resource.setrlimit(what, (soft, hard))
 
 
 def test_a_full_disk_leaves_the_old_checkpoint_and_says_so(kind: Kind, out: Path) -> None:
     before = {path: path.read_bytes() for path in list_checkpoints(out / "checkpoints")}
     size = min(map(len, before.values())) // 2
-    with files_of_at_most(size):
+    with at_most(size, resource.RLIMIT_FSIZE):
         line = refusal(kind.run(out, "--resume"))
     assert re.search(r"step_0000000(04|05|06|07|08|09|10|11|12)\.pt", line)
     assert "File too large" in line
     assert {path: path.read_bytes() for path in list_checkpoints(out / "checkpoints")} == before
     assert not list((out / "checkpoints").glob(".*.partial"))
     assert not (out / "running.lock").exists()
+
+
+def test_memory_that_runs_out_is_told_with_the_settings_that_need_less(
+    kind: Kind, tmp_path: Path
+) -> None:
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    size = pages * resource.getpagesize() + (1 << 30)  # a batch of such images takes 3 GiB or more
+    with at_most(size, resource.RLIMIT_AS):
+        line = refusal(kind.run(tmp_path / "run", "data.batch_size=4", "model.size=8192"))
+    assert "the memory of cpu does not hold data.batch_size=4" in line
+    assert "data.batch_size=2 train.gradient_accumulation_steps=2" in line
+    assert not list_checkpoints(tmp_path / "run/checkpoints")
 
 
 def test_a_damaged_checkpoint_is_noticed_and_the_one_before_it_taken(kind: Kind, out: Path) -> None:
