@@ -129,7 +129,10 @@ def composing(package: str, images: list[Tensor], dtype: torch.dtype) -> Callabl
         places = batch.pixels, batch.offset, batch.height, batch.width
         return functools.partial(op, *places, *vars(drawn).values(), SIZE, dtype)
     table = views.pack(batch, drawn)
-    return functools.partial(op, batch.pixels, table, SIZE, dtype, IMAGENET_MEAN, IMAGENET_STD)
+    arguments = batch.pixels, table, SIZE, dtype, IMAGENET_MEAN, IMAGENET_STD
+    if hasattr(interface := part("copypaste.interface", "copypaste.views"), "Request"):
+        return functools.partial(op, interface.Request(*arguments))
+    return functools.partial(op, *arguments)
 
 
 def compare(

@@ -131,19 +131,15 @@ def finetune(job: Job, out: Path) -> dict[str, Any]:
 def probe(job: Job, out: Path) -> dict[str, Any]:
     """Probes of a run's network, or of the random weights that a run with that seed starts from."""
     from cp2fast.probe import probe as probes
+    from cp2fast.probe.features import Extractor
 
-    given, device = dict(job.data), _device()
-    network = _network(job.words, job.start, device)
+    given = dict(job.data)
+    network = _network(job.words, job.start, _device())
     found = []
     for place in given["places"]:
+        extractor = Extractor(network, place, given["short_side"])
         scored = probes.probe(
-            network,
-            _labelled(given),
-            labels=given["labels"],
-            seeds=given["seeds"],
-            short_side=given["short_side"],
-            place=place,
-            device=device,
+            extractor, _labelled(given), labels=given["labels"], seeds=given["seeds"]
         )
         found += [
             {
@@ -163,23 +159,16 @@ def probe(job: Job, out: Path) -> dict[str, Any]:
 def picture(job: Job, out: Path) -> dict[str, Any]:
     """What the linear probes of several networks make of some photos."""
     from cp2fast.probe import probe as probes
+    from cp2fast.probe.features import Extractor
     from cp2fast.probe.picture import draw_probes
 
     given, device = dict(job.data), _device()
     data, side, shown = _labelled(given), given["short_side"], {}
     for arm, start in given["starts"]:
-        network = _network(job.words, start, device)
-        [scored] = probes.probe(
-            network,
-            data,
-            labels=given["labels"],
-            seeds=given["seeds"],
-            short_side=side,
-            place="backbone",
-            device=device,
-        )
-        shown[arm] = network, scored.classify
-    draw_probes(shown, data, side, "backbone", device, out / f"probes-{job.key}.png")
+        extractor = Extractor(_network(job.words, start, device), "backbone", side)
+        [scored] = probes.probe(extractor, data, labels=given["labels"], seeds=given["seeds"])
+        shown[arm] = extractor, scored.classify
+    draw_probes(shown, data, out / f"probes-{job.key}.png")
     return {"arms": list(shown)}
 
 

@@ -245,6 +245,7 @@ def probe(
     from cp2fast.config import ProbeDataSettings
     from cp2fast.errors import UserError
     from cp2fast.labels.open import open_labelled
+    from cp2fast.probe.features import Extractor
     from cp2fast.probe.probe import probe as probe_network
     from cp2fast.train.distributed import device_of, ranks_from_environment
     from cp2fast.weights.trained import load
@@ -254,12 +255,6 @@ def probe(
     place_of_work = torch.device(device) if device else device_of("auto", ranks_from_environment())
     # The probe replaces batch statistics, so work on a copy if the network is the caller's.
     probed = load(network) if isinstance(network, str | Path) else copy.deepcopy(network).eval()
-    return probe_network(
-        probed.to(place_of_work),
-        open_labelled(ProbeDataSettings(), Path(data)),
-        labels=labels,
-        seeds=seeds,
-        short_side=short_side,
-        place=place,
-        device=place_of_work,
-    )
+    extractor = Extractor(probed.to(place_of_work), place, short_side)
+    images = open_labelled(ProbeDataSettings(), Path(data))
+    return probe_network(extractor, images, labels=labels, seeds=seeds)

@@ -60,14 +60,10 @@ def check_backends() -> Iterator[Check]:
 
 
 def check_backend(name: str, problem: str | None, compare: bool) -> Check:
-    """Check one backend of the op.
+    """Check one backend of the op, and ``compare`` it with the reference.
 
-    One whose kernels fail is not needed: ``auto`` takes the next one.
-
-    Args:
-        name: of the backend.
-        problem: what it is missing, with the fix; None if nothing is missing.
-        compare: whether the reference is there to compare with.
+    ``problem`` is from ``available_backends``. A backend whose kernels fail is not needed: ``auto``
+    takes the next one.
     """
     what, _, fix = ("" if problem else failure(name) or "").rpartition(": ")
     if what:

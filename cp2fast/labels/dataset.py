@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,6 +19,8 @@ from cp2fast.errors import UserError
 from cp2fast.labels.coding import IGNORED, Coding, Oddity
 from cp2fast.labels.masks import colours_in_words
 from cp2fast.labels.painted import Annotations
+
+Item = TypeVar("Item")
 
 _SHOWN = 5
 """How many unknown numbers or colours a message names."""
@@ -60,6 +62,12 @@ class LabelledData:
     said: str = ""
     levels: Levels = BY_TYPE
     has_border: bool = False
+
+
+def evenly(items: Sequence[Item], count: int) -> list[Item]:
+    """At most ``count`` items, evenly spread, in order."""
+    count = min(count, len(items))
+    return [items[place * len(items) // count] for place in range(count)]
 
 
 def read_example(example: Example, data: LabelledData) -> tuple[Tensor, Tensor]:

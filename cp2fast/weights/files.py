@@ -92,7 +92,7 @@ def read_content(path: Path) -> dict[str, Any]:
     except RunsCode as error:
         raise UserError(
             f"{path} would run code when read ({error}), which no weights need: it was not read; "
-            "fetch it from where you trust who made it"
+            "download it from a source that you trust"
         ) from error
     except UnpicklingError as error:
         reason = "it is damaged, or a pickle that PyTorch did not write"

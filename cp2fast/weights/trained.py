@@ -77,6 +77,10 @@ class Trained:
         return folder.parent if folder.name == "checkpoints" else None
 
 
+class UnknownNetwork(UserError):  # noqa: N818
+    """A file of weights that does not say which network they belong to."""
+
+
 def load(path: str | Path) -> Segmenter:
     """A trained network, on the CPU and in eval mode.
 
@@ -99,15 +103,16 @@ def open_trained(path: str | Path) -> Trained:
     """Read the network of a run folder, a checkpoint or an exported .safetensors file.
 
     Raises:
-        UserError: the file does not exist, is damaged, or was not written by cp2fast.
+        UnknownNetwork: the file was not written by cp2fast.
+        UserError: it does not exist or is damaged.
     """
     path = find_file(Path(path))
     content = read_content(path)
     facts = _facts(content)
     if facts is None:
-        raise UserError(
+        raise UnknownNetwork(
             f"{path} does not say which network it holds: name a run of cp2fast, its checkpoint "
-            "or its export to safetensors; other weights go into a run by model.init=FILE"
+            "or its export to safetensors; a run starts from other weights with model.init=FILE"
         )
     try:
         model = _model_settings(facts)

@@ -117,7 +117,7 @@ def test_what_fails_is_named_once_and_left_out(scenes: Path, tmp_path: Path) -> 
 
 def test_a_copy_has_the_weights_and_is_frozen(scenes: Path) -> None:
     network = encoder(settings(scenes))
-    copied, _ = frozen_copy(network, settings(scenes))
+    copied = frozen_copy(network, settings(scenes))
     assert not copied.training
     assert not any(parameter.requires_grad for parameter in copied.parameters())
     for name, value in copied.state_dict().items():

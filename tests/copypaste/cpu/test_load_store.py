@@ -1,12 +1,11 @@
-"""Lanes do what numpy does to slices, to the last bit where no product and sum are fused."""
+"""Lanes are loaded, rounded and stored as numpy and torch do it with slices."""
 
 import numpy as np
 import pytest
 import torch
 
-from cp2fast.copypaste.cpu.pixel import where_equal
-from cp2fast.copypaste.cpu.simd import (
-    WIDE,
+from cp2fast.copypaste.cpu.lanes import WIDE, zeros
+from cp2fast.copypaste.cpu.load_store import (
     load,
     load_bytes,
     load_pixels,
@@ -18,7 +17,6 @@ from cp2fast.copypaste.cpu.simd import (
     put_pixels,
     settle,
     stream,
-    zeros,
 )
 from cp2fast.copypaste.jit import jit
 
@@ -34,18 +32,6 @@ def four_pixels(weights: np.ndarray, values: np.ndarray, out: np.ndarray) -> Non
         pixels = load_pixels(values, places[0], places[1], places[2], places[3])
         total = total + load(weights, at) * pixels
     put_pixels(out, np.uint64(1), np.uint64(21), np.uint64(41), total)
-
-
-@jit
-def arithmetic(values: np.ndarray, out: np.ndarray) -> None:
-    one, other, half = load(values, np.uint64(3)), load(values, np.uint64(20)), np.float32(0.5)
-    put(out, np.uint64(0), one + other)
-    put(out, np.uint64(16), one - other)
-    put(out, np.uint64(32), half * one)
-    put(out, np.uint64(48), min(one, other))
-    put(out, np.uint64(64), max(one, half))
-    put(out, np.uint64(80), abs(half - one))
-    put(out, np.uint64(96), where_equal(min(one, other), one, zeros(), other))
 
 
 @jit
@@ -77,22 +63,6 @@ def round_to_16_bits(values: np.ndarray, brain: np.ndarray, half: np.ndarray) ->
 def copy_a_line(values: np.ndarray, out: np.ndarray, at: int) -> None:
     stream(out, np.uint64(at), values, np.uint64(5))
     settle()
-
-
-def test_arithmetic_is_numpys_with_numbers_on_either_side() -> None:
-    out = np.empty(7 * WIDE, np.float32)
-    arithmetic(VALUES, out)
-    one, other, half = VALUES[3:19], VALUES[20:36], np.float32(0.5)
-    expected = [
-        one + other,
-        one - other,
-        half * one,
-        np.minimum(one, other),
-        np.maximum(one, half),
-        abs(half - one),
-        np.where(one <= other, 0, other),
-    ]
-    np.testing.assert_array_equal(out.reshape(7, WIDE), expected)
 
 
 def test_weighted_sums_of_four_pixels_are_written_by_channel_and_nowhere_else() -> None:

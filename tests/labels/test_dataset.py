@@ -8,8 +8,8 @@ from PIL import Image
 from cp2fast.config import LabelledDataSettings
 from cp2fast.data.scenes import generate_scenes
 from cp2fast.errors import UserError
+from cp2fast.labels.dataset import evenly
 from cp2fast.labels.open import open_labelled
-from cp2fast.probe.labelled import evenly
 
 SETTINGS = LabelledDataSettings(workers=1)
 
