@@ -6,7 +6,9 @@
 # --user "$(id -u):$(id -g)": what is written belongs to you, not to root.
 FROM nvidia/cuda:13.0.1-base-ubuntu24.04
 
-# torch.compile builds its launchers with a C compiler and Python's headers.
+# torch.compile builds its launchers with a C compiler and Python's headers. No versions are named,
+# because Ubuntu keeps only the newest of a package.
+# hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends g++ python3-dev python3-venv \
     && rm -rf /var/lib/apt/lists/*

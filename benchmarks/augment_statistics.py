@@ -38,8 +38,8 @@ from cp2fast.bench.peers import original
 from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
 from cp2fast.copypaste.op import copy_paste
 from cp2fast.copypaste.sampling import sample_parameters
-from cp2fast.data.decode import decode_image
-from cp2fast.data.images import list_images
+from cp2fast.data.decoding.decode import decode_image
+from cp2fast.data.image_sets.listing import list_images
 from cp2fast.machine import machine, versions
 
 SIZE, EPOCHS, BATCH_SIZE = 224, 8, 50

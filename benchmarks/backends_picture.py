@@ -24,8 +24,8 @@ from cp2fast.copypaste.backends import Backend, available_backends
 from cp2fast.copypaste.op import copy_paste
 from cp2fast.copypaste.parameters import Parameters
 from cp2fast.copypaste.sampling import sample_parameters
-from cp2fast.data.decode import decode_image
-from cp2fast.data.images import list_images
+from cp2fast.data.decoding.decode import decode_image
+from cp2fast.data.image_sets.listing import list_images
 from cp2fast.run_folder import atomic_write
 
 SIZE, PHOTOS, EPOCH = 96, 3, 8

@@ -4,7 +4,8 @@ python benchmarks/cached_loading.py PHOTOS OUT.json [--rounds 7] [--seconds 4] [
 
 All systems take turns in one process, so that the ratios stand on a machine that drifts:
 
-    decode   a folder into batches, against libjpeg-turbo alone from memory
+    decode   a folder into batches, against libjpeg-turbo alone from memory, and against it and
+             reading the files together
     first    photos to pairs in an epoch that fills an empty cache, against decoder and op together;
              its memory was used before, and what the system takes to give it is told by itself
     cached   every later epoch, with backgrounds of the batch and independent, against the op alone
@@ -37,24 +38,25 @@ import torch
 from torch.utils.data import DataLoader
 
 from cp2fast.bench import ceilings
-from cp2fast.bench.bottleneck import find_limit
 from cp2fast.bench.loader_sources import COMPOSED_AHEAD, IN_THE_MAKING, compose, sources
 from cp2fast.bench.loader_task import SEED, SYSTEMS, Task
 from cp2fast.bench.peers import original
 from cp2fast.bench.timing import Rate, Stream, measure_streams, ratios
 from cp2fast.config import DataSettings
 from cp2fast.cores import available_cores
-from cp2fast.data.arena import Arena
-from cp2fast.data.bad_images import BadImages
-from cp2fast.data.cache import open_cache
-from cp2fast.data.images import list_images
+from cp2fast.data.cache.arena import Arena
+from cp2fast.data.cache.open import open_cache
+from cp2fast.data.image_sets.listing import list_images
 from cp2fast.data.order import plan, steps_per_epoch
 from cp2fast.data.prefetch import prefetch
-from cp2fast.data.turbo_source import open_turbo
+from cp2fast.data.sources.bad_images import BadImages
+from cp2fast.data.sources.loading import DecodeSettings
+from cp2fast.data.sources.turbo_source import open_turbo
 from cp2fast.machine import machine, versions
 
 CPU = torch.device("cpu")
 OURS = {"decode-turbo", "cp2fast-turbo", "cp2fast-cached", "cp2fast-cached-independent"}
+DECODED = DecodeSettings(SEED, max_pixels=10**9)
 EPOCHS = 20
 BATCHES = 200
 """Cached batches whose making is timed."""
@@ -105,6 +107,7 @@ def _streams(task: Task, bad: BadImages, with_original: bool) -> dict[str, Strea
         **sources(task, dict.fromkeys(set(SYSTEMS) - OURS, ""), bad),
         "first": Stream(first, IN_THE_MAKING + COMPOSED_AHEAD + 1),
         **ceilings.decoders(images, 512, workers),
+        "read": ceilings.reading(images, workers),
         "augment": ceilings.augmentation(epoch, task.size, CPU, task.dtype),
     }
 
@@ -145,10 +148,9 @@ def _turbo(task: Task, bad: BadImages, arena: Arena | None, steps: int) -> Itera
     return open_turbo(
         task.images,
         task.plan(task.images, steps),
-        seed=SEED,
+        DECODED,
+        bad,
         threads=task.workers,
-        max_pixels=10**9,
-        bad=bad,
         arena=arena,
     )
 
@@ -160,15 +162,13 @@ def _ratios(rates: dict[str, Rate]) -> dict[str, float]:
         return median(ratios(rates[ours], rates[theirs]))
 
     decoders = [name for name in ceilings.decoder_names() if name != "torchvision"]
-    together = [
-        find_limit({"decode": max(decode), "augment": augment}).rate
-        for *decode, augment in zip(
-            *(rates[name].samples_per_second for name in (*decoders, "augment")), strict=True
-        )
-    ]
-    both = Rate(tuple(together))
+    per_round = (rates[name].samples_per_second for name in decoders)
+    fastest = Rate(tuple(max(decode) for decode in zip(*per_round, strict=True)))
+    both = _together(fastest, rates["augment"])
+    with_reading = _together(fastest, rates["read"])
     found = {
         **{f"decode / {name}": of("decode-turbo", name) for name in decoders},
+        "decode / decoder and reading": median(ratios(rates["decode-turbo"], with_reading)),
         "first epoch, uncached / decode and op": median(ratios(rates["cp2fast-turbo"], both)),
         "first epoch, filling / decode and op": median(ratios(rates["first"], both)),
         "cached / op": of("cp2fast-cached", "augment"),
@@ -180,14 +180,19 @@ def _ratios(rates: dict[str, Rate]) -> dict[str, float]:
     return found
 
 
+def _together(one: Rate, other: Rate) -> Rate:
+    """The rate of two stages that share the cores."""
+    rates = zip(one.samples_per_second, other.samples_per_second, strict=True)
+    return Rate(tuple(a * b / (a + b) for a, b in rates))
+
+
 def _cached_batch(task: Task, bad: BadImages) -> dict[str, float]:
     """Microseconds to build a batch of 256, or of what there is, and bytes copied for it."""
     arena = _arena(task)
     count = len(task.images)
 
     def opened(numbers: Iterator[Any]) -> Iterator[Any]:
-        common: dict[str, Any] = {"seed": SEED, "max_pixels": 10**9, "bad": bad, "arena": arena}
-        return open_turbo(task.images, numbers, threads=task.workers, **common)
+        return open_turbo(task.images, numbers, DECODED, bad, threads=task.workers, arena=arena)
 
     for _ in opened(iter(np.array_split(np.arange(count), -(-count // 32)))):
         pass
@@ -219,7 +224,7 @@ def _two_processes(mebibytes: int = 256) -> dict[str, float]:
     arena = Arena.new_host(np.full(1, mebibytes << 20, np.int64), shared=True)
     arena.pixels.fill_(1)
     script = (
-        "import sys; from cp2fast.data.arena import Arena;"
+        "import sys; from cp2fast.data.cache.arena import Arena;"
         "arena = Arena.attach((int(sys.argv[1]), int(sys.argv[2])), 1);"
         "arena.pixels.sum(); print('there', flush=True); sys.stdin.read()"
     )

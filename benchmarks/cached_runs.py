@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from cp2fast.data.images import list_images
+from cp2fast.data.image_sets.listing import list_images
 from cp2fast.machine import machine, versions
 
 SMALL = ["model.backbone=resnet18", "model.head_channels=128", "model.size=128"]

@@ -33,8 +33,8 @@ import torch
 from torch import Tensor
 
 from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
-from cp2fast.data.decode import decode_image
-from cp2fast.data.images import list_images
+from cp2fast.data.decoding.decode import decode_image
+from cp2fast.data.image_sets.listing import list_images
 from cp2fast.machine import machine, versions
 
 SIZE, BATCH, SEED = 224, 64, 0
@@ -129,7 +129,10 @@ def composing(package: str, images: list[Tensor], dtype: torch.dtype) -> Callabl
         places = batch.pixels, batch.offset, batch.height, batch.width
         return functools.partial(op, *places, *vars(drawn).values(), SIZE, dtype)
     table = views.pack(batch, drawn)
-    return functools.partial(op, batch.pixels, table, SIZE, dtype, IMAGENET_MEAN, IMAGENET_STD)
+    arguments = batch.pixels, table, SIZE, dtype, IMAGENET_MEAN, IMAGENET_STD
+    if hasattr(interface := part("copypaste.interface", "copypaste.views"), "Request"):
+        return functools.partial(op, interface.Request(*arguments))
+    return functools.partial(op, *arguments)
 
 
 def compare(

@@ -25,12 +25,13 @@ import numpy as np
 import torch
 
 from cp2fast.cores import available_cores
-from cp2fast.data.bad_images import BadImages
-from cp2fast.data.image_set import ImageSet
-from cp2fast.data.images import list_images
+from cp2fast.data.image_sets.image_set import ImageSet
+from cp2fast.data.image_sets.listing import list_images
 from cp2fast.data.order import plan
-from cp2fast.data.turbo_process import open_turbo_processes
-from cp2fast.data.turbo_source import open_turbo
+from cp2fast.data.sources.bad_images import BadImages
+from cp2fast.data.sources.loading import DecodeSettings
+from cp2fast.data.sources.turbo_process import open_turbo_processes
+from cp2fast.data.sources.turbo_source import open_turbo
 from cp2fast.machine import machine, versions
 
 BATCH = 64
@@ -104,7 +105,7 @@ class _Decoder:
             )
         )
         self._batches = OPENED[name](
-            images, numbers, seed=0, threads=threads, max_pixels=10**9, bad=bad
+            images, numbers, DecodeSettings(0, max_pixels=10**9), bad, threads=threads
         )
         self._thread = threading.Thread(target=self._take, daemon=True)
         self._thread.start()

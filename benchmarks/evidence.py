@@ -1,23 +1,23 @@
 """Does the pretraining help? Four arms under one budget, judged by probes and by fine-tuning.
 
 python benchmarks/evidence.py --prepare SOURCE DATA      # small copies of the sets, once
-python benchmarks/evidence.py DATA --gpu-minutes 5       # or --cpu-hours 2
+python benchmarks/evidence.py DATA --gpu-minutes 60      # or --cpu-hours 4 --jobs 2
+python benchmarks/evidence_page.py runs/evidence/evidence.json chart.png
 
     random     the weights that the others start from
     cp2        copy-paste, instance and dense loss
     no-dense   copy-paste, instance loss alone
     no-paste   instance loss on uncomposed crops: MoCo v2 on the same network
 
-With --imagenet FILE also that file alone and with CP2's Quick Tuning. The pretrained arms take the
-same recipe, images, seeds and number of steps, which follows from the budget and from rates that
-are measured first, or is given by --steps. The recipe is chosen before, one change at a time, by
-the linear probe on the last quarter of the training images, as the mean of cp2 and no-paste, so
-that it favours neither (evidence_recipe.py); with --recipe FILE it is given. Each set's val is read
-by the final judges alone.
+With --imagenet FILE also that file alone and with CP2's Quick Tuning. The pretrained arms share
+recipe, images, seeds and number of steps, which follows from the budget and from a rate that is
+measured first, or is given by --steps. The recipe is chosen before (evidence_plan.py), one change
+at a time, on training images alone, by the mean of cp2 and no-paste. With --recipe FILE it is
+given; with --explore-only too, the changes are tried on that recipe.
 
-What is done is in OUT/results, one file a job, and is not done again: the same command goes on with
-one that was stopped. GPU minutes are minutes of the clock; CPU hours are those that the processes
-used, whatever else the machine does. Work that no longer fits is left out and counted.
+What is done is in OUT/results, one file a job, and is not done again: the same command continues a
+call that was stopped. GPU minutes are minutes of the clock; CPU hours are those that the processes
+used, whatever else the machine does. Work that no longer fits is left out and named.
 """
 
 from __future__ import annotations
@@ -35,198 +35,158 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from evidence_arms import BASE, finetune_words, pretrain_words, pretrained_arms, probe_data
-from evidence_data import FEW, SETS, prepare
+from evidence_arms import BASE, chosen, pretrain_words
+from evidence_data import SETS, prepare
 from evidence_jobs import Job
-from evidence_keep import keep_network, pack
-from evidence_pool import Evidence, open_budget, plan_of, save
-from evidence_recipe import choose_recipe
-from evidence_report import show
+from evidence_keep import pack
+from evidence_page import markdown
+from evidence_plan import final_jobs, pretrained_arms, recipe_trials
+from evidence_pool import Workers, open_budget, read, save
+from evidence_report import report
 from rich.console import Console
 
 CAUTION = 0.85
 """Of the steps that the rate promises: arms that are cut short would be worth nothing."""
+RATE_STEPS = 100
+RUN_SECONDS = 5
+"""Of a run besides its steps, about."""
 
 
 def main() -> None:
-    arguments = parse()
-    if arguments.prepare:
-        prepare(*arguments.prepare, range(max(3, arguments.seeds)))
+    a = parse()
+    if a.prepare:
+        prepare(*a.prepare, range(max(3, a.seeds)))
         return
-    from cp2fast.machine import machine, versions
-
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    budget, console = open_budget(arguments), Console(soft_wrap=True, highlight=False)
+    a.out.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
-    os.environ["NUMBA_NUM_THREADS"] = str(arguments.threads)
+    os.environ["OMP_NUM_THREADS"] = os.environ["NUMBA_NUM_THREADS"] = str(a.threads)
+    console = Console(soft_wrap=True, highlight=False)
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(arguments.jobs, mp_context=spawn) as pool:
-        evidence = Evidence(arguments, budget, pool, console)
-        gather(evidence)
-        content = evidence.write() | {"machine": machine(), "versions": versions()}
+    with ProcessPoolExecutor(a.jobs, mp_context=spawn) as pool:
+        workers = Workers(a, open_budget(a), pool, console)
+        workers.on_result = lambda: write(workers)
+        gather(workers)
         pool.shutdown(wait=False, cancel_futures=True)
         for process in multiprocessing.active_children():
             process.kill()  # a run would take a mere request to stop for its own
-    save(arguments.out / "evidence.json", content)
-    if arguments.keep:
-        save(arguments.keep / "evidence.json", content)
-        pack(arguments.out, arguments.keep)
-    show(content, console)
+    content = write(workers)
+    console.print("\n".join(markdown(content)), markup=False)
     console.print(
-        f"spent {budget.spent:.0f} of {budget.seconds:.0f} s; {len(evidence.not_done)} jobs left "
-        f"out; {arguments.out / 'evidence.json'}"
+        f"spent {workers.budget.spent:.0f} of {workers.budget.seconds:.0f} s; "
+        f"{len(content['left_out'])} jobs left out; {a.out / 'evidence.json'}"
     )
 
 
-def gather(evidence: Evidence) -> None:
-    """Rates, recipe, pretraining, probes, fine-tuning, each within its share of the budget."""
-    a, total = evidence.arguments, evidence.budget.seconds
+def gather(workers: Workers) -> None:
+    """Rate, recipe, and the comparison in the order of its importance."""
+    a, total = workers.arguments, workers.budget.seconds
     recipe = BASE | (json.loads(a.recipe.read_text()) if a.recipe else {})
-    explores = bool(a.explore) and not a.recipe
-    are_steps_given = (a.recipe_steps or not explores) and (a.steps or a.explore_only)
-    rates = {} if are_steps_given else measure(evidence, recipe, total)
+    explores = a.explore_only or (a.explore > 0 and not a.recipe)
+    is_planned = (a.recipe_steps or not explores) and (a.steps or a.explore_only)
+    rate = 0.0 if is_planned else measure(workers, recipe)
     if explores:
-        until = evidence.budget.spent + a.explore * total
-        recipe = choose_recipe(evidence, recipe, rates.get("samples", 0.0), until)
+        recipe = choose_recipe(workers, recipe, rate)
     if a.explore_only:
         return
-    judging = (a.finetune + a.probes) * total
-    plan = plan_of(evidence.out)
+    plan = read(a.out / "plan.json")
     if "pretrain_steps" not in plan:
-        runs = sum(len(pretrained_arms(a, set_)) for set_ in a.sets) * a.seeds
-        beside = a.run_seconds * runs / a.jobs
-        left = total - evidence.budget.spent - judging - beside
-        samples = CAUTION * rates.get("samples", 0.0) * max(0.0, left)
-        steps = a.steps or max(a.least_steps, int(samples / runs / recipe["data.batch_size"]))
-        plan |= {"pretrain_steps": steps, "recipe": recipe, "rates": rates}
-        plan |= {"samples_an_arm": steps * recipe["data.batch_size"]}
-        save(evidence.out / "plan.json", plan)
-    recipe = plan["recipe"]
-    seeds = range(a.seeds)
-    keys = [(s, arm, seed) for seed in seeds for s in a.sets for arm in pretrained_arms(a, s)]
-    steps = f"train.steps={plan['pretrain_steps']}"
-    jobs = [
-        Job("pretrain", f"{s}/{arm}/seed{seed}", (*pretrain_words(a, recipe, s, arm, seed), steps))
-        for s, arm, seed in keys
-    ]
-    evidence.run(jobs, until=total - 0.5 * judging)
-    first = evidence.out / "runs" / a.sets[0] / "cp2" / "seed0"
-    if a.keep and a.keep_network and (first / "checkpoints").exists():
-        keep_network(first, a.keep)
-    evidence.run(probe_jobs(evidence, recipe), until=total - 0.5 * a.finetune * total)
-    evidence.run(picture_jobs(evidence, recipe), until=total - 0.5 * a.finetune * total)
-    finetunes = finetune_jobs(evidence, recipe)
-    evidence.run(finetunes, until=total, cost=a.finetune_seconds)
+        runs = len(pretrained_arms(a)) * len(a.sets) * a.seeds
+        left = (1 - a.judging) * total - workers.budget.spent - RUN_SECONDS * runs / a.jobs
+        steps = a.steps or max(20, int(CAUTION * rate * left / runs / recipe["data.batch_size"]))
+        plan |= {"pretrain_steps": steps, "recipe": recipe, "finetune_steps": a.finetune_steps}
+        save(a.out / "plan.json", plan)
+    workers.run(final_jobs(a, a.out, plan["recipe"], plan["pretrain_steps"]), until=total)
 
 
-def measure(evidence: Evidence, recipe: dict[str, Any], total: float) -> dict[str, float]:
-    """How fast this machine is with all workers busy: samples a second over all of them."""
-    a, plan = evidence.arguments, plan_of(evidence.out)
-    if "rates" in plan:
-        return plan["rates"]
-    steps = f"train.steps={a.rate_steps}"
-    words = pretrain_words(a, recipe, a.sets[0], "cp2", 0)
-    jobs = [Job("rate", f"worker{n}", (*words, steps)) for n in range(a.jobs)]
-    found = evidence.run(jobs, until=0.4 * total)
-    if not found:
-        raise SystemExit("no run could be timed: " + "; ".join(evidence.left_out))
-    if evidence.budget.of_clock:
-        samples = len(found) * fmean(one["images_per_second"] for one in found)
-    else:
-        samples = recipe["data.batch_size"] / fmean(one["cpu_seconds_a_step"] for one in found)
-    rates = {"samples": samples}
-    save(evidence.out / "plan.json", plan | {"rates": rates})
-    return rates
+def measure(workers: Workers, recipe: dict[str, Any]) -> float:
+    """Samples that all workers together pretrain on in a second of the budget."""
+    a, plan = workers.arguments, read(workers.arguments.out / "plan.json")
+    if "samples_a_second" not in plan:
+        words = pretrain_words(a, recipe, a.sets[0], "cp2", 0)
+        words = (*words, f"train.steps={2 if a.tiny else RATE_STEPS}")
+        jobs = [Job("rate", f"worker{number}", words) for number in range(a.jobs)]
+        found = workers.run(jobs, until=0.4 * workers.budget.seconds)
+        if not found:
+            raise SystemExit("no run could be timed: " + "; ".join(workers.left_out))
+        if workers.budget.of_clock:
+            rate = len(found) * fmean(one["images_per_second"] for one in found)
+        else:
+            rate = recipe["data.batch_size"] / fmean(one["cpu_seconds_a_step"] for one in found)
+        plan |= {"samples_a_second": rate}
+        save(a.out / "plan.json", plan)
+    return float(plan["samples_a_second"])
 
 
-def probe_jobs(evidence: Evidence, recipe: dict[str, Any]) -> list[Job]:
-    a = evidence.arguments
-    jobs = []
-    for seed in range(a.seeds):
-        for set_ in a.sets:
-            draws = (seed,) if a.one_draw else (0, 1, 2)
-            labels = ((FEW, draws), *(((1.0, (0,)),) if a.all_labels else ()))
-            data = probe_data(a, set_, ("train", "val"), labels)
-            for arm, start in starts(evidence, set_, seed):
-                words = pretrain_words(a, recipe, set_, "cp2", seed)
-                jobs.append(Job("probe", f"{set_}/{arm}/seed{seed}", words, start, data))
-    return jobs
+def choose_recipe(workers: Workers, base: dict[str, Any], rate: float) -> dict[str, Any]:
+    """Try each change on the first set; keep what helps both arms together."""
+    a, plan = workers.arguments, read(workers.arguments.out / "plan.json")
+    share = 1.0 if a.explore_only else a.explore
+    until = workers.budget.spent + share * (workers.budget.seconds - workers.budget.spent)
+    if "recipe_steps" not in plan:
+        runs = len(list(recipe_trials(a, a.out, base, 1)))
+        left = 0.7 * (until - workers.budget.spent) - RUN_SECONDS * runs / a.jobs
+        steps = a.recipe_steps or max(20, int(rate * left / runs / base["data.batch_size"]))
+        plan |= {"recipe_steps": steps, "recipe_base": base}
+        save(a.out / "plan.json", plan)
+    workers.run(recipe_trials(a, a.out, base, plan["recipe_steps"]), until=until)
+    recipe = chosen(base, report(a.out)["recipe"])
+    save(a.out / "recipe.json", recipe)
+    workers.console.print(f"recipe {recipe}", markup=False)
+    return recipe
 
 
-def picture_jobs(evidence: Evidence, recipe: dict[str, Any]) -> list[Job]:
-    """Of each set one picture: what the linear probes of the first seed's arms make of photos."""
-    a = evidence.arguments
-    jobs = []
-    for set_ in a.sets:
-        data = probe_data(a, set_, ("train", "val"), ((FEW, (0,)),))
-        begun = tuple(starts(evidence, set_, 0))
-        words = pretrain_words(a, recipe, set_, "cp2", 0)
-        jobs.append(Job("picture", set_, words, data=(*data, ("starts", begun))))
-    return jobs
+def write(workers: Workers) -> dict[str, Any]:
+    """The report so far, for those who end this script by force too."""
+    from cp2fast.machine import machine, versions
 
-
-def finetune_jobs(evidence: Evidence, recipe: dict[str, Any]) -> list[Job]:
-    """With few labels first; each seed draws its own, the order and the crops too."""
-    a = evidence.arguments
-    jobs = []
-    for labels in ("few", "all") if a.all_labels else ("few",):
-        for set_ in a.sets:
-            for seed in range(a.seeds):
-                for arm, start in starts(evidence, set_, seed):
-                    words = finetune_words(a, recipe, set_, labels, seed)
-                    jobs.append(Job("finetune", f"{set_}/{arm}/{labels}/seed{seed}", words, start))
-    return jobs
-
-
-def starts(evidence: Evidence, set_: str, seed: int) -> list[tuple[str, str | None]]:
-    """The arms whose weights are there, and where; None is random."""
-    a = evidence.arguments
-    found: list[tuple[str, str | None]] = [("random", None)]
-    for arm in pretrained_arms(a, set_):
-        key = f"{set_}/{arm}/seed{seed}"
-        if (evidence.out / "results" / f"pretrain-{key}.json").exists():
-            found.append((arm, str(evidence.out / "runs" / key)))
-    if a.imagenet:
-        found.append(("imagenet", str(a.imagenet)))
-    return found
+    a = workers.arguments
+    content: dict[str, Any] = {
+        "budget": {
+            "kind": "GPU minutes" if workers.budget.of_clock else "CPU hours",
+            "given_seconds": workers.budget.seconds,
+            "spent_seconds": workers.budget.spent,
+            "worker_processes": a.jobs,
+        },
+        "plan": read(a.out / "plan.json"),
+        "settings": {"pretrain": a.set, "finetune": a.set_finetune},
+        "left_out": workers.not_done,
+        **report(a.out),
+        "machine": machine(),
+        "versions": versions(),
+    }
+    save(a.out / "evidence.json", content)
+    save(a.out / "spent.json", {"seconds": workers.budget.spent})
+    if a.keep:
+        a.keep.mkdir(parents=True, exist_ok=True)
+        save(a.keep / "evidence.json", content)
+        pack(a.out, a.keep)
+    return content
 
 
 def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data", type=Path, nargs="?", help="of --prepare")
+    parser.add_argument("data", type=Path, nargs="?", help="folder that --prepare has made")
     parser.add_argument("--prepare", type=Path, nargs=2, metavar=("SOURCE", "DATA"))
     budget = parser.add_mutually_exclusive_group()
     budget.add_argument("--gpu-minutes", type=float, help="of the clock, all in all")
     budget.add_argument("--cpu-hours", type=float, help="used by all processes together")
     parser.add_argument("--out", type=Path, default=Path("runs/evidence"))
     parser.add_argument("--keep", type=Path, help="folder that gets an archive of what is small")
-    parser.add_argument("--keep-network", action="store_true", help="and CP2's first, in fp16")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--seeds", type=int, default=3, help="pretrainings of each arm")
     parser.add_argument("--jobs", type=int, help="worker processes: 9 on a GPU, else 1")
     parser.add_argument("--threads", type=int, default=1, help="of each worker")
-    parser.add_argument("--workers", type=int, default=1, help="data.workers")
-    parser.add_argument("--recipe", type=Path, help="JSON of settings to take; none is chosen then")
+    parser.add_argument("--recipe", type=Path, help="JSON of settings; none is chosen then")
     parser.add_argument("--explore", type=float, default=0.25, help="share, to choose a recipe")
     parser.add_argument("--explore-only", action="store_true", help="end with the recipe")
     parser.add_argument("--explore-finetune", action="store_true", help="try fine-tuning's too")
     parser.add_argument("--trials", type=int, help="changes that are tried, of those there are")
     parser.add_argument("--recipe-steps", type=int, help="of each trial, whatever the rate says")
-    parser.add_argument("--probes", type=float, default=0.1, help="share, for probes")
-    parser.add_argument("--finetune", type=float, default=0.25, help="share, for fine-tuning")
-    parser.add_argument("--finetune-steps", type=int, default=300)
-    parser.add_argument("--finetune-seconds", type=float, default=15, help="of one, as a guess")
-    parser.add_argument("--run-seconds", type=float, default=5, help="of a run beside its steps")
-    parser.add_argument("--rate-steps", type=int, default=100, help="that the rate is measured on")
+    parser.add_argument("--judging", type=float, default=0.35, help="share, to judge the arms")
     parser.add_argument("--steps", type=int, help="of each pretraining, whatever the rate says")
-    parser.add_argument("--least-steps", type=int, default=20)
-    parser.add_argument("--places", nargs="+", default=["backbone", "head"])
-    parser.add_argument("--probe-side", type=int, default=240, help="short side, pixels")
-    parser.add_argument("--extra", action="store_true", help="a heavier dense loss too")
-    parser.add_argument("--fewer-arms", action="store_true", help="cp2 and no-paste on set 2")
-    parser.add_argument("--one-draw", action="store_true", help="of labels for each seed's probes")
+    parser.add_argument("--finetune-steps", type=int, default=300)
     parser.add_argument("--no-all-labels", dest="all_labels", action="store_false")
+    parser.add_argument("--extra", action="store_true", help="a heavier dense loss too")
     parser.add_argument("--imagenet", type=Path, help="weights for two more arms")
     parser.add_argument("--set", action="append", default=[], help="KEY=VALUE of each pretraining")
     parser.add_argument("--set-finetune", action="append", default=[], help="of each fine-tuning")
@@ -252,10 +212,8 @@ def make_tiny(a: argparse.Namespace) -> None:
         generate_scenes(source / "nuclei-voc", 24, seed=0)
         prepare(source, a.data, range(3), long_side=80)
     a.sets, a.seeds, a.jobs, a.all_labels = ["nuclei"], 1, 1, False
-    a.places, a.probe_side = ["backbone"], 32
-    a.explore, a.recipe_steps = (1.0, 2) if a.explore_only else (0.0, None)
-    a.trials = 2
-    a.rate_steps, a.steps, a.finetune_steps, a.finetune_seconds = 3, 2, 2, 1.0
+    a.explore = 0.0
+    a.recipe_steps, a.trials, a.steps, a.finetune_steps = 2, 2, 2, 2
     network = ["model.backbone=test_resnet", "model.head_channels=8", "model.size=32"]
     a.set += [*network, "model.queue=16", "data.batch_size=4"]
     a.set_finetune += [*network, "data.batch_size=2", "data.short_side=32"]

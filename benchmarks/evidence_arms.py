@@ -1,4 +1,4 @@
-"""The arms of evidence.py: what they share, what tells them apart, and how the recipe is chosen."""
+"""The arms of evidence.py and the settings of every stage, as KEY=VALUE for cp2fast's commands."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ ARMS: dict[str, list[str]] = {
     "no-paste": ["model.dense_weight=0", "data.background=none"],
     "no-dense": ["model.dense_weight=0"],
 }
+"""What tells the pretrained arms apart; no-paste is MoCo v2 on the same network."""
 EXTRA_ARMS: dict[str, list[str]] = {"dense-5": ["model.dense_weight=5"]}
-"""Beside the arms above with --extra, to see whether a heavier dense loss would help."""
+"""With --extra: CP2 with more weight on the dense loss than its recipe gives it."""
+RECIPE_ARMS = ("cp2", "no-paste")
+"""The recipe is chosen by their mean, so that it favours neither."""
 _SMALL = Path(__file__).parents[1] / "configs" / "small.yaml"
 
 
@@ -29,33 +32,33 @@ def _base() -> dict[str, Any]:
 
 
 BASE = _base()
-"""The recipe ``small``, but for its epochs: the steps follow from the budget."""
+"""The recipe ``small`` without its epochs: the steps follow from the budget."""
 CHANGES: list[dict[str, Any]] = [
-    {"model.queue": 512},
     {"model.queue": 8192},
     {"model.momentum": 0.996},
     {"augment.crop_area": "[0.08,1.0]"},
-    {"augment.paste_area": "[0.3,0.6]"},
-    {"train.steps": 150},
-    {"data.batch_size": 256},
-    {"train.lr": 0.004},
-    {"train.lr": 0.001},
+    {"train.steps": 0.5},
+    {"train.lr": 0.002},
+    {"model.queue": 512},
+    {"data.batch_size": 128},
+    {"train.lr": 0.0005},
     {"model.temperature": 0.1},
     {"model.size": 128},
     {"model.backbone": "resnet50"},
 ]
-"""Tried one at a time for the recipe, at the same number of steps, what was never tried first."""
+"""Tried one at a time, at the same number of steps; ``train.steps`` is a share of them."""
 NOT_CHOSEN = ("model.backbone", "train.steps")
-"""Tried to be shown: every arm has the network and the steps that the budget is planned for."""
-ONLY_SHOWN: list[tuple[dict[str, Any], tuple[str, ...]]] = [
-    ({"model.dense_weight": 1.0}, ("cp2",)),
-    ({"model.dense_weight": 0.0}, ("cp2",)),
+"""Tried only to be shown: the budget is planned for one network and one number of steps."""
+CP2_CHANGES: list[dict[str, Any]] = [
+    {"model.dense_weight": 5.0},
+    {"model.dense_weight": 0.0},
+    {"augment.paste_area": "[0.3,0.6]"},
 ]
-"""Of CP2 alone: never chosen, for no arm is tuned more than another."""
+"""Tried only to be shown, with CP2 alone: no arm is tuned more than another."""
 GAIN = 0.005
-"""What a change must gain to be chosen; of those of one key the best is taken."""
-RECIPE_ARMS = ("cp2", "no-paste")
-FINETUNE = {
+"""mIoU that a change must gain to be chosen; of several of one key the best is taken."""
+
+FINETUNE: dict[str, Any] = {
     "model.head": "aspp",
     "model.size": 224,
     "data.short_side": 240,
@@ -63,21 +66,19 @@ FINETUNE = {
     "data.scale_high": 1.5,
     "data.batch_size": 16,
     "train.optimizer": "adamw",
-    "train.lr": 0.0005,
+    "train.lr": 0.001,
     "train.lr_end": 0,
     "train.weight_decay": 0.01,
     "train.log_every": 25,
     "train.evaluate_every": 1_000_000,
     "train.compile": "off",
 }
-FINETUNE_CHANGES: list[dict[str, Any]] = [{"train.lr": 0.0002}, {"train.lr": 0.001}]
+FINETUNE_CHANGES: list[dict[str, Any]] = [{"train.lr": 0.0005}, {"train.lr": 0.002}]
+FINETUNE_ARMS = ("random", "cp2")
+"""The starts that the settings of fine-tuning are tried from."""
 
-
-def pretrained_arms(a: argparse.Namespace, set_: str) -> list[str]:
-    """The first set has all of them, the others at least CP2 and MoCo v2."""
-    if set_ != a.sets[0] and a.fewer_arms:
-        return ["cp2", "no-paste"]
-    return [*ARMS, *(EXTRA_ARMS if a.extra else ()), *(["imagenet-cp2"] if a.imagenet else ())]
+PROBE_SIDE = 240
+PLACES = ("backbone", "head")
 
 
 def pretrain_words(
@@ -88,7 +89,7 @@ def pretrain_words(
         *(f"{key}={value}" for key, value in recipe.items()),
         *own,
         f"data.root={a.data / f'{set_}-unlabelled'}",
-        f"data.workers={a.workers}",
+        "data.workers=1",
         f"train.seed={seed}",
         "train.log_every=25",
         "train.compile=off",
@@ -99,15 +100,15 @@ def pretrain_words(
 
 
 def finetune_words(
-    a: argparse.Namespace, recipe: dict[str, Any], set_: str, labels: str, seed: int
+    a: argparse.Namespace, recipe: dict[str, Any], set_: str, split: str, seed: int
 ) -> tuple[str, ...]:
     network = ("model.backbone", "model.head_channels")
     return (
         *(f"{key}={value}" for key, value in FINETUNE.items()),
         *(f"{key}={recipe[key]}" for key in network),
         f"data.root={a.data / set_}",
-        f"data.train_split={'train' if labels == 'all' else f'few{seed}'}",
-        f"data.workers={max(1, a.workers)}",
+        f"data.train_split={split}",
+        "data.workers=1",
         f"train.steps={a.finetune_steps}",
         f"train.seed={seed}",
         *a.set_finetune,
@@ -115,24 +116,24 @@ def finetune_words(
 
 
 def probe_data(
-    a: argparse.Namespace, set_: str, splits: tuple[str, str], labels: tuple[Any, ...]
+    a: argparse.Namespace,
+    set_: str,
+    *,
+    labels: float = FEW,
+    seeds: tuple[int, ...] = (0, 1, 2),
+    splits: tuple[str, str] = ("train", "val"),
+    places: tuple[str, ...] = PLACES,
 ) -> tuple[tuple[str, Any], ...]:
-    train, val = splits
+    """What is probed: the share of the labels, the seeds that draw them, and the layers."""
     return (
         ("root", str(a.data / set_)),
-        ("train", train),
-        ("val", val),
+        ("train", splits[0]),
+        ("val", splits[1]),
         ("labels", labels),
-        ("places", tuple(a.places)),
-        ("short_side", a.probe_side),
-        ("workers", max(1, a.workers)),
+        ("seeds", seeds),
+        ("places", places[:1] if a.tiny else places),
+        ("short_side", 32 if a.tiny else PROBE_SIDE),
     )
-
-
-def recipe_probe_data(a: argparse.Namespace) -> tuple[tuple[str, Any], ...]:
-    """Of the training images alone: no image of val has a say in the recipe."""
-    data = dict(probe_data(a, a.sets[0], ("recipe_train", "recipe_val"), ((FEW, (0, 1, 2)),)))
-    return tuple((data | {"places": ("backbone",)}).items())
 
 
 def chosen(base: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -30,10 +30,11 @@ class Job:
 
     Attributes:
         kind: ``rate``, ``trial``, ``pretrain``, ``finetune``, ``probe`` or ``picture``.
-        key: names its result: set, arm, seed.
+        key: names its result, by set, arm, labels and seed.
         words: settings, KEY=VALUE.
-        start: the run folder of the weights that it starts from or judges; None is random ones.
-        data: of a probe: the set, the splits, the label shares and seeds, the places.
+        start: run folder or file of the weights that it starts from or judges; None is random.
+        data: of a probe: the set, the splits, the labels and the places.
+        needs: names of the jobs that must have ended before.
     """
 
     kind: str
@@ -41,6 +42,7 @@ class Job:
     words: tuple[str, ...] = ()
     start: str | None = None
     data: tuple[tuple[str, Any], ...] = ()
+    needs: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -48,9 +50,13 @@ class Job:
         return f"{self.kind}-{self.key}"
 
 
+def result_file(out: Path, name: str) -> Path:
+    return out / "results" / f"{name}.json"
+
+
 def run_job(job: Job, out: Path) -> dict[str, Any]:
     """Do it, or read what it gave before; the result holds what it cost."""
-    result = out / "results" / f"{job.name}.json"
+    result = result_file(out, job.name)
     if result.exists():
         return json.loads(result.read_text()) | {"is_old": True}
     began, cpu = time.perf_counter(), cpu_seconds()
@@ -105,7 +111,7 @@ def trial(job: Job, out: Path) -> dict[str, Any]:
     run = out / "runs" / job.key
     found |= probe(replace(job, start=str(run)), out)
     for checkpoint in run.glob("checkpoints/*"):
-        if not job.key.startswith("recipe/base/"):  # from which fine-tuning is tried
+        if not job.key.startswith("recipe/base/"):  # fine-tuning is tried from the base
             checkpoint.unlink()
     return found
 
@@ -125,32 +131,27 @@ def finetune(job: Job, out: Path) -> dict[str, Any]:
 def probe(job: Job, out: Path) -> dict[str, Any]:
     """Probes of a run's network, or of the random weights that a run with that seed starts from."""
     from cp2fast.probe import probe as probes
+    from cp2fast.probe.features import Extractor
 
-    given, device = dict(job.data), _device()
-    network = _network(job.words, job.start, device)
+    given = dict(job.data)
+    network = _network(job.words, job.start, _device())
     found = []
-    for labels, seeds in given["labels"]:
-        for place in given["places"]:
-            scored = probes.probe(
-                network,
-                _labelled(given),
-                labels=labels,
-                seeds=seeds,
-                short_side=given["short_side"],
-                place=place,
-                device=device,
-            )
-            found += [
-                {
-                    "labels": labels,
-                    "place": place,
-                    "seed": each.seed,
-                    "knn": each.knn.miou,
-                    "linear": each.linear.miou,
-                    "per_class": each.linear.per_class,
-                }
-                for each in scored
-            ]
+    for place in given["places"]:
+        extractor = Extractor(network, place, given["short_side"])
+        scored = probes.probe(
+            extractor, _labelled(given), labels=given["labels"], seeds=given["seeds"]
+        )
+        found += [
+            {
+                "labels": given["labels"],
+                "place": place,
+                "seed": each.seed,
+                "knn": each.knn.miou,
+                "linear": each.linear.miou,
+                "per_class": each.linear.per_class,
+            }
+            for each in scored
+        ]
     linear = fmean(each["linear"] for each in found if each["place"] == given["places"][0])
     return {"probes": found, "says": f"linear {linear:.1%}"}
 
@@ -158,24 +159,16 @@ def probe(job: Job, out: Path) -> dict[str, Any]:
 def picture(job: Job, out: Path) -> dict[str, Any]:
     """What the linear probes of several networks make of some photos."""
     from cp2fast.probe import probe as probes
+    from cp2fast.probe.features import Extractor
     from cp2fast.probe.picture import draw_probes
 
     given, device = dict(job.data), _device()
-    [(labels, seeds)] = given["labels"]
     data, side, shown = _labelled(given), given["short_side"], {}
     for arm, start in given["starts"]:
-        network = _network(job.words, start, device)
-        [scored] = probes.probe(
-            network,
-            data,
-            labels=labels,
-            seeds=seeds,
-            short_side=side,
-            place="backbone",
-            device=device,
-        )
-        shown[arm] = network, scored.classify
-    draw_probes(shown, data, side, "backbone", device, out / f"probes-{job.key}.png")
+        extractor = Extractor(_network(job.words, start, device), "backbone", side)
+        [scored] = probes.probe(extractor, data, labels=given["labels"], seeds=given["seeds"])
+        shown[arm] = extractor, scored.classify
+    draw_probes(shown, data, out / f"probes-{job.key}.png")
     return {"arms": list(shown)}
 
 
@@ -244,7 +237,7 @@ def _labelled(given: dict[str, Any]) -> LabelledData:
 
     splits = {"train_split": given["train"], "val_split": given["val"]}
     settings = LabelledDataSettings(root=given["root"], **splits)
-    return open_voc(settings, Path(given["root"]), given["workers"])
+    return open_voc(settings, Path(given["root"]), workers=1)
 
 
 def _device() -> torch.device:

@@ -1,127 +1,117 @@
-"""What evidence.py found, from the results of its jobs: means, deviations, paired differences."""
+"""What evidence.py found: mIoU by arm, pretraining and draw of labels, and what follows from it."""
 
 from __future__ import annotations
 
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from math import sqrt
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean, stdev, variance
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
-Judged = dict[tuple[str, str, str], dict[str, dict[str, float]]]
-"""By (set, labels, judge): by arm: mIoU by seed."""
+Values = dict[str, dict[str, float]]
+"""Of one arm and one judge: mIoU by seed of the pretraining and draw of the labels."""
 
 
-def read_results(out: Path) -> list[dict[str, Any]]:
-    files = sorted((out / "results").rglob("*.json"))
-    return [json.loads(file.read_text()) for file in files]
+@dataclass(frozen=True)
+class Spread:
+    """A mean and its two spreads, which have different causes.
 
-
-def judged(results: Iterable[dict[str, Any]], by_draw: bool = False) -> Judged:
-    """By what was judged, arm and seed: the mIoU, of a probe the mean over its draws of labels.
-
-    Draws of labels judge the same weights, so they are no pairs of their own; ``by_draw`` keeps
-    them apart for the spread that they alone make.
+    Attributes:
+        mean: over the pretrainings, of each the mean over its draws.
+        over_draws: standard deviation over the draws of labels, for one pretraining (pooled);
+            None with one draw.
+        over_seeds: standard deviation of the means of the pretrainings; None with one.
+        seeds: number of pretrainings.
     """
-    found: dict[tuple[str, str, str], dict[str, dict[str, list[float]]]] = defaultdict(
-        lambda: defaultdict(lambda: defaultdict(list))
+
+    mean: float
+    over_draws: float | None
+    over_seeds: float | None
+    seeds: int
+
+
+def spread(values: Values) -> Spread:
+    """Mean and spreads of some values or of some paired differences."""
+    draws = [list(by_draw.values()) for by_draw in values.values()]
+    means = [fmean(each) for each in draws]
+    variances = [variance(each) for each in draws if len(each) > 1]
+    return Spread(
+        fmean(means),
+        sqrt(fmean(variances)) if variances else None,
+        stdev(means) if len(means) > 1 else None,
+        len(means),
     )
-    for set_, arm, labels, judge, seed, draw, miou in _values(results):
-        found[set_, labels, judge][arm][seed + draw if by_draw else seed].append(miou)
-    return {
-        key: {
-            arm: {seed: fmean(draws) for seed, draws in by_seed.items()}
-            for arm, by_seed in by_arm.items()
-        }
-        for key, by_arm in found.items()
+
+
+def difference(of: Values, base: Values) -> Spread | None:
+    """Of ``of`` over ``base``, paired by pretraining and draw; None without pairs."""
+    pairs = {
+        seed: {draw: value - base[seed][draw] for draw, value in draws.items()}
+        for seed, draws in of.items()
+        if seed in base and draws.keys() == base[seed].keys()
     }
+    return spread(pairs) if pairs else None
+
+
+def report(out: Path) -> dict[str, Any]:
+    """All that the jobs of a folder found."""
+    files = sorted((out / "results").rglob("*.json"))
+    results = [json.loads(file.read_text()) for file in files]
+    tried = [result for result in results if result["job"]["key"].startswith("recipe/")]
+    final = [result for result in results if not result["job"]["key"].startswith("recipe/")]
+    return {
+        "comparisons": comparisons(final),
+        "signals": {r["job"]["key"]: r["last"] for r in final if r["job"]["kind"] == "pretrain"},
+        "recipe": recipe_rows(tried),
+        "recipe_finetune": finetune_rows(tried),
+    }
+
+
+def comparisons(results: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """By set, share of labels and judge: the values of each arm."""
+    found: dict[tuple[str, str, str], dict[str, Values]] = defaultdict(
+        lambda: defaultdict(lambda: defaultdict(dict))
+    )
+    for set_, labels, judge, arm, seed, draw, miou in _values(results):
+        found[set_, labels, judge][arm][seed][draw] = miou
+    return [
+        {"set": key[0], "labels": key[1], "judge": key[2], "miou": by_arm}
+        for key, by_arm in sorted(found.items())
+    ]
 
 
 def _values(
     results: Iterable[dict[str, Any]],
 ) -> Iterator[tuple[str, str, str, str, str, str, float]]:
     for result in results:
-        job = result["job"]
-        if job["kind"] == "probe":
-            set_, arm, seed = job["key"].split("/")
-            for one in result["probes"]:
-                labels = "1/8" if one["labels"] < 1 else "all"
-                for judge in ("knn", "linear"):
-                    name, draw = f"{judge} probe, {one['place']}", f" labels{one['seed']}"
-                    yield set_, arm, labels, name, seed, draw, one[judge]
-        elif job["kind"] == "finetune":
-            set_, arm, labels, seed = job["key"].split("/")
-            share = "1/8" if labels == "few" else "all"
-            yield set_, arm, share, "fine-tuning", seed, "", result["miou"]
-
-
-def compare(by_arm: dict[str, dict[str, float]], base: str, arms: Iterable[str]) -> dict[str, Any]:
-    """Each arm's mean and deviation, and its differences from ``base`` seed by seed."""
-    rows = {}
-    for arm in arms:
-        values = by_arm.get(arm, {})
-        if not values:
+        if result["job"]["kind"] not in ("probe", "finetune"):
             continue
-        paired = [
-            values[seed] - by_arm[base][seed] for seed in values if seed in by_arm.get(base, {})
-        ]
-        rows[arm] = {
-            "miou": values,
-            "mean": fmean(values.values()),
-            "deviation": _deviation(list(values.values())),
-            f"over_{base}": fmean(paired) if paired and arm != base else None,
-            f"over_{base}_deviation": _deviation(paired) if arm != base else None,
-            "pairs": len(paired),
-        }
-    return rows
-
-
-def report(out: Path, arms: list[str]) -> dict[str, Any]:
-    """All comparisons, from random weights and from the arm without paste, and the signals."""
-    results = read_results(out)
-    final = [result for result in results if not _is_recipe(result)]
-    table, draws = judged(final), judged(final, by_draw=True)
-    comparisons = [
-        {
-            "set": key[0],
-            "labels": key[1],
-            "judge": key[2],
-            "arms": compare(by_arm, "random", arms),
-            "cp2_over_no_paste": compare(by_arm, "no-paste", ["cp2"]).get("cp2"),
-            "by_draw_of_labels": {
-                "arms": compare(draws[key], "random", arms),
-                "cp2_over_no_paste": compare(draws[key], "no-paste", ["cp2"]).get("cp2"),
-            },
-        }
-        for key, by_arm in sorted(table.items())
-    ]
-    signals = {r["job"]["key"]: r["last"] for r in results if r["job"]["kind"] == "pretrain"}
-    return {
-        "comparisons": comparisons,
-        "signals": signals,
-        "recipe": recipe_rows(results),
-        "recipe_finetune": finetune_rows(results),
-    }
+        set_, arm, labels, seed = result["job"]["key"].split("/")
+        share = {"few": "1/8", "all": "all"}[labels]
+        for one in result.get("probes", ()):
+            for judge, name in (("linear", "linear"), ("knn", "k-NN")):
+                draw = f"labels{one['seed']}"
+                yield set_, share, f"{name}, {one['place']}", arm, seed, draw, one[judge]
+        if "miou" in result:
+            yield set_, share, "fine-tuning", arm, seed, seed, result["miou"]
 
 
 def recipe_rows(results: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What was tried for the recipe: probes on the last quarter of train, by arm, and the cost."""
+    """What was tried for the recipe, the best first: linear probes by arm, cost and signals."""
     rows: dict[str, dict[str, Any]] = {}
     for result in results:
-        if result["job"]["kind"] == "trial":
-            _, change, arm = result["job"]["key"].split("/")
+        job, probes = result["job"], result.get("probes")
+        if probes:
+            _, change, *arm = job["key"].split("/")
             row = rows.setdefault(change, {"change": change, "arms": {}})
-            probes = result["probes"]
-            row["arms"][arm] = {j: fmean(p[j] for p in probes) for j in ("linear", "knn")}
-            row["arms"][arm] |= {
+            found = {j: fmean(p[j] for p in probes) for j in ("linear", "knn")}
+            row["arms"][arm[0] if arm else "random"] = found | {
                 "draws": [p["linear"] for p in probes],
-                "steps": result["steps"],
-                "seconds": result["pretrain_seconds"],
-                "signals": result["last"],
+                "cpu_seconds": result["cpu_seconds"],
+                **{key: result[key] for key in ("steps", "last") if key in result},
             }
     for row in rows.values():
         row["linear"] = fmean(arm["linear"] for arm in row["arms"].values())
@@ -129,54 +119,11 @@ def recipe_rows(results: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def finetune_rows(results: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What was tried for fine-tuning, on the same images: mIoU by start."""
+    """What was tried for fine-tuning: mIoU by start."""
     rows: dict[str, dict[str, Any]] = {}
     for result in results:
-        if result["job"]["kind"] == "finetune" and _is_recipe(result):
+        if result["job"]["kind"] == "finetune":
             _, change, arm = result["job"]["key"].split("/")
             row = rows.setdefault(change, {"change": change, "arms": {}})
             row["arms"][arm] = result["miou"]
-    most = max((len(row["arms"]) for row in rows.values()), default=0)
-    for row in rows.values():
-        is_whole = len(row["arms"]) == most
-        row["miou"] = fmean(row["arms"].values()) if is_whole else None
-    return sorted(rows.values(), key=lambda row: -(row["miou"] or 0))
-
-
-def show(content: dict[str, Any], console: Console) -> None:
-    for row in content["recipe"]:
-        each = ", ".join(f"{arm} {found['linear']:.1%}" for arm, found in row["arms"].items())
-        console.print(f"recipe {row['change']:32} linear {row['linear']:.1%} ({each})")
-    for row in content["recipe_finetune"]:
-        each = ", ".join(f"{arm} {miou:.1%}" for arm, miou in row["arms"].items())
-        console.print(f"fine-tuning {row['change']:27} {each}")
-    for one in content["comparisons"]:
-        title = f"{one['set']}, {one['labels']} of the labels, {one['judge']}: mIoU"
-        table = Table("arm", "mean", "σ", "over random", "σ of the differences", title=title)
-        for arm, row in one["arms"].items():
-            table.add_row(
-                arm,
-                f"{row['mean']:.1%}",
-                _percent(row["deviation"]),
-                _percent(row["over_random"], "+"),
-                _percent(row["over_random_deviation"]),
-            )
-        console.print(table)
-        against = one["cp2_over_no_paste"]
-        if against and against["over_no-paste"] is not None:
-            console.print(
-                f"cp2 over no-paste: {against['over_no-paste']:+.1%} "
-                f"(σ {_percent(against['over_no-paste_deviation'])}, {against['pairs']} pairs)"
-            )
-
-
-def _is_recipe(result: dict[str, Any]) -> bool:
-    return bool(result["job"]["key"].startswith("recipe/"))
-
-
-def _percent(value: float | None, sign: str = "") -> str:
-    return "" if value is None else f"{value:{sign}.1%}"
-
-
-def _deviation(values: list[float]) -> float | None:
-    return stdev(values) if len(values) > 1 else None
+    return list(rows.values())

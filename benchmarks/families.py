@@ -27,7 +27,6 @@ import cp2fast
 from cp2fast.data.scenes import generate_scenes
 from cp2fast.errors import UserError
 from cp2fast.model.families import family_of
-from cp2fast.weights.export.write import run_export
 
 PAGE = Path(__file__).parents[1] / "docs/weights.md"
 BEGIN, END = "<!-- families: written by benchmarks/families.py -->", "<!-- end of families -->"
@@ -98,9 +97,9 @@ def run(member: Member, data: Path, folder: Path) -> dict[str, Any]:
         if found.unreadable:
             raise RuntimeError(f"unreadable: {found.unreadable}")
 
-    def export(to: str) -> Callable[[], object]:
+    def export(to: Any) -> Callable[[], object]:
         source = pretrained if to == "timm" else tuned
-        return lambda: run_export(
+        return lambda: cp2fast.export(
             source, to, folder / f"w.{'onnx' if to == 'onnx' else 'safetensors'}"
         )
 

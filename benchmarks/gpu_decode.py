@@ -24,8 +24,8 @@ from cp2fast.bench.loader_task import Task, find_missing
 from cp2fast.bench.timing import measure_streams
 from cp2fast.config import PretrainSettings
 from cp2fast.cores import available_cores
-from cp2fast.data.bad_images import BadImages
-from cp2fast.data.images import list_images
+from cp2fast.data.image_sets.listing import list_images
+from cp2fast.data.sources.bad_images import BadImages
 from cp2fast.machine import machine, versions
 
 ROUNDS = 3

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import functools
 import importlib
+import inspect
 import json
 import shutil
 import subprocess
@@ -35,6 +36,7 @@ from cp2fast.batch import RaggedBatch
 from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
 from cp2fast.copypaste.cuda import compile as compile_module
 from cp2fast.copypaste.cuda import launch
+from cp2fast.copypaste.interface import Request
 from cp2fast.copypaste.sampling import sample_parameters
 from cp2fast.copypaste.views import pack
 
@@ -50,12 +52,14 @@ import torch
 torch.zeros(1, device="cuda").sum().item()
 begin = time.perf_counter()
 from cp2fast.copypaste.cuda import compile, launch
+from cp2fast.copypaste.interface import Request
 compile._folders = lambda: [Path(sys.argv[1])]
 pixels = torch.zeros(3 * 64 * 64, dtype=torch.uint8, device="cuda")
 views = torch.zeros(1, 4, 16, dtype=torch.int32)
 views[..., 2:5] = torch.tensor([192, 64, 64])
 views[..., 13:15] = 16
-out = launch.copy_paste_cuda(pixels, views.cuda(), 32, torch.float32, (0, 0, 0), (1, 1, 1))
+request = Request(pixels, views.cuda(), 32, torch.float32, (0, 0, 0), (1, 1, 1))
+out = launch.copy_paste_cuda(request)
 out[0].sum().item()
 print(time.perf_counter() - begin, len(list(Path(sys.argv[1]).iterdir())))
 """
@@ -141,10 +145,10 @@ def agreement(images: list[Tensor]) -> dict[str, Any]:
         from cp2fast.copypaste.cpu.launch import copy_paste_cpu as expected
     for epoch in range(2):
         views = pack(batch, sample_parameters(0, epoch, batch, 224))
-        there = batch.pixels.to(GPU), views.to(GPU)
-        ours = launch.copy_paste_cuda(*there, 224, torch.float32, MEAN, STD)
-        inputs = there if expected.__name__ == "copy_paste_reference" else (batch.pixels, views)
-        theirs = expected(*inputs, 224, torch.float32, MEAN, STD)
+        here = Request(batch.pixels, views, 224, torch.float32, MEAN, STD)
+        there = here._replace(pixels=batch.pixels.to(GPU), views=views.to(GPU))
+        ours = launch.copy_paste_cuda(there)
+        theirs = expected(there if expected.__name__ == "copy_paste_reference" else here)
         levels = torch.tensor(STD)[:, None, None] * 255
         for mine, other in zip(ours[:2], theirs[:2], strict=True):
             differences.append((mine.cpu() - other.cpu()).abs() * levels)
@@ -191,8 +195,8 @@ def time_op(batch: RaggedBatch, size: int, dtype: torch.dtype, copied: float) ->
 
 def calling(batch: RaggedBatch, size: int, dtype: torch.dtype) -> Callable[[], Any]:
     views = pack(batch, sample_parameters(0, 0, batch, size)).to(GPU)
-    arguments = batch.pixels.to(GPU), views, size, dtype, MEAN, STD
-    return functools.partial(launch.copy_paste_cuda, *arguments)
+    request = Request(batch.pixels.to(GPU), views, size, dtype, MEAN, STD)
+    return functools.partial(launch.copy_paste_cuda, request)
 
 
 def milliseconds(call: Callable[[], Any]) -> list[float]:
@@ -208,7 +212,10 @@ def milliseconds(call: Callable[[], Any]) -> list[float]:
 
 
 def other(kernels: Path, folder: Path) -> Callable[..., Any]:
-    """``copy_paste_cuda`` of another commit's folder, imported under another name."""
+    """``copy_paste_cuda`` of another commit's folder, imported under another name.
+
+    It is given a ``Request``, or what that holds if the commit is older than ``Request``.
+    """
     package = folder / "other_cuda"
     shutil.copytree(kernels, package, ignore=shutil.ignore_patterns("__pycache__"))
     for source in package.glob("*.py"):
@@ -216,7 +223,8 @@ def other(kernels: Path, folder: Path) -> Callable[..., Any]:
         source.write_text(text.replace("cp2fast.copypaste.cuda.", "other_cuda."), "utf-8")
     sys.path.insert(0, str(folder))
     called: Callable[..., Any] = importlib.import_module("other_cuda.launch").copy_paste_cuda
-    return called
+    takes_request = len(inspect.signature(called).parameters) == 1
+    return called if takes_request else lambda request: called(*request)
 
 
 def in_turn(
@@ -224,13 +232,13 @@ def in_turn(
 ) -> dict[str, float]:
     """Median milliseconds of each version, captured in a graph, and how their results differ."""
     views = pack(batch, sample_parameters(0, 0, batch, size)).to(GPU)
-    arguments = batch.pixels.to(GPU), views, size, torch.bfloat16, MEAN, STD
+    request = Request(batch.pixels.to(GPU), views, size, torch.bfloat16, MEAN, STD)
     graphs, outputs = {}, []
     for name, version in versions.items():
-        outputs.append(version(*arguments))
+        outputs.append(version(request))
         graphs[name] = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graphs[name]):
-            version(*arguments)
+            version(request)
     times: dict[str, list[float]] = {name: [] for name in versions}
     for _ in range(4):
         for name, graph in graphs.items():

@@ -28,8 +28,7 @@ TINY = [
 ]
 SMALL_PICTURES = ["model.backbone=resnet18", "model.head_channels=128", "model.size=128"]
 EVIDENCE_MINUTES = 4.7
-EVIDENCE = ["--explore", "0", "--steps", "400", "--jobs", "18", "--workers", "2", "--one-draw"]
-EVIDENCE += ["--no-all-labels", "--probes", "0.12", "--finetune", "0.3", "--finetune-seconds", "30"]
+EVIDENCE = ["--explore", "0", "--steps", "400", "--jobs", "18"]
 """All 18 pretrainings at once; its data is what --prepare leaves, in GPU_EVIDENCE."""
 R50 = ("data.batch_size=256",)
 VITS16 = ("data.batch_size=256", "model.backbone=vit_small_patch16_224")
@@ -176,7 +175,8 @@ def _peers(job: Job) -> Iterator[Command]:
     file = job.out / "peer_step.json"
     settings = [*(R50 if job.gpu else TINY)]
     yield Command([sys.executable, "benchmarks/peer_step.py", str(file), *settings], file)
-    yield _bench(job, "augment", (f"data.root={job.photos}",), "peers_augment", rounds=1)
+    if job.gpu:  # else the stage op has done it
+        yield _bench(job, "augment", (f"data.root={job.photos}",), "peers_augment", rounds=1)
 
 
 def _evidence(job: Job) -> Iterator[Command]:

@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cp2fast.data import jpeg
-from cp2fast.data.decode import decode_image
-from cp2fast.data.orientation import jpeg_orientation, orientation_of
+from cp2fast.data.decoding import jpeg
+from cp2fast.data.decoding.decode import decode_image
+from cp2fast.data.decoding.orientation import jpeg_orientation, orientation_of
 from cp2fast.machine import machine, versions
 
 SIZE = (468, 401)

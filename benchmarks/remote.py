@@ -40,17 +40,17 @@ from cp2fast.config import DataSettings
 from cp2fast.copypaste.op import copy_paste
 from cp2fast.copypaste.sampling import sample_parameters
 from cp2fast.cores import available_cores
-from cp2fast.data import remote
-from cp2fast.data.bad_images import BadImages
-from cp2fast.data.choice import choose_source
-from cp2fast.data.disk_cache import DiskCache
-from cp2fast.data.image_set import ImageSet
-from cp2fast.data.images import list_images
+from cp2fast.data.image_sets.image_set import ImageSet
+from cp2fast.data.image_sets.listing import list_images
 from cp2fast.data.order import plan, steps_per_epoch
-from cp2fast.data.pack import pack
-from cp2fast.data.packed_jpeg import JpegSettings
+from cp2fast.data.packing.pack import pack
+from cp2fast.data.packing.packed_jpeg import JpegSettings
 from cp2fast.data.prefetch import prefetch
-from cp2fast.data.source import open_source
+from cp2fast.data.remote import objects
+from cp2fast.data.remote.disk_cache import DiskCache
+from cp2fast.data.sources.bad_images import BadImages
+from cp2fast.data.sources.choice import choose_source
+from cp2fast.data.sources.open import open_source
 from cp2fast.data.windows import windows
 from cp2fast.machine import machine, versions
 
@@ -81,7 +81,7 @@ def main() -> None:
             progress=lambda done, total: None,
         )
         for path in sorted(shards.iterdir()):
-            remote.send(path, f"{url}/{path.name}")
+            objects.send(path, f"{url}/{path.name}")
         found = {
             "machine": machine(),
             "versions": versions(),
@@ -240,7 +240,7 @@ def litdata_epochs(
     writer.done()
     writer.merge()
     for path in sorted((work / "chunks").iterdir()):
-        remote.send(path, f"s3://{BUCKET}/litdata/{path.name}")
+        objects.send(path, f"s3://{BUCKET}/litdata/{path.name}")
 
     def epoch_() -> Iterator[RaggedBatch]:
         shutil.rmtree(work / "cache", ignore_errors=True)

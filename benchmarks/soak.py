@@ -26,11 +26,11 @@ from rich.console import Console
 from rich.table import Table
 
 from cp2fast.config import DataSettings
-from cp2fast.data.bad_images import BadImages
-from cp2fast.data.choice import available_sources, choose_source
-from cp2fast.data.images import list_images
+from cp2fast.data.image_sets.listing import list_images
 from cp2fast.data.order import plan, steps_per_epoch
-from cp2fast.data.source import open_source
+from cp2fast.data.sources.bad_images import BadImages
+from cp2fast.data.sources.choice import available_sources, choose_source
+from cp2fast.data.sources.open import open_source
 from cp2fast.machine import machine, versions
 
 EPOCHS, BATCH_SIZE = 20, 64

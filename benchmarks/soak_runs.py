@@ -29,8 +29,8 @@ from soak import ALLOWED, children_of, growth_of, resident
 
 from cp2fast.bench.run_parts import data_set
 from cp2fast.config import DataSettings
-from cp2fast.data.images import list_images
-from cp2fast.data.sizes import decoded_bytes
+from cp2fast.data.cache.sizes import decoded_bytes
+from cp2fast.data.image_sets.listing import list_images
 from cp2fast.machine import machine, versions
 
 BATCH = 32

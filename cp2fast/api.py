@@ -1,7 +1,8 @@
-"""The public functions of ``import cp2fast``, one per task; importing them does not import torch.
+"""Public functions that check their settings before they import torch, which takes seconds.
 
 Each takes the same arguments as the command of its name and writes the same files. Bad input raises
-``UserError`` with the message that the command would print.
+``UserError`` with the message that the command would print. The other public functions lie in the
+packages of their tasks; ``cp2fast/__init__.py`` lists all.
 """
 
 from __future__ import annotations
@@ -15,8 +16,7 @@ if TYPE_CHECKING:
 
     from cp2fast.batch import CopyPasteBatch
     from cp2fast.config import FinetuneSettings, PretrainSettings
-    from cp2fast.data.open_images import ImageBatches
-    from cp2fast.data.pack import PackSummary
+    from cp2fast.data.packing.pack import PackSummary
     from cp2fast.finetune.compare import Comparison
     from cp2fast.finetune.confusion import Scores
     from cp2fast.model.segmenter import Segmenter
@@ -149,63 +149,6 @@ def compare(
     return found
 
 
-def open_images(
-    root: str | Path | tuple[str, ...],
-    batch_size: int,
-    *,
-    epochs: int | None = 1,
-    start: int = 0,
-    seed: int = 0,
-    device: torch.device | str = "cpu",
-    rank: int = 0,
-    world_size: int = 1,
-    **data: object,
-) -> ImageBatches:
-    """Decode the photos of a folder, tar shards or a ``.beton``, batch by batch.
-
-    The order depends only on (seed, epoch), so opening again with ``start`` continues with the same
-    batches. From the second epoch on, images in the pixel cache are not decoded again. Unreadable
-    images are logged and replaced by others.
-
-    Args:
-        root: folder (nested or flat), URL or pattern of the images; or several of these.
-        batch_size: B, samples per batch, per process.
-        epochs: passes over the images; None never ends.
-        start: batches to skip at the beginning.
-        seed: seed of the order.
-        device: device of the pixels.
-        rank: number of this process among ``world_size``; it gets its share of each step.
-        world_size: processes that share the images.
-        data: the other settings of ``data``, such as ``order="sequential"`` or ``workers=4``. With
-            ``background="independent"`` a batch holds 3 B images, see ``RaggedBatch``.
-
-    Returns:
-        An iterator of ``RaggedBatch``: uint8 RGB pixels of different sizes in one buffer;
-        ``batch.image(0)`` is the first image as ``[H, W, 3]``. The iterator has
-        ``steps_per_epoch``, ``epoch`` (of the last batch) and ``images.name(number)``, the file of
-        an image.
-
-    Raises:
-        UserError: no images, too few for a batch, or an invalid setting; while iterating, too many
-            unreadable images.
-    """
-    import torch
-
-    from cp2fast import recipes
-    from cp2fast.config import DataSettings
-    from cp2fast.data.open_images import open_batches
-
-    return open_batches(
-        recipes.load(DataSettings, None, {"root": root, "batch_size": batch_size, **data}),
-        epochs=epochs,
-        start=start,
-        seed=seed,
-        device=torch.device(device),
-        rank=rank,
-        world_size=world_size,
-    )
-
-
 def pack(
     source: str | Path | Sequence[str],
     out: str | Path,
@@ -243,8 +186,8 @@ def pack(
     from cp2fast import recipes
     from cp2fast.config import PretrainSettings
     from cp2fast.cores import available_cores
-    from cp2fast.data.pack import pack as pack_images
-    from cp2fast.data.packed_jpeg import JpegSettings
+    from cp2fast.data.packing.pack import pack as pack_images
+    from cp2fast.data.packing.packed_jpeg import JpegSettings
     from cp2fast.errors import UserError
 
     for name, number in (("max_side", max_side), ("shard_size", shard_size), ("workers", workers)):
@@ -265,26 +208,6 @@ def pack(
         workers=workers or available_cores(),
         progress=progress,
     )
-
-
-def load(path: str | Path) -> Segmenter:
-    """A trained network, on the CPU and in eval mode.
-
-    ``network.embed(images)`` gives dense features ``[B, C, ceil(H / stride), ceil(W / stride)]``.
-    ``network.backbone`` is a timm model. After fine-tuning, ``network(images)`` gives logits of
-    ``network.classes``. Images are RGB in [0, 1], ``[B, 3, H, W]``, normalised by subtracting
-    ``network.mean`` and dividing by ``network.std`` (ImageNet's, unless the run set others).
-
-    Args:
-        path: a run folder (its best checkpoint, else its newest), a checkpoint, or a file that
-            ``export(run, "safetensors")`` wrote.
-
-    Raises:
-        UserError: ``path`` holds no such network.
-    """
-    from cp2fast.weights.trained import open_trained
-
-    return open_trained(path).network
 
 
 def probe(
@@ -322,44 +245,16 @@ def probe(
     from cp2fast.config import ProbeDataSettings
     from cp2fast.errors import UserError
     from cp2fast.labels.open import open_labelled
+    from cp2fast.probe.features import Extractor
     from cp2fast.probe.probe import probe as probe_network
     from cp2fast.train.distributed import device_of, ranks_from_environment
+    from cp2fast.weights.trained import load
 
     if not 0 < labels <= 1:
         raise UserError(f"labels={labels:g}: must be above 0 and at most 1")
     place_of_work = torch.device(device) if device else device_of("auto", ranks_from_environment())
     # The probe replaces batch statistics, so work on a copy if the network is the caller's.
     probed = load(network) if isinstance(network, str | Path) else copy.deepcopy(network).eval()
-    return probe_network(
-        probed.to(place_of_work),
-        open_labelled(ProbeDataSettings(), Path(data)),
-        labels=labels,
-        seeds=seeds,
-        short_side=short_side,
-        place=place,
-        device=place_of_work,
-    )
-
-
-def export(
-    run: str | Path,
-    to: Literal["timm", "torchvision", "mmseg", "safetensors", "onnx"],
-    out: str | Path | None = None,
-) -> Path:
-    """Write a network's weights for another library, check the file, and add a model card.
-
-    Args:
-        run: a run folder, a checkpoint or a ``.safetensors`` file written by this function.
-        to: the target library or format; ``safetensors`` is for ``load``.
-        out: the file; None is ``weights/export/BACKBONE_stepSTEP_FORMAT.*`` in the run folder.
-
-    Returns:
-        The file.
-
-    Raises:
-        UserError: bad input, the file exists, or it does not read back the same; nothing was
-            overwritten or left behind.
-    """
-    from cp2fast.weights.export.write import run_export
-
-    return run_export(Path(run), to, None if out is None else Path(out), quiet=True)
+    extractor = Extractor(probed.to(place_of_work), place, short_side)
+    images = open_labelled(ProbeDataSettings(), Path(data))
+    return probe_network(extractor, images, labels=labels, seeds=seeds)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 
 def available_cores() -> int:
@@ -20,3 +24,11 @@ def decoding_workers(setting: int | None) -> int:
     if setting is not None:
         return setting
     return max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
+def decodes_apart(device: torch.device) -> bool:
+    """Whether threads that decode belong in processes of their own (see ``data/workers``).
+
+    They do if this process launches the kernels of a GPU: the threads' work would delay launches.
+    """
+    return device.type == "cuda"

@@ -74,14 +74,15 @@ class Process:
         return int(struct.unpack("i", os.read(self._report, 4))[0])
 
 
-def two_ranks(*words: object) -> list[Process]:
-    """Two processes of one run, which nobody starts again and who end as they do."""
+def two_ranks(*words: object, **environment: object) -> list[Process]:
+    """Two processes of one run, as torchrun would start them; nobody starts them again."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     common = {"WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_ADDR": "localhost"}
     return [
-        Process(*words, RANK=rank, LOCAL_RANK=rank, MASTER_PORT=port, **common) for rank in (0, 1)
+        Process(*words, RANK=rank, LOCAL_RANK=rank, MASTER_PORT=port, **common, **environment)
+        for rank in (0, 1)
     ]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import cp2fast
 from cp2fast.data.scenes import generate_scenes
 
 pytestmark = pytest.mark.slow
@@ -53,6 +54,12 @@ def test_the_page_runs_from_top_to_bottom(
     assert re.search(r"^16 images, \d+ bytes, 0 rejected$", printed, re.M)
     written = ("similarity.png", "preview.png", "data-check.png", "proposed.yaml", "shards")
     assert [name for name in written if not (tmp_path / name).exists()] == []
+
+
+def test_every_type_that_the_page_describes_is_public() -> None:
+    rows = re.findall(r"^\| (`[A-Z].*?`) \|", PAGE.read_text(encoding="utf-8"), re.M)
+    named = set(re.findall(r"`([A-Z]\w+)`", " ".join(rows)))
+    assert {"Run", "Scores", "Similarity", "ImageBatches"} <= named <= set(cp2fast.__all__)
 
 
 def test_ones_own_loss_takes_about_thirty_lines(script: str) -> None:

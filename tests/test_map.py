@@ -1,4 +1,4 @@
-"""CONTRIBUTING's map: it names all that there is, and imports run down it."""
+"""CONTRIBUTING's maps: they name all that there is, and imports run down them."""
 
 import ast
 import re
@@ -6,22 +6,30 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import pytest
+
 CHECKOUT = Path(__file__).parents[1]
 PACKAGE = CHECKOUT / "cp2fast"
 PAGE = (CHECKOUT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 STRANGERS = {"data", "copypaste", "model"}
+MAPS = {"cp2fast": "## The map", "cp2fast.data": "### Inside data/"}
+"""The heading of each package's map."""
 
 
 @cache
-def rooms() -> list[str]:
-    """Packages and modules of the top level, from the top of the map down."""
-    block = PAGE.partition("## The map")[2].partition("\nA file imports")[0]
+def rooms(package: str) -> list[str]:
+    """Packages and modules of a package, from the top of its map down."""
+    block = re.split(r"\n(?:#|A file imports)", PAGE.partition(MAPS[package])[2])[0]
     names = re.findall(r"^    (\S+(?:, \S+)*)  ", block, re.M)
     return [name.rstrip("/").removesuffix(".py") for line in names for name in line.split(", ")]
 
 
-def imported(path: Path) -> Iterator[str]:
-    """The rooms of cp2fast that a file imports, wherever in it; the version is everybody's."""
+def folder(package: str) -> Path:
+    return CHECKOUT / package.replace(".", "/")
+
+
+def imported(path: Path, package: str) -> Iterator[str]:
+    """The rooms of a package that a file imports, wherever in it; the version is everybody's."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -30,28 +38,31 @@ def imported(path: Path) -> Iterator[str]:
         else:
             continue
         for name in names:
-            first, _, rest = name.partition(".")
-            if first == "cp2fast" and rest != "__version__":
+            rest = name.removeprefix(f"{package}.")
+            if rest not in (name, "__version__"):
                 room = rest.partition(".")[0]
-                yield room if room in rooms() else "__init__"
+                yield room if room in rooms(package) else "__init__"
 
 
-def test_every_package_and_module_is_on_the_map_once() -> None:
+@pytest.mark.parametrize("package", MAPS)
+def test_every_package_and_module_is_on_the_map_once(package: str) -> None:
     there = {
         path.stem
-        for path in PACKAGE.iterdir()
+        for path in folder(package).iterdir()
         if path.suffix == ".py" or (path / "__init__.py").is_file()
     }
-    assert sorted(rooms()) == sorted(there)
+    assert sorted(rooms(package)) == sorted(there - ({"__init__"} if "." in package else set()))
 
 
-def test_imports_run_down_the_map() -> None:
-    place = {room: number for number, room in enumerate(rooms())}
+@pytest.mark.parametrize("package", MAPS)
+def test_imports_run_down_the_map(package: str) -> None:
+    place = {room: number for number, room in enumerate(rooms(package))}
     up = [
         f"{path.relative_to(PACKAGE)} imports {room}"
-        for path in sorted(PACKAGE.rglob("*.py"))
-        for own in [path.relative_to(PACKAGE).parts[0].removesuffix(".py")]
-        for room in imported(path)
+        for path in sorted(folder(package).rglob("*.py"))
+        for own in [path.relative_to(folder(package)).parts[0].removesuffix(".py")]
+        if own in place
+        for room in imported(path, package)
         if room != own and (place[room] < place[own] or {own, room} <= STRANGERS)
     ]
     assert up == []

@@ -30,13 +30,13 @@ def test_a_test_uses_what_is_public_and_as_it_is(name: str) -> None:
 @pytest.mark.parametrize(
     "code",
     [
-        "from cp2fast.data.pack import _Journal",
+        "from cp2fast.data.packing.pack import _Journal",
         "from cp2fast import _lazy",
-        "import cp2fast.data.pack as p\np._Journal",
+        "import cp2fast.data.packing.pack as p\np._Journal",
         "from cp2fast.data import retry\nretry._pause = 1",
         "def test(arena):\n    arena._state[0] = 1",
         "from cp2fast.data import retry\ndef test(patch):\n    patch.setattr(retry, 'pauses', f)",
-        "def test(patch):\n    patch.setattr('cp2fast.data.retry.pauses', f)",
+        "def test(patch):\n    patch.setattr('cp2fast.data.remote.retry.pauses', f)",
         "from cp2fast.copypaste.op import TABLE\ndef test(patch):\n    patch.setitem(TABLE, 1, 2)",
         "import evidence_keep\ndef test(patch):\n    patch.setattr(evidence_keep, 'pack', f)",
         "from unittest import mock\nwith mock.patch('cp2fast.load'):\n    pass",

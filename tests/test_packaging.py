@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -115,7 +116,7 @@ import cp2fast
 for module in pkgutil.walk_packages(cp2fast.__path__, "cp2fast."):
     if not module.name.endswith("__main__"):
         importlib.import_module(module.name)
-from cp2fast.data.choice import available_sources
+from cp2fast.data.sources.choice import available_sources
 for name, problem in available_sources().items():
     print(name, problem)
 """
@@ -156,8 +157,8 @@ def test_changelog_and_citation_are_of_this_version() -> None:
     assert {"message", "title", "authors"} <= citation.keys()
 
 
-def test_the_container_is_made_of_what_is_here() -> None:
-    """Its instructions, for there may be no daemon to build it: sources, ignores, entry."""
+def test_the_container_is_made_of_what_is_here(tmp_path: Path) -> None:
+    """Its instructions, and that what it copies can be installed: no daemon is needed for these."""
     instructions = [
         line.split(maxsplit=1)
         for line in (CHECKOUT / "Dockerfile").read_text().replace("\\\n", " ").splitlines()
@@ -174,3 +175,18 @@ def test_the_container_is_made_of_what_is_here() -> None:
     assert copied == let_in
     assert {name for name in copied if not (CHECKOUT / name).exists()} == set()
     assert dict(map(tuple, instructions))["ENTRYPOINT"] == '["cp2fast"]'
+
+    for name in copied:
+        copy = shutil.copytree if (CHECKOUT / name).is_dir() else shutil.copy
+        copy(CHECKOUT / name, tmp_path / name)
+    [install] = [words for name, words in instructions if name == "RUN" and words[:4] == "pip "]
+    here = ["--dry-run", "--no-index", "--no-build-isolation"]  # libraries: those of this test
+    done = subprocess.run(
+        [sys.executable, "-m", *shlex.split(install), *here],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"Would install cp2fast-{cp2fast.__version__}" in done.stdout

@@ -72,7 +72,7 @@ PARSED_ONLY = {
     r"^cp2fast data voc\b": "needs the network",
     r"\bimagenet\b": "needs the network",
     r"=cuda\b|decode=gpu\b": "needs a GPU",
-    r"s3://|https://": "needs a server, as tests/data/test_remote.py has one",
+    r"s3://|https://": "needs a server, as tests/data/remote/test_objects.py has one",
     r"^torchrun\b": "starts several processes, as tests/train/ does",
     r"\[": "is a synopsis",
     r"(preview|pretrain) my\.yaml": "reads the recipe that the command before it has written",

@@ -10,9 +10,9 @@ import pytest
 import torch
 import torchvision
 
+import cp2fast
 from cp2fast import recipes
 from cp2fast.config import PretrainSettings
-from cp2fast.weights.export.write import run_export
 from tests.weights.export.trained_networks import save_finetuning, save_pretraining
 
 PAGE = (Path(__file__).parents[1] / "docs/weights.md").read_text(encoding="utf-8")
@@ -25,7 +25,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_pretraining(folder / "runs/demo", size=96, embedding=128)
     save_finetuning(folder / "runs/finetune-demo")
     exported = re.findall(r"\"(runs/demo/export/.*)\"", PAGE)
-    run_export(folder / "runs/demo", "timm", folder / exported[0])
+    cp2fast.export(folder / "runs/demo", "timm", folder / exported[0])
     moco = torchvision.models.resnet50().state_dict()
     query = {f"module.encoder_q.{n}": t for n, t in moco.items() if not n.startswith("fc.")}
     head = {

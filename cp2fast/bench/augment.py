@@ -18,7 +18,7 @@ from cp2fast.bench.timing import Rate, Say, Stream, finish, measure_streams, sil
 from cp2fast.copypaste.backends import available_backends
 from cp2fast.copypaste.op import copy_paste
 from cp2fast.copypaste.sampling import sample_parameters
-from cp2fast.data.choice import available_sources
+from cp2fast.data.sources.choice import available_sources
 
 _DALI_AHEAD = 3
 """Batches that DALI prepares ahead."""

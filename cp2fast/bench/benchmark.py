@@ -21,13 +21,13 @@ from cp2fast.bench.timing import Say
 from cp2fast.bench.train import bench_train
 from cp2fast.config import DataSettings, PretrainSettings, RangeSetting, check_pretrain
 from cp2fast.cores import decoding_workers
-from cp2fast.data.beton import is_beton
-from cp2fast.data.decode import BadImage, decode_image
+from cp2fast.data.decoding.decode import BadImage, decode_image
+from cp2fast.data.decoding.levels import Levels
 from cp2fast.data.demo import data_root
-from cp2fast.data.disk_cache import DiskCache
-from cp2fast.data.image_set import ImageSet
-from cp2fast.data.images import list_images
-from cp2fast.data.levels import Levels
+from cp2fast.data.image_sets.beton import is_beton
+from cp2fast.data.image_sets.image_set import ImageSet
+from cp2fast.data.image_sets.listing import list_images
+from cp2fast.data.remote.disk_cache import DiskCache
 from cp2fast.data.survey import find_range
 from cp2fast.errors import UserError
 from cp2fast.recipes import Overrides
@@ -130,7 +130,7 @@ def _prepare(
     images = None
     if of_photos:
         images, levels = _photos(settings[of_photos[0]])
-        settings = {name: _with_range(one, levels) for name, one in settings.items()}
+        settings = {name: one.with_values("data", range=levels) for name, one in settings.items()}
     jobs: dict[str, _Measure] = {}
     for name in chosen:
         device = device_of(settings[name].train.device, Ranks(0, 1, 0))
@@ -154,11 +154,6 @@ def _photos(settings: PretrainSettings) -> tuple[ImageSet, RangeSetting]:
     threads = decoding_workers(data.workers)
     range_, _ = find_range(images, data.range, data.bands, data.max_pixels, threads)
     return images, range_
-
-
-def _with_range(settings: PretrainSettings, range_: RangeSetting) -> PretrainSettings:
-    data = settings.data.model_copy(update={"range": range_})
-    return settings.model_copy(update={"data": data})
 
 
 def _loader_task(
@@ -194,7 +189,7 @@ def _decode(images: ImageSet, data: DataSettings) -> list[Tensor]:
         try:
             encoded = images.read(number)
             decoded.append(decode_image(encoded, data.max_pixels, data.max_side, levels))
-        except (BadImage, OSError):
+        except BadImage:
             continue
     return decoded
 

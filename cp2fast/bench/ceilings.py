@@ -17,10 +17,10 @@ from cp2fast.bench import system_turbojpeg
 from cp2fast.bench.timing import Stream, finish
 from cp2fast.copypaste.op import copy_paste
 from cp2fast.copypaste.sampling import sample_parameters
-from cp2fast.data import jpeg, turbojpeg
-from cp2fast.data.decode import decode_image
-from cp2fast.data.image_set import ImageSet
-from cp2fast.data.levels import BY_TYPE, Levels
+from cp2fast.data.decoding import jpeg, turbojpeg
+from cp2fast.data.decoding.decode import decode_image
+from cp2fast.data.decoding.levels import BY_TYPE, Levels
+from cp2fast.data.image_sets.image_set import ImageSet
 
 _CHUNK = 256
 """Images between two looks at the clock, so that threads rarely wait for each other."""

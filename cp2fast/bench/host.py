@@ -17,7 +17,7 @@ from cp2fast.copypaste.sampling import sample_parameters
 from cp2fast.copypaste.validate import validate
 from cp2fast.copypaste.views import pack
 from cp2fast.data.order import plan
-from cp2fast.data.source import open_source
+from cp2fast.data.sources.open import open_source
 from cp2fast.pretrain.task import PretrainTask
 
 _REPEATS, _STEPS = 30, 5

@@ -32,9 +32,10 @@ from cp2fast.bench.peers import (
 from cp2fast.bench.report import Report, build_report
 from cp2fast.bench.timing import Rate, Say, Stream, finish, measure_streams, silent
 from cp2fast.config import DataSettings
-from cp2fast.data.bad_images import BadImages
-from cp2fast.data.image_set import ImageSet
-from cp2fast.data.torch_source import START_METHOD, open_torch
+from cp2fast.data.image_sets.image_set import ImageSet
+from cp2fast.data.sources.bad_images import BadImages
+from cp2fast.data.sources.loading import DecodeSettings
+from cp2fast.data.sources.torch_source import START_METHOD, open_torch
 
 _CEILING_IMAGES = 512
 _WITH_PROCESSES = ("original", "torchvision", "lightly-train", "cp2fast-torch", "decode-torch")
@@ -182,9 +183,8 @@ def _limited_by(systems: Iterable[str], found: Mapping[str, float]) -> dict[str,
 
 def _limits(task: Task, bad: BadImages) -> dict[str, Stream]:
     images, packed = task.images, task.beton
-    common: dict[str, Any] = {"max_pixels": task.data.max_pixels, "levels": task.levels}
-    steps = task.plan(images, 4)
-    few = list(open_torch(images, steps, seed=SEED, workers=0, bad=bad, **common))
+    settings = DecodeSettings(SEED, task.data.max_pixels, levels=task.levels)
+    few = list(open_torch(images, task.plan(images, 4), settings, bad, workers=0))
     limits = {f"ceiling decode {name}": stream for name, stream in _decoders(images, task).items()}
     if packed is not None and packed is not images:
         of_packed = _decoders(packed, task)

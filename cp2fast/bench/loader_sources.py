@@ -7,7 +7,6 @@ the first with ``data.cache``.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,15 +18,16 @@ from cp2fast.bench.timing import Stream, finish
 from cp2fast.config import DataSettings
 from cp2fast.copypaste.op import copy_paste
 from cp2fast.copypaste.sampling import sample_parameters
-from cp2fast.data.bad_images import BadImages
-from cp2fast.data.cache import open_cache
-from cp2fast.data.choice import Choice, choose_source
-from cp2fast.data.dali_source import open_dali
-from cp2fast.data.image_set import ImageSet
+from cp2fast.data.cache.open import open_cache
+from cp2fast.data.image_sets.image_set import ImageSet
 from cp2fast.data.order import plan
 from cp2fast.data.prefetch import prefetch
-from cp2fast.data.source import open_source
-from cp2fast.data.turbo_process import batches_in_the_making
+from cp2fast.data.sources.bad_images import BadImages
+from cp2fast.data.sources.choice import Choice, choose_source
+from cp2fast.data.sources.dali_source import open_dali
+from cp2fast.data.sources.loading import DecodeSettings
+from cp2fast.data.sources.open import open_source
+from cp2fast.data.sources.turbo_process import batches_in_the_making
 from cp2fast.errors import UserError
 
 COMPOSED_AHEAD = 2
@@ -94,19 +94,15 @@ def _opened(
 
 
 def _with_hardware(share: float, task: Task, bad: BadImages) -> Callable[[], Iterator[RaggedBatch]]:
-    common: dict[str, Any] = {
-        "seed": SEED,
-        "max_pixels": task.data.max_pixels,
-        "levels": task.levels,
-        "bad": bad,
-    }
+    settings = DecodeSettings(SEED, task.data.max_pixels, levels=task.levels)
     return lambda: open_dali(
         task.images,
         task.plan(task.images),
+        settings,
+        bad,
         threads=task.workers,
         gpu=task.device,
         hardware_share=share,
-        **common,
     )
 
 

@@ -13,11 +13,11 @@ from PIL import Image
 from cp2fast.bench.peers import ffcv_kornia, lightly_train, spdl_v2
 from cp2fast.config import DataSettings
 from cp2fast.copypaste.backends import available_backends
-from cp2fast.data.choice import available_sources
-from cp2fast.data.decode import BadImage, decode_raster, read_image
-from cp2fast.data.image_set import ImageSet
-from cp2fast.data.levels import Levels
+from cp2fast.data.decoding.decode import BadImage, decode_raster
+from cp2fast.data.decoding.levels import Levels
+from cp2fast.data.image_sets.image_set import ImageSet
 from cp2fast.data.order import plan, steps_per_epoch
+from cp2fast.data.sources.choice import available_sources
 
 SEED = 0
 HARDWARE_SHARES = (0.0, 0.5, 0.9, 1.0)
@@ -128,7 +128,7 @@ def _unlike_photos(task: Task) -> str | None:
     """Why pipelines for photos cannot be measured on these images; None if they can."""
     for number in range(min(_LOOKED_AT, len(task.images))):
         try:
-            encoded = read_image(task.images, number)
+            encoded = task.images.read(number)
             raster = decode_raster(encoded, task.data.max_pixels)
         except BadImage:
             continue

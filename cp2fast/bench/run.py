@@ -22,7 +22,7 @@ from cp2fast.bench.report import Report, build_report, format_rate
 from cp2fast.bench.run_parts import FEWEST_STEPS, Measure, Measured, Parts, data_set
 from cp2fast.bench.timing import Rate, Say, in_rounds, silent
 from cp2fast.config import PretrainSettings
-from cp2fast.data.image_set import ImageSet
+from cp2fast.data.image_sets.image_set import ImageSet
 from cp2fast.train.accounts import Account, shares_of
 from cp2fast.train.advice import of_whole_run
 
@@ -79,15 +79,19 @@ def _take_turns(
     """Measure all systems in every round, with enough steps each for the minimum time.
 
     The number of steps is estimated from a run of ``fewest``; if these suffice, it is the first
-    round.
+    round. Loader and engine take the same steps: the first epoch is slower, as nothing is cached.
     """
-    steps: dict[str, int] = {}
-    found: dict[str, list[Measured]] = {}
-    for name, measure in systems.items():
-        first = measure(fewest)
-        steps[name] = max(fewest, ceil(seconds * first.rate / parts.samples))
-        found[name] = [first] if steps[name] == fewest else []
+    firsts = {name: measure(fewest) for name, measure in systems.items()}
+    steps = {
+        name: max(fewest, ceil(seconds * first.rate / parts.samples))
+        for name, first in firsts.items()
+    }
+    for engine in [name for name in systems if name.startswith("engine-")]:
+        loader = engine.replace("engine", "loader")
+        steps[engine] = steps[loader] = max(steps[engine], steps[loader])
+    for name, first in firsts.items():
         say(f"{name}: about {format_rate(first.rate)} images/s, {steps[name]} steps a round")
+    found = {name: [first] if steps[name] == fewest else [] for name, first in firsts.items()}
     for number in in_rounds(rounds, say):
         for name, measure in systems.items():
             if len(found[name]) < number:

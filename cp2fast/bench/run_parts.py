@@ -3,7 +3,7 @@
 step     the network's step on one batch, without an engine
 ready    the engine and the network, with pairs composed in advance
 loader   source and op; the pairs are not used
-engine   source, op and engine, with a network that does nothing
+engine   source, op and engine, with a step that does nothing
 run      everything
 """
 
@@ -14,18 +14,18 @@ import shutil
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from itertools import pairwise, repeat
+from functools import cache
+from itertools import islice, pairwise, repeat
 from pathlib import Path, PurePath
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
-from torch import nn
 
 from cp2fast.batch import CopyPasteBatch
 from cp2fast.bench.idle import idle_share
 from cp2fast.bench.timing import Say, finish
 from cp2fast.config import PretrainSettings
-from cp2fast.data.image_set import ImageSet
+from cp2fast.data.image_sets.image_set import ImageSet
 from cp2fast.model.cp2 import CP2, CP2Output
 from cp2fast.model.signals import Vectors
 from cp2fast.pretrain.build import PRETRAIN, build
@@ -38,7 +38,6 @@ from cp2fast.train.console import RunConsole
 from cp2fast.train.distributed import Agreement, Ranks
 from cp2fast.train.engine import train
 from cp2fast.train.learner import Learner
-from cp2fast.train.optimizer import build_optimizer
 from cp2fast.train.run import Processes, begin
 from cp2fast.train.task import Loaded
 
@@ -81,10 +80,7 @@ class Parts:
         compile_encoders(self.learner.network, settings.train.compile, images_B3SS, dtype, say)
         # The network is compiled here, once for all parts.
         self.settings = settings.with_values("train", compile="off")
-        moved = _one_weight(self.learner.network)
-        self.nothing = dataclasses.replace(
-            self.learner, forward=_nothing, optimizer=build_optimizer([moved], settings.train)
-        )
+        self.nothing = _Nothing(**vars(self.learner))
 
     def systems(self, roots: Mapping[int, Path]) -> dict[str, Measure]:
         """The measurements by name; data sets are ordered from small to large."""
@@ -152,8 +148,10 @@ class Parts:
 
     def _loader(self, root: Path, steps: int) -> Measured:
         """Take batches as a run gets them, without using them."""
-        with closing(self.task(root, steps).batches(0, steps)) as batches:
-            return self._timed((batch.ready() for batch in batches), steps)
+        task = self.task(root, steps)
+        with closing(task.batches(0, steps)) as batches:
+            of_steps = (islice(batches, task.learner.accumulate) for _ in range(steps))
+            return self._timed(([batch.ready() for batch in own] for own in of_steps), steps)
 
     def _step_alone(self, root: Path, steps: int) -> Measured:
         """The learner's steps on one batch, without an engine."""
@@ -164,8 +162,8 @@ class Parts:
         return self._timed((self.learner.step(iter(own)) for _ in range(steps)), steps)
 
     def _timed(self, work: Iterator[object], steps: int) -> Measured:
-        """The first third is for warming up, like the first row of a run, and not counted."""
-        for _ in range(steps // _ROWS):
+        """As much is for warming up, and not counted, as the first row of a run has steps."""
+        for _ in range(self._log_every(steps)):
             next(work)
         finish(self.device)
         begin, done = time.perf_counter(), 0
@@ -178,9 +176,12 @@ class Parts:
         return steps * self.samples / (time.perf_counter() - begin)
 
     def _of(self, root: Path, steps: int) -> PretrainSettings:
-        every = min(self.settings.train.log_every, max(1, steps // _ROWS))
+        every = self._log_every(steps)
         settings = self.settings.with_values("train", steps=steps, log_every=every)
         return settings.with_values("data", root=root)
+
+    def _log_every(self, steps: int) -> int:
+        return min(self.settings.train.log_every, max(1, steps // _ROWS))
 
     def _folder(self) -> RunFolder:
         for folder in self.scratch.glob("run-*"):
@@ -207,27 +208,27 @@ def _unheard(line: str) -> None:
     """Discards the output of measured runs."""
 
 
-def _nothing(network: nn.Module, batch: CopyPasteBatch, step: int, number: int) -> CP2Output:
-    """Fake a network's output at almost no cost; its weights do not change, but are still saved."""
-    loss = 0 * _one_weight(network).flatten()[0].float() + 1
-    channels = cast(CP2, network).settings.embedding
-    vectors = torch.eye(len(batch.query), channels, device=loss.device)
-    value = loss.detach()
+class _Nothing(Learner[CP2, CopyPasteBatch]):
+    """A learner whose steps take their batches and return outputs that are made in advance."""
+
+    def step(self, batches: Iterator[CopyPasteBatch], step: int = 0) -> list[CP2Output]:
+        channels = self.network.settings.embedding
+        return [_output(len(batch), channels, self.device) for batch in batches]
+
+
+@cache
+def _output(batch_size: int, channels: int, device: torch.device) -> CP2Output:
+    loss, vectors = torch.ones((), device=device), torch.eye(batch_size, channels, device=device)
     return CP2Output(
         loss,
-        loss_instance=value,
-        loss_dense=value,
-        accuracy_instance=value,
-        accuracy_dense=value,
-        similarity_gap=value,
-        embedding_deviation=value,
+        loss_instance=loss,
+        loss_dense=loss,
+        accuracy_instance=loss,
+        accuracy_dense=loss,
+        similarity_gap=loss,
+        embedding_deviation=loss,
         vectors=Vectors(vectors, vectors, vectors[:, :, None]),
     )
-
-
-def _one_weight(network: nn.Module) -> nn.Parameter:
-    """The only weight that the fake network changes."""
-    return next(parameter for parameter in network.parameters() if parameter.requires_grad)
 
 
 def _ready(

@@ -15,7 +15,7 @@ from cp2fast.bench.report import Report, build_report
 from cp2fast.bench.resident import peak_resident, resident_bytes
 from cp2fast.bench.timing import finish, measure
 from cp2fast.config import PretrainSettings
-from cp2fast.data.heap import trim_heaps
+from cp2fast.data.sources.heap import trim_heaps
 from cp2fast.model.cp2 import build_cp2
 from cp2fast.model.dilated import DilatedConv2d, leaves_out_padding, share_in_range
 from cp2fast.model.pooled import PooledConv2d

@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import re
+import select
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -61,9 +62,7 @@ def main() -> None:
     os.environ["MPLBACKEND"] = "agg"
     show_everything()
     try:
-        with _messages():
-            words = [_home_written_out(word) for word in sys.argv[1:]]
-            app(words, prog_name="cp2fast", standalone_mode=False)
+        _run([_home_written_out(word) for word in sys.argv[1:]])
     except UserError as error:
         sys.exit(_refuse(str(error)))
     except _UsageError as error:
@@ -81,12 +80,35 @@ def main() -> None:
                 "model.size or model.queue"
             )
         )
+    except BrokenPipeError:
+        if not _reader_of_stdout_has_gone():
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for the rest, which is flushed at exit
     except OSError as error:
         if error.errno not in _OF_THE_SYSTEM or error.filename is None:
             raise
         path = os.fsdecode(error.filename)
         fix = _OF_THE_SYSTEM[error.errno]
         sys.exit(_refuse(f"{path}: {error.strerror}: {fix}, or name another place"))
+
+
+def _run(words: list[str]) -> None:
+    """Run a command, raising ``BrokenPipeError`` where typer and rich only exit with code 1."""
+    with _messages():
+        try:
+            app(words, prog_name="cp2fast", standalone_mode=False)
+        except SystemExit as ended:
+            if isinstance(ended.__context__, BrokenPipeError):
+                raise ended.__context__ from None
+            raise
+        sys.stdout.flush()
+
+
+def _reader_of_stdout_has_gone() -> bool:
+    """As after ``cp2fast models | head``, rather than a broken pipe between our own processes."""
+    poll = select.poll()
+    poll.register(1, 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
 @contextmanager

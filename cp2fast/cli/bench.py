@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @app.command(
     help="Measure speed on this machine, and name the bottleneck.\n\n"
-    "Other ways to do the same are measured beside it, in turns.\n\n"
+    "Other libraries that do the same are measured in turn with it.\n\n"
     "\b\nWHAT:\n"
     "  loader   photos on disk to composed pairs\n"
     "  augment  decoded photos to composed pairs\n"
@@ -46,16 +46,18 @@ def bench(
     arguments: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]", help="Settings.")
     ] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds in which all take turns.")] = 5,
-    seconds: Annotated[float, typer.Option(min=0, help="Of each system in each round.")] = 4.0,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds in which all systems take turns.")] = 5,
+    seconds: Annotated[float, typer.Option(min=0, help="Seconds per system and round.")] = 4.0,
     beton: Annotated[
         Path | None,
-        typer.Option(help="The same photos packed, to measure FFCV too.", metavar="FILE"),
+        typer.Option(help="The same photos packed, to also measure FFCV.", metavar="FILE"),
     ] = None,
-    json: Annotated[Path | None, typer.Option(help="Keep the result.", metavar="FILE")] = None,
+    json: Annotated[
+        Path | None, typer.Option(help="Write the result as JSON.", metavar="FILE")
+    ] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the chart.", metavar="FILE")] = None,
     against: Annotated[
-        Path | None, typer.Option(help="Compare with a kept result.", metavar="FILE")
+        Path | None, typer.Option(help="Compare with a result written by --json.", metavar="FILE")
     ] = None,
 ) -> None:
     """Parse, then measure."""

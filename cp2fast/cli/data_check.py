@@ -15,9 +15,9 @@ from cp2fast.console import open_console
 
 
 @data_app.command(
-    help="Show what images with masks are taken for, before training on them.\n\n"
+    help="Show how images with masks are read, before training on them.\n\n"
     "ROOT is a folder in VOC layout or of images and masks, a CSV of pairs, or COCO's JSON. "
-    "It says the layout, the classes with their shares of the pixels and what looks wrong, and "
+    "Prints the layout, the classes with their shares of the pixels and what looks wrong, and "
     "draws eight images with their masks. Takes the data settings of finetune-voc.\n\n"
     "\b\nExamples:\n"
     "  cp2fast data check DIR\n"

@@ -15,14 +15,14 @@ from cp2fast.wording import counted
 
 @app.command(
     help="Write a vector of each photo, and draw which are alike.\n\n"
-    "RUN is a run folder or checkpoint of pretraining; PHOTOS what data.root may be: a "
+    "RUN is the run folder or a checkpoint of a pretraining; PHOTOS is what data.root may be: a "
     "folder, shards, a URL, a pattern, @LIST. The vectors are unit vectors: their products are "
     "cosines. FILE is .npz (names, vectors) or .parquet.\n\n"
     "\b\nExample:\n"
     "  cp2fast embed runs/demo PHOTOS --out vectors.npz"
 )
 def embed(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="Network.", show_default=False)],
+    run: Annotated[str, typer.Argument(metavar="RUN", help="The network.", show_default=False)],
     photos: Annotated[str, typer.Argument(metavar="PHOTOS", help="Photos.", show_default=False)],
     out: Annotated[Path, typer.Option(help="File of the vectors.", metavar="FILE")],
 ) -> None:

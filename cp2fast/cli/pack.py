@@ -15,7 +15,7 @@ from cp2fast.wording import counted
 
 
 @app.command(
-    help="Pack images: smaller ones, in few files.\n\n"
+    help="Pack images into few files, and reduce large ones.\n\n"
     "OUT ends in .beton (FFCV's format) or .tar, or is a folder for tar shards, here or at a URL. "
     "A pack that was stopped continues when the same command is run again.\n\n"
     "\b\nExamples:\n"
@@ -33,19 +33,21 @@ def pack(
     max_side: Annotated[
         int | None, typer.Option(min=1, help="Reduce images whose longer side is more than this.")
     ] = None,
-    quality: Annotated[int, typer.Option(min=1, max=100, help="Of JPEG encoded anew.")] = 90,
+    quality: Annotated[
+        int, typer.Option(min=1, max=100, help="JPEG quality of reencoded images.")
+    ] = 90,
     keep_bytes: Annotated[
-        bool, typer.Option("--keep-bytes", help="Leave JPEG as it is where it fits.")
+        bool, typer.Option("--keep-bytes", help="Copy JPEG files that need no change.")
     ] = False,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Threads (default: all cores).")
     ] = None,
-    shard_size: Annotated[int, typer.Option(min=1, help="Images a shard.")] = 1000,
+    shard_size: Annotated[int, typer.Option(min=1, help="Images per shard.")] = 1000,
     values: Annotated[
         str,
         typer.Option(
             "--range",
-            help="Values of 16-bit, float and DICOM images that become black and white, as "
+            help="Values of 16-bit, float and DICOM images that become black and white; see "
             "data.range.",
             metavar="auto|type|LOW,HIGH",
         ),
@@ -85,8 +87,8 @@ def pack(
             console.print("stopped: run the same command to continue")
             raise
 
-    from cp2fast.data.pack_delivery import REJECTS
-    from cp2fast.data.urls import public
+    from cp2fast.data.packing.delivery import REJECTS
+    from cp2fast.data.remote.urls import public
 
     print(
         f"{public(out)}: {counted(found.images, 'image')}, {found.bytes_in / 1e6:.1f} MB in, "

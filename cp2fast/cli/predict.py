@@ -16,8 +16,8 @@ from cp2fast.wording import counted
 
 @app.command(
     help="Segment photos: a palette PNG and an overlay of each.\n\n"
-    "MODEL is a fine-tuning's run folder or checkpoint; IMAGES are files and what data.root "
-    "may be: folders, whose shape is kept, shards, URLs, patterns, @LIST. Each photo is "
+    "RUN is the run folder or a checkpoint of a fine-tuning. PHOTOS are files, or what data.root "
+    "may be: folders, whose structure is kept, shards, URLs, patterns, @LIST. Each photo is "
     "segmented at its own size.\n\n"
     "\b\nExamples:\n"
     "  cp2fast predict runs/finetune-demo photos --out masks\n"
@@ -25,22 +25,25 @@ from cp2fast.wording import counted
 )
 def predict(
     model: Annotated[
-        Path, typer.Argument(metavar="MODEL", help="What to predict with.", show_default=False)
+        Path, typer.Argument(metavar="RUN", help="The fine-tuned network.", show_default=False)
     ],
     images: Annotated[
         list[str],
-        typer.Argument(metavar="IMAGES", help="Photos, or what holds them.", show_default=False),
+        typer.Argument(metavar="PHOTOS", help="Photos, or what holds them.", show_default=False),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the masks.", metavar="DIR")],
     probabilities: Annotated[
-        bool, typer.Option("--probabilities", help="Write those of all classes too, as NAME.npz.")
+        bool,
+        typer.Option(
+            "--probabilities", help="Also write the probability of each class, as NAME.npz."
+        ),
     ] = False,
     tile: Annotated[
         int | None,
         typer.Option(
             min=32,
-            help="Cut longer photos into overlapping tiles of so many pixels, each segmented by "
-            "itself; those beyond data.max_pixels always are.",
+            help="Cut longer photos into overlapping tiles of this side, each segmented by itself; "
+            "photos beyond data.max_pixels always are.",
             metavar="PIXELS",
         ),
     ] = None,

@@ -15,10 +15,10 @@ from cp2fast.console import open_console
 
 
 @app.command(
-    help="Draw what a network gets, or what it has learned.\n\n"
-    "It gets photos, crops, composed pairs: they are shown with all that was drawn. Takes "
-    "the settings of pretrain; without arguments: the demo data. With --model, what a network "
-    "has learned: where in the key it finds a place of the query.\n\n"
+    help="Draw the input of a network, or what it has learned.\n\n"
+    "The input is shown as photos, crops and composed pairs, with their random parameters. Takes "
+    "the settings of pretrain; without arguments: the demo data. With --model, the picture shows "
+    "where in the key a network finds a place of the query.\n\n"
     "\b\nExamples:\n"
     "  cp2fast preview\n"
     "  cp2fast preview r50 data.root=DIR --n 6 --out pairs.png\n"
@@ -32,7 +32,7 @@ def preview(
     ] = None,
     model: Annotated[
         Path | None,
-        typer.Option(help="Run folder, checkpoint or weights to look into.", metavar="PATH"),
+        typer.Option(help="Run folder, checkpoint or file of weights.", metavar="PATH"),
     ] = None,
     out: Annotated[
         Path | None,

@@ -30,10 +30,10 @@ class Place(StrEnum):
 
 
 @app.command(
-    help="Compare what frozen features are worth, with few labels.\n\n"
+    help="Compare how good frozen features are when labels are few.\n\n"
     "The nearest neighbours and a linear classifier learn from the features of some labelled "
     "images and are scored by mIoU on others; about a minute a network on two cores.\n\n"
-    "WHAT are run folders, checkpoints, files of weights, or random.\n\n"
+    "NETWORK is a run folder, a checkpoint, a file of weights, or random.\n\n"
     "\b\nExamples:\n"
     "  cp2fast probe random runs/small data.root=DIR\n"
     "  cp2fast probe runs/a runs/b data.root=DIR --labels 1 --seeds 1",
@@ -42,14 +42,14 @@ class Place(StrEnum):
 def probe(
     arguments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="WHAT... [KEY=VALUE]", help="Networks, and settings."),
+        typer.Argument(metavar="NETWORK... [KEY=VALUE]", help="Networks, and settings."),
     ] = None,
     labels: Annotated[
-        float, typer.Option(help="Share of the labelled images that is learned from.")
+        float, typer.Option(help="Share of the labelled images to learn from.")
     ] = 0.125,
-    seeds: Annotated[int, typer.Option(min=1, help="Times that such a share is drawn.")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, help="Random choices of that share.")] = 3,
     place: Annotated[
-        Place, typer.Option(help="Where the features are taken.", case_sensitive=False)
+        Place, typer.Option(help="Layer whose features are used.", case_sensitive=False)
     ] = Place.backbone,
     out: Annotated[Path, typer.Option(help="New folder for picture and JSON.", metavar="DIR")] = (
         Path("runs/probe")

@@ -52,9 +52,9 @@ from cp2fast.config.section import (
     IMAGENET_STD,
     Colour,
     Deviations,
-    Logger,
     Section,
 )
+from cp2fast.config.train import CommonTrainSettings
 
 __all__ = [
     "FALLING",
@@ -67,6 +67,7 @@ __all__ = [
     "Bands",
     "ClassSettings",
     "Colour",
+    "CommonTrainSettings",
     "DataSettings",
     "Deviations",
     "EvaluationSettings",
@@ -75,7 +76,6 @@ __all__ = [
     "FinetuneTrainSettings",
     "LabelSettings",
     "LabelledDataSettings",
-    "Logger",
     "ModelSettings",
     "PretrainSettings",
     "ProbeDataSettings",

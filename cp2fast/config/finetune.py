@@ -1,15 +1,14 @@
-"""Settings of ``cp2fast finetune-voc``, and what of them cannot go together."""
+"""Settings of ``cp2fast finetune-voc``, and the combinations that are refused."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from cp2fast.config.labels import LabelSettings
-from cp2fast.config.section import Colour, Deviations, Head, Logger, Section
+from cp2fast.config.section import Colour, Deviations, Head, Section
+from cp2fast.config.train import CommonTrainSettings
 from cp2fast.errors import UserError
 
 
@@ -58,33 +57,16 @@ class FinetuneModelSettings(Section):
     )
 
 
-class FinetuneTrainSettings(Section):
+class FinetuneTrainSettings(CommonTrainSettings):
     """The optimisation and the run."""
 
-    renamed: ClassVar[Mapping[str, str]] = MappingProxyType(
-        {"accumulate": "gradient_accumulation_steps", "checkpoint_keep": "keep_last"}
-    )
-
     steps: PositiveInt = Field(40_000, description="total steps")
-    seed: int = Field(0, ge=0, description="seed of weights, order, crops and dropout")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto is the GPU if any")
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="arithmetic; auto is bf16 on GPUs that support it, else fp32"
     )
-    compile: Literal["auto", "on", "off"] = Field(
-        "auto", description="torch.compile the network; auto does so for a GPU"
-    )
-    gradient_accumulation_steps: PositiveInt = Field(
-        1, description="batches per step; their gradients are averaged before the optimiser's step"
-    )
-    timeout_minutes: float = Field(
-        10.0, gt=0, description="end the run when a process makes no progress for this long"
-    )
-    optimizer: Literal["sgd", "adamw"] = Field("sgd", description="optimiser")
     lr: PositiveFloat = Field(0.003, description="first learning rate")
     lr_end: float = Field(1e-4, ge=0, description="last learning rate")
     lr_power: PositiveFloat = Field(0.9, description="power of the polynomial decay")
-    momentum: float = Field(0.9, ge=0, lt=1, description="momentum of SGD")
     weight_decay: float = Field(0.0, ge=0, description="weight decay of every trained parameter")
     freeze: Literal["none", "backbone"] = Field(
         "none", description="what keeps its initial weights and statistics, as in a linear probe"
@@ -115,28 +97,11 @@ class FinetuneTrainSettings(Section):
     class_weight: Literal["none", "auto"] = Field(
         "none", description="weights of the classes in the loss; auto gives rare classes more"
     )
-    log_every: PositiveInt = Field(10, description="steps between two log rows")
-    log: tuple[Logger, ...] = Field(
-        ("tensorboard",),
-        description="list of tensorboard, wandb and mlflow: where the logged steps go besides "
-        "metrics.jsonl",
-    )
     evaluate_every: PositiveInt = Field(
         4000, description="steps between two evaluations; the run also ends with one"
     )
     patience: PositiveInt | None = Field(
         None, description="stop after so many evaluations without a better mIoU; none never does"
-    )
-    checkpoint_minutes: float = Field(
-        10.0,
-        gt=0,
-        description="minutes between checkpoints; a stop, the end and the best mIoU bring one too",
-    )
-    keep_last: PositiveInt = Field(
-        2, description="newest checkpoints kept, beside the one with the best mIoU"
-    )
-    checkpoint_epochs: PositiveInt | None = Field(
-        None, description="also keep a checkpoint every so many epochs"
     )
 
 
@@ -194,7 +159,7 @@ class FinetuneSettings(Section):
 
 
 def check_finetune(settings: FinetuneSettings) -> None:
-    """Refuse settings that name nothing to train on; what cannot go together never gets here.
+    """Refuse settings without images to train on; combinations are checked on construction.
 
     Raises:
         UserError: the key to set.

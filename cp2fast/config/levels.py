@@ -1,4 +1,4 @@
-"""Settings of how an image's values become the 8 bits a channel that the network sees."""
+"""Types of the settings that map an image's values to the network's 8 bits per channel."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cp2fast.config.section import FALLING
 
 
 def _separate(value: object) -> object:
-    """``4,3,2`` and ``0,4095`` are lists too, and a number alone is a list of one."""
+    """Split ``4,3,2`` into a list, and make a single number a list of one."""
     if isinstance(value, str) and ("," in value or value.isdigit()):
         return value.split(",")
     return [value] if isinstance(value, int) else value

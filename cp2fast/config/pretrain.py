@@ -1,17 +1,16 @@
-"""Settings of ``cp2fast pretrain``, and what of them cannot go together."""
+"""Settings of ``cp2fast pretrain``, and the combinations that are refused."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
-from typing import ClassVar, Literal
+from typing import Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from cp2fast.config.augment import AugmentSettings
 from cp2fast.config.data import DataSettings
-from cp2fast.config.section import Head, Logger, Section
+from cp2fast.config.section import Head, Section
+from cp2fast.config.train import CommonTrainSettings
 from cp2fast.errors import UserError
 
 MIN_IMAGES_FOR_BATCH_BACKGROUNDS = 3
@@ -47,42 +46,19 @@ class ModelSettings(Section):
     )
 
 
-class TrainSettings(Section):
+class TrainSettings(CommonTrainSettings):
     """The optimisation and the run."""
 
-    renamed: ClassVar[Mapping[str, str]] = MappingProxyType(
-        {"accumulate": "gradient_accumulation_steps", "checkpoint_keep": "keep_last"}
-    )
-
     epochs: PositiveInt = Field(200, description="passes over the images")
-    steps: PositiveInt | None = Field(None, description="total steps; overrides train.epochs")
-    seed: int = Field(0, ge=0, description="seed of the weights, the order and the augmentation")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto is the GPU if any")
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        "auto", description="arithmetic; auto is bf16 on GPUs that support it, else fp32"
-    )
-    compile: Literal["auto", "on", "off"] = Field(
-        "auto", description="torch.compile the encoders; auto does so for a GPU"
-    )
-    gradient_accumulation_steps: PositiveInt = Field(
-        1, description="batches per step; their gradients are averaged before the optimiser's step"
-    )
     resolution: PositiveInt | None = Field(
         None,
         description="side of the first images, growing to model.size in steps of 32; none is "
         "model.size throughout",
     )
-    timeout_minutes: float = Field(
-        10.0, gt=0, description="end the run when a process makes no progress for this long"
-    )
-    optimizer: Literal["sgd", "adamw"] = Field("sgd", description="optimiser")
     lr: PositiveFloat = Field(0.015, description="peak learning rate; the paper's is for batch 256")
     lr_scaling: Literal["none", "linear"] = Field(
         "none", description="linear multiplies train.lr by the samples a step / 256"
     )
-    momentum: float = Field(0.9, ge=0, lt=1, description="momentum of SGD")
-    weight_decay: float = Field(1e-4, ge=0, description="weight decay of every trained parameter")
-    log_every: PositiveInt = Field(10, description="steps between two log rows")
     probe: Path | None = Field(
         None,
         description="images with masks, in any layout of docs/labels.md: the "
@@ -90,20 +66,6 @@ class TrainSettings(Section):
     )
     probe_every: PositiveInt = Field(
         1000, description="steps between two probes; the run also ends with one"
-    )
-    log: tuple[Logger, ...] = Field(
-        ("tensorboard",),
-        description="list of tensorboard, wandb and mlflow: where the logged steps go besides "
-        "metrics.jsonl",
-    )
-    checkpoint_minutes: float = Field(
-        10.0,
-        gt=0,
-        description="minutes between checkpoints; a stop and the end bring one too",
-    )
-    keep_last: PositiveInt = Field(2, description="number of newest checkpoints to keep")
-    checkpoint_epochs: PositiveInt | None = Field(
-        None, description="also keep a checkpoint every so many epochs"
     )
 
 
@@ -160,7 +122,7 @@ def fewest_images(data: DataSettings) -> int:
 
 
 def check_pretrain(settings: PretrainSettings) -> None:
-    """Refuse settings that name nothing to train on; what cannot go together never gets here.
+    """Refuse settings without images to train on; combinations are checked on construction.
 
     Raises:
         UserError: the key to set.

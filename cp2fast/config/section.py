@@ -1,4 +1,4 @@
-"""What all settings have in common: strict types, no unknown keys, nothing that changes."""
+"""The base of all settings: strict types, no unknown keys, immutable."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from pydantic_core import PydanticCustomError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of the red, green and blue of ImageNet's pixels in [0, 1]."""
+"""Mean and standard deviation of ImageNet's red, green and blue, for pixels in [0, 1]."""
 
 Unit = Annotated[float, Field(ge=0, le=1)]
 Deviation = Annotated[float, Field(ge=0.001)]
 Colour = tuple[Unit, Unit, Unit]
 Deviations = tuple[Deviation, Deviation, Deviation]
 Head: TypeAlias = Literal["aspp", "fcn", "linear", "segformer"]
-Logger: TypeAlias = Literal["tensorboard", "wandb", "mlflow"]
 
 FALLING = "falling"
-"""Pydantic's name of the error of a range that does not go from low to high."""
+"""Type of the pydantic error for a range that does not go from low to high."""
 
 _TOO_LARGE = 1 << 63
 _LOG = logging.getLogger("cp2fast")
@@ -37,7 +36,7 @@ class Section(BaseModel):
     recipes: ClassVar[str] = ""
     """Folder of these settings' recipes under ``configs/``."""
     renamed: ClassVar[Mapping[str, str]] = MappingProxyType({})
-    """By the names of older versions, which are still read, those of today."""
+    """Current names by the names of older versions, which are still read."""
 
     def with_values(self, section: str, **values: object) -> Self:
         """The same settings with other values, unchecked, in one of their sections."""
@@ -47,7 +46,7 @@ class Section(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _read_old_names(cls, values: object) -> object:
-        """Recipes, run folders and checkpoints of older versions; a name of today wins."""
+        """Read recipes, run folders and checkpoints of older versions; current names win."""
         if not isinstance(values, Mapping) or cls.renamed.keys().isdisjoint(values):
             return values
         kept = {name: value for name, value in values.items() if name not in cls.renamed}
@@ -61,7 +60,7 @@ class Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _no_switches(cls, value: object, info: ValidationInfo) -> object:
-        """YAML reads yes, no, on and off as booleans, which Python would take for 1 and 0."""
+        """Undo YAML's reading of on and off as booleans, and refuse booleans as numbers."""
         if not isinstance(value, bool):
             return value
         word = "on" if value else "off"
@@ -72,7 +71,7 @@ class Section(BaseModel):
     @field_validator("*", mode="after")
     @classmethod
     def _no_number_beyond_words(cls, value: object) -> object:
-        """What torch and numpy hold whole numbers in has 64 bits."""
+        """Refuse integers that do not fit into the 64 bits of torch and numpy."""
         if isinstance(value, int) and value >= _TOO_LARGE:
             raise PydanticCustomError("int_parsing_size", "too large")
         return value
@@ -80,7 +79,7 @@ class Section(BaseModel):
     @field_validator("*", mode="after")
     @classmethod
     def _home_written_out(cls, value: object) -> object:
-        """``~`` before a path is the user's home, as a shell has it."""
+        """Expand ``~`` at the start of a path, as a shell does."""
         if isinstance(value, str | Path) and str(value).startswith("~"):
             return type(value)(os.path.expanduser(value))
         return value

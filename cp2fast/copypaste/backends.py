@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 
 from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
-from cp2fast.copypaste.interface import Implementation
+from cp2fast.copypaste.interface import Implementation, Request
 from cp2fast.copypaste.views import HEIGHT, PASTE, PITCH, VIEWS, WIDTH, WORDS
 from cp2fast.errors import UserError
 
@@ -98,10 +98,8 @@ def try_out(compose: Implementation, device: torch.device, compiler: str) -> str
     views[..., PASTE + 2 : PASTE + 4] = side
     pixels = torch.zeros(3 * side**2, dtype=torch.uint8)
     try:
-        composed = compose(
-            *(pixels.to(device), views.to(device), side, torch.float32),
-            *(IMAGENET_MEAN, IMAGENET_STD),
-        )
+        images = pixels.to(device), views.to(device)
+        composed = compose(Request(*images, side, torch.float32, IMAGENET_MEAN, IMAGENET_STD))
         composed[0].cpu()  # waits for all work on the device
     except Exception as error:  # any error of the compiler, the driver or the device
         lines = str(error).strip().splitlines() or [""]

@@ -10,7 +10,7 @@ from torch import Tensor
 from cp2fast.batch import CopyPasteBatch, RaggedBatch
 from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
 from cp2fast.copypaste.backends import Backend, implementation
-from cp2fast.copypaste.interface import Composed, empty_outputs
+from cp2fast.copypaste.interface import Composed, Request, empty_outputs
 from cp2fast.copypaste.parameters import Parameters
 from cp2fast.copypaste.validate import validate
 from cp2fast.copypaste.views import pack
@@ -31,8 +31,8 @@ def copy_paste(
     Args:
         batch: the images.
         parameters: parameters of the B samples.
-        size: side S of the output in pixels.
-        dtype: dtype of the composed images: float32, bfloat16 or float16.
+        size: as in ``Request``, like dtype, mean and std.
+        dtype: dtype of the composed images.
         backend: ``reference`` uses kornia and torch, slow, on any device; ``cpu`` uses numba on all
             cores; ``cuda`` is CUDA C++; ``auto`` takes the fastest that works on the device.
         device: device of the computation; by default that of the pixels.
@@ -67,9 +67,10 @@ def _copy_paste(
     std: Sequence[float],
     backend: str,
 ) -> Composed:
-    """``views`` is the table of ``views.py`` on the pixels' device; it is not checked again."""
-    run = implementation(backend, pixels.device)
-    return run(pixels.contiguous(), views.contiguous(), size, dtype, mean, std)
+    """``Request`` taken apart, as ops of torch take no classes; it is not checked again."""
+    pixels, views = pixels.contiguous(), views.contiguous()
+    compose = implementation(backend, pixels.device)
+    return compose(Request(pixels, views, size, dtype, mean, std))
 
 
 @_copy_paste.register_fake

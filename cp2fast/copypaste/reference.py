@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
-from cp2fast.copypaste.interface import Composed, empty_outputs
+from cp2fast.copypaste.interface import Composed, Request, empty_outputs
 from cp2fast.copypaste.parameters import (
     BRIGHTNESS,
     CONTRAST,
@@ -30,15 +30,9 @@ from cp2fast.copypaste.parameters import (
 from cp2fast.copypaste.views import View, unpack
 
 
-def copy_paste_reference(
-    pixels: Tensor,
-    views: Tensor,
-    size: int,
-    dtype: torch.dtype,
-    mean: Sequence[float],
-    std: Sequence[float],
-) -> Composed:
-    """``Implementation`` for any device."""
+def copy_paste_reference(request: Request) -> Composed:
+    """Compose on any device."""
+    pixels, views, size, dtype, mean, std = request
     query, key, query_mask, key_mask = empty_outputs(len(views), size, dtype, pixels.device)
     pairs = (
         (query, query_mask, QUERY_FOREGROUND, QUERY_BACKGROUND),

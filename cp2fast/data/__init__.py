@@ -1,1 +1,1 @@
-"""Sources: convert image files to RaggedBatch."""
+"""From files, here or remote, to batches of decoded images."""

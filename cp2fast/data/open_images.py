@@ -7,21 +7,23 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 
+from cp2fast import recipes
 from cp2fast.batch import RaggedBatch
 from cp2fast.config import DataSettings, fewest_images
 from cp2fast.cores import decoding_workers
-from cp2fast.data.bad_images import BadImages
-from cp2fast.data.cache import Sharing, open_cache
-from cp2fast.data.choice import choose_source
+from cp2fast.data.cache.open import Sharing, open_cache
 from cp2fast.data.demo import data_root
-from cp2fast.data.disk_cache import DiskCache
-from cp2fast.data.image_set import ImageSet
-from cp2fast.data.images import list_images
+from cp2fast.data.image_sets.image_set import ImageSet
+from cp2fast.data.image_sets.listing import list_images
 from cp2fast.data.order import plan, steps_per_epoch
-from cp2fast.data.source import open_source
+from cp2fast.data.remote.disk_cache import DiskCache
+from cp2fast.data.sources.bad_images import BadImages
+from cp2fast.data.sources.choice import choose_source
+from cp2fast.data.sources.open import open_source
 from cp2fast.data.survey import find_range
 from cp2fast.data.windows import windows
 
@@ -63,21 +65,46 @@ class ImageBatches(Iterator[RaggedBatch]):
             close()
 
 
-def open_batches(
-    settings: DataSettings,
+def open_images(
+    root: str | Path | tuple[str, ...],
+    batch_size: int,
     *,
-    epochs: int | None,
-    start: int,
-    seed: int,
-    device: torch.device,
-    rank: int,
-    world_size: int,
+    epochs: int | None = 1,
+    start: int = 0,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    rank: int = 0,
+    world_size: int = 1,
+    **data: object,
 ) -> ImageBatches:
-    """See ``cp2fast.open_images``.
+    """Decode the photos of a folder, tar shards or a ``.beton``, batch by batch.
+
+    The order depends only on (seed, epoch), so opening again with ``start`` continues with the same
+    batches. From the second epoch on, images in the pixel cache are not decoded again. Unreadable
+    images are logged and replaced by others.
+
+    Args:
+        root: folder (nested or flat), URL or pattern of the images; or several of these.
+        batch_size: B, samples per batch, per process.
+        epochs: passes over the images; None never ends.
+        start: batches to skip at the beginning.
+        seed: seed of the order.
+        device: device of the pixels.
+        rank: number of this process among ``world_size``; it gets its share of each step.
+        world_size: processes that share the images.
+        data: the other settings of ``data``, such as ``order="sequential"`` or ``workers=4``. With
+            ``background="independent"`` a batch holds 3 B images, see ``RaggedBatch``.
+
+    Returns:
+        An iterator of ``RaggedBatch``: uint8 RGB pixels of different sizes in one buffer;
+        ``batch.image(0)`` is the first image as ``[H, W, 3]``.
 
     Raises:
-        UserError: no images, too few images, or no source that works here.
+        UserError: no images, too few for a batch, or an invalid setting; while iterating, too many
+            unreadable images.
     """
+    place = torch.device(device)
+    settings = recipes.load(DataSettings, None, {"root": root, "batch_size": batch_size, **data})
     images = list_images(data_root(settings), disk=DiskCache.of(settings))
     fewest = fewest_images(settings)
     per_epoch = steps_per_epoch(len(images), settings.batch_size * world_size, fewest)
@@ -99,10 +126,10 @@ def open_batches(
     threads = decoding_workers(settings.workers)
     levels, _ = find_range(images, settings.range, settings.bands, settings.max_pixels, threads)
     settings = settings.model_copy(update={"range": levels})
-    source = choose_source(settings, images, device)
+    source = choose_source(settings, images, place)
     decodes = len(first) / settings.batch_size * (epochs or _ENDLESS)
-    cache = open_cache(settings, images, seed, device, decodes, Sharing())
+    cache = open_cache(settings, images, seed, place, decodes, Sharing())
     bad = BadImages(None, settings.max_bad_fraction)
     numbers = itertools.chain([first], steps)
-    batches = open_source(source, settings, images, numbers, seed, device, bad, cache.arena)
+    batches = open_source(source, settings, images, numbers, seed, place, bad, cache.arena)
     return ImageBatches(images, per_epoch, start, batches)

@@ -125,12 +125,30 @@ def plan(
         raise UserError(
             f"data.background=independent needs at least 3 images, and there are {count}: add more"
         )
-    steps = range(start, stop)
     if windows is not None and windows.mix_all:
         windows = None
-    return _plan(
-        seed, count, batch_size, steps, per_epoch, rank, world_size, independent, order, windows
-    )
+
+    def steps() -> Iterator[NDArray[np.int64]]:
+        epoch_of_numbers = -1
+        for step in range(start, stop):
+            epoch, position = divmod(step, per_epoch)
+            if epoch != epoch_of_numbers:
+                if windows is None:
+                    numbers = epoch_order(order, seed, epoch, count)
+                else:
+                    numbers, place = windows.epoch_order(seed, epoch)
+                epoch_of_numbers = epoch
+            begin = position * world_size * batch_size
+            everyones = numbers[begin : begin + world_size * batch_size]
+            if windows is not None:
+                everyones = everyones[np.argsort(place[everyones], kind="stable")]
+            foreground = everyones[rank * batch_size : (rank + 1) * batch_size]
+            if independent:
+                yield np.concatenate([foreground, *backgrounds(seed, epoch, foreground, count)])
+            else:
+                yield foreground.copy()
+
+    return steps()
 
 
 def epoch_order(order: Order, seed: int, epoch: int, count: int) -> NDArray[np.int64]:
@@ -158,38 +176,6 @@ def _mixed(seed: int, epoch: int, mixed_with: NDArray[np.int64]) -> NDArray[np.i
     """A random permutation that only mixes images with equal ``mixed_with``, which is sorted."""
     images = philox.permutation(seed, Stream.ORDER, epoch, len(mixed_with), block=2)
     return images[np.argsort(mixed_with[images], kind="stable")]
-
-
-def _plan(
-    seed: int,
-    count: int,
-    batch_size: int,
-    steps: range,
-    per_epoch: int,
-    rank: int,
-    world_size: int,
-    independent: bool,
-    order: Order,
-    windows: Windows | None,
-) -> Iterator[NDArray[np.int64]]:
-    epoch_of_numbers = -1
-    for step in steps:
-        epoch, position = divmod(step, per_epoch)
-        if epoch != epoch_of_numbers:
-            if windows is None:
-                numbers = epoch_order(order, seed, epoch, count)
-            else:
-                numbers, place = windows.epoch_order(seed, epoch)
-            epoch_of_numbers = epoch
-        begin = position * world_size * batch_size
-        everyones = numbers[begin : begin + world_size * batch_size]
-        if windows is not None:
-            everyones = everyones[np.argsort(place[everyones], kind="stable")]
-        foreground = everyones[rank * batch_size : (rank + 1) * batch_size]
-        if independent:
-            yield np.concatenate([foreground, *backgrounds(seed, epoch, foreground, count)])
-        else:
-            yield foreground.copy()
 
 
 def backgrounds(

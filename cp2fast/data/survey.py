@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 
 from cp2fast import philox
 from cp2fast.config import Bands, Range, RangeSetting
-from cp2fast.data import png
-from cp2fast.data.decode import BadImage, decode_raster, read_image
-from cp2fast.data.formats import WIDE_SUFFIXES
-from cp2fast.data.image_set import ImageSet
-from cp2fast.data.levels import missing_of, select_bands
-from cp2fast.data.raster import Raster
+from cp2fast.data.decoding import png
+from cp2fast.data.decoding.decode import BadImage, decode_raster
+from cp2fast.data.decoding.formats import WIDE_SUFFIXES
+from cp2fast.data.decoding.levels import missing_of, select_bands
+from cp2fast.data.decoding.raster import Raster
+from cp2fast.data.image_sets.image_set import ImageSet
 from cp2fast.errors import UserError
 from cp2fast.philox import Stream
 from cp2fast.wording import counted
@@ -33,7 +33,7 @@ from cp2fast.wording import counted
 SAMPLE = 64
 """Number of images examined."""
 _FEW = 8
-"""The same, if the range is known and only the bands are not."""
+"""The same if the range is known and only the bands are checked."""
 PERCENTILES = (1, 99)
 _MOST_NAMES = 20_000
 """The most names searched for them, to avoid going through a million photos for a few TIFFs."""
@@ -172,7 +172,7 @@ def sample_values(raster: Raster) -> NDArray[Any]:
 def _look_at(images: ImageSet, number: int, bands: Bands | None, max_pixels: int) -> _Look:
     if _is_narrow_png(images, number):
         return _Look(None, integers=True, problem=None)
-    raster = decode_raster(read_image(images, number), max_pixels)
+    raster = decode_raster(images.read(number), max_pixels)
     try:
         raster = select_bands(raster, bands)
     except BadImage as bad:
@@ -185,10 +185,7 @@ def _look_at(images: ImageSet, number: int, bands: Bands | None, max_pixels: int
 
 def _is_narrow_png(images: ImageSet, number: int) -> bool:
     """Whether the head of a file shows that it needs no further examination."""
-    try:
-        header = png.read_header(images.read_head(number, _HEAD))
-    except OSError:
-        return False
+    header = png.read_header(images.read_head(number, _HEAD))
     return header is not None and header.bits <= 8
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cp2fast.config import DataSettings
-from cp2fast.data.image_set import ImageSet
+from cp2fast.data.image_sets.image_set import ImageSet
 from cp2fast.data.order import DEFAULT_WINDOW, Windows
 from cp2fast.errors import UserError
 

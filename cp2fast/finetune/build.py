@@ -7,13 +7,13 @@ from dataclasses import replace
 from torch import nn
 
 from cp2fast.config import FinetuneSettings, check_finetune
+from cp2fast.data.decoding.levels import Levels
 from cp2fast.data.demo import data_root
-from cp2fast.data.levels import Levels
 from cp2fast.data.order import steps_per_epoch
 from cp2fast.errors import UserError
 from cp2fast.finetune.start import build_network, resolve
 from cp2fast.finetune.task import FinetuneTask
-from cp2fast.labels.levels import range_of
+from cp2fast.labels.dataset import range_of
 from cp2fast.labels.open import open_labelled
 from cp2fast.model.backbone import levels
 from cp2fast.model.segmenter import check_size

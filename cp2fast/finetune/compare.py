@@ -127,9 +127,8 @@ def plan_trials(
     trials = []
     for seed in seeds:
         for start in starts:
-            model = network.model_copy(update={"init": start})
-            seeded = settings.train.model_copy(update={"seed": seed})
-            own = settings.model_copy(update={"model": model, "train": seeded})
+            own = settings.model_copy(update={"model": network})
+            own = own.with_values("model", init=start).with_values("train", seed=seed)
             folder = RunFolder(path / f"{names[start]}-seed{seed}")
             _check_unchanged(own, folder)
             trials.append(Trial(start, seed, own, folder))
@@ -151,9 +150,8 @@ def _common_network(settings: FinetuneSettings, starts: Sequence[str]) -> Finetu
 
 
 def _network(settings: FinetuneSettings, start: str) -> FinetuneModelSettings:
-    model = settings.model.model_copy(update={"init": start})
-    resolved = resolve(settings.model_copy(update={"model": model})).model
-    return resolved.model_copy(update={"init": None})
+    resolved = resolve(settings.with_values("model", init=start))
+    return resolved.model.model_copy(update={"init": None})
 
 
 def _with_values(settings: FinetuneSettings, starts: Sequence[str]) -> LabelledDataSettings:

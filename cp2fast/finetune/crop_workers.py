@@ -2,7 +2,7 @@
 
     places of a batch -> worker: read, decode, cut -> memory shared with this process -> crops
 
-They are the crops that threads of this process cut; ``data/workers.py`` says why they do not.
+They are the crops that threads of this process cut; ``data/workers`` says why they do not.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from torch import Tensor
 from cp2fast.buffers import Buffers
 from cp2fast.config import FinetuneSettings
 from cp2fast.data.prefetch import keep_ahead
-from cp2fast.data.shared_memory import Lender
-from cp2fast.data.workers import split_threads, work_in_processes
+from cp2fast.data.workers.processes import split_threads, work_in_processes
+from cp2fast.data.workers.shared_memory import Lender
 from cp2fast.finetune.augment import Crop, cut
 from cp2fast.labels.dataset import Example, LabelledData, read_example
 

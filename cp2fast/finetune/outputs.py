@@ -9,11 +9,10 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from cp2fast.config import Root
-from cp2fast.data.decode import read_image
-from cp2fast.data.image_set import ImageSet
-from cp2fast.data.images import is_container, list_images
-from cp2fast.data.roots import places, shown
-from cp2fast.data.urls import is_url
+from cp2fast.data.image_sets.image_set import ImageSet
+from cp2fast.data.image_sets.listing import is_container, list_images
+from cp2fast.data.image_sets.roots import places, shown
+from cp2fast.data.remote.urls import is_url
 from cp2fast.errors import UserError
 from cp2fast.files import place_of
 from cp2fast.run_folder import LONGEST_NAME
@@ -62,7 +61,7 @@ class Photo(NamedTuple):
 
     def read(self) -> bytes:
         """The encoded picture. Raises BadImage."""
-        return read_image(self.images, self.number)
+        return self.images.read(self.number)
 
 
 def plan_outputs(inputs: Sequence[Root], out: Path, probabilities: bool = False) -> list[Photo]:

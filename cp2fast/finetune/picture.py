@@ -22,10 +22,10 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from cp2fast.data import jpeg, png_bands, turbojpeg
-from cp2fast.data.decode import common_jpeg, decode_image, image_size
-from cp2fast.data.levels import Levels
-from cp2fast.data.orientation import UPRIGHT, orientation_of
+from cp2fast.data.decoding import jpeg, png_bands, turbojpeg
+from cp2fast.data.decoding.decode import common_jpeg, decode_image, image_size
+from cp2fast.data.decoding.levels import Levels
+from cp2fast.data.decoding.orientation import UPRIGHT, orientation_of
 from cp2fast.finetune.mapped import mapped
 from cp2fast.finetune.outputs import Photo
 

@@ -19,13 +19,15 @@ from cp2fast.finetune.inference import segment
 from cp2fast.finetune.loader import CropBatch
 from cp2fast.labels.classes import palette_of
 from cp2fast.labels.coding import IGNORED
-from cp2fast.labels.dataset import LabelledData, read_example
+from cp2fast.labels.dataset import LabelledData, evenly, read_example
 from cp2fast.model.segmenter import Segmenter
 
 _MANY_CLASSES = 12
 """With more classes, the cells of the confusion picture are too small for numbers."""
 _CLASSES_A_LINE = 7
 """Classes per line of a legend."""
+_MOST_NAMED = 42
+"""Most classes in a legend."""
 
 
 CURVES = {
@@ -83,11 +85,9 @@ def draw_predictions(
     count: int = 6,
 ) -> None:
     """Draw images spread over the evaluated split: photo, labels and prediction."""
-    count = min(count, len(data.val))
-    palette = palette_of(data.colours)
-    chosen = [data.val[i * len(data.val) // count] for i in range(count)]
-    figure = Figure(figsize=(2 * count, 6.6), layout="constrained")
-    axes = figure.subplots(3, count, squeeze=False)
+    chosen, palette = evenly(data.val, count), palette_of(data.colours)
+    figure = Figure(figsize=(2 * len(chosen), 6.6), layout="constrained")
+    axes = figure.subplots(3, len(chosen), squeeze=False)
     network.eval()
     for column, example in enumerate(chosen):
         image, labels = read_example(example, data)
@@ -127,13 +127,18 @@ def _finish(figure: Figure, rows: Sequence[str], data: LabelledData, path: Path)
     first_of_row = figure.axes[:: len(figure.axes) // len(rows)]
     for axis, name in zip(first_of_row, rows, strict=True):
         axis.set_title(name, fontsize=8, loc="left")
-    colours = zip(palette_of(data.colours) / 255, data.classes, strict=False)
-    handles = [Patch(color=colour, label=name) for colour, name in colours]
+    draw_legend(figure, data)
+    save_figure(figure, path)
+
+
+def draw_legend(figure: Figure, data: LabelledData) -> None:
+    """Name the colours of the first classes, and of what is ignored, below a figure."""
+    palette = palette_of(data.colours) / 255
+    named = [*enumerate(data.classes[:_MOST_NAMED]), (IGNORED, "ignored")]
     figure.legend(
-        handles=handles,
-        loc="outside lower center",
+        handles=[Patch(color=tuple(palette[label]), label=name) for label, name in named],
+        loc="outside lower left",
         ncols=_CLASSES_A_LINE,
         fontsize=7,
         frameon=False,
     )
-    save_figure(figure, path)

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from cp2fast.config import FinetuneSettings, root_of
 from cp2fast.cores import decoding_workers
-from cp2fast.data.decode import BadImage, decode_image
-from cp2fast.data.levels import Levels
+from cp2fast.data.decoding.decode import BadImage, decode_image
+from cp2fast.data.decoding.levels import Levels
 from cp2fast.data.prefetch import map_ahead
-from cp2fast.data.read_ahead import brought
+from cp2fast.data.sources.read_ahead import brought
 from cp2fast.errors import UserError
 from cp2fast.files import make_folder
 from cp2fast.finetune.inference import probability_bands

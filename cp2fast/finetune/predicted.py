@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cp2fast.config import Rgb
-from cp2fast.data import png
+from cp2fast.data.decoding import png
 from cp2fast.finetune.large import Band
 from cp2fast.finetune.mapped import mapped
 from cp2fast.finetune.outputs import Outputs

@@ -51,12 +51,7 @@ def resolve(settings: FinetuneSettings) -> FinetuneSettings:
     filled["init"] = model.init or RANDOM
     data = settings.data
     values = {"range": data.range or network["range"], "bands": data.bands or network["bands"]}
-    return settings.model_copy(
-        update={
-            "model": model.model_copy(update=filled),
-            "data": data.model_copy(update=values),
-        }
-    )
+    return settings.with_values("model", **filled).with_values("data", **values)
 
 
 def build_network(model: FinetuneModelSettings, num_classes: int, seed: int) -> Segmenter:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from cp2fast import philox
 from cp2fast.config import FinetuneSettings
-from cp2fast.data.choice import decodes_apart
-from cp2fast.data.digest import digest, file_size
+from cp2fast.cores import decodes_apart
+from cp2fast.data.image_sets.digest import digest, file_size
 from cp2fast.data.order import steps_per_epoch
 from cp2fast.data.prefetch import prefetch
 from cp2fast.errors import UserError

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from cp2fast import recipes
 from cp2fast.config import MIN_IMAGES_FOR_BATCH_BACKGROUNDS, PretrainSettings
 from cp2fast.cores import available_cores
-from cp2fast.data.bad_images import allowed_bad
+from cp2fast.data.sources.bad_images import allowed_bad
 from cp2fast.data.survey import as_typed
 from cp2fast.inspection.check import Check
 from cp2fast.inspection.data_health import DataHealth
@@ -64,20 +64,22 @@ def _broken(health: DataHealth, settings: PretrainSettings) -> Iterator[Check]:
 def _values(health: DataHealth, settings: PretrainSettings) -> Iterator[Check]:
     found, data = health.proposal, settings.data
     if found.bands is not None and data.bands is None:
-        yield Check(
+        yield _advice(
             "bands",
-            "advice",
             f"the files do not say which bands are the picture ({_most(found.values)})",
             f"data.bands={as_typed(found.bands)} ({found.reason}); cp2fast preview shows them",
         )
     if not isinstance(found.range, str) and data.range == "auto":
-        yield Check(
+        yield _advice(
             "range",
-            "advice",
             f"{found.wide:.0%} of the images have more than 8 bits: a run maps the 1st to the 99th "
             "percentile of a sample",
-            f"data.range={as_typed(found.range)} is what that comes to here",
+            f"data.range={as_typed(found.range)} sets that range",
         )
+
+
+def _advice(name: str, detail: str, fix: str) -> Check:
+    return Check(name, "advice", detail, fix)
 
 
 def _most(values: dict[str, int]) -> str:
@@ -85,6 +87,8 @@ def _most(values: dict[str, int]) -> str:
 
 
 def _count(health: DataHealth, settings: PretrainSettings) -> Iterator[Check]:
+    small = _small(health, settings)
+    tuning = "model.init=FILE starts from pretrained weights (Quick Tuning)"
     if health.images < settings.data.batch_size:
         yield Check(
             "few images",
@@ -97,29 +101,26 @@ def _count(health: DataHealth, settings: PretrainSettings) -> Iterator[Check]:
             needed=True,
         )
     elif health.images < _FEW_IMAGES:
-        yield Check(
+        yield _advice(
             "few images",
-            "advice",
-            f"{health.images:,} images are little to learn from",
-            f"{_small(health, settings)}model.init=FILE starts from pretrained weights "
-            "(Quick Tuning)",
+            f"{health.images:,} images are few to learn from",
+            f"{small}; or {tuning}" if small else tuning,
         )
-    elif small := _small(health, settings):
-        yield Check(
+    elif small:
+        yield _advice(
             "recipe",
-            "advice",
             f"{health.images:,} images are few beside a queue of {settings.model.queue:,} keys",
-            small.removesuffix("; or "),
+            small,
         )
 
 
 def _small(health: DataHealth, settings: PretrainSettings) -> str:
-    """Advice to use the recipe for few photos, if it fits and is not used already; else empty."""
+    """The command with the recipe for few photos, if it fits and is not used already; else ""."""
     low, high = _SMALL_RECIPE
     queue = recipes.load(PretrainSettings, "small", []).model.queue
     if not low <= health.images <= high or settings.model.queue <= queue:
         return ""
-    return f"cp2fast pretrain small data.root={health.root}; or "
+    return f"cp2fast pretrain small data.root={health.root}"
 
 
 def batch_of_few(images: int) -> int:
@@ -134,16 +135,14 @@ def _size(
     needed = side_needed(size, settings.augment.crop_area[0])
     if short > _MUCH_LARGER * needed:
         side = _ROUND_TO * math.ceil(needed * long / short / _ROUND_TO)
-        yield Check(
+        yield _advice(
             "large images",
-            "advice",
-            f"half have a short side above {short:,.0f} px; for views of {size} px {needed} px do",
+            f"half have a short side above {short:,.0f} px; views of {size} px need {needed} px",
             f"{_pack(health)} --max-side {side}, then data.root=packed.tar",
         )
     elif short < size / 2:
-        yield Check(
+        yield _advice(
             "small images",
-            "advice",
             f"half have a short side below {short:,.0f} px, enlarged to views of {size} px",
             f"model.size={max(64, _ROUND_TO * round(short / _ROUND_TO))}",
         )
@@ -153,9 +152,8 @@ def _format(health: DataHealth) -> Iterator[Check]:
     jpeg = health.share("JPEG")
     if jpeg < 0.5:
         kind = next(name for name in health.formats if name != "JPEG")
-        yield Check(
+        yield _advice(
             "format",
-            "advice",
             f"{1 - jpeg:.0%} are not JPEG but mostly {kind}, which decodes several times slower",
             f"{_pack(health)}, then data.root=packed.tar",
         )
@@ -173,9 +171,8 @@ def _disk(health: DataHealth) -> Iterator[Check]:
     network = health.file_system.startswith(_NETWORK)
     if health.read_milliseconds > _SLOW_READ:
         kind = f"a network disk ({health.file_system})" if network else "this disk"
-        yield Check(
+        yield _advice(
             "slow disk",
-            "advice",
             f"{kind} takes {health.read_milliseconds:.1f} ms a file",
             f"{_pack(health)} on a local disk, then data.root=packed.tar",
         )
@@ -187,16 +184,14 @@ def _workers(settings: PretrainSettings) -> Iterator[Check]:
     if workers is None:
         return
     if cores >= 2 * max(1, workers):
-        yield Check(
+        yield _advice(
             "workers",
-            "advice",
             f"data.workers={workers} decode, of {cores} cores",
             f"data.workers={cores}",
         )
     elif workers > 2 * cores:
-        yield Check(
+        yield _advice(
             "workers",
-            "advice",
             f"data.workers={workers} share {cores} cores",
             f"data.workers={cores}",
         )

@@ -15,15 +15,15 @@ import torch
 
 from cp2fast import philox
 from cp2fast.config import DataSettings, PretrainSettings, Root
-from cp2fast.data.choice import Choice, choose_source
-from cp2fast.data.decode import BadImage, decode_image, read_image
-from cp2fast.data.disk_cache import DiskCache
-from cp2fast.data.image_set import ImageSet
-from cp2fast.data.images import list_images
-from cp2fast.data.kinds import kind_of
-from cp2fast.data.levels import Levels
+from cp2fast.data.decoding.decode import BadImage, decode_image
+from cp2fast.data.decoding.kinds import kind_of
+from cp2fast.data.decoding.levels import Levels
+from cp2fast.data.image_sets.image_set import ImageSet
+from cp2fast.data.image_sets.listing import list_images
+from cp2fast.data.image_sets.roots import shown
 from cp2fast.data.order import plan
-from cp2fast.data.roots import shown
+from cp2fast.data.remote.disk_cache import DiskCache
+from cp2fast.data.sources.choice import Choice, choose_source
 from cp2fast.data.windows import windows
 from cp2fast.files import open_plain
 from cp2fast.inspection.decoding import opened
@@ -175,7 +175,7 @@ def _look_at(images: ImageSet, number: int, data: DataSettings) -> Sampled:
     began = time.perf_counter()
     encoded, height, width, problem = b"", 0, 0, None
     try:
-        encoded = read_image(images, number)
+        encoded = images.read(number)
         read = time.perf_counter()
         levels = Levels.of(data.range, data.bands)
         height, width = decode_image(encoded, data.max_pixels, levels=levels).shape[:2]

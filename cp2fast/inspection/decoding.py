@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from cp2fast.batch import RaggedBatch
 from cp2fast.config import DataSettings
-from cp2fast.data.bad_images import BadImages
-from cp2fast.data.choice import Choice
-from cp2fast.data.image_set import ImageSet
-from cp2fast.data.source import open_source
+from cp2fast.data.image_sets.image_set import ImageSet
+from cp2fast.data.sources.bad_images import BadImages
+from cp2fast.data.sources.choice import Choice
+from cp2fast.data.sources.open import open_source
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from rich.markup import escape
 
 from cp2fast import recipes
 from cp2fast.config import PretrainSettings
-from cp2fast.data.roots import shown
+from cp2fast.data.image_sets.roots import shown
 from cp2fast.data.survey import as_typed
 from cp2fast.inspection.check import Check, Status
 from cp2fast.inspection.data_health import DataHealth, Quantiles

@@ -31,10 +31,10 @@ class View:
     """How a view was cropped from its photo.
 
     Attributes:
-        top: top of the crop, in photo pixels.
-        left: left edge of the crop, in photo pixels.
-        height: height of the crop, in photo pixels.
-        width: width of the crop, in photo pixels.
+        top: first row of the crop, in pixels of the photo, as the next three.
+        left: first column.
+        height: number of rows.
+        width: number of columns.
         orientation: orientation applied after the resize; 0 to 7, as in ``Parameters``.
         size: side of the view, in pixels.
     """

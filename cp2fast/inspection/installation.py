@@ -23,11 +23,11 @@ from cp2fast.config import IMAGENET_STD, DataSettings, ModelSettings
 from cp2fast.copypaste.backends import Backend, available_backends, failure
 from cp2fast.copypaste.op import copy_paste
 from cp2fast.copypaste.sampling import sample_parameters
-from cp2fast.data.choice import available_sources, choose_source
-from cp2fast.data.image_set import ImageSet
-from cp2fast.data.images import list_images
+from cp2fast.data.image_sets.image_set import ImageSet
+from cp2fast.data.image_sets.listing import list_images
 from cp2fast.data.order import plan
 from cp2fast.data.scenes import generate_scenes
+from cp2fast.data.sources.choice import available_sources, choose_source
 from cp2fast.inspection.check import Check, Missing, perform
 from cp2fast.inspection.decoding import opened
 from cp2fast.model.cp2 import build_cp2
@@ -60,14 +60,10 @@ def check_backends() -> Iterator[Check]:
 
 
 def check_backend(name: str, problem: str | None, compare: bool) -> Check:
-    """Check one backend of the op.
+    """Check one backend of the op, and ``compare`` it with the reference.
 
-    One whose kernels fail is not needed: ``auto`` takes the next one.
-
-    Args:
-        name: of the backend.
-        problem: what it is missing, with the fix; None if nothing is missing.
-        compare: whether the reference is there to compare with.
+    ``problem`` is from ``available_backends``. A backend whose kernels fail is not needed: ``auto``
+    takes the next one.
     """
     what, _, fix = ("" if problem else failure(name) or "").rpartition(": ")
     if what:

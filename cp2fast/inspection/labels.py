@@ -6,19 +6,16 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 
 from cp2fast import recipes
 from cp2fast.config import FinetuneSettings
 from cp2fast.errors import UserError
 from cp2fast.figure import save_figure
 from cp2fast.files import refuse_target
-from cp2fast.finetune.pictures import overlay
+from cp2fast.finetune.pictures import draw_legend, overlay
 from cp2fast.labels.classes import palette_of
-from cp2fast.labels.coding import IGNORED
-from cp2fast.labels.dataset import LabelledData, read_example
+from cp2fast.labels.dataset import LabelledData, evenly, read_example
 from cp2fast.labels.open import open_labelled
 from cp2fast.labels.survey import Survey, survey
 from cp2fast.recipes import Overrides
@@ -27,9 +24,6 @@ _PICTURE = "data-check"
 SHOWN = 8
 """Number of images in the picture."""
 _COLUMNS = 4
-_CLASSES_A_LINE = 7
-_MOST_CLASSES = 42
-"""Most classes named in the picture."""
 
 
 @dataclass(frozen=True)
@@ -82,10 +76,8 @@ def draw_labelled(data: LabelledData, path: Path) -> None:
     For a small data set, evaluation examples are included.
     """
     examples = data.train if len(data.train) >= SHOWN else [*data.train, *data.val]
-    shown = min(SHOWN, len(examples))
-    chosen = [examples[place * len(examples) // shown] for place in range(shown)]
-    bands = -(-shown // _COLUMNS)
-    columns = min(shown, _COLUMNS)
+    chosen = evenly(examples, SHOWN)
+    bands, columns = -(-len(chosen) // _COLUMNS), min(len(chosen), _COLUMNS)
     figure = Figure(figsize=(2.6 * columns, 6.6 * bands + 0.6), layout="constrained")
     axes = figure.subplots(3 * bands, columns, squeeze=False)
     for axis in axes.flat:
@@ -93,21 +85,12 @@ def draw_labelled(data: LabelledData, path: Path) -> None:
     palette = palette_of(data.colours)
     for number, example in enumerate(chosen):
         band, column = divmod(number, _COLUMNS)
-        image, labels = read_example(example, data)
-        mixed = overlay(image.numpy(), labels.numpy(), data.colours)
-        pictures = (image.numpy(), palette[labels.numpy()], mixed)
+        image, labels = (tensor.numpy() for tensor in read_example(example, data))
+        pictures = image, palette[labels], overlay(image, labels, data.colours)
         for row, picture in enumerate(pictures):
-            place: Axes = axes[3 * band + row, column]
-            place.imshow(picture, interpolation="nearest")
+            axes[3 * band + row, column].imshow(picture, interpolation="nearest")
         axes[3 * band, column].set_title(example.image.name[-32:], fontsize=7, loc="left")
-    named = [*enumerate(data.classes[:_MOST_CLASSES]), (IGNORED, "ignored")]
-    figure.legend(
-        handles=[Patch(color=tuple(palette[label] / 255), label=name) for label, name in named],
-        loc="outside lower left",
-        ncols=_CLASSES_A_LINE,
-        fontsize=7,
-        frameon=False,
-    )
+    draw_legend(figure, data)
     save_figure(figure, path)
 
 

@@ -43,15 +43,9 @@ def draw_pairs_picture(pairs: Pairs, count: int, stride: int, about: str, path: 
     """Draw the first ``count`` pairs, one per row.
 
     Each row shows the photo with both crops; the composed query and key with the foreground
-    outlined and a dot at each foreground cell of the feature grid; the two background photos with
-    their crops; and below each view its random parameters.
-
-    Args:
-        pairs: composed pairs.
-        count: number of rows, at most ``len(pairs)``.
-        stride: pixels from one cell of the feature grid to the next.
-        about: line that describes the settings.
-        path: PNG file to write.
+    outlined and a dot at each foreground cell of the feature grid, which has a cell per ``stride``
+    pixels; the two background photos with their crops; and below each view its random parameters.
+    The line ``about`` describes the settings.
     """
     columns = [_MARGIN + column * (_SIDE + _GAP) for column in range(5)]
     height = _HEAD + _HEADING + count * _ROW
@@ -89,7 +83,6 @@ def _draw_pair(
     for left, images, masks, view, colour in sides:
         axis = sheet.panel(left, top, _SIDE, _SIDE)
         show(axis, displayable(images[row], pairs.augment))
-        axis.set_autoscale_on(False)
         cells = sample_mask(masks[row : row + 1], stride)[0]
         axis.scatter(
             *cell_centres(cells, stride), s=5, c="white", edgecolors=colour, linewidths=0.6
@@ -118,7 +111,6 @@ def _draw_photo(
     image = pairs.decoded.image(position)
     axis = sheet.panel(left, top, _SIDE, _SIDE)
     show(axis, image)
-    axis.set_autoscale_on(False)
     for view, colour in views:
         outline(axis, pairs.parameters.box[row, view], colour)
     if len(views) > 1:

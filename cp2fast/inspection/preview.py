@@ -12,7 +12,7 @@ import torch
 
 from cp2fast import recipes
 from cp2fast.config import AugmentSettings, ModelSettings, PretrainSettings, check_pretrain
-from cp2fast.data.images import check_exists
+from cp2fast.data.image_sets.listing import check_exists
 from cp2fast.errors import UserError
 from cp2fast.inspection.pairs import Pairs, first_pairs
 from cp2fast.inspection.pairs_picture import draw_pairs_picture

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from cp2fast import philox
 from cp2fast.config import Bands, Colour, Deviations, PretrainSettings, RangeSetting
 from cp2fast.cores import available_cores
-from cp2fast.data.decode import BadImage, decode_raster, read_image
-from cp2fast.data.image_set import ImageSet
-from cp2fast.data.levels import Levels, missing_of, select_bands, to_rgb
-from cp2fast.data.raster import Raster
+from cp2fast.data.decoding.decode import BadImage, decode_raster
+from cp2fast.data.decoding.levels import Levels, missing_of, select_bands, to_rgb
+from cp2fast.data.decoding.raster import Raster
+from cp2fast.data.image_sets.image_set import ImageSet
 from cp2fast.data.survey import SAMPLE, candidates, survey
 from cp2fast.philox import Stream
 
@@ -152,7 +152,7 @@ def _rasters(images: ImageSet, max_pixels: int) -> list[Raster]:
     found = []
     for number in numbers:
         try:
-            found.append(_thinned(decode_raster(read_image(images, number), max_pixels)))
+            found.append(_thinned(decode_raster(images.read(number), max_pixels)))
         except BadImage:
             continue
     return found

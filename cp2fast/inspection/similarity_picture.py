@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 from matplotlib.axes import Axes
 from matplotlib.patheffects import Normal, Stroke
-from torch import Tensor
 
 from cp2fast.inspection.geometry import Point
 from cp2fast.inspection.pairs import Pairs, displayable
@@ -40,18 +39,10 @@ def draw_similarity_picture(
     about: Sequence[str],
     path: Path,
 ) -> None:
-    """Draw one pair per row: query, key, and the key's map before and after training.
+    """Draw one cell per row: in the query, in the key, and the key's map before and after training.
 
     Both maps of a row use the same colour scale; with separate scales, any map would appear to
-    distinguish places.
-
-    Args:
-        pairs: composed pairs.
-        cells: the marked cell of each row.
-        before: maps of random weights.
-        after: maps of the trained weights.
-        about: lines below the title.
-        path: PNG or WebP file to write.
+    distinguish places. The lines ``about`` stand below the title.
     """
     columns = [_MARGIN + column * (_SIDE + _GAP) for column in range(4)]
     rows = len(cells)
@@ -80,11 +71,13 @@ def _draw_views(
         for images in (pairs.composed.query, pairs.composed.key)
     )
     axis = sheet.panel(query_left, top, _SIDE, _SIDE)
-    _show_view(axis, query, pairs.parameters.paste[cell.sample, 0], QUERY)
+    show(axis, query)
+    outline(axis, pairs.parameters.paste[cell.sample, 0], QUERY)
     _mark(axis, cell.place)
     sheet.write(query_left, top + _SIDE + 0.08, pairs.names[cell.sample], size=LABEL, colour=FAINT)
     axis = sheet.panel(key_left, top, _SIDE, _SIDE)
-    _show_view(axis, key, pairs.parameters.paste[cell.sample, 1], KEY)
+    show(axis, key)
+    outline(axis, pairs.parameters.paste[cell.sample, 1], KEY)
     if cell.match is None:
         note = "no foreground cell of the query is in the key's foreground"
         sheet.write(key_left, top + _SIDE + 0.08, note, size=LABEL, colour=FAINT)
@@ -103,10 +96,8 @@ def _draw_map(
 ) -> None:
     """Draw the key in grey under its map, and the colour scale below."""
     axis = sheet.panel(left, top, _SIDE, _SIDE)
-    key, size = (
-        displayable(pairs.composed.key[cell.sample], pairs.augment),
-        pairs.composed.key.shape[-1],
-    )
+    key = displayable(pairs.composed.key[cell.sample], pairs.augment)
+    size = key.shape[0]
     show(axis, key.mean(dim=2, keepdim=True).expand(-1, -1, 3))
     axis.imshow(
         similarity.cosine_hw.numpy(),
@@ -117,7 +108,6 @@ def _draw_map(
         vmin=limits[0],
         vmax=limits[1],
     )
-    axis.set_autoscale_on(False)
     outline(axis, pairs.parameters.paste[cell.sample, 1], INK)
     if cell.match is not None:
         _mark(axis, cell.match)
@@ -135,12 +125,6 @@ def _draw_scale(sheet: Sheet, low: float, high: float, left: float, top: float) 
     bar.imshow([[step / 255 for step in range(256)]], aspect="auto", cmap=_COLOURS)
     sheet.write(left, top - 0.01, _number(low), size=LABEL, colour=FAINT)
     sheet.write(left + _SIDE - 0.32, top - 0.01, _number(high), size=LABEL, colour=FAINT)
-
-
-def _show_view(axis: Axes, image: Tensor, paste: Tensor, colour: str) -> None:
-    show(axis, image)
-    axis.set_autoscale_on(False)
-    outline(axis, paste, colour)
 
 
 def _mark(axis: Axes, place: Point) -> None:

@@ -94,6 +94,7 @@ def show(axis: Axes, image_HW3: Tensor) -> None:
     height, width = image_HW3.shape[:2]
     axis.imshow(image_HW3.numpy(), extent=(0, width, height, 0), interpolation="antialiased")
     axis.set_anchor("NW")
+    axis.set_autoscale_on(False)  # What is drawn on it does not change its limits.
 
 
 def outline(axis: Axes, box_4: Tensor, colour: str) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from cp2fast.config import Rgb, rgb_of
 from cp2fast.errors import UserError
 from cp2fast.files import is_file, read_text
-from cp2fast.labels.rows import read_rows
+from cp2fast.labels.rows import column, read_rows
 
 _MOST_DIGITS = 9
 _LABELMAP_LINE = re.compile(r"(.+?):(?:(\d{1,3}),(\d{1,3}),(\d{1,3}))?(?::[^:]*){0,2}")
@@ -131,12 +131,12 @@ def _table(path: Path) -> list[DeclaredClass]:
         return []
     head = [cell.lower() for cell in rows[0]]
     places = {
-        "name": _place(head, "name", "class", "label", "class_name"),
-        "value": _place(head, "value", "id", "index", "pixel value"),
-        "r": _place(head, "r", "red"),
-        "g": _place(head, "g", "green"),
-        "b": _place(head, "b", "blue"),
-        "colour": _place(head, "colour", "color", "hex", "rgb"),
+        "name": column(head, ("name", "class", "label", "class_name")),
+        "value": column(head, ("value", "id", "index", "pixel value")),
+        "r": column(head, ("r", "red")),
+        "g": column(head, ("g", "green")),
+        "b": column(head, ("b", "blue")),
+        "colour": column(head, ("colour", "color", "hex", "rgb")),
     }
     if places["name"] is None:
         width = len(rows[0])
@@ -177,10 +177,6 @@ def _ade(path: Path) -> list[DeclaredClass]:
         name = cells[-1].split(",")[0].strip()
         found.append(DeclaredClass(name, value=int(cells[0])))
     return found
-
-
-def _place(head: Sequence[str], *names: str) -> int | None:
-    return next((head.index(name) for name in names if name in head), None)
 
 
 def _colour(path: Path, number: int, parts: Sequence[str | None]) -> Rgb:

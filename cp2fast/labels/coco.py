@@ -25,6 +25,7 @@ from cp2fast.labels.layout import (
     TRAIN_NAMES,
     VAL_NAMES,
     Layout,
+    given_val_split,
     named_splits,
     no_such_split,
 )
@@ -46,8 +47,7 @@ def coco_layout(settings: LabelSettings, root: Path) -> Layout | None:
         return None
     coco_masks()
     train = _of_split(files, settings.train_split, TRAIN_NAMES)
-    usual = settings.val_split == LabelSettings.model_fields["val_split"].default
-    val = _of_split(files, None if usual else settings.val_split, VAL_NAMES)
+    val = _of_split(files, given_val_split(settings), VAL_NAMES)
     for kind, name in named_splits(settings).items():
         if (train if kind == "train" else val) is None:
             raise no_such_split(kind, name, "JSON file")

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cp2fast.labels.masks import COLOURED, Kind, colour_name, read_stored
+from cp2fast.labels.masks import COLOURED, Kind, read_stored
 from cp2fast.labels.painted import Annotations, paint
 
 IGNORED = 255
@@ -123,10 +123,6 @@ class Coding:
         for stored, label in self.known.items():
             table[stored] = label
         return table
-
-    def name(self, stored: int) -> str:
-        """A stored number as shown to users."""
-        return colour_name(stored) if self.kind == "colours" else str(stored)
 
 
 def channels(colours_N: NDArray[Any]) -> NDArray[np.float64]:

@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
-from cp2fast.config import Rgb
-from cp2fast.data.decode import BadImage, decode_image, read_file
-from cp2fast.data.levels import BY_TYPE, Levels
+from cp2fast.config import Bands, RangeSetting, Rgb
+from cp2fast.data.decoding.decode import BadImage, decode_image, read_file
+from cp2fast.data.decoding.levels import BY_TYPE, Levels
+from cp2fast.data.image_sets.image_set import ImageSet
+from cp2fast.data.survey import find_range
 from cp2fast.errors import UserError
 from cp2fast.labels.coding import IGNORED, Coding, Oddity
-from cp2fast.labels.masks import colour_name
+from cp2fast.labels.masks import colours_in_words
 from cp2fast.labels.painted import Annotations
+
+Item = TypeVar("Item")
 
 _SHOWN = 5
 """How many unknown numbers or colours a message names."""
@@ -60,6 +64,12 @@ class LabelledData:
     has_border: bool = False
 
 
+def evenly(items: Sequence[Item], count: int) -> list[Item]:
+    """At most ``count`` items, evenly spread, in order."""
+    count = min(count, len(items))
+    return [items[place * len(items) // count] for place in range(count)]
+
+
 def read_example(example: Example, data: LabelledData) -> tuple[Tensor, Tensor]:
     """The image, uint8 ``[H, W, 3]`` RGB, and its labels, uint8 ``[H, W]``.
 
@@ -77,6 +87,18 @@ def read_example(example: Example, data: LabelledData) -> tuple[Tensor, Tensor]:
     if image.shape[:2] != labels.shape:
         raise UserError(differs(example, (image.shape[0], image.shape[1]), labels.shape))
     return image, labels
+
+
+def range_of(
+    data: LabelledData, range_: RangeSetting | None, bands: Bands | None
+) -> tuple[RangeSetting, str]:
+    """``find_range`` of the training images; None means ``auto``.
+
+    Raises:
+        UserError: most images have several bands and none was chosen, or they lack the chosen ones.
+    """
+    images = ImageSet.of_files([example.image for example in data.train])
+    return find_range(images, range_ or "auto", bands, data.max_pixels, data.threads)
 
 
 def unreadable(example: Example, bad: BadImage) -> str:
@@ -106,35 +128,30 @@ def unknown_labels(
         oddity: possible reason.
         data: the data set.
     """
-    most = sorted(pixels, key=lambda stored: -pixels[stored])
     if data.coding.kind == "colours":
-        shown = ", ".join(f"{colour_name(c)} ({pixels[c]:,} pixels)" for c in most[:_SHOWN])
-        more = f" and {len(most) - _SHOWN} more" if len(most) > _SHOWN else ""
-        return f"{where} holds {_colours(len(most))} of no class, {shown}{more}: {_FIXES[oddity]}"
+        many = "a colour" if len(pixels) == 1 else f"{len(pixels)} colours"
+        shown = colours_in_words(pixels, _SHOWN)
+        return f"{where} holds {many} of no class, {shown}: {_FIXES[oddity]}"
     if oddity == "jpeg":
         return (
-            f"{where} is a JPEG, which changes values where two areas meet: {len(most)} values of "
-            f"no class in {sum(pixels.values()):,} pixels; set data.nearest=on to give them the "
+            f"{where} is a JPEG, which changes values where two areas meet: {len(pixels)} values "
+            f"of no class in {sum(pixels.values()):,} pixels; set data.nearest=on to give them the "
             "nearest class, or save it as PNG"
         )
-    first = min(most)
+    first = min(pixels)
     if first > IGNORED and data.coding.known.keys() <= set(range(IGNORED + 1)) | {65_535}:
         return (
-            f"{where} is a 16-bit mask with the value {max(most)}: save it as an 8-bit PNG whose "
+            f"{where} is a 16-bit mask with the value {max(pixels)}: save it as an 8-bit PNG whose "
             f"values are the labels, {IGNORED} for ignored, or name its values in data.classes"
         )
     count, counts = len(data.classes), f" ({pixels[first]:,} pixels)"
-    others = f" and {len(most) - 1} more" if len(most) > 1 else ""
+    others = f" and {len(pixels) - 1} more" if len(pixels) > 1 else ""
     plain = all(data.coding.known.get(label) == label for label in range(count))
     known = f"labels 0 to {count - 1}, and 255 for ignored" if plain else "data.classes tells"
     return (
         f"{where} holds label {first}{counts}{others}, but there are {count} classes ({known}): "
         "name them all in classes.txt or data.classes, or set data.unknown=ignore"
     )
-
-
-def _colours(count: int) -> str:
-    return "a colour" if count == 1 else f"{count} colours"
 
 
 _FIXES: dict[Oddity, str] = {

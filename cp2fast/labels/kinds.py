@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -13,7 +14,7 @@ from cp2fast.errors import UserError
 from cp2fast.labels.class_files import Declared, DeclaredClass
 from cp2fast.labels.classes import numbered
 from cp2fast.labels.coding import IGNORED
-from cp2fast.labels.masks import COLOURED, Kind, colour_name, mode_of, read_stored
+from cp2fast.labels.masks import COLOURED, Kind, colours_in_words, mode_of, packed, read_stored
 
 BINARY = "binary masks"
 """Source of the classes of masks that hold only 0 and 255."""
@@ -53,7 +54,7 @@ def _all_known(sample: Iterable[Path], declared: Declared | None) -> bool:
     """Whether all colours in these masks belong to classes."""
     classes = () if declared is None else declared.classes
     known = [one.colour for one in classes if one.colour is not None]
-    codes = [(red << 16) | (green << 8) | blue for red, green, blue in known]
+    codes = packed(np.array(known, np.uint8).reshape(-1, 3))
     return all(bool(np.isin(read_stored(path, "colours").pixels, codes).all()) for path in sample)
 
 
@@ -164,15 +165,12 @@ def _held(kind: Kind, mask: Path) -> set[int]:
 
 def unnamed_colours(sample: Sequence[Path]) -> UserError:
     """The error for masks of colours without named classes; shows colours from a sample."""
-    counts: dict[int, int] = {}
+    counts = Counter[int]()
     for path in sample:
         colours, pixels = np.unique(read_stored(path, "colours").pixels, return_counts=True)
-        for colour, count in zip(colours.tolist(), pixels.tolist(), strict=True):
-            counts[colour] = counts.get(colour, 0) + count
-    most = sorted(counts, key=lambda colour: -counts[colour])
-    shown = ", ".join(f"{colour_name(c)} ({counts[c]:,} pixels)" for c in most[:_SHOWN])
-    more = f" and {len(most) - _SHOWN} more" if len(most) > _SHOWN else ""
+        counts.update(dict(zip(colours.tolist(), pixels.tolist(), strict=True)))
     return UserError(
-        f"{sample[0]} and others hold colours ({shown}{more}), and nothing says which class each "
-        "is: add labelmap.txt or classes.csv, or set data.colours={NAME: [red, green, blue], ...}"
+        f"{sample[0]} and others hold colours ({colours_in_words(counts, _SHOWN)}), and nothing "
+        "says which class each is: add labelmap.txt or classes.csv, or set "
+        "data.colours={NAME: [red, green, blue], ...}"
     )

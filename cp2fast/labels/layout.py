@@ -77,7 +77,10 @@ def split_by_folder(
     Raises:
         UserError: a split that was named has no folder.
     """
-    names = {"train": _names(settings.train_split, TRAIN_NAMES), "val": _val_names(settings)}
+    names = {
+        "train": _names(settings.train_split, TRAIN_NAMES),
+        "val": _names(given_val_split(settings), VAL_NAMES),
+    }
     found: dict[str, list[Example]] = {"train": [], "val": [], "": []}
     folder = ""
     for path, example in pairs:
@@ -97,9 +100,14 @@ def split_by_folder(
 
 def named_splits(settings: LabelSettings) -> dict[str, str]:
     """The splits that the user has named, by ``train`` and ``val``."""
+    given = {"train": settings.train_split, "val": given_val_split(settings)}
+    return {kind: name for kind, name in given.items() if name is not None}
+
+
+def given_val_split(settings: LabelSettings) -> str | None:
+    """``data.val_split`` if it is not the default."""
     usual = LabelSettings.model_fields["val_split"].default
-    given = {"train": settings.train_split, "val": settings.val_split}
-    return {kind: name for kind, name in given.items() if name not in (None, usual)}
+    return None if settings.val_split == usual else settings.val_split
 
 
 def no_such_split(kind: str, name: str, what: str) -> UserError:
@@ -111,8 +119,3 @@ def no_such_split(kind: str, name: str, what: str) -> UserError:
 
 def _names(given: str | None, usual: Sequence[str]) -> tuple[str, ...]:
     return (given.lower(),) if given is not None else tuple(usual)
-
-
-def _val_names(settings: LabelSettings) -> tuple[str, ...]:
-    usual = LabelSettings.model_fields["val_split"].default
-    return VAL_NAMES if settings.val_split == usual else (settings.val_split.lower(),)

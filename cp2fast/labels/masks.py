@@ -10,6 +10,7 @@ set; ``coding.py`` defines what the numbers mean.
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -18,27 +19,27 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from cp2fast.data import jpeg, png
-from cp2fast.data.decode import BadImage, read_file
-from cp2fast.data.kinds import kind_of
-from cp2fast.data.orientation import orient, orientation_of
+from cp2fast.data.decoding import jpeg, png
+from cp2fast.data.decoding.decode import BadImage, read_file
+from cp2fast.data.decoding.kinds import kind_of
+from cp2fast.data.decoding.orientation import orient, orientation_of
 from cp2fast.errors import UserError
 
 Kind = Literal["values", "equal", "colours"]
 """How masks are read: as numbers, as numbers in three equal channels, or as colours."""
 
-SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".gif", ".jpg", ".jpeg")
+_FORMATS = {
+    ".png": "PNG",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".bmp": "BMP",
+    ".gif": "GIF",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+}
+SUFFIXES = tuple(_FORMATS)
 """Suffixes of mask files; lossless formats come before JPEG."""
 
-_FORMATS = {
-    ".png": ("PNG",),
-    ".tif": ("TIFF",),
-    ".tiff": ("TIFF",),
-    ".bmp": ("BMP",),
-    ".gif": ("GIF",),
-    ".jpg": ("JPEG",),
-    ".jpeg": ("JPEG",),
-}
 _AS_PNG = "save it as a palette or grey PNG whose pixel values are the labels"
 _NUMBERED = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L")
 COLOURED = ("RGB", "RGBA", "RGBX")
@@ -70,12 +71,7 @@ def read_stored(path: Path, kind: Kind) -> Stored:
     Raises:
         UserError: the mask cannot be read or is of another kind.
     """
-    try:
-        encoded = read_file(path)
-    except BadImage as error:
-        raise UserError(
-            f"the mask {path} {error}: change its permissions, or take it out of the split"
-        ) from error
+    encoded = _read(path)
     with _opened(path, encoded) as mask:
         try:
             pixels = _colours(mask) if kind == "colours" else _numbers(mask, path, encoded, kind)
@@ -94,18 +90,20 @@ def mode_of(path: Path) -> str:
     Raises:
         UserError: it cannot be read.
     """
-    try:
-        with _opened(path, read_file(path)) as mask:
-            return mask.mode
-    except BadImage as error:
-        raise UserError(
-            f"the mask {path} {error}: change its permissions, or take it out"
-        ) from error
+    with _opened(path, _read(path)) as mask:
+        return mask.mode
 
 
 def colour_name(colour: int) -> str:
     """A colour in hexadecimal notation, such as ``#ff8000``."""
     return f"#{colour:06x}"
+
+
+def colours_in_words(pixels: Mapping[int, int], shown: int) -> str:
+    """The ``shown`` most frequent colours with their pixel counts, and how many more there are."""
+    most = sorted(pixels, key=lambda colour: -pixels[colour])
+    words = ", ".join(f"{colour_name(c)} ({pixels[c]:,} pixels)" for c in most[:shown])
+    return words + (f" and {len(most) - shown} more" if len(most) > shown else "")
 
 
 def packed(rgb: NDArray[np.uint8]) -> NDArray[np.int32]:
@@ -114,22 +112,30 @@ def packed(rgb: NDArray[np.uint8]) -> NDArray[np.int32]:
     return (red << 16) | (green << 8) | blue
 
 
+def _read(path: Path) -> bytes:
+    try:
+        return read_file(path)
+    except BadImage as error:
+        raise UserError(
+            f"the mask {path} {error}: change its permissions, or take it out of the split"
+        ) from error
+
+
 def _opened(path: Path, encoded: bytes) -> Image.Image:
-    suffix = path.suffix.lower()
-    formats = _FORMATS.get(suffix, ("PNG",))
-    if formats == ("PNG",):
+    format_ = _FORMATS.get(path.suffix.lower(), "PNG")
+    if format_ == "PNG":
         if png.read_header(encoded) is None:
             raise UserError(
                 f"the mask {path} cannot be read as PNG because it is {kind_of(encoded)}: {_AS_PNG}"
             )
         encoded = png.without_metadata(encoded)
     try:
-        return Image.open(io.BytesIO(encoded), formats=formats)
+        return Image.open(io.BytesIO(encoded), formats=(format_,))
     except Exception as error:  # Pillow raises almost anything on a damaged file.
-        if formats == ("PNG",):
+        if format_ == "PNG":
             raise UserError(_damaged(path, error)) from error
         raise UserError(
-            f"the mask {path} cannot be read as {formats[0]}, for it is {kind_of(encoded)}: save "
+            f"the mask {path} cannot be read as {format_}, for it is {kind_of(encoded)}: save "
             "it again, or take it out"
         ) from error
 

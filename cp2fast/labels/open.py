@@ -12,14 +12,14 @@ from pathlib import Path
 
 from cp2fast.config import LabelSettings
 from cp2fast.cores import decoding_workers
-from cp2fast.data.levels import Levels
-from cp2fast.data.urls import typed_as_path
+from cp2fast.data.decoding.levels import Levels
+from cp2fast.data.remote.urls import typed_as_path
 from cp2fast.errors import UserError
 from cp2fast.files import place_of
 from cp2fast.labels.class_files import read_class_file
 from cp2fast.labels.classes import Classes, declared_in, settle
 from cp2fast.labels.coco import coco_layout
-from cp2fast.labels.dataset import LabelledData
+from cp2fast.labels.dataset import LabelledData, evenly
 from cp2fast.labels.kinds import BINARY, kind_of_masks, unnamed_colours, with_numbers
 from cp2fast.labels.layout import Layout, held_out
 from cp2fast.labels.masks import Kind
@@ -139,8 +139,7 @@ def _classes(
         if declared is None:
             raise UserError(f"{root} names no classes")
         return settle(declared, "values", settings), "outlines"
-    count = min(_LOOKED_AT, len(files))
-    sample = [files[place * len(files) // count] for place in range(count)]
+    sample = evenly(files, _LOOKED_AT)
     if layout.has_border and (declared is None or not declared.has_colours):
         kind: Kind = "values"
     else:

@@ -142,8 +142,8 @@ def _refuse_unsafe(annotations: Annotations, outline: object) -> None:
 def _sum_of_runs(counts: object) -> int:
     """How many pixels run lengths cover, which pycocotools does not compare with the image.
 
-    Packed, each has 5 bits a character, lowest first, and a sixth for more; from the fourth on it
-    is the difference from the one before the last.
+    In packed form each character holds 5 bits of a run, lowest first, and a sixth bit that says
+    whether more follow. From the fourth run on, the difference to the run two before is stored.
     """
     if isinstance(counts, list):
         return sum(one for one in counts if isinstance(one, int))

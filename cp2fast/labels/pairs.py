@@ -11,14 +11,13 @@ replaces one ending with another.
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cp2fast.config import LabelSettings
-from cp2fast.data.formats import IMAGE_SUFFIXES
-from cp2fast.data.shards import is_hidden
+from cp2fast.data.decoding.formats import IMAGE_SUFFIXES
+from cp2fast.data.image_sets.walk import files_below
 from cp2fast.errors import UserError
 from cp2fast.files import cannot_read, list_folder, place_of
 from cp2fast.labels.dataset import Example
@@ -203,16 +202,12 @@ def _by_name(root: Path) -> dict[str, str]:
 
 def _files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
     """The files with these suffixes below a folder, sorted; hidden files are skipped."""
-    found = []
 
-    def refuse(error: OSError) -> None:
-        raise cannot_read(Path(error.filename), error)
+    def refuse(place: str, error: OSError) -> None:
+        raise cannot_read(Path(place), error)
 
-    for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
-        folders[:] = sorted(name for name in folders if not is_hidden(name))
-        found += [
-            Path(place, name)
-            for name in names
-            if name.lower().endswith(tuple(suffixes)) and not is_hidden(name)
-        ]
-    return sorted(found)
+    return sorted(
+        Path(place, entry.name)
+        for place, entry in files_below(str(folder), refuse)
+        if entry is not None and entry.name.lower().endswith(tuple(suffixes))
+    )

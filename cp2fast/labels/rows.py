@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 from cp2fast.errors import UserError
@@ -27,3 +28,8 @@ def read_rows(path: Path) -> list[tuple[int, list[str]]]:
     except csv.Error as error:
         raise UserError(f"{path} is no CSV file ({error}): save it again as CSV") from error
     return [(number, row) for number, row in enumerate(rows, 1) if any(row)]
+
+
+def column(head: Sequence[str], names: Sequence[str]) -> int | None:
+    """The place of the first of these names in the head of a table; None if there is none."""
+    return next((head.index(name) for name in names if name in head), None)

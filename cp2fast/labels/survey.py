@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cp2fast.data.decode import BadImage, image_size, read_file
-from cp2fast.data.orientation import UPRIGHT, orientation_of
+from cp2fast.data.decoding.decode import BadImage, image_size, read_file
+from cp2fast.data.decoding.orientation import UPRIGHT, orientation_of
 from cp2fast.errors import UserError
 from cp2fast.labels.coding import IGNORED, Oddity
 from cp2fast.labels.dataset import Example, LabelledData, differs, unknown_labels, unreadable

@@ -14,7 +14,7 @@ from cp2fast.errors import UserError
 from cp2fast.files import is_file, place_of
 from cp2fast.labels.dataset import Example
 from cp2fast.labels.layout import TRAIN_NAMES, VAL_NAMES, Layout
-from cp2fast.labels.rows import read_rows
+from cp2fast.labels.rows import column, read_rows
 
 _IMAGE = ("image", "images", "image_path", "img", "photo", "file", "filename", "path", "image path")
 _MASK = ("mask", "masks", "mask_path", "label", "labels", "label_path", "annotation", "mask path")
@@ -66,7 +66,7 @@ def _read(path: Path) -> list[tuple[Example, str]]:
     if not numbered:
         raise UserError(f"{path} names no image: it needs image,mask per line")
     head = [cell.lower() for cell in numbered[0][1]]
-    image, mask, split = (_place(head, names) for names in (_IMAGE, _MASK, _SPLIT))
+    image, mask, split = (column(head, names) for names in (_IMAGE, _MASK, _SPLIT))
     if image is not None and mask is not None:
         numbered = numbered[1:]
     else:
@@ -88,7 +88,3 @@ def _example(
             raise UserError(f"{path}, line {number}: there is no file {file}: correct its path")
     kind = row[split].lower() if split is not None and split < len(row) else ""
     return Example(files[0], files[1]), kind
-
-
-def _place(head: Sequence[str], names: Sequence[str]) -> int | None:
-    return next((head.index(name) for name in names if name in head), None)

@@ -7,7 +7,7 @@ import string
 from pathlib import Path
 
 from cp2fast.config import LabelSettings
-from cp2fast.data.images import list_images
+from cp2fast.data.image_sets.listing import list_images
 from cp2fast.errors import UserError
 from cp2fast.files import place_of
 from cp2fast.labels.dataset import Example

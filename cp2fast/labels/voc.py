@@ -18,7 +18,7 @@ from cp2fast.config import LabelSettings
 from cp2fast.errors import UserError
 from cp2fast.files import is_file, list_folder, place_of
 from cp2fast.labels.class_files import Declared, DeclaredClass
-from cp2fast.labels.layout import TRAIN_NAMES, VAL_NAMES, Layout
+from cp2fast.labels.layout import TRAIN_NAMES, VAL_NAMES, Layout, given_val_split
 from cp2fast.labels.voc_split import list_of, read_split
 
 VOC_CLASSES = (
@@ -41,7 +41,7 @@ def voc_layout(settings: LabelSettings, root: Path) -> Layout | None:
     if place_of(lists) != "folder":
         return None
     there = {path.stem.lower(): path.stem for path in list_folder(lists) if path.suffix == ".txt"}
-    usual = settings.val_split == LabelSettings.model_fields["val_split"].default
+    usual = given_val_split(settings) is None
     val = settings.val_split
     if usual and not is_file(list_of(root, val)):
         val = next((there[name] for name in VAL_NAMES if name in there), val)

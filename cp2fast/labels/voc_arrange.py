@@ -48,7 +48,7 @@ class Arranged(NamedTuple):
     val: int
 
 
-def arrange_voc(folder: str | Path, tell: Callable[[str], None] = lambda line: None) -> Arranged:
+def arrange_voc(folder: str | Path, say: Callable[[str], None] = lambda line: None) -> Arranged:
     """Arrange VOC 2012 and SBD below ``folder``, downloading what is missing.
 
     Each file is written completely or not at all, and existing files are kept, so the next call
@@ -56,15 +56,15 @@ def arrange_voc(folder: str | Path, tell: Callable[[str], None] = lambda line: N
 
     Args:
         folder: target folder; created if missing.
-        tell: called with one line before each long task.
+        say: called with one line before each long task.
 
     Raises:
         UserError: a download failed or is damaged; says where to put the file by hand.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    root = _find_voc(folder, tell)
-    sbd = _find_sbd(folder, tell)
+    root = _find_voc(folder, say)
+    sbd = _find_sbd(folder, say)
     lists = root / "ImageSets" / "Segmentation"
     train, val = (_names(lists / f"{split}.txt") for split in ("train", "val"))
     in_sbd = {name for split in ("train", "val") for name in _names(sbd / f"{split}.txt")}
@@ -74,7 +74,7 @@ def arrange_voc(folder: str | Path, tell: Callable[[str], None] = lambda line: N
         name for name in sorted(in_sbd - set(train) - set(val)) if not _mask(masks, name).exists()
     ]
     if wanted:
-        tell(f"converting {len(wanted)} masks of SBD to {masks}")
+        say(f"converting {len(wanted)} masks of SBD to {masks}")
     for name in wanted:
         _convert(sbd / "cls" / f"{name}.mat", _mask(masks, name))
     train_aug = sorted((in_sbd | set(train)) - set(val))
@@ -104,7 +104,7 @@ def read_sbd_mask(path: Path) -> NDArray[np.uint8]:
         ) from error
 
 
-def _find_voc(folder: Path, tell: Callable[[str], None]) -> Path:
+def _find_voc(folder: Path, say: Callable[[str], None]) -> Path:
     root = folder / "VOCdevkit" / "VOC2012"
     if not _is_complete(root):
         from torchvision.datasets import VOCSegmentation
@@ -113,12 +113,12 @@ def _find_voc(folder: Path, tell: Callable[[str], None]) -> Path:
             lambda: VOCSegmentation(folder, year="2012", image_set="train", download=True),
             f"PASCAL VOC 2012 into {root}",
             f"put {_VOC_TAR} into {folder}, or unpack it there, so that {root} exists",
-            tell,
+            say,
         )
     return root
 
 
-def _find_sbd(folder: Path, tell: Callable[[str], None]) -> Path:
+def _find_sbd(folder: Path, say: Callable[[str], None]) -> Path:
     sbd = folder / "sbd"
     unpacked = [sbd, sbd / _SBD_INSIDE, folder / _SBD_INSIDE]
     found = next((place for place in unpacked if _holds_sbd(place)), None)
@@ -131,15 +131,15 @@ def _find_sbd(folder: Path, tell: Callable[[str], None]) -> Path:
         lambda: SBDataset(sbd, image_set="train", mode="segmentation", download=True),
         f"SBD into {sbd}",
         f"put {_SBD_TAR} into {sbd}, or its cls, train.txt and val.txt",
-        tell,
+        say,
     )
     return sbd
 
 
 def _fetch(
-    download: Callable[[], object], what: str, by_hand: str, tell: Callable[[str], None]
+    download: Callable[[], object], what: str, by_hand: str, say: Callable[[str], None]
 ) -> None:
-    tell(f"downloading and unpacking {what}")
+    say(f"downloading and unpacking {what}")
     try:
         download()
     except (OSError, RuntimeError, EOFError, tarfile.TarError) as error:

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path, PurePosixPath
 
-from cp2fast.data.formats import IMAGE_SUFFIXES
+from cp2fast.data.decoding.formats import IMAGE_SUFFIXES
 from cp2fast.errors import UserError
 from cp2fast.files import cannot_read, is_file, read_text
 from cp2fast.labels.dataset import Example

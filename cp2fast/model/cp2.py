@@ -101,7 +101,7 @@ class CP2(nn.Module):
         query_BCX = _unit(self.encoder_q.embed(query))
         with torch.no_grad():
             if move_key_encoder:
-                self._update_key_encoder()
+                self._momentum_update_key_encoder()
             key_BCY = self._embed_keys(key)
         return self._contrast(
             query_BCX, key_BCY, self._cells(query_mask, query_BCX), self._cells(key_mask, key_BCY)
@@ -135,8 +135,11 @@ class CP2(nn.Module):
         return sample_mask(mask_BSS, self.encoder_q.embedding_stride).flatten(1).to(dense_BCX.dtype)
 
     @torch.no_grad()
-    def _update_key_encoder(self) -> None:
-        """Update the moving average of the parameters; batch norm statistics are not averaged."""
+    def _momentum_update_key_encoder(self) -> None:
+        """Move the key encoder's parameters: key = momentum * key + (1 - momentum) * query.
+
+        Batch norm statistics are not averaged: each encoder has its own.
+        """
         update = get_ema_multi_avg_fn(self.settings.momentum)  # type: ignore[no-untyped-call]
         update(list(self.encoder_k.parameters()), list(self.encoder_q.parameters()), None)
 

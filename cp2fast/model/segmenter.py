@@ -146,12 +146,7 @@ def _cells(side: int, stride: int) -> int:
 
 
 def check_size(network: Segmenter, backbone: str, size: int) -> None:
-    """Refuse an image size that is not a multiple of the network's stride.
-
-    Args:
-        network: the network.
-        backbone: name of its backbone.
-        size: side of the images in pixels.
+    """Refuse an image size in pixels that is not a multiple of the network's stride.
 
     Raises:
         UserError: the size does not fit; names the nearest that does.

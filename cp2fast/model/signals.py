@@ -47,12 +47,7 @@ class Vectors:
 
 @torch.no_grad()
 def signals(keys_NC: Tensor, batch: Vectors) -> Signals:
-    """Compute all signals; reading them waits for the device.
-
-    Args:
-        keys_NC: instance vectors of many images.
-        batch: embeddings of a step's batch.
-    """
+    """The signals of the instance vectors of many images and of a batch; waits for the device."""
     return Signals(
         effective_rank=effective_rank(keys_NC).item(),
         effective_rank_dense=effective_rank(batch.dense.movedim(1, -1).flatten(0, 1)).item(),

@@ -12,15 +12,15 @@ import torch
 
 from cp2fast.batch import CopyPasteBatch
 from cp2fast.config import PretrainSettings, ProbeDataSettings
-from cp2fast.data.bad_images import BadImages
-from cp2fast.data.cache import Cache
-from cp2fast.data.choice import Choice
-from cp2fast.data.image_set import ImageSet
-from cp2fast.data.images import skipped_in_words
+from cp2fast.data.cache.open import Cache
+from cp2fast.data.image_sets.image_set import ImageSet
+from cp2fast.data.image_sets.listing import skipped_in_words
 from cp2fast.data.order import plan, steps_per_epoch
 from cp2fast.data.prefetch import prefetch
-from cp2fast.data.retry import retries
-from cp2fast.data.source import open_source
+from cp2fast.data.remote.retry import retries
+from cp2fast.data.sources.bad_images import BadImages
+from cp2fast.data.sources.choice import Choice
+from cp2fast.data.sources.open import open_source
 from cp2fast.data.windows import windows
 from cp2fast.labels.open import open_labelled
 from cp2fast.model.cp2 import CP2, CP2Output

@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cp2fast.config import PretrainSettings, ProbeDataSettings
-from cp2fast.data.decode import BadImage, decode_image, read_image
-from cp2fast.data.image_set import ImageSet
-from cp2fast.data.levels import Levels
+from cp2fast.data.decoding.decode import BadImage, decode_image
+from cp2fast.data.decoding.levels import Levels
+from cp2fast.data.image_sets.image_set import ImageSet
+from cp2fast.labels.dataset import evenly
 from cp2fast.labels.open import open_labelled
 from cp2fast.model.segmenter import Segmenter, build_segmenter
-from cp2fast.probe.features import dense_features, prepare, take_statistics
-from cp2fast.probe.labelled import evenly
+from cp2fast.probe.features import Extractor
 from cp2fast.probe.pca import COLOURS, draw_features, main_directions, turned
 from cp2fast.probe.probe import SHORT_SIDE, probe
 from cp2fast.run_folder import RunFolder, atomic_write
@@ -116,9 +116,9 @@ class Watch:
         if not photos:
             return
         images = list(photos.values())
-        network, device = frozen_copy(encoder, self._settings)
-        take_statistics(network, images, SIDE, "embedding", device)
-        features_BChw = dense_features(network, prepare(images, SIDE, network, device), "embedding")
+        extractor = Extractor(frozen_copy(encoder, self._settings), "embedding", SIDE)
+        extractor.take_statistics(images)
+        features_BChw = extractor(images)
         batch, channels, height, width = features_BChw.shape
         scores_N3 = main_directions(features_BChw.movedim(1, -1).reshape(-1, channels)).cpu()
         before = self._scores_before()
@@ -151,7 +151,7 @@ class Watch:
         levels = Levels.of(data.range, data.bands)
         for number in dict.fromkeys(place * count // PHOTOS for place in range(PHOTOS)):
             try:
-                encoded = read_image(self._images, number)
+                encoded = self._images.read(number)
                 photo = decode_image(encoded, data.max_pixels, levels=levels)
             except BadImage:
                 continue
@@ -164,21 +164,12 @@ class Watch:
         few = replace(
             data, train=evenly(data.train, _MOST_IMAGES), val=evenly(data.val, _MOST_IMAGES)
         )
-        network, device = frozen_copy(encoder, self._settings)
-        [found] = probe(
-            network,
-            few,
-            labels=1.0,
-            seeds=[0],
-            short_side=SHORT_SIDE,
-            place="backbone",
-            device=device,
-            alive=alive,
-        )
+        extractor = Extractor(frozen_copy(encoder, self._settings), "backbone", SHORT_SIDE)
+        [found] = probe(extractor, few, labels=1.0, seeds=[0], alive=alive)
         return Probed(found.knn.miou, found.linear.miou)
 
 
-def frozen_copy(encoder: Segmenter, settings: PretrainSettings) -> tuple[Segmenter, torch.device]:
+def frozen_copy(encoder: Segmenter, settings: PretrainSettings) -> Segmenter:
     """A copy of the encoder on its device, without compiled code."""
     with torch.random.fork_rng(devices=[]):
         network = build_segmenter(settings.model, len(encoder.decode_head.conv_seg.weight))
@@ -186,7 +177,7 @@ def frozen_copy(encoder: Segmenter, settings: PretrainSettings) -> tuple[Segment
     network.mean, network.std = settings.augment.mean, settings.augment.std
     device = next(encoder.parameters()).device
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return network.eval().requires_grad_(False), device
+    return network.eval().requires_grad_(False)
 
 
 def middle(photo_HW3: Tensor, side: int) -> Tensor:

@@ -13,22 +13,21 @@ import torch
 
 from cp2fast import recipes
 from cp2fast.config import ModelSettings, ProbeSettings
-from cp2fast.data.levels import Levels
+from cp2fast.data.decoding.levels import Levels
 from cp2fast.errors import UserError
 from cp2fast.files import list_folder, make_folder, place_of
-from cp2fast.labels.dataset import LabelledData
-from cp2fast.labels.levels import range_of
+from cp2fast.labels.dataset import LabelledData, range_of
 from cp2fast.labels.open import open_labelled
 from cp2fast.machine import machine, versions
 from cp2fast.model.segmenter import Segmenter, build_segmenter
-from cp2fast.probe.features import Place
+from cp2fast.probe.features import Extractor, Place
 from cp2fast.probe.picture import draw_probes
 from cp2fast.probe.probe import ProbeScores, probe
 from cp2fast.recipes import Overrides
 from cp2fast.run_folder import write_json
 from cp2fast.train.distributed import device_of, ranks_from_environment
 from cp2fast.weights.load import load_weights
-from cp2fast.weights.trained import Trained, open_trained
+from cp2fast.weights.trained import Trained, UnknownNetwork, open_trained
 
 RANDOM = "random"
 _JUDGES: tuple[Literal["knn", "linear"], ...] = ("knn", "linear")
@@ -108,26 +107,18 @@ def compare_probes(
         f"{labels:.3g} of the labels of {len(data.train)} images, scored on {len(data.val)} of "
         f"{settings.data.root} ({len(data.classes)} classes; {device}); features of the {place}"
     )
-    probed = []
+    probed, shown = [], {}
     for name, network in opened.items():
         began = time.perf_counter()
         network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        scores = probe(
-            network,
-            data,
-            labels=labels,
-            seeds=range(seeds),
-            short_side=settings.data.short_side,
-            place=place,
-            device=device,
-        )
+        extractor = Extractor(network, place, settings.data.short_side)
+        scores = probe(extractor, data, labels=labels, seeds=range(seeds))
         probed.append(Probed(name, scores, time.perf_counter() - began))
+        shown[name] = extractor, scores[0].classify
         say(f"  {name}: {probed[-1].seconds:.0f} s")
     if folder is not None:
         _write(folder / RESULT, probed, data, settings, labels, place)
-        classifiers = [one.scores[0].classify for one in probed]
-        shown = dict(zip(opened, zip(opened.values(), classifiers, strict=True), strict=True))
-        draw_probes(shown, data, settings.data.short_side, place, device, folder / PICTURE)
+        draw_probes(shown, data, folder / PICTURE)
     return probed
 
 
@@ -148,9 +139,7 @@ def open_networks(names: Sequence[str], settings: ProbeSettings) -> dict[str, Se
             continue
         try:
             networks[name] = open_trained(name).network
-        except UserError as error:
-            if not Path(name).is_file() or "does not say which" not in str(error):
-                raise
+        except UnknownNetwork:
             networks[name] = _random(model, settings.model.seed)
             load_weights(networks[name], name)
     return networks

@@ -15,17 +15,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cp2fast.config import Root, root_of
-from cp2fast.data.decode import BadImage, decode_image, read_image
-from cp2fast.data.image_set import ImageSet
-from cp2fast.data.images import list_images
-from cp2fast.data.levels import Levels
-from cp2fast.data.read_ahead import brought
+from cp2fast.data.decoding.decode import BadImage, decode_image
+from cp2fast.data.decoding.levels import Levels
+from cp2fast.data.image_sets.image_set import ImageSet
+from cp2fast.data.image_sets.listing import list_images
+from cp2fast.data.sources.read_ahead import brought
 from cp2fast.errors import UserError
 from cp2fast.figure import save_figure
 from cp2fast.files import refuse_target
-from cp2fast.model.segmenter import Segmenter
-from cp2fast.probe.features import dense_features, prepare
-from cp2fast.probe.labelled import evenly
+from cp2fast.labels.dataset import evenly
+from cp2fast.probe.features import Extractor
 from cp2fast.run_folder import atomic_write
 from cp2fast.train.distributed import device_of, ranks_from_environment
 from cp2fast.weights.trained import Trained, open_trained
@@ -92,6 +91,7 @@ def picture_of(out: Path) -> Path:
 def _embed(trained: Trained, images: ImageSet) -> Embedded:
     device = device_of("auto", ranks_from_environment())
     network = trained.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    extractor = Extractor(network, "embedding", trained.model.size)
     numbers, vectors, left_out = [], [], []
     for number in brought(images, range(len(images))):
         try:
@@ -99,9 +99,8 @@ def _embed(trained: Trained, images: ImageSet) -> Embedded:
         except BadImage as bad:
             left_out.append((images.name(number), str(bad)))
             continue
-        inputs = prepare([image], trained.model.size, network, device)
         numbers.append(number)
-        vectors.append(instance_vector(network, inputs)[0].cpu())
+        vectors.append(instance_vectors(extractor([image]))[0].cpu())
     if not numbers:
         raise UserError(
             f"none of the images can be read ({': '.join(left_out[0])}): there is nothing to embed"
@@ -110,10 +109,9 @@ def _embed(trained: Trained, images: ImageSet) -> Embedded:
     return Embedded(numbers, names, torch.stack(vectors).numpy(), left_out)
 
 
-def instance_vector(network: Segmenter, images_B3HW: Tensor) -> Tensor:
+def instance_vectors(embedding_BChw: Tensor) -> Tensor:
     """One unit vector per image, ``[B, C]``, from all positions."""
-    dense_BChw = F.normalize(dense_features(network, images_B3HW, "embedding"), dim=1)
-    return F.normalize(dense_BChw.sum(dim=(2, 3)), dim=1)
+    return F.normalize(F.normalize(embedding_BChw, dim=1).sum(dim=(2, 3)), dim=1)
 
 
 def write(found: Embedded, path: Path) -> None:
@@ -156,7 +154,7 @@ def draw_neighbours(found: Embedded, images: ImageSet, levels: Levels, path: Pat
 
 
 def _decode(images: ImageSet, number: int, levels: Levels) -> Tensor:
-    return decode_image(read_image(images, number), _MOST_PIXELS, levels=levels)
+    return decode_image(images.read(number), _MOST_PIXELS, levels=levels)
 
 
 def _thumbnail(images: ImageSet, number: int, levels: Levels) -> NDArray[np.uint8]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -31,57 +32,58 @@ def dense_features(network: Segmenter, images_B3HW: Tensor, place: Place) -> Ten
     return (network.project(hidden) if place == "embedding" else hidden).float()
 
 
-def prepare(
-    images_HW3: Sequence[Tensor], short_side: int, network: Segmenter, device: torch.device
-) -> Tensor:
-    """Prepare images of one size as network input: ``[B, 3, H', W']`` on ``device``.
+@dataclass(frozen=True)
+class Extractor:
+    """Computes dense features of whole images.
 
-    The short side is resized to ``short_side``; then both sides are rounded to whole cells.
-
-    Args:
-        images_HW3: images, uint8 RGB.
-        short_side: short side in pixels.
-        network: network, which gives the stride and its training's mean and deviation.
-        device: device of the network.
+    Attributes:
+        network: a frozen network, which gives its device and the mean and deviation of its images.
+        place: where features are taken.
+        short_side: side in pixels to which the short side of an image is resized.
     """
-    height, width = images_HW3[0].shape[:2]
-    scale = short_side / min(height, width)
-    stride = network.feature_stride
-    sides = [max(1, round(side * scale / stride)) * stride for side in (height, width)]
-    images = torch.stack(list(images_HW3)).to(device).permute(0, 3, 1, 2).float() / 255
-    resized = F.interpolate(images, sides, mode="bilinear", antialias=True)
-    inputs = normalise(resized, network.mean, network.std)
-    return inputs.contiguous(memory_format=torch.channels_last)
 
+    network: Segmenter
+    place: Place
+    short_side: int
 
-def take_statistics(
-    network: Segmenter,
-    images_HW3: Sequence[Tensor],
-    short_side: int,
-    place: Place,
-    device: torch.device,
-) -> None:
-    """Set batch norm statistics to those of these images, for a fair comparison.
+    def __call__(self, images_HW3: Sequence[Tensor]) -> Tensor:
+        """The features of uint8 RGB images of one size: float32 ``[B, C, h, w]``."""
+        return dense_features(self.network, self.prepare(images_HW3), self.place)
 
-    Otherwise random weights would use a normalisation that does nothing, and trained weights that
-    of crops of another size. All images are resized to the size of the first.
+    def prepare(self, images_HW3: Sequence[Tensor]) -> Tensor:
+        """The network's input from uint8 RGB images of one size: ``[B, 3, H', W']``.
 
-    Args:
-        network: changed in place; unchanged if it has no batch norm.
-        images_HW3: uint8 RGB images of any sizes.
-        short_side: as in ``prepare``.
-        place: layers beyond it are not computed.
-        device: device of the network.
-    """
-    if not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules()):
-        return
-    inputs = [prepare([image], short_side, network, device) for image in images_HW3]
-    size = inputs[0].shape[2:]
-    one_size = torch.cat([F.interpolate(each, size, mode="bilinear") for each in inputs])
-    if len(one_size) == 1:  # Batch norm after the image-wide mean needs two images.
-        one_size = one_size.repeat(2, 1, 1, 1)
-    used = network.backbone if place == "backbone" else network
-    batches = one_size.tensor_split(math.ceil(len(one_size) / _STATISTICS_BATCH))
-    cards = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(cards):  # the head's dropout must not change the run's generator
-        update_bn([batch for batch in batches if len(batch) > 1], used)
+        The short side is resized to ``short_side``; then both sides are rounded to whole cells.
+        """
+        network, (height, width) = self.network, images_HW3[0].shape[:2]
+        scale, stride = self.short_side / min(height, width), network.feature_stride
+        sides = [max(1, round(side * scale / stride)) * stride for side in (height, width)]
+        images = torch.stack(list(images_HW3)).to(self._device).permute(0, 3, 1, 2).float() / 255
+        resized = F.interpolate(images, sides, mode="bilinear", antialias=True)
+        inputs = normalise(resized, network.mean, network.std)
+        return inputs.contiguous(memory_format=torch.channels_last)
+
+    def take_statistics(self, images_HW3: Sequence[Tensor]) -> None:
+        """Set the network's batch norm statistics to those of uint8 RGB images of any sizes.
+
+        This makes comparisons fair: otherwise random weights would use a normalisation that does
+        nothing, and trained weights that of crops of another size. All images are resized to the
+        size of the first. Layers beyond ``place`` are not computed.
+        """
+        network = self.network
+        if not any(isinstance(one, nn.modules.batchnorm._BatchNorm) for one in network.modules()):
+            return
+        inputs = [self.prepare([image]) for image in images_HW3]
+        size = inputs[0].shape[2:]
+        one_size = torch.cat([F.interpolate(each, size, mode="bilinear") for each in inputs])
+        if len(one_size) == 1:  # Batch norm after the image-wide mean needs two images.
+            one_size = one_size.repeat(2, 1, 1, 1)
+        used = network.backbone if self.place == "backbone" else network
+        batches = one_size.tensor_split(math.ceil(len(one_size) / _STATISTICS_BATCH))
+        cards = [self._device] if self._device.type == "cuda" else []
+        with torch.random.fork_rng(cards):  # dropout must not change the run's generator
+            update_bn([batch for batch in batches if len(batch) > 1], used)
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.network.parameters()).device

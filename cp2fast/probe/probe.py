@@ -18,12 +18,10 @@ from cp2fast.errors import UserError
 from cp2fast.finetune.confusion import Scores, count_confusion, scores
 from cp2fast.finetune.loader import examples_in_batches
 from cp2fast.labels.coding import IGNORED
-from cp2fast.labels.dataset import Example, LabelledData
-from cp2fast.model.segmenter import Segmenter
+from cp2fast.labels.dataset import Example, LabelledData, evenly
 from cp2fast.philox import Stream, permutation
 from cp2fast.probe.classify import Cells, Linear, Neighbours
-from cp2fast.probe.features import Place, dense_features, prepare, take_statistics
-from cp2fast.probe.labelled import evenly
+from cp2fast.probe.features import Extractor
 
 REFERENCES = 16_384
 """Most reference cells for nearest neighbours, drawn from the cells with labels."""
@@ -56,26 +54,20 @@ class ProbeScores:
 
 
 def probe(
-    network: Segmenter,
+    extractor: Extractor,
     data: LabelledData,
     *,
     labels: float,
     seeds: Sequence[int],
-    short_side: int,
-    place: Place,
-    device: torch.device,
     alive: Callable[[], None] = lambda: None,
 ) -> list[ProbeScores]:
-    """Score a network's frozen features, once for each seed.
+    """Score the frozen features of a network, once for each seed.
 
     Args:
-        network: network on ``device``; its batch norm statistics are set to those of the images.
+        extractor: computes the features; its batch norm statistics are set to those of the images.
         data: labelled images, ``train`` to learn from and ``val`` to score on.
         labels: share of ``data.train`` whose labels are used.
         seeds: each seed draws its own subset; with all labels only the references differ.
-        short_side: short side of the images in pixels.
-        place: layer from which features are taken.
-        device: device on which to compute.
         alive: called after each batch.
 
     Raises:
@@ -84,14 +76,14 @@ def probe(
     subsets = {seed: subset(len(data.train), labels, seed) for seed in seeds}
     wanted = sorted({number for numbers in subsets.values() for number in numbers})
     examples = [data.train[number] for number in wanted]
-    _take_statistics(network, data, short_side, place, device)
-    cells_of = _cells(network, examples, data, short_side, place, device, alive)
-    images = dict(zip(wanted, cells_of, strict=True))
+    statistics = examples_in_batches(evenly(data.train, STATISTICS_IMAGES), data, _BATCH)
+    extractor.take_statistics([image for images, _ in statistics for image in images])
+    images = dict(zip(wanted, _cells(extractor, examples, data, alive), strict=True))
     classifiers: list[Classifier] = []
     for seed, numbers in subsets.items():
         cells = _labelled(_joined([images[number] for number in numbers]), data)
         classifiers += [Neighbours.fit(_drawn(cells, seed)), Linear.fit(cells)]
-    confusions = _confusions(network, classifiers, data, short_side, place, device, alive)
+    confusions = _confusions(extractor, classifiers, data, alive)
     _check_common_classes(images.values(), confusions[0], data)
     found = [scores(confusion, data.classes) for confusion in confusions]
     return [
@@ -108,31 +100,28 @@ def subset(count: int, labels: float, seed: int) -> list[int]:
     return sorted(chosen.tolist())
 
 
-def _take_statistics(
-    network: Segmenter, data: LabelledData, short_side: int, place: Place, device: torch.device
-) -> None:
-    examples = evenly(data.train, STATISTICS_IMAGES)
-    batches = examples_in_batches(examples, data, _BATCH)
-    images = [image for batch, _ in batches for image in batch]
-    take_statistics(network, images, short_side, place, device)
+def _features(
+    extractor: Extractor,
+    examples: Sequence[Example],
+    data: LabelledData,
+    alive: Callable[[], None],
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Features ``[B, C, h, w]`` and labels ``[B, H, W]`` of the examples, batch by batch."""
+    for images, labels in examples_in_batches(examples, data, _BATCH):
+        features_BChw = extractor(images)
+        yield features_BChw, torch.stack(labels).to(features_BChw.device)
+        alive()
 
 
 def _cells(
-    network: Segmenter,
+    extractor: Extractor,
     examples: Sequence[Example],
     data: LabelledData,
-    short_side: int,
-    place: Place,
-    device: torch.device,
     alive: Callable[[], None],
 ) -> Iterator[Cells]:
     """The cells of each image."""
-    for images, labels in examples_in_batches(examples, data, _BATCH):
-        inputs = prepare(images, short_side, network, device)
-        features_BChw = dense_features(network, inputs, place)
-        labels_BHW = torch.stack(labels).to(device)
+    for features_BChw, labels_BHW in _features(extractor, examples, data, alive):
         shares_BKhw = class_shares(labels_BHW, len(data.classes), features_BChw.shape[2:])
-        alive()
         for features, shares in zip(features_BChw, shares_BKhw, strict=True):
             yield Cells(_rows(features), _rows(shares))
 
@@ -151,26 +140,18 @@ def class_shares(labels_BHW: Tensor, num_classes: int, cells: Sequence[int]) -> 
 
 
 def _confusions(
-    network: Segmenter,
+    extractor: Extractor,
     classifiers: Sequence[Classifier],
     data: LabelledData,
-    short_side: int,
-    place: Place,
-    device: torch.device,
     alive: Callable[[], None],
 ) -> list[Tensor]:
     """The confusion matrix of each classifier on ``data.val``, in pixels."""
     classes = len(data.classes)
-    empty = torch.zeros(classes, classes, dtype=torch.int64, device=device)
-    confusions = [empty.clone() for _ in classifiers]
-    for images, labels in examples_in_batches(data.val, data, _BATCH):
-        inputs = prepare(images, short_side, network, device)
-        features_BChw = dense_features(network, inputs, place)
-        labels_BHW = torch.stack(labels).to(device)
+    confusions = [torch.zeros(classes, classes, dtype=torch.int64) for _ in classifiers]
+    for features_BChw, labels_BHW in _features(extractor, data.val, data, alive):
         for confusion, classify in zip(confusions, classifiers, strict=True):
             predicted = segment(classify, features_BChw, labels_BHW.shape[1:])
-            confusion += count_confusion(predicted, labels_BHW, classes)
-        alive()
+            confusion += count_confusion(predicted, labels_BHW, classes).cpu()
     return confusions
 
 
@@ -222,7 +203,7 @@ def _check_common_classes(
     Raises:
         UserError: no class of the labelled images occurs in ``val``.
     """
-    known = torch.stack([cells.shares.sum(dim=0) for cells in learned]).sum(dim=0) > 0
+    known = torch.stack([cells.shares.sum(dim=0).cpu() for cells in learned]).sum(dim=0) > 0
     there = confusion_KK.sum(dim=1) > 0
     if not bool((known & there).any()):
         raise UserError(

@@ -1,4 +1,4 @@
-"""Failures of a run that its user can mend, as one line: no memory, no disk, no run folder."""
+"""Failures that the user can fix, reported in one line: memory, disk, a missing run folder."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _OF_THE_DISK = {
 
 @contextmanager
 def explained(run: Run[Any]) -> Iterator[None]:
-    """Raise a ``UserError`` in place of errors that only say that memory or the disk is full."""
+    """Replace errors of a full memory or disk by a ``UserError`` that says what to change."""
     try:
         yield
-    except RuntimeError as error:
+    except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
         raise UserError(_out_of_memory(run)) from error

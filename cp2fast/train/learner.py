@@ -17,7 +17,7 @@ from torch.amp.grad_scaler import GradScaler
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from cp2fast.config import FinetuneTrainSettings, TrainSettings
+from cp2fast.config import CommonTrainSettings
 from cp2fast.train.optimizer import build_optimizer
 from cp2fast.train.precision import autocast, dtype_of, grad_scaler
 
@@ -108,7 +108,7 @@ def learner_of(
     network: Network,
     parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
     forward: Callable[[nn.Module, Batch, int, int], Any],
-    train: TrainSettings | FinetuneTrainSettings,
+    train: CommonTrainSettings,
     device: torch.device,
 ) -> Learner[Network, Batch]:
     """A learner for this process alone; moves ``network`` to ``device``.

@@ -174,14 +174,17 @@ def _leave_errors_to_the_writer() -> None:
 
 
 def _open_tensorboard(run: _Run) -> _Logger:
+    from tensorboard.compat.proto.summary_pb2 import Summary
     from torch.utils.tensorboard.writer import SummaryWriter
 
     _leave_errors_to_the_writer()
     writer = SummaryWriter(str(run.folder.tensorboard), purge_step=run.first_step + 1)
+    events: Any = writer.file_writer
 
     def write(row: _Row) -> None:
-        for name, value in row.values.items():
-            writer.add_scalar(name, value, row.step, walltime=row.milliseconds / 1e3)
+        # One event a row: add_scalar writes one for each value, which costs four times as much.
+        values = [Summary.Value(tag=name, simple_value=v) for name, v in row.values.items()]
+        events.add_summary(Summary(value=values), row.step, row.milliseconds / 1e3)
         writer.flush()
 
     return _Logger(write, lambda failed: writer.close())

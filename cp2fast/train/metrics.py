@@ -46,6 +46,7 @@ def metrics_log(run: Run[Any], console: Console, on_row: Log | None = None) -> I
         TimeRemainingColumn(),
         console=console,
         transient=True,
+        disable=not console.is_terminal,
     )
     config = settings.model_dump(mode="json")
     with (

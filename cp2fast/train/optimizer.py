@@ -8,14 +8,14 @@ from typing import Any
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
-from cp2fast.config import FinetuneTrainSettings, TrainSettings
+from cp2fast.config import CommonTrainSettings
 
 _OF_THE_SETTINGS = {"momentum", "weight_decay"}
 
 
 def build_optimizer(
     parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
-    train: TrainSettings | FinetuneTrainSettings,
+    train: CommonTrainSettings,
 ) -> Optimizer:
     """The optimiser selected by the settings, for ``parameters`` or groups of them."""
     # With GradScaler, fused SGD leaves its momentum uninitialised if the very first step overflows.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
-from cp2fast.config import FinetuneTrainSettings, TrainSettings
+from cp2fast.config import CommonTrainSettings
 from cp2fast.run_folder import RunFolder, means_of_end_tenths, read_metrics
 from cp2fast.train.accounts import Account, Accounts
 from cp2fast.train.advice import of_whole_run
@@ -28,7 +28,7 @@ from cp2fast.wording import counted
 
 @contextmanager
 def joined_processes(
-    settings: TrainSettings | FinetuneTrainSettings, quiet: bool = False
+    settings: CommonTrainSettings, quiet: bool = False
 ) -> Iterator[tuple[Processes, RunConsole]]:
     """Join the run's processes; yields them and the console of the main process."""
     ranks = ranks_from_environment()

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from cp2fast.data.kinds import kind_of
+from cp2fast.data.decoding.kinds import kind_of
 from cp2fast.errors import UserError
 from cp2fast.files import cannot_read, is_file, open_plain, place_of
 from cp2fast.run_folder import damage, trained_weights
@@ -92,7 +92,7 @@ def read_content(path: Path) -> dict[str, Any]:
     except RunsCode as error:
         raise UserError(
             f"{path} would run code when read ({error}), which no weights need: it was not read; "
-            "fetch it from where you trust who made it"
+            "download it from a source that you trust"
         ) from error
     except UnpicklingError as error:
         reason = "it is damaged, or a pickle that PyTorch did not write"

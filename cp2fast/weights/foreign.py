@@ -21,6 +21,12 @@ _CONVNEXT_BLOCK: tuple[Rule, ...] = (
     (r"\blayer_scale_parameter$", "gamma"),
     (r"\b(layernorm|layer_norm)\.", "norm."),
 )
+_OPENMMLAB_BLOCK: tuple[Rule, ...] = (
+    (r"^patch_embed\.projection\.", "patch_embed.proj."),
+    (r"\battn\.w_msa\.", "attn."),
+    (r"\bffn\.layers\.0\.0\.", "mlp.fc1."),
+    (r"\bffn\.layers\.1\.", "mlp.fc2."),
+)
 _SWIN_BUFFERS = r"relative_position_index$|relative_coords_table$|attn_mask$"
 
 
@@ -57,6 +63,32 @@ def _merges_as_sliced(tensors: Tensors) -> Tensors:
             inputs = tensor.reshape(*tensor.shape[:-1], -1, 2, 2)  # [..., C, row, column]
             converted[name] = inputs.transpose(-1, -3).flatten(-3)  # [..., column, row, C]
     return converted
+
+
+_EFFICIENTNET_BLOCK = {
+    "0.0": "conv_pw",
+    "0.1": "bn1",
+    "1.0": "conv_dw",
+    "1.1": "bn2",
+    "2.fc1": "se.conv_reduce",
+    "2.fc2": "se.conv_expand",
+    "3.0": "conv_pwl",
+    "3.1": "bn3",
+}
+_EFFICIENTNET_FIRST_BLOCK = {
+    "0.0": "conv_dw",
+    "0.1": "bn1",
+    "1.fc1": "se.conv_reduce",
+    "1.fc2": "se.conv_expand",
+    "2.0": "conv_pw",
+    "2.1": "bn2",
+}
+
+
+def _in_efficientnet(found: re.Match[str]) -> str:
+    """Name of a layer in a block of torchvision; blocks of the first stage have no expansion."""
+    layers = _EFFICIENTNET_FIRST_BLOCK if found[1] == "1" else _EFFICIENTNET_BLOCK
+    return f"blocks.{int(found[1]) - 1}.{found[2]}.{layers[found[3]]}."
 
 
 HUGGING_FACE = (
@@ -137,39 +169,28 @@ OPENMMLAB = (
     Names(  # Swin
         r"stages\.0\.downsample\.reduction\.weight",
         (
-            (r"^patch_embed\.projection\.", "patch_embed.proj."),
             (r"^stages\.(\d+)\.downsample\.", next_stage("layers.", ".downsample.")),
             (r"^stages\.", "layers."),
-            (r"\battn\.w_msa\.", "attn."),
-            (r"\bffn\.layers\.0\.0\.", "mlp.fc1."),
-            (r"\bffn\.layers\.1\.", "mlp.fc2."),
+            *_OPENMMLAB_BLOCK,
         ),
         dropped=_SWIN_BUFFERS,
         convert=_merges_as_sliced,
     ),
     Names(  # mmpretrain's SwinV2, whose downsampling begins a stage
         r"stages\.0\.blocks\.0\.attn\.w_msa\.logit_scale",
-        (
-            (r"^patch_embed\.projection\.", "patch_embed.proj."),
-            (r"^stages\.", "layers."),
-            (r"\battn\.w_msa\.", "attn."),
-            (r"\bffn\.layers\.0\.0\.", "mlp.fc1."),
-            (r"\bffn\.layers\.1\.", "mlp.fc2."),
-        ),
+        ((r"^stages\.", "layers."), *_OPENMMLAB_BLOCK),
         dropped=_SWIN_BUFFERS,
         convert=_merges_as_sliced,
     ),
     Names(  # ViT, and mmpretrain's DINOv2
         r"layers\.0\.ln1\.weight",
         (
-            (r"^patch_embed\.projection\.", "patch_embed.proj."),
             (r"^layers\.", "blocks."),
             (r"^ln1\.", "norm."),
             (r"\bln([12])\.", r"norm\1."),
             (r"\battn\.attn\.in_proj_", "attn.qkv."),
             (r"\battn\.attn\.out_proj\.", "attn.proj."),
-            (r"\bffn\.layers\.0\.0\.", "mlp.fc1."),
-            (r"\bffn\.layers\.1\.", "mlp.fc2."),
+            *_OPENMMLAB_BLOCK,
             (r"\b(attn|ffn)\.gamma([12])\.weight$", r"ls\2.gamma"),
         ),
         convert=_with_patch_bias,
@@ -232,28 +253,14 @@ TORCHVISION = (
         ),
         dropped=_SWIN_BUFFERS,
     ),
-    Names(  # EfficientNet; its first stage has blocks without an expansion
+    Names(  # EfficientNet
         r"features\.1\.0\.block\.1\.fc1\.weight",
         (
             (r"^features\.0\.0\.", "conv_stem."),
             (r"^features\.0\.1\.", "bn1."),
-            (r"^features\.1\.(\d+)\.block\.0\.0\.", r"blocks.0.\1.conv_dw."),
-            (r"^features\.1\.(\d+)\.block\.0\.1\.", r"blocks.0.\1.bn1."),
-            (r"^features\.1\.(\d+)\.block\.1\.", r"blocks.0.\1.se."),
-            (r"^features\.1\.(\d+)\.block\.2\.0\.", r"blocks.0.\1.conv_pw."),
-            (r"^features\.1\.(\d+)\.block\.2\.1\.", r"blocks.0.\1.bn2."),
             (r"^features\.8\.0\.", "conv_head."),
             (r"^features\.8\.1\.", "bn2."),
-            (r"^features\.(\d+)\.(\d+)\.block\.", lambda m: f"blocks.{int(m[1]) - 1}.{m[2]}."),
-            (r"^(blocks\.[1-9]\.\d+)\.0\.0\.", r"\1.conv_pw."),
-            (r"^(blocks\.[1-9]\.\d+)\.0\.1\.", r"\1.bn1."),
-            (r"^(blocks\.[1-9]\.\d+)\.1\.0\.", r"\1.conv_dw."),
-            (r"^(blocks\.[1-9]\.\d+)\.1\.1\.", r"\1.bn2."),
-            (r"^(blocks\.[1-9]\.\d+)\.2\.", r"\1.se."),
-            (r"^(blocks\.[1-9]\.\d+)\.3\.0\.", r"\1.conv_pwl."),
-            (r"^(blocks\.[1-9]\.\d+)\.3\.1\.", r"\1.bn3."),
-            (r"\bse\.fc1\.", "se.conv_reduce."),
-            (r"\bse\.fc2\.", "se.conv_expand."),
+            (r"^features\.(\d+)\.(\d+)\.block\.(\d\.(?:fc)?\d)\.", _in_efficientnet),
         ),
     ),
 )

@@ -52,7 +52,7 @@ class Shell(dict[Any, Any]):
     """Stands in for an object of a class that is not loaded: its attributes, or its items."""
 
     dump_patches = False
-    """Asked for by PyTorch where a file of before 1.6 holds the source code of a module."""
+    """PyTorch reads this if a file from before version 1.6 holds a module's source code."""
 
     def __init__(self, *_: object, **__: object) -> None:
         super().__init__()
@@ -102,7 +102,7 @@ def load(file: Any, **options: Any) -> Any:
 
 
 def tensors_of(value: Any, above: tuple[int, ...] = ()) -> Any:
-    """The same value with each module in its place as a dictionary: its state dict, nested."""
+    """The same value, with each module replaced by its state dict, as nested dictionaries."""
     if id(value) in above:
         return None
     inside = (*above, id(value))

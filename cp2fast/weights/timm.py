@@ -38,8 +38,8 @@ def download(name: str) -> dict[str, Tensor]:
         raise UserError(f"timm has no pretrained weights '{model}': the nearest is timm/{nearest}")
     if not huggingface_hub.constants.HF_HUB_OFFLINE:  # failing attempts take a minute
         _log.info(
-            "getting timm/%s from the network, or from its cache; without a network set "
-            "HF_HUB_OFFLINE=1, which saves the wait",
+            "loading timm/%s from its cache or the network; without a network, HF_HUB_OFFLINE=1 "
+            "avoids waiting for it",
             model,
         )
     try:

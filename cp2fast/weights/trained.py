@@ -22,7 +22,7 @@ from cp2fast.config import (
     ModelSettings,
     RangeSetting,
 )
-from cp2fast.data.levels import Levels
+from cp2fast.data.decoding.levels import Levels
 from cp2fast.errors import UserError
 from cp2fast.model.segmenter import Segmenter, build_segmenter
 from cp2fast.weights.files import find_file, read_content
@@ -77,19 +77,42 @@ class Trained:
         return folder.parent if folder.name == "checkpoints" else None
 
 
+class UnknownNetwork(UserError):  # noqa: N818
+    """A file of weights that does not say which network they belong to."""
+
+
+def load(path: str | Path) -> Segmenter:
+    """A trained network, on the CPU and in eval mode.
+
+    ``network.embed(images)`` gives dense features ``[B, C, ceil(H / stride), ceil(W / stride)]``.
+    ``network.backbone`` is a timm model. After fine-tuning, ``network(images)`` gives logits of
+    ``network.classes``. Images are RGB in [0, 1], ``[B, 3, H, W]``, normalised by subtracting
+    ``network.mean`` and dividing by ``network.std`` (ImageNet's, unless the run set others).
+
+    Args:
+        path: a run folder (its best checkpoint, else its newest), a checkpoint, or a file that
+            ``export(run, "safetensors")`` wrote.
+
+    Raises:
+        UserError: ``path`` holds no such network.
+    """
+    return open_trained(path).network
+
+
 def open_trained(path: str | Path) -> Trained:
     """Read the network of a run folder, a checkpoint or an exported .safetensors file.
 
     Raises:
-        UserError: the file does not exist, is damaged, or was not written by cp2fast.
+        UnknownNetwork: the file was not written by cp2fast.
+        UserError: it does not exist or is damaged.
     """
     path = find_file(Path(path))
     content = read_content(path)
     facts = _facts(content)
     if facts is None:
-        raise UserError(
+        raise UnknownNetwork(
             f"{path} does not say which network it holds: name a run of cp2fast, its checkpoint "
-            "or its export to safetensors; other weights go into a run by model.init=FILE"
+            "or its export to safetensors; a run starts from other weights with model.init=FILE"
         )
     try:
         model = _model_settings(facts)

@@ -10,7 +10,7 @@ import torch
 
 from cp2fast.bench.peers import ffcv_kornia
 from cp2fast.bench.peers.original import STD
-from cp2fast.data.images import list_images
+from cp2fast.data.image_sets.listing import list_images
 
 SIZE = 32
 CPU = torch.device("cpu")

@@ -16,8 +16,8 @@ from cp2fast.bench.loader_sources import sources
 from cp2fast.bench.loader_task import Task, find_missing
 from cp2fast.bench.peers import dali_all, original, torchvision_v2
 from cp2fast.config import DataSettings
-from cp2fast.data.bad_images import BadImages
-from cp2fast.data.images import list_images
+from cp2fast.data.image_sets.listing import list_images
+from cp2fast.data.sources.bad_images import BadImages
 from cp2fast.errors import UserError
 from tests.data import betons, image_files
 from tests.data.picture_sets import aerial
@@ -45,6 +45,15 @@ OF_A_GPU = {
     *(f"decode-dali-gpu@{share}" for share in ("0", "0.5", "0.9", "1")),
 }
 OF_A_BETON = {"ffcv-kornia", "cp2fast-ffcv", "decode-ffcv"}
+
+
+THREADS = ("cp2fast-ceiling", "cp2fast-prefetch", "cp2fast-read", "cp2fast-decode")
+
+
+def assert_nothing_runs_on():
+    assert multiprocessing.active_children() == []
+    names = [thread.name for thread in threading.enumerate()]
+    assert [name for name in names if name.startswith(THREADS)] == []
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +95,7 @@ def test_a_report_holds_every_system_its_ceiling_and_the_bottleneck(photos):
     report = bench_loader(
         photos, size=SIZE, batch_size=4, workers=1, rounds=2, seconds=0.05
     ).to_json()
+    assert_nothing_runs_on()
     report = json.loads(json.dumps(report))
     rows = {row["system"]: row for row in report["results"]}
     assert set(rows) - OPTIONAL == SYSTEMS
@@ -136,7 +146,7 @@ def test_a_beton_brings_ffcv_into_it(photos, tmp_path):
     assert set(report.missing) - OPTIONAL == OF_A_GPU | {"transfer"}
     assert report.ceilings["decode packed"] > 0
     assert "EpochIterator" not in {type(thread).__name__ for thread in threading.enumerate()}
-    assert multiprocessing.active_children() == []
+    assert_nothing_runs_on()
 
 
 def test_a_beton_smaller_than_a_batch_is_refused(photos, tmp_path):
@@ -154,11 +164,3 @@ def test_on_a_gpu_the_transfer_is_a_stage(photos):
     assert set(report.ceilings) == {"read", "decode", "transfer", "augment", "pairs"}
     assert "transfer" not in report.missing
     assert {result.system for result in report.results} - OPTIONAL == SYSTEMS | OF_A_GPU
-
-
-def test_nothing_runs_on_after_it(photos):
-    bench_loader(photos, size=SIZE, batch_size=4, workers=1, rounds=1, seconds=0.01)
-    assert multiprocessing.active_children() == []
-    names = [thread.name for thread in threading.enumerate()]
-    ours = ("cp2fast-ceiling", "cp2fast-prefetch", "cp2fast-read", "cp2fast-decode")
-    assert [name for name in names if name.startswith(ours)] == []

@@ -9,11 +9,10 @@ from torch import Tensor
 
 from cp2fast.batch import RaggedBatch
 from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
+from cp2fast.copypaste.interface import Composed, Request
 from cp2fast.copypaste.parameters import Parameters
 from cp2fast.copypaste.reference import copy_paste_reference
 from cp2fast.copypaste.views import pack
-
-Composed = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 def photo(height: int, width: int, seed: int = 0) -> Tensor:
@@ -43,7 +42,8 @@ def assert_agrees(
 ) -> None:
     """As the reference, with a share of the error that backends are allowed."""
     views = pack(batch, parameters)
-    expected = copy_paste_reference(batch.pixels, views, size, torch.float32, mean, std)
+    request = Request(batch.pixels, views, size, torch.float32, mean, std)
+    expected = copy_paste_reference(request)
     deviation = torch.tensor(std)[:, None, None]  # in units of the pixel range
     for mine, theirs in zip(ours[:2], expected[:2], strict=True):
         error = (mine.cpu() - theirs).abs() * deviation

@@ -1,12 +1,10 @@
 """Which backends work here, and what is said and done of those that do not."""
 
 import logging
-from collections.abc import Sequence
 
 import numba
 import pytest
 import torch
-from torch import Tensor
 
 from cp2fast.copypaste.backends import (
     available_backends,
@@ -17,7 +15,7 @@ from cp2fast.copypaste.backends import (
     try_out,
 )
 from cp2fast.copypaste.cpu.launch import copy_paste_cpu
-from cp2fast.copypaste.interface import Composed
+from cp2fast.copypaste.interface import Composed, Request
 from cp2fast.copypaste.reference import copy_paste_reference
 from cp2fast.errors import UserError
 
@@ -26,15 +24,8 @@ CPU = torch.device("cpu")
 compile_this = numba.njit(lambda pixels: pixels.no_such_thing)
 
 
-def does_not_compile(
-    pixels: Tensor,
-    views: Tensor,
-    size: int,
-    dtype: torch.dtype,
-    mean: Sequence[float],
-    std: Sequence[float],
-) -> Composed:
-    composed: Composed = compile_this(pixels.numpy())
+def does_not_compile(request: Request) -> Composed:
+    composed: Composed = compile_this(request.pixels.numpy())
     return composed
 
 

@@ -5,11 +5,13 @@ import torch
 from torch.nn.functional import interpolate
 
 from cp2fast.batch import RaggedBatch
-from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
+from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD, AugmentSettings
+from cp2fast.copypaste.interface import Request
 from cp2fast.copypaste.op import copy_paste
 from cp2fast.copypaste.reference import copy_paste_reference
 from cp2fast.copypaste.sampling import sample_parameters
 from cp2fast.copypaste.views import pack
+from tests.copypaste.cases import assert_agrees, photo
 
 SIZE = 32
 SIZES = [(40, 50), (64, 30), (33, 33), (90, 70)]
@@ -52,7 +54,7 @@ def test_outputs_are_those_of_the_contract(batch, parameters, backend, dtype):
 
 def test_the_reference_backend_is_the_reference(batch, parameters):
     out = copy_paste(batch, parameters, SIZE, backend="reference")
-    expected = copy_paste_reference(*arguments(batch, parameters)[:-1])
+    expected = copy_paste_reference(Request(*arguments(batch, parameters)[:-1]))
     for tensor, other in zip(vars(out).values(), expected, strict=True):
         assert torch.equal(tensor, other)
 
@@ -67,6 +69,33 @@ def test_every_backend_agrees_with_the_reference(batch, parameters, backend):
         grey_levels = (image - other).abs() * 0.225 * 255
         assert grey_levels.mean() <= 1
         assert grey_levels.max() <= 4
+
+
+ONE_PIXEL = {"crop_area": (1e-9, 1e-9), "paste_area": (1e-9, 1e-9)}
+NARROW = {"crop_ratio": (1e-3, 1e-3), "paste_ratio": (1e3, 1e3)}
+ALL = dict.fromkeys(("jitter", "grey", "blur", "flip", "vertical_flip", "turn"), 1.0)
+NOTHING = dict.fromkeys(ALL, 0.0)
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {},
+        NOTHING | {"crop_area": (1, 1), "paste_area": (1, 1)},
+        ALL | ONE_PIXEL | {"brightness": (0, 0), "hue": (-0.5, -0.5), "sigma": (0, 0)},
+        ALL | NARROW | {"brightness": 0, "contrast": (9, 9), "hue": 0.5, "sigma": (2, 2)},
+        ALL | {"grey": 0, "contrast": (0, 0), "saturation": (9, 9), "hue": 0, "sigma": (1e-3, 1)},
+    ],
+)
+@pytest.mark.parametrize("size", [2, SIZE])
+def test_settings_at_their_limits_give_the_pixels_of_the_reference(limits, size):
+    """On photos from one pixel to many, of which most make no whole crop of that ratio."""
+    photos = [photo(*sides) for sides in [(1, 1), (1, 900), (900, 1), (2, 3), (600, 800)]]
+    batch = RaggedBatch.pack(photos, range(len(photos)))
+    parameters = sample_parameters(0, 0, batch, size, augment=AugmentSettings(**limits))
+    out = copy_paste(batch, parameters, size, backend="cpu")
+    composed = out.query, out.key, out.query_mask, out.key_mask
+    assert_agrees(composed, batch, parameters, size, share=0.25)
 
 
 def test_tensors_with_strides_are_taken(batch, parameters):

@@ -12,6 +12,7 @@ from torchvision.transforms import functional as tv
 
 from cp2fast.batch import RaggedBatch
 from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
+from cp2fast.copypaste.interface import Request
 from cp2fast.copypaste.parameters import BRIGHTNESS, CONTRAST, HUE, MIRROR, SATURATION
 from cp2fast.copypaste.reference import (
     adjust,
@@ -54,7 +55,8 @@ def image():
 
 def compose(batch, parameters, size=SIZE, dtype=torch.float32):
     views = pack(batch, parameters)
-    return copy_paste_reference(batch.pixels, views, size, dtype, IMAGENET_MEAN, IMAGENET_STD)
+    request = Request(batch.pixels, views, size, dtype, IMAGENET_MEAN, IMAGENET_STD)
+    return copy_paste_reference(request)
 
 
 # The steps, one by one

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cp2fast.data import beton
-from cp2fast.data.pack_writers import BetonWriter, WriterState
-from cp2fast.data.packed_jpeg import PackedJpeg
+from cp2fast.data.image_sets import beton
+from cp2fast.data.packing.packed_jpeg import PackedJpeg
+from cp2fast.data.packing.writers import BetonWriter, WriterState
 from tests.data import image_files
 
 

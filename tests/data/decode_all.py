@@ -16,15 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cp2fast.batch import RaggedBatch
-from cp2fast.data import jpeg
-from cp2fast.data.bad_images import BadImages
-from cp2fast.data.dali_source import open_dali
-from cp2fast.data.decode import BadImage, image_size
-from cp2fast.data.image_set import ImageSet
-from cp2fast.data.images import list_images
-from cp2fast.data.packed_jpeg import PackedJpeg
-from cp2fast.data.torch_source import open_torch
-from cp2fast.data.turbo_source import open_turbo
+from cp2fast.data.decoding import jpeg
+from cp2fast.data.decoding.decode import BadImage, image_size
+from cp2fast.data.image_sets.image_set import ImageSet
+from cp2fast.data.image_sets.listing import list_images
+from cp2fast.data.packing.packed_jpeg import PackedJpeg
+from cp2fast.data.sources.bad_images import BadImages
+from cp2fast.data.sources.dali_source import open_dali
+from cp2fast.data.sources.loading import DecodeSettings
+from cp2fast.data.sources.torch_source import open_torch
+from cp2fast.data.sources.turbo_source import open_turbo
 from tests.data.betons import write_beton
 
 BATCH = 100
@@ -47,16 +48,15 @@ def main(folder: Path) -> None:
             sizes[name] = image_size((folder / name).read_bytes(), LIMIT)
         except BadImage as bad:
             sizes[name] = str(bad)
-    common = {"seed": 0, "max_pixels": LIMIT}
     seen = {
-        "dali, files": _decoded(open_dali, files, names, threads=1, gpu=None, **common),
-        "turbo, files": _decoded(open_turbo, files, names, threads=1, **common),
-        "torch, a shard": _decoded(open_torch, list_images(shard), names, workers=0, **common),
+        "dali, files": _decoded(open_dali, files, names, threads=1, gpu=None),
+        "turbo, files": _decoded(open_turbo, files, names, threads=1),
+        "torch, a shard": _decoded(open_torch, list_images(shard), names, workers=0),
         "turbo, a .beton": _decoded(
-            open_turbo, ImageSet.of_beton(beton), list(of_beton), threads=1, **common
+            open_turbo, ImageSet.of_beton(beton), list(of_beton), threads=1
         ),
         "torch, a .beton": _decoded(
-            open_torch, ImageSet.of_beton(beton), list(of_beton), workers=0, **common
+            open_torch, ImageSet.of_beton(beton), list(of_beton), workers=0
         ),
     }
     folder.with_suffix(".pickle").write_bytes(pickle.dumps((sizes, seen)))
@@ -81,7 +81,7 @@ def _decoded(
     found: dict[str, NDArray[np.uint8] | str] = {}
     with tempfile.TemporaryDirectory() as place:
         bad = BadImages(Path(place), 1.0)
-        for batch in opener(images, _plan(len(names)), bad=bad, **options):
+        for batch in opener(images, _plan(len(names)), DecodeSettings(0, LIMIT), bad, **options):
             for position, number in enumerate(batch.index.tolist()):
                 found[names[number]] = batch.image(position).numpy().copy()
         if bad.path.exists():

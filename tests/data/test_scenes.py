@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cp2fast.data.images import list_images
+from cp2fast.data.image_sets.listing import list_images
 from cp2fast.data.scenes import VOID, generate_scenes
 from cp2fast.errors import UserError
 

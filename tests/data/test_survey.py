@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from cp2fast.data.images import list_images
+from cp2fast.data.image_sets.listing import list_images
 from cp2fast.data.survey import SAMPLE, candidates, find_range, survey
 from cp2fast.errors import UserError
 from tests.data import image_files
-from tests.data.decoders.test_deep import numpy_file
+from tests.data.decoding.decoders.test_deep import numpy_file
 from tests.data.dicom_files import x_ray
 from tests.data.picture_sets import aerial, phone, tile, x_rays
 

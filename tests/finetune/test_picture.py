@@ -13,8 +13,8 @@ import resource, sys
 from pathlib import Path
 import numpy as np, tifffile
 from PIL import Image
-from cp2fast.data.image_set import ImageSet
-from cp2fast.data.levels import BY_TYPE
+from cp2fast.data.image_sets.image_set import ImageSet
+from cp2fast.data.decoding.levels import BY_TYPE
 from cp2fast.finetune.outputs import Outputs, Photo
 from cp2fast.finetune.picture import open_picture, picture_size
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from cp2fast.config import AugmentSettings, PretrainSettings
-from cp2fast.data.bad_images import BadImages
-from cp2fast.data.choice import choose_source
-from cp2fast.data.images import list_images
+from cp2fast.data.image_sets.listing import list_images
 from cp2fast.data.order import plan
-from cp2fast.data.source import open_source
+from cp2fast.data.sources.bad_images import BadImages
+from cp2fast.data.sources.choice import choose_source
+from cp2fast.data.sources.open import open_source
 from cp2fast.errors import UserError
 from cp2fast.inspection.pairs import displayable, first_pairs
 from cp2fast.pretrain.batches import compose

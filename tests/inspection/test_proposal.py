@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import tifffile
 
-from cp2fast.data.decode import decode_raster
-from cp2fast.data.levels import Levels
-from cp2fast.data.raster import BYTE, Raster
+from cp2fast.data.decoding.decode import decode_raster
+from cp2fast.data.decoding.levels import Levels
+from cp2fast.data.decoding.raster import BYTE, Raster
 from cp2fast.inspection.proposal import propose_bands, statistics
 
 NAMES = {

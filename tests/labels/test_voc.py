@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from cp2fast.config import LabelledDataSettings
-from cp2fast.data.orientation import orient
+from cp2fast.data.decoding.orientation import orient
 from cp2fast.data.scenes import generate_scenes, voc_palette
 from cp2fast.errors import UserError
 from cp2fast.labels.coding import Coding

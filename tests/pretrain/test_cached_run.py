@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,15 +12,8 @@ import pytest
 
 import cp2fast
 from tests.command_line import refusal
-from tests.pretrain.runs import (
-    TINY,
-    losses,
-    run,
-    start,
-    wait_for_step,
-    words,
-    write_photos,
-)
+from tests.pretrain.runs import TINY, losses, run, wait_for_step, words, write_photos
+from tests.processes import two_ranks
 
 pytestmark = pytest.mark.slow
 
@@ -99,45 +87,29 @@ def test_another_max_side_is_another_run(photos: Path, tmp_path: Path) -> None:
     assert "data.max_side=30, but the run" in refusal(again)
 
 
-def torchrun(out: Path, photos: Path, *more: str) -> subprocess.Popen[str]:
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    return start([sys.executable, *launcher, "-m", "cp2fast", *words(out, photos, *more)])
+def shares(process: int) -> tuple[int, int]:
+    """KiB of the cache that a process maps, and those it is charged with."""
+    text = Path(f"/proc/{process}/smaps").read_text()
+    maps = re.findall(r"memfd:cp2fast-cache.*?\nRss: +(\d+).*?\nPss: +(\d+)", text, re.S)
+    rss, pss = zip(*maps, strict=True)
+    return sum(map(int, rss)), sum(map(int, pss))
 
 
-def shares(launcher: int) -> dict[int, tuple[int, int]]:
-    """KiB of the cache that each process below ``launcher`` maps, and those it is charged with."""
-    children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
-    found = {}
-    for child in map(int, children):
-        with contextlib.suppress(OSError):
-            text = Path(f"/proc/{child}/smaps").read_text()
-            maps = re.findall(r"memfd:cp2fast-cache.*?\nRss: +(\d+).*?\nPss: +(\d+)", text, re.S)
-            if maps:
-                rss, pss = zip(*maps, strict=True)
-                found[child] = (sum(map(int, rss)), sum(map(int, pss)))
-    return found
-
-
-@pytest.mark.slow
-def test_two_ranks_fill_one_cache_which_counts_once_and_goes_with_them(
-    photos: Path, tmp_path: Path
-) -> None:
+def test_two_ranks_fill_one_cache_which_counts_once(photos: Path, tmp_path: Path) -> None:
     large = write_photos(tmp_path / "photos", 40)
     long = "train.steps=100000"
-    process = torchrun(tmp_path / "off", large, long, "data.cache=off")
-    wait_for_step(tmp_path / "off", 12, process)
-    process.terminate()
-    process.wait()
+    ranks = two_ranks(*words(tmp_path / "off", large, long, "data.cache=off"))
+    wait_for_step(tmp_path / "off", 12, ranks[0])
+    for rank in ranks:
+        rank.kill()
+        rank.communicate()
 
-    process = torchrun(tmp_path / "on", large, long, "data.cache=host")
-    wait_for_step(tmp_path / "on", 12, process)
-    each = shares(process.pid)
-    assert len(each) == 2
-    for mapped, _ in each.values():  # Both have touched all of it.
-        assert mapped > 200
-    charged = sum(share for _, share in each.values())
-    assert charged == pytest.approx(max(mapped for mapped, _ in each.values()), rel=0.2)
-    os.kill(min(each), signal.SIGKILL)  # The one that made it.
-    process.wait()
-    assert losses(tmp_path / "on")[:12] == losses(tmp_path / "off")[:12]
-    assert not any(Path(f"/proc/{child}").exists() for child in each)
+    ranks = two_ranks(*words(tmp_path / "on", large, long, "data.cache=host"))
+    wait_for_step(tmp_path / "on", 12, ranks[0])
+    mapped, charged = zip(*(shares(rank.pid) for rank in ranks), strict=True)
+    assert min(mapped) > 200  # Both have touched all of it.
+    assert sum(charged) == pytest.approx(max(mapped), rel=0.2)
+    for rank in ranks:
+        rank.kill()
+        rank.communicate()
+    assert losses(tmp_path / "on")[:12] == losses(tmp_path / "off")

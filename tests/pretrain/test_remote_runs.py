@@ -11,13 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cp2fast.data.disk_cache import DiskCache
-from cp2fast.data.images import list_images
+from cp2fast.data.image_sets.listing import list_images
+from cp2fast.data.remote.disk_cache import DiskCache
 from tests.pretrain.runs import (
     losses,
     metrics,
     run,
-    run_apart,
     wait_for_step,
     words,
     write_photos,
@@ -82,14 +81,14 @@ def test_a_web_server_by_https_gives_the_same_losses(
     expected: list[tuple[float, ...]],
     s3: S3,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pem = certificate(tmp_path)
-    monkeypatch.setenv("SSL_CERT_FILE", str(pem))
     with web_server(photos.parent, pem) as url:
-        # Apart, as what is trusted is read once.
-        done = run_apart(tmp_path / "run", f"{url}/shards", "train.steps=14")
-    assert done.returncode == 0, done.stderr
+        # In a process of its own, as what is trusted is read once.
+        asked = words(tmp_path / "run", f"{url}/shards", "train.steps=14")
+        process = Process(*asked, SSL_CERT_FILE=pem)
+        _, errors = process.communicate()
+    assert process.returncode == 0, errors
     assert [row[0] for row in losses(tmp_path / "run")] == [row[0] for row in expected]
     assert np.allclose(losses(tmp_path / "run"), expected, rtol=1e-4)
 
@@ -167,9 +166,9 @@ def test_a_rank_that_dies_leaves_a_cache_that_the_next_run_goes_on_with(
     """One of two processes is killed while it fetches a shard, which it had locked."""
     bucket = s3.upload(shards, "dying")
     script = (
-        "import sys, numpy as np; from cp2fast.data.images import list_images;"
-        "from cp2fast.data.read_ahead import read_ahead;"
-        "from cp2fast.data.disk_cache import DiskCache; from pathlib import Path;"
+        "import sys, numpy as np; from cp2fast.data.image_sets.listing import list_images;"
+        "from cp2fast.data.sources.read_ahead import read_ahead;"
+        "from cp2fast.data.remote.disk_cache import DiskCache; from pathlib import Path;"
         "disk = DiskCache(Path(sys.argv[2])); images = list_images(sys.argv[1], disk=disk);"
         "print('listed', flush=True); sys.stdin.readline();"
         "steps = [n for n in read_ahead(images, disk, iter(np.arange(24).reshape(6, 4)))];"

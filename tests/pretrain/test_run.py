@@ -10,7 +10,7 @@ import pytest
 
 from cp2fast.run_folder import checkpoint_step, list_checkpoints
 from tests.command_line import cp2fast, refusal
-from tests.pretrain.runs import losses, run, run_apart, wait_for_step, words, write_photos
+from tests.pretrain.runs import losses, run, wait_for_step, words, write_photos
 from tests.processes import Process
 
 pytestmark = pytest.mark.slow
@@ -20,7 +20,9 @@ def test_the_same_command_gives_the_same_losses(
     undisturbed: Path, photos: Path, tmp_path: Path
 ) -> None:
     """In a process of its own as in this one."""
-    assert run_apart(tmp_path / "again", photos, "train.steps=12").returncode == 0
+    process = Process(*words(tmp_path / "again", photos, "train.steps=12"))
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
     assert losses(tmp_path / "again") == losses(undisturbed)
 
 

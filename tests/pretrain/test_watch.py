@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from cp2fast.config import PretrainSettings
-from cp2fast.data.images import list_images
+from cp2fast.data.image_sets.listing import list_images
 from cp2fast.data.scenes import generate_scenes
 from cp2fast.model.cp2 import build_cp2
 from cp2fast.model.segmenter import Segmenter
@@ -117,7 +117,7 @@ def test_what_fails_is_named_once_and_left_out(scenes: Path, tmp_path: Path) -> 
 
 def test_a_copy_has_the_weights_and_is_frozen(scenes: Path) -> None:
     network = encoder(settings(scenes))
-    copied, _ = frozen_copy(network, settings(scenes))
+    copied = frozen_copy(network, settings(scenes))
     assert not copied.training
     assert not any(parameter.requires_grad for parameter in copied.parameters())
     for name, value in copied.state_dict().items():

@@ -4,9 +4,7 @@ import torch
 
 from cp2fast.config import ModelSettings
 from cp2fast.model.segmenter import Segmenter, build_segmenter
-from cp2fast.probe.features import dense_features, prepare, take_statistics
-
-CPU = torch.device("cpu")
+from cp2fast.probe.features import Extractor, dense_features
 
 
 def network(backbone: str = "test_resnet") -> Segmenter:
@@ -26,12 +24,13 @@ def photos(count: int, height: int = 48, width: int = 80) -> list[torch.Tensor]:
 def test_photos_are_brought_to_whole_cells_and_normalised() -> None:
     white = torch.full((30, 50, 3), 255, dtype=torch.uint8)
     net = network()
-    inputs = prepare([white], 60, net, CPU)
+    prepare = Extractor(net, "backbone", 60).prepare
+    inputs = prepare([white])
     assert inputs.shape == (1, 3, 64, 96)
     expected = torch.tensor([(1 - 0.485) / 0.229, (1 - 0.456) / 0.224, (1 - 0.406) / 0.225])
     torch.testing.assert_close(inputs[0, :, 7, 9], expected)
     net.mean, net.std = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
-    torch.testing.assert_close(prepare([white], 60, net, CPU)[0, :, 7, 9], torch.full((3,), 2.0))
+    torch.testing.assert_close(prepare([white])[0, :, 7, 9], torch.full((3,), 2.0))
 
 
 def test_features_can_be_taken_at_three_places() -> None:
@@ -55,11 +54,12 @@ def test_statistics_are_those_of_the_images_whatever_they_were_before() -> None:
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.fill_(3.0)
     images = photos(5)
-    inputs = prepare(images, 48, first, CPU)
-    for net in (first, second):
-        take_statistics(net, images, 48, "backbone", CPU)
-    features = dense_features(first, inputs, "backbone")
-    torch.testing.assert_close(features, dense_features(second, inputs, "backbone"))
+    extractors = [Extractor(net, "backbone", 48) for net in (first, second)]
+    for extractor in extractors:
+        extractor.take_statistics(images)
+    one, other = (extractor(images) for extractor in extractors)
+    torch.testing.assert_close(one, other)
+    inputs = extractors[0].prepare(images)
     norm = next(m for m in first.modules() if isinstance(m, torch.nn.BatchNorm2d))
     conv = next(m for m in first.modules() if isinstance(m, torch.nn.Conv2d))
     mean = torch.nn.functional.conv2d(inputs, conv.weight, None, conv.stride, conv.padding)
@@ -68,14 +68,15 @@ def test_statistics_are_those_of_the_images_whatever_they_were_before() -> None:
 
 def test_one_photo_and_photos_of_other_sizes_give_statistics_too() -> None:
     net = network()
-    take_statistics(net, photos(1), 48, "embedding", CPU)
-    take_statistics(net, [*photos(2), *photos(2, 70, 50)], 48, "embedding", CPU)
-    assert dense_features(net, torch.randn(1, 3, 48, 48), "embedding").isfinite().all()
+    extractor = Extractor(net, "embedding", 48)
+    extractor.take_statistics(photos(1))
+    extractor.take_statistics([*photos(2), *photos(2, 70, 50)])
+    assert extractor(photos(1)).isfinite().all()
 
 
 def test_a_backbone_without_batch_norm_is_left_as_it_is() -> None:
     net = network("test_vit")
     before = copy.deepcopy(net.backbone.state_dict())
-    take_statistics(net, photos(2), 64, "backbone", CPU)
+    Extractor(net, "backbone", 64).take_statistics(photos(2))
     after = net.backbone.state_dict()
     assert all(torch.equal(before[name], value) for name, value in after.items())

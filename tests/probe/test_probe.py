@@ -15,9 +15,8 @@ from cp2fast.errors import UserError
 from cp2fast.labels.dataset import LabelledData
 from cp2fast.labels.open import open_voc
 from cp2fast.model.segmenter import build_segmenter
+from cp2fast.probe.features import Extractor
 from cp2fast.probe.probe import ProbeScores, class_shares, probe, segment, subset
-
-CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +32,7 @@ def probed(
 ) -> list[ProbeScores]:
     torch.manual_seed(0)
     network = build_segmenter(ModelSettings(backbone="test_resnet", head_channels=8, size=64))
-    return probe(
-        network, data, labels=labels, seeds=seeds, short_side=64, place="backbone", device=CPU
-    )
+    return probe(Extractor(network, "backbone", 64), data, labels=labels, seeds=seeds)
 
 
 def test_a_probe_is_a_function_of_network_images_and_seed(data: LabelledData) -> None:

@@ -1,8 +1,8 @@
-"""Ranks from the environment, and a process group of two real processes under torchrun."""
+"""Ranks from the environment, and a process group of two real processes."""
 
+import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +15,7 @@ from cp2fast.train.distributed import (
     ranks_from_environment,
     was_restarted,
 )
+from tests.servers import free_port
 
 pytestmark = pytest.mark.slow
 
@@ -83,17 +84,20 @@ def test_processes_that_cannot_meet_are_refused(
         pass
 
 
-def test_two_processes_meet_and_part(tmp_path: Path) -> None:
-    script = tmp_path / "two_ranks.py"
-    script.write_text(TWO_RANKS)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    done = subprocess.run(
-        [*torchrun, "--nproc-per-node", "2", str(script)],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "rank 0 main True of 2 sum 21.0" in done.stdout
-    assert "rank 1 main False of 2 sum 21.0" in done.stdout
+def test_two_processes_meet_and_part() -> None:
+    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(free_port())}
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-c", TWO_RANKS],
+            env=os.environ | common | {"RANK": rank, "LOCAL_RANK": rank},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in "01"
+    ]
+    said = [rank.communicate()[0] for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0, 0]
+    assert said == ["rank 0 main True of 2 sum 21.0\n", "rank 1 main False of 2 sum 21.0\n"]
 
 
 def test_the_cpu_can_always_be_had() -> None:

@@ -3,131 +3,51 @@
 from __future__ import annotations
 
 import json
-import signal
-import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+import os
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from cp2fast import recipes
-from cp2fast.config import PretrainSettings
 from cp2fast.errors import UserError
-from cp2fast.run_folder import RunFolder, checkpoint_step, list_checkpoints
-from cp2fast.train.accounts import Accounts
+from cp2fast.run_folder import checkpoint_step, list_checkpoints
 from cp2fast.train.checkpoint import load_checkpoint
-from cp2fast.train.console import RunConsole
-from cp2fast.train.distributed import Agreement, Ranks
+from tests.train.line import Fit, Line, carry_out, run_of, settings
+from tests.train.tasks import TORCHRUN
+
+TWO_RANKS = """
+import json, sys, time
+from pathlib import Path
+from cp2fast.run_folder import RunFolder
+from cp2fast.train.accounts import Accounts
 from cp2fast.train.engine import train
-from cp2fast.train.learner import learner_of
-from cp2fast.train.run import Processes, Run
-from cp2fast.train.task import Evaluation, Loaded
+from cp2fast.train.run import Run
+from cp2fast.train.session import joined_processes
+from tests.train.line import CPU, Line, settings
 
-CPU, ALONE = torch.device("cpu"), Ranks(0, 1, 0)
-SAMPLES, STEPS_PER_EPOCH = 8, 5
-
-
-class Points(NamedTuple):
-    x: Tensor
-    y: Tensor
-
-
-class Fit(NamedTuple):
-    loss: Tensor
-
-
-class Line:
-    """A task whose points are a function of the step; ``broken`` steps have one at infinity."""
-
-    def __init__(
-        self, settings: PretrainSettings, broken: int | None = None, scores: Sequence[float] = ()
-    ) -> None:
-        self.settings = settings
-        self.samples_per_step = SAMPLES * settings.train.gradient_accumulation_steps
-        self.steps_per_epoch, self.images, self.peak_lr = STEPS_PER_EPOCH, 40, settings.train.lr
-        self.total_steps = settings.train.steps or 1
-        torch.manual_seed(0)
-        line = nn.Linear(1, 1)
-        self.learner = learner_of(line, line.parameters(), self.step, settings.train, CPU)
-        self.broken, self.scores = broken, list(scores)
-        self.evaluate_every = 3 if self.scores else None
-        self.stopped_at: int | None = None
-        self.drawn: list[tuple[int, bool]] = []
-
-    def step(self, network: nn.Module, batch: Points, step: int, number: int) -> Fit:
-        return Fit((network(batch.x) - batch.y).square().mean())
-
-    def announcement(self, step: int) -> str:
-        return f"a line from step {step}"
-
-    def initialise(self, say: Callable[[str], None]) -> None: ...
-
-    def prepare(self, step: int, say: Callable[[str], None], alive: Callable[[], None]) -> None: ...
-
-    def batches(self, start: int, stop: int) -> Generator[Loaded[Points], None, None]:
-        for step in range(start, stop):
-            for number in range(self.settings.train.gradient_accumulation_steps):
-                random = torch.Generator().manual_seed(100 * step + number)
-                x = torch.rand(SAMPLES, 1, generator=random)
-                y = 3 * x + 1
-                if step + 1 == self.broken:
-                    y[0] = torch.inf
-                yield Loaded(Points(x, y), list(range(SAMPLES)))
-
-    def learning_rate(self, step: int) -> float:
-        return self.peak_lr
-
-    def image_name(self, number: int) -> str:
-        return f"point {number}"
-
-    digest = "points"
-
-    def measure(self, step: int, outputs: Sequence[Fit]) -> dict[str, float]:
-        return {"loss": torch.stack([output.loss for output in outputs]).mean().item()}
-
-    def warnings(self, row: Mapping[str, Any]) -> list[str]:
-        return []
-
-    def evaluate(self, step: int, alive: Callable[[], None]) -> Evaluation | None:
-        if not self.scores:
+class JudgedByOne(Line):
+    def evaluate(self, step, alive):  # as the probes of a pretraining
+        if not processes.ranks.is_main:
             return None
-        if step == self.stopped_at:
-            self.stopped_at = None
-            signal.raise_signal(signal.SIGTERM)
-        alive()
-        time.sleep(0.02)
-        score = self.scores.pop(0)
-        return Evaluation({"score": score}, score, f"score {score}")
+        time.sleep(1)
+        return super().evaluate(step, alive)
 
-    def preview(self, batch: Points) -> None:
-        self.drawn.append((0, False))
-
-    def pictures(self, step: int, complete: bool) -> None:
-        self.drawn.append((step, complete))
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"model": self.learner.network.state_dict()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.learner.network.load_state_dict(state["model"])
-
-
-def run_of(folder: Path, task: Line) -> Run[Points]:
-    run_folder = RunFolder(folder)
-    if not run_folder.holds_run:
-        run_folder.create(recipes.to_yaml(task.settings))
-    return Run("pretrain", run_folder, Processes(ALONE, CPU, Agreement(ALONE, 1)), task)
-
-
-def settings(**train: Any) -> PretrainSettings:
-    return PretrainSettings.model_validate({"train": {"log_every": 1, "lr": 0.1, **train}})
-
-
-def carry_out(run: Run[Points]) -> bool:
-    return train(run, RunConsole(quiet=True), Accounts(CPU, time.perf_counter()))
+folder = RunFolder(Path(sys.argv[1]))
+task = JudgedByOne(settings(steps=7, device="cpu"), scores=[0.1, 0.2, 0.3])
+with joined_processes(task.settings.train, quiet=True) as (processes, console):
+    with processes.agreement.main_first():
+        if processes.ranks.is_main:
+            folder.create("")
+    began = time.perf_counter()
+    accounts = Accounts(CPU, began)
+    assert train(Run("pretrain", folder, processes, task), console, accounts)
+    found = {"seconds": time.perf_counter() - began, "shares": accounts.shares()}
+    (folder.path / f"{processes.ranks.rank}.json").write_text(json.dumps(found))
+"""
 
 
 def rows(folder: Path, name: str) -> list[dict[str, Any]]:
@@ -185,6 +105,26 @@ def test_the_best_is_kept_and_every_row_accounts_for_its_time(tmp_path: Path) ->
         assert sum(row["time"].values()) == pytest.approx(1, abs=0.001)
     assert all(row["time"]["evaluate"] > 0 for row in rows(tmp_path, "score"))
     assert all(row["time"]["evaluate"] == 0 for row in rows(tmp_path, "loss"))
+
+
+@pytest.mark.slow
+def test_ranks_that_wait_for_the_evaluation_of_one_charge_it_to_evaluations(tmp_path: Path) -> None:
+    script, out = tmp_path / "two_ranks.py", tmp_path / "run"
+    script.write_text(TWO_RANKS)
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, *TORCHRUN, str(script), str(out)],
+        env=os.environ | {"PYTHONPATH": str(root)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for rank in (0, 1):
+        found = json.loads((out / f"{rank}.json").read_text())
+        assert sum(found["shares"].values()) == pytest.approx(1, abs=0.01)
+        assert found["shares"]["evaluate"] * found["seconds"] > 2  # of three, some in other waits
+    for row in rows(out, "time"):
+        assert sum(row["time"].values()) == pytest.approx(1, abs=0.01)
+        assert (row["time"]["evaluate"] > 0) == ("score" in row)
 
 
 @pytest.mark.parametrize("step", [3, 7])

@@ -37,12 +37,6 @@ def kind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return Kind(request.param, data)
 
 
-def torchrun(kind: Kind, out: Path, *more: str, restarts: int = 0) -> subprocess.Popen[str]:
-    """Two ranks."""
-    launcher = [*TORCHRUN, "--max-restarts", str(restarts)]
-    return start(kind.command(out, *more, launcher=launcher))
-
-
 def ranks_of(torchrun: subprocess.Popen[str]) -> list[int]:
     """Process ids of the two ranks, in their order."""
     children = Path(f"/proc/{torchrun.pid}/task/{torchrun.pid}/children").read_text().split()
@@ -78,24 +72,27 @@ def out(three_steps: Path, tmp_path: Path) -> Path:
 def undisturbed(kind: Kind, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two ranks, never disturbed."""
     out = tmp_path_factory.mktemp("runs") / "undisturbed"
-    process = torchrun(kind, out)
-    _, errors = process.communicate()
-    assert process.returncode == 0, errors
+    ranks = two_ranks(*kind.words(out))
+    said = [rank.communicate() for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0, 0], said
+    assert "steps 1 to 12" in said[0][0]
+    assert said[1] == ("", "")
     return out
 
 
-def test_two_ranks_leave_one_runs_files_and_speak_once(undisturbed: Path) -> None:
+def test_two_ranks_leave_one_runs_files(undisturbed: Path) -> None:
     assert [step for step, _ in losses(undisturbed)] == list(range(1, 13))
     assert len(list((undisturbed / "tensorboard").iterdir())) == 1
     assert [damage(path) for path in list_checkpoints(undisturbed / "checkpoints")] == [None, None]
     assert not (undisturbed / "running.lock").exists()
 
 
-def test_a_killed_rank_is_restarted_and_the_run_ends_as_if_nothing_had_happened(
+@pytest.mark.parametrize("kind", ["pretrain"], indirect=True)
+def test_a_killed_rank_is_restarted_by_torchrun_and_the_run_ends_as_if_nothing_had_happened(
     kind: Kind, undisturbed: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "killed"
-    process = torchrun(kind, out, restarts=1)
+    process = start(kind.command(out, launcher=[*TORCHRUN, "--max-restarts", "1"]))
     wait_for_step(out, 7, process)
     os.kill(ranks_of(process)[1], signal.SIGKILL)
     output, errors = process.communicate()
@@ -106,11 +103,28 @@ def test_a_killed_rank_is_restarted_and_the_run_ends_as_if_nothing_had_happened(
     assert losses(out) == losses(undisturbed)
 
 
+def test_ranks_that_torchrun_starts_again_resume_the_run(
+    kind: Kind, undisturbed: Path, tmp_path: Path
+) -> None:
+    """With the same command; torchrun tells them by the environment."""
+    out = tmp_path / "killed"
+    ranks = two_ranks(*kind.words(out))
+    wait_for_step(out, 7, ranks[0])
+    for rank in ranks:
+        rank.kill()
+    for rank in ranks:
+        rank.communicate()
+    ranks = two_ranks(*kind.words(out), TORCHELASTIC_RESTART_COUNT=1)
+    said = [rank.communicate() for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0, 0], said
+    assert losses(out) == losses(undisturbed)
+
+
 def test_an_error_of_one_rank_is_told_and_ends_all(kind: Kind, undisturbed: Path) -> None:
-    process = torchrun(kind, undisturbed)
-    _, errors = process.communicate(timeout=300)
-    assert process.returncode != 0
-    [line] = [line for line in errors.splitlines() if line.startswith("cp2fast:")]
+    ranks = two_ranks(*kind.words(undisturbed))
+    said = [rank.communicate()[1] for rank in ranks]
+    assert all(rank.returncode for rank in ranks)
+    [line] = [line for line in "".join(said).splitlines() if line.startswith("cp2fast:")]
     assert "already holds a run" in line
 
 
@@ -143,26 +157,38 @@ def test_a_frozen_rank_is_named_and_ends_the_run(kind: Kind, tmp_path: Path) -> 
 
 
 @contextlib.contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    """The kernel refuses to write more into any file."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+def at_most(size: int, what: int) -> Iterator[None]:
+    """The kernel refuses this process more: of RLIMIT_FSIZE in any file, of RLIMIT_AS at all."""
+    soft, hard = resource.getrlimit(what)
+    resource.setrlimit(what, (size, hard))
     try:
         yield
     finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        resource.setrlimit(what, (soft, hard))
 
 
 def test_a_full_disk_leaves_the_old_checkpoint_and_says_so(kind: Kind, out: Path) -> None:
     before = {path: path.read_bytes() for path in list_checkpoints(out / "checkpoints")}
     size = min(map(len, before.values())) // 2
-    with files_of_at_most(size):
+    with at_most(size, resource.RLIMIT_FSIZE):
         line = refusal(kind.run(out, "--resume"))
     assert re.search(r"step_0000000(04|05|06|07|08|09|10|11|12)\.pt", line)
     assert "File too large" in line
     assert {path: path.read_bytes() for path in list_checkpoints(out / "checkpoints")} == before
     assert not list((out / "checkpoints").glob(".*.partial"))
     assert not (out / "running.lock").exists()
+
+
+def test_memory_that_runs_out_is_told_with_the_settings_that_need_less(
+    kind: Kind, tmp_path: Path
+) -> None:
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    size = pages * resource.getpagesize() + (1 << 30)  # a batch of such images takes 3 GiB or more
+    with at_most(size, resource.RLIMIT_AS):
+        line = refusal(kind.run(tmp_path / "run", "data.batch_size=4", "model.size=8192"))
+    assert "the memory of cpu does not hold data.batch_size=4" in line
+    assert "data.batch_size=2 train.gradient_accumulation_steps=2" in line
+    assert not list_checkpoints(tmp_path / "run/checkpoints")
 
 
 def test_a_damaged_checkpoint_is_noticed_and_the_one_before_it_taken(kind: Kind, out: Path) -> None:
@@ -274,7 +300,7 @@ def test_a_run_folder_that_is_renamed_ends_the_run_in_one_line(kind: Kind, tmp_p
 
 def test_a_closed_stdout_ends_the_run_in_silence_and_saved(kind: Kind, tmp_path: Path) -> None:
     out = tmp_path / "piped"
-    process = start(kind.command(out, "train.steps=200"))
+    process = Process(*kind.words(out, "train.steps=200"))
     process.stdout.close()
     errors = process.stderr.read()
     assert process.wait() == 0

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
 from cp2fast.bench.peers.original import MEAN, STD
-from cp2fast.data.image_set import ImageSet
+from cp2fast.data.image_sets.image_set import ImageSet
 
 
 def composed(

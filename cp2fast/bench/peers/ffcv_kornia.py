@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from cp2fast.bench.peers import kornia_aug
-from cp2fast.data.image_set import ImageSet
+from cp2fast.data.image_sets.image_set import ImageSet
 
 BATCHES_AHEAD = 3
 """FFCV's default; one more is in progress."""

@@ -12,8 +12,8 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
-from cp2fast.data.image_set import ImageSet
-from cp2fast.data.torch_source import START_METHOD
+from cp2fast.data.image_sets.image_set import ImageSet
+from cp2fast.data.sources.torch_source import START_METHOD
 
 
 def problem(images: ImageSet) -> str | None:

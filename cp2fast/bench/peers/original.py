@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 from torchvision import transforms
 
 from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
-from cp2fast.data.image_set import ImageSet
+from cp2fast.data.image_sets.image_set import ImageSet
 
 MEAN, STD = IMAGENET_MEAN, IMAGENET_STD
 

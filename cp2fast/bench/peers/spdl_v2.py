@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from torch import Tensor
 
 from cp2fast.bench.peers.torchvision_v2 import Views, paste
-from cp2fast.data.decode import decode_image
-from cp2fast.data.image_set import ImageSet
+from cp2fast.data.decoding.decode import decode_image
+from cp2fast.data.image_sets.image_set import ImageSet
 
 _INSTALL = "pip install spdl-core spdl-io"
 BATCHES_AHEAD = 3

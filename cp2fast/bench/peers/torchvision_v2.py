@@ -11,8 +11,8 @@ from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms import v2
 
 from cp2fast.bench.peers.original import MEAN, STD
-from cp2fast.data.decode import decode_image
-from cp2fast.data.image_set import ImageSet
+from cp2fast.data.decoding.decode import decode_image
+from cp2fast.data.image_sets.image_set import ImageSet
 
 
 def composer(

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cp2fast.copypaste.cpu import pixel
-from cp2fast.copypaste.cpu.simd import WIDE, load, put
+from cp2fast.copypaste.cpu.lanes import WIDE
+from cp2fast.copypaste.cpu.load_store import load, put
 from cp2fast.copypaste.jit import inline, jit
 from cp2fast.copypaste.parameters import BRIGHTNESS, CONTRAST, HUE, SATURATION
 

@@ -12,7 +12,6 @@ import functools
 import math
 import os
 import threading
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -24,7 +23,7 @@ from cp2fast.buffers import Buffers
 from cp2fast.copypaste.cpu.kernel import Inputs, compose
 from cp2fast.copypaste.cpu.output import Output
 from cp2fast.copypaste.cpu.workspace import Workspace
-from cp2fast.copypaste.interface import Composed
+from cp2fast.copypaste.interface import Composed, Request
 from cp2fast.copypaste.views import HEIGHT, KINDS, SIGMA, WIDTH
 
 _CHUNKS_PER_THREAD = 8
@@ -33,15 +32,9 @@ _images, _masks = Buffers(keep=4), Buffers(keep=4)
 """Outputs of two calls, as one is still being read while the next one is written."""
 
 
-def copy_paste_cpu(
-    pixels: Tensor,
-    views: Tensor,
-    size: int,
-    dtype: torch.dtype,
-    mean: Sequence[float],
-    std: Sequence[float],
-) -> Composed:
-    """``Implementation`` with ``torch.get_num_threads()`` threads."""
+def copy_paste_cpu(request: Request) -> Composed:
+    """Compose on the CPU, with ``torch.get_num_threads()`` threads."""
+    pixels, views, size, dtype, mean, std = request
     samples = len(views)
     shape = samples, size, size
     images_BSSX = [_empty((*shape, 3), dtype, _images) for _ in range(2)]

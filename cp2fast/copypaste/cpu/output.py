@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cp2fast.copypaste.cpu import pixel
-from cp2fast.copypaste.cpu.simd import (
+from cp2fast.copypaste.cpu.lanes import WIDE
+from cp2fast.copypaste.cpu.load_store import (
     LINE,
-    WIDE,
     load,
     put,
     put_bfloat16,

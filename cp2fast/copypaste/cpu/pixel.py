@@ -1,7 +1,7 @@
 """The arithmetic for one pixel, in float32.
 
 These are plain functions, so that tests can call them. The kernel compiles them, for one number or
-for the lanes of ``simd.py``: none calls another but ``where_equal``, and every constant is a
+for the lanes of ``lanes.py``: none calls another but ``where_equal``, and every constant is a
 float32 (a Python number would make the compiled arithmetic double precision). Colours are in
 [0, 1].
 """

@@ -8,15 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cp2fast.copypaste.cpu import pixel
-from cp2fast.copypaste.cpu.simd import (
-    WIDE,
-    load,
-    load_bytes,
-    load_pixels,
-    put,
-    put_pixels,
-    zeros,
-)
+from cp2fast.copypaste.cpu.lanes import WIDE, zeros
+from cp2fast.copypaste.cpu.load_store import load, load_bytes, load_pixels, put, put_pixels
 from cp2fast.copypaste.jit import inline, jit, specialised
 
 _Floats = NDArray[np.float32]

@@ -7,9 +7,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from cp2fast.copypaste.cpu.lanes import WIDE
+from cp2fast.copypaste.cpu.load_store import LINE
 from cp2fast.copypaste.cpu.output import padded_length
 from cp2fast.copypaste.cpu.resize import most_taps
-from cp2fast.copypaste.cpu.simd import LINE, WIDE
 
 _Floats = NDArray[np.float32]
 _Integers = NDArray[np.int64]

@@ -8,15 +8,13 @@ addresses, to keep the host's time short.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from cp2fast.copypaste.cuda.compile import KERNELS, cubins, cuda_core
-from cp2fast.copypaste.interface import Composed, empty_outputs
+from cp2fast.copypaste.interface import Composed, Request, empty_outputs
 from cp2fast.copypaste.views import KINDS, VIEWS
 
 THREADS = 128
@@ -36,19 +34,13 @@ def tiles(size: int) -> int:
     return (-(-size // LEAST_TILE)) ** 2
 
 
-def copy_paste_cuda(
-    pixels: Tensor,
-    views: Tensor,
-    size: int,
-    dtype: torch.dtype,
-    mean: Sequence[float],
-    std: Sequence[float],
-) -> Composed:
-    """``Implementation`` for a GPU; does not wait for it."""
+def copy_paste_cuda(request: Request) -> Composed:
+    """Compose on a GPU, without waiting for it."""
+    pixels, views, size, dtype, mean, std = request
     device = pixels.device
     if torch.cuda.current_device() != device.index:
         with torch.cuda.device(device):
-            return copy_paste_cuda(pixels, views, size, dtype, mean, std)
+            return copy_paste_cuda(request)
     samples = len(views)
     outputs = empty_outputs(samples, size, dtype, device)
     if samples:

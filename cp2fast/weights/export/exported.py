@@ -27,19 +27,19 @@ class Exported:
         holds: description of the content, such as ``the backbone``.
         check: reads the written file as its user will and returns the largest difference between
             its outputs and the network's, relative to the network's largest output.
-        tolerance: the largest difference that rounding can explain.
         library: name and version of the library that the check used.
         usage: Python code that loads the file from the working directory and runs it.
         notes: what the user should know, one sentence each.
+        tolerance: the largest difference that rounding can explain.
     """
 
     content: bytes
     holds: str
     check: Callable[[Path], float]
-    tolerance: float
     library: str
     usage: str
     notes: list[str] = field(default_factory=list)
+    tolerance: float = 1e-5
 
 
 def tensors_as_bytes(tensors: Mapping[str, Tensor], suffix: str) -> bytes:

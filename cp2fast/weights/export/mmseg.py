@@ -71,7 +71,6 @@ def export_mmseg(trained: Trained, file: str) -> Exported:
         content=buffer.getvalue(),
         holds="the whole network",
         check=check,
-        tolerance=1e-5,
         library=f"cp2fast {__version__} itself" if unavailable else _mmseg_version(),
         usage="# in a configuration of mmsegmentation; the file beside it\n"
         f"model = {pformat(config, width=96, sort_dicts=False)}\n",
@@ -266,8 +265,8 @@ def _notes(trained: Trained, unavailable: str | None) -> list[str]:
     notes = []
     if unavailable:
         notes.append(
-            f"mmsegmentation could not be asked here ({unavailable}), so a new network of cp2fast "
-            f"read the file back: for mmsegmentation itself to do so, {_INSTALL}"
+            f"mmsegmentation does not work here ({unavailable}), so the file was read back by a "
+            f"new network of cp2fast; to check it with mmsegmentation itself: {_INSTALL}"
         )
     if not trained.is_finetuned:
         notes.append(

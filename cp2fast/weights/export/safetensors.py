@@ -32,7 +32,6 @@ def export_safetensors(trained: Trained, file: str) -> Exported:
         content=safetensors.torch.save(state, metadata),
         holds="the whole network",
         check=check,
-        tolerance=1e-5,
         library=f"cp2fast {__version__}",
         usage=_usage(trained, file),
     )

@@ -54,7 +54,6 @@ images = torch.rand(1, 3, {size}, {size})  # RGB, ImageNet-normalised
         content=tensors_as_bytes(backbone.state_dict(), suffix),
         holds="the backbone",
         check=check,
-        tolerance=1e-5,
         library=f"timm {timm.__version__}",
         usage=usage,
         notes=_notes(options),

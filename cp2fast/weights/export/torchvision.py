@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import timm
 import torch
@@ -32,88 +33,96 @@ _DILATE_LAST_STAGE = {"replace_stride_with_dilation": [False, False, True]}
 """Gives the output stride of 16 used in training; basic blocks do not support it."""
 
 
+class _Counterpart(NamedTuple):
+    """torchvision's model of the same network.
+
+    Attributes:
+        name: its name in torchvision.
+        options: options with which it is built.
+        classifier: attribute of its last layers, which are left out.
+        layer: layer whose output are the features.
+        state: the trained tensors by its names.
+        features: computes the same features with the trained backbone.
+        note: a sentence for the user.
+    """
+
+    name: str
+    options: dict[str, Any]
+    classifier: str
+    layer: str
+    state: dict[str, Tensor]
+    features: Callable[[Tensor], Tensor]
+    note: str
+
+
 def export_torchvision(trained: Trained, file: str) -> Exported:
     """Prepare ``file``, a ``.safetensors``, ``.pth`` or ``.pt``.
 
     Raises:
         UserError: torchvision has no such backbone.
     """
-    if isinstance(trained.network.backbone, VisionTransformer):
-        return _export_transformer(trained, file)
-    return _export_resnet(trained, file)
+    is_transformer = isinstance(trained.network.backbone, VisionTransformer)
+    theirs = _transformer(trained) if is_transformer else _resnet(trained)
+    size, suffix = trained.model.size, Path(file).suffix
+
+    @torch.no_grad()
+    def check(path: Path) -> float:
+        model = torchvision.models.get_model(theirs.name, weights=None, **theirs.options).eval()
+        setattr(model, theirs.classifier, nn.Identity())
+        model.load_state_dict(read_tensors(path, suffix), strict=True)
+        extractor = create_feature_extractor(model, {theirs.layer: "features"})
+        images = random_images(2, size, size)
+        return largest_difference(theirs.features(images), extractor(images)["features"])
+
+    return Exported(
+        content=tensors_as_bytes(theirs.state, suffix),
+        holds="the backbone",
+        check=check,
+        library=f"torchvision {torchvision.__version__}",
+        usage=_usage(theirs, file, size),
+        notes=[theirs.note],
+    )
 
 
-def _export_resnet(trained: Trained, file: str) -> Exported:
-    name = trained.model.backbone
-    backbone: Any = trained.network.backbone
+def _resnet(trained: Trained) -> _Counterpart:
+    name, backbone = trained.model.backbone, trained.network.backbone
     known = torchvision.models.list_models(module=torchvision.models, include="*resne*")
     if name not in known:
         raise _no_such(name, known)
-    basic = isinstance(backbone.layer1[0], BasicBlock)
-    size, suffix = trained.model.size, Path(file).suffix
-    options: dict[str, Any] = {} if basic else _DILATE_LAST_STAGE
-
-    @torch.no_grad()
-    def check(path: Path) -> float:
-        theirs = torchvision.models.get_model(name, weights=None, **options).eval()
-        theirs.fc = nn.Identity()
-        theirs.load_state_dict(read_tensors(path, suffix), strict=True)
-        images = random_images(2, size, size)
-        features = create_feature_extractor(theirs, {"layer4": "features"})(images)["features"]
-        return largest_difference(_features(trained, images, dilated=not basic), features)
-
-    note = (
-        f"torchvision's {name} cannot be dilated: it gives features at stride 32, and was compared "
-        "there, with timm's. The network was trained at stride 16."
+    basic = isinstance(backbone.layer1[0], BasicBlock)  # type: ignore[index]
+    return _Counterpart(
+        name=name,
+        options={} if basic else _DILATE_LAST_STAGE,
+        classifier="fc",
+        layer="layer4",
+        state=backbone.state_dict(),
+        features=lambda images: _features(trained, images, dilated=not basic),
+        note=f"torchvision's {name} cannot be dilated: it gives features at stride 32, and was "
+        "compared there, with timm's. The network was trained at stride 16."
         if basic
         else "replace_stride_with_dilation is how it was trained (output stride 16); the weights "
-        "also load without it, for features at stride 32."
-    )
-    return Exported(
-        content=tensors_as_bytes(backbone.state_dict(), suffix),
-        holds="the backbone",
-        check=check,
-        tolerance=1e-5,
-        library=f"torchvision {torchvision.__version__}",
-        usage=_usage(name, options, file, "fc", '"layer4"', size),
-        notes=[note],
+        "also load without it, for features at stride 32.",
     )
 
 
-def _export_transformer(trained: Trained, file: str) -> Exported:
-    name, size, suffix = trained.model.backbone, trained.model.size, Path(file).suffix
-    fits = re.fullmatch(r"vit_(base|large|huge)_patch(\d+)_(224|384)", name)
-    theirs_name = f"vit_{fits[1][0]}_{fits[2]}" if fits else ""
+def _transformer(trained: Trained) -> _Counterpart:
+    ours, backbone = trained.model.backbone, trained.network.backbone
+    fits = re.fullmatch(r"vit_(base|large|huge)_patch(\d+)_(224|384)", ours)
+    name = f"vit_{fits[1][0]}_{fits[2]}" if fits else ""
     known = torchvision.models.list_models(module=torchvision.models, include="vit_*")
-    if theirs_name not in known:
-        raise _no_such(name, known)
-    backbone: Any = trained.network.backbone
+    if name not in known:
+        raise _no_such(ours, known)
     norm = nn.LayerNorm(backbone.embed_dim)
-    state = backbone.state_dict() | {
-        f"norm.{key}": tensor for key, tensor in norm.state_dict().items()
-    }
-
-    @torch.no_grad()
-    def check(path: Path) -> float:
-        theirs = torchvision.models.get_model(theirs_name, weights=None, image_size=size).eval()
-        theirs.heads = nn.Identity()
-        theirs.load_state_dict(read_tensors(path, suffix), strict=True)
-        images = random_images(2, size, size)
-        extractor = create_feature_extractor(theirs, {"encoder.layers": "features"})
-        tokens = extractor(images)["features"]
-        return largest_difference(backbone.forward_features(images), tokens)
-
-    return Exported(
-        content=tensors_as_bytes(to_torchvision(state), suffix),
-        holds="the backbone",
-        check=check,
-        tolerance=1e-5,
-        library=f"torchvision {torchvision.__version__}",
-        usage=_usage(theirs_name, {"image_size": size}, file, "heads", '"encoder.layers"', size),
-        notes=[
-            "The final norm (encoder.ln) was not part of the pretraining: it is as new, and the "
-            "features are taken before it."
-        ],
+    new = {f"norm.{key}": tensor for key, tensor in norm.state_dict().items()}
+    return _Counterpart(
+        name=name,
+        options={"image_size": trained.model.size},
+        classifier="heads",
+        layer="encoder.layers",
+        state=to_torchvision(backbone.state_dict() | new),
+        features=backbone.forward_features,  # type: ignore[arg-type]
+        note="The final norm (encoder.ln) was not part of the pretraining: it is as new, and the "
+        "features are taken before it.",
     )
 
 
@@ -127,21 +136,19 @@ def _features(trained: Trained, images_B3HW: Tensor, dilated: bool) -> Tensor:
     return feature_map(backbone, images_B3HW)
 
 
-def _usage(
-    name: str, options: dict[str, Any], file: str, classifier: str, layer: str, size: int
-) -> str:
+def _usage(theirs: _Counterpart, file: str, size: int) -> str:
     imports, read = reading_code(file)
-    arguments = "".join(f", {key}={value!r}" for key, value in options.items())
+    arguments = "".join(f", {key}={value!r}" for key, value in theirs.options.items())
     return f"""import torch
 import torchvision
 {imports}from torchvision.models.feature_extraction import create_feature_extractor
 
-backbone = torchvision.models.get_model("{name}", weights=None{arguments})
-backbone.{classifier} = torch.nn.Identity()
+backbone = torchvision.models.get_model("{theirs.name}", weights=None{arguments})
+backbone.{theirs.classifier} = torch.nn.Identity()
 backbone.load_state_dict({read}, strict=True)
 backbone.eval()
 images = torch.rand(1, 3, {size}, {size})  # RGB, ImageNet-normalised
-features = create_feature_extractor(backbone, [{layer}])(images)[{layer}]
+features = create_feature_extractor(backbone, ["{theirs.layer}"])(images)["{theirs.layer}"]
 """
 
 

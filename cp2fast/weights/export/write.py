@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-from cp2fast.console import open_console
 from cp2fast.errors import UserError
 from cp2fast.run_folder import atomic_write
 from cp2fast.weights.export.exported import SAFETENSORS, TORCH_SUFFIXES, Exported
@@ -34,45 +33,52 @@ FORMATS = {
 }
 
 
-def run_export(run: Path, to: str, out: Path | None, quiet: bool = False) -> Path:
-    """Export the network of ``run``, with a model card beside the file.
+def export(
+    run: str | Path,
+    to: Literal["timm", "torchvision", "mmseg", "safetensors", "onnx"],
+    out: str | Path | None = None,
+    *,
+    say: Callable[[str], None] = lambda line: None,
+) -> Path:
+    """Write a network's weights for another library, check the file, and add a model card.
 
     Args:
-        run: a run folder, a checkpoint or a cp2fast .safetensors file.
-        to: one of ``FORMATS``.
-        out: the file to write; None means ``weights/export/BACKBONE_stepSTEP_FORMAT.*`` in the
-            run folder.
-        quiet: print nothing.
+        run: a run folder, a checkpoint or a ``.safetensors`` file written by this function.
+        to: the target library or format; ``safetensors`` is for ``load``.
+        out: the file; None is ``export/BACKBONE_stepSTEP_FORMAT.*`` in the run folder.
+        say: called with each line about the finished file.
 
     Returns:
         The file.
 
     Raises:
-        UserError: bad input, an existing file, or a failed check; nothing was overwritten or
-            left behind.
+        UserError: bad input, the file exists, or it does not read back the same; nothing was
+            overwritten or left behind.
     """
     if to not in FORMATS:
         raise UserError(f"--to {to} is not a format: choose {', '.join(FORMATS)}")
     form = FORMATS[to]
-    if out is not None and out.suffix not in form.suffixes:
-        raise UserError(f"--out {out} must end in {' or '.join(form.suffixes)} for --to {to}")
+    path = None if out is None else Path(out)
+    if path is not None and path.suffix not in form.suffixes:
+        raise UserError(f"--out {path} must end in {' or '.join(form.suffixes)} for --to {to}")
     trained = open_trained(run)
-    out = out or _default_file(trained, to, form.suffixes[0])
-    for path in (out, card_path(out)):
-        if path.exists():
-            raise UserError(f"{path} exists and is not overwritten: choose another with --out FILE")
+    path = path or _default_file(trained, to, form.suffixes[0])
+    for taken in (path, card_path(path)):
+        if taken.exists():
+            raise UserError(
+                f"{taken} exists and is not overwritten: choose another with --out FILE"
+            )
 
-    exported = form.prepare(trained, out.name)
-    difference = _write(trained, exported, out)
-    console = open_console(quiet=quiet)
-    console.print(
-        f"{out} holds {exported.holds}; read back by {exported.library}, its outputs differ from "
+    exported = form.prepare(trained, path.name)
+    difference = _write(trained, exported, path)
+    say(
+        f"{path} holds {exported.holds}; read back by {exported.library}, its outputs differ from "
         f"the network's by {difference:.1e} of the largest"
     )
-    console.print(f"how to load it: {card_path(out)}")
+    say(f"how to load it: {card_path(path)}")
     for note in exported.notes:
-        console.print(note)
-    return out
+        say(note)
+    return path
 
 
 def _default_file(trained: Trained, to: str, suffix: str) -> Path:

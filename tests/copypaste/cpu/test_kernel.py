@@ -9,6 +9,7 @@ from cp2fast.copypaste.cpu.kernel import Inputs, compose
 from cp2fast.copypaste.cpu.launch import copy_paste_cpu
 from cp2fast.copypaste.cpu.output import Output
 from cp2fast.copypaste.cpu.workspace import Workspace
+from cp2fast.copypaste.interface import Request
 from cp2fast.copypaste.sampling import sample_parameters
 from cp2fast.copypaste.views import FLOAT32, pack
 
@@ -23,7 +24,8 @@ def test_only_the_samples_asked_for_are_written() -> None:
     batch = RaggedBatch.pack(images, range(3))
     parameters = sample_parameters(0, 0, batch, size)
     views = pack(batch, parameters)
-    expected = copy_paste_cpu(batch.pixels, views, size, torch.float32, IMAGENET_MEAN, IMAGENET_STD)
+    request = Request(batch.pixels, views, size, torch.float32, IMAGENET_MEAN, IMAGENET_STD)
+    expected = copy_paste_cpu(request)
     words = views.numpy()
     inputs = Inputs(batch.pixels.numpy(), words, words.view(np.float32))
     single = np.full(3 * size * size * 3, CANARY, np.float32)

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from cp2fast.batch import RaggedBatch
 from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
 from cp2fast.copypaste.cpu.launch import copy_paste_cpu
+from cp2fast.copypaste.interface import Request
 from cp2fast.copypaste.parameters import BRIGHTNESS, CONTRAST, HUE, SATURATION, Parameters
 from cp2fast.copypaste.sampling import sample_parameters
 from cp2fast.copypaste.views import pack
@@ -27,7 +28,8 @@ def compose(
     mean: Sequence[float] = IMAGENET_MEAN,
     std: Sequence[float] = IMAGENET_STD,
 ) -> Composed:
-    return copy_paste_cpu(batch.pixels, pack(batch, parameters), size, dtype, mean, std)
+    views = pack(batch, parameters)
+    return copy_paste_cpu(Request(batch.pixels, views, size, dtype, mean, std))
 
 
 def assert_agrees(batch: RaggedBatch, parameters: Parameters, size: int) -> None:
@@ -84,6 +86,30 @@ def test_agrees_in_every_orientation(batch: RaggedBatch, orientation: int) -> No
     drawn = sample_parameters(5, 0, batch, 71)
     laid = replace(drawn, orientation=torch.full_like(drawn.orientation, orientation))
     assert_agrees(batch, laid, 71)
+
+
+@pytest.mark.parametrize("factor", [0.0, 9.0])
+@pytest.mark.parametrize("sigma", [0.0, 2.0])
+def test_agrees_at_the_limits_of_the_parameters(
+    batch: RaggedBatch, factor: float, sigma: float
+) -> None:
+    """Crops of one pixel and of all, pastes of one pixel and of all, in every orientation."""
+    drawn, size = sample_parameters(0, 0, batch, 24), 24
+    box = torch.stack([torch.tensor([0, 0, *batch.image(i).shape[:2]]) for i in range(len(batch))])
+    box = box.int()[drawn.source.long()]
+    box[::2, :, 2:] = 1
+    paste = torch.tensor([[23, 0, 1, 1], [0, 0, size, size]], dtype=torch.int32)
+    parameters = replace(
+        drawn,
+        box=box,
+        orientation=torch.arange(32, dtype=torch.uint8).view(8, 4) % 8,
+        jitter=torch.ones_like(drawn.jitter),
+        factor=torch.tensor([factor, factor, factor, 0.5]).expand(8, 4, 4).contiguous(),
+        sigma=torch.full_like(drawn.sigma, sigma),
+        paste=paste.expand(8, 2, 4).contiguous(),
+    )
+    ours = compose(batch, parameters, size)
+    cases.assert_agrees(ours, batch, parameters, size, share=0.25)
 
 
 def test_normalises_by_the_mean_and_deviation_given(batch: RaggedBatch) -> None:

@@ -14,6 +14,7 @@ from cp2fast.copypaste.cuda.launch import (
     parts,
     tiles,
 )
+from cp2fast.copypaste.interface import Request
 from cp2fast.copypaste.op import copy_paste
 from cp2fast.copypaste.parameters import Parameters
 from cp2fast.copypaste.sampling import sample_parameters
@@ -146,5 +147,6 @@ def test_nothing_is_allocated_from_the_card_after_the_first_call(batch) -> None:
 def test_an_empty_batch_is_nothing_to_do() -> None:
     views = torch.empty((0, 4, 16), dtype=torch.int32, device=GPU)
     pixels = torch.empty(0, dtype=torch.uint8, device=GPU)
-    query, *_ = copy_paste_cuda(pixels, views, 8, torch.float32, IMAGENET_MEAN, IMAGENET_STD)
+    request = Request(pixels, views, 8, torch.float32, IMAGENET_MEAN, IMAGENET_STD)
+    query, *_ = copy_paste_cuda(request)
     assert query.shape == (0, 3, 8, 8)

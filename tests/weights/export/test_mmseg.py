@@ -147,7 +147,7 @@ def test_without_mmsegmentation_the_file_is_read_back_by_cp2fast_and_the_card_sa
     path.write_bytes(exported.content)
     assert exported.library.startswith("cp2fast ")
     assert exported.check(path) <= exported.tolerance
-    assert any("mmsegmentation could not be asked" in note for note in exported.notes)
+    assert any("mmsegmentation does not work here" in note for note in exported.notes)
 
 
 def test_a_folded_head_is_not_written_where_mmsegmentation_cannot_read_it_back(

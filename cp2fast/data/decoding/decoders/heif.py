@@ -1,0 +1,53 @@
+"""HEIC and other HEIF with pillow-heif, which rotates the pixels as the container specifies.
+
+Exif in a HEIF file may repeat the orientation; it is ignored (ISO/IEC 23008-12: the container's
+transformations apply), so photos are not rotated twice. 10 and 12 bits are reduced to 8, since
+these are photos.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from cp2fast.data.decoding.decoders.optional import optional
+from cp2fast.data.decoding.formats import HEIF
+from cp2fast.data.decoding.kinds import kind_of
+from cp2fast.data.decoding.orientation import UPRIGHT
+from cp2fast.data.decoding.raster import BadImage, Raster, check_size, one_line, picture
+
+
+def read(encoded: bytes, max_pixels: int) -> Raster:
+    """The primary image, already upright.
+
+    Raises:
+        BadImage: damaged, too large, or pillow-heif is missing.
+    """
+    image = _opened(encoded)
+    width, height = image.size
+    check_size(height, width, max_pixels)
+    try:
+        found = image.to_pillow()
+    except Exception as error:  # libheif's errors have many types
+        raise _damaged(encoded, error) from error
+    rgb = found.convert("RGB") if found.mode != "RGB" else found
+    return picture(np.array(rgb), UPRIGHT)
+
+
+def size(encoded: bytes) -> tuple[int, int]:
+    """Height and width of the upright image."""
+    width, height = _opened(encoded).size
+    return int(height), int(width)
+
+
+def _opened(encoded: bytes) -> Any:
+    pillow_heif = optional("pillow_heif", HEIF)
+    try:
+        return pillow_heif.open_heif(encoded)
+    except Exception as error:
+        raise _damaged(encoded, error) from error
+
+
+def _damaged(encoded: bytes, error: Exception) -> BadImage:
+    return BadImage(f"{kind_of(encoded)} that cannot be read ({one_line(error)})")

@@ -1,0 +1,1 @@
+"""What images there are: folders, lists, shards and ``.beton`` files, here or remote."""

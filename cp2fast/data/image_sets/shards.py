@@ -1,0 +1,243 @@
+"""Images inside tar files in WebDataset's format: list them and read their bytes.
+
+Only uncompressed tars: their images can be read individually in any order, so shards are shuffled
+as thoroughly as a folder. Listing a shard reads its headers and skips the contents.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable
+from functools import lru_cache
+from io import FileIO
+from pathlib import Path
+from typing import NamedTuple
+
+from cp2fast.data.decoding.formats import readable_suffixes, stem_of, what_reads, without_companions
+from cp2fast.data.decoding.kinds import kind_of
+from cp2fast.data.image_sets import shard_index
+from cp2fast.data.image_sets.shard_index import ShardIndex
+from cp2fast.data.image_sets.tar import TarError, read_entries
+from cp2fast.errors import UserError
+from cp2fast.files import open_plain, read_bytes
+
+_NO_PHOTOS = (
+    *("seg", "segm", "segmentation", "semantic", "instance", "panoptic"),
+    *("mask", "masks", "label", "labels", "depth"),
+)
+"""Names before the suffix of images that are not photos but belong to a photo of that name."""
+_MASKS = (".png", ".tif", ".tiff", ".npy")
+
+_NO_PHOTO_FOLDERS = frozenset(
+    ("@eaDir", "#recycle", "@Recycle", "__MACOSX", "$RECYCLE.BIN", "lost+found")
+)
+"""Folders of thumbnails (Synology), deleted files, and file system data."""
+
+COMPRESSED_SUFFIXES = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+_COMPRESSED_SIGNATURES = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
+_HEAD = 1 << 10
+"""Bytes needed to recognise the kind of a file."""
+_OPEN_SHARDS = 64
+"""Shards that a process keeps open; far below the usual limit of 1,024 open files."""
+
+
+class Member(NamedTuple):
+    """An image inside a shard."""
+
+    name: str
+    """Its path inside the shard."""
+    shard: Path | str
+    offset: int
+    """Start of its data in the shard."""
+    size: int
+    """Bytes of the encoded image."""
+    height: int = 0
+    """Height of the pixels if an index gives it; else 0."""
+    width: int = 0
+
+
+def list_members(path: Path, left_out: Counter[str] | None = None) -> list[Member]:
+    """List the images in a tar file, or in the tar files of a folder.
+
+    Images are members with an image suffix; hidden files, masks (``x.seg.png``) and everything else
+    (``.json``, ``.cls``, links) are left out. They are sorted by shard name, then by position in
+    the shard.
+
+    A damaged shard is refused as a whole before a run begins. It is usually an incomplete download,
+    and a run on its readable part would silently use fewer images.
+
+    Args:
+        path: a ``.tar`` file, or a folder that directly contains some.
+        left_out: counts, by suffix, files that are neither images nor belong to one.
+
+    Raises:
+        UserError: a shard is compressed, truncated, damaged or unreadable.
+    """
+    if path.is_dir():
+        shards = sorted(
+            shard for shard in path.iterdir() if is_shard(shard.name) and not shard.is_dir()
+        )
+    else:
+        shards = [path]
+    counted = Counter[str]() if left_out is None else left_out
+    return [member for shard in shards for member in _members(shard, counted)]
+
+
+def photos_of(shard: Path | str, index: ShardIndex, left_out: Counter[str]) -> list[Member]:
+    """The images of a shard, from its index.
+
+    Arrays that belong to an image of the same name are left out.
+
+    Args:
+        shard: path or URL of the shard.
+        index: what it holds.
+        left_out: counts, by suffix, files that are neither images nor belong to one, such as labels
+            and texts with the name of an image.
+    """
+    columns = (index.name, index.offset, index.size, index.height, index.width)
+    members, others = list[Member](), list[str]()
+    for name, offset, size, height, width in zip(*columns, strict=True):
+        if is_photo(name):
+            members.append(Member(name, shard, offset, size, height, width))
+        else:
+            others.append(name)
+    names = [member.name for member in members]
+    kept = without_companions(names)
+    if len(kept) < len(names):
+        names_kept = set(kept)
+        members = [member for member in members if member.name in names_kept]
+    _count(others, kept, left_out)
+    return members
+
+
+def is_image(name: str) -> bool:
+    """Whether a file name, without its folder, is that of an image."""
+    suffix = suffix_of(name)
+    return suffix in readable_suffixes() and not is_hidden(name)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is silently skipped."""
+    return name.startswith(".") or name in _NO_PHOTO_FOLDERS
+
+
+def suffix_of(name: str) -> str:
+    """The suffix of a file name, in lower case; for masks and the like two, as ``.seg.png``."""
+    stem, suffix = os.path.splitext(name.lower())
+    kind = os.path.splitext(stem)[1]
+    if suffix in _MASKS and kind[1:] in _NO_PHOTOS:
+        return kind + suffix
+    return suffix or "without suffix"
+
+
+def is_shard(name: str) -> bool:
+    """Whether a file name is that of a shard."""
+    return name.lower().endswith(".tar") and not name.startswith(".")
+
+
+def is_photo(name: str) -> bool:
+    """Whether a member's path is that of an image."""
+    *folders, last = name.split("/")
+    return is_image(last) and _NO_PHOTO_FOLDERS.isdisjoint(folders)
+
+
+def _index_beside(shard: Path, file: FileIO) -> ShardIndex | None:
+    """The index beside an open shard; None if it is missing, older or does not match."""
+    path = shard.with_name(shard.name + shard_index.SUFFIX)
+    status = os.fstat(file.fileno())
+    try:
+        if os.stat(path).st_mtime < status.st_mtime:
+            return None
+        index = shard_index.decoded(read_bytes(path), status.st_size)
+    except OSError:
+        return None
+    if index is None:
+        return None
+    ends = slice(None, None, max(1, len(index.name) - 1))
+    is_right = shard_index.fits(file.fileno(), index.offset[ends], index.size[ends])
+    return index if is_right else None
+
+
+def read_member(shard: str, offset: int, size: int) -> bytes:
+    """The bytes of an image in a shard; may be called from any number of threads.
+
+    Raises:
+        OSError: the shard is missing or shorter than before.
+    """
+    file = _open(shard)
+    data = os.pread(file.descriptor, size, offset)
+    while len(data) < size:
+        more = os.pread(file.descriptor, size - len(data), offset + len(data))
+        if not more:
+            raise OSError(0, "the shard ends before the image does")
+        data += more
+    return data
+
+
+class _OpenFile:
+    """A file descriptor that is closed once nobody uses it."""
+
+    def __init__(self, path: str) -> None:
+        self.descriptor = os.open(path, os.O_RDONLY)
+
+    def __del__(self) -> None:
+        if hasattr(self, "descriptor"):
+            os.close(self.descriptor)
+
+
+@lru_cache(_OPEN_SHARDS)
+def _open(path: str) -> _OpenFile:
+    return _OpenFile(path)
+
+
+def _members(shard: Path, left_out: Counter[str]) -> list[Member]:
+    head = b""
+    try:
+        with open_plain(shard) as file:
+            head = os.pread(file.fileno(), _HEAD, 0)
+            if head.startswith(_COMPRESSED_SIGNATURES):
+                raise damaged(str(shard), head, None)
+            index = _index_beside(shard, file)
+            if index is None:
+                rows = ((*entry, 0, 0) for entry in read_entries(file.fileno()))
+                index = ShardIndex.of(os.fstat(file.fileno()).st_size, rows)
+            return photos_of(shard, index, left_out)
+    except TarError as error:
+        raise damaged(str(shard), head, error) from error
+    except OSError as error:
+        raise UserError(
+            f"{shard} cannot be read ({error.strerror}): change its permissions, or move it out"
+        ) from error
+
+
+def _count(others: Iterable[str], images: Iterable[str], left_out: Counter[str]) -> None:
+    """Count files, except labels and the like: those have the name of an image up to a dot."""
+    stems = {stem_of(name) for name in images}
+    for name in others:
+        last = name.rpartition("/")[2]
+        suffix = suffix_of(last)
+        is_expected = stem_of(name) in stems and what_reads(suffix) is None
+        if not is_expected and not is_hidden(last):
+            left_out[suffix] += 1
+
+
+def damaged(shard: str, head: bytes, error: TarError | None) -> UserError:
+    """The message for a shard that cannot be listed.
+
+    Args:
+        shard: name of the shard.
+        head: first bytes of the shard.
+        error: error from reading it.
+    """
+    if head.startswith(_COMPRESSED_SIGNATURES):
+        return UserError(
+            f"{shard} is compressed: unpack it to a plain .tar (the images in it are compressed "
+            "already)"
+        )
+    kind = kind_of(head)
+    if kind not in ("a tar archive", "a file of no known kind"):
+        return UserError(f"{shard} is {kind}, not a tar: fetch it again, or move it out")
+    return UserError(
+        f"{shard} is damaged or incomplete ({error}): fetch or write it again, or move it out"
+    )

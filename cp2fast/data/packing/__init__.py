@@ -1,0 +1,1 @@
+"""``cp2fast pack``: many image files into few, of smaller images."""

@@ -1,0 +1,147 @@
+"""The destination of a pack: a local name, or a URL to which finished shards are uploaded.
+
+The packing itself is done in a local folder, ``work``. Messages call the destination OUT by its
+``name``.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from cp2fast.data.image_sets import shard_index
+from cp2fast.data.image_sets.indexing import index_of
+from cp2fast.data.image_sets.shards import is_shard
+from cp2fast.data.remote import objects
+from cp2fast.data.remote.disk_cache import default_folder
+from cp2fast.data.remote.urls import join, public
+from cp2fast.errors import UserError
+
+REJECTS = "rejects.txt"
+
+
+@dataclass(frozen=True)
+class Here:
+    """A local file or folder, which appears when it is complete."""
+
+    out: Path
+
+    @property
+    def name(self) -> str:
+        """Its path."""
+        return str(self.out)
+
+    @property
+    def work(self) -> Path:
+        """A path beside OUT."""
+        return beside(self.out, "partial")
+
+    def refuse_unless_new(self) -> None:
+        """OUT must not exist."""
+        if self.out.exists():
+            raise UserError(f"{self.out} exists already: remove it, or name another")
+
+    def committed(self, packed: Path) -> None:
+        """Nothing to do before the end."""
+
+    def finish(self, packed: Path, rejects: str) -> int:
+        """Index the shards, then rename the work folder; returns the size in bytes."""
+        listed = beside(self.out, REJECTS)
+        listed.unlink(missing_ok=True)  # from an earlier OUT of this name
+        if rejects:
+            listed.write_text(rejects, encoding="utf-8", errors="surrogateescape")
+        if self.out.exists():
+            raise UserError(f"{self.out} appeared meanwhile: remove it and run the command again")
+        for shard in shards_in(packed):
+            place = shard if packed.is_dir() else self.out
+            place.with_name(place.name + shard_index.SUFFIX).write_bytes(_index(shard))
+        size = sum(file.stat().st_size for file in shards_in(packed) or [packed])
+        packed.rename(self.out)
+        folder = os.open(self.out.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+        return size
+
+
+@dataclass(frozen=True)
+class There:
+    """A URL. Shards are uploaded once they are full, then emptied locally.
+
+    An interrupted pack continues: shards that are not at the URL with the right size are sent
+    again.
+    """
+
+    url: str
+
+    @property
+    def name(self) -> str:
+        """The URL without its credentials."""
+        return public(self.url)
+
+    @property
+    def work(self) -> Path:
+        """A folder in the user's cache, named after the URL."""
+        return default_folder() / "packing" / self.name.replace("://", "-").replace("/", "-")
+
+    def refuse_unless_new(self) -> None:
+        """The URL must be empty, unless a pack to it was started on this machine."""
+        if (self.work / "journal.jsonl").exists():
+            return
+        is_there = objects.look_up(self.url) or next(objects.find(self.url), None)
+        if is_there:
+            raise UserError(f"{self.name} exists already: remove it, or name another")
+
+    def committed(self, packed: Path) -> None:
+        """Upload all shards in ``packed`` except the newest, which may still grow."""
+        if not packed.is_dir():
+            return
+        for shard in shards_in(packed)[:-1]:
+            if shard.stat().st_size:
+                self._send_shard(shard, shard.name)
+                # Keep the empty file, because shards are counted when a pack continues.
+                os.truncate(shard, 0)
+
+    def finish(self, packed: Path, rejects: str) -> int:
+        """Upload the rest, and the list of rejects if any; returns the size in bytes."""
+        self.committed(packed)
+        if packed.is_dir():
+            newest = shards_in(packed)[-1]
+            self._send_shard(newest, newest.name)
+        elif is_shard(self.url):
+            self._send_shard(packed, "")
+        else:
+            objects.send(packed, self.url)
+        if rejects:
+            content = rejects.encode(errors="surrogateescape")
+            objects.write(content, f"{self.url.rstrip('/')}.{REJECTS}")
+        urls = [join(self.url, shard.name) for shard in shards_in(packed)]
+        found = [objects.look_up(url) for url in (urls if packed.is_dir() else [self.url])]
+        return sum(item.size for item in found if item is not None)
+
+    def _send_shard(self, shard: Path, name: str) -> None:
+        url = join(self.url, name) if name else self.url
+        objects.send(shard, url)
+        objects.write(_index(shard), url + shard_index.SUFFIX)
+
+
+Delivery = Here | There
+
+
+def shards_in(packed: Path) -> list[Path]:
+    """The shards of a folder, sorted; for a file, that file if it is a shard."""
+    if packed.is_dir():
+        return sorted(path for path in packed.iterdir() if is_shard(path.name))
+    return [packed] if is_shard(packed.name) else []
+
+
+def _index(shard: Path) -> bytes:
+    with shard.open("rb") as file:
+        return index_of(file, str(shard)).encoded()
+
+
+def beside(out: Path, what: str) -> Path:
+    """A path next to ``out``, named after it."""
+    return out.with_name(f"{out.name}.{what}")

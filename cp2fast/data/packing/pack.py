@@ -1,0 +1,272 @@
+"""``cp2fast pack``: convert a folder or shards to a ``.beton`` or shards of smaller images.
+
+    images -> threads: read, decode, reduce, encode -> in order -> writer
+                                                   `-> rejects
+
+Everything is written into ``OUT.partial``, with a journal beside the data; OUT appears when it is
+complete. A pack that was killed continues after the journal's last line. The result does not
+depend on interruptions or on the number of threads.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Generator
+from contextlib import closing
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from cp2fast.config import Root
+from cp2fast.data.decoding.decode import BadImage
+from cp2fast.data.image_sets.beton import is_beton
+from cp2fast.data.image_sets.image_set import ImageSet
+from cp2fast.data.image_sets.listing import list_images
+from cp2fast.data.image_sets.roots import shown
+from cp2fast.data.image_sets.shards import COMPRESSED_SUFFIXES, is_shard
+from cp2fast.data.packing.delivery import Delivery, Here, There
+from cp2fast.data.packing.packed_jpeg import JpegSettings, PackedJpeg, pack_jpeg
+from cp2fast.data.packing.writers import BetonWriter, TarWriter, Writer, WriterState, page_size
+from cp2fast.data.prefetch import map_ahead
+from cp2fast.data.remote.urls import is_url
+from cp2fast.data.sources.read_ahead import brought
+from cp2fast.data.survey import find_range
+from cp2fast.errors import UserError
+
+_AHEAD_PER_WORKER = 4
+
+
+@dataclass
+class PackSummary:
+    """The state of a pack so far.
+
+    Attributes:
+        done: images of the source that were processed.
+        images: how many of them were packed.
+        bytes_in: total size of the source files of the packed images.
+        rejects: name of each image that was not packed, and the reason.
+        writer: state of the writer.
+        range_line: states the range of values, if it was determined automatically.
+        bytes_out: size of the result.
+    """
+
+    done: int = 0
+    images: int = 0
+    bytes_in: int = 0
+    rejects: list[tuple[str, str]] = field(default_factory=list)
+    writer: WriterState = field(default_factory=lambda: WriterState(images=0, end=0))
+    range_line: str = ""
+    bytes_out: int = 0
+
+
+def pack(
+    source: Root,
+    out: Path | str,
+    settings: JpegSettings,
+    *,
+    shard_size: int,
+    workers: int,
+    progress: Callable[[int, int], None],
+    commit_every: int = 256,
+) -> PackSummary:
+    """Pack the images of ``source`` into ``out``, or continue an interrupted pack.
+
+    Args:
+        source: anything that ``data.root`` may be.
+        out: a path or URL that ends in ``.beton`` or ``.tar``, or is a folder of shards.
+            ``out.rejects.txt``, beside it, lists images that could not be packed, if any: name,
+            tab, reason.
+        settings: how to convert the images.
+        shard_size: images per shard, if ``out`` is a folder.
+        workers: number of threads.
+        progress: called with the number of images done and their total.
+        commit_every: source images between commits; at most this many are packed again after a
+            kill.
+
+    Raises:
+        UserError: bad input, ``out`` exists, was started with other settings or is being written by
+            another process, no image could be packed, or the disk is full.
+    """
+    delivery = _delivery(out)
+    delivery.refuse_unless_new()
+    images = list_images(source, "name as SRC")
+    range_, range_line = find_range(
+        images, settings.range, settings.bands, settings.max_pixels, workers
+    )
+    settings = replace(settings, range=range_)
+    work, name = delivery.work, delivery.name
+    terms = {"images": _fingerprint(images), "settings": asdict(settings), "shard_size": shard_size}
+    try:
+        with closing(_Journal(work)) as journal:
+            summary = journal.restore(terms)
+            summary.range_line = range_line
+            with closing(_open_writer(work, name, images, shard_size, summary.writer)) as writer:
+                _pack_rest(
+                    *(images, settings, workers, writer, journal, delivery, summary),
+                    *(progress, commit_every),
+                )
+                if not summary.images:
+                    raise UserError(
+                        f"none of the {len(images)} images in {shown(source)} can be packed (the "
+                        f"first: {': '.join(summary.rejects[0])}): fix them"
+                    )
+                writer.finish()
+                lines = (f"{name}\t{reason}\n" for name, reason in summary.rejects)
+                summary.bytes_out = delivery.finish(writer.path, "".join(lines))
+    except OSError as error:
+        raise UserError(
+            f"cannot write {work} ({error.strerror or error}): make room there or change its "
+            "permissions, then run the same command again to continue"
+        ) from error
+    shutil.rmtree(work, ignore_errors=True)
+    return summary
+
+
+def _delivery(out: Path | str) -> Delivery:
+    """The delivery for OUT, after its name was checked.
+
+    Raises:
+        UserError: pack cannot write such files.
+    """
+    name = PurePosixPath(str(out)).name
+    if name.lower().endswith(COMPRESSED_SUFFIXES):
+        raise UserError(
+            f"{out} would be compressed, which JPEG already is: name a .tar or a folder"
+        )
+    suffix = PurePosixPath(name).suffix
+    if suffix and not is_beton(name) and not is_shard(name):
+        raise UserError(
+            f"{shown(str(out))}: pack writes no {suffix}: name a .beton, a .tar, or for a folder "
+            "of shards a name without a dot"
+        )
+    return There(str(out)) if is_url(str(out)) else Here(Path(out))
+
+
+def _pack_rest(
+    images: ImageSet,
+    settings: JpegSettings,
+    workers: int,
+    writer: Writer,
+    journal: _Journal,
+    delivery: Delivery,
+    summary: PackSummary,
+    progress: Callable[[int, int], None],
+    commit_every: int,
+) -> None:
+    """Pack the images from ``summary.done`` on, updating ``summary`` and ``journal``."""
+    new_rejects: list[tuple[str, str]] = []
+    with closing(_packed(images, settings, range(summary.done, len(images)), workers)) as packed:
+        for number, (size, image) in enumerate(packed, summary.done):
+            if isinstance(image, PackedJpeg) and not writer.fits(image):
+                image = f"{len(image.encoded)} bytes are more than a page: set --max-side"
+            if isinstance(image, PackedJpeg):
+                writer.add(_member_name(number, images.name(number)), image)
+                summary.images += 1
+                summary.bytes_in += size
+            else:
+                new_rejects.append((images.name(number), image))
+            summary.done = number + 1
+            if summary.done % commit_every == 0 or summary.done == len(images):
+                summary.writer = writer.commit()
+                summary.rejects += new_rejects
+                journal.append(asdict(summary) | {"rejects": new_rejects})
+                delivery.committed(writer.path)
+                new_rejects = []
+            progress(summary.done, len(images))
+
+
+def _packed(
+    images: ImageSet, settings: JpegSettings, numbers: range, workers: int
+) -> Generator[tuple[int, PackedJpeg | str], None, None]:
+    """For each image in order: its file size, and its JPEG or the reason why there is none."""
+
+    def pack_one(number: int) -> tuple[int, PackedJpeg | str]:
+        try:
+            encoded = images.read(number)
+            return len(encoded), pack_jpeg(encoded, settings)
+        except BadImage as bad:
+            return 0, str(bad)
+
+    ahead = workers * _AHEAD_PER_WORKER
+    return map_ahead(
+        pack_one, brought(images, numbers), threads=workers, ahead=ahead, name="cp2fast-pack"
+    )
+
+
+def _open_writer(
+    work: Path, out: str, images: ImageSet, shard_size: int, state: WriterState
+) -> Writer:
+    if is_beton(out):
+        return BetonWriter(work, len(images), page_size(images.largest()), state)
+    return TarWriter(work, None if is_shard(PurePosixPath(out).name) else shard_size, state)
+
+
+def _member_name(number: int, name: str) -> str:
+    """Unique in all shards, with one dot: WebDataset takes all after the first as the file type."""
+    stem = PurePosixPath(name).stem.replace(".", "_")
+    return f"{number:09d}_{stem}.jpg"
+
+
+class _Journal:
+    """The settings of a pack, then a line per commit; locked while it is open."""
+
+    def __init__(self, work: Path) -> None:
+        """Open the journal in ``work``, creating both if needed.
+
+        Raises:
+            UserError: another process is using it.
+        """
+        work.mkdir(parents=True, exist_ok=True)
+        self._work = work
+        self._file = (work / "journal.jsonl").open("a+b", buffering=0)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._file.close()
+            raise UserError(f"another process is writing {work}: wait for it") from error
+
+    def restore(self, terms: dict[str, Any]) -> PackSummary:
+        """The summary as of the last commit; an incomplete last line is removed.
+
+        Raises:
+            UserError: the pack was started with other ``terms``.
+        """
+        self._file.seek(0)
+        *lines, incomplete = self._file.read().split(b"\n")
+        self._file.truncate(self._file.tell() - len(incomplete))
+        if not lines:
+            self.append(terms)
+            return PackSummary()
+        begun, *commits = map(json.loads, lines)
+        if begun != json.loads(json.dumps(terms)):
+            raise UserError(
+                f"{self._work} was started with other images or options: repeat that command, or "
+                "remove the folder to start anew"
+            )
+        if not commits:
+            return PackSummary()
+        rejects = [(name, reason) for commit in commits for name, reason in commit["rejects"]]
+        return PackSummary(**(commits[-1] | {"rejects": rejects}))
+
+    def append(self, entry: dict[str, Any]) -> None:
+        """Append a line and flush it to disk."""
+        line = memoryview(json.dumps(entry).encode() + b"\n")
+        while line:
+            line = line[self._file.write(line) :]
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Release the lock."""
+        self._file.close()
+
+
+def _fingerprint(images: ImageSet) -> str:
+    """A hash of the names and the order of the images and, in shards, of their positions."""
+    found = hashlib.sha256(images.base.encode(errors="surrogateescape"))
+    for table in (images.names.text, images.names.lengths, images.places):
+        found.update(table.tobytes())
+    return found.hexdigest()

@@ -1,0 +1,79 @@
+"""Convert one image file to the JPEG that a packed data set stores."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from PIL import Image
+
+from cp2fast.config import Bands, RangeSetting
+from cp2fast.data.decoding import jpeg
+from cp2fast.data.decoding.decode import decode_image
+from cp2fast.data.decoding.levels import Levels
+from cp2fast.data.decoding.orientation import UPRIGHT, jpeg_orientation
+
+
+@dataclass(frozen=True)
+class JpegSettings:
+    """How to convert an image file to JPEG.
+
+    Attributes:
+        max_side: images with a longer side are reduced to it; None keeps every size.
+        quality: JPEG quality of images that are encoded again.
+        keep_bytes: whether to keep the bytes of a JPEG that needs no change.
+        max_pixels: larger images are refused before decoding.
+        range: ``data.range``: the values that become black and white, if there are more than 8
+            bits.
+        bands: ``data.bands``.
+    """
+
+    max_side: int | None
+    quality: int
+    keep_bytes: bool
+    max_pixels: int
+    range: RangeSetting = "auto"
+    bands: Bands | None = None
+
+
+class PackedJpeg(NamedTuple):
+    """An upright RGB JPEG."""
+
+    encoded: bytes
+    height: int
+    width: int
+
+
+def pack_jpeg(encoded: bytes, settings: JpegSettings) -> PackedJpeg:
+    """Decode an image of any format, reduce it if it is too large, and encode it.
+
+    Kept bytes are decoded too, to make sure that the result can be read.
+
+    Raises:
+        BadImage: it cannot be read.
+    """
+    levels = Levels.of(settings.range, settings.bands)
+    pixels = decode_image(encoded, settings.max_pixels, levels=levels)
+    height, width, _ = pixels.shape
+    longest, limit = max(height, width), settings.max_side
+    if limit is not None and longest > limit:
+        height, width = (max(1, round(side * limit / longest)) for side in (height, width))
+    elif settings.keep_bytes and _is_upright_rgb(encoded):
+        return PackedJpeg(encoded, height, width)
+    image = Image.fromarray(pixels.numpy())
+    if image.size != (width, height):
+        image = image.resize((width, height), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=settings.quality)
+    return PackedJpeg(buffer.getvalue(), height, width)
+
+
+def _is_upright_rgb(encoded: bytes) -> bool:
+    """Whether every decoder, even one that ignores EXIF, gives the same RGB for these bytes."""
+    if not encoded.startswith(jpeg.SIGNATURE):
+        return False
+    header = jpeg.read_header(encoded)
+    if header is None or not header.is_common or header.components != 3:
+        return False
+    return jpeg_orientation(encoded, header) == UPRIGHT

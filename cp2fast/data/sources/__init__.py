@@ -1,0 +1,1 @@
+"""Sources decode the images of a plan into batches; one file each."""

@@ -1,0 +1,131 @@
+"""What all sources have in common: how they decode, and which image takes a bad one's place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from torch import Tensor
+
+from cp2fast.batch import RaggedBatch
+from cp2fast.data.decoding.decode import BadImage, decode_image
+from cp2fast.data.decoding.levels import BY_TYPE, Levels
+from cp2fast.data.image_sets.image_set import ImageSet
+from cp2fast.data.order import substitute
+from cp2fast.data.sources.bad_images import BadImages
+from cp2fast.errors import UserError
+
+MAX_SUBSTITUTES = 100
+"""Substitutes tried for an unreadable image before giving up."""
+
+Content = TypeVar("Content")
+
+
+@dataclass(frozen=True)
+class DecodeSettings:
+    """How images become pixels, whichever source decodes them.
+
+    Attributes:
+        seed: seed of the run, for the substitutes of bad images.
+        max_pixels: larger images are bad.
+        max_side: images with a longer side are shrunk to it; None keeps every size.
+        levels: how values of more than 8 bits and more than three bands are converted.
+    """
+
+    seed: int
+    max_pixels: int
+    max_side: int | None = None
+    levels: Levels = BY_TYPE
+
+    def decode(self, encoded: bytes) -> Tensor:
+        """``decode_image`` with these settings."""
+        return decode_image(encoded, self.max_pixels, self.max_side, self.levels)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An unusable image and the reason."""
+
+    index: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Loaded(Generic[Content]):
+    """The image at one position of a batch.
+
+    Attributes:
+        planned: number of the image that was planned.
+        index: number of the image that was used.
+        content: the image; None if no substitute could be read either.
+        failures: images tried before it, in order.
+    """
+
+    planned: int
+    index: int
+    content: Content | None
+    failures: list[Failure]
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A batch, and the images tried for it.
+
+    Attributes:
+        batch: None if a position could not be filled.
+        tried: number of images tried.
+        failures: those that could not be used.
+    """
+
+    batch: RaggedBatch | None
+    tried: int
+    failures: list[Failure]
+
+    @staticmethod
+    def of(loaded: Sequence[Loaded[Content]], batch: RaggedBatch | None) -> Decoded:
+        """``batch`` with the counts from its positions."""
+        failures = [failure for place in loaded for failure in place.failures]
+        filled = sum(place.content is not None for place in loaded)
+        return Decoded(batch, filled + len(failures), failures)
+
+
+def read_or_replace(
+    planned: int, read: Callable[[int], Content], seed: int, count: int
+) -> Loaded[Content]:
+    """Read an image, or the first readable one among its substitutes.
+
+    Args:
+        planned: the image's number.
+        read: returns the content of an image by its number, or raises BadImage.
+        seed: the run's seed.
+        count: images in the data set.
+    """
+    failures: list[Failure] = []
+    index = planned
+    for attempt in range(MAX_SUBSTITUTES + 1):
+        try:
+            return Loaded(planned, index, read(index), failures)
+        except BadImage as bad:
+            failures.append(Failure(index, str(bad)))
+        if count == 1:
+            break
+        index = substitute(seed, planned, attempt, count)
+    return Loaded(planned, planned, None, failures)
+
+
+def deliver(decoded: Decoded, images: ImageSet, bad: BadImages) -> RaggedBatch:
+    """The batch, after its bad images were counted.
+
+    Raises:
+        UserError: too many bad images, or a position of the batch could not be filled.
+    """
+    failed = [(images.name(failure.index), failure.reason) for failure in decoded.failures]
+    bad.record(decoded.tried, failed, len(images))
+    if decoded.batch is None:
+        last = decoded.failures[-1]
+        raise UserError(
+            f"found no readable image after {MAX_SUBSTITUTES} substitutes (the last was "
+            f"{images.name(last.index)}: {last.reason}): fix the images listed in {bad.path}"
+        )
+    return decoded.batch

@@ -1,0 +1,162 @@
+"""Decoding in worker processes: torch's DataLoader over the plan.
+
+    plan -> worker: read, decode, pack -> shared memory -> RaggedBatch
+
+Each worker makes whole batches, so nothing is copied in the parent. The workers live as long as the
+iterator, which continues across epochs, so there is no delay between epochs.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, get_worker_info
+
+from cp2fast.batch import RaggedBatch
+from cp2fast.data.image_sets.image_set import ImageSet
+from cp2fast.data.sources.bad_images import BadImages
+from cp2fast.data.sources.heap import bypass_heap
+from cp2fast.data.sources.loading import Decoded, DecodeSettings, deliver, read_or_replace
+from cp2fast.errors import UserError
+
+START_METHOD = "fork" if sys.platform == "linux" else None
+"""Set explicitly, because the default of Python 3.14 makes each worker import torch again."""
+
+
+def open_torch(
+    images: ImageSet,
+    plan: Iterator[NDArray[np.int64]],
+    settings: DecodeSettings,
+    bad: BadImages,
+    *,
+    workers: int,
+) -> Iterator[RaggedBatch]:
+    """Batches in the order of ``plan``, on the CPU.
+
+    Args:
+        images: the data set.
+        plan: image numbers of each batch.
+        settings: how images become pixels.
+        bad: where bad images are counted and listed.
+        workers: number of processes that decode; 0 decodes in this one.
+
+    Raises:
+        UserError: too many bad images, or a worker that died.
+    """
+    loader: DataLoader[Decoded | str] = DataLoader(
+        _Batches(images, settings),
+        batch_size=None,
+        sampler=plan,
+        num_workers=workers,
+        worker_init_fn=_start_worker,
+        multiprocessing_context=START_METHOD if workers else None,
+        generator=torch.Generator(),  # otherwise it would draw from the global one
+    )
+    # Collecting an old DALI pipeline in a worker would hang that worker, so collect it here.
+    gc.collect()
+    batches = _started(loader)
+    while True:
+        try:
+            decoded = next(batches)
+        except StopIteration:
+            return
+        except (RuntimeError, ConnectionError, EOFError) as error:
+            if not _tells_of_a_death(error):
+                raise
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise UserError(
+                f"a decoding process ended unexpectedly ({reason}): most often "
+                "memory or shared memory (/dev/shm) ran out; set data.workers lower, or to 0"
+            ) from error
+        if isinstance(decoded, str):
+            raise UserError(
+                f"a decoding process cannot share its memory ({decoded}): give /dev/shm more room, "
+                "or set data.workers lower, or to 0"
+            )
+        yield deliver(decoded, images, bad)
+
+
+def _started(loader: DataLoader[Decoded | str]) -> Iterator[Decoded | str]:
+    """The loader's iterator, whose workers are forked by a thread of its own.
+
+    A forked worker continues in the thread that forked it. In a thread of a pool it would wait for
+    itself at exit (CPython's gh-88110) and exit with code 1. In the main thread torch would set
+    a signal handler that raises a worker's death at any point; here ``next`` raises it.
+    """
+    started: Future[Iterator[Decoded | str]] = Future()
+
+    def start() -> None:
+        try:
+            started.set_result(iter(loader))
+        except BaseException as error:  # raised by result
+            started.set_exception(error)
+
+    thread = threading.Thread(target=start, name="cp2fast-fork")
+    thread.start()
+    thread.join()
+    return started.result()
+
+
+class _Batches(Dataset[Decoded | str]):
+    """One item is one batch, indexed by its image numbers; or why it cannot be handed over."""
+
+    def __init__(self, images: ImageSet, settings: DecodeSettings) -> None:
+        self._images = images
+        self._settings = settings
+
+    def __getitem__(self, numbers: NDArray[np.int64]) -> Decoded | str:
+        seed, count = self._settings.seed, len(self._images)
+        loaded = [read_or_replace(number, self._read, seed, count) for number in numbers.tolist()]
+        pixels = [place.content for place in loaded if place.content is not None]
+        if len(pixels) < len(loaded):
+            return Decoded.of(loaded, None)
+        batch = RaggedBatch.pack(pixels, [place.index for place in loaded])
+        problem = None if get_worker_info() is None else _share(batch)
+        return Decoded.of(loaded, batch) if problem is None else problem
+
+    def _read(self, index: int) -> Tensor:
+        return self._settings.decode(self._images.read(index))
+
+
+def _share(batch: RaggedBatch) -> str | None:
+    """Move a worker's batch to shared memory; returns why that is not possible, if so.
+
+    torch would do so by itself, in a thread whose errors reach nobody: with /dev/shm full, the
+    parent would wait forever.
+    """
+    try:
+        for field in fields(batch):
+            getattr(batch, field.name).share_memory_()
+    except RuntimeError as error:
+        for left in Path("/dev/shm").glob(f"torch_{os.getpid()}_*"):  # noqa: S108
+            left.unlink(missing_ok=True)  # torch leaves what it could not fill
+        return str(error).splitlines()[0]
+    return None
+
+
+def _tells_of_a_death(error: Exception) -> bool:
+    """Whether the loader's error means that a worker died.
+
+    The loader reports this itself unless a batch was waiting: its memory is passed through a socket
+    of the worker, and receiving it fails. Errors raised by a living worker start with "Caught ".
+    """
+    if isinstance(error, RuntimeError):
+        return str(error).startswith("DataLoader worker (pid")
+    return not str(error).startswith("Caught ")
+
+
+def _start_worker(_: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
+    bypass_heap()

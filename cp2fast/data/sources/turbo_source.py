@@ -1,0 +1,273 @@
+"""Decoding with libjpeg-turbo in threads, directly into the batch, for all kinds of data sets.
+
+    plan -> threads: read files and headers -> allocate the batch, whose size the headers give
+         -> threads: decode into its part of the batch, or its place in the cache -> RaggedBatch
+
+Only common JPEGs are decoded here. Everything else (PNG, TIFF, CMYK, rotated photos) goes through
+``decode_image``, which also decides whether an image is bad, so every source gives the same pixels.
+If an image turns out to be bad after its batch was laid out, the batch is packed again. (For runs
+on a GPU, these threads run in separate processes: ``turbo_process``.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cp2fast.batch import RaggedBatch
+from cp2fast.buffers import Buffers
+from cp2fast.data.cache.arena import Arena
+from cp2fast.data.decoding.decode import BadImage
+from cp2fast.data.image_sets.image_set import ImageSet
+from cp2fast.data.prefetch import keep_ahead
+from cp2fast.data.sources.bad_images import BadImages
+from cp2fast.data.sources.heap import keep_heaps
+from cp2fast.data.sources.loading import (
+    Decoded,
+    DecodeSettings,
+    Failure,
+    Loaded,
+    deliver,
+    read_or_replace,
+)
+from cp2fast.data.sources.prepare import Pixels, Prepared, Reader
+
+_READ_AHEAD = 2
+"""Batches being read while others are decoded."""
+_DECODED_AHEAD = 2
+"""Batches being decoded while one is consumed."""
+BATCHES_AHEAD = _READ_AHEAD + _DECODED_AHEAD
+_IMAGES_A_TASK = 8
+
+Result = TypeVar("Result")
+
+
+def open_turbo(
+    images: ImageSet,
+    plan: Iterator[NDArray[np.int64]],
+    settings: DecodeSettings,
+    bad: BadImages,
+    *,
+    threads: int,
+    arena: Arena | None = None,
+) -> Generator[RaggedBatch, None, None]:
+    """Batches in the order of ``plan``, on the CPU, each in its own memory or in the cache.
+
+    Args:
+        images: the data set.
+        plan: image numbers of each batch.
+        settings: how images become pixels.
+        bad: where bad images are counted and listed.
+        threads: number of decoding threads; at least one is used.
+        arena: a cache in host memory. Cached images are not read again, images that belong in it
+            are decoded into it, and a batch of cached images refers to its memory.
+
+    Raises:
+        UserError: too many bad images.
+    """
+    buffers = Buffers(_DECODED_AHEAD + 1)
+    batches = decode_batches(images, plan, settings, threads, arena, buffers)
+    with closing(batches):
+        for decoded in batches:
+            yield deliver(decoded, images, bad)
+
+
+def decode_batches(
+    images: ImageSet,
+    plan: Iterator[NDArray[np.int64]],
+    settings: DecodeSettings,
+    threads: int,
+    arena: Arena | None,
+    buffers: Buffers,
+) -> Generator[Decoded, None, None]:
+    """Like ``open_turbo``, but yields the counts too: bad images are not accounted for yet.
+
+    ``BATCHES_AHEAD`` more batches are taken from ``plan`` before one is yielded. Batches that are
+    not in the cache are decoded into ``buffers``.
+    """
+    keep_heaps()
+    pool = ThreadPoolExecutor(max(1, threads), "cp2fast-decode")
+    decoder = _Decoder(Reader(images, settings), settings.seed, pool, buffers, arena)
+    try:
+        reading = (decoder.read(numbers) for numbers in plan)
+        decoding = (decoder.decode(read()) for read in keep_ahead(reading, _READ_AHEAD))
+        for decoded in keep_ahead(decoding, _DECODED_AHEAD):
+            yield decoded()
+    finally:
+        pool.shutdown(cancel_futures=True)
+        if arena is not None:
+            arena.release_all()
+
+
+class _Place(NamedTuple):
+    """The destination of an image of a batch.
+
+    Attributes:
+        image: the image, read or already decoded.
+        room: its part of the batch's own memory; None if the whole batch is in the cache.
+        claimed: its place in the cache, if it is to be added there.
+    """
+
+    image: Loaded[Prepared]
+    room: Pixels | None
+    claimed: Pixels | None
+
+    @property
+    def expected(self) -> Pixels | bytes | None:
+        """The array that will hold the image, unless it turns out to be bad."""
+        for pixels in (self.room, self.claimed):
+            if pixels is not None:
+                return pixels
+        return None if self.image.content is None else self.image.content.content
+
+
+@dataclass(frozen=True)
+class _Decoder:
+    """The stages of a batch; each method starts one and returns a function that waits for it."""
+
+    reader: Reader
+    seed: int
+    pool: ThreadPoolExecutor
+    buffers: Buffers
+    arena: Arena | None
+
+    def read(self, numbers: NDArray[np.int64]) -> Callable[[], list[Loaded[Prepared]] | Decoded]:
+        """Start reading the images, unless all are in the cache."""
+        cached = None if self.arena is None else self._cached(numbers, self.arena)
+        if cached is not None:
+            return lambda: cached
+        planned = numbers.tolist()
+
+        def read(part: slice) -> list[Loaded[Prepared]]:
+            count = len(self.reader)
+            return [
+                read_or_replace(number, self._prepare, self.seed, count) for number in planned[part]
+            ]
+
+        return self._in_parts(read, len(planned))
+
+    def decode(self, read: list[Loaded[Prepared]] | Decoded) -> Callable[[], Decoded]:
+        """Lay out the batch and start decoding its images."""
+        if isinstance(read, Decoded):
+            return lambda: read
+        shapes = np.array([_shape(image.content) for image in read], np.int64)
+        index = np.array([image.index for image in read], np.int64)
+        claimed = [self._claim(image) for image in read]
+        if self.arena is not None and self._all_in(self.arena, read, claimed):
+            batch = _lay_out(self.arena.pixels, self.arena.offset[index], shapes, index)
+            places = [_Place(image, None, mine) for image, mine in zip(read, claimed, strict=True)]
+        else:
+            sizes = shapes.prod(axis=1) * 3
+            memory = self.buffers.take(int(sizes.sum()))
+            batch = _lay_out(memory, sizes.cumsum() - sizes, shapes, index)
+            places = list(map(_Place, read, _rooms(memory, shapes), claimed))
+        filled = self._in_parts(lambda part: list(map(self._fill, places[part])), len(places))
+        return lambda: _finish(batch, places, filled())
+
+    def _cached(self, numbers: NDArray[np.int64], arena: Arena) -> Decoded | None:
+        """The batch if all of it is in the cache, with substitutes for images known to be bad."""
+        index, failures = numbers.copy(), list[Failure]()
+        for position in np.flatnonzero(self.reader.is_bad[numbers]).tolist():
+            known = read_or_replace(
+                int(numbers[position]), self.reader.check, self.seed, len(self.reader)
+            )
+            index[position] = known.index
+            failures += known.failures
+        if not arena.holds(index):
+            return None
+        return Decoded(arena.batch(index), len(index) + len(failures), failures)
+
+    def _prepare(self, number: int) -> Prepared:
+        there = None if self.arena is None else self.arena.image(number)
+        return self.reader.prepare(number) if there is None else Prepared.of_pixels(there)
+
+    def _claim(self, image: Loaded[Prepared]) -> Pixels | None:
+        if self.arena is None or image.content is None:
+            return None
+        return self.arena.claim(image.index, image.content.height, image.content.width)
+
+    def _all_in(
+        self, arena: Arena, read: Sequence[Loaded[Prepared]], claimed: Sequence[Pixels | None]
+    ) -> bool:
+        """Whether every image is in the cache, or about to be decoded into it by this batch."""
+        others = [image.index for image, mine in zip(read, claimed, strict=True) if mine is None]
+        return arena.holds(np.array(others, np.int64)) and all(
+            image.content is not None for image in read
+        )
+
+    def _fill(self, place: _Place) -> Loaded[Pixels]:
+        """Decode the image into its place, or use another image if it turns out to be bad."""
+        image, content = place.image, place.image.content
+        if content is None:
+            return Loaded(image.planned, image.index, None, image.failures)
+        try:
+            pixels = self._decode(place, content)
+        except BadImage as bad:
+            self.reader.remember(image.index, bad)
+            return read_or_replace(image.planned, self.reader.decode, self.seed, len(self.reader))
+        if place.room is not None and pixels is not place.room and pixels.shape == place.room.shape:
+            place.room[...] = pixels
+            pixels = place.room
+        return Loaded(image.planned, image.index, pixels, image.failures)
+
+    def _decode(self, place: _Place, content: Prepared) -> Pixels:
+        number, claimed = place.image.index, place.claimed
+        if claimed is None or self.arena is None:
+            return self.reader.decode_into(content, place.room)
+        try:
+            pixels = self.reader.decode_into(content, claimed)
+            if pixels is claimed:
+                self.arena.publish(number, content.height, content.width)
+            return pixels
+        finally:
+            self.arena.release(number)
+
+    def _in_parts(
+        self, work: Callable[[slice], list[Result]], count: int
+    ) -> Callable[[], list[Result]]:
+        """Run ``work`` on a few images per task, to reduce the overhead of tasks."""
+        tasks: list[Future[list[Result]]] = [
+            self.pool.submit(work, slice(begin, begin + _IMAGES_A_TASK))
+            for begin in range(0, count, _IMAGES_A_TASK)
+        ]
+        return lambda: [result for task in tasks for result in task.result()]
+
+
+def _shape(prepared: Prepared | None) -> tuple[int, int]:
+    return (0, 0) if prepared is None else (prepared.height, prepared.width)
+
+
+def _lay_out(
+    pixels: Tensor, offset: NDArray[np.int64], shapes: NDArray[np.int64], index: NDArray[np.int64]
+) -> RaggedBatch:
+    height, width = shapes.T.astype(np.int32)
+    return RaggedBatch(pixels, *map(torch.from_numpy, (offset, height, width, index)))
+
+
+def _rooms(memory: Tensor, shapes: NDArray[np.int64]) -> Iterator[Pixels]:
+    """Consecutive parts of ``memory`` for images of these shapes."""
+    pixels, begin = memory.numpy(), 0
+    for height, width in shapes.tolist():
+        end = begin + height * width * 3
+        yield pixels[begin:end].reshape(height, width, 3)
+        begin = end
+
+
+def _finish(
+    batch: RaggedBatch, places: Sequence[_Place], loaded: Sequence[Loaded[Pixels]]
+) -> Decoded:
+    images = [image.content for image in loaded if image.content is not None]
+    if len(images) < len(loaded):
+        return Decoded.of(loaded, None)
+    if all(image is place.expected for image, place in zip(images, places, strict=True)):
+        return Decoded.of(loaded, batch)
+    pixels = [torch.from_numpy(image) for image in images]
+    return Decoded.of(loaded, RaggedBatch.pack(pixels, [image.index for image in loaded]))

@@ -1,0 +1,46 @@
+"""Errors of a run put into one line; real ones of disk and memory are in test_faults.py."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cp2fast.errors import UserError
+from cp2fast.train.failures import explained
+from tests.train.line import Line, run_of, settings
+
+
+@pytest.mark.parametrize("allocate", [np.empty, torch.empty])
+def test_memory_that_runs_out_is_told_with_the_settings_that_need_less(
+    tmp_path: Path, allocate
+) -> None:
+    run = run_of(tmp_path, Line(settings(gradient_accumulation_steps=3)))
+    batch = run.task.settings.data.batch_size
+    asked = f"data.batch_size={batch // 2} train.gradient_accumulation_steps=6"
+    with pytest.raises(UserError, match=asked), explained(run):
+        allocate(1 << 50)
+
+
+def test_a_disk_that_is_full_is_told_with_the_file(tmp_path: Path) -> None:
+    run = run_of(tmp_path, Line(settings()))
+    with pytest.raises(UserError, match=r"cannot write step\.pt: .*--resume"), explained(run):
+        raise OSError(errno.ENOSPC, "No space left on device", "step.pt")
+
+
+def test_a_folder_that_is_gone_is_told(tmp_path: Path) -> None:
+    run = run_of(tmp_path / "run", Line(settings()))
+    shutil.rmtree(run.folder.path)
+    with pytest.raises(UserError, match="no longer there"), explained(run):
+        (run.folder.path / "file").write_text("")
+
+
+@pytest.mark.parametrize("bug", [RuntimeError("shapes"), OSError(errno.EBADF, "closed")])
+def test_bugs_keep_their_traceback(tmp_path: Path, bug: Exception) -> None:
+    run = run_of(tmp_path, Line(settings()))
+    with pytest.raises(type(bug), match=str(bug.args[-1])), explained(run):
+        raise bug
