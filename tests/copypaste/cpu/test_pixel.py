@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
-from cp2fast.copypaste.cpu import pixel, simd
+from cp2fast.copypaste.cpu import lanes, pixel
 
 unit = st.floats(0, 1, width=32).map(np.float32)
 FUNCTIONS = {
@@ -85,7 +85,7 @@ def test_filters_weigh_by_distance() -> None:
 
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f.__name__)
 def test_compiled_arithmetic_is_single_precision(function) -> None:
-    assert simd.WIDE  # which tells numba how to compile ``where_equal``
+    assert lanes.WIDE  # which tells numba how to compile ``where_equal``
     compiled = numba.njit(
         function, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True
     )
