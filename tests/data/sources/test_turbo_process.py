@@ -58,7 +58,7 @@ def children() -> list[int]:
             status = (folder / "status").read_text()
         except OSError:
             continue
-        if b"worker_main" in words and f"PPid:\t{os.getpid()}\n" in status:
+        if b"workers.main" in words and f"PPid:\t{os.getpid()}\n" in status:
             found.append(int(folder.name))
     return found
 
