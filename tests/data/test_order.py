@@ -103,9 +103,8 @@ def test_independent_backgrounds_follow_the_foregrounds():
         assert numbers[:4].tolist() == foreground.tolist()
 
 
-@settings(deadline=None)
-@given(seed=seeds, epoch=st.integers(0, 1000), count=st.integers(1, 30_000))
 @settings(max_examples=20, deadline=None)
+@given(seed=seeds, epoch=st.integers(0, 1000), count=st.integers(1, 30_000))
 def test_every_order_of_an_epoch_has_each_image_once(seed, epoch, count):
     for order in ("random", "quasi_random", "sequential"):
         assert np.array_equal(np.sort(epoch_order(order, seed, epoch, count)), np.arange(count))

@@ -90,7 +90,7 @@ def test_before_a_download_a_line_says_so_and_how_to_do_without(
     )
     assert done.returncode == 2, done.stderr
     first, last = done.stderr.splitlines()
-    assert first.startswith("cp2fast: getting timm/resnet18.a1_in1k from the network")
+    assert first.startswith("cp2fast: loading timm/resnet18.a1_in1k")
     assert "HF_HUB_OFFLINE=1" in first
     assert "cannot be downloaded" in last
 
