@@ -132,8 +132,9 @@ def test_they_end_with_a_parent_that_is_killed(images, tmp_path):
     """
     words = [sys.executable, "-c", script, str(tmp_path / "photos"), str(tmp_path)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as parent:
-        child = int(parent.stdout.readline())
+        line = parent.stdout.readline()
         parent.kill()
+    child = int(line)
     for _ in range(200):
         if not Path(f"/proc/{child}").exists():
             return
