@@ -140,17 +140,13 @@ def _among(out: Path, given: str) -> UserError:
 
 
 def _refuse_long_names(photos: Sequence[Photo]) -> None:
-    long = (
-        (photo, output)
-        for photo in photos
-        for output in photo.outputs.paths()
-        if len(os.fsencode(output.name)) > LONGEST_NAME
-    )
-    for photo, output in long:
-        raise UserError(
-            f"{photo.name}: its output {output.name} would have a name of more than {LONGEST_NAME} "
-            "bytes: shorten the photo's"
-        )
+    for photo in photos:
+        for output in photo.outputs.paths():
+            if len(os.fsencode(output.name)) > LONGEST_NAME:
+                raise UserError(
+                    f"{photo.name}: its output {output.name} would have a name of more than "
+                    f"{LONGEST_NAME} bytes: shorten the photo's"
+                )
 
 
 def _refuse_to_overwrite(outputs: Sequence[Path]) -> None:

@@ -25,7 +25,7 @@ without the others, so by then every process has joined the exchange."""
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process's place among those of the run.
+    """This process's place among those of the run; by default it is the only one.
 
     Attributes:
         rank: number of this process, from 0.
@@ -33,14 +33,17 @@ class Ranks:
         local_rank: number of this process on its machine, and of its GPU.
     """
 
-    rank: int
-    world_size: int
-    local_rank: int
+    rank: int = 0
+    world_size: int = 1
+    local_rank: int = 0
 
     @property
     def is_main(self) -> bool:
         """Whether this process writes the files and prints for the user."""
         return self.rank == 0
+
+
+ALONE = Ranks()
 
 
 def ranks_from_environment() -> Ranks:
@@ -51,7 +54,7 @@ def ranks_from_environment() -> Ranks:
     """
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
     if not all(name in os.environ for name in names):
-        return Ranks(0, 1, 0)
+        return ALONE
     given = [os.environ[name] for name in names]
     if all(value.isdecimal() for value in given):
         ranks = Ranks(*map(int, given))
