@@ -2,7 +2,8 @@
 
     places of a batch -> worker: read, decode, cut -> memory shared with this process -> crops
 
-They are the crops that threads of this process cut; ``data/workers`` says why they do not.
+The crops equal those that threads of this process would cut; ``data/workers/processes.py`` says why
+processes cut them there.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ ALONE = Ranks()
 
 
 def ranks_from_environment() -> Ranks:
-    """The ranks that torchrun sets in the environment; without it, a single process.
+    """The ranks that torchrun sets in the environment; without them, a single process.
 
     Raises:
         UserError: they do not fit together.
@@ -66,8 +66,8 @@ def ranks_from_environment() -> Ranks:
 def _no_processes(names: Sequence[str]) -> UserError:
     shown = " ".join(f"{name}={os.environ.get(name, '')}" for name in names)
     return UserError(
-        f"the environment describes no processes that can meet ({shown}): start them with "
-        "torchrun, or unset RANK for a single one"
+        f"the environment variables of the processes do not fit together ({shown}): start them "
+        "with torchrun, or unset RANK for a single one"
     )
 
 
