@@ -13,14 +13,12 @@ import torch
 from numpy.typing import NDArray
 
 from cp2fast.batch import RaggedBatch
+from cp2fast.bench.ceilings import compose
 from cp2fast.bench.loader_task import HARDWARE_SHARES, SEED, Task
 from cp2fast.bench.timing import Stream, finish
 from cp2fast.config import DataSettings
-from cp2fast.copypaste.op import copy_paste
-from cp2fast.copypaste.sampling import sample_parameters
 from cp2fast.data.cache.open import open_cache
 from cp2fast.data.image_sets.image_set import ImageSet
-from cp2fast.data.order import plan
 from cp2fast.data.prefetch import prefetch
 from cp2fast.data.sources.bad_images import BadImages
 from cp2fast.data.sources.choice import Choice, choose_source
@@ -116,7 +114,7 @@ def _counted(
 
 def _composed(batches: Callable[[], Iterator[RaggedBatch]], task: Task, ahead: int) -> Stream:
     def samples() -> Generator[int, None, None]:
-        yield from compose(batches(), task, "batch")
+        yield from compose(batches(), task.size, task.device)
 
     return Stream(prefetch(samples(), COMPOSED_AHEAD), ahead + COMPOSED_AHEAD + 1)
 
@@ -138,23 +136,5 @@ def _cached(task: Task, bad: BadImages, independent: bool) -> Generator[int, Non
 
     for _ in opened(iter(np.array_split(np.arange(len(images)), -(-len(images) // 32)))):
         finish(task.device)
-    numbers = plan(
-        seed=SEED,
-        count=len(images),
-        batch_size=task.batch_size,
-        start=0,
-        stop=10**9,
-        independent=independent,
-    )
-    yield from compose(opened(numbers), task, "independent" if independent else "batch")
-
-
-def compose(
-    batches: Iterator[RaggedBatch], task: Task, background: str
-) -> Generator[int, None, None]:
-    """Compose pairs from ``batches``; yields the size of each batch when it is done."""
-    for step, batch in enumerate(batches):
-        parameters = sample_parameters(SEED, step, batch, task.size, background)  # type: ignore[arg-type]
-        pairs = copy_paste(batch, parameters, task.size, task.dtype, device=task.device)
-        finish(task.device)
-        yield len(pairs)
+    batches = opened(task.plan(images, independent=independent))
+    yield from compose(batches, task.size, task.device, "independent" if independent else "batch")

@@ -61,7 +61,7 @@ class Similarity:
     def __str__(self) -> str:
         """The figures as a sentence."""
         return (
-            f"foreground less background {self.random.gap:+.2f} at random, "
+            f"foreground minus background {self.random.gap:+.2f} at random, "
             f"{self.trained.gap:+.2f} trained; the true place beats "
             f"{self.random.below_match:.0%} and {self.trained.below_match:.0%} of the cells."
         )

@@ -14,7 +14,7 @@ import numpy as np
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
-from cp2fast.bench.peers.original import MEAN, STD
+from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
 from cp2fast.data.image_sets.image_set import ImageSet
 
 
@@ -117,8 +117,8 @@ def _pipeline(
         mask = ones - fn.erase(ones, **place)
         image = fn.crop_mirror_normalize(
             outside + inside,
-            mean=[255 * mean for mean in MEAN],
-            std=[255 * std for std in STD],
+            mean=[255 * mean for mean in IMAGENET_MEAN],
+            std=[255 * std for std in IMAGENET_STD],
             output_layout="CHW",
         )
         return image, mask
