@@ -49,7 +49,7 @@ def main() -> None:
     root = Path(sys.argv[1])
     sources = [name for name, problem in available_sources().items() if problem is None]
     # Each in its own process, so that none inherits memory from the one before.
-    mebibytes = {name: _in_a_process(root, name) for name in sources}
+    mebibytes = {str(name): _in_a_process(root, name) for name in sources}
     out = Path(sys.argv[2]) if len(sys.argv) > 2 else None
     conclude(mebibytes, out, {"images": len(list_images(root)), "batch_size": BATCH_SIZE})
 

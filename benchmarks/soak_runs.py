@@ -61,8 +61,8 @@ def _gib(root: Path) -> float:
     """Size of all images, decoded."""
     images, limit = list_images(root), DataSettings().max_pixels
     numbers = np.arange(len(images))
-    sizes, _ = decoded_bytes(images, numbers, 1 << 60, threads=1, max_pixels=limit, max_side=None)
-    return int(sizes.sum()) / 2**30
+    found = decoded_bytes(images, numbers, 1 << 60, threads=1, max_pixels=limit, max_side=None)
+    return int(found.bytes.sum()) / 2**30
 
 
 def _run(
