@@ -164,7 +164,7 @@ def main() -> None:
     }
     if len(sys.argv) > 3:
         published = published_scores(composed, json.loads(Path(sys.argv[3]).read_text()))
-        show("beside the published run", {n: (s,) for n, s in published.items()}, "z")
+        show("compared with the published run", {n: (s,) for n, s in published.items()}, "z")
         result["published"] = published
     if len(sys.argv) > 2:
         write_result(Path(sys.argv[2]), result)

@@ -1,4 +1,4 @@
-"""Decoding into batches and the pixel cache, held to what decoder and op allow on the same cores.
+"""Decoding and the pixel cache, compared with what decoder and op allow on the same cores.
 
     python -m benchmarks.cached_loading PHOTOS OUT.json [--rounds 7] [--seconds 4] [--cpu-time]
 
@@ -40,7 +40,7 @@ from benchmarks.common import write_result
 from benchmarks.soak import resident, shared_cache
 from cp2fast.bench import ceilings
 from cp2fast.bench.ceilings import compose
-from cp2fast.bench.loader_sources import COMPOSED_AHEAD, IN_THE_MAKING, sources
+from cp2fast.bench.loader_sources import COMPOSED_AHEAD, IN_PROGRESS, sources
 from cp2fast.bench.loader_task import SEED, SYSTEMS, Task
 from cp2fast.bench.peers import original
 from cp2fast.bench.timing import Rate, Stream, measure, ratios, stream_of_pairs
@@ -105,7 +105,7 @@ def _streams(task: Task, bad: BadImages, with_original: bool) -> dict[str, Strea
     return {
         **({"original": _original(task)} if with_original else {}),
         **sources(task, dict.fromkeys(set(SYSTEMS) - OURS, ""), bad),
-        "first": Stream(first, IN_THE_MAKING + COMPOSED_AHEAD + 1),
+        "first": Stream(first, IN_PROGRESS + COMPOSED_AHEAD + 1),
         **ceilings.decoders(images, 512, workers),
         "read": ceilings.reading(images, workers),
         "augment": ceilings.augmentation(epoch, task.size, CPU),

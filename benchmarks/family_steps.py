@@ -99,7 +99,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="file for the result")
     parser.add_argument("--only", help="backbones, with commas between them")
     parser.add_argument("--steps", action="store_true", help="only the training steps")
-    parser.add_argument("--networks", action="store_true", help="only the networks beside timm's")
+    parser.add_argument("--networks", action="store_true", help="only the networks, with timm's")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=10.0)
     options = parser.parse_args()

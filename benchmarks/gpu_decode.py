@@ -2,7 +2,7 @@
 
     python -m benchmarks.gpu_decode OUT.json data.root=DIR [KEY=VALUE ...]
 
-``cp2fast bench loader`` measures these beside other libraries' loaders, which takes minutes at the
+``cp2fast bench loader`` measures these and other libraries' loaders, which takes minutes at the
 batch size of a GPU. Here only cp2fast's own systems are measured, one after the other, and each
 result is written as soon as it is there.
 """

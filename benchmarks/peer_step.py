@@ -1,11 +1,11 @@
-"""LightlyTrain's own training steps beside cp2fast's, on pairs that lie ready on the device.
+"""LightlyTrain's own training steps and cp2fast's, on pairs that are already on the device.
 
     python -m benchmarks.peer_step OUT.json [KEY=VALUE ...]      # pip install lightly-train
 
-Both train a ResNet-50 at the same size and batch in bfloat16 (float32 on a CPU). LightlyTrain does
-less: DenseCL and DINO train the backbone alone, at a stride of 32, where cp2fast trains the whole
-segmentation network at a stride of 16. So images a second are what a user waits for, and TFLOP/s of
-the counted work say how near each comes to what the card can do.
+Both train a ResNet-50 with the same image size and batch in bfloat16 (float32 on a CPU).
+LightlyTrain does less: DenseCL and DINO train only the backbone, at stride 32; cp2fast trains the
+whole segmentation network, at stride 16. So images per second show how long a user waits, and
+TFLOP/s of the counted work how close each comes to the limit of the card.
 """
 
 from __future__ import annotations

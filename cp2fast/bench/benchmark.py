@@ -51,11 +51,11 @@ def benchmark(
     say: Callable[[str, str], None] = lambda name, line: None,
     on_report: Callable[[Report], None] = lambda report: None,
 ) -> list[Report]:
-    """Measure speed on this machine, beside other ways to do the same, and name the bottleneck.
+    """Measure speed on this machine, compared with other libraries, and name the bottleneck.
 
     Args:
         what: ``loader`` (photos on disk to composed pairs), ``augment`` (decoded photos to composed
-            pairs), ``train`` (composed pairs to updated weights), ``run`` (whole runs beside their
+            pairs), ``train`` (composed pairs to updated weights), ``run`` (whole runs and their
             parts), or ``all``.
         overrides: settings by key; the defaults use all cores and small batches.
         rounds: measured rounds, in which all systems take turns.

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from cp2fast.bench import ceilings
 from cp2fast.bench.bottleneck import describe_loading, find_limit
-from cp2fast.bench.loader_sources import IN_THE_MAKING, sources
+from cp2fast.bench.loader_sources import IN_PROGRESS, sources
 from cp2fast.bench.loader_task import SEED, Task, find_missing
 from cp2fast.bench.peers import (
     dali_all,
@@ -36,7 +36,7 @@ from cp2fast.data.sources.torch_source import START_METHOD, open_torch
 
 _CEILING_IMAGES = 512
 _WITH_PROCESSES = ("original", "torchvision", "lightly-train", "cp2fast-torch", "decode-torch")
-"""They run first: forking is safest before there are many threads, and FFCV's break on it."""
+"""They start first: forking is safest before there are many threads, and it breaks FFCV's."""
 _PACKED = "decode packed"
 """The ceiling for a ``.beton`` with the photos in another size."""
 
@@ -124,7 +124,7 @@ def _peers(task: Task, missing: dict[str, str]) -> dict[str, Stream]:
     if "dali-all" not in missing:
         gpu = device.index or 0 if device.type == "cuda" else None
         composed = dali_all.composed(images, numbers(), task.batch_size, size, workers, gpu)
-        peers["dali-all"] = stream_of_pairs(composed, IN_THE_MAKING)
+        peers["dali-all"] = stream_of_pairs(composed, IN_PROGRESS)
     if task.beton and "ffcv-kornia" not in missing:
         pairs = ffcv_kornia.composed(task.beton, task.batch_size, size, workers, device)
         peers["ffcv-kornia"] = stream_of_pairs(pairs, ffcv_kornia.BATCHES_AHEAD + 1)

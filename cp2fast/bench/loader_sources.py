@@ -29,7 +29,7 @@ from cp2fast.data.sources.turbo_process import batches_in_the_making
 from cp2fast.errors import UserError
 
 COMPOSED_AHEAD = 2
-IN_THE_MAKING = 6
+IN_PROGRESS = 6
 """Batches inside and before a source; DataLoader has two per worker."""
 _CACHED = 1024
 """Number of images that is enough to measure a cache."""
@@ -57,7 +57,7 @@ def sources(task: Task, missing: dict[str, str], bad: BadImages) -> dict[str, St
         own = {"source": "auto", "decode": "auto", "workers": task.workers}
         settings = task.data.model_copy(update=own | asked)
         choice = choose_source(settings, images, task.device)
-        ahead = 2 * task.workers if name == "torch" else IN_THE_MAKING
+        ahead = 2 * task.workers if name == "torch" else IN_PROGRESS
         if choice.name == "turbo" and choice.apart:
             ahead = batches_in_the_making(task.workers)
         if f"cp2fast-{name}" in names:
@@ -71,12 +71,12 @@ def sources(task: Task, missing: dict[str, str], bad: BadImages) -> dict[str, St
         name = f"decode-dali-gpu@{share:g}"
         if name not in missing:
             shared = _with_hardware(share, task, bad)
-            streams[name] = Stream(_counted(shared, task.device), IN_THE_MAKING)
+            streams[name] = Stream(_counted(shared, task.device), IN_PROGRESS)
     for name in ("cached", "cached-independent"):
         if f"cp2fast-{name}" not in missing:
             independent = name.endswith("independent")
             samples = prefetch(_cached(task, bad, independent), COMPOSED_AHEAD)
-            streams[f"cp2fast-{name}"] = Stream(samples, IN_THE_MAKING + COMPOSED_AHEAD + 1)
+            streams[f"cp2fast-{name}"] = Stream(samples, IN_PROGRESS + COMPOSED_AHEAD + 1)
     return streams
 
 

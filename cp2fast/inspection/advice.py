@@ -106,7 +106,7 @@ def _count(health: DataHealth, settings: PretrainSettings) -> Iterator[Check]:
     elif small:
         yield _advice(
             "recipe",
-            f"{health.images:,} images are few beside a queue of {settings.model.queue:,} keys",
+            f"{health.images:,} images are few for a queue of {settings.model.queue:,} keys",
             small,
         )
 
