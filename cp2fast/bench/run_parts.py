@@ -162,18 +162,15 @@ class Parts:
         return self._timed((self.learner.step(iter(own)) for _ in range(steps)), steps)
 
     def _timed(self, work: Iterator[object], steps: int) -> Measured:
-        """As much is for warming up, and not counted, as the first row of a run has steps."""
+        """Time these steps; as in a run, those before the first logged row are not counted."""
         for _ in range(self._log_every(steps)):
             next(work)
         finish(self.device)
-        begin, done = time.perf_counter(), 0
-        for _ in work:
-            done += 1
+        begin = time.perf_counter()
+        done = sum(1 for _ in work)
         finish(self.device)
-        return Measured(self._per_second(done, begin), None, self._memory())
-
-    def _per_second(self, steps: int, begin: float) -> float:
-        return steps * self.samples / (time.perf_counter() - begin)
+        rate = done * self.samples / (time.perf_counter() - begin)
+        return Measured(rate, None, self._memory())
 
     def _of(self, root: Path, steps: int) -> PretrainSettings:
         every = self._log_every(steps)

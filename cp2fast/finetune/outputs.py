@@ -122,7 +122,7 @@ def _refuse_among_photos(out: Path, given: Root) -> None:
     for place in places(given):
         if is_url(place.path) or is_container(place.path):
             continue
-        if place.came != "listed" and os.path.isdir(place.path):
+        if place.origin != "listed" and os.path.isdir(place.path):
             if own.is_relative_to(Path(place.path).resolve()):
                 raise _among(out, place.path)
         else:

@@ -16,7 +16,7 @@ from cp2fast.cores import decoding_workers
 from cp2fast.data.decoding.decode import BadImage, decode_image
 from cp2fast.data.decoding.levels import Levels
 from cp2fast.data.prefetch import map_ahead
-from cp2fast.data.sources.read_ahead import brought
+from cp2fast.data.sources.read_ahead import fetched
 from cp2fast.errors import UserError
 from cp2fast.files import make_folder
 from cp2fast.finetune.inference import probability_bands
@@ -244,7 +244,7 @@ def _brought(photos: Sequence[Photo]) -> Iterator[Photo]:
     for _, group in groupby(photos, lambda photo: id(photo.images)):
         of_one_set = {photo.number: photo for photo in group}
         images = next(iter(of_one_set.values())).images
-        yield from (of_one_set[number] for number in brought(images, list(of_one_set)))
+        yield from (of_one_set[number] for number in fetched(images, list(of_one_set)))
 
 
 @contextmanager
