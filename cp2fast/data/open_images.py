@@ -15,7 +15,7 @@ from cp2fast import recipes
 from cp2fast.batch import RaggedBatch
 from cp2fast.config import DataSettings, fewest_images
 from cp2fast.cores import decoding_workers
-from cp2fast.data.cache.open import Sharing, open_cache
+from cp2fast.data.cache.open import open_cache
 from cp2fast.data.demo import data_root
 from cp2fast.data.image_sets.image_set import ImageSet
 from cp2fast.data.image_sets.listing import list_images
@@ -128,7 +128,7 @@ def open_images(
     settings = settings.model_copy(update={"range": levels})
     source = choose_source(settings, images, place)
     decodes = len(first) / settings.batch_size * (epochs or _ENDLESS)
-    cache = open_cache(settings, images, seed, place, decodes, Sharing())
+    cache = open_cache(settings, images, seed, place, decodes)
     bad = BadImages(None, settings.max_bad_fraction)
     numbers = itertools.chain([first], steps)
     batches = open_source(source, settings, images, numbers, seed, place, bad, cache.arena)
