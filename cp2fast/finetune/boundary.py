@@ -13,27 +13,12 @@ assigned to the classes on either side.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 from cp2fast.labels.coding import IGNORED
-
-
-@dataclass(frozen=True)
-class BoundaryScores:
-    """The boundary scores of an evaluation.
-
-    Attributes:
-        mean: mean over the classes that have an F; None if none has.
-        per_class: F by class name; None for a class without any outline.
-    """
-
-    mean: float | None
-    per_class: dict[str, float | None]
 
 
 def sum_boundary_f(
@@ -71,17 +56,6 @@ def sum_boundary_f(
     there = (predicted | labelled).flatten(1).any(dim=1)
     sums[present] = torch.stack([f * there, there.double()], dim=1)
     return sums
-
-
-def boundary_scores(sums_K2: Tensor, classes: Sequence[str]) -> BoundaryScores:
-    """The scores from the summed results of ``sum_boundary_f``."""
-    f, images = sums_K2.cpu().unbind(dim=1)
-    per_class = {
-        name: (total / count if count else None)
-        for name, total, count in zip(classes, f.tolist(), images.tolist(), strict=True)
-    }
-    present = [value for value in per_class.values() if value is not None]
-    return BoundaryScores(sum(present) / len(present) if present else None, per_class)
 
 
 def _without_thin_borders(labels_HW: Tensor, reach: int) -> Tensor:
