@@ -24,28 +24,67 @@ _BOUNDS = {
 """Keyed by pydantic's error types."""
 
 
+@dataclass(frozen=True)
+class Values:
+    """The values that a setting accepts; ``str`` of it is for the help."""
+
+    noun: str
+    choices: tuple[str, ...] = ()
+    bounds: str = ""
+    is_list: bool = False
+    length: int | None = None
+    """Of a list of fixed length."""
+
+    def __str__(self) -> str:
+        noun = "|".join(self.choices) if self.choices else self.noun
+        if self.is_list:
+            noun = f"list of {self.length or ''} {noun}s".replace("  ", " ")
+        return noun + self.bounds
+
+    def item(self) -> Values:
+        """The values that each item of a list accepts."""
+        return Values(self.noun, self.choices, self.bounds)
+
+    def one(self) -> str:
+        """The noun for a message that ends in "is not ..."."""
+        if self.is_list:
+            return "a list"
+        if self.choices:
+            return f"{', '.join(self.choices[:-1])} or {self.choices[-1]}"
+        return self.noun if self.noun == "text" else f"a {self.noun}"
+
+
 class Setting(NamedTuple):
-    """One line of the documentation of the settings."""
+    """A setting: what it accepts, its default in words, and one line of help."""
 
     key: str
-    values: str
+    values: Values
     default: str
     help: str
 
 
-def describe(kind: type[Section]) -> Iterator[Setting]:
-    """Every setting of ``kind``, in order, with the values it accepts and its default."""
-    for key, declared in _declarations(kind):
-        yield Setting(key, str(declared.takes), in_words(declared.default), declared.help)
+def describe(kind: type[Section], prefix: str = "") -> Iterator[Setting]:
+    """Every setting of ``kind``, in order; keys begin with ``prefix``."""
+    for name, field in kind.model_fields.items():
+        section = field.annotation
+        if isinstance(section, type) and issubclass(section, Section):
+            yield from describe(section, f"{prefix}{name}.")
+        else:
+            values = _values(field.annotation, field.metadata)
+            default = in_words(field.get_default(call_default_factory=True))
+            yield Setting(f"{prefix}{name}", values, default, field.description or "")
+            for member in get_args(section):  # a setting that may be given part by part
+                if isinstance(member, type) and issubclass(member, Section):
+                    yield from describe(member, f"{prefix}{name}.")
 
 
 @cache
 def text_settings(kind: type[Section]) -> Mapping[str, bool]:
     """The settings that take a path or other free text, by key; True if they take a list of it."""
     return {
-        key: declared.takes.is_list
-        for key, declared in _declarations(kind)
-        if declared.takes.noun in ("text", "path")
+        setting.key: setting.values.is_list
+        for setting in describe(kind)
+        if setting.values.noun in ("text", "path")
     }
 
 
@@ -85,90 +124,40 @@ def complaint(kind: type[Section], tree: Mapping[str, Any], error: Mapping[str, 
         error: pydantic's error for a value or a part of it; not for an unknown key.
     """
     place = list(map(str, error["loc"]))
-    declarations = dict(_declarations(kind))
+    settings = {setting.key: setting for setting in describe(kind)}
     # Below a setting, pydantic gives the index of a list item or the member of a union.
     keys = [".".join(place[:end]) for end in range(len(place), 0, -1)]
-    key = next((key for key in keys if key in declarations), None)
+    key = next((key for key in keys if key in settings), None)
     if key is None:
         return f"'{keys[0]}' in the recipe must be a section, not {_typed(error['input'])}"
     value: Any = tree
     for name in key.split("."):
         value = value[name]
-    declared = declarations[key]
+    setting = settings[key]
     inside = isinstance(value, list | tuple) and value is not error["input"]
-    takes = declared.takes.item() if inside else declared.takes
+    accepted = setting.values.item() if inside else setting.values
     item = f": {_typed(error['input'])}" if inside else ""
     return (
-        f"{key}={_typed(value)}{item} {_wrong(error, takes)} ({declared.help}; takes "
-        f"{declared.takes}, default {in_words(declared.default)})"
+        f"{key}={_typed(value)}{item} {_wrong(error, accepted)} ({setting.help}; takes "
+        f"{setting.values}, default {setting.default})"
     )
 
 
-@dataclass(frozen=True)
-class _Takes:
-    """The values that a setting accepts; ``str`` of it is for the help."""
-
-    noun: str
-    choices: tuple[str, ...] = ()
-    bounds: str = ""
-    is_list: bool = False
-    length: int | None = None
-    """Of a list of fixed length."""
-
-    def __str__(self) -> str:
-        noun = "|".join(self.choices) if self.choices else self.noun
-        if self.is_list:
-            noun = f"list of {self.length or ''} {noun}s".replace("  ", " ")
-        return noun + self.bounds
-
-    def item(self) -> _Takes:
-        """The values that each item of a list accepts."""
-        return _Takes(self.noun, self.choices, self.bounds)
-
-    def one(self) -> str:
-        """The noun for a message that ends in "is not ..."."""
-        if self.is_list:
-            return "a list"
-        if self.choices:
-            return f"{', '.join(self.choices[:-1])} or {self.choices[-1]}"
-        return self.noun if self.noun == "text" else f"a {self.noun}"
-
-
-class _Declaration(NamedTuple):
-    takes: _Takes
-    default: object
-    help: str
-
-
-def _declarations(kind: type[Section], prefix: str = "") -> Iterator[tuple[str, _Declaration]]:
-    for name, field in kind.model_fields.items():
-        section = field.annotation
-        if isinstance(section, type) and issubclass(section, Section):
-            yield from _declarations(section, f"{prefix}{name}.")
-        else:
-            takes = _takes(field.annotation, field.metadata)
-            default = field.get_default(call_default_factory=True)
-            yield f"{prefix}{name}", _Declaration(takes, default, field.description or "")
-            for member in get_args(section):  # a setting that may be given part by part
-                if isinstance(member, type) and issubclass(member, Section):
-                    yield from _declarations(member, f"{prefix}{name}.")
-
-
-def _takes(annotation: Any, metadata: Sequence[object]) -> _Takes:
+def _values(annotation: Any, metadata: Sequence[object]) -> Values:
     inner = get_args(annotation)
     if annotation in _NOUNS:
-        return _Takes(_NOUNS[annotation], bounds=_bounds(metadata))
+        return Values(_NOUNS[annotation], bounds=_bounds(metadata))
     if get_origin(annotation) is Literal:
-        return _Takes("", choices=inner)
+        return Values("", choices=inner)
     if get_origin(annotation) is Annotated:
-        return _takes(inner[0], inner[1:])
+        return _values(inner[0], inner[1:])
     if get_origin(annotation) is dict:
-        return _Takes("mapping")
+        return Values("mapping")
     if get_origin(annotation) is tuple:
-        item = _takes(inner[0], ())
+        item = _values(inner[0], ())
         length = None if Ellipsis in inner else len(inner)
-        return _Takes(item.noun, item.choices, item.bounds, is_list=True, length=length)
-    return _takes(next(member for member in inner if member is not NoneType), metadata)
+        return Values(item.noun, item.choices, item.bounds, is_list=True, length=length)
+    return _values(next(member for member in inner if member is not NoneType), metadata)
 
 
 def _bounds(metadata: Sequence[object]) -> str:
@@ -181,7 +170,7 @@ def _bounds(metadata: Sequence[object]) -> str:
     return " and".join(texts)
 
 
-def _wrong(error: Mapping[str, Any], takes: _Takes) -> str:
+def _wrong(error: Mapping[str, Any], accepted: Values) -> str:
     """The predicate of an error message."""
     kind, context = error["type"], error.get("ctx", {})
     if kind in _BOUNDS:
@@ -192,15 +181,15 @@ def _wrong(error: Mapping[str, Any], takes: _Takes) -> str:
         return "is empty"
     if kind == FALLING:
         return "must go from low to high"
-    if takes.length and (kind in ("missing", "too_long") or takes.is_list):
-        return f"must be a list of {takes.length}"
+    if accepted.length and (kind in ("missing", "too_long") or accepted.is_list):
+        return f"must be a list of {accepted.length}"
     if kind == "finite_number":
         return "is not a finite number"
     if kind == "int_parsing_size":
         return "is too large"
-    if takes.is_list:
+    if accepted.is_list:
         return f"is not a list: write [{_typed(error['input'])}]"
-    return f"is not {takes.one()}"
+    return f"is not {accepted.one()}"
 
 
 def _typed(value: object) -> str:

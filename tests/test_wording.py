@@ -11,7 +11,7 @@ from cp2fast.wording import counted, describe
 
 
 def described(kind: type[Section]) -> dict[str, tuple[str, str]]:
-    return {setting.key: (setting.values, setting.default) for setting in describe(kind)}
+    return {setting.key: (str(setting.values), setting.default) for setting in describe(kind)}
 
 
 def refusal(kind: type[Section], override: str) -> str:

@@ -78,13 +78,8 @@ def _spent(shares: Mapping[str, float]) -> str:
     return "  ".join(others)
 
 
-def _without_nan(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The row with NaN and infinity replaced by None, as JSON requires."""
-    return {
-        name: _without_nan(value)
-        if isinstance(value, Mapping)
-        else value
-        if value is None or math.isfinite(value)
-        else None
-        for name, value in row.items()
-    }
+def _without_nan(value: Any) -> Any:
+    """A row or a value of it, with NaN and infinity replaced by None, as JSON requires."""
+    if isinstance(value, Mapping):
+        return {name: _without_nan(inner) for name, inner in value.items()}
+    return value if value is None or math.isfinite(value) else None
