@@ -72,7 +72,7 @@ class PretrainTask:
 
     def __post_init__(self) -> None:
         """Derive the length of the run and its learning rate."""
-        data, train = self.settings.data, self.settings.train
+        data, model, train = self.settings.data, self.settings.model, self.settings.train
         self.images = len(self.image_set)
         self.samples_per_step = samples_per_step(self.settings, self.processes.ranks)
         self.steps_per_epoch = steps_per_epoch(self.images, self.samples_per_step)
@@ -81,6 +81,7 @@ class PretrainTask:
         self._peak_lr = scaled_by_batch(train.lr, self.samples_per_step) if scaled else train.lr
         self.evaluate_every = None if train.probe is None else train.probe_every
         self.curves = CURVES
+        self._health = Health(model.embedding, model.queue, self.total_steps)
         self._watch = Watch(self.settings, self.image_set, self.folder.path)
         self.bad = BadImages(
             self.folder.path,
@@ -113,7 +114,6 @@ class PretrainTask:
         compile_encoders(self.network, setting, images_B3SS, learner.dtype, self._say)
         if step == 0 and model.queue_start == "keys":
             self._fill_queue(alive)
-        self._health = Health(model.embedding, model.queue, self.total_steps)
         if step == 0 and self.processes.is_main:
             self._watch.picture(self.network.encoder_q, step)
 

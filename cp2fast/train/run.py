@@ -165,17 +165,13 @@ def open_run(
         UserError: bad input, damaged checkpoints, or settings of another run or of fewer steps than
             it has done. Nothing was overwritten; nothing new was written except the demo data.
     """
+    newest, say = None, processes.console.print
     if resuming:
         settings = _settings_of_same_run(kind, settings, folder)
+        newest = processes.agreement.of_main(lambda: newest_intact(folder.checkpoints, say))
     elif processes.is_main:
         folder.refuse_unless_new()
     check_loggers(settings.train.log)
-    say = processes.console.print
-    newest = (
-        processes.agreement.of_main(lambda: newest_intact(folder.checkpoints, say))
-        if resuming
-        else None
-    )
     run = Run(kind.name, folder, processes, kind.build(settings, folder, processes))
     if newest is None:
         run.task.initialise()
