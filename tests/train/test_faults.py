@@ -26,6 +26,9 @@ from tests.train.tasks import TORCHRUN, Kind, losses
 
 pytestmark = pytest.mark.slow
 
+of_the_engine = pytest.mark.parametrize("kind", ["pretrain"], indirect=True)
+"""Shown with one task: the engine does it, and neither task has a part in it."""
+
 
 @pytest.fixture(scope="module", params=["pretrain", "finetune"])
 def kind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Kind:
@@ -87,7 +90,7 @@ def test_two_ranks_leave_one_runs_files(undisturbed: Path) -> None:
     assert not (undisturbed / "running.lock").exists()
 
 
-@pytest.mark.parametrize("kind", ["pretrain"], indirect=True)
+@of_the_engine
 def test_a_killed_rank_is_restarted_by_torchrun_and_the_run_ends_as_if_nothing_had_happened(
     kind: Kind, undisturbed: Path, tmp_path: Path
 ) -> None:
@@ -120,6 +123,7 @@ def test_ranks_that_torchrun_starts_again_resume_the_run(
     assert losses(out) == losses(undisturbed)
 
 
+@of_the_engine
 def test_an_error_of_one_rank_is_told_and_ends_all(kind: Kind, undisturbed: Path) -> None:
     ranks = two_ranks(*kind.words(undisturbed))
     said = [rank.communicate()[1] for rank in ranks]
@@ -128,6 +132,7 @@ def test_an_error_of_one_rank_is_told_and_ends_all(kind: Kind, undisturbed: Path
     assert "already holds a run" in line
 
 
+@of_the_engine
 def test_a_stop_asked_of_one_rank_stops_all_at_the_same_step(
     kind: Kind, undisturbed: Path, tmp_path: Path
 ) -> None:
@@ -144,9 +149,10 @@ def test_a_stop_asked_of_one_rank_stops_all_at_the_same_step(
     assert damage(newest(out)) is None
 
 
+@of_the_engine
 def test_a_frozen_rank_is_named_and_ends_the_run(kind: Kind, tmp_path: Path) -> None:
     out = tmp_path / "frozen"
-    ranks = two_ranks(*kind.words(out, "train.steps=5000", "train.timeout_minutes=0.2"))
+    ranks = two_ranks(*kind.words(out, "train.steps=5000", "train.timeout_minutes=0.1"))
     wait_for_step(out, 2, ranks[0])
     ranks[1].send_signal(signal.SIGSTOP)
     _, errors = ranks[0].communicate()
@@ -167,6 +173,7 @@ def at_most(size: int, what: int) -> Iterator[None]:
         resource.setrlimit(what, (soft, hard))
 
 
+@of_the_engine
 def test_a_full_disk_leaves_the_old_checkpoint_and_says_so(kind: Kind, out: Path) -> None:
     before = {path: path.read_bytes() for path in list_checkpoints(out / "checkpoints")}
     size = min(map(len, before.values())) // 2
@@ -179,6 +186,7 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_says_so(kind: Kind, out: Path
     assert not (out / "running.lock").exists()
 
 
+@of_the_engine
 def test_memory_that_runs_out_is_told_with_the_settings_that_need_less(
     kind: Kind, tmp_path: Path
 ) -> None:
@@ -191,6 +199,7 @@ def test_memory_that_runs_out_is_told_with_the_settings_that_need_less(
     assert not list_checkpoints(tmp_path / "run/checkpoints")
 
 
+@of_the_engine
 def test_a_damaged_checkpoint_is_noticed_and_the_one_before_it_taken(kind: Kind, out: Path) -> None:
     assert kind.run(out, "train.steps=4", "--resume").returncode == 0
     whole = losses(out)
@@ -247,6 +256,7 @@ def test_weights_that_are_not_numbers_are_refused_before_the_run_begins(
     assert not (tmp_path / "other").exists()
 
 
+@of_the_engine
 def test_a_run_that_is_still_running_is_neither_resumed_nor_disturbed(
     kind: Kind, tmp_path: Path
 ) -> None:
@@ -267,6 +277,7 @@ def test_a_run_that_is_still_running_is_neither_resumed_nor_disturbed(
     assert not (out / "running.lock").exists()
 
 
+@of_the_engine
 def test_the_lock_of_a_process_that_is_gone_is_taken_over(kind: Kind, tmp_path: Path) -> None:
     out = tmp_path / "killed"
     process = Process(*kind.words(out, "train.steps=5000"))
@@ -279,6 +290,7 @@ def test_the_lock_of_a_process_that_is_gone_is_taken_over(kind: Kind, tmp_path: 
     assert not (out / "running.lock").exists()
 
 
+@of_the_engine
 def test_the_lock_of_another_machine_is_refused_saying_what_to_do(kind: Kind, out: Path) -> None:
     lock = out / "running.lock"
     lock.write_text('{"host": "not-here", "pid": 1, "started": "1"}')
@@ -286,6 +298,7 @@ def test_the_lock_of_another_machine_is_refused_saying_what_to_do(kind: Kind, ou
     assert f"delete {lock}" in line
 
 
+@of_the_engine
 def test_a_run_folder_that_is_renamed_ends_the_run_in_one_line(kind: Kind, tmp_path: Path) -> None:
     out = tmp_path / "run"
     process = Process(*kind.words(out, "train.steps=5000"))
@@ -298,6 +311,7 @@ def test_a_run_folder_that_is_renamed_ends_the_run_in_one_line(kind: Kind, tmp_p
     assert damage(newest(tmp_path / "renamed")) is None
 
 
+@of_the_engine
 def test_a_closed_stdout_ends_the_run_in_silence_and_saved(kind: Kind, tmp_path: Path) -> None:
     out = tmp_path / "piped"
     process = Process(*kind.words(out, "train.steps=200"))
@@ -308,6 +322,7 @@ def test_a_closed_stdout_ends_the_run_in_silence_and_saved(kind: Kind, tmp_path:
     assert checkpoint_step(newest(out)) == len(losses(out))
 
 
+@of_the_engine
 def test_a_file_of_another_name_is_not_taken_for_a_checkpoint(kind: Kind, out: Path) -> None:
     (out / "checkpoints" / "step_best.pt").write_bytes(b"mine")
     done = kind.run(out, "train.steps=4", "--resume")
@@ -316,6 +331,7 @@ def test_a_file_of_another_name_is_not_taken_for_a_checkpoint(kind: Kind, out: P
     assert (out / "checkpoints" / "step_best.pt").read_bytes() == b"mine"
 
 
+@of_the_engine
 def test_a_broken_line_of_the_metrics_loses_only_itself(kind: Kind, out: Path) -> None:
     lines = (out / "metrics.jsonl").read_text().splitlines(keepends=True)
     (out / "metrics.jsonl").write_text(lines[0] + lines[1][:20] + "\n" + "".join(lines[2:]))
@@ -348,6 +364,7 @@ def test_a_run_of_the_other_task_is_not_resumed(kind: Kind, out: Path) -> None:
     assert f"cp2fast {command} --resume --out {out}" in line
 
 
+@of_the_engine
 def test_a_checkpoint_that_lacks_something_is_refused_in_one_line(kind: Kind, out: Path) -> None:
     state = torch.load(newest(out), weights_only=True)
     torch.save(state | {"optimizer": None}, newest(out))
