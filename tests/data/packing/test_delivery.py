@@ -1,13 +1,11 @@
 """Packs to an object store are those on the disk, killed or not."""
 
-import subprocess
-import sys
-
 import pytest
 
 from cp2fast.data.image_sets.listing import list_images
 from cp2fast.errors import UserError
 from tests.data.packing.packs import do
+from tests.processes import Process
 
 
 @pytest.mark.parametrize("out", ["shards", "one.tar", "photos.beton"])
@@ -29,16 +27,16 @@ def test_a_pack_to_an_object_store_that_was_killed_goes_on(photos, tmp_path, s3)
     s3.client.create_bucket(Bucket="killed")
     do(photos, tmp_path / "shards", shard_size=25)
     script = (
-        "import sys; from tests.data.packing.packs import KEEP;"
+        "import os, sys; from tests.data.packing.packs import KEEP;"
         "from cp2fast.data.packing.pack import pack;"
         "from pathlib import Path;"
         "pack(Path(sys.argv[1]), 's3://killed/out', KEEP, shard_size=25, workers=1,"
         "commit_every=10,"
         "progress=lambda done, total: os._exit(9) if done == int(sys.argv[2]) else None)"
     )
-    words = [sys.executable, "-c", f"import os; {script}", str(photos), "41"]
-    done = subprocess.run(words, check=False, capture_output=True, text=True)
-    assert done.returncode == 9, done.stderr
+    process = Process(photos, 41, script=script)
+    said = process.communicate()
+    assert process.returncode == 9, said
     assert [e["Key"] for e in s3.client.list_objects_v2(Bucket="killed")["Contents"]]
     do(photos, "s3://killed/out", shard_size=25)
     here, there = list_images(tmp_path / "shards"), list_images("s3://killed/out")
