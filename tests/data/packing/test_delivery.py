@@ -7,6 +7,8 @@ from cp2fast.errors import UserError
 from tests.data.packing.packs import do
 from tests.processes import Process
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("out", ["shards", "one.tar", "photos.beton"])
 def test_a_pack_to_an_object_store_is_that_on_the_disk(out, photos, tmp_path, s3) -> None:
@@ -21,7 +23,6 @@ def test_a_pack_to_an_object_store_is_that_on_the_disk(out, photos, tmp_path, s3
         do(photos, url)
 
 
-@pytest.mark.slow
 def test_a_pack_to_an_object_store_that_was_killed_goes_on(photos, tmp_path, s3) -> None:
     """Killed when the first shard is there, it still comes out the same."""
     s3.client.create_bucket(Bucket="killed")
