@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 import time
@@ -10,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.gpu import start
-from benchmarks.gpu_stages import STAGES
+from benchmarks.gpu_stages import STAGES, Job
+from cp2fast.data.scenes import generate_scenes
+from tests.command_line import cp2fast
 
 pytestmark = pytest.mark.slow
 
@@ -58,13 +61,38 @@ def test_a_stage_gives_its_output_and_exit_code() -> None:
     assert (done.returncode, done.stdout) == (3, "seen\n")
 
 
-def test_every_stage_runs_to_its_end_without_a_gpu(tmp_path: Path) -> None:
-    """But evidence, which runs only by its name: test_evidence.py has it."""
-    done = gpu_sh(out=tmp_path)
+def test_stages_keep_what_became_of_them(tmp_path: Path) -> None:
+    done = gpu_sh("tests", "memcheck", out=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    for stage in STAGES.keys() - {"evidence"}:
+    for stage in ("tests", "memcheck"):
         kept = json.loads((tmp_path / f"{stage}.json").read_text("utf-8"))
         assert (kept["name"], kept["status"]) == (stage, "done")
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "scenes"
+    generate_scenes(folder, 32, seed=0)
+    return folder
+
+
+@pytest.mark.parametrize("stage", sorted(STAGES.keys() - {"tests", "memcheck", "evidence"}))
+def test_every_other_stage_runs_to_its_end_without_a_gpu(
+    stage: str, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In this process; evidence, which runs only by its name, is in test_evidence.py."""
+    job = Job(gpu=False, photos=scenes / "JPEGImages", scenes=scenes, out=tmp_path)
+    for command in STAGES[stage].commands(job):
+        python, script, *words = command.words
+        assert python == sys.executable
+        if script == "-m":
+            done = cp2fast(*words[1:])
+            assert done.returncode == 0, done.stderr
+        else:
+            monkeypatch.setattr("sys.argv", [script, *words])
+            runpy.run_path(script, run_name="__main__")
+        assert command.figures is not None
+        assert json.loads(command.figures.read_text("utf-8"))
 
 
 def test_a_stage_that_does_not_exist_is_refused_before_anything_is_written(tmp_path: Path) -> None:
