@@ -87,11 +87,11 @@ def measure_streams(
 
     Batches that a stream prepared while it was not measured are taken first and not counted. After
     its turn it gets the time to prepare as many again, so that it is idle during the turns of the
-    others.
+    others; it is warmed up in the same way, before the first round.
 
     Args:
         streams: streams by name.
-        rounds: measured rounds, after one batch of each stream for warming up.
+        rounds: measured rounds.
         seconds: minimum time for each stream in each round.
         say: called with a line after every round.
         clock: in seconds; use ``time.process_time`` for streams without other processes, if
@@ -101,7 +101,10 @@ def measure_streams(
         The rates, in the order of ``streams``.
     """
     for stream in streams.values():
-        next(stream.samples)
+        began = time.perf_counter()
+        for _ in range(stream.ahead + 1):
+            next(stream.samples)
+        time.sleep(stream.ahead * (time.perf_counter() - began) / (stream.ahead + 1))
     rates: dict[str, list[float]] = {name: [] for name in streams}
     count, least = len(streams), rounds * seconds * len(streams)
     say(f"{count} systems and ceilings, {rounds} x {seconds:g} s each: at least {least:.0f} s")
