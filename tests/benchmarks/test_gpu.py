@@ -13,7 +13,7 @@ import pytest
 from benchmarks.gpu import start
 from benchmarks.gpu_stages import STAGES, Job
 from cp2fast.data.scenes import generate_scenes
-from tests.command_line import cp2fast
+from tests.command_line import cp2fast, refusal
 
 pytestmark = pytest.mark.slow
 
@@ -76,23 +76,39 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("stage", sorted(STAGES.keys() - {"tests", "memcheck", "evidence"}))
-def test_every_other_stage_runs_to_its_end_without_a_gpu(
-    stage: str, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def job(scenes: Path, tmp_path: Path) -> Job:
+    return Job(gpu=False, photos=scenes / "JPEGImages", scenes=scenes, out=tmp_path)
+
+
+@pytest.mark.parametrize("stage", ["op", "step", "run"])
+def test_a_benchmark_has_words_that_it_understands(stage: str, job: Job) -> None:
+    """Up to its file, which exists; tests/bench/test_benchmark.py runs it at a tiny size."""
+    [command] = STAGES[stage].commands(job)
+    assert command.figures is not None
+    command.figures.write_text("{}")
+    python, option, module, *words = command.words
+    assert (python, option, module) == (sys.executable, "-m", "cp2fast")
+    assert f"{command.figures} exists already" in refusal(cp2fast(*words))
+
+
+@pytest.mark.parametrize("stage", ["decode", "cache", "peers", "profile"])
+def test_a_script_runs_to_its_end_without_a_gpu(
+    stage: str, job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In this process; evidence, which runs only by its name, is in test_evidence.py."""
-    job = Job(gpu=False, photos=scenes / "JPEGImages", scenes=scenes, out=tmp_path)
-    for command in STAGES[stage].commands(job):
-        python, script, *words = command.words
-        assert python == sys.executable
-        if script == "-m":
-            done = cp2fast(*words[1:])
-            assert done.returncode == 0, done.stderr
-        else:
-            monkeypatch.setattr("sys.argv", [script, *words])
-            runpy.run_path(script, run_name="__main__")
-        assert command.figures is not None
-        assert json.loads(command.figures.read_text("utf-8"))
+    [command] = STAGES[stage].commands(job)
+    python, script, *words = command.words
+    assert python == sys.executable
+    monkeypatch.setattr("sys.argv", [script, *words])
+    runpy.run_path(script, run_name="__main__")
+    assert command.figures is not None
+    assert json.loads(command.figures.read_text("utf-8"))
+
+
+def test_every_stage_is_rehearsed() -> None:
+    rehearsed = {"tests", "memcheck", "op", "step", "run", "decode", "cache", "peers", "profile"}
+    assert rehearsed | {"evidence"} == STAGES.keys()
 
 
 def test_a_stage_that_does_not_exist_is_refused_before_anything_is_written(tmp_path: Path) -> None:
