@@ -17,6 +17,9 @@ from tests.command_line import cp2fast, refusal
 
 pytestmark = pytest.mark.slow
 
+PROCESSES, BENCHMARKS = ("tests", "memcheck"), ("op", "step", "run")
+SCRIPTS = ("decode", "cache", "peers", "profile")
+
 TALKS_AND_LEAVES_A_CHILD = """
 import subprocess, sys, time
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
@@ -62,9 +65,9 @@ def test_a_stage_gives_its_output_and_exit_code() -> None:
 
 
 def test_stages_keep_what_became_of_them(tmp_path: Path) -> None:
-    done = gpu_sh("tests", "memcheck", out=tmp_path)
+    done = gpu_sh(*PROCESSES, out=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    for stage in ("tests", "memcheck"):
+    for stage in PROCESSES:
         kept = json.loads((tmp_path / f"{stage}.json").read_text("utf-8"))
         assert (kept["name"], kept["status"]) == (stage, "done")
 
@@ -81,7 +84,7 @@ def job(scenes: Path, tmp_path: Path) -> Job:
     return Job(gpu=False, photos=scenes / "JPEGImages", scenes=scenes, out=tmp_path)
 
 
-@pytest.mark.parametrize("stage", ["op", "step", "run"])
+@pytest.mark.parametrize("stage", BENCHMARKS)
 def test_a_benchmark_has_words_that_it_understands(stage: str, job: Job) -> None:
     """Up to its file, which exists; tests/bench/test_benchmark.py runs it at a tiny size."""
     [command] = STAGES[stage].commands(job)
@@ -92,7 +95,7 @@ def test_a_benchmark_has_words_that_it_understands(stage: str, job: Job) -> None
     assert f"{command.figures} exists already" in refusal(cp2fast(*words))
 
 
-@pytest.mark.parametrize("stage", ["decode", "cache", "peers", "profile"])
+@pytest.mark.parametrize("stage", SCRIPTS)
 def test_a_script_runs_to_its_end_without_a_gpu(
     stage: str, job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -107,8 +110,7 @@ def test_a_script_runs_to_its_end_without_a_gpu(
 
 
 def test_every_stage_is_rehearsed() -> None:
-    rehearsed = {"tests", "memcheck", "op", "step", "run", "decode", "cache", "peers", "profile"}
-    assert rehearsed | {"evidence"} == STAGES.keys()
+    assert {*PROCESSES, *BENCHMARKS, *SCRIPTS, "evidence"} == STAGES.keys()
 
 
 def test_a_stage_that_does_not_exist_is_refused_before_anything_is_written(tmp_path: Path) -> None:
