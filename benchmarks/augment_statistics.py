@@ -1,15 +1,14 @@
-"""Are the composed images distributed as the original pipeline's?
+"""Are composed images distributed like those of the original pipeline?
 
-    python benchmarks/augment_statistics.py FOLDER [RESULT.json] [ORIGINAL.json]
+    python -m benchmarks.augment_statistics FOLDER [RESULT.json] [ORIGINAL.json]
 
-Composes the photos of FOLDER by cp2fast's op and by the original PIL pipeline, and compares what
-the images look like: brightness, contrast, sharpness, grey, by channel. Both see the same photos,
-so the difference is tested photo by photo: ``z`` is the mean difference in its standard errors, and
-stays within 4 where nothing but chance is at work. Brightness has a known difference: Pillow
-truncates to whole grey levels after each colour operation, which makes the original's jittered
-images 1.3 levels darker than the same operations on floats; so of the means 1.5 levels are allowed.
-ORIGINAL.json holds statistics of the published code's own run on other photos: shown beside, in
-standard errors too.
+Composes the photos of FOLDER with cp2fast's op and with the original PIL pipeline, and compares the
+images: brightness, contrast, sharpness, grey, by channel. Both see the same photos, so the
+difference is tested photo by photo: ``z`` is the mean difference in standard errors, within 4 if it
+is due to chance. Brightness has a known difference: Pillow truncates to whole grey levels after
+each colour operation, which makes the original's jittered images 1.3 levels darker than the same
+operations on floats, so means may differ by 1.5 levels. ORIGINAL.json holds statistics of the
+published code's own run on other photos; they are compared in the same way.
 """
 
 from __future__ import annotations
@@ -33,6 +32,7 @@ from rich.table import Table
 from torch import Tensor
 from torch.nn.functional import conv2d
 
+from benchmarks.common import write_result
 from cp2fast.batch import RaggedBatch
 from cp2fast.bench.peers import original
 from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
@@ -40,20 +40,19 @@ from cp2fast.copypaste.op import copy_paste
 from cp2fast.copypaste.sampling import sample_parameters
 from cp2fast.data.decoding.decode import decode_image
 from cp2fast.data.image_sets.listing import list_images
-from cp2fast.machine import machine, versions
 
 SIZE, EPOCHS, BATCH_SIZE = 224, 8, 50
 TRUNCATION = 1.5 / 255 / 0.225
-"""Of normalised values: 1.5 grey levels, by Pillow's rounding."""
+"""1.5 grey levels as normalised values, for Pillow's rounding."""
 LUMA = torch.tensor([0.299, 0.587, 0.114])
 LAPLACIAN = torch.tensor([[0.0, 1, 0], [1, -4, 1], [0, 1, 0]])
 
 Statistics = dict[str, NDArray[np.float64]]
-"""By name, one value an image; collected: ``[epochs, photos, 2]``, queries and keys."""
+"""One value per image, by name; collected: ``[epochs, photos, 2]``, queries and keys."""
 
 
 def statistics(images_BCSS: Tensor) -> Statistics:
-    """Of normalised images ``[B, 3, S, S]``, each.
+    """The statistics of each normalised image of ``[B, 3, S, S]``.
 
     Sharpness is the logarithm of the variance of the 4-neighbour Laplacian of the luma in [0, 255],
     within the border.
@@ -77,14 +76,14 @@ def statistics(images_BCSS: Tensor) -> Statistics:
 
 
 def of_cp2fast(images: Sequence[Tensor], epoch: int, numbers: Sequence[int]) -> Statistics:
-    """One batch by the op."""
+    """The statistics of one batch composed by the op."""
     batch = RaggedBatch.pack([images[i] for i in numbers], list(numbers))
     out = copy_paste(batch, sample_parameters(0, epoch, batch, SIZE), SIZE)
     return _of_pairs(out.query, out.key)
 
 
 def of_original(images: Sequence[Tensor]) -> Callable[[int, Sequence[int]], Statistics]:
-    """One batch by PIL."""
+    """The same for the original pipeline."""
     compose = original.composer(images, SIZE)
     return lambda _epoch, numbers: _of_pairs(*compose(numbers)[:2])
 
@@ -158,8 +157,6 @@ def main() -> None:
     rows = {name: (expected[name].mean(), composed[name].mean(), scores[name]) for name in scores}
     show(f"{len(images)} photos, {EPOCHS} epochs", rows, "original", "cp2fast", "z")
     result: dict[str, Any] = {
-        "machine": machine(),
-        "versions": versions(),
         "settings": {"photos": len(images), "epochs": EPOCHS, "size": SIZE, "seed": 0},
         "results": {
             n: dict(zip(("original", "cp2fast", "z"), v, strict=True)) for n, v in rows.items()
@@ -167,10 +164,10 @@ def main() -> None:
     }
     if len(sys.argv) > 3:
         published = published_scores(composed, json.loads(Path(sys.argv[3]).read_text()))
-        show("beside the published run", {n: (s,) for n, s in published.items()}, "z")
+        show("compared with the published run", {n: (s,) for n, s in published.items()}, "z")
         result["published"] = published
     if len(sys.argv) > 2:
-        Path(sys.argv[2]).write_text(json.dumps(result, indent=1) + "\n")
+        write_result(Path(sys.argv[2]), result)
     apart = [name for name, row in rows.items() if not is_same(name, *row)]
     print(f"different: {', '.join(apart)}" if apart else "all the same")
     sys.exit(bool(apart))

@@ -1,8 +1,8 @@
 """One pair composed by every backend of the op, side by side, with the differences.
 
-    python benchmarks/backends_picture.py FOLDER OUT.png
+    python -m benchmarks.backends_picture FOLDER OUT.png
 
-Of the first photos of FOLDER; the CUDA backend where there is a GPU.
+The pair is made from the first photos of FOLDER; the CUDA backend takes part where there is a GPU.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from cp2fast.run_folder import atomic_write
 
 SIZE, PHOTOS, EPOCH = 96, 3, 8
 AMPLIFIED = 300_000
-"""Differences are far below one grey level."""
+"""Factor for the differences, which are far below one grey level."""
 
 
 def main() -> None:

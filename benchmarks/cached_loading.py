@@ -1,21 +1,20 @@
-"""Decoding into batches and the pixel cache, held to what decoder and op allow on the same cores.
+"""Decoding and the pixel cache, compared with what decoder and op allow on the same cores.
 
-python benchmarks/cached_loading.py PHOTOS OUT.json [--rounds 7] [--seconds 4] [--cpu-time]
+    python -m benchmarks.cached_loading PHOTOS OUT.json [--rounds 7] [--seconds 4] [--cpu-time]
 
-All systems take turns in one process, so that the ratios stand on a machine that drifts:
+All systems take turns in one process, so that a drift of the machine does not change the ratios:
 
-    decode   a folder into batches, against libjpeg-turbo alone from memory, and against it and
-             reading the files together
+    decode   a folder into batches, against libjpeg-turbo alone from memory, and against that
+             together with reading the files
     first    photos to pairs in an epoch that fills an empty cache, against decoder and op together;
-             its memory was used before, and what the system takes to give it is told by itself
-    cached   every later epoch, with backgrounds of the batch and independent, against the op alone
-             and against the original pipeline
-    then     the time to build a cached batch, the bytes that are copied for it, the memory after
-             each of twenty epochs, and what two processes are charged for one cache
+             the cache's memory was in use before, and the cost of new memory is given separately
+    cached   every later epoch, with backgrounds of the batch and independent ones, against the op
+             alone and against the original pipeline
+    then     the time to build a cached batch, the bytes copied for it, the memory after each of
+             twenty epochs, and the memory that two processes are charged for one cache
 
-``--cpu-time`` divides by the processor time of this process instead of the clock's: what each way
-costs, also on a machine that is busy with something else. The original, whose work is done by other
-processes, is left out then.
+``--cpu-time`` measures this process's processor time instead of the clock's, for a machine that is
+busy with something else. It leaves out the original, whose work is done by other processes.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import re
+import os
 import subprocess
 import sys
 import tempfile
@@ -37,11 +36,14 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
+from benchmarks.common import write_result
+from benchmarks.soak import resident, shared_cache
 from cp2fast.bench import ceilings
-from cp2fast.bench.loader_sources import COMPOSED_AHEAD, IN_THE_MAKING, compose, sources
+from cp2fast.bench.ceilings import compose
+from cp2fast.bench.loader_sources import COMPOSED_AHEAD, IN_PROGRESS, sources
 from cp2fast.bench.loader_task import SEED, SYSTEMS, Task
 from cp2fast.bench.peers import original
-from cp2fast.bench.timing import Rate, Stream, measure_streams, ratios
+from cp2fast.bench.timing import Rate, Stream, measure, ratios, stream_of_pairs
 from cp2fast.config import DataSettings
 from cp2fast.cores import available_cores
 from cp2fast.data.cache.arena import Arena
@@ -52,7 +54,6 @@ from cp2fast.data.prefetch import prefetch
 from cp2fast.data.sources.bad_images import BadImages
 from cp2fast.data.sources.loading import DecodeSettings
 from cp2fast.data.sources.turbo_source import open_turbo
-from cp2fast.machine import machine, versions
 
 CPU = torch.device("cpu")
 OURS = {"decode-turbo", "cp2fast-turbo", "cp2fast-cached", "cp2fast-cached-independent"}
@@ -73,15 +74,14 @@ def main() -> None:
     arguments.add_argument("--cpu-time", action="store_true")
     chosen = arguments.parse_args()
     images = list_images(chosen.photos)
-    task = Task(images, None, CPU, SIZE, chosen.batch_size, available_cores())
+    workers = available_cores()
+    task = Task(images=images, size=SIZE, batch_size=chosen.batch_size, workers=workers)
     with tempfile.TemporaryDirectory() as folder:
         bad = BadImages(Path(folder), max_fraction=1)
         streams = _streams(task, bad, with_original=not chosen.cpu_time)
         clock = time.process_time if chosen.cpu_time else time.perf_counter
-        rates = measure_streams(streams, chosen.rounds, chosen.seconds, print, clock)
+        rates = measure(streams, chosen.rounds, chosen.seconds, print, clock)
         report = {
-            "machine": machine(),
-            "versions": versions(),
             "images": len(images),
             "batch_size": chosen.batch_size,
             "rounds": chosen.rounds,
@@ -93,22 +93,22 @@ def main() -> None:
             "memory_mib_by_epoch": _memory(task, bad),
             "two_processes": _two_processes(),
         }
-    chosen.out.write_text(json.dumps(report, indent=1) + "\n")
+    write_result(chosen.out, report)
     print(json.dumps({key: report[key] for key in ("ratios", "cached_batch", "two_processes")}))
 
 
 def _streams(task: Task, bad: BadImages, with_original: bool) -> dict[str, Stream]:
     images, workers = task.images, task.workers
-    # The op's time follows the photos' sizes, so it gets the same photos as the others.
+    # The op's time depends on the photos' sizes, so it gets the same photos as the others.
     epoch = list(_turbo(task, bad, None, steps_per_epoch(len(images), task.batch_size)))
     first = prefetch(_first_epochs(task, bad), COMPOSED_AHEAD)
     return {
         **({"original": _original(task)} if with_original else {}),
         **sources(task, dict.fromkeys(set(SYSTEMS) - OURS, ""), bad),
-        "first": Stream(first, IN_THE_MAKING + COMPOSED_AHEAD + 1),
+        "first": Stream(first, IN_PROGRESS + COMPOSED_AHEAD + 1),
         **ceilings.decoders(images, 512, workers),
         "read": ceilings.reading(images, workers),
-        "augment": ceilings.augmentation(epoch, task.size, CPU, task.dtype),
+        "augment": ceilings.augmentation(epoch, task.size, CPU),
     }
 
 
@@ -116,19 +116,19 @@ def _original(task: Task) -> Stream:
     numbers = (step.tolist() for step in task.plan(task.images))
     pairs = original.pairs_of_files(task.images, task.size)
     loaded = DataLoader(pairs, batch_sampler=numbers, num_workers=task.workers)
-    return Stream((len(query) for query, *_ in loaded), ahead=2 * task.workers)
+    return stream_of_pairs(loaded, ahead=2 * task.workers)
 
 
 def _first_epochs(task: Task, bad: BadImages) -> Generator[int, None, None]:
-    """Epochs that each fill the cache, which is emptied before it."""
+    """Epochs that each fill the cache, which is emptied before."""
     per_epoch, arena = steps_per_epoch(len(task.images), task.batch_size), _arena(task)
     for _ in itertools.count():
         arena.forget_all()
-        yield from compose(_turbo(task, bad, arena, per_epoch), task, "batch")
+        yield from compose(_turbo(task, bad, arena, per_epoch), task.size, CPU)
 
 
 def _new_memory() -> float:
-    """Processor seconds in which the system gives a GiB to a new cache."""
+    """Processor seconds that the system takes to give a GiB of memory to a new cache."""
     arena = Arena.new_host(np.full(1, 1 << 30, np.int64), shared=False)
     begin = time.process_time()
     arena.pixels.fill_(1)
@@ -156,7 +156,7 @@ def _turbo(task: Task, bad: BadImages, arena: Arena | None, steps: int) -> Itera
 
 
 def _ratios(rates: dict[str, Rate]) -> dict[str, float]:
-    """Medians of each round's."""
+    """Medians over the rounds."""
 
     def of(ours: str, theirs: str) -> float:
         return median(ratios(rates[ours], rates[theirs]))
@@ -197,7 +197,7 @@ def _cached_batch(task: Task, bad: BadImages) -> dict[str, float]:
     for _ in opened(iter(np.array_split(np.arange(count), -(-count // 32)))):
         pass
     size = min(256, count)
-    batches = opened(plan(seed=SEED, count=count, batch_size=size, start=0, stop=BATCHES))
+    batches = opened(plan(seed=SEED, count=count, batch_size=size, stop=BATCHES))
     times, copied = [], 0
     for _ in range(BATCHES - 8):
         begin = time.perf_counter()
@@ -214,13 +214,12 @@ def _memory(task: Task, bad: BadImages) -> list[float]:
     found = []
     for step, _ in enumerate(_turbo(task, bad, _arena(task), EPOCHS * per_epoch), 1):
         if step % per_epoch == 0:
-            text = Path("/proc/self/smaps_rollup").read_text(encoding="utf-8")
-            found.append(sum(map(int, re.findall(r"^Pss: +(\d+)", text, re.M))) / 1024)
+            found.append(resident(os.getpid()))
     return found
 
 
 def _two_processes(mebibytes: int = 256) -> dict[str, float]:
-    """MiB that two processes map of one full cache, and are charged together."""
+    """MiB of one full cache that each of two processes maps, and that both are charged with."""
     arena = Arena.new_host(np.full(1, mebibytes << 20, np.int64), shared=True)
     arena.pixels.fill_(1)
     script = (
@@ -233,16 +232,10 @@ def _two_processes(mebibytes: int = 256) -> dict[str, float]:
     if other.stdout is None or other.stdin is None:
         sys.exit("no pipe to the other process")
     other.stdout.readline()
-    shares = [_of_cache(process) for process in ("self", str(other.pid))]
+    shares = [shared_cache(process) for process in ("self", other.pid)]
     other.stdin.close()
     other.wait()
     return {"mapped_by_each": shares[1][0], "charged_together": shares[0][1] + shares[1][1]}
-
-
-def _of_cache(process: str) -> tuple[float, float]:
-    text = Path(f"/proc/{process}/smaps").read_text(encoding="utf-8")
-    maps = re.findall(r"memfd:cp2fast-cache.*?\nRss: +(\d+).*?\nPss: +(\d+)", text, re.S)
-    return sum(int(rss) for rss, _ in maps) / 1024, sum(int(pss) for _, pss in maps) / 1024
 
 
 if __name__ == "__main__":

@@ -1,9 +1,8 @@
-"""The chart of results that were kept: nothing is measured.
+"""Draw a chart of saved results of ``cp2fast bench --json``, one panel each.
 
-    python benchmarks/chart.py RESULT.json... OUT.png
+    python -m benchmarks.chart RESULT.json... OUT.png
 
-A panel for each result of ``cp2fast bench --json``. docs/bench.png is that of loader, augment and
-train in benchmarks/results/.
+docs/bench.png shows loader, augment and train from benchmarks/results/.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Is the CPU op of this checkout faster than that of an earlier commit?
 
-    python benchmarks/cpu_op_versions.py FOLDER [RESULT.json] [--revision 06139a1] [--threads N]
+    python -m benchmarks.cpu_op_versions FOLDER [RESULT.json] [--revision 06139a1] [--threads N]
 
-The earlier package is taken from git under another name, so that both are in one process, compose
-the same pairs of the photos of FOLDER on the same cores, and take turns in every round. Figures are
-medians of the rounds; ``cpu`` is by the processor time of the process, which neighbours on the
-machine disturb less.
+The earlier package is taken from git under another name, so that both run in one process, compose
+the same pairs from the photos of FOLDER on the same cores, and take turns in every round. Figures
+are medians of the rounds; ``cpu`` is the processor time of the process, which other work on the
+machine disturbs less.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import argparse
 import functools
 import importlib
 import io
-import json
 import os
 import subprocess
 import sys
@@ -32,10 +31,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line; befo
 import torch
 from torch import Tensor
 
+from benchmarks.common import write_result
 from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
 from cp2fast.data.decoding.decode import decode_image
 from cp2fast.data.image_sets.listing import list_images
-from cp2fast.machine import machine, versions
 
 SIZE, BATCH, SEED = 224, 64, 0
 ROOT = Path(__file__).parents[1]
@@ -62,20 +61,15 @@ def main() -> None:
             "levels at most"
         )
     if arguments.result:
-        report = {
-            "machine": machine(),
-            "versions": versions(),
-            "settings": {
-                "revision": arguments.revision,
-                "photos": len(images),
-                "size": SIZE,
-                "threads": arguments.threads,
-                "rounds": arguments.rounds,
-                "seed": SEED,
-            },
-            "results": results,
+        settings = {
+            "revision": arguments.revision,
+            "photos": len(images),
+            "size": SIZE,
+            "threads": arguments.threads,
+            "rounds": arguments.rounds,
+            "seed": SEED,
         }
-        arguments.result.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        write_result(arguments.result, {"settings": settings, "results": results})
 
 
 def parse() -> argparse.Namespace:
@@ -90,7 +84,7 @@ def parse() -> argparse.Namespace:
 
 @contextmanager
 def earlier(revision: str) -> Iterator[str]:
-    """The name under which the package of a commit can be imported, while this is open."""
+    """Yields the name under which the package of a commit can be imported."""
     name = f"cp2fast_{revision}"
     archive = subprocess.run(
         ["git", "archive", revision, "cp2fast"], cwd=ROOT, check=True, capture_output=True
@@ -110,7 +104,7 @@ def earlier(revision: str) -> Iterator[str]:
 
 
 def composing(package: str, images: list[Tensor], dtype: torch.dtype) -> Callable[[], Composed]:
-    """A call of a package's CPU op, on the same pairs for all; its parts were named differently."""
+    """A call of a package's CPU op on the same pairs; earlier commits named its parts otherwise."""
 
     def part(name: str, formerly: str = "") -> Any:
         try:
@@ -138,7 +132,7 @@ def composing(package: str, images: list[Tensor], dtype: torch.dtype) -> Callabl
 def compare(
     images: list[Tensor], package: str, name: str, dtype: torch.dtype, rounds: int
 ) -> dict[str, Any]:
-    """Both in turn, on the same pairs."""
+    """Time both in turn, on the same pairs."""
     systems = {
         "before": composing(package, images, dtype),
         "now": composing("cp2fast", images, dtype),

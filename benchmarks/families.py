@@ -1,12 +1,12 @@
-"""What works with each family of backbones: a member of each goes through the whole of cp2fast.
+"""What works with each family of backbones: members of each go through the whole of cp2fast.
 
 One step of pretraining, its checkpoint, one more step from there, one step of fine-tuning from that
-run, a prediction, and exports that their libraries read back. What fails is recorded with its
-message. The table of docs/weights.md is written from the result.
+run, a prediction, and exports that are read back by their libraries. Failures are recorded with
+their message. The table of docs/weights.md is written from the result.
 
-    python benchmarks/families.py --json benchmarks/results/families.json  # adds what it lacks
-    python benchmarks/families.py --only convnext_atto
-    python benchmarks/families.py --table benchmarks/results/families.json
+    python -m benchmarks.families --json benchmarks/results/families.json  # adds missing members
+    python -m benchmarks.families --only convnext_atto
+    python -m benchmarks.families --table benchmarks/results/families.json
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ BEGIN, END = "<!-- families: written by benchmarks/families.py -->", "<!-- end o
 
 
 class Member(NamedTuple):
-    """A backbone that stands for its family, and the head that it is run with."""
+    """A backbone of a family, and the head and image size that it is run with."""
 
     backbone: str
     head: str
@@ -59,21 +59,23 @@ COLUMNS = ("pretrain", "resume", "fine-tune", "predict", "timm", "safetensors", 
 
 
 def run(member: Member, data: Path, folder: Path) -> dict[str, Any]:
-    """Each step's outcome: ``ok``, or what went wrong; what follows a failure is not tried."""
+    """The outcome of each step: ``ok`` or an error; nothing more is tried without a pretraining."""
     pretrained, tuned = folder / "pretrain", folder / "finetune"
     common: dict[str, object] = {
         "data.root": data,
         "data.workers": 1,
         "train.device": "cpu",
         "train.steps": 1,
+        "model.size": member.size,
     }
-    common |= {"model.size": member.size}
-    network: dict[str, object] = {
+    first = common | {
         "model.backbone": member.backbone,
         "model.head": member.head,
+        "model.head_channels": 16,
+        "model.embedding": 16,
+        "model.queue": 16,
+        "data.batch_size": 3,
     }
-    network |= {"model.head_channels": 16, "model.embedding": 16, "model.queue": 16}
-    first = common | network | {"data.batch_size": 3}
 
     def pretrain() -> None:
         cp2fast.pretrain("r50", first, out=pretrained, quiet=True)
@@ -110,8 +112,8 @@ def run(member: Member, data: Path, folder: Path) -> dict[str, Any]:
         "backbone": member.backbone,
         "head": member.head,
         "size": member.size,
+        "family": family_of(member.backbone).title,
     }
-    outcome["family"] = family_of(member.backbone).title
     for name in COLUMNS:
         try:
             steps.get(name, export(name))()
@@ -131,7 +133,7 @@ def run(member: Member, data: Path, folder: Path) -> dict[str, Any]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """In Markdown."""
+    """The result as a Markdown table."""
     head = ["family", "`model.backbone`", "stride", "head", *COLUMNS]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for row in rows:
@@ -142,7 +144,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def write_table(rows: list[dict[str, Any]]) -> None:
-    """Between the two marks of the page."""
+    """Replace the table between the two marks of the page."""
     page = PAGE.read_text(encoding="utf-8")
     before, _, rest = page.partition(BEGIN)
     after = rest.partition(END)[2]
@@ -150,13 +152,13 @@ def write_table(rows: list[dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    """Run the members and keep the result, or write the table of a kept one."""
+    """Run the members and save the result, or write the table of a saved one."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--only", help="backbones, with commas between them")
     parser.add_argument("--json", type=Path, help="file for the result")
-    parser.add_argument("--table", type=Path, help="a kept result: write docs/weights.md from it")
+    parser.add_argument("--table", type=Path, help="a saved result: write docs/weights.md from it")
     options = parser.parse_args()
     if options.table:
         write_table(json.loads(options.table.read_text())["families"])

@@ -1,12 +1,11 @@
 """Steps of five families of backbones: throughput, memory, and what cp2fast adds to timm.
 
-Of each family, ``--steps`` gives the training step's samples a second and its memory, as
-``bench train`` measures them, without the original beside it: on two CPU cores about a minute and a
-half a family. ``--networks`` lets cp2fast's network, forward and backward, take turns with timm's
-own model of the same name, built as timm builds it, under the same head.
+``--steps`` measures the training step of each family and its memory as ``bench train`` does,
+without the original: about a minute and a half per family on two CPU cores. ``--networks`` measures
+cp2fast's network, forward and backward, in turn with timm's own model under the same head.
 
-    python benchmarks/family_steps.py --steps --rounds 2 --seconds 5 --json OUT.json
-    python benchmarks/family_steps.py --networks --only swin_tiny_patch4_window7_224
+    python -m benchmarks.family_steps --steps --rounds 2 --seconds 5 --json OUT.json
+    python -m benchmarks.family_steps --networks --only swin_tiny_patch4_window7_224
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from cp2fast.bench.timing import Stream, finish, measure_streams
+from benchmarks.common import write_result
+from cp2fast.bench.timing import Stream, finish, measure
 from cp2fast.bench.train import bench_train
 from cp2fast.config import DataSettings, ModelSettings, PretrainSettings
-from cp2fast.machine import machine, versions
 from cp2fast.model.families import OUTPUT_STRIDE, family_of
 from cp2fast.model.segmenter import build_segmenter
 
@@ -40,7 +39,7 @@ SIZE = 224
 
 
 class Timm(nn.Module):
-    """timm's own model for images of one size, and a head of ours on its last map."""
+    """timm's own model for images of one size, with one of our heads on its last map."""
 
     def __init__(self, name: str, head: nn.Module) -> None:
         super().__init__()
@@ -68,7 +67,7 @@ class Timm(nn.Module):
 def compare_networks(
     name: str, batch: int, device: torch.device, rounds: int, seconds: float
 ) -> dict[str, float]:
-    """Samples a second of both networks, and ours as a share of timm's."""
+    """Samples per second of both networks, and ours as a share of timm's."""
     ours = build_segmenter(ModelSettings(backbone=name, size=SIZE))
     theirs = Timm(name, build_segmenter(ModelSettings(backbone=name, size=SIZE)).decode_head)
     channels_last = torch.channels_last
@@ -83,24 +82,24 @@ def compare_networks(
             yield batch
 
     streams = {
-        "cp2fast": Stream(work(ours, ours.embed), ahead=0),
-        "timm": Stream(work(theirs, theirs), ahead=0),
+        "cp2fast": Stream(work(ours, ours.embed)),
+        "timm": Stream(work(theirs, theirs)),
     }
     clock = time.process_time if device.type == "cpu" else time.perf_counter
-    rates = measure_streams(streams, rounds, seconds, clock=clock)
+    rates = measure(streams, rounds, seconds, clock=clock)
     found = {system: rate.median for system, rate in rates.items()}
     return found | {"share_of_timm": found["cp2fast"] / found["timm"]}
 
 
 def main() -> None:
-    """Measure, print and keep."""
+    """Measure, print and save."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--json", type=Path, help="file for the result")
     parser.add_argument("--only", help="backbones, with commas between them")
     parser.add_argument("--steps", action="store_true", help="only the training steps")
-    parser.add_argument("--networks", action="store_true", help="only the networks beside timm's")
+    parser.add_argument("--networks", action="store_true", help="only the networks, with timm's")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=10.0)
     options = parser.parse_args()
@@ -116,7 +115,7 @@ def main() -> None:
                 data=DataSettings(batch_size=batch), model=ModelSettings(backbone=name, size=SIZE)
             )
             report = bench_train(
-                settings, device, options.rounds, options.seconds, lambda _: None, False
+                settings, device, options.rounds, options.seconds, beside_original=False
             )
             row["step"] = report.to_json()
         rows.append(row)
@@ -127,13 +126,7 @@ def main() -> None:
         }
         print(json.dumps(row | shown), flush=True)
         if options.json:
-            result = {
-                "machine": machine(),
-                "versions": versions(),
-                "device": str(device),
-                "families": rows,
-            }
-            options.json.write_text(json.dumps(result, indent=1) + "\n")
+            write_result(options.json, {"device": str(device), "families": rows})
 
 
 if __name__ == "__main__":

@@ -1,62 +1,47 @@
-"""What a run costs beside its steps: few photos against many, and checkpoints.
+"""The cost of a run in addition to its steps: few photos compared with many, and checkpoints.
 
-    python benchmarks/few_photos.py FOLDER [RESULT.json] [--only rates|saving]
+    python -m benchmarks.few_photos FOLDER [RESULT.json] [--only rates|saving]
 
-``rates``: runs on 40 and on 500 photos of FOLDER alternate, all settings alike; rates are from the
-runs' own metrics, the first logged row left out. ``saving``: a run that saves every few seconds
-gives the longest time that a checkpoint has held up a step, and one that saves every minute, ten
-times as often as by default, the share of saving. Fifteen minutes on two cores, six of them for
-``saving``.
+``rates``: runs on 40 and on 500 photos of FOLDER alternate, with the same settings; rates are from
+the runs' metrics, without the first logged row. ``saving``: a run that saves every few seconds
+shows the longest time for which a checkpoint holds up a step; one that saves every minute, ten
+times as often as by default, shows the share of time spent on saving. Fifteen minutes on two cores,
+six of them for ``saving``.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 import time
-from itertools import islice
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benchmarks.common import SMALL_NETWORK, pretrain
+from cp2fast.bench.run_parts import data_set
+from cp2fast.data.image_sets.listing import list_images
 from cp2fast.machine import machine, versions
 
 ROUNDS, STEPS, BATCH, COUNTS = 3, 40, 32, (40, 500)
-SETTINGS = ["model.backbone=resnet18", "model.head_channels=128", "model.size=128"]
-SETTINGS += ["model.queue=1024", f"data.batch_size={BATCH}", "train.log_every=4"]
+SETTINGS = [*SMALL_NETWORK, "model.queue=1024", f"data.batch_size={BATCH}", "train.log_every=4"]
 MINUTES, CHECKPOINT_MINUTES = 4, 1
-SUFFIXES = {".jpg", ".jpeg", ".JPEG", ".JPG"}
-
-
-def some_of(folder: Path, count: int, out: Path) -> Path:
-    """A folder of links to the first ``count`` photos."""
-    photos = [path for path in sorted(folder.rglob("*")) if path.suffix in SUFFIXES]
-    out.mkdir()
-    for number, photo in enumerate(islice(photos, count)):
-        (out / f"{number:04}.jpg").symlink_to(photo.resolve())
-    if len(list(out.iterdir())) < count:
-        sys.exit(f"{folder} holds fewer than {count} photos")
-    return out
 
 
 def run(photos: Path, out: Path, *settings: str) -> list[dict[str, Any]]:
     """The logged rows of a run."""
-    words = [*SETTINGS, f"data.root={photos}", *settings, "--out", str(out)]
-    command = [sys.executable, "-m", "cp2fast", "pretrain", "demo", *words]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return pretrain("demo", [*SETTINGS, f"data.root={photos}", *settings], out)
 
 
 def seconds(row: dict[str, Any], steps: int) -> float:
-    """The time that a row covers, without the start."""
+    """The time that a row covers."""
     return float(steps * BATCH / row["images_per_second"])
 
 
 def measure_rates(folder: Path, photos: dict[int, Path]) -> dict[str, Any]:
-    """Runs on few and on many photos in turn."""
+    """Alternate runs on few and on many photos."""
     rates: dict[int, list[float]] = {count: [] for count in COUNTS}
     for number in range(ROUNDS):
         for count in COUNTS:
@@ -72,7 +57,7 @@ def measure_rates(folder: Path, photos: dict[int, Path]) -> dict[str, Any]:
 
 
 def measure_saving(folder: Path, photos: Path) -> dict[str, Any]:
-    """The longest hold-up of many checkpoints, and the share of one every minute."""
+    """The longest hold-up of many checkpoints, and the share of time with one every minute."""
     each = ("train.checkpoint_minutes=0.05", "train.log_every=1", f"train.steps={STEPS}")
     rows = run(photos, folder / "each", *each)[1:]
     held = max(row["time"]["save"] * seconds(row, 1) for row in rows)
@@ -110,9 +95,12 @@ def main() -> None:
     result: dict[str, Any] = {"settings": {"recipe": "demo", "overrides": SETTINGS}}
     if options.result and options.result.is_file():
         result = json.loads(options.result.read_text())
+    images = list_images(options.folder)
+    if len(images) < max(COUNTS):
+        sys.exit(f"{options.folder} holds fewer than {max(COUNTS)} photos")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        photos = {n: some_of(options.folder, n, folder / f"photos-{n}") for n in COUNTS}
+        photos = {n: data_set(images, n, folder / f"photos-{n}") for n in COUNTS}
         for part in [options.only] if options.only else ["rates", "saving"]:
             if part == "rates":
                 found = measure_rates(folder, photos)
@@ -120,7 +108,7 @@ def main() -> None:
                 found = measure_saving(folder, photos[COUNTS[0]])
             result[part] = {"machine": machine(), "versions": versions(), **found}
             if options.result:
-                options.result.write_text(json.dumps(result, indent=1) + "\n")
+                options.result.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,12 @@
-"""Run stages that a GPU must prove; each leaves its figures, and a table shows all; see gpu.sh.
+"""Run the stages that show what works on a GPU, and how fast; see gpu.sh.
 
-Each stage is a process or several, with a time limit for all it starts, so that one that hangs or
-dies leaves the others their turn. Encoders of later stages are compiled while the stages run that
-are not timed.
+Each stage runs in processes of its own under a time limit, so the others run even if it hangs or
+dies. Encoders for later stages are compiled during stages that are not timed. Each stage writes its
+figures, and a table shows all of them.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -20,16 +19,19 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.common import write_result
 from benchmarks.gpu_stages import STAGES, Job, Result, Stage
+from cp2fast.bench.run_parts import data_set
+from cp2fast.data.image_sets.listing import list_images
 from cp2fast.data.scenes import generate_scenes
 from cp2fast.errors import UserError
-from cp2fast.machine import machine, versions
+from cp2fast.machine import machine
 
 SCENES = 512
 LINKS = 2048
-"""Files of the data set at least: with fewer an epoch would be a step."""
+"""Minimum number of files of the data set: with fewer, an epoch would be a single step."""
 REHEARSAL = 900
-"""Seconds of a stage without a GPU, where kernels are compiled and cores are shared."""
+"""Time limit of a stage in seconds without a GPU, as kernels are compiled and cores are shared."""
 
 
 def main() -> int:
@@ -47,7 +49,7 @@ def main() -> int:
     if not scenes.exists():
         generate_scenes(scenes, SCENES if gpu else 32, seed=0)
     job = Job(gpu, photos(scenes, out, gpu), scenes, out)
-    # Shared by all stages: what one has compiled the others find.
+    # Shared by all stages, so that each network is compiled once.
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(out / "inductor"))
 
     console = Console(soft_wrap=True, highlight=False)
@@ -69,30 +71,24 @@ def main() -> int:
 
 
 def photos(scenes: Path, out: Path, gpu: bool) -> Path:
-    """The data set: the user's photos or scenes, under as many links as a long epoch needs."""
+    """The data set: the user's photos or scenes, repeated by links if they are few."""
     given = os.environ.get("GPU_PHOTOS")
     folder = Path(given) if given is not None else scenes / "JPEGImages"
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    links = out / "photos"
-    if not gpu or len(files) >= LINKS or not files:
+    images, links = list_images(folder), out / "photos"
+    if not gpu or len(images) >= LINKS:
         return folder
-    if not links.exists():
-        links.mkdir()
-        for number in range(LINKS):
-            file = files[number % len(files)]
-            (links / f"{number:05d}{file.suffix}").symlink_to(file.absolute())
-    return links
+    return links if links.exists() else data_set(images, LINKS, links)
 
 
 def compile_ahead(job: Job, settings: tuple[str, ...]) -> subprocess.Popen[bytes]:
-    """Begin to compile the encoders of some settings in the background."""
-    words = [sys.executable, "benchmarks/compile_ahead.py", *settings]
+    """Start compiling the encoders for some settings in the background."""
+    words = [sys.executable, "-m", "benchmarks.compile_ahead", *settings]
     with (job.out / "compile.txt").open("ab") as log:
         return subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT)
 
 
 def run_stage(stage: Stage, job: Job) -> Result:
-    """Run the commands of a stage within its seconds, and keep what they said and measured."""
+    """Run the commands of a stage within its time limit, and keep their output and figures."""
     began = time.perf_counter()
     result = Result(stage.name)
     for command in stage.commands(job):
@@ -103,13 +99,12 @@ def run_stage(stage: Stage, job: Job) -> Result:
             file.write(f"$ {' '.join(command.words)}\n{done.stdout}{done.stderr}\n")
         result.add(command, done)
     result.seconds = time.perf_counter() - began
-    kept = {"machine": machine(), "versions": versions()} | asdict(result)
-    (job.out / f"{stage.name}.json").write_text(json.dumps(kept, indent=1) + "\n", "utf-8")
+    write_result(job.out / f"{stage.name}.json", asdict(result))
     return result
 
 
 def start(words: list[str], limit: float) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end or to a limit, at which all that it started ends with it."""
+    """Run a command; after ``limit`` seconds it and all processes it has started are killed."""
     process = subprocess.Popen(
         words,
         stdout=subprocess.PIPE,
@@ -128,7 +123,7 @@ def start(words: list[str], limit: float) -> subprocess.CompletedProcess[str]:
 
 
 def show(console: Console, results: list[Result]) -> None:
-    """One table of all stages; the rows of a bench below its stage."""
+    """Print one table of all stages, with the results of a benchmark below its stage."""
     table = Table("stage", "", "seconds", "", title=str(machine()["gpu"]))
     for result in results:
         table.add_row(result.name, result.status, f"{result.seconds:.0f}", result.detail)

@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# What a GPU must prove, stage by stage: tests, memcheck, op, step, decode, run, cache, peers, evidence,
-# profile.
+# Show what works on a GPU, and how fast, in stages: tests, memcheck, op, step, decode, run, cache, peers,
+# evidence, profile.
 #
 #     benchmarks/gpu.sh [STAGE ...]
 #
-# Without names all stages run but evidence, in about ten minutes. Each stage writes OUT/STAGE.json as it
-# ends; `benchmarks/gpu.sh --help` gives each one's seconds. Without a GPU all run at a tiny size.
+# Without names, all stages except evidence run, in about ten minutes. Each stage writes OUT/STAGE.json when
+# it ends; `benchmarks/gpu.sh --help` lists their time limits. Without a GPU all run at a tiny size.
 #
 #     GPU_PHOTOS   folder of photos (default: generated scenes)
-#     GPU_EVIDENCE folder that evidence.py --prepare has made (default: evidence-data)
-#     GPU_OUT      new folder, or one of an earlier call, for the results (default: gpu-results)
-#     GPU_WHEELS   folder of wheels and site*.tar.xz archives (whole, or split into NAME.00, NAME.01, ...)
-#                  of packages that are missing here; unpacked beside the results, nothing is installed
+#     GPU_EVIDENCE folder made by evidence.py --prepare (default: evidence-data)
+#     GPU_OUT      folder for the results, new or from an earlier call (default: gpu-results)
+#     GPU_WHEELS   folder with wheels and site*.tar.xz archives (whole, or split into NAME.00, NAME.01, ...)
+#                  of packages that are missing here; they are unpacked beside the results, not installed
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python="${PYTHON:-$(command -v python || command -v python3)}"
@@ -19,7 +19,7 @@ export GPU_OUT="${GPU_OUT:-gpu-results}"
 if [ -n "${GPU_WHEELS:-}" ]; then
     "$python" benchmarks/unpack.py "$GPU_WHEELS" "$GPU_OUT/site"
     export PYTHONPATH="$GPU_OUT/site${PYTHONPATH:+:$PYTHONPATH}"
-    # DALI looks for nvJPEG by its name alone.
+    # DALI finds nvJPEG only on the library path.
     for folder in "$GPU_OUT"/site/nvidia/*/lib; do
         export LD_LIBRARY_PATH="$folder${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
     done

@@ -1,15 +1,14 @@
-"""Photos to pixels and to pairs with a GPU: by cores, by its decoder by share, by both, cached.
+"""Photos to pixels and to pairs with a GPU: by the cores, by its decoder, by both, and cached.
 
-python benchmarks/gpu_decode.py OUT.json data.root=DIR [KEY=VALUE ...]
+    python -m benchmarks.gpu_decode OUT.json data.root=DIR [KEY=VALUE ...]
 
-`cp2fast bench loader` measures these beside other libraries' loaders, which takes minutes at the
-batch of a GPU. Here each of cp2fast's own systems is measured by itself, one after the other, and
-kept as it ends.
+``cp2fast bench loader`` measures these and other libraries' loaders, which takes minutes at the
+batch size of a GPU. Here only cp2fast's own systems are measured, one after the other, and each
+result is written as soon as it is there.
 """
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 from pathlib import Path
@@ -17,20 +16,20 @@ from typing import Any
 
 import torch
 
+from benchmarks.common import write_result
 from cp2fast import recipes
 from cp2fast.bench import ceilings
 from cp2fast.bench.loader_sources import sources
 from cp2fast.bench.loader_task import Task, find_missing
-from cp2fast.bench.timing import measure_streams
+from cp2fast.bench.timing import measure
 from cp2fast.config import PretrainSettings
 from cp2fast.cores import available_cores
 from cp2fast.data.image_sets.listing import list_images
 from cp2fast.data.sources.bad_images import BadImages
-from cp2fast.machine import machine, versions
 
 ROUNDS = 3
 LEFT_OUT = ("torch",)
-"""Worker processes, which a machine with a GPU does not use by itself."""
+"""Worker processes, which a machine with a GPU does not use by default."""
 
 
 def main() -> None:
@@ -41,11 +40,15 @@ def main() -> None:
     device, seconds = torch.device("cuda" if gpu else "cpu"), 0.6 if gpu else 0.05
     images = list_images(settings.data.root)
     cores = available_cores()
-    task = Task(images, None, device, settings.model.size, settings.data.batch_size, cores)
+    task = Task(
+        images=images,
+        device=device,
+        size=settings.model.size,
+        batch_size=settings.data.batch_size,
+        workers=cores,
+    )
     missing = find_missing(task)
     result: dict[str, Any] = {
-        "machine": machine(),
-        "versions": versions(),
         "settings": {"batch_size": task.batch_size, "size": task.size, "workers": cores},
         "missing": missing,
         "results": [],
@@ -60,13 +63,13 @@ def main() -> None:
             if name.endswith(LEFT_OUT):
                 continue
             try:
-                rate = measure_streams({name: stream}, ROUNDS, seconds)[name]
-            except Exception as error:  # the others are measured all the same
+                rate = measure({name: stream}, ROUNDS, seconds)[name]
+            except Exception as error:  # the others are still measured
                 result["missing"][name] = f"{type(error).__name__}: {error}"
                 continue
             figures = {"images_per_second": rate.median, "rounds": rate.samples_per_second}
             result["results"].append({"system": name, **figures})
-            out.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+            write_result(out, result)
             print(f"{name}: {rate.median:.0f} images/s", flush=True)
 
 

@@ -1,13 +1,13 @@
-"""The CUDA op alone on a GPU: right, how fast, in which kernel, and how soon after a start.
+"""The CUDA op alone on a GPU: agreement with the reference, times by kernel, and start-up.
 
-    python benchmarks/gpu_op.py --json FILE [--photos DIR] [--variant NAME=VALUE[,NAME=VALUE]] ...
+    python -m benchmarks.gpu_op --json FILE [--photos DIR] [--variant NAME=VALUE[,NAME=VALUE]] ...
         [--beside DIR]
 
-Takes about 40 seconds. Needs torch, numba, cuda-core and this package; kornia only to compare with
-the reference itself: else the CPU's kernels, which are held to it, are compared with. Without
-photos it makes some of the sizes of ImageNet's. A variant is a set of macros with which the kernels
-are compiled and timed once more. DIR is ``cp2fast/copypaste/cuda`` of another commit, which takes
-turns with this one.
+Takes about 40 seconds. Needs torch, numba, cuda-core and this package. With kornia, results are
+compared with the reference; without it, with the CPU kernels, which are tested against the
+reference. Without photos, some are generated in sizes like ImageNet's. A variant is a set of macros
+with which the kernels are compiled and timed once more. DIR is ``cp2fast/copypaste/cuda`` of
+another commit, which is timed in turn with this one.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def main() -> None:
     }
 
     def done(name: str, figures: Any) -> None:
-        """Written after each step: what was measured outlives a machine that is taken away."""
+        """Write the result after each step, so that nothing is lost if the machine goes away."""
         result[name] = figures
         asked.json.write_text(json.dumps(result, indent=1) + "\n")
         print(name, json.dumps(figures), flush=True)
@@ -109,7 +109,7 @@ def main() -> None:
 
 
 def photos(folder: Path | None) -> list[Tensor]:
-    """Up to 256 decoded photos, uint8 HWC; without a folder, clouds under noise."""
+    """Up to 256 decoded photos, uint8 HWC; without a folder, generated clouds with noise."""
     if folder is not None:
         from PIL import Image
 
@@ -137,7 +137,7 @@ def start_up() -> dict[str, float]:
 
 
 def agreement(images: list[Tensor]) -> dict[str, Any]:
-    """The greatest and the mean difference in grey levels, over two epochs."""
+    """The largest and the mean difference in grey levels, over two epochs."""
     batch, differences, masks = RaggedBatch.pack(images, list(range(len(images)))), [], True
     if find_spec("kornia") and find_spec("pydantic"):
         from cp2fast.copypaste.reference import copy_paste_reference as expected
@@ -164,14 +164,14 @@ def agreement(images: list[Tensor]) -> dict[str, Any]:
 
 
 def bandwidth() -> float:
-    """Of a copy on the card, bytes read and written, in GB/s."""
+    """Bandwidth of a copy on the card, in GB/s: bytes read and written."""
     block = torch.empty(1 << 30, dtype=torch.uint8, device=GPU)
     target = torch.empty_like(block)
     return 2 * block.numel() / median(milliseconds(lambda: target.copy_(block))) / 1e6
 
 
 def time_op(batch: RaggedBatch, size: int, dtype: torch.dtype, copied: float) -> dict[str, float]:
-    """A captured call replayed, by the card's clock, and what launching costs the host."""
+    """Time of a captured call by the card's clock, and the host's time to launch a call."""
     call = calling(batch, size, dtype)
     host = []
     for _ in range(WARM + CALLS):
@@ -214,7 +214,7 @@ def milliseconds(call: Callable[[], Any]) -> list[float]:
 def other(kernels: Path, folder: Path) -> Callable[..., Any]:
     """``copy_paste_cuda`` of another commit's folder, imported under another name.
 
-    It is given a ``Request``, or what that holds if the commit is older than ``Request``.
+    It takes a ``Request``, or the fields of one if the commit is older than ``Request``.
     """
     package = folder / "other_cuda"
     shutil.copytree(kernels, package, ignore=shutil.ignore_patterns("__pycache__"))
@@ -230,7 +230,7 @@ def other(kernels: Path, folder: Path) -> Callable[..., Any]:
 def in_turn(
     batch: RaggedBatch, size: int, versions: dict[str, Callable[..., Any]]
 ) -> dict[str, float]:
-    """Median milliseconds of each version, captured in a graph, and how their results differ."""
+    """Median milliseconds of each version, captured in a graph, and their largest difference."""
     views = pack(batch, sample_parameters(0, 0, batch, size)).to(GPU)
     request = Request(batch.pixels.to(GPU), views, size, torch.bfloat16, MEAN, STD)
     graphs, outputs = {}, []
@@ -263,7 +263,7 @@ def by_kernel(batch: RaggedBatch, size: int) -> dict[str, float]:
 
 
 def with_macros(macros: list[tuple[str, str]]) -> None:
-    """Let the next launches be of kernels compiled with these."""
+    """Compile the kernels with these macros for all later launches."""
     arch = "sm_{}{}".format(*torch.cuda.get_device_capability())
     kernels = compile_module.KERNELS
     codes = {name: compile_module.compile_kernel(name, arch, macros=macros) for name in kernels}

@@ -1,7 +1,7 @@
-"""The stages of gpu.py: what each one runs, within how many seconds, and what it compiles.
+"""The stages of gpu.py: what each one runs, its time limit, and what it compiles.
 
-Sizes are those of the recipes on a GPU and tiny ones on a CPU, where a rehearsal shows that every
-stage runs to its end.
+On a GPU, sizes are those of the recipes. On a CPU they are tiny: a rehearsal, which shows that
+every stage runs to its end.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from benchmarks.common import SMALL_NETWORK
+
 TINY = [
     "model.backbone=test_resnet",
     "model.size=32",
@@ -26,24 +28,23 @@ TINY = [
     "data.batch_size=4",
     "train.compile=off",
 ]
-SMALL_PICTURES = ["model.backbone=resnet18", "model.head_channels=128", "model.size=128"]
 EVIDENCE_MINUTES = 4.7
 EVIDENCE = ["--explore", "0", "--steps", "400", "--jobs", "18"]
-"""All 18 pretrainings at once; its data is what --prepare leaves, in GPU_EVIDENCE."""
+"""All 18 pretrainings at once; GPU_EVIDENCE is the folder that --prepare has made."""
 R50 = ("data.batch_size=256",)
 VITS16 = ("data.batch_size=256", "model.backbone=vit_small_patch16_224")
-R18 = (*SMALL_PICTURES, "data.batch_size=256")
+R18 = (*SMALL_NETWORK, "data.batch_size=256")
 
 
 @dataclass(frozen=True)
 class Job:
-    """What all stages of a call share.
+    """What all stages share.
 
     Attributes:
         gpu: whether there is a GPU; without one everything is tiny.
         photos: the data set.
-        scenes: generated ones with masks, in VOC layout.
-        out: folder of the results.
+        scenes: generated images with masks, in VOC layout.
+        out: folder for the results.
     """
 
     gpu: bool
@@ -58,7 +59,7 @@ class Command:
 
     Attributes:
         words: the command line.
-        figures: the JSON that it leaves; None where its last line says all.
+        figures: the JSON file that it writes; None if its last line says all.
     """
 
     words: list[str]
@@ -67,13 +68,13 @@ class Command:
 
 @dataclass
 class Result:
-    """What became of a stage.
+    """The outcome of a stage.
 
     Attributes:
-        name: of the stage.
+        name: name of the stage.
         status: ``done``, ``failed`` or ``left out``.
         detail: one line.
-        seconds: that it took.
+        seconds: its duration.
         figures: the JSON of each command, by the name of its file.
     """
 
@@ -84,7 +85,7 @@ class Result:
     figures: dict[str, Any] = field(default_factory=dict)
 
     def add(self, command: Command, done: subprocess.CompletedProcess[str]) -> None:
-        """Take a command's end into account: the first failure is what the stage says."""
+        """Add the outcome of a command; the first failure is that of the stage."""
         if command.figures is not None and command.figures.exists():
             self.figures[command.figures.stem] = json.loads(command.figures.read_text("utf-8"))
         if self.status == "failed":
@@ -103,13 +104,13 @@ class Stage:
     """One thing to prove.
 
     Attributes:
-        name: on the command line.
-        what: it shows, for the help.
-        seconds: in which all its commands must end.
-        commands: to run one after the other.
-        timed: whether anything beside it would spoil its figures.
-        compiles: settings whose encoders it needs compiled.
-        only_by_name: left out unless asked for.
+        name: name on the command line.
+        what: what it shows, for the help.
+        seconds: time limit for all its commands.
+        commands: commands to run one after the other.
+        timed: whether other work at the same time would spoil its figures.
+        compiles: settings for which it needs compiled encoders.
+        only_by_name: whether it runs only if asked for by name.
     """
 
     name: str
@@ -130,20 +131,19 @@ def _tests(job: Job) -> Iterator[Command]:
 
 def _memcheck(job: Job) -> Iterator[Command]:
     tool = shutil.which("compute-sanitizer")
-    small = [sys.executable, "benchmarks/small_case.py"]
+    small = _module("benchmarks.small_case")
     if job.gpu and tool is not None:
-        # Looking an entry point up that the driver lacks is an API error, and no wrong access.
+        # Looking up an entry point that the driver lacks is an API error, but no invalid access.
         options = ["--tool", "memcheck", "--report-api-errors", "no", "--error-exitcode", "9"]
-        yield Command([tool, *options, *small])
-    else:
-        yield Command(small)
+        small = Command([tool, *options, *small.words])
+    yield small
 
 
 def _op(job: Job) -> Iterator[Command]:
-    file = job.out / "op_figures.json"
     if job.gpu:
-        words = [sys.executable, "benchmarks/gpu_op.py", "--json", str(file)]
-        yield Command([*words, "--photos", str(job.photos)], file)
+        file = job.out / "op_figures.json"
+        words = ["--json", str(file), "--photos", str(job.photos)]
+        yield Command(_module("benchmarks.gpu_op", *words).words, file)
     else:
         yield _bench(job, "augment", (f"data.root={job.photos}",), "op_figures")
 
@@ -155,9 +155,8 @@ def _step(job: Job) -> Iterator[Command]:
 
 
 def _decode(job: Job) -> Iterator[Command]:
-    file = job.out / "decode_figures.json"
-    settings = [f"data.root={job.photos}", *(R50 if job.gpu else TINY)]
-    yield Command([sys.executable, "benchmarks/gpu_decode.py", str(file), *settings], file)
+    settings = R50 if job.gpu else TINY
+    yield _script(job, "gpu_decode", "decode_figures", f"data.root={job.photos}", *settings)
 
 
 def _run(job: Job) -> Iterator[Command]:
@@ -165,22 +164,18 @@ def _run(job: Job) -> Iterator[Command]:
 
 
 def _cache(job: Job) -> Iterator[Command]:
-    file = job.out / "cache_runs.json"
-    settings = [f"data.root={job.photos}", *([] if job.gpu else TINY)]
-    words = [sys.executable, "benchmarks/cached_runs.py", str(file), *settings]
-    yield Command(words, file)
+    settings = [] if job.gpu else TINY
+    yield _script(job, "cached_runs", "cache_runs", f"data.root={job.photos}", *settings)
 
 
 def _peers(job: Job) -> Iterator[Command]:
-    file = job.out / "peer_step.json"
-    settings = [*(R50 if job.gpu else TINY)]
-    yield Command([sys.executable, "benchmarks/peer_step.py", str(file), *settings], file)
-    if job.gpu:  # else the stage op has done it
+    yield _script(job, "peer_step", "peer_step", *(R50 if job.gpu else TINY))
+    if job.gpu:  # otherwise the stage op has measured this
         yield _bench(job, "augment", (f"data.root={job.photos}",), "peers_augment", rounds=1)
 
 
 def _evidence(job: Job) -> Iterator[Command]:
-    """What it leaves beside its small files, such as checkpoints, stays out of the results."""
+    """Only the small files are results; the others, such as checkpoints, go to a scratch folder."""
     kept, data = job.out / "evidence", os.environ.get("GPU_EVIDENCE", "evidence-data")
     words = [sys.executable, "benchmarks/evidence.py"]
     words += ["--keep", str(kept), "--out", str(Path(tempfile.mkdtemp()) / "evidence")]
@@ -192,9 +187,7 @@ def _evidence(job: Job) -> Iterator[Command]:
 
 
 def _profile(job: Job) -> Iterator[Command]:
-    file = job.out / "profile_step.json"
-    settings = R50 if job.gpu else TINY
-    yield Command([sys.executable, "benchmarks/profile_step.py", str(file), *settings], file)
+    yield _script(job, "profile_step", "profile_step", *(R50 if job.gpu else TINY))
 
 
 def _bench(job: Job, what: str, settings: tuple[str, ...], name: str, rounds: int = 3) -> Command:
@@ -205,6 +198,12 @@ def _bench(job: Job, what: str, settings: tuple[str, ...], name: str, rounds: in
         turns = ["--rounds", "1", "--seconds", "0.05"]
     words = ["bench", what, *settings, *([] if job.gpu else TINY), *turns, "--json", str(file)]
     return Command(_module("cp2fast", *words).words, file)
+
+
+def _script(job: Job, script: str, name: str, *settings: str) -> Command:
+    """A script of this folder, which writes its figures to the file named first."""
+    file = job.out / f"{name}.json"
+    return Command(_module(f"benchmarks.{script}", str(file), *settings).words, file)
 
 
 def _module(name: str, *arguments: str) -> Command:
@@ -219,7 +218,7 @@ STAGES = {
         Stage("op", "decoded photos to composed pairs", 60, _op),
         Stage("step", "composed pairs to new weights", 90, _step, compiles=(R50, VITS16)),
         Stage("decode", "photos to pixels and to pairs, CPU and GPU", 90, _decode),
-        Stage("run", "a whole run beside its parts", 150, _run, compiles=(R50,)),
+        Stage("run", "a whole run and its parts", 150, _run, compiles=(R50,)),
         Stage("cache", "runs from files and from the cache", 90, _cache, compiles=(R18, R50)),
         Stage("peers", "other libraries on the same card", 90, _peers, compiles=(R50,)),
         Stage("evidence", "what the weights are worth", 300, _evidence, only_by_name=True),

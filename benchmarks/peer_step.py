@@ -1,16 +1,15 @@
-"""LightlyTrain's own training steps beside cp2fast's, on pairs that lie ready on the device.
+"""LightlyTrain's own training steps and cp2fast's, on pairs that are already on the device.
 
-python benchmarks/peer_step.py OUT.json [KEY=VALUE ...]      # pip install lightly-train
+    python -m benchmarks.peer_step OUT.json [KEY=VALUE ...]      # pip install lightly-train
 
-Both train a ResNet-50 at the same size and batch in bfloat16 (float32 on a CPU). LightlyTrain does
-less: DenseCL and DINO train the backbone alone, at a stride of 32, where cp2fast trains the whole
-segmentation network at a stride of 16. So images a second are what a user waits for, and TFLOP/s of
-the counted work say how near each comes to what the card can do.
+Both train a ResNet-50 with the same image size and batch in bfloat16 (float32 on a CPU).
+LightlyTrain does less: DenseCL and DINO train only the backbone, at stride 32; cp2fast trains the
+whole segmentation network, at stride 16. So images per second show how long a user waits, and
+TFLOP/s of the counted work how close each comes to the limit of the card.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 import time
@@ -26,16 +25,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.common import write_result
 from cp2fast import recipes
 from cp2fast.bench.timing import finish
-from cp2fast.bench.train import flops_per_sample, random_pairs
+from cp2fast.bench.train import compiled_learner, flops_per_sample
 from cp2fast.config import PretrainSettings
-from cp2fast.machine import machine, versions
-from cp2fast.pretrain.learner import build_learner
-from cp2fast.train.compile import compile_encoders
 
 PHOTOS = 100_000
-"""What LightlyTrain is told of the data set; it sizes DenseCL's queue by it."""
+"""Size of the data set for LightlyTrain, which sizes DenseCL's queue by it."""
 WARM = 5
 
 
@@ -50,8 +47,6 @@ def main() -> None:
         "lightly-train-dino": lambda: lightly_steps("dino", settings, device, steps),
     }
     result: dict[str, Any] = {
-        "machine": machine(),
-        "versions": versions(),
         "settings": {"batch_size": settings.data.batch_size, "size": settings.model.size},
         "results": [],
         "missing": {},
@@ -59,23 +54,21 @@ def main() -> None:
     for name, run in systems.items():
         try:
             figures = run()
-        except Exception as error:  # the others are measured all the same
+        except Exception as error:  # the others are still measured
             result["missing"][name] = f"{type(error).__name__}: {error}"
             continue
         result["results"].append({"system": name, **figures})
-        out.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+        write_result(out, result)
         rate = f"{figures['images_per_second']:.1f} images/s"
         print(f"{name}: {rate}, {figures['tflop_per_second']:.3g} TFLOP/s", flush=True)
     for name, why in result["missing"].items():
         print(f"{name} was not measured: {why}")
-    out.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+    write_result(out, result)
 
 
 def cp2fast_steps(settings: PretrainSettings, device: torch.device, steps: int) -> dict[str, Any]:
-    """CP2's step as a run does it, compiled."""
-    learner = build_learner(settings, device)
-    batch = random_pairs(settings.data.batch_size, settings.model.size, device, learner.dtype)
-    compile_encoders(learner.network, settings.train.compile, batch.query, learner.dtype, print)
+    """CP2's step as in a run, compiled."""
+    learner, batch = compiled_learner(settings, device, print)
     times = [0.0]
     for _ in range(WARM + steps):
         learner.step(iter([batch]))
@@ -88,7 +81,7 @@ def cp2fast_steps(settings: PretrainSettings, device: torch.device, steps: int) 
 def lightly_steps(
     method: str, settings: PretrainSettings, device: torch.device, steps: int
 ) -> dict[str, Any]:
-    """Steps by LightlyTrain's method in Lightning's trainer, which is how its users run it."""
+    """Steps of LightlyTrain's method in Lightning's trainer, as its users run it."""
     from lightly_train._commands import train_helpers
     from lightly_train._methods.method_helpers import get_method_cls
     from lightly_train._models.package_helpers import get_wrapped_model
@@ -145,7 +138,7 @@ def lightly_steps(
 
 
 def views_of(method: str, batch: int, size: int, device: torch.device) -> list[Tensor]:
-    """What the method's transform makes of a batch: two large views, and DINO's six small ones."""
+    """A batch as the method's transform makes it: two large views, for DINO six small ones too."""
     sides = [size, size, *([96] * 6 if method == "dino" else [])]
     generator = torch.Generator().manual_seed(0)
     return [torch.randn(batch, 3, side, side, generator=generator).to(device) for side in sides]
@@ -165,13 +158,13 @@ class Ready(IterableDataset[dict[str, Any]]):
 def figures_of(
     times: list[float], batch: int, flops: float, device: torch.device
 ) -> dict[str, Any]:
-    """Rates of the steps after those that warm up.
+    """Rates of the steps after the warm-up.
 
     Args:
-        times: of the clock; a filler, then the end of each step.
-        batch: images a step.
-        flops: of an image's step, a multiplication and its addition as two.
-        device: whose peak memory is added.
+        times: a placeholder, then the time at the end of each step.
+        batch: images per step.
+        flops: floating-point operations per image; a multiply-add counts as two.
+        device: device whose peak memory is added.
     """
     ends = times[1:]
     seconds = [b - a for a, b in zip(ends[WARM - 1 :], ends[WARM:], strict=False)]

@@ -1,14 +1,14 @@
-"""Photos to pairs from an S3 server on this machine, held to the same shards on its disk.
+"""Photos to pairs from an S3 server on this machine, compared with the same shards on its disk.
 
-python benchmarks/remote.py PHOTOS OUT.json [--rounds 3] [--names 1000000]
+    python -m benchmarks.remote PHOTOS OUT.json [--rounds 3] [--names 1000000]
 
 All systems take turns in one process; the server (moto's) is another process on the same cores:
 
-    disk      the shards in a folder, without the pixel cache: one epoch, decoded and composed
-    first     the same from s3://, with an empty disk cache: listing, fetching and all
-    cached    the same once more
-    peers     WebDataset and LitData from the same server, where they are installed: decoded by two
-              worker processes (libjpeg-turbo), composed by the same op
+    disk      one epoch of the shards in a folder, decoded and composed, without the pixel cache
+    first     the same from s3:// with an empty disk cache, including listing and fetching
+    cached    the same again, from the disk cache
+    peers     WebDataset and LitData from the same server, if installed: decoded by worker
+              processes (libjpeg-turbo), composed by the same op
     listing   files of one folder, members of shards with and without index, objects of a bucket
     memory    of this process after each of twenty epochs from s3://
 
@@ -34,11 +34,12 @@ from typing import Any
 
 import torch
 
+from benchmarks.common import write_result
+from benchmarks.remote_peers import peers
 from cp2fast.batch import RaggedBatch
+from cp2fast.bench.ceilings import compose
 from cp2fast.bench.resident import peak_resident, resident_bytes
 from cp2fast.config import DataSettings
-from cp2fast.copypaste.op import copy_paste
-from cp2fast.copypaste.sampling import sample_parameters
 from cp2fast.cores import available_cores
 from cp2fast.data.image_sets.image_set import ImageSet
 from cp2fast.data.image_sets.listing import list_images
@@ -52,13 +53,12 @@ from cp2fast.data.sources.bad_images import BadImages
 from cp2fast.data.sources.choice import choose_source
 from cp2fast.data.sources.open import open_source
 from cp2fast.data.windows import windows
-from cp2fast.machine import machine, versions
 
 BUCKET, SIZE, BATCH, SHARD, EPOCHS = "photos", 224, 64, 100, 20
 CPU = torch.device("cpu")
 SETTINGS = DataSettings(cache="off", batch_size=BATCH)
 ASKED = {"first": 0.7, "cached": 0.9}
-"""Of the rate from the disk."""
+"""Required shares of the rate from the disk."""
 
 
 def main() -> None:
@@ -83,20 +83,18 @@ def main() -> None:
         for path in sorted(shards.iterdir()):
             objects.send(path, f"{url}/{path.name}")
         found = {
-            "machine": machine(),
-            "versions": versions(),
             "images": len(list_images(shards)),
             "pairs": pairs(shards, url, work, options.rounds),
             "listing": listing(shards, url, work, options.names),
             "memory_mib": memory(url, work / "flat"),
         }
-    options.out.write_text(json.dumps(found, indent=1) + "\n")
+    write_result(options.out, found)
     print(json.dumps({name: found[name] for name in ("pairs", "listing", "memory_mib")}, indent=1))
 
 
 @contextlib.contextmanager
 def s3_server() -> Iterator[None]:
-    """A server in a process of its own, an empty bucket in it, and the way there."""
+    """A server in its own process with an empty bucket; the environment tells how to reach it."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -123,7 +121,7 @@ def s3_server() -> Iterator[None]:
 
 
 def pairs(shards: Path, url: str, work: Path, rounds: int) -> dict[str, Any]:
-    """Samples a second of an epoch, by system: each round's, their median, and ratios to disk."""
+    """Samples per second of an epoch, by system: all rounds, their median, and ratios to disk."""
     cache = work / "cache"
 
     def first() -> Iterable[RaggedBatch]:
@@ -134,11 +132,11 @@ def pairs(shards: Path, url: str, work: Path, rounds: int) -> dict[str, Any]:
         "disk": lambda: epoch(shards, cache),
         "first": first,
         "cached": lambda: epoch(url, cache),
-        **peers(shards, work),
+        **peers(shards, BUCKET, work, BATCH),
     }
     rates: dict[str, list[float]] = {name: [] for name in systems}
     missing: dict[str, str] = {}
-    for turn in range(rounds + 1):  # the first one warms up
+    for turn in range(rounds + 1):  # the first one is a warm-up
         for name, system in systems.items():
             if name in missing:
                 continue
@@ -167,124 +165,29 @@ def epoch(root: Path | str, cache: Path) -> Iterator[RaggedBatch]:
     return decoded(images, steps_per_epoch(len(images), BATCH))
 
 
-def decoded(images: ImageSet, stop: int, start: int = 0) -> Iterator[RaggedBatch]:
-    numbers = plan(
-        seed=0,
-        count=len(images),
-        batch_size=BATCH,
-        start=start,
-        stop=stop,
-        windows=windows(SETTINGS, images),
-    )
+def decoded(images: ImageSet, stop: int) -> Iterator[RaggedBatch]:
+    mixed = windows(SETTINGS, images)
+    numbers = plan(seed=0, count=len(images), batch_size=BATCH, stop=stop, windows=mixed)
     choice = choose_source(SETTINGS, images, CPU)
     return open_source(choice, SETTINGS, images, numbers, 0, CPU, BadImages(None, 1.0))
 
 
 def composed_rate(system: Callable[[], Iterable[RaggedBatch]]) -> float:
-    """Samples a second, from the opening to the last pair."""
-
-    def made() -> Iterator[int]:
-        for step, batch in enumerate(system()):
-            composed = copy_paste(
-                batch, sample_parameters(0, step, batch, SIZE), SIZE, torch.float32
-            )
-            yield len(composed)
-
+    """Samples per second, from opening to the last pair."""
     began = time.perf_counter()
-    count = sum(prefetch((number for number in made()), 2))
+    count = sum(prefetch(compose(system(), SIZE, CPU), 2))
     return count / (time.perf_counter() - began)
 
 
-def peers(shards: Path, work: Path) -> dict[str, Callable[[], Iterable[RaggedBatch]]]:
-    """WebDataset and LitData, each reading the server in two worker processes."""
-    found: dict[str, Callable[[], Iterable[RaggedBatch]]] = {}
-    workers = available_cores()
-    with contextlib.suppress(ImportError):
-        import webdataset as wds
-
-        found["webdataset"] = lambda: webdataset_epoch(wds, shards, workers)
-    with contextlib.suppress(ImportError):
-        import litdata
-
-        found["litdata"] = litdata_epochs(litdata, shards, work / "litdata", workers)
-    return found
-
-
-def webdataset_epoch(wds: Any, shards: Path, workers: int) -> Iterator[RaggedBatch]:
-    """Its loader as its documentation has it: shards shuffled, then a buffer of samples."""
-    import boto3
-
-    def signed(path: Path) -> str:
-        wanted = {"Bucket": BUCKET, "Key": f"shards/{path.name}"}
-        return str(boto3.client("s3").generate_presigned_url("get_object", Params=wanted))
-
-    urls = [f"pipe:curl -s '{signed(path)}'" for path in sorted(shards.glob("*.tar"))]
-    data = wds.WebDataset(urls, shardshuffle=len(urls), nodesplitter=wds.split_by_node)
-    data = data.shuffle(1000).map(lambda sample: decode_jpeg(sample["jpg"]))
-    return joined(torch.utils.data.DataLoader(data, batch_size=None, num_workers=workers))
-
-
-def litdata_epochs(
-    litdata: Any, shards: Path, work: Path, workers: int
-) -> Callable[[], Iterator[RaggedBatch]]:
-    """Its own chunks of the same JPEG bytes, streamed from the same server."""
-    from litdata.streaming import downloader
-    from litdata.streaming.writer import BinaryWriter
-
-    downloader._OBSTORE_AVAILABLE = False  # It refuses http; boto3 is its other client.
-    work.mkdir()
-    images = list_images(shards)
-    writer = BinaryWriter(str(work / "chunks"), chunk_bytes="16MB")
-    for number in range(len(images)):
-        writer.add_item(number, {"jpg": images.read(number)})
-    writer.done()
-    writer.merge()
-    for path in sorted((work / "chunks").iterdir()):
-        objects.send(path, f"s3://{BUCKET}/litdata/{path.name}")
-
-    def epoch_() -> Iterator[RaggedBatch]:
-        shutil.rmtree(work / "cache", ignore_errors=True)
-        data = litdata.StreamingDataset(
-            f"s3://{BUCKET}/litdata",
-            cache_dir=str(work / "cache"),
-            shuffle=True,
-            storage_options={"endpoint_url": os.environ["AWS_ENDPOINT_URL"]},
-            transform=lambda sample: decode_jpeg(sample["jpg"]),
-        )
-        loader = litdata.StreamingDataLoader(
-            data, batch_size=1, num_workers=workers, collate_fn=lambda some: some[0]
-        )
-        return joined(loader)
-
-    return epoch_
-
-
-def decode_jpeg(encoded: bytes) -> torch.Tensor:
-    import simplejpeg
-
-    return torch.from_numpy(simplejpeg.decode_jpeg(bytes(encoded), "RGB"))
-
-
-def joined(images: Iterable[torch.Tensor]) -> Iterator[RaggedBatch]:
-    """Batches of single images; the rest of an epoch is dropped, as ours is."""
-    some: list[torch.Tensor] = []
-    for number, image in enumerate(images):
-        some.append(image)
-        if len(some) == BATCH:
-            yield RaggedBatch.pack(some, list(range(number + 1 - BATCH, number + 1)))
-            some = []
-
-
 def listing(shards: Path, url: str, work: Path, names: int) -> dict[str, Any]:
-    """Names a second; of one huge folder also the bytes a name that the process grew by."""
+    """Names per second; for one huge folder also the bytes per name by which the process grew."""
     huge = work / "huge"
     huge.mkdir()
     for number in range(names):
         os.close(os.open(huge / f"IMG_{number:09d}.jpg", os.O_CREAT | os.O_WRONLY))
     script = f"import benchmarks.remote as r; r.print_listing({str(huge)!r})"
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(["."])}
     words = [sys.executable, "-c", script]
-    done = subprocess.run(words, check=True, capture_output=True, text=True, env=environment)
+    done = subprocess.run(words, check=True, capture_output=True, text=True)
     shutil.rmtree(huge)
     folder = json.loads(done.stdout)
     plain = work / "plain"
@@ -299,8 +202,8 @@ def listing(shards: Path, url: str, work: Path, names: int) -> dict[str, Any]:
 
 
 def print_listing(root: str) -> None:
-    """In a process of its own, whose memory has not held anything else."""
-    with tempfile.TemporaryDirectory() as small:  # what a first listing imports does not count
+    """Print figures of listing one folder, for a process that has done nothing else."""
+    with tempfile.TemporaryDirectory() as small:  # a first listing also imports modules
         (Path(small) / "a.jpg").touch()
         list_images(Path(small))
     began, cpu, before = time.perf_counter(), time.process_time(), resident_bytes()
@@ -330,7 +233,7 @@ def rate_of(list_: Callable[[], ImageSet]) -> float:
 
 
 def memory(url: str, cache: Path) -> list[float]:
-    """MiB of this process after each epoch, decoding alone, once what is kept is there."""
+    """MiB of this process after each epoch of decoding alone, with a filled disk cache."""
     images = list_images(url, disk=DiskCache(cache))
     images = images.first(min(len(images), 10 * BATCH))
     per_epoch = steps_per_epoch(len(images), BATCH)

@@ -1,4 +1,4 @@
-"""One small call of the op, on a GPU for compute-sanitizer."""
+"""A few small calls of the op, for compute-sanitizer on a GPU."""
 
 from typing import cast
 

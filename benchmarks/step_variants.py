@@ -1,18 +1,17 @@
 """Is a training step faster with pointwise products, CUDA graphs or autotuning?
 
-    python benchmarks/step_variants.py OUT.json VARIANT [KEY=VALUE ...]
+    python -m benchmarks.step_variants OUT.json VARIANT [KEY=VALUE ...]
 
 VARIANT is ``plain`` or names joined by commas: ``pointwise`` has 1x1 convolutions as products of
 matrices over channels-last maps, ``graphs`` compiles with CUDA graphs, ``tune`` with max-autotune.
-Compiling takes one to two minutes on 16 cores, so processes of several variants may start together;
-with ``STEP_TURN=FILE`` they take their timings alone, in turn, under a lock on that file.
+Compiling takes one to two minutes on 16 cores, so the processes of several variants may start
+together; with ``STEP_TURN=FILE`` they are timed one at a time, under a lock on that file.
 """
 
 from __future__ import annotations
 
 import fcntl
 import functools
-import json
 import os
 import sys
 import time
@@ -25,13 +24,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.common import write_result
 from cp2fast import recipes
 from cp2fast.bench.timing import finish
-from cp2fast.bench.train import random_pairs
+from cp2fast.bench.train import compiled_learner
 from cp2fast.config import PretrainSettings
-from cp2fast.machine import machine, versions
-from cp2fast.pretrain.learner import build_learner
-from cp2fast.train.compile import compile_encoders
 
 NAMES = {"plain", "pointwise", "graphs", "tune"}
 MODES = {"graphs": "reduce-overhead", "tune": "max-autotune-no-cudagraphs"}
@@ -48,10 +45,8 @@ def main() -> None:
         torch.compile = functools.partial(torch.compile, mode=MODES[name])
     settings = recipes.load(PretrainSettings, None, sys.argv[3:])
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    learner = build_learner(settings, device)
-    batch = random_pairs(settings.data.batch_size, settings.model.size, device, learner.dtype)
     began = time.perf_counter()
-    compile_encoders(learner.network, settings.train.compile, batch.query, learner.dtype, print)
+    learner, batch = compiled_learner(settings, device, print)
     compiling = time.perf_counter() - began
 
     def steps(count: int) -> list[Tensor]:
@@ -73,8 +68,6 @@ def main() -> None:
             seconds = time.perf_counter() - began
         rates.append(STEPS * settings.data.batch_size / seconds)
     result = {
-        "machine": machine(),
-        "versions": versions(),
         "variant": sys.argv[2],
         "settings": sys.argv[3:],
         "compiling_seconds": compiling,
@@ -82,7 +75,7 @@ def main() -> None:
         "samples_per_second": median(rates),
         "spread": (max(rates) - min(rates)) / median(rates),
     }
-    out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_result(out, result)
     print(f"{sys.argv[2]}: {median(rates):.1f} samples/s")
 
 
@@ -95,7 +88,7 @@ def pointwise(self: nn.Conv2d, input: Tensor, weight: Tensor, bias: Tensor | Non
 
 @contextmanager
 def turn() -> Iterator[None]:
-    """Nobody else with the same ``STEP_TURN`` is in here meanwhile."""
+    """Exclude other processes with the same ``STEP_TURN``."""
     with open(os.environ.get("STEP_TURN", os.devnull), "w", encoding="utf-8") as lock:
         if "STEP_TURN" in os.environ:
             fcntl.flock(lock, fcntl.LOCK_EX)

@@ -1,9 +1,10 @@
-"""Put packages that travelled as files where Python finds them: wheels and .tar.xz archives.
+"""Unpack wheels and .tar.xz archives of packages into a folder for PYTHONPATH.
 
-python benchmarks/unpack.py FOLDER SITE
+    python benchmarks/unpack.py FOLDER SITE
 
-An archive too large for one transfer may be split (`split -d -b 40m site.tar.xz site.tar.xz.`): the
-parts are joined in the order of their numbers. What was unpacked before is left as it is.
+An archive that is too large for one transfer may be split
+(``split -d -b 40m site.tar.xz site.tar.xz.``): parts are joined in the order of their numbers. An
+archive that was unpacked before is left as it is.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def _joined(parts: list[Path]) -> bytes:
 
 
 def _extract_tar_xz(parts: list[Path], site: Path) -> None:
-    """By the xz command on all cores where there is one, which is many times faster."""
+    """Use the xz command on all cores if there is one, which is many times faster."""
     if shutil.which("xz") is None:
         with tarfile.open(fileobj=io.BytesIO(_joined(parts)), mode="r:xz") as archive:
             archive.extractall(site, filter="data")

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 
 import torch
 from torch import Tensor
 
-from cp2fast import philox
 from cp2fast.bench.augment_gpu import bytes_a_sample, pack, time_op
-from cp2fast.bench.peers import dali_all, kornia_aug, original, torchvision_v2
+from cp2fast.bench.ceilings import augmentation, dtype_on
+from cp2fast.bench.loader_task import SEED
+from cp2fast.bench.peers import Compose, dali_all, kornia_aug, original, torchvision_v2
 from cp2fast.bench.report import Report, build_report
-from cp2fast.bench.timing import Rate, Say, Stream, finish, measure_streams, silent
+from cp2fast.bench.timing import Rate, Say, Stream, finish, measure, silent, stream_of_pairs
 from cp2fast.copypaste.backends import available_backends
-from cp2fast.copypaste.op import copy_paste
-from cp2fast.copypaste.sampling import sample_parameters
+from cp2fast.data.order import plan
 from cp2fast.data.sources.choice import available_sources
 
 _DALI_AHEAD = 3
@@ -51,7 +51,7 @@ def bench_augment(
         missing["cp2fast-cuda"] = problem
     else:
         systems["cp2fast-cuda"] = _cp2fast(images, size, batch_size, torch.device("cuda"))
-    rates = measure_streams(systems, rounds, seconds, say)
+    rates = measure(systems, rounds, seconds, say)
     limits = {
         f"memory of the {device.upper()}": _memory_rate(images, size, torch.device(device))
         for device in (("cpu",) if problem else ("cpu", "cuda"))
@@ -64,7 +64,7 @@ def bench_augment(
             "batch_size": batch_size,
             "rounds": rounds,
             "seconds": seconds,
-            "seed": 0,
+            "seed": SEED,
             "threads": torch.get_num_threads(),
         },
         rates,
@@ -83,37 +83,45 @@ def bench_augment(
 def _peers(
     images: Sequence[Tensor], size: int, batch_size: int, missing: dict[str, str]
 ) -> dict[str, Stream]:
-    count = len(images)
+    def peer(compose: Compose) -> Stream:
+        return stream_of_pairs(map(compose, _numbers(len(images), batch_size)))
+
     systems = {
-        "original": _peer(original.composer(images, size), count, batch_size),
-        "torchvision": _peer(torchvision_v2.composer(images, size), count, batch_size),
+        "original": peer(original.composer(images, size)),
+        "torchvision": peer(torchvision_v2.composer(images, size)),
     }
     gpu = torch.cuda.is_available()
     there = [image.cuda() for image in images] if gpu else []
     if gpu:
-        composer = torchvision_v2.composer(there, size)
-        systems["torchvision-cuda"] = _peer(composer, count, batch_size)
+        systems["torchvision-cuda"] = peer(torchvision_v2.composer(there, size))
     if problem := available_backends()["reference"]:
         missing["kornia"] = problem
     else:
-        systems["kornia"] = _peer(kornia_aug.composer(images, size), count, batch_size)
+        systems["kornia"] = peer(kornia_aug.composer(images, size))
         if gpu:
-            systems["kornia-cuda"] = _peer(kornia_aug.composer(there, size), count, batch_size)
+            systems["kornia-cuda"] = peer(kornia_aug.composer(there, size))
     if problem := available_sources()["dali"]:
         missing["dali-all"] = problem
     else:
         devices = {"dali-all": None, "dali-all-cuda": 0} if gpu else {"dali-all": None}
         for name, device in devices.items():
+            numbers, threads = _numbers(len(images), batch_size), torch.get_num_threads()
             composed = dali_all.composed_of_decoded(
-                images,
-                _numbers(count, batch_size),
-                batch_size,
-                size,
-                torch.get_num_threads(),
-                device,
+                images, numbers, batch_size, size, threads, device
             )
-            systems[name] = Stream((len(query) for query, *_ in composed), ahead=_DALI_AHEAD)
+            systems[name] = stream_of_pairs(composed, _DALI_AHEAD)
     return systems
+
+
+def _numbers(count: int, batch_size: int) -> Iterator[list[int]]:
+    """Batches of image numbers, epoch after epoch, endlessly."""
+    return (step.tolist() for step in plan(seed=SEED, count=count, batch_size=batch_size))
+
+
+def _cp2fast(images: Sequence[Tensor], size: int, batch_size: int, device: torch.device) -> Stream:
+    """Includes drawing and checking parameters; packing is part of the decoding and done before."""
+    one_epoch = islice(_numbers(len(images), batch_size), len(images) // batch_size)
+    return augmentation((pack(images, numbers) for numbers in one_epoch), size, device)
 
 
 def _bottleneck(rates: Mapping[str, Rate], limits: Mapping[str, float]) -> str:
@@ -132,50 +140,9 @@ def _bottleneck(rates: Mapping[str, Rate], limits: Mapping[str, float]) -> str:
     )
 
 
-def _numbers(count: int, batch_size: int) -> Iterator[list[int]]:
-    """Batches of image numbers, epoch after epoch, endlessly."""
-    epoch = 0
-    while True:
-        order = philox.permutation(0, philox.Stream.ORDER, epoch, count)
-        for begin in range(0, count - batch_size + 1, batch_size):
-            yield order[begin : begin + batch_size].tolist()
-        epoch += 1
-
-
-def _peer(
-    compose: Callable[[Sequence[int]], tuple[Tensor, Tensor, Tensor, Tensor]],
-    count: int,
-    batch_size: int,
-) -> Stream:
-    def samples() -> Iterator[int]:
-        for numbers in _numbers(count, batch_size):
-            query, *_ = compose(numbers)
-            finish(query.device)
-            yield len(query)
-
-    return Stream(samples(), ahead=0)
-
-
-def _cp2fast(images: Sequence[Tensor], size: int, batch_size: int, device: torch.device) -> Stream:
-    """Includes drawing and checking parameters; packing is part of the decoding and done before."""
-    order = _numbers(len(images), batch_size)
-    per_epoch = len(images) // batch_size
-    packed = [pack(images, next(order)).to(device) for _ in range(per_epoch)]
-    dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
-
-    def samples() -> Iterator[int]:
-        for step, batch in enumerate(itertools.cycle(packed)):
-            parameters = sample_parameters(0, step // per_epoch, batch, size)
-            pairs = copy_paste(batch, parameters, size, dtype)
-            finish(device)
-            yield len(pairs)
-
-    return Stream(samples(), ahead=0)
-
-
 def _memory_rate(images: Sequence[Tensor], size: int, device: torch.device) -> float:
     """Samples per second at memory speed: each image is read once, each output written once."""
-    sample = bytes_a_sample(images, size, torch.float32 if device.type == "cpu" else torch.bfloat16)
+    sample = bytes_a_sample(images, size, dtype_on(device))
     source = torch.zeros(1 << 27, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     best = math.inf

@@ -37,7 +37,6 @@ BENCHMARKS = ("loader", "augment", "train", "run")
 _DECODED_IMAGES = 256
 _SCENES = 320
 
-
 _Measure: TypeAlias = Callable[..., Report]
 """A benchmark that is ready to run; ``say`` receives progress messages."""
 
@@ -52,11 +51,11 @@ def benchmark(
     say: Callable[[str, str], None] = lambda name, line: None,
     on_report: Callable[[Report], None] = lambda report: None,
 ) -> list[Report]:
-    """Measure speed on this machine, beside other ways to do the same, and name the bottleneck.
+    """Measure speed on this machine, compared with other libraries, and name the bottleneck.
 
     Args:
         what: ``loader`` (photos on disk to composed pairs), ``augment`` (decoded photos to composed
-            pairs), ``train`` (composed pairs to updated weights), ``run`` (whole runs beside their
+            pairs), ``train`` (composed pairs to updated weights), ``run`` (whole runs and their
             parts), or ``all``.
         overrides: settings by key; the defaults use all cores and small batches.
         rounds: measured rounds, in which all systems take turns.
@@ -133,16 +132,17 @@ def _prepare(
         settings = {name: one.with_values("data", range=levels) for name, one in settings.items()}
     jobs: dict[str, _Measure] = {}
     for name in chosen:
-        device = device_of(settings[name].train.device, Ranks(0, 1, 0))
-        job: Callable[..., Report]
+        one = settings[name]
+        device = device_of(one.train.device, Ranks(0, 1, 0))
+        job: _Measure
         if images is None or name == "train":
-            job = partial(bench_train, settings[name], device)
+            job = partial(bench_train, one, device)
         elif name == "run":
-            job = partial(bench_run, settings[name], images, device)
+            job = partial(bench_run, one, images, device)
         elif name == "augment":
-            job = partial(_augment, settings[name], images)
+            job = partial(_augment, one, images)
         else:
-            job = partial(bench_loader, **vars(_loader_task(settings[name], images, device, beton)))
+            job = partial(bench_loader, _loader_task(one, images, device, beton))
         jobs[name] = partial(job, rounds=rounds, seconds=seconds)
     return jobs
 
@@ -160,10 +160,15 @@ def _loader_task(
     settings: PretrainSettings, images: ImageSet, device: torch.device, beton: Path | None
 ) -> Task:
     packed = images if images.kind == "beton" else None
-    if beton is not None:
-        packed = list_images(beton)
-    batch_size, workers = settings.data.batch_size, decoding_workers(settings.data.workers)
-    return Task(images, packed, device, settings.model.size, batch_size, workers, settings.data)
+    return Task(
+        images=images,
+        beton=packed if beton is None else list_images(beton),
+        device=device,
+        size=settings.model.size,
+        batch_size=settings.data.batch_size,
+        workers=decoding_workers(settings.data.workers),
+        data=settings.data,
+    )
 
 
 def _augment(

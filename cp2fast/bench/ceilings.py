@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -16,7 +16,7 @@ from cp2fast.batch import RaggedBatch
 from cp2fast.bench import system_turbojpeg
 from cp2fast.bench.timing import Stream, finish
 from cp2fast.copypaste.op import copy_paste
-from cp2fast.copypaste.sampling import sample_parameters
+from cp2fast.copypaste.sampling import Background, sample_parameters
 from cp2fast.data.decoding import jpeg, turbojpeg
 from cp2fast.data.decoding.decode import decode_image
 from cp2fast.data.decoding.levels import BY_TYPE, Levels
@@ -44,7 +44,7 @@ def decoders(
         "libturbojpeg": partial(_into_memory, levels, system_turbojpeg.decode_into),
     }
     return {
-        name: Stream(_in_threads(threads, by[name](encoded), len(encoded)), ahead=0)
+        name: Stream(_in_threads(threads, by[name](encoded), len(encoded)))
         for name in decoder_names()
     }
 
@@ -57,7 +57,7 @@ def decoder_names() -> list[str]:
 
 def reading(images: ImageSet, threads: int) -> Stream:
     """Only reading the encoded images, from disk or the system's file cache."""
-    return Stream(_in_threads(threads, images.read, len(images)), ahead=0)
+    return Stream(_in_threads(threads, images.read, len(images)))
 
 
 def transfer(batches: Sequence[RaggedBatch], device: torch.device) -> Stream:
@@ -73,22 +73,32 @@ def transfer(batches: Sequence[RaggedBatch], device: torch.device) -> Stream:
             finish(device)
             yield samples
 
-    return Stream(run(), ahead=0)
+    return Stream(run())
 
 
-def augmentation(
-    batches: Sequence[RaggedBatch], size: int, device: torch.device, dtype: torch.dtype
-) -> Stream:
+def augmentation(batches: Iterable[RaggedBatch], size: int, device: torch.device) -> Stream:
     """Only the fused op, on decoded batches on ``device``, including drawing parameters."""
     there = [batch.to(device) for batch in batches]
+    return Stream(compose(itertools.cycle(there), size, device))
 
-    def run() -> Iterator[int]:
-        for step, batch in enumerate(itertools.cycle(there)):
-            pairs = copy_paste(batch, sample_parameters(0, step, batch, size), size, dtype)
-            finish(device)
-            yield len(pairs)
 
-    return Stream(run(), ahead=0)
+def compose(
+    batches: Iterable[RaggedBatch],
+    size: int,
+    device: torch.device,
+    background: Background = "batch",
+) -> Generator[int, None, None]:
+    """Compose pairs from decoded batches; yields the size of each batch when it is done."""
+    for step, batch in enumerate(batches):
+        parameters = sample_parameters(0, step, batch, size, background)
+        pairs = copy_paste(batch, parameters, size, dtype_on(device), device=device)
+        finish(device)
+        yield len(pairs)
+
+
+def dtype_on(device: torch.device) -> torch.dtype:
+    """The dtype of composed images in a training on this device."""
+    return torch.float32 if device.type == "cpu" else torch.bfloat16
 
 
 def _in_threads(threads: int, work: Callable[[int], object], count: int) -> Iterator[int]:

@@ -9,8 +9,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from itertools import repeat
 from statistics import median
 
+import torch
+
+from cp2fast.batch import CopyPasteBatch
 from cp2fast.bench.timing import finish
 from cp2fast.copypaste.op import copy_paste
 from cp2fast.copypaste.sampling import sample_parameters
@@ -18,6 +22,7 @@ from cp2fast.copypaste.validate import validate
 from cp2fast.copypaste.views import pack
 from cp2fast.data.order import plan
 from cp2fast.data.sources.open import open_source
+from cp2fast.model.cp2 import CP2Output
 from cp2fast.pretrain.task import PretrainTask
 
 _REPEATS, _STEPS = 30, 5
@@ -33,28 +38,23 @@ def host_milliseconds(task: PretrainTask) -> dict[str, float]:
     data, augment, size = settings.data, settings.augment, settings.model.size
     independent = data.background == "independent"
     numbers = plan(
-        seed=0,
-        count=task.images,
-        batch_size=data.batch_size,
-        start=0,
-        stop=1,
-        independent=independent,
+        seed=0, count=task.images, batch_size=data.batch_size, stop=1, independent=independent
     )
     decoded = open_source(task.source, data, task.image_set, numbers, 0, device, task.bad)
-    batch = next(decoded)
+    batch = next(decoded).to(device)
     del decoded  # ends its threads or processes
-    batch = batch.to(device)
     parameters = sample_parameters(0, 0, batch, size, data.background, augment)
 
-    def launch() -> None:
-        copy_paste(batch, parameters, size, learner.dtype, mean=augment.mean, std=augment.std)
+    def launch() -> CopyPasteBatch:
+        mean, std = augment.mean, augment.std
+        return copy_paste(batch, parameters, size, learner.dtype, mean=mean, std=std)
 
-    pairs = copy_paste(batch, parameters, size, learner.dtype, mean=augment.mean, std=augment.std)
-    outputs = learner.step(iter([pairs] * learner.accumulate))
+    pairs = launch()
 
-    def log() -> None:
-        json.dumps(task.measure(1, outputs))
+    def step() -> list[CP2Output]:
+        return learner.step(repeat(pairs, learner.accumulate))
 
+    outputs = step()
     parts: dict[str, tuple[Callable[[], object], int]] = {
         "draw": (lambda: sample_parameters(0, 1, batch, size, data.background, augment), _REPEATS),
         "check": (
@@ -63,18 +63,21 @@ def host_milliseconds(task: PretrainTask) -> dict[str, float]:
         ),
         "pack": (lambda: pack(batch, parameters), _REPEATS),
         "launch": (launch, _REPEATS),
-        "step": (lambda: learner.step(iter([pairs] * learner.accumulate)), _STEPS),
-        "log": (log, _STEPS),
+        "step": (step, _STEPS),
+        "log": (lambda: json.dumps(task.measure(1, outputs)), _STEPS),
     }
-    found = {}
-    for name, (work, repeats) in parts.items():
-        times = []
-        for _ in range(repeats):
-            finish(device)
-            begin = time.perf_counter()
-            work()
-            times.append(time.perf_counter() - begin)
-        found[name] = 1e3 * median(times)
+    found = {name: _milliseconds(work, n, device) for name, (work, n) in parts.items()}
     # The op's call includes checking and packing.
     found["launch"] -= found["check"] + found["pack"]
     return found
+
+
+def _milliseconds(work: Callable[[], object], repeats: int, device: torch.device) -> float:
+    """Median time of a call, each started when the GPU is idle."""
+    times = []
+    for _ in range(repeats):
+        finish(device)
+        begin = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - begin)
+    return 1e3 * median(times)

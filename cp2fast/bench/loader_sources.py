@@ -13,14 +13,12 @@ import torch
 from numpy.typing import NDArray
 
 from cp2fast.batch import RaggedBatch
+from cp2fast.bench.ceilings import compose
 from cp2fast.bench.loader_task import HARDWARE_SHARES, SEED, Task
 from cp2fast.bench.timing import Stream, finish
 from cp2fast.config import DataSettings
-from cp2fast.copypaste.op import copy_paste
-from cp2fast.copypaste.sampling import sample_parameters
 from cp2fast.data.cache.open import open_cache
 from cp2fast.data.image_sets.image_set import ImageSet
-from cp2fast.data.order import plan
 from cp2fast.data.prefetch import prefetch
 from cp2fast.data.sources.bad_images import BadImages
 from cp2fast.data.sources.choice import Choice, choose_source
@@ -31,7 +29,7 @@ from cp2fast.data.sources.turbo_process import batches_in_the_making
 from cp2fast.errors import UserError
 
 COMPOSED_AHEAD = 2
-IN_THE_MAKING = 6
+IN_PROGRESS = 6
 """Batches inside and before a source; DataLoader has two per worker."""
 _CACHED = 1024
 """Number of images that is enough to measure a cache."""
@@ -59,7 +57,7 @@ def sources(task: Task, missing: dict[str, str], bad: BadImages) -> dict[str, St
         own = {"source": "auto", "decode": "auto", "workers": task.workers}
         settings = task.data.model_copy(update=own | asked)
         choice = choose_source(settings, images, task.device)
-        ahead = 2 * task.workers if name == "torch" else IN_THE_MAKING
+        ahead = 2 * task.workers if name == "torch" else IN_PROGRESS
         if choice.name == "turbo" and choice.apart:
             ahead = batches_in_the_making(task.workers)
         if f"cp2fast-{name}" in names:
@@ -73,12 +71,12 @@ def sources(task: Task, missing: dict[str, str], bad: BadImages) -> dict[str, St
         name = f"decode-dali-gpu@{share:g}"
         if name not in missing:
             shared = _with_hardware(share, task, bad)
-            streams[name] = Stream(_counted(shared, task.device), IN_THE_MAKING)
+            streams[name] = Stream(_counted(shared, task.device), IN_PROGRESS)
     for name in ("cached", "cached-independent"):
         if f"cp2fast-{name}" not in missing:
             independent = name.endswith("independent")
             samples = prefetch(_cached(task, bad, independent), COMPOSED_AHEAD)
-            streams[f"cp2fast-{name}"] = Stream(samples, IN_THE_MAKING + COMPOSED_AHEAD + 1)
+            streams[f"cp2fast-{name}"] = Stream(samples, IN_PROGRESS + COMPOSED_AHEAD + 1)
     return streams
 
 
@@ -116,7 +114,7 @@ def _counted(
 
 def _composed(batches: Callable[[], Iterator[RaggedBatch]], task: Task, ahead: int) -> Stream:
     def samples() -> Generator[int, None, None]:
-        yield from compose(batches(), task, "batch")
+        yield from compose(batches(), task.size, task.device)
 
     return Stream(prefetch(samples(), COMPOSED_AHEAD), ahead + COMPOSED_AHEAD + 1)
 
@@ -138,23 +136,5 @@ def _cached(task: Task, bad: BadImages, independent: bool) -> Generator[int, Non
 
     for _ in opened(iter(np.array_split(np.arange(len(images)), -(-len(images) // 32)))):
         finish(task.device)
-    numbers = plan(
-        seed=SEED,
-        count=len(images),
-        batch_size=task.batch_size,
-        start=0,
-        stop=10**9,
-        independent=independent,
-    )
-    yield from compose(opened(numbers), task, "independent" if independent else "batch")
-
-
-def compose(
-    batches: Iterator[RaggedBatch], task: Task, background: str
-) -> Generator[int, None, None]:
-    """Compose pairs from ``batches``; yields the size of each batch when it is done."""
-    for step, batch in enumerate(batches):
-        parameters = sample_parameters(SEED, step, batch, task.size, background)  # type: ignore[arg-type]
-        pairs = copy_paste(batch, parameters, task.size, task.dtype, device=task.device)
-        finish(task.device)
-        yield len(pairs)
+    batches = opened(task.plan(images, independent=independent))
+    yield from compose(batches, task.size, task.device, "independent" if independent else "batch")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from cp2fast.bench.peers import ffcv_kornia, lightly_train, spdl_v2
@@ -48,28 +49,39 @@ SYSTEMS = (
 """All systems, if nothing is missing."""
 _OF_PHOTOS = ("original", "torchvision", "dali-all", "spdl", "lightly-train")
 """Other pipelines, which read photos of 8 bits in three channels."""
+_CPU = torch.device("cpu")
 _LOOKED_AT = 8
 _MOST_CHANNELS = 4
-_WITHOUT_END = 10**9
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Task:
-    """The task of every system; for the fields see ``bench_loader``.
+    """The task of every system.
 
-    Raises:
-        UserError: fewer images than a batch.
+    Attributes:
+        images: a folder or shards, mostly of JPEG.
+        beton: the same photos packed, for ``cp2fast-ffcv`` and ``ffcv-kornia``; None skips these.
+        device: device of the training; a GPU also composes the batches, after their transfer.
+        size: side of the composed images.
+        batch_size: samples per batch.
+        workers: threads or processes of each loader; for a fair comparison, the number of cores.
+        data: range, bands and limits of the images.
     """
 
     images: ImageSet
-    beton: ImageSet | None
-    device: torch.device
+    beton: ImageSet | None = None
+    device: torch.device = _CPU
     size: int
     batch_size: int
     workers: int
     data: DataSettings = field(default_factory=DataSettings)
 
     def __post_init__(self) -> None:
+        """Check the images.
+
+        Raises:
+            UserError: fewer images than a batch.
+        """
         for each in (self.images, self.beton):
             if each is not None:
                 steps_per_epoch(len(each), self.batch_size)
@@ -79,49 +91,38 @@ class Task:
         """How values of more than 8 bits and other bands are shown."""
         return Levels.of(self.data.range, self.data.bands)
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """The dtype of composed images in a training on this device."""
-        return torch.float32 if self.device.type == "cpu" else torch.bfloat16
-
-    def plan(self, images: ImageSet, stop: int = _WITHOUT_END) -> Iterator[Any]:
-        """The image numbers of each batch."""
-        count, batch_size = len(images), self.batch_size
-        return plan(seed=SEED, count=count, batch_size=batch_size, start=0, stop=stop)
+    def plan(
+        self, images: ImageSet, stop: int | None = None, independent: bool = False
+    ) -> Iterator[NDArray[np.int64]]:
+        """The image numbers of each batch, endlessly without ``stop``."""
+        count, size = len(images), self.batch_size
+        return plan(seed=SEED, count=count, batch_size=size, stop=stop, independent=independent)
 
 
 def find_missing(task: Task) -> dict[str, str]:
     """Systems and ceilings that cannot be measured here, with the reason."""
     problems = available_sources()
-    missing: dict[str, str] = {}
-    if problems["dali"]:
-        missing |= dict.fromkeys(("dali-all", "cp2fast-dali", "decode-dali"), problems["dali"])
-    no_beton = (
-        None if task.beton else "no .beton: cp2fast pack DIR FILE.beton, then --beton FILE.beton"
-    )
-    if unlike_photos := _unlike_photos(task):
-        missing |= dict.fromkeys(_OF_PHOTOS, unlike_photos)
-    if problems["turbo"]:
-        missing |= dict.fromkeys(("cp2fast-turbo", "decode-turbo"), problems["turbo"])
-    if no_source := no_beton or problems["turbo"]:
-        missing |= dict.fromkeys(("cp2fast-ffcv", "decode-ffcv"), no_source)
-    if no_peer := no_beton or available_backends()["reference"] or ffcv_kornia.problem():
-        missing["ffcv-kornia"] = no_peer
-    if spdl := spdl_v2.problem():
-        missing["spdl"] = spdl
-    if lightly := lightly_train.problem(task.images):
-        missing["lightly-train"] = lightly
-    no_gpu = None if task.device.type == "cuda" else "no GPU is used: train.device=cuda on one"
-    if no_gpu_decoder := no_gpu or problems["dali"]:
-        missing |= {name: no_gpu_decoder for name in SYSTEMS if "dali-gpu" in name}
-    if no_both := no_gpu or problems["dali"] or problems["turbo"]:
-        missing |= dict.fromkeys(("cp2fast-both", "decode-both"), no_both)
-    if problems["turbo"]:
-        cached = ("cp2fast-cached", "cp2fast-cached-independent")
-        missing |= dict.fromkeys(cached, problems["turbo"])
-    if task.device.type == "cpu":
-        missing["transfer"] = "no GPU is used: nothing is transferred"
-    return missing
+    dali, turbo = problems["dali"], problems["turbo"]
+    pack = "no .beton: cp2fast pack DIR FILE.beton, then --beton FILE.beton"
+    no_beton = None if task.beton else pack
+    on_gpu = task.device.type == "cuda"
+    no_gpu = None if on_gpu else "no GPU is used: train.device=cuda on one"
+    reasons: list[tuple[str | None, Sequence[str]]] = [
+        (dali, ("dali-all", "cp2fast-dali", "decode-dali")),
+        (turbo, ("cp2fast-turbo", "decode-turbo", "cp2fast-cached", "cp2fast-cached-independent")),
+        (_unlike_photos(task), _OF_PHOTOS),
+        (no_beton or turbo, ("cp2fast-ffcv", "decode-ffcv")),
+        (
+            no_beton or available_backends()["reference"] or ffcv_kornia.problem(),
+            ("ffcv-kornia",),
+        ),
+        (spdl_v2.problem(), ("spdl",)),
+        (lightly_train.problem(task.images), ("lightly-train",)),
+        (no_gpu or dali, [name for name in SYSTEMS if "dali-gpu" in name]),
+        (no_gpu or dali or turbo, ("cp2fast-both", "decode-both")),
+        (None if on_gpu else "no GPU is used: nothing is transferred", ("transfer",)),
+    ]
+    return {name: reason for reason, names in reasons if reason for name in names}
 
 
 def _unlike_photos(task: Task) -> str | None:
@@ -139,5 +140,5 @@ def _unlike_photos(task: Task) -> str | None:
             with Image.open(io.BytesIO(encoded)) as image:
                 image.load()
         except Exception:  # Pillow raises almost anything.
-            return f"it reads what Pillow does, and {name} is nothing of that"
+            return f"it reads images with Pillow, which cannot read {name}"
     return None

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from math import ceil
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -21,6 +21,7 @@ from cp2fast.bench.host import host_milliseconds
 from cp2fast.bench.report import Report, build_report, format_rate
 from cp2fast.bench.run_parts import FEWEST_STEPS, Measure, Measured, Parts, data_set
 from cp2fast.bench.timing import Rate, Say, in_rounds, silent
+from cp2fast.bench.train import settings_of_step
 from cp2fast.config import PretrainSettings
 from cp2fast.data.image_sets.image_set import ImageSet
 from cp2fast.train.accounts import Account, shares_of
@@ -132,8 +133,8 @@ def losses(rates: Mapping[str, float], counts: Sequence[int], on_gpu: bool) -> l
 
 _MEANS = {
     "step": "the network's step alone",
-    "ready": "the engine with pairs that lie ready",
-    "engine": "the engine with a network of nothing",
+    "ready": "the engine with pairs prepared in advance",
+    "engine": "the engine with a step that does nothing",
     "loader": "loader and op alone",
     "run": "the whole run",
 }
@@ -155,64 +156,60 @@ def _report(
 ) -> Report:
     rates = {name: Rate(tuple(one.rate for one in each)) for name, each in measured.items()}
     medians = {name: rate.median for name, rate in rates.items()}
-    on_gpu = parts.device.type == "cuda"
-    found = losses(medians, counts, on_gpu)
+    found = losses(medians, counts, parts.device.type == "cuda")
     shares = {loss.whole: loss.share for loss in found}
     times = {name: _mean_time(each) for name, each in measured.items() if each[0].time is not None}
-    largest = found[0]
-    of_parts = " and ".join(_in_words(part) for part in largest.parts)
-    advice = of_whole_run(times[largest.whole])
-    sentence = (
-        f"largest loss: {_in_words(largest.whole)} reaches {largest.share:.0%} of what {of_parts} "
-        f"{'allows' if len(largest.parts) == 1 else 'allow together'}"
-    )
-    of_host = "the host's ms a step: " + ", ".join(f"{n} {t:.2f}" for n, t in host.items())
-    of_gpu = [] if idle is None else [f"the GPU is idle for {idle:.1%} of a run"]
-    alone = ("step", "loader")
-    ceilings = {_in_words(n): medians[n] for n in medians if n.partition("-")[0] in alone}
-    allowed = {
-        f"what the parts of {name} allow": medians[name] / share for name, share in shares.items()
+    ceilings = {
+        _in_words(name): rate
+        for name, rate in medians.items()
+        if name.partition("-")[0] in ("step", "loader")
+    } | {f"what the parts of {name} allow": medians[name] / share for name, share in shares.items()}
+    extra: dict[str, Any] = {
+        "losses": [loss._asdict() for loss in found],
+        "time": times,
+        "host_milliseconds_per_step": dict(host),
+        "share_of_ready": {
+            f"run-{count}": medians[f"run-{count}"] / medians["ready"] for count in counts
+        },
     }
+    if idle is not None:
+        extra["gpu_idle_share"] = idle
+        extra["peak_memory_gib"] = {
+            name: max(one.memory for one in each) / 2**30 for name, each in measured.items()
+        }
     return build_report(
         "run",
         {
+            **settings_of_step(parts.settings, parts.device, parts.learner.dtype),
             "images": list(counts),
-            "backbone": parts.settings.model.backbone,
-            "head": parts.settings.model.head,
-            "size": parts.settings.model.size,
-            "batch_size": parts.settings.data.batch_size,
-            "precision": str(parts.learner.dtype),
             "checkpoint_minutes": parts.settings.train.checkpoint_minutes,
             "cache": parts.settings.data.cache,
-            "device": str(parts.device),
-            "threads": torch.get_num_threads(),
             "rounds": rounds,
             "seconds": seconds,
-            "seed": parts.settings.train.seed,
         },
-        {f"cp2fast-{name}": rate for name, rate in rates.items() if name in shares},
-        ceilings=ceilings | allowed,
+        {f"cp2fast-{name}": rates[name] for name in rates if name in shares},
+        ceilings=ceilings,
         limited_by={f"cp2fast-{name}": f"what the parts of {name} allow" for name in shares},
-        bottleneck="; ".join([sentence, *advice, *of_gpu, of_host]),
+        bottleneck=_bottleneck(found[0], times[found[0].whole], host, idle),
         missing={},
-        extra={
-            "losses": [loss._asdict() for loss in found],
-            "time": times,
-            "host_milliseconds_per_step": dict(host),
-            "share_of_ready": {
-                f"run-{count}": medians[f"run-{count}"] / medians["ready"] for count in counts
-            },
-        }
-        | ({} if idle is None else {"gpu_idle_share": idle})
-        | (
-            {
-                "peak_memory_gib": {
-                    name: max(one.memory for one in each) / 2**30 for name, each in measured.items()
-                }
-            }
-            if on_gpu
-            else {}
-        ),
+        extra=extra,
+    )
+
+
+def _bottleneck(
+    largest: Loss, time: Mapping[Account, float], host: Mapping[str, float], idle: float | None
+) -> str:
+    """The largest loss, what took much of its time, and what a step costs the host."""
+    parts = " and ".join(_in_words(part) for part in largest.parts)
+    verb = "allows" if len(largest.parts) == 1 else "allow together"
+    return "; ".join(
+        [
+            f"largest loss: {_in_words(largest.whole)} reaches {largest.share:.0%} of what {parts} "
+            f"{verb}",
+            *of_whole_run(time),
+            *([] if idle is None else [f"the GPU is idle for {idle:.1%} of a run"]),
+            "the host's ms a step: " + ", ".join(f"{part} {ms:.2f}" for part, ms in host.items()),
+        ]
     )
 
 

@@ -23,7 +23,7 @@ import torch
 
 from cp2fast.batch import CopyPasteBatch
 from cp2fast.bench.idle import idle_share
-from cp2fast.bench.timing import Say, finish
+from cp2fast.bench.timing import Say, finish, silent
 from cp2fast.config import PretrainSettings
 from cp2fast.data.image_sets.image_set import ImageSet
 from cp2fast.model.cp2 import CP2, CP2Output
@@ -142,7 +142,7 @@ class Parts:
         folder, accounts = self._folder(), Accounts(self.device, time.perf_counter())
         self._forget_memory()
         kind = dataclasses.replace(PRETRAIN, build=built)
-        run = begin(kind, self._of(root, steps), folder, self._processes(), _unheard)
+        run = begin(kind, self._of(root, steps), folder, self._processes(), silent)
         train(run, RunConsole(quiet=True), accounts)
         return Measured(*_of_rows(read_metrics(folder.metrics), self.samples), self._memory())
 
@@ -162,18 +162,15 @@ class Parts:
         return self._timed((self.learner.step(iter(own)) for _ in range(steps)), steps)
 
     def _timed(self, work: Iterator[object], steps: int) -> Measured:
-        """As much is for warming up, and not counted, as the first row of a run has steps."""
+        """Time these steps; as in a run, those before the first logged row are not counted."""
         for _ in range(self._log_every(steps)):
             next(work)
         finish(self.device)
-        begin, done = time.perf_counter(), 0
-        for _ in work:
-            done += 1
+        begin = time.perf_counter()
+        done = sum(1 for _ in work)
         finish(self.device)
-        return Measured(self._per_second(done, begin), None, self._memory())
-
-    def _per_second(self, steps: int, begin: float) -> float:
-        return steps * self.samples / (time.perf_counter() - begin)
+        rate = done * self.samples / (time.perf_counter() - begin)
+        return Measured(rate, None, self._memory())
 
     def _of(self, root: Path, steps: int) -> PretrainSettings:
         every = self._log_every(steps)
@@ -202,10 +199,6 @@ class Parts:
         if self.device.type != "cuda":
             return 0
         return torch.cuda.max_memory_allocated(self.device)
-
-
-def _unheard(line: str) -> None:
-    """Discards the output of measured runs."""
 
 
 class _Nothing(Learner[CP2, CopyPasteBatch]):

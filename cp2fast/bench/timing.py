@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
 import torch
+from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -44,46 +45,38 @@ def silent(line: str) -> None:
     """Discard the line."""
 
 
-def measure(
-    systems: Mapping[str, Callable[[], int]], rounds: int, seconds: float, say: Say = silent
-) -> dict[str, Rate]:
-    """Run every system ``rounds`` times, taking turns.
-
-    Args:
-        systems: for each name, a function that does one unit of work and returns its number of
-            samples.
-        rounds: measured rounds, after one unit of each system for warming up.
-        seconds: minimum time in which a system repeats its unit in each round.
-        say: called with a line after every round.
-
-    Returns:
-        The rates, in the order of ``systems``.
-    """
-    streams = {name: Stream(iter(work, None), ahead=0) for name, work in systems.items()}
-    return measure_streams(streams, rounds, seconds, say)
-
-
 @dataclass(frozen=True)
 class Stream:
-    """A loader that keeps working between two of its batches.
+    """A system under measurement, as an endless sequence of batches.
 
     Attributes:
-        samples: the number of samples of each batch, endlessly; taking a number takes the batch.
+        samples: the number of samples of each batch; taking a number takes the batch.
         ahead: the most batches that it has in progress or ready while none is taken.
     """
 
     samples: Iterator[int]
-    ahead: int
+    ahead: int = 0
 
 
-def measure_streams(
+def stream_of_pairs(pairs: Iterable[Sequence[Tensor]], ahead: int = 0) -> Stream:
+    """The stream of a system that yields query, key and their masks, batch after batch."""
+    return Stream(map(_count, pairs), ahead)
+
+
+def _count(pairs: Sequence[Tensor]) -> int:
+    """The number of samples, once they are computed."""
+    finish(pairs[0].device)
+    return len(pairs[0])
+
+
+def measure(
     streams: Mapping[str, Stream],
     rounds: int,
     seconds: float,
     say: Say = silent,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Rate]:
-    """Run every stream ``rounds`` times, taking turns, never two at once.
+    """Run every stream ``rounds`` times, taking turns.
 
     Batches that a stream prepared while it was not measured are taken first and not counted. After
     its turn it gets the time to prepare as many again, so that it is idle during the turns of the

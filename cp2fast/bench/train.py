@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import repeat
 from typing import Any
 
 import torch
@@ -13,15 +14,16 @@ from cp2fast.batch import CopyPasteBatch
 from cp2fast.bench.peers import original_step
 from cp2fast.bench.report import Report, build_report
 from cp2fast.bench.resident import peak_resident, resident_bytes
-from cp2fast.bench.timing import finish, measure
+from cp2fast.bench.timing import Say, Stream, finish, measure, silent
 from cp2fast.config import PretrainSettings
 from cp2fast.data.sources.heap import trim_heaps
-from cp2fast.model.cp2 import build_cp2
+from cp2fast.model.cp2 import CP2, build_cp2
 from cp2fast.model.dilated import DilatedConv2d, leaves_out_padding, share_in_range
 from cp2fast.model.pooled import PooledConv2d
 from cp2fast.model.segmenter import build_segmenter
 from cp2fast.pretrain.learner import build_learner
 from cp2fast.train.compile import compile_encoders
+from cp2fast.train.learner import Learner
 
 _PEAK_SIDE = {"cpu": 1024, "cuda": 8192}
 _TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 3e-2, torch.float16: 1e-2}
@@ -35,7 +37,7 @@ def bench_train(
     device: torch.device,
     rounds: int,
     seconds: float,
-    say: Callable[[str], None] = print,
+    say: Say = silent,
     beside_original: bool = True,
 ) -> Report:
     """Measure both systems, taking turns, on random composed pairs on the device.
@@ -57,22 +59,23 @@ def bench_train(
     first_losses: dict[str, float] = {}
     static: dict[str, int] = {}
     steps: dict[str, Step] = {}
-    learner_dtype = torch.float32
-    builders = ((("original", _original),) if beside_original else ()) + (("cp2fast", _cp2fast),)
-    for name, build in builders:
+    dtypes: dict[str, torch.dtype] = {}
+    builders = {"original": _original, "cp2fast": _cp2fast}
+    for name in builders if beside_original else ["cp2fast"]:
         before = _allocated(device)
-        steps[name], dtype = build(settings, device, say)
+        steps[name], dtypes[name] = builders[name](settings, device, say)
         first_losses[name] = steps[name]().item()
         static[name] = _allocated(device) - before
-        learner_dtype = dtype
     if beside_original:
-        _check_equal(first_losses, _TOLERANCE[learner_dtype])
+        _check_equal(first_losses, _TOLERANCE[dtypes["cp2fast"]])
     memory = {name: _peak_memory(step, static[name], device) for name, step in steps.items()}
 
-    dtypes = {name: torch.float32 if name == "original" else learner_dtype for name in steps}
     flops = {name: flops_per_sample(settings, name == "original", device.type) for name in steps}
-    work = {name: _unit(step, batch_size, device) for name, step in steps.items()}
-    products = {str(d): _unit(_matrix_product(d, device), 1, device) for d in set(dtypes.values())}
+    work = {name: _stream(step, batch_size, device) for name, step in steps.items()}
+    products = {
+        str(dtype): _stream(_matrix_product(dtype, device), 1, device)
+        for dtype in set(dtypes.values())
+    }
     measured = measure(work | products, rounds, seconds, say)
     peaks = {dtype: measured[dtype].median * 2 * _PEAK_SIDE[device.type] ** 3 for dtype in products}
     rates = {name: measured[name] for name in steps}
@@ -80,13 +83,19 @@ def bench_train(
     share = rates["cp2fast"].median / ceilings["matrix products, cp2fast"]
     return build_report(
         "train",
-        _settings(settings, device, learner_dtype, rounds, seconds),
+        {
+            **settings_of_step(settings, device, dtypes["cp2fast"]),
+            "queue": settings.model.queue,
+            "compile": settings.train.compile,
+            "rounds": rounds,
+            "seconds": seconds,
+        },
         rates,
         ceilings=ceilings,
         limited_by={name: f"matrix products, {name}" for name in steps},
         bottleneck=(
             f"arithmetic: cp2fast reaches {share:.0%} of what matrix products alone reach here in "
-            f"{learner_dtype}; a larger data.batch_size brings it nearer, as far as memory goes"
+            f"{dtypes['cp2fast']}; a larger data.batch_size brings it nearer, as far as memory goes"
         ),
         missing={},
         extra={
@@ -174,8 +183,18 @@ def random_pairs(
     return CopyPasteBatch(query, key, query_mask, key_mask)
 
 
+def compiled_learner(
+    settings: PretrainSettings, device: torch.device, say: Say
+) -> tuple[Learner[CP2, CopyPasteBatch], CopyPasteBatch]:
+    """A run's learner, compiled according to the settings, and random pairs for its steps."""
+    learner = build_learner(settings, device)
+    batch = random_pairs(settings.data.batch_size, settings.model.size, device, learner.dtype)
+    compile_encoders(learner.network, settings.train.compile, batch.query, learner.dtype, say)
+    return learner, batch
+
+
 def _original(
-    settings: PretrainSettings, device: torch.device, say: Callable[[str], None]
+    settings: PretrainSettings, device: torch.device, say: Say
 ) -> tuple[Step, torch.dtype]:
     network = build_cp2(settings.model, settings.train.seed).to(device)
     step = original_step.trainer(network, settings.train.lr)
@@ -184,17 +203,10 @@ def _original(
 
 
 def _cp2fast(
-    settings: PretrainSettings, device: torch.device, say: Callable[[str], None]
+    settings: PretrainSettings, device: torch.device, say: Say
 ) -> tuple[Step, torch.dtype]:
-    learner = build_learner(settings, device)
-    batch = random_pairs(settings.data.batch_size, settings.model.size, device, learner.dtype)
-    compile_encoders(learner.network, settings.train.compile, batch.query, learner.dtype, say)
-
-    def batches() -> Iterator[CopyPasteBatch]:
-        for _ in range(learner.accumulate):
-            yield batch
-
-    return lambda: learner.step(batches())[-1].loss, learner.dtype
+    learner, batch = compiled_learner(settings, device, say)
+    return lambda: learner.step(repeat(batch, learner.accumulate))[-1].loss, learner.dtype
 
 
 def _check_equal(losses: dict[str, float], tolerance: float) -> None:
@@ -203,16 +215,17 @@ def _check_equal(losses: dict[str, float], tolerance: float) -> None:
         raise RuntimeError(f"the systems do not do the same: their first losses are {losses}")
 
 
-def _unit(step: Step, batch_size: int, device: torch.device) -> Callable[[], int]:
+def _stream(step: Step, batch_size: int, device: torch.device) -> Stream:
     count = 1 if device.type == "cpu" else 10  # enough to keep a GPU busy between two waits
 
-    def work() -> int:
-        for _ in range(count):
-            step()
-        finish(device)
-        return count * batch_size
+    def samples() -> Iterator[int]:
+        while True:
+            for _ in range(count):
+                step()
+            finish(device)
+            yield count * batch_size
 
-    return work
+    return Stream(samples())
 
 
 def _allocated(device: torch.device) -> int:
@@ -235,24 +248,17 @@ def _peak_memory(step: Step, static: int, device: torch.device) -> float:
     return static + peak() - before
 
 
-def _settings(
-    settings: PretrainSettings,
-    device: torch.device,
-    dtype: torch.dtype,
-    rounds: int,
-    seconds: float,
+def settings_of_step(
+    settings: PretrainSettings, device: torch.device, dtype: torch.dtype
 ) -> dict[str, Any]:
+    """What determines the speed of a training step, for the report."""
     return {
         "backbone": settings.model.backbone,
         "head": settings.model.head,
         "size": settings.model.size,
-        "queue": settings.model.queue,
         "batch_size": settings.data.batch_size,
         "precision": str(dtype),
-        "compile": settings.train.compile,
         "device": str(device),
         "threads": torch.get_num_threads(),
-        "rounds": rounds,
-        "seconds": seconds,
         "seed": settings.train.seed,
     }

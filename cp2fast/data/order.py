@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count as count_from
 from typing import Literal
 
 import numpy as np
@@ -84,8 +85,8 @@ def plan(
     seed: int,
     count: int,
     batch_size: int,
-    start: int,
-    stop: int,
+    start: int = 0,
+    stop: int | None = None,
     rank: int = 0,
     world_size: int = 1,
     independent: bool = False,
@@ -102,7 +103,7 @@ def plan(
         count: images in the data set.
         batch_size: B, samples per step and process.
         start: first step, counted from the beginning of the run.
-        stop: one after the last step.
+        stop: one after the last step; None never ends.
         rank: number of this process.
         world_size: number of processes.
         independent: whether each sample has two background images of its own, drawn from the whole
@@ -130,7 +131,7 @@ def plan(
 
     def steps() -> Iterator[NDArray[np.int64]]:
         epoch_of_numbers = -1
-        for step in range(start, stop):
+        for step in count_from(start) if stop is None else range(start, stop):
             epoch, position = divmod(step, per_epoch)
             if epoch != epoch_of_numbers:
                 if windows is None:

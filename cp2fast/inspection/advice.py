@@ -63,10 +63,11 @@ def _broken(health: DataHealth, settings: PretrainSettings) -> Iterator[Check]:
 
 def _values(health: DataHealth, settings: PretrainSettings) -> Iterator[Check]:
     found, data = health.proposal, settings.data
+    most = next(iter(found.values), "none could be read")
     if found.bands is not None and data.bands is None:
         yield _advice(
             "bands",
-            f"the files do not say which bands are the picture ({_most(found.values)})",
+            f"the files do not say which bands are the picture ({most})",
             f"data.bands={as_typed(found.bands)} ({found.reason}); cp2fast preview shows them",
         )
     if not isinstance(found.range, str) and data.range == "auto":
@@ -80,10 +81,6 @@ def _values(health: DataHealth, settings: PretrainSettings) -> Iterator[Check]:
 
 def _advice(name: str, detail: str, fix: str) -> Check:
     return Check(name, "advice", detail, fix)
-
-
-def _most(values: dict[str, int]) -> str:
-    return next(iter(values), "none could be read")
 
 
 def _count(health: DataHealth, settings: PretrainSettings) -> Iterator[Check]:
@@ -109,13 +106,13 @@ def _count(health: DataHealth, settings: PretrainSettings) -> Iterator[Check]:
     elif small:
         yield _advice(
             "recipe",
-            f"{health.images:,} images are few beside a queue of {settings.model.queue:,} keys",
+            f"{health.images:,} images are few for a queue of {settings.model.queue:,} keys",
             small,
         )
 
 
 def _small(health: DataHealth, settings: PretrainSettings) -> str:
-    """The command with the recipe for few photos, if it fits and is not used already; else ""."""
+    """The command with the recipe for few photos; empty if it does not fit or is already used."""
     low, high = _SMALL_RECIPE
     queue = recipes.load(PretrainSettings, "small", []).model.queue
     if not low <= health.images <= high or settings.model.queue <= queue:
@@ -179,19 +176,7 @@ def _disk(health: DataHealth) -> Iterator[Check]:
 
 
 def _workers(settings: PretrainSettings) -> Iterator[Check]:
-    cores = available_cores()
-    workers = settings.data.workers
-    if workers is None:
-        return
-    if cores >= 2 * max(1, workers):
-        yield _advice(
-            "workers",
-            f"data.workers={workers} decode, of {cores} cores",
-            f"data.workers={cores}",
-        )
-    elif workers > 2 * cores:
-        yield _advice(
-            "workers",
-            f"data.workers={workers} share {cores} cores",
-            f"data.workers={cores}",
-        )
+    cores, workers = available_cores(), settings.data.workers
+    if workers is not None and not cores / 2 < max(1, workers) <= 2 * cores:
+        detail = f"data.workers={workers}, and there are {cores} cores"
+        yield _advice("workers", detail, f"data.workers={cores}")

@@ -34,7 +34,6 @@ _SAMPLE_SECONDS, _SOURCE_SECONDS = 4.0, 4.0
 _EPOCHS = 20
 """Epochs for data sets of few images, enough to time a source."""
 _BATCH = 32
-_WITHOUT_END = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -218,8 +217,6 @@ def _source_rate(
         seed=settings.train.seed,
         count=len(images),
         batch_size=size,
-        start=0,
-        stop=_WITHOUT_END,
         order=data.order,
         windows=windows(data, images),
     )

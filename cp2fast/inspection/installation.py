@@ -100,7 +100,7 @@ def _decode(name: str, problem: str | None) -> str:
         images = list_images(root)
         data = DataSettings.model_validate({"root": root, "source": name, "workers": 1})
         choice = choose_source(data, images, _CPU)
-        steps = plan(seed=0, count=_PHOTOS, batch_size=_PHOTOS, start=0, stop=1)
+        steps = plan(seed=0, count=_PHOTOS, batch_size=_PHOTOS, stop=1)
         with opened(choice, data, images, steps, 0, _CPU) as (batches, _):
             batch = next(batches)
         apart = max(_apart(batch, place, images) for place in range(len(batch)))
@@ -133,7 +133,7 @@ def _compose(backend: Backend, problem: str | None, compare: bool) -> str:
     if backend == "reference":
         return f"composed {len(composed)} pairs; the specification"
     if not compare:
-        return f"composed {len(composed)} pairs; kornia is not there to compare with"
+        return f"composed {len(composed)} pairs; kornia is not installed for a comparison"
     expected = copy_paste(batch, parameters, _SIZE, backend="reference")
     most = compare_pairs(composed.to(_CPU), expected)
     return f"composed {len(composed)} pairs, within {most:.2f} levels of the reference"

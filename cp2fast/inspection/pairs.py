@@ -94,7 +94,6 @@ def first_pairs(settings: PretrainSettings, count: int) -> Pairs:
         seed=seed,
         count=len(images),
         batch_size=min(count if independent else max(count, _FEWEST_PAIRS), len(images)),
-        start=0,
         stop=1,
         independent=independent,
         order=data.order,

@@ -42,7 +42,7 @@ _MOST = 32
 
 @dataclass(frozen=True)
 class Similarity:
-    """How similar a network finds the places of a pair, beside the same network at random.
+    """How similar a network finds the places of a pair, compared with random weights.
 
     Attributes:
         random: figures of random weights.
@@ -61,7 +61,7 @@ class Similarity:
     def __str__(self) -> str:
         """The figures as a sentence."""
         return (
-            f"foreground less background {self.random.gap:+.2f} at random, "
+            f"foreground minus background {self.random.gap:+.2f} at random, "
             f"{self.trained.gap:+.2f} trained; the true place beats "
             f"{self.random.below_match:.0%} and {self.trained.below_match:.0%} of the cells."
         )
@@ -108,7 +108,7 @@ def similarity(
     out: str | Path = "similarity.png",
     count: int = 4,
 ) -> Similarity:
-    """Draw where in the key a network finds a place of the query, beside random weights.
+    """Draw where in the key a network, and random weights, find a place of the query.
 
     Args:
         weights: a run folder, a checkpoint or a file of weights with a dense embedding.

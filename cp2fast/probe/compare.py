@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -95,8 +96,14 @@ def compare_probes(
     if settings.data.root is None:
         raise UserError("data.root is not set: name your images with masks with data.root=DIR")
     data = open_labelled(settings.data, settings.data.root, settings.data.workers)
-    data, range_line = _with_levels(data, networks, settings)
-    opened = open_networks(networks, settings)
+    runs = _open_runs(networks)
+    first = next((run for run in runs.values() if run is not None), None)
+    data, range_line = _with_levels(data, settings, first)
+    model = _model(settings, first)
+    opened = {
+        name: _untrained(name, model, settings.model.seed) if run is None else run.network
+        for name, run in runs.items()
+    }
     device = device_of(settings.model.device, ranks_from_environment())
     if folder is not None:
         make_folder(folder)
@@ -122,63 +129,49 @@ def compare_probes(
     return probed
 
 
-def open_networks(names: Sequence[str], settings: ProbeSettings) -> dict[str, Segmenter]:
-    """Open each network, by name, on the CPU.
+def _open_runs(names: Sequence[str]) -> dict[str, Trained | None]:
+    """The run of each name; None for random weights, and for files of weights alone.
 
     Raises:
-        UserError: a network cannot be read, does not fit, or is named twice.
+        UserError: a file cannot be read, or a network is named twice.
     """
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise UserError(f"{twice} is named twice: name each network once")
-    model = _model(names, settings)
-    networks = {}
+    runs: dict[str, Trained | None] = dict.fromkeys(names)
     for name in names:
-        if name == RANDOM:
-            networks[name] = _random(model, settings.model.seed)
-            continue
-        try:
-            networks[name] = open_trained(name).network
-        except UnknownNetwork:
-            networks[name] = _random(model, settings.model.seed)
-            load_weights(networks[name], name)
-    return networks
+        if name != RANDOM:
+            with suppress(UnknownNetwork):
+                runs[name] = open_trained(name)
+    return runs
 
 
 def _with_levels(
-    data: LabelledData, names: Sequence[str], settings: ProbeSettings
+    data: LabelledData, settings: ProbeSettings, first: Trained | None
 ) -> tuple[LabelledData, str]:
     """The data with levels shared by all networks: as set, else as for the first named run."""
     range_, bands = settings.data.range, settings.data.bands
-    first = _first_run(names)
     if first is not None:
         range_, bands = range_ or first.values[0], bands or first.values[1]
     range_, line = range_of(data, range_, bands)
     return replace(data, levels=Levels.of(range_, bands)), line
 
 
-def _first_run(names: Sequence[str]) -> Trained | None:
-    for name in names:
-        if name != RANDOM:
-            try:
-                return open_trained(name)
-            except UserError:
-                continue  # open_networks reports the error
-    return None
-
-
-def _model(names: Sequence[str], settings: ProbeSettings) -> ModelSettings:
-    """The model for random weights: as set, else as in the first named run, else the default."""
-    first = _first_run(names)
+def _model(settings: ProbeSettings, first: Trained | None) -> ModelSettings:
+    """The model of other weights: as set, else as in the first named run, else the default."""
     known = (ModelSettings() if first is None else first.model).model_dump()
     given = settings.model.model_dump(exclude={"seed", "device"})
     return ModelSettings(**known | {key: value for key, value in given.items() if value})
 
 
-def _random(model: ModelSettings, seed: int) -> Segmenter:
+def _untrained(name: str, model: ModelSettings, seed: int) -> Segmenter:
+    """A network with random weights, or with those of a file, as far as the file has them."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        return build_segmenter(model).eval()
+        network = build_segmenter(model).eval()
+    if name != RANDOM:
+        load_weights(network, name)
+    return network
 
 
 def _write(

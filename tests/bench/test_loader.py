@@ -1,6 +1,5 @@
 """The loader's benchmark runs every system on real files and says what limits."""
 
-import dataclasses
 import json
 import multiprocessing
 import threading
@@ -64,6 +63,10 @@ def photos(tmp_path_factory):
     return list_images(root)
 
 
+def task(images, **others):
+    return Task(images=images, size=SIZE, batch_size=4, workers=1, **others)
+
+
 def assert_pairs(query, key, *masks):
     assert query.shape == key.shape == (6, 3, SIZE, SIZE)
     for composed, mask in zip((query, key), masks, strict=True):
@@ -92,9 +95,7 @@ def test_torchvisions_peer_takes_the_background_of_a_neighbour():
 
 
 def test_a_report_holds_every_system_its_ceiling_and_the_bottleneck(photos):
-    report = bench_loader(
-        photos, size=SIZE, batch_size=4, workers=1, rounds=2, seconds=0.05
-    ).to_json()
+    report = bench_loader(task(photos), rounds=2, seconds=0.05).to_json()
     assert_nothing_runs_on()
     report = json.loads(json.dumps(report))
     rows = {row["system"]: row for row in report["results"]}
@@ -127,13 +128,13 @@ def test_pipelines_for_photos_are_left_out_where_the_images_are_none(photos, tmp
     """The others see the bands that were chosen, as a run does."""
     tiles = list_images(aerial(tmp_path / "tiles", 4))
     data = DataSettings(bands=(4, 3, 2), range=(100.0, 3000.0))
-    task = Task(tiles, None, torch.device("cpu"), SIZE, 4, 1, data)
-    missing = find_missing(task)
+    asked = task(tiles, data=data)
+    missing = find_missing(asked)
     for name in ("original", "torchvision", "dali-all"):
         assert "tile_0.TIF has more than 8 bits or more bands than a photo" in missing[name]
-        assert name not in find_missing(dataclasses.replace(task, images=photos))
+        assert name not in find_missing(task(photos, data=data))
     bad = BadImages(tmp_path, 0)
-    with closing(sources(task, missing, bad)["decode-turbo"].samples) as samples:
+    with closing(sources(asked, missing, bad)["decode-turbo"].samples) as samples:
         assert next(samples) == 4
     assert bad.bad == 0
 
@@ -141,7 +142,7 @@ def test_pipelines_for_photos_are_left_out_where_the_images_are_none(photos, tmp
 @pytest.mark.skipif(find_spec("ffcv") is None, reason="pip install ffcv")
 def test_a_beton_brings_ffcv_into_it(photos, tmp_path):
     packed = list_images(betons.write_beton(tmp_path / "packed.beton", betons.photos(8)))
-    report = bench_loader(photos, packed, size=SIZE, batch_size=4, workers=1, rounds=1, seconds=0)
+    report = bench_loader(task(photos, beton=packed), rounds=1, seconds=0)
     assert {result.system for result in report.results} - OPTIONAL == SYSTEMS | OF_A_BETON
     assert set(report.missing) - OPTIONAL == OF_A_GPU | {"transfer"}
     assert report.ceilings["decode packed"] > 0
@@ -152,15 +153,13 @@ def test_a_beton_brings_ffcv_into_it(photos, tmp_path):
 def test_a_beton_smaller_than_a_batch_is_refused(photos, tmp_path):
     packed = list_images(betons.write_beton(tmp_path / "packed.beton", betons.photos(3)))
     with pytest.raises(UserError, match="batch"):
-        bench_loader(photos, packed, size=SIZE, batch_size=4, workers=1, rounds=1, seconds=0)
+        task(photos, beton=packed)
 
 
 @pytest.mark.gpu
 def test_on_a_gpu_the_transfer_is_a_stage(photos):
     gpu = torch.device("cuda", 0)
-    report = bench_loader(
-        photos, device=gpu, size=SIZE, batch_size=4, workers=1, rounds=1, seconds=0.05
-    )
+    report = bench_loader(task(photos, device=gpu), rounds=1, seconds=0.05)
     assert set(report.ceilings) == {"read", "decode", "transfer", "augment", "pairs"}
     assert "transfer" not in report.missing
     assert {result.system for result in report.results} - OPTIONAL == SYSTEMS | OF_A_GPU

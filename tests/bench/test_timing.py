@@ -3,21 +3,20 @@ import time
 
 import pytest
 
-from cp2fast.bench.timing import Rate, Stream, measure, measure_streams, ratios
+from cp2fast.bench.timing import Rate, Stream, measure, ratios
 
 
 def test_systems_take_turns_and_all_their_work_is_counted() -> None:
     calls: list[str] = []
 
-    def work(name: str, samples: int):
-        def unit() -> int:
+    def batches(name: str, samples: int):
+        while True:
             calls.append(name)
             time.sleep(0.001)
-            return samples
+            yield samples
 
-        return unit
-
-    rates = measure({"a": work("a", 1), "b": work("b", 10)}, rounds=3, seconds=0.01)
+    streams = {"a": Stream(batches("a", 1)), "b": Stream(batches("b", 10))}
+    rates = measure(streams, rounds=3, seconds=0.01)
     turns = [name for i, name in enumerate(calls) if i == 0 or calls[i - 1] != name]
     assert turns == ["a", "b"] * 4  # a warm-up, then three rounds
     assert [len(rate.samples_per_second) for rate in rates.values()] == [3, 3]
@@ -26,18 +25,14 @@ def test_systems_take_turns_and_all_their_work_is_counted() -> None:
 
 def test_every_round_that_is_done_is_told() -> None:
     lines: list[str] = []
-    measure({"a": lambda: 1}, 2, 0.001, lines.append)
-    measure_streams({"a": Stream(itertools.repeat(1), 0)}, 1, 0.001, lines.append)
-    assert [line.rpartition(",")[0] for line in lines if "done" in line] == [
-        "round 1 of 2 done",
-        "round 2 of 2 done",
-        "round 1 of 1 done",
-    ]
+    measure({"a": Stream(itertools.repeat(1))}, 2, 0.001, lines.append)
+    told = [line.rpartition(",")[0] for line in lines if "done" in line]
+    assert told == ["round 1 of 2 done", "round 2 of 2 done"]
 
 
 def test_what_takes_turns_and_how_long_at_least_is_told_before() -> None:
     lines: list[str] = []
-    measure(dict.fromkeys("ab", lambda: 1), 3, 0.2, lines.append)
+    measure(dict.fromkeys("ab", Stream(itertools.repeat(1))), 3, 0.2, lines.append)
     assert lines[0] == "2 systems and ceilings, 3 x 0.2 s each: at least 1 s"
 
 
@@ -59,8 +54,8 @@ def test_what_a_stream_made_ahead_is_not_counted() -> None:
             time.sleep(0.001)
             yield 5
 
-    streams = {"a": Stream(batches("a"), ahead=3), "b": Stream(batches("b"), ahead=0)}
-    rates = measure_streams(streams, rounds=2, seconds=0.0)
+    streams = {"a": Stream(batches("a"), ahead=3), "b": Stream(batches("b"))}
+    rates = measure(streams, rounds=2, seconds=0.0)
     # In the warm-up and in each round those made ahead are taken, then the one that counts.
     assert taken == 3 * ["a", "a", "a", "a", "b"]
     assert max(rates["a"].samples_per_second) <= 5 / 0.001

@@ -57,7 +57,7 @@ def test_similarity_maps_of_a_run_need_no_other_settings(
     done = cp2fast("preview", "--model", str(run_folder), "--n", "2")
     assert done.returncode == 0, done.stderr
     assert "missing 0" in done.stdout
-    assert "foreground less background" in done.stdout
+    assert "foreground minus background" in done.stdout
     assert re.search(r"^\d+ foreground cells of 8 pairs: ", done.stdout, re.M)
     with Image.open(tmp_path / "similarity.png") as picture:
         assert picture.format == "PNG"

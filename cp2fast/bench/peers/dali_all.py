@@ -14,7 +14,7 @@ import numpy as np
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
-from cp2fast.bench.peers.original import MEAN, STD
+from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
 from cp2fast.data.image_sets.image_set import ImageSet
 
 
@@ -40,12 +40,7 @@ def composed(
     def read() -> list[Any]:
         return [np.frombuffer(images.read(number), np.uint8) for number in next(numbers)]
 
-    def source(fn: Any, types: Any) -> Any:
-        encoded = fn.external_source(source=read, batch=True, dtype=types.UINT8, ndim=1)
-        pixels = fn.decoders.image(encoded, output_type=types.RGB)
-        return pixels if gpu is None else pixels.gpu()
-
-    return _run(_pipeline(source, batch_size, size, threads, gpu))
+    return _run(_pipeline(read, True, batch_size, size, threads, gpu))
 
 
 def composed_of_decoded(
@@ -62,13 +57,7 @@ def composed_of_decoded(
     def read() -> list[Any]:
         return [arrays[number] for number in next(numbers)]
 
-    def source(fn: Any, types: Any) -> Any:
-        pixels = fn.external_source(
-            source=read, batch=True, dtype=types.UINT8, ndim=3, layout="HWC"
-        )
-        return pixels if gpu is None else pixels.gpu()
-
-    return _run(_pipeline(source, batch_size, size, threads, gpu))
+    return _run(_pipeline(read, False, batch_size, size, threads, gpu))
 
 
 def _run(pipeline: Any) -> Iterator[tuple[Tensor, ...]]:
@@ -78,7 +67,12 @@ def _run(pipeline: Any) -> Iterator[tuple[Tensor, ...]]:
 
 
 def _pipeline(
-    source: Callable[[Any, Any], Any], batch_size: int, size: int, threads: int, gpu: int | None
+    read: Callable[[], list[Any]],
+    encoded: bool,
+    batch_size: int,
+    size: int,
+    threads: int,
+    gpu: int | None,
 ) -> Any:
     from nvidia.dali import fn, pipeline_def, types
 
@@ -117,15 +111,18 @@ def _pipeline(
         mask = ones - fn.erase(ones, **place)
         image = fn.crop_mirror_normalize(
             outside + inside,
-            mean=[255 * mean for mean in MEAN],
-            std=[255 * std for std in STD],
+            mean=[255 * mean for mean in IMAGENET_MEAN],
+            std=[255 * std for std in IMAGENET_STD],
             output_layout="CHW",
         )
         return image, mask
 
     @pipeline_def(enable_conditionals=True)  # type: ignore[untyped-decorator]
     def pipeline() -> tuple[Any, ...]:
-        image = source(fn, types)
+        layout = {"ndim": 1} if encoded else {"ndim": 3, "layout": "HWC"}
+        given = fn.external_source(source=read, batch=True, dtype=types.UINT8, **layout)
+        pixels = fn.decoders.image(given, output_type=types.RGB) if encoded else given
+        image = pixels if gpu is None else pixels.gpu()
         query_behind, key_behind = (
             fn.permute_batch(view(image), indices=_neighbours(fn, types, batch_size, distance))
             for distance in (1, 2)

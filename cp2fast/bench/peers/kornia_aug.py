@@ -7,12 +7,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from cp2fast.bench.peers.original import MEAN, STD
+from cp2fast.bench.peers import Compose
+from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
 
 
-def composer(
-    images: Sequence[Tensor], size: int
-) -> Callable[[Sequence[int]], tuple[Tensor, Tensor, Tensor, Tensor]]:
+def composer(images: Sequence[Tensor], size: int) -> Compose:
     """See the package. Images of different sizes must be cropped before they can form a batch."""
     from kornia import augmentation as ka
 
@@ -46,7 +45,7 @@ def composer_of_crops() -> Callable[
         ka.RandomGrayscale(p=0.2),
         ka.RandomGaussianBlur((13, 13), (0.1, 2.0), p=0.5, border_type="replicate"),
         ka.RandomHorizontalFlip(p=0.5),
-        ka.Normalize(torch.tensor(MEAN), torch.tensor(STD)),
+        ka.Normalize(torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)),
     )
     erase = ka.RandomErasing(scale=(0.5, 0.8), ratio=(0.8, 1.25), value=1.0, p=1.0)
 

@@ -12,35 +12,21 @@ import random
 from collections.abc import Callable, Sequence
 from functools import partial
 
-import torch
 from PIL import Image, ImageFilter
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 from torchvision import transforms
 
+from cp2fast.bench.peers import Compose
 from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
 from cp2fast.data.image_sets.image_set import ImageSet
 
-MEAN, STD = IMAGENET_MEAN, IMAGENET_STD
 
-
-def composer(
-    images: Sequence[Tensor], size: int
-) -> Callable[[Sequence[int]], tuple[Tensor, Tensor, Tensor, Tensor]]:
+def composer(images: Sequence[Tensor], size: int) -> Compose:
     """See the package; images are converted to PIL here, outside the measured part."""
     pictures = [Image.fromarray(image.numpy()) for image in images]
     pairs = Pairs(pictures.__getitem__, len(pictures), size)
-
-    def compose(numbers: Sequence[int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        query, key, query_mask, key_mask = zip(*map(pairs.__getitem__, numbers), strict=True)
-        return (
-            torch.stack(query),
-            torch.stack(key),
-            torch.stack(query_mask),
-            torch.stack(key_mask),
-        )
-
-    return compose
+    return lambda numbers: default_collate([pairs[number] for number in numbers])
 
 
 def pairs_of_files(images: ImageSet, size: int) -> Pairs:
@@ -66,7 +52,7 @@ class Pairs(Dataset[tuple[Tensor, Tensor, Tensor, Tensor]]):
                 transforms.RandomApply([_blur], p=0.5),
                 transforms.RandomHorizontalFlip(),
                 transforms.ToTensor(),
-                transforms.Normalize(MEAN, STD),
+                transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD),
             ]
         )
         self._background = transforms.Compose(

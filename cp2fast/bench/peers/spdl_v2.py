@@ -5,7 +5,7 @@ numbers -> threads: read, decode, two views as foregrounds, two as backgrounds -
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from torch import Tensor
 
@@ -48,17 +48,12 @@ def composed(
             decoded = decode_image(encoded, 10**9)
         return views.of(decoded.permute(2, 0, 1))
 
-    def pasted(
-        samples: Sequence[tuple[Tensor, Tensor]],
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        return paste(samples)
-
     pipeline = (
         PipelineBuilder()
         .add_source(number for step in numbers for number in step)
         .pipe(view, concurrency=threads)
         .aggregate(batch_size)
-        .pipe(pasted)
+        .pipe(paste)
         .add_sink(BATCHES_AHEAD)
         .build(num_threads=threads)
     )

@@ -6,18 +6,17 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms import v2
 
-from cp2fast.bench.peers.original import MEAN, STD
+from cp2fast.bench.peers import Compose
+from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
 from cp2fast.data.decoding.decode import decode_image
 from cp2fast.data.image_sets.image_set import ImageSet
 
 
-def composer(
-    images: Sequence[Tensor], size: int
-) -> Callable[[Sequence[int]], tuple[Tensor, Tensor, Tensor, Tensor]]:
+def composer(images: Sequence[Tensor], size: int) -> Compose:
     """See the package."""
     planar = [image.permute(2, 0, 1) for image in images]
     view, mask = _view(size), _mask(size, planar[0].device)
@@ -27,17 +26,11 @@ def composer(
         inside = mask()
         return torch.where(inside, view(planar[number]), view(behind)), inside
 
-    def compose(numbers: Sequence[int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        query, query_mask = zip(*map(composed, numbers), strict=True)
-        key, key_mask = zip(*map(composed, numbers), strict=True)
-        return (
-            torch.stack(query),
-            torch.stack(key),
-            torch.stack(query_mask),
-            torch.stack(key_mask),
-        )
+    def pair(number: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        (query, query_mask), (key, key_mask) = composed(number), composed(number)
+        return query, key, query_mask, key_mask
 
-    return compose
+    return lambda numbers: default_collate([pair(number) for number in numbers])
 
 
 class Views(Dataset[tuple[Tensor, Tensor]]):
@@ -83,7 +76,7 @@ def _view(size: int) -> v2.Compose:
             v2.RandomApply([v2.GaussianBlur(13, sigma=(0.1, 2.0))], p=0.5),
             v2.RandomHorizontalFlip(),
             v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize(MEAN, STD),
+            v2.Normalize(IMAGENET_MEAN, IMAGENET_STD),
         ]
     )
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cp2fast.bench.peers import ffcv_kornia
-from cp2fast.bench.peers.original import STD
+from cp2fast.config import IMAGENET_STD
 from cp2fast.data.image_sets.listing import list_images
 
 SIZE = 32
@@ -33,7 +33,7 @@ class Pictures:
 
 def checkered(images: torch.Tensor, where: torch.Tensor) -> list[bool]:
     """Whether the pixels of each image that ``where`` says are checkered, of whatever colour."""
-    pixels = images * torch.tensor(STD)[:, None, None]
+    pixels = images * torch.tensor(IMAGENET_STD)[:, None, None]
     return [
         bool(image[:, chosen].std(1).max() > 1e-4)
         for image, chosen in zip(pixels, where, strict=True)
