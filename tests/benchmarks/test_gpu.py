@@ -101,10 +101,10 @@ def test_a_script_runs_to_its_end_without_a_gpu(
 ) -> None:
     """In this process; evidence, which runs only by its name, is in test_evidence.py."""
     [command] = STAGES[stage].commands(job)
-    python, script, *words = command.words
-    assert python == sys.executable
-    monkeypatch.setattr("sys.argv", [script, *words])
-    runpy.run_path(script, run_name="__main__")
+    python, option, module, *words = command.words
+    assert (python, option) == (sys.executable, "-m")
+    monkeypatch.setattr("sys.argv", [module, *words])
+    runpy.run_module(module, run_name="__main__")
     assert command.figures is not None
     assert json.loads(command.figures.read_text("utf-8"))
 
@@ -113,9 +113,13 @@ def test_every_stage_is_rehearsed() -> None:
     assert {*PROCESSES, *BENCHMARKS, *SCRIPTS, "evidence"} == STAGES.keys()
 
 
-def test_a_stage_that_does_not_exist_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+def test_a_stage_that_does_not_exist_is_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "results"
-    done = gpu_sh("op", "opp", out=out)
-    assert done.returncode == 2
-    assert "no stage is called opp" in done.stderr.splitlines()[-1]
+    monkeypatch.setenv("GPU_OUT", str(out))
+    monkeypatch.setattr("sys.argv", ["gpu.py", "op", "opp"])
+    with pytest.raises(SystemExit, match="2"):
+        runpy.run_module("benchmarks.gpu", run_name="__main__")
+    assert "no stage is called opp" in capsys.readouterr().err
     assert not out.exists()
