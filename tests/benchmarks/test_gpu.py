@@ -120,6 +120,6 @@ def test_a_stage_that_does_not_exist_is_refused_before_anything_is_written(
     monkeypatch.setenv("GPU_OUT", str(out))
     monkeypatch.setattr("sys.argv", ["gpu.py", "op", "opp"])
     with pytest.raises(SystemExit, match="2"):
-        runpy.run_module("benchmarks.gpu", run_name="__main__")
+        runpy.run_path("benchmarks/gpu.py", run_name="__main__")
     assert "no stage is called opp" in capsys.readouterr().err
     assert not out.exists()
