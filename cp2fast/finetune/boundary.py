@@ -77,18 +77,21 @@ def _without_thin_borders(labels_HW: Tensor, reach: int) -> Tensor:
     return filled.masked_fill(far, IGNORED)
 
 
-def _neighbours(map_HW: Tensor, outside: int) -> list[Tensor]:
+def _neighbours(maps_HW: Tensor, outside: int) -> list[Tensor]:
     """The values above, below, left and right of each pixel."""
-    padded = pad(map_HW, (1, 1, 1, 1), value=outside)
-    return [padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]]
+    padded = pad(maps_HW, (1, 1, 1, 1), value=outside)
+    return [
+        padded[..., :-2, 1:-1],
+        padded[..., 2:, 1:-1],
+        padded[..., 1:-1, :-2],
+        padded[..., 1:-1, 2:],
+    ]
 
 
 def _outline(inside_KHW: Tensor, counted_HW: Tensor) -> Tensor:
     """Pixels inside that have a pixel of another class above, below or beside them."""
-    outside = pad(counted_HW & ~inside_KHW, (1, 1, 1, 1))
-    beside = outside[:, :-2, 1:-1] | outside[:, 2:, 1:-1]
-    beside = beside | outside[:, 1:-1, :-2] | outside[:, 1:-1, 2:]
-    return inside_KHW & beside
+    up, down, left, right = _neighbours(counted_HW & ~inside_KHW, False)
+    return inside_KHW & (up | down | left | right)
 
 
 def _widened(outline_KHW: Tensor, radius: float) -> Tensor:

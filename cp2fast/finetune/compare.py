@@ -102,7 +102,7 @@ def run_compare(
             if processes.is_main:
                 _write(found, settings)
     console.print(_table(found))
-    console.print(f"{path / COMPARISON}, and one run folder a trial beside it")
+    console.print(f"{path / COMPARISON}, and one run folder per trial beside it")
     return found
 
 

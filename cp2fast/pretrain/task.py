@@ -197,7 +197,7 @@ class PretrainTask:
         yield (
             f"pretraining {self.settings.model.backbone} on {self.images} images of "
             f"{data.root} ({processes}{self.learner.device.type}): steps {step + 1} to "
-            f"{self.total_steps}, {self.steps_per_epoch} an epoch; run folder {self.folder.path}"
+            f"{self.total_steps}, {self.steps_per_epoch} per epoch; run folder {self.folder.path}"
         )
 
     def _keys_taken(self, step: int) -> int:
