@@ -9,24 +9,23 @@ from __future__ import annotations
 
 import sys
 from dataclasses import fields
-from io import BytesIO
 from pathlib import Path
 from typing import cast
 
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from cp2fast.batch import RaggedBatch
-from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
+from cp2fast.config import IMAGENET_STD, AugmentSettings
 from cp2fast.copypaste.backends import Backend, available_backends
 from cp2fast.copypaste.op import copy_paste
 from cp2fast.copypaste.parameters import Parameters
 from cp2fast.copypaste.sampling import sample_parameters
 from cp2fast.data.decoding.decode import decode_image
 from cp2fast.data.image_sets.listing import list_images
-from cp2fast.run_folder import atomic_write
+from cp2fast.figure import save_figure
+from cp2fast.inspection.pairs import displayable
 
 SIZE, PHOTOS, EPOCH = 96, 3, 8
 AMPLIFIED = 300_000
@@ -43,12 +42,11 @@ def main() -> None:
     reference = rows["reference"]
 
     figure = Figure(figsize=(8.4, 2.25 * len(rows)), layout="constrained")
-    FigureCanvasAgg(figure)
     panels = figure.subplots(len(rows), 4, squeeze=False)
     for axes, (name, pair) in zip(panels, rows.items(), strict=True):
-        levels = (pair - reference).abs() * 0.225 * 255
+        levels = (pair - reference).abs() * 255 * torch.tensor(IMAGENET_STD).view(3, 1, 1)
         for view, title in enumerate(("query", "key")):
-            axes[view].imshow(visible(pair[view]))
+            axes[view].imshow(displayable(pair[view], AugmentSettings()))
             axes[view].set_title(f"{name}: {title}", fontsize=9)
             difference = (levels[view] * AMPLIFIED / 255).clamp(0, 1).permute(1, 2, 0)
             axes[2 + view].imshow(difference)
@@ -57,10 +55,7 @@ def main() -> None:
             )
     for axes in panels.flat:
         axes.set_axis_off()
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    with atomic_write(Path(sys.argv[2])) as file:
-        file.write(buffer.getvalue())
+    save_figure(figure, Path(sys.argv[2]), dpi=110)
 
 
 def composed(batch: RaggedBatch, parameters: Parameters) -> dict[str, Tensor]:
@@ -72,14 +67,6 @@ def composed(batch: RaggedBatch, parameters: Parameters) -> dict[str, Tensor]:
             made = copy_paste(batch, parameters, SIZE, backend=cast(Backend, name), device=device)
             pairs[name] = torch.cat([made.query, made.key])
     return pairs
-
-
-def visible(image_CSS: Tensor) -> Tensor:
-    mean, std = (
-        torch.tensor([float(x) for x in values])[:, None, None]
-        for values in (IMAGENET_MEAN, IMAGENET_STD)
-    )
-    return (image_CSS * std + mean).clamp(0, 1).permute(1, 2, 0)
 
 
 if __name__ == "__main__":

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     import torch
 
-    from cp2fast.batch import CopyPasteBatch
     from cp2fast.config import FinetuneSettings, PretrainSettings
     from cp2fast.data.packing.pack import PackSummary
     from cp2fast.finetune.compare import Comparison
     from cp2fast.finetune.confusion import Scores
     from cp2fast.model.segmenter import Segmenter
+    from cp2fast.pretrain.task import PretrainTask
     from cp2fast.probe.probe import ProbeScores
     from cp2fast.recipes import Overrides
     from cp2fast.train.run import Run
@@ -33,7 +33,7 @@ def pretrain(
     resume: bool = False,
     on_row: Callable[[Mapping[str, Any]], None] | None = None,
     quiet: bool = False,
-) -> Run[CopyPasteBatch]:
+) -> Run[PretrainTask]:
     """Pretrain a segmentation network on photos without labels.
 
     Under torchrun every process makes the same call, and all train together.
@@ -60,9 +60,10 @@ def pretrain(
     chosen, folder = pretrain_settings(settings, overrides, out=out, resume=resume)
 
     # Imported here, because torch takes seconds, which a mistyped key need not wait for.
-    from cp2fast.pretrain.training import run_pretrain
+    from cp2fast.pretrain.build import PRETRAIN
+    from cp2fast.train.session import run_task
 
-    return run_pretrain(chosen, folder, resume, on_row, quiet)
+    return run_task(PRETRAIN, chosen, folder, resume, on_row, quiet)
 
 
 def finetune(
@@ -99,12 +100,14 @@ def finetune(
 
     chosen, folder = finetune_settings(settings, overrides, out=out, resume=resume)
 
-    from cp2fast.finetune.training import run_finetune
+    from cp2fast.finetune.build import FINETUNE
+    from cp2fast.finetune.result import scores_of
+    from cp2fast.train.session import run_task
 
-    scores = run_finetune(chosen, folder, resume, on_row, quiet)
-    if scores is None:
+    run = run_task(FINETUNE, chosen, folder, resume, on_row, quiet)
+    if not run.is_complete:
         raise UserError(f"{folder} was stopped before its end and saved: continue with resume=True")
-    return scores
+    return scores_of(run)
 
 
 def compare(

@@ -27,7 +27,7 @@ from cp2fast.files import is_file, list_folder, place_of, read_text
 BEST = "best.pt"
 """The checkpoint with the highest score so far, if the run is evaluated along the way."""
 LONGEST_NAME = 255
-"""Bytes of a file name that usual file systems take."""
+"""Longest name of a file, in bytes, on common file systems."""
 DAMAGED = (
     *(zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError),
     *(RuntimeError, ValueError, LookupError),

@@ -17,7 +17,7 @@ from typing import Any
 
 from cp2fast.cli import main
 
-PRELOADED = ("cp2fast.pretrain.training", "cp2fast.finetune.training", "torch.utils.tensorboard")
+PRELOADED = ("cp2fast.pretrain.build", "cp2fast.finetune.build", "torch.utils.tensorboard")
 
 
 def serve(connection: socket.socket) -> None:

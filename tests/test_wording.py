@@ -111,7 +111,7 @@ def test_a_wrong_value_is_refused_in_plain_words(
 
 def test_a_refusal_says_what_the_setting_is_for_and_takes() -> None:
     assert refusal(FinetuneSettings, "model.head=foo").endswith(
-        "(segmentation head; none is that of model.init, else aspp; takes "
+        "(segmentation head; none: that of model.init, else aspp; takes "
         "aspp|fcn|linear|segformer, default none)"
     )
 

@@ -31,7 +31,7 @@ from cp2fast.data.remote.disk_cache import DiskCache
 from cp2fast.data.survey import find_range
 from cp2fast.errors import UserError
 from cp2fast.recipes import Overrides
-from cp2fast.train.distributed import Ranks, device_of
+from cp2fast.train.distributed import ALONE, device_of
 
 BENCHMARKS = ("loader", "augment", "train", "run")
 _DECODED_IMAGES = 256
@@ -133,7 +133,7 @@ def _prepare(
     jobs: dict[str, _Measure] = {}
     for name in chosen:
         one = settings[name]
-        device = device_of(one.train.device, Ranks(0, 1, 0))
+        device = device_of(one.train.device, ALONE)
         job: _Measure
         if images is None or name == "train":
             job = partial(bench_train, one, device)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -54,16 +53,14 @@ class Bar(NamedTuple):
 
 def plot(reports: Sequence[Report], path: Path) -> None:
     """Draw the reports into a PNG, WebP, SVG or PDF file."""
-    buffer = BytesIO()
-    draw(reports).savefig(
-        buffer,
-        format=path.suffix.lstrip(".").lower(),
-        dpi=130,
-        bbox_inches="tight",  # grows with long names of systems and processors
-        pad_inches=0.2,
-    )
     with atomic_write(path) as file:
-        file.write(buffer.getvalue())
+        draw(reports).savefig(
+            file,
+            format=path.suffix.lstrip(".").lower(),
+            dpi=130,
+            bbox_inches="tight",  # grows with long names of systems and processors
+            pad_inches=0.2,
+        )
 
 
 def check_format(path: Path) -> None:
@@ -78,7 +75,6 @@ def check_format(path: Path) -> None:
 
 def draw(reports: Sequence[Report]) -> Figure:
     """Draw bars with the rounds' spread, and a legend for the colours."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
     from matplotlib.lines import Line2D
@@ -90,7 +86,6 @@ def draw(reports: Sequence[Report]) -> Figure:
         figsize=(8, 1.2 + 0.36 * sum(rows) + 0.7 * len(rows)),
         layout=ConstrainedLayoutEngine(hspace=0.06),
     )
-    FigureCanvasAgg(figure)
     places = figure.subplots(len(reports), 1, squeeze=False, height_ratios=rows)[:, 0]
     for axes, report, bars in zip(places, reports, panels, strict=True):
         _draw_panel(axes, bars)
@@ -144,8 +139,7 @@ def _draw_panel(axes: Axes, bars: Sequence[Bar]) -> None:
             continue
         low, high = bar.rounds
         if bar.spread:
-            axes.plot([low, high], [row, row], color=_LINE, linewidth=1)
-            axes.plot([low, high], [row, row], color=_LINE, linestyle="", marker="|", markersize=7)
+            axes.plot([low, high], [row, row], "|-", color=_LINE, linewidth=1, markersize=7)
         _write(axes, row, high, format_rate(bar.rate), indent=4)
     axes.set_xlim(0, end)
     axes.set_ylim(len(bars) - 0.4, -0.6)

@@ -23,23 +23,22 @@ import torch
 
 from cp2fast.batch import CopyPasteBatch
 from cp2fast.bench.idle import idle_share
-from cp2fast.bench.timing import Say, finish, silent
+from cp2fast.bench.timing import Say, finish
 from cp2fast.config import PretrainSettings
 from cp2fast.data.image_sets.image_set import ImageSet
 from cp2fast.model.cp2 import CP2, CP2Output
 from cp2fast.model.signals import Vectors
 from cp2fast.pretrain.build import PRETRAIN, build
-from cp2fast.pretrain.learner import build_learner
+from cp2fast.pretrain.learner import build_learner, contrast
 from cp2fast.pretrain.task import PretrainTask
 from cp2fast.run_folder import RunFolder, read_metrics
 from cp2fast.train.accounts import ACCOUNTS, Account, Accounts, shares_of
+from cp2fast.train.batches import Loaded
 from cp2fast.train.compile import blank_images, compile_encoders
-from cp2fast.train.console import RunConsole
-from cp2fast.train.distributed import Agreement, Ranks
 from cp2fast.train.engine import train
 from cp2fast.train.learner import Learner
-from cp2fast.train.run import Processes, begin
-from cp2fast.train.task import Loaded
+from cp2fast.train.processes import Processes
+from cp2fast.train.run import open_run
 
 FEWEST_STEPS = {"cpu": 6, "cuda": 60}
 _ROWS = 3
@@ -80,7 +79,8 @@ class Parts:
         compile_encoders(self.learner.network, settings.train.compile, images_B3SS, dtype, say)
         # The network is compiled here, once for all parts.
         self.settings = settings.with_values("train", compile="off")
-        self.nothing = _Nothing(**vars(self.learner))
+        network, trained = self.learner.network, self.learner.network.encoder_q.parameters()
+        self.nothing = _Nothing(network, trained, contrast, settings.train, device)
 
     def systems(self, roots: Mapping[int, Path]) -> dict[str, Measure]:
         """The measurements by name; data sets are ordered from small to large."""
@@ -96,7 +96,7 @@ class Parts:
 
     def task(self, root: Path, steps: int = 1) -> PretrainTask:
         """The task of a run that has not started."""
-        return build(self._of(root, steps), self._folder(), self._processes())
+        return build(self._of(root, steps), self._folder(), Processes.alone(self.device))
 
     def idle(self, root: Path) -> float:
         """The share of time that the GPU is idle during the steps of a run."""
@@ -142,8 +142,8 @@ class Parts:
         folder, accounts = self._folder(), Accounts(self.device, time.perf_counter())
         self._forget_memory()
         kind = dataclasses.replace(PRETRAIN, build=built)
-        run = begin(kind, self._of(root, steps), folder, self._processes(), silent)
-        train(run, RunConsole(quiet=True), accounts)
+        alone = Processes.alone(self.device)
+        train(open_run(kind, self._of(root, steps), folder, alone, resuming=False), accounts)
         return Measured(*_of_rows(read_metrics(folder.metrics), self.samples), self._memory())
 
     def _loader(self, root: Path, steps: int) -> Measured:
@@ -186,11 +186,6 @@ class Parts:
         self.runs += 1
         return RunFolder(self.scratch / f"run-{self.runs}")
 
-    def _processes(self) -> Processes:
-        ranks = Ranks(0, 1, 0)
-        timeout = self.settings.train.timeout_minutes
-        return Processes(ranks, self.device, Agreement(ranks, timeout))
-
     def _forget_memory(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
@@ -219,7 +214,7 @@ def _output(batch_size: int, channels: int, device: torch.device) -> CP2Output:
         accuracy_instance=loss,
         accuracy_dense=loss,
         similarity_gap=loss,
-        embedding_deviation=loss,
+        embedding_std=loss,
         vectors=Vectors(vectors, vectors, vectors[:, :, None]),
     )
 

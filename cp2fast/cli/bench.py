@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     "  loader   photos on disk to composed pairs\n"
     "  augment  decoded photos to composed pairs\n"
     "  train    composed pairs to updated weights\n"
-    "  run      whole runs beside their parts: what is lost between them\n"
+    "  run      whole runs and their parts: what is lost between them\n"
     "  all      one after the other, and which of them limits\n\n"
     "Takes the settings of pretrain, with defaults for batches, threads and scenes of its own; "
     "without data.root: the demo's images.\n\n"

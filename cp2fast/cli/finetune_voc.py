@@ -57,9 +57,10 @@ def finetune_voc(
         return
     settings, folder = finetune_settings(recipe, words, out=out, resume=resume)
 
-    from cp2fast.finetune.training import run_finetune
+    from cp2fast.finetune.build import FINETUNE
+    from cp2fast.train.session import run_task
 
-    run_finetune(settings, folder, resume)
+    run_task(FINETUNE, settings, folder, resume)
 
 
 def _whole_numbers(option: str, text: str) -> list[int]:

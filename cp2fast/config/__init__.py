@@ -4,15 +4,8 @@ The command line's ``--help``, a run folder's ``config.yaml`` and the error mess
 declarations; ``recipes.py`` reads them from files and ``KEY=VALUE``.
 """
 
-from cp2fast.config.augment import (
-    MAX_SIGMA,
-    AugmentSettings,
-)
-from cp2fast.config.data import (
-    DataSettings,
-    Root,
-    root_of,
-)
+from cp2fast.config.augment import MAX_SIGMA, AugmentSettings
+from cp2fast.config.data import DataSettings, Root, root_of
 from cp2fast.config.finetune import (
     EvaluationSettings,
     FinetuneModelSettings,
@@ -21,17 +14,8 @@ from cp2fast.config.finetune import (
     LabelledDataSettings,
     check_finetune,
 )
-from cp2fast.config.labels import (
-    ClassSettings,
-    LabelSettings,
-    Rgb,
-    rgb_of,
-)
-from cp2fast.config.levels import (
-    Bands,
-    Range,
-    RangeSetting,
-)
+from cp2fast.config.labels import ClassSettings, LabelSettings, Rgb, rgb_of
+from cp2fast.config.levels import Bands, Range, RangeSetting
 from cp2fast.config.pretrain import (
     MIN_IMAGES_FOR_BATCH_BACKGROUNDS,
     SIZE_STEP,
@@ -41,11 +25,7 @@ from cp2fast.config.pretrain import (
     check_pretrain,
     fewest_images,
 )
-from cp2fast.config.probe import (
-    ProbeDataSettings,
-    ProbeModelSettings,
-    ProbeSettings,
-)
+from cp2fast.config.probe import ProbeDataSettings, ProbeModelSettings, ProbeSettings
 from cp2fast.config.section import (
     FALLING,
     IMAGENET_MEAN,

@@ -30,29 +30,31 @@ class AugmentSettings(Section):
     """What is drawn for each view; the defaults are the paper's (section 3.2, and its code)."""
 
     crop_area: tuple[Share, Share] = Field(
-        (0.2, 1.0), description="lowest and highest area of a crop, as a share of its photo's"
+        (0.2, 1.0), description="lowest and highest area of a crop, as a share of the photo's"
     )
     crop_ratio: tuple[PositiveFloat, PositiveFloat] = Field(
         (3 / 4, 4 / 3), description="lowest and highest width of a crop over its height"
     )
     brightness: Strength = Field(
-        0.4, description="factor, drawn from 1 less this to 1 more; or [lowest, highest]"
+        0.4, description="factor, drawn from 1 - this to 1 + this; or [lowest, highest]"
     )
     contrast: Strength = Field(0.4, description="as augment.brightness")
     saturation: Strength = Field(0.4, description="as augment.brightness")
     hue: Annotated[float, Field(ge=0, le=0.5)] | tuple[Turns, Turns] = Field(
         0.1, description="largest shift to either side, in turns; or [lowest, highest]"
     )
-    jitter: Probability = Field(0.8, description="probability of these four, in random order")
-    grey: Probability = Field(0.2, description="probability of a view without colour")
+    jitter: Probability = Field(
+        0.8, description="probability of jittering these four, in random order"
+    )
+    grey: Probability = Field(0.2, description="probability of a grey view")
     blur: Probability = Field(0.5, description="probability of a Gaussian blur")
     sigma: tuple[Sigma, Sigma] = Field(
         (0.1, 2.0), description="lowest and highest deviation of the blur, in output pixels"
     )
-    flip: Probability = Field(0.5, description="probability of a mirroring left to right")
-    vertical_flip: Probability = Field(0.0, description="probability of one top to bottom")
+    flip: Probability = Field(0.5, description="probability of mirroring left to right")
+    vertical_flip: Probability = Field(0.0, description="probability of mirroring top to bottom")
     turn: Probability = Field(
-        0.0, description="probability of a turn, by one, two or three quarters alike"
+        0.0, description="probability of a rotation by 90, 180 or 270 degrees, each equally likely"
     )
     paste_area: tuple[Share, Share] = Field(
         (0.5, 0.8),

@@ -55,7 +55,7 @@ class DataSettings(Section):
     )
     background: Literal["batch", "independent", "none"] = Field(
         "batch",
-        description="from the same batch (one decode a sample), two more images (three decodes), "
+        description="from the same batch (one decode per sample), two more images (three decodes), "
         "or none: the foreground fills the image, as without copy-paste",
     )
     order: Literal["random", "quasi_random", "sequential"] = Field(
@@ -66,19 +66,19 @@ class DataSettings(Section):
     workers: int | None = Field(
         None,
         ge=0,
-        description="decoding threads, or processes (torch); none is all cores, which the "
-        "processes of a run on one machine share",
+        description="decoding threads, or processes (torch); none: all cores, shared by the "
+        "processes of a run on one machine",
     )
     max_pixels: PositiveInt = Field(
-        100_000_000, description="an image of more pixels is refused as a bad file"
+        100_000_000, description="an image with more pixels is refused as a bad file"
     )
     cache: Literal["auto", "off", "host", "gpu"] = Field(
         "auto",
-        description="decoded images kept for the next epoch: in memory that all processes of a "
-        "machine share, or on each GPU; auto goes by what is free",
+        description="where decoded images are kept for the next epoch: in memory that all "
+        "processes of a machine share, or on each GPU; auto: where there is room",
     )
     cache_gib: PositiveFloat | None = Field(
-        None, description="most that the cache takes; none is a share of what is free"
+        None, description="largest size of the cache; none: a share of what is free"
     )
     range: RangeSetting = Field(
         "auto",
@@ -88,21 +88,21 @@ class DataSettings(Section):
     bands: Bands | None = Field(
         None,
         description="list of three bands for red, green and blue, or of one for grey, counted from "
-        "1; none is what the file says",
+        "1; none: what the file says",
     )
     max_side: PositiveInt | None = Field(
-        None, description="longer images are shrunk to so many pixels when they are decoded"
+        None, description="longer images are shrunk to this many pixels when they are decoded"
     )
     disk_cache: Path | None = Field(
-        None, description="folder that remote images are kept in; none is ~/.cache/cp2fast"
+        None, description="folder for copies of remote images; none: ~/.cache/cp2fast"
     )
     disk_gib: PositiveFloat | None = Field(
-        None, description="most that this folder takes; none is a share of what is free there"
+        None, description="largest size of this folder; none: a share of what is free there"
     )
     window: PositiveInt | None = Field(
         None,
-        description="shards whose images are mixed in a random order; none is 16 of remote "
-        "shards, and all of those on this machine",
+        description="number of shards whose images are mixed in a random order; none: 16 if they "
+        "are remote, all if they are on this machine",
     )
     max_bad_fraction: float = Field(
         0.01,

@@ -18,42 +18,47 @@ class LabelledDataSettings(LabelSettings):
     scenes: int = Field(
         0, ge=0, description="with no data.root: generate this many scenes in ./demo-data"
     )
-    batch_size: PositiveInt = Field(16, description="crops a forward pass and process")
+    batch_size: PositiveInt = Field(16, description="crops per forward pass, per process")
     workers: PositiveInt | None = Field(
         None,
-        description="threads that decode ahead; none is all cores, which the processes of a run on "
-        "one machine share",
+        description="decoding threads; none: all cores, shared by the processes of a run on one "
+        "machine",
     )
-    short_side: PositiveInt = Field(512, description="of the images at scale 1, pixels")
+    short_side: PositiveInt = Field(
+        512, description="short side of the images at scale 1, in pixels"
+    )
     scale_low: PositiveFloat = Field(0.5, description="smallest random scale")
     scale_high: PositiveFloat = Field(2.0, description="largest random scale")
 
 
 class FinetuneModelSettings(Section):
-    """The network and its initial weights; what is none follows the run that it starts from."""
+    """The network and its initial weights; values left at none follow the run it starts from."""
 
     backbone: str | None = Field(
         None,
-        description="timm model (cp2fast models lists them); none is that of model.init, else "
+        description="timm model (cp2fast models lists them); none: that of model.init, else "
         "resnet50",
     )
     head: Head | None = Field(
-        None, description="segmentation head; none is that of model.init, else aspp"
+        None, description="segmentation head; none: that of model.init, else aspp"
     )
     head_channels: PositiveInt | None = Field(
-        None, description="channels inside the head; none is that of model.init, else 512"
+        None, description="channels inside the head; none: as in model.init, else 512"
     )
-    size: PositiveInt = Field(512, description="side of the crops, and of a sliding window, pixels")
+    size: PositiveInt = Field(
+        512, description="side of the crops, and of a sliding window, in pixels"
+    )
     init: str | None = Field(
         None,
         description="weights to start from: run folder, checkpoint, state dict, or imagenet "
-        "(timm's, downloaded); none is random",
+        "(timm's, downloaded); none: random",
     )
     mean: Colour | None = Field(
-        None, description="of the input's red, green, blue; none is that of model.init's run"
+        None, description="mean of the input's red, green, blue; none: that of model.init's run"
     )
     std: Deviations | None = Field(
-        None, description="of the input's red, green, blue; none is that of model.init's run"
+        None,
+        description="deviation of the input's red, green, blue; none: that of model.init's run",
     )
 
 
@@ -69,39 +74,41 @@ class FinetuneTrainSettings(CommonTrainSettings):
     lr_power: PositiveFloat = Field(0.9, description="power of the polynomial decay")
     weight_decay: float = Field(0.0, ge=0, description="weight decay of every trained parameter")
     freeze: Literal["none", "backbone"] = Field(
-        "none", description="what keeps its initial weights and statistics, as in a linear probe"
+        "none",
+        description="part that keeps its initial weights and statistics, as in a linear probe",
     )
     layer_decay: float = Field(
         1.0,
         gt=0,
         le=1,
-        description="each layer of the backbone learns so many times as fast as the one above it; "
+        description="learning rate of each layer of the backbone, as a share of the next one's; "
         "0.65 to 0.9 suit transformers",
     )
     ema: float | None = Field(
         None,
         gt=0,
         lt=1,
-        description="decay of a moving average of the weights, which is evaluated and saved in "
-        "their place, such as 0.999; none keeps none",
+        description="decay of a moving average of the weights, such as 0.999, which is evaluated "
+        "and saved in their place; none: no average",
     )
     loss_mean: Literal["valid", "all"] = Field(
         "valid",
-        description="pixels that the loss is averaged over; all counts ignored ones, as the paper",
+        description="pixels that the loss is averaged over; all, as in the paper, includes ignored "
+        "ones",
     )
     dice_weight: float = Field(
         0.0,
         ge=0,
-        description="weight of a Dice term in the loss, for small objects; the paper: 0",
+        description="weight of a Dice term in the loss, for small objects; 0 in the paper",
     )
     class_weight: Literal["none", "auto"] = Field(
-        "none", description="weights of the classes in the loss; auto gives rare classes more"
+        "none", description="weights of the classes in the loss; auto favours rare classes"
     )
     evaluate_every: PositiveInt = Field(
         4000, description="steps between two evaluations; the run also ends with one"
     )
     patience: PositiveInt | None = Field(
-        None, description="stop after so many evaluations without a better mIoU; none never does"
+        None, description="stop after this many evaluations without a better mIoU; none: never"
     )
 
 
@@ -112,10 +119,10 @@ class EvaluationSettings(Section):
         "whole", description="the whole image at once, or windows of model.size"
     )
     short_side: PositiveInt | None = Field(
-        None, description="the image is resized to; none is data.short_side"
+        None, description="short side that images are resized to; none: data.short_side"
     )
     stride: PositiveFloat = Field(
-        2 / 3, le=1, description="from one window to the next, as a share of the window"
+        2 / 3, le=1, description="distance from one window to the next, as a share of the window"
     )
     scales: tuple[PositiveFloat, ...] = Field(
         (1.0,), min_length=1, description="list; probabilities are averaged over these scales"
@@ -128,7 +135,7 @@ class EvaluationSettings(Section):
         ge=0,
         le=0.1,
         description="distance up to which boundaries agree, as a share of the image's diagonal; 0 "
-        "leaves boundary F out",
+        "skips boundary F",
     )
 
 

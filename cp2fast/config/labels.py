@@ -24,17 +24,17 @@ class ClassSettings(Section):
     """``data.classes`` in full; numbers are what masks store, names are classes'."""
 
     names: tuple[str, ...] | dict[int, str] | None = Field(
-        None, description="in the order of the labels, or {stored value: name}"
+        None, description="class names in the order of the labels, or {stored value: name}"
     )
     colours: tuple[Rgb, ...] | dict[str, Rgb] | None = Field(
-        None, description="as data.colours, which it goes before"
+        None, description="as data.colours, which it overrides"
     )
     merge: dict[str, tuple[int | str, ...]] = Field(
         default_factory=dict,
         description="{class: [stored values or names of classes]}, which become that class",
     )
     ignore: tuple[int | str, ...] = Field(
-        (), description="stored values, or names or colours of classes, that count nowhere"
+        (), description="stored values, or names or colours of classes, to ignore"
     )
     shift: int = Field(
         0, description="added to a stored value to give its label; what falls below 0 is ignored"
@@ -51,26 +51,26 @@ class LabelSettings(Section):
     )
     masks: str | None = Field(
         None,
-        description="where the mask of an image is, as {dir}/../labels/{stem}_mask.png; none finds "
-        "out",
+        description="path of an image's mask, such as {dir}/../labels/{stem}_mask.png; none: found "
+        "automatically",
     )
     train_split: str | None = Field(
         None,
-        description="list or folder to learn from; none is train_aug if there, else train",
+        description="list or folder to train on; none: train_aug if it exists, else train",
     )
-    val_split: str = Field("val", description="list or folder of the images scored on")
+    val_split: str = Field("val", description="list or folder to evaluate on")
     val_fraction: float = Field(
-        0.2, gt=0, lt=1, description="share of the images scored on, where the data has no split"
+        0.2, gt=0, lt=1, description="share of the images to evaluate on, if the data has no split"
     )
-    val_seed: int = Field(0, ge=0, description="that this share is drawn by")
+    val_seed: int = Field(0, ge=0, description="seed that selects this share")
     classes: tuple[str, ...] | ClassSettings | None = Field(
         None,
-        description="names by label, or a mapping of names, colours, merge, ignore and shift; none "
-        "reads files beside the data, else VOC's 21 in VOC layout and numbers elsewhere",
+        description="names by label, or a mapping of names, colours, merge, ignore and shift; "
+        "none: from files beside the data, else VOC's 21 in VOC layout and numbers elsewhere",
     )
     colours: tuple[Rgb, ...] | dict[str, Rgb] | None = Field(
         None,
-        description="red, green, blue of each class, by label or as {name: [r, g, b]}; none reads "
+        description="red, green, blue of each class, by label or as {name: [r, g, b]}; none: from "
         "classes.csv or labelmap.txt",
     )
     nearest: Literal["off", "on"] = Field(
@@ -78,7 +78,7 @@ class LabelSettings(Section):
         description="give colours that are nearly a class's to that class, as JPEG masks need",
     )
     unknown: Literal["refuse", "ignore"] = Field(
-        "refuse", description="what becomes of labels beyond the classes; 255 is always ignored"
+        "refuse", description="what to do with labels beyond the classes; 255 is always ignored"
     )
     max_pixels: int = Field(
         100_000_000, gt=0, description="an image of more pixels is refused as a bad file"
@@ -86,18 +86,18 @@ class LabelSettings(Section):
     range: RangeSetting | None = Field(
         None,
         description="which values of 16-bit, float and DICOM images become black and white, as in "
-        "pretraining: LOW,HIGH, type or auto; none is that of the run started from, else auto",
+        "pretraining: LOW,HIGH, type or auto; none: that of the run started from, else auto",
     )
     bands: Bands | None = Field(
         None,
-        description="list of three bands, or of one, counted from 1; none is that of the run "
-        "started from, else what the file says",
+        description="list of three bands, or of one, counted from 1; none: as in the run started "
+        "from, else what the file says",
     )
 
     @field_validator("classes", mode="before")
     @classmethod
     def _classes_in_full(cls, value: object) -> object:
-        """A mapping by value, as ``{0: sky, 3: road}``, is one of names."""
+        """Accept names by stored value too, as in ``{0: sky, 3: road}``."""
         if not isinstance(value, Mapping):
             return value
         if value and all(_is_whole(key) for key in value):

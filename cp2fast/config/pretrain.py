@@ -26,12 +26,12 @@ class ModelSettings(Section):
     backbone: str = Field("resnet50", description="timm model (cp2fast models lists them)")
     head: Head = Field("aspp", description="segmentation head")
     head_channels: PositiveInt = Field(512, description="channels inside the head")
-    size: PositiveInt = Field(224, description="side of the composed images, pixels")
+    size: PositiveInt = Field(224, description="side of the composed images, in pixels")
     embedding: PositiveInt = Field(128, description="channels of the dense embedding")
     queue: PositiveInt = Field(65_536, description="negative keys kept for the instance loss")
     queue_start: Literal["random", "keys"] = Field(
         "random",
-        description="what the queue holds before step 1: random vectors, as the paper, or keys",
+        description="what the queue holds before step 1: random vectors, as in the paper, or keys",
     )
     momentum: float = Field(0.999, ge=0, lt=1, description="momentum of the key encoder's average")
     temperature: PositiveFloat = Field(0.2, description="temperature of the instance loss")
@@ -52,17 +52,17 @@ class TrainSettings(CommonTrainSettings):
     epochs: PositiveInt = Field(200, description="passes over the images")
     resolution: PositiveInt | None = Field(
         None,
-        description="side of the first images, growing to model.size in steps of 32; none is "
+        description="side of the first images, growing to model.size in steps of 32; none: "
         "model.size throughout",
     )
     lr: PositiveFloat = Field(0.015, description="peak learning rate; the paper's is for batch 256")
     lr_scaling: Literal["none", "linear"] = Field(
-        "none", description="linear multiplies train.lr by the samples a step / 256"
+        "none", description="linear multiplies train.lr by the samples per step / 256"
     )
     probe: Path | None = Field(
         None,
-        description="images with masks, in any layout of docs/labels.md: the "
-        "frozen features are probed on them on the way",
+        description="images with masks, in any layout of docs/labels.md, to probe the frozen "
+        "features on during the run",
     )
     probe_every: PositiveInt = Field(
         1000, description="steps between two probes; the run also ends with one"

@@ -11,33 +11,33 @@ from cp2fast.config.section import Head, Section
 
 
 class ProbeDataSettings(LabelSettings):
-    """Labelled images, of which few are learned from."""
+    """Labelled images, few of which are trained on."""
 
     val_fraction: float = Field(
-        0.25, gt=0, lt=1, description="share of the images scored on, where the data has no split"
+        0.25, gt=0, lt=1, description="share of the images to evaluate on, if the data has no split"
     )
-    short_side: PositiveInt = Field(240, description="of the images, pixels")
-    workers: PositiveInt | None = Field(
-        None, description="threads that decode ahead; none is one a core"
-    )
+    short_side: PositiveInt = Field(240, description="short side of the images, in pixels")
+    workers: PositiveInt | None = Field(None, description="decoding threads; none: one per core")
 
 
 class ProbeModelSettings(Section):
-    """The network of random weights and of files that do not say theirs."""
+    """The network for random weights, and for files that do not state theirs."""
 
     backbone: str | None = Field(
         None,
-        description="timm model (cp2fast models lists them); none is that of the first run named, "
+        description="timm model (cp2fast models lists them); none: that of the first run named, "
         "else resnet50",
     )
     head: Head | None = Field(
-        None, description="segmentation head; none is that of the first run named, else aspp"
+        None, description="segmentation head; none: that of the first run named, else aspp"
     )
     head_channels: PositiveInt | None = Field(
-        None, description="channels inside the head; none is that of the first run, else 512"
+        None, description="channels inside the head; none: as in the first run, else 512"
     )
     seed: int = Field(0, ge=0, description="seed of the random weights")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto is the GPU if any")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="auto: the GPU if there is one"
+    )
 
 
 class ProbeSettings(Section):

@@ -59,7 +59,7 @@ class Section(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _no_switches(cls, value: object, info: ValidationInfo) -> object:
+    def _no_booleans(cls, value: object, info: ValidationInfo) -> object:
         """Undo YAML's reading of on and off as booleans, and refuse booleans as numbers."""
         if not isinstance(value, bool):
             return value
@@ -70,7 +70,7 @@ class Section(BaseModel):
 
     @field_validator("*", mode="after")
     @classmethod
-    def _no_number_beyond_words(cls, value: object) -> object:
+    def _no_number_beyond_64_bits(cls, value: object) -> object:
         """Refuse integers that do not fit into the 64 bits of torch and numpy."""
         if isinstance(value, int) and value >= _TOO_LARGE:
             raise PydanticCustomError("int_parsing_size", "too large")
@@ -78,7 +78,7 @@ class Section(BaseModel):
 
     @field_validator("*", mode="after")
     @classmethod
-    def _home_written_out(cls, value: object) -> object:
+    def _expand_home(cls, value: object) -> object:
         """Expand ``~`` at the start of a path, as a shell does."""
         if isinstance(value, str | Path) and str(value).startswith("~"):
             return type(value)(os.path.expanduser(value))

@@ -22,12 +22,14 @@ class CommonTrainSettings(Section):
 
     steps: PositiveInt | None = Field(None, description="total steps; overrides train.epochs")
     seed: int = Field(0, ge=0, description="seed of everything random")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto is the GPU if any")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="auto: the GPU if there is one"
+    )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        "auto", description="arithmetic; auto is bf16 on GPUs that support it, else fp32"
+        "auto", description="arithmetic; auto: bf16 on GPUs that support it, else fp32"
     )
     compile: Literal["auto", "on", "off"] = Field(
-        "auto", description="torch.compile the network; auto does so for a GPU"
+        "auto", description="compile the network with torch.compile; auto: on a GPU"
     )
     gradient_accumulation_steps: PositiveInt = Field(
         1, description="batches per step; their gradients are averaged before the optimiser's step"
@@ -42,18 +44,18 @@ class CommonTrainSettings(Section):
     log_every: PositiveInt = Field(10, description="steps between two log rows")
     log: tuple[Logger, ...] = Field(
         ("tensorboard",),
-        description="list of tensorboard, wandb and mlflow: where the logged steps go besides "
+        description="list of tensorboard, wandb and mlflow: where steps are logged besides "
         "metrics.jsonl",
     )
     checkpoint_minutes: float = Field(
         10.0,
         gt=0,
-        description="minutes between checkpoints; a stop, the end and a new best mIoU bring one "
-        "too",
+        description="minutes between checkpoints; also written at a stop, at the end and at a new "
+        "best mIoU",
     )
     keep_last: PositiveInt = Field(
         2, description="number of newest checkpoints to keep, besides the best"
     )
     checkpoint_epochs: PositiveInt | None = Field(
-        None, description="also keep a checkpoint every so many epochs"
+        None, description="also keep a checkpoint every this many epochs"
     )

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from itertools import repeat
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -67,18 +69,15 @@ def prefetch(items: Generator[Item, None, None], depth: int) -> Generator[Item, 
     closes ``items`` and ends the thread.
     """
     end = object()
-    try:
-        calls = iter(lambda: items, None)  # one call per item, and one for the end
-        made = map_ahead(lambda i: next(i, end), calls, threads=1, ahead=depth, name=_THREAD)
-        try:
-            for item in made:
-                if item is end:
-                    return
-                yield item  # type: ignore[misc]  # the end is handled above
-        finally:
-            made.close()
-    finally:
-        items.close()
-
-
-_THREAD = "cp2fast-prefetch"
+    made = map_ahead(
+        lambda items: next(items, end),
+        repeat(items),
+        threads=1,
+        ahead=depth,
+        name="cp2fast-prefetch",
+    )
+    with closing(items), closing(made):
+        for item in made:
+            if item is end:
+                return
+            yield item  # type: ignore[misc]  # the end is handled above

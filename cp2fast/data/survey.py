@@ -74,14 +74,6 @@ def as_typed(numbers: Sequence[float]) -> str:
     return f"[{','.join(f'{number:.10g}' for number in numbers)}]"
 
 
-class _Look(NamedTuple):
-    """The result for one image."""
-
-    values: NDArray[np.float64] | None
-    integers: bool
-    problem: str | None
-
-
 def survey(
     images: ImageSet, bands: Bands | None, max_pixels: int, threads: int, sample: int = SAMPLE
 ) -> Survey:
@@ -95,7 +87,7 @@ def survey(
         sample: the most images to examine.
     """
 
-    def look(number: int) -> _Look | None:
+    def look(number: int) -> NDArray[Any] | str | None:
         try:
             return _look_at(images, number, bands, max_pixels)
         except BadImage:
@@ -103,19 +95,15 @@ def survey(
 
     numbers = list(islice(candidates(images), sample))
     with ThreadPoolExecutor(max(1, threads), "cp2fast-survey") as pool:
-        found = [
-            (number, one)
-            for number, one in zip(numbers, pool.map(look, numbers), strict=True)
-            if one
-        ]
-    problems = [f"{images.name(n)}: {one.problem}" for n, one in found if one.problem]
-    values = [one.values for _, one in found if one.values is not None and len(one.values)]
-    integers = all(one.integers for _, one in found)
+        looks = dict(zip(numbers, pool.map(look, numbers), strict=True))
+    values = [one for one in looks.values() if isinstance(one, np.ndarray) and len(one)]
+    problems = [f"{images.name(n)}: {one}" for n, one in looks.items() if isinstance(one, str)]
+    sampled = sum(one is not None for one in looks.values())
     return Survey(
-        sampled=len(found),
+        sampled=sampled,
         wide=len(values),
-        range=_percentiles(np.concatenate(values), integers) if values else None,
-        problem=problems[0] if 2 * len(problems) > len(found) else None,
+        range=_percentiles(values) if values else None,
+        problem=problems[0] if 2 * len(problems) > sampled else None,
     )
 
 
@@ -169,29 +157,25 @@ def sample_values(raster: Raster) -> NDArray[Any]:
     return thin.values[~np.broadcast_to(missing, thin.values.shape)]
 
 
-def _look_at(images: ImageSet, number: int, bands: Bands | None, max_pixels: int) -> _Look:
-    if _is_narrow_png(images, number):
-        return _Look(None, integers=True, problem=None)
+def _look_at(
+    images: ImageSet, number: int, bands: Bands | None, max_pixels: int
+) -> NDArray[Any] | str:
+    """Values of the image, none if it has only 8 bits; or why it cannot be shown."""
+    header = png.read_header(images.read_raw(number, _HEAD))
+    if header is not None and header.bits <= 8:
+        return np.empty(0)
     raster = decode_raster(images.read(number), max_pixels)
     try:
         raster = select_bands(raster, bands)
     except BadImage as bad:
-        return _Look(None, integers=True, problem=str(bad))
-    if not raster.is_wide:
-        return _Look(None, integers=True, problem=None)
-    integers = raster.values.dtype.kind in "ui"
-    return _Look(sample_values(raster).astype(np.float64), integers, None)
+        return str(bad)
+    return sample_values(raster) if raster.is_wide else np.empty(0)
 
 
-def _is_narrow_png(images: ImageSet, number: int) -> bool:
-    """Whether the head of a file shows that it needs no further examination."""
-    header = png.read_header(images.read_head(number, _HEAD))
-    return header is not None and header.bits <= 8
-
-
-def _percentiles(values: NDArray[np.float64], integers: bool) -> Range | None:
-    low, high = np.percentile(values, PERCENTILES).tolist()
-    if integers:
+def _percentiles(values: Sequence[NDArray[Any]]) -> Range | None:
+    whole = np.concatenate([some.astype(np.float64) for some in values])
+    low, high = np.percentile(whole, PERCENTILES).tolist()
+    if all(some.dtype.kind in "ui" for some in values):
         low, high = float(math.floor(low)), float(math.ceil(high))
     else:
         low, high = (float(f"{value:.{_DIGITS}g}") for value in (low, high))

@@ -13,27 +13,12 @@ assigned to the classes on either side.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 from cp2fast.labels.coding import IGNORED
-
-
-@dataclass(frozen=True)
-class BoundaryScores:
-    """The boundary scores of an evaluation.
-
-    Attributes:
-        mean: mean over the classes that have an F; None if none has.
-        per_class: F by class name; None for a class without any outline.
-    """
-
-    mean: float | None
-    per_class: dict[str, float | None]
 
 
 def sum_boundary_f(
@@ -73,17 +58,6 @@ def sum_boundary_f(
     return sums
 
 
-def boundary_scores(sums_K2: Tensor, classes: Sequence[str]) -> BoundaryScores:
-    """The scores from the summed results of ``sum_boundary_f``."""
-    f, images = sums_K2.cpu().unbind(dim=1)
-    per_class = {
-        name: (total / count if count else None)
-        for name, total, count in zip(classes, f.tolist(), images.tolist(), strict=True)
-    }
-    present = [value for value in per_class.values() if value is not None]
-    return BoundaryScores(sum(present) / len(present) if present else None, per_class)
-
-
 def _without_thin_borders(labels_HW: Tensor, reach: int) -> Tensor:
     """The labels, with ignored lines up to twice ``reach`` wide assigned to the nearest class.
 
@@ -103,18 +77,21 @@ def _without_thin_borders(labels_HW: Tensor, reach: int) -> Tensor:
     return filled.masked_fill(far, IGNORED)
 
 
-def _neighbours(map_HW: Tensor, outside: int) -> list[Tensor]:
+def _neighbours(maps_HW: Tensor, outside: int) -> list[Tensor]:
     """The values above, below, left and right of each pixel."""
-    padded = pad(map_HW, (1, 1, 1, 1), value=outside)
-    return [padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]]
+    padded = pad(maps_HW, (1, 1, 1, 1), value=outside)
+    return [
+        padded[..., :-2, 1:-1],
+        padded[..., 2:, 1:-1],
+        padded[..., 1:-1, :-2],
+        padded[..., 1:-1, 2:],
+    ]
 
 
 def _outline(inside_KHW: Tensor, counted_HW: Tensor) -> Tensor:
     """Pixels inside that have a pixel of another class above, below or beside them."""
-    outside = pad(counted_HW & ~inside_KHW, (1, 1, 1, 1))
-    beside = outside[:, :-2, 1:-1] | outside[:, 2:, 1:-1]
-    beside = beside | outside[:, 1:-1, :-2] | outside[:, 1:-1, 2:]
-    return inside_KHW & beside
+    up, down, left, right = _neighbours(counted_HW & ~inside_KHW, False)
+    return inside_KHW & (up | down | left | right)
 
 
 def _widened(outline_KHW: Tensor, radius: float) -> Tensor:

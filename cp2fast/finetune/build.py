@@ -6,11 +6,12 @@ from dataclasses import replace
 
 from torch import nn
 
-from cp2fast.config import FinetuneSettings, check_finetune
+from cp2fast.config import FinetuneSettings
 from cp2fast.data.decoding.levels import Levels
 from cp2fast.data.demo import data_root
 from cp2fast.data.order import steps_per_epoch
 from cp2fast.errors import UserError
+from cp2fast.finetune.result import RESULT, report
 from cp2fast.finetune.start import build_network, resolve
 from cp2fast.finetune.task import FinetuneTask
 from cp2fast.labels.dataset import range_of
@@ -19,7 +20,8 @@ from cp2fast.model.backbone import levels
 from cp2fast.model.segmenter import check_size
 from cp2fast.run_folder import RunFolder
 from cp2fast.train.distributed import Ranks
-from cp2fast.train.run import Kind, Processes
+from cp2fast.train.processes import Processes
+from cp2fast.train.run import Kind
 
 
 def build(settings: FinetuneSettings, folder: RunFolder, processes: Processes) -> FinetuneTask:
@@ -28,7 +30,6 @@ def build(settings: FinetuneSettings, folder: RunFolder, processes: Processes) -
     Raises:
         UserError: settings that do not work together, or no images with masks.
     """
-    check_finetune(settings)
     settings = resolve(settings)
     with processes.agreement.main_first():  # generate the demo's images only once
         root = data_root(settings.data)
@@ -48,17 +49,13 @@ def build(settings: FinetuneSettings, folder: RunFolder, processes: Processes) -
         network.freeze_backbone()
     if processes.ranks.world_size > 1 and processes.device.type == "cuda":
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
-    return FinetuneTask(
-        settings, folder, processes.ranks, data, network, processes.device, range_line
-    )
+    return FinetuneTask(settings, folder, processes, data, network, range_line)
 
 
 def _check_batch(settings: FinetuneSettings, images: int, ranks: Ranks) -> None:
     """Refuse batches of one with ASPP, which normalises one value per channel and image."""
-    crops, fewest = (
-        settings.data.batch_size * ranks.world_size,
-        2 if settings.model.head == "aspp" else 1,
-    )
+    crops = settings.data.batch_size * ranks.world_size
+    fewest = 2 if settings.model.head == "aspp" else 1
     steps_per_epoch(images, crops, fewest)
     if crops < fewest:
         raise UserError(
@@ -87,5 +84,8 @@ FINETUNE = Kind(
         "train.layer_decay",
         "train.ema",
     ),
+    last_file=RESULT,
     build=build,
+    report=report,
+    resolve=resolve,
 )

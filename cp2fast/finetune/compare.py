@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 
 from rich.table import Table
 
 from cp2fast import recipes
-from cp2fast.config import FinetuneModelSettings, FinetuneSettings, LabelledDataSettings
+from cp2fast.config import FinetuneModelSettings, FinetuneSettings
 from cp2fast.data.demo import data_root
 from cp2fast.errors import UserError
+from cp2fast.finetune.build import FINETUNE
+from cp2fast.finetune.result import read_result, scores_of
 from cp2fast.finetune.start import IMAGENET, RANDOM, build_network, load_start, resolve
-from cp2fast.finetune.task import FinetuneTask
-from cp2fast.finetune.training import finetune, read_result
 from cp2fast.run_folder import RunFolder, write_json
+from cp2fast.train.processes import joined_processes
 from cp2fast.train.run import with_range_found
-from cp2fast.train.session import joined_processes
+from cp2fast.train.session import carry_out
 
 COMPARISON = "compare.json"
 
@@ -83,30 +84,32 @@ def run_compare(
     trials = plan_trials(settings, path, starts, seeds)
     _check_starts(trials)
     found = Comparison(path, {trial.start: {} for trial in trials})
-    with joined_processes(settings.train, quiet) as (processes, console):
+    with joined_processes(settings.train, quiet) as processes:
+        console = processes.console
         for trial in trials:
             result = read_result(trial.folder)
             if result is None:
                 console.print(f"{trial.start}, seed {trial.seed}:")
                 resuming = trial.folder.holds_run
-                run, complete = finetune(trial.settings, trial.folder, processes, console, resuming)
-                if not complete:
+                run = carry_out(FINETUNE, trial.settings, trial.folder, processes, resuming)
+                if not run.is_complete:
                     console.print("stopped and saved; run the same command to continue")
                     return None
-                task: FinetuneTask = run.task  # type: ignore[assignment]
-                result = asdict(task.result) if task.result else {}
-            found.miou[trial.start][trial.seed] = float(result["miou"])
-            if processes.ranks.is_main:
+                miou = scores_of(run).miou
+            else:
+                miou = float(result["miou"])
+            found.miou[trial.start][trial.seed] = miou
+            if processes.is_main:
                 _write(found, settings)
     console.print(_table(found))
-    console.print(f"{path / COMPARISON}, and one run folder a trial beside it")
+    console.print(f"{path / COMPARISON}, and one run folder per trial beside it")
     return found
 
 
 def plan_trials(
     settings: FinetuneSettings, path: Path, starts: Sequence[str], seeds: Sequence[int]
 ) -> list[Trial]:
-    """All trials, ordered by seed, with the same network.
+    """All trials, ordered by seed, with the same network and values.
 
     Raises:
         UserError: no start or seed, a repeated start, starts with different networks, or a
@@ -120,46 +123,36 @@ def plan_trials(
     names = {start: Path(start).name if Path(start).exists() else start for start in starts}
     if len(set(names.values())) < len(names):
         raise UserError("--compare names two starts whose last part is the same: rename one folder")
-    network = _common_network(settings, starts)
-    root = data_root(settings.data)
-    settings = settings.with_values("data", root=root)
-    settings = settings.model_copy(update={"data": _with_values(settings, starts)})
+    common = _common(settings, starts).with_values("data", root=data_root(settings.data))
     trials = []
     for seed in seeds:
         for start in starts:
-            own = settings.model_copy(update={"model": network})
-            own = own.with_values("model", init=start).with_values("train", seed=seed)
+            own = common.with_values("model", init=start).with_values("train", seed=seed)
             folder = RunFolder(path / f"{names[start]}-seed{seed}")
             _check_unchanged(own, folder)
             trials.append(Trial(start, seed, own, folder))
     return trials
 
 
-def _common_network(settings: FinetuneSettings, starts: Sequence[str]) -> FinetuneModelSettings:
-    """The network of the first start that has its own; all others must have the same."""
-    own = [start for start in starts if start not in (RANDOM, IMAGENET)]
-    networks = {start: _network(settings, start) for start in own or [RANDOM]}
-    first = next(iter(networks))
+def _common(settings: FinetuneSettings, starts: Sequence[str]) -> FinetuneSettings:
+    """The settings with network, range and bands of the first start that has its own.
+
+    Raises:
+        UserError: another start has another network.
+    """
+    own = [start for start in starts if start not in (RANDOM, IMAGENET)] or [RANDOM]
+    resolved = {start: resolve(settings.with_values("model", init=start)) for start in own}
+    networks = {
+        start: each.model.model_copy(update={"init": None}) for start, each in resolved.items()
+    }
+    first = own[0]
     for start, network in networks.items():
         if network != networks[first]:
             raise UserError(
                 f"{start} is another network ({_words(network)}) than {first} "
                 f"({_words(networks[first])}): compare starts of one network"
             )
-    return networks[first]
-
-
-def _network(settings: FinetuneSettings, start: str) -> FinetuneModelSettings:
-    resolved = resolve(settings.with_values("model", init=start))
-    return resolved.model.model_copy(update={"init": None})
-
-
-def _with_values(settings: FinetuneSettings, starts: Sequence[str]) -> LabelledDataSettings:
-    """Data settings of all trials, with range and bands of the first start that has its own."""
-    own = next((start for start in starts if start not in (RANDOM, IMAGENET)), RANDOM)
-    model = settings.model.model_copy(update={"init": own})
-    found = resolve(settings.model_copy(update={"model": model})).data
-    return settings.data.model_copy(update={"range": found.range, "bands": found.bands})
+    return resolved[first]
 
 
 def _words(network: FinetuneModelSettings) -> str:

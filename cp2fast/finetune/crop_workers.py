@@ -2,7 +2,8 @@
 
     places of a batch -> worker: read, decode, cut -> memory shared with this process -> crops
 
-They are the crops that threads of this process cut; ``data/workers`` says why they do not.
+The crops equal those that threads of this process would cut; ``data/workers/processes.py`` says why
+processes cut them there.
 """
 
 from __future__ import annotations
@@ -102,13 +103,11 @@ def _packed(crops: Sequence[Crop], buffers: Buffers) -> tuple[list[_Cut], Tensor
     parts = [part for crop in crops for part in (crop.image.flatten(), crop.labels.flatten())]
     memory = buffers.take(sum(map(len, parts)))
     torch.cat(parts, out=memory)
-    cuts = [_Cut(*_size(crop), crop.size, crop.flip, crop.colour) for crop in crops]
+    cuts = [
+        _Cut(len(crop.labels), crop.labels.shape[1], crop.size, crop.flip, crop.colour)
+        for crop in crops
+    ]
     return cuts, memory
-
-
-def _size(crop: Crop) -> tuple[int, int]:
-    height, width = crop.labels.shape
-    return height, width
 
 
 def _unpacked(cuts: Sequence[_Cut], memory: Tensor) -> Iterator[Crop]:

@@ -19,7 +19,8 @@ from cp2fast.data.prefetch import map_ahead
 from cp2fast.finetune.augment import Crop, assemble
 from cp2fast.finetune.crop_workers import Place, crops_of_workers, read_crop
 from cp2fast.labels.dataset import Example, LabelledData, read_example
-from cp2fast.train.task import Loaded
+from cp2fast.train.batches import Made
+from cp2fast.train.distributed import ALONE, Ranks
 
 Result = TypeVar("Result")
 
@@ -39,29 +40,27 @@ def crop_batches(
     settings: FinetuneSettings,
     steps: range,
     device: torch.device,
-    rank: int = 0,
-    world_size: int = 1,
+    ranks: Ranks = ALONE,
     apart: bool = False,
-) -> Generator[Loaded[CropBatch], None, None]:
+) -> Made[CropBatch]:
     """The batches of ``steps``, ``train.gradient_accumulation_steps`` per step, on ``device``.
 
-    On a GPU they are assembled on a separate stream, in parallel with the training. With ``apart``
-    they are read and cut in processes of their own.
+    With ``apart`` their images are read and cut in processes of their own.
 
     Raises:
         UserError: an image or a mask cannot be used, or there are fewer images than a step needs.
     """
     size, seed, model = settings.data.batch_size, settings.train.seed, settings.model
     of_step = size * settings.train.gradient_accumulation_steps
-    per_epoch = steps_per_epoch(len(data.train), of_step * world_size)
+    per_epoch = steps_per_epoch(len(data.train), of_step * ranks.world_size)
     order = plan(
         seed=seed,
         count=len(data.train),
         batch_size=of_step,
         start=steps.start,
         stop=steps.stop,
-        rank=rank,
-        world_size=world_size,
+        rank=ranks.rank,
+        world_size=ranks.world_size,
     )
     batches_of_places = (
         [Place(step // per_epoch, number) for number in part]
@@ -70,16 +69,11 @@ def crop_batches(
     )
     planned, places = tee(batches_of_places)
     cut = crops_of_workers if apart else _crops_of_threads
-    if device.type == "cuda":  # for this thread
-        torch.cuda.set_device(device)
-    stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
     mean, std = model.mean or IMAGENET_MEAN, model.std or IMAGENET_STD
     with closing(cut(places, data, settings)) as batches:
         for crops, batch in zip(batches, planned, strict=False):
-            with torch.cuda.stream(stream):  # no effect if None
-                made = CropBatch(*assemble(crops, model.size, device, mean, std))
-            images = [place.number for place in batch]
-            yield Loaded(made, images, stream.record_event() if stream else None)
+            made = CropBatch(*assemble(crops, model.size, device, mean, std))
+            yield made, [place.number for place in batch]
 
 
 def _crops_of_threads(

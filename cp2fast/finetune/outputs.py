@@ -67,8 +67,8 @@ class Photo(NamedTuple):
 def plan_outputs(inputs: Sequence[Root], out: Path, probabilities: bool = False) -> list[Photo]:
     """Plan the output paths for all photos.
 
-    Below ``out`` they have the shape that the photos have below their root, or below the folder
-    that all photos of a pattern or a list share.
+    Below ``out`` they mirror the folders of the photos below their root, or below the common folder
+    of all photos of a pattern or a list.
 
     Raises:
         UserError: an input does not exist, or an output is also an input or another output, or
@@ -96,19 +96,19 @@ def plan_outputs(inputs: Sequence[Root], out: Path, probabilities: bool = False)
 
 
 def _pictures(given: Root) -> ImageSet:
-    """The pictures of an input; a file that is named is one, whatever its suffix."""
+    """The pictures of an input; a single file is one, whatever its suffix."""
     if isinstance(given, Path) and not is_container(given.name) and place_of(given) == "file":
         return ImageSet.of_files([given])
     return list_images(given, "name as IMAGES")
 
 
 def _places(images: ImageSet, given: Root) -> list[PurePosixPath]:
-    """Where each picture lies below its root, without anything that leads out of there."""
+    """Each picture's path relative to its root, without parts that lead out of it."""
     names = [images.name(number) for number in range(len(images))]
     names = [name.partition("?")[0] if is_url(name) else name for name in names]
     root = f"{shown(given).rstrip('/')}/"
     if not all(name.startswith(root) for name in names):
-        # What the first and the last have in common, all have in common.
+        # What the first and the last name in order have in common, all have in common.
         low, high = (name.split("/")[:-1] for name in (min(names), max(names)))
         shared = takewhile(lambda both: both[0] == both[1], zip(low, high, strict=False))
         root = "".join(f"{part}/" for part, _ in shared)
@@ -122,7 +122,7 @@ def _refuse_among_photos(out: Path, given: Root) -> None:
     for place in places(given):
         if is_url(place.path) or is_container(place.path):
             continue
-        if place.came != "listed" and os.path.isdir(place.path):
+        if place.origin != "listed" and os.path.isdir(place.path):
             if own.is_relative_to(Path(place.path).resolve()):
                 raise _among(out, place.path)
         else:
@@ -140,17 +140,13 @@ def _among(out: Path, given: str) -> UserError:
 
 
 def _refuse_long_names(photos: Sequence[Photo]) -> None:
-    long = (
-        (photo, output)
-        for photo in photos
-        for output in photo.outputs.paths()
-        if len(os.fsencode(output.name)) > LONGEST_NAME
-    )
-    for photo, output in long:
-        raise UserError(
-            f"{photo.name}: its output {output.name} would have a name of more than {LONGEST_NAME} "
-            "bytes: shorten the photo's"
-        )
+    for photo in photos:
+        for output in photo.outputs.paths():
+            if len(os.fsencode(output.name)) > LONGEST_NAME:
+                raise UserError(
+                    f"{photo.name}: its output {output.name} would have a name of more than "
+                    f"{LONGEST_NAME} bytes: shorten the photo's"
+                )
 
 
 def _refuse_to_overwrite(outputs: Sequence[Path]) -> None:

@@ -16,7 +16,7 @@ from cp2fast.cores import decoding_workers
 from cp2fast.data.decoding.decode import BadImage, decode_image
 from cp2fast.data.decoding.levels import Levels
 from cp2fast.data.prefetch import map_ahead
-from cp2fast.data.sources.read_ahead import brought
+from cp2fast.data.sources.read_ahead import fetched
 from cp2fast.errors import UserError
 from cp2fast.files import make_folder
 from cp2fast.finetune.inference import probability_bands
@@ -26,7 +26,7 @@ from cp2fast.finetune.outputs import Photo, plan_outputs
 from cp2fast.finetune.picture import open_picture, picture_size
 from cp2fast.finetune.predicted import Classes, write_bands
 from cp2fast.model.segmenter import Segmenter
-from cp2fast.train.distributed import Ranks, device_of
+from cp2fast.train.distributed import ALONE, device_of
 from cp2fast.train.precision import autocast, dtype_of
 from cp2fast.weights.trained import Trained, open_trained
 
@@ -125,7 +125,7 @@ def predict(
     trained, settings = _open(Path(model))
     photos = plan_outputs(inputs, folder, probabilities)
     make_folder(folder)
-    device = device_of("auto", Ranks(0, 1, 0))
+    device = device_of("auto", ALONE)
     colours = tuple((r, g, b) for r, g, b in trained.facts.get("colours") or ())
     classes = Classes(trained.network.classes, colours)
     predictor = Predictor(
@@ -133,9 +133,7 @@ def predict(
     )
     unreadable: dict[str, str] = {}
     tiled = _predict(predictor, photos, unreadable)
-    masks = {photo.name: photo.outputs.mask for photo in photos}
-    for name in unreadable:
-        del masks[name]
+    masks = {p.name: p.outputs.mask for p in photos if p.name not in unreadable}
     return Predictions(masks, unreadable, classes.names, tiled, predictor.tile_side)
 
 
@@ -246,7 +244,7 @@ def _brought(photos: Sequence[Photo]) -> Iterator[Photo]:
     for _, group in groupby(photos, lambda photo: id(photo.images)):
         of_one_set = {photo.number: photo for photo in group}
         images = next(iter(of_one_set.values())).images
-        yield from (of_one_set[number] for number in brought(images, list(of_one_set)))
+        yield from (of_one_set[number] for number in fetched(images, list(of_one_set)))
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -16,116 +16,96 @@ from cp2fast.config import FinetuneSettings
 from cp2fast.cores import decodes_apart
 from cp2fast.data.image_sets.digest import digest, file_size
 from cp2fast.data.order import steps_per_epoch
-from cp2fast.data.prefetch import prefetch
 from cp2fast.errors import UserError
 from cp2fast.finetune.average import Average
-from cp2fast.finetune.boundary import BoundaryScores, boundary_scores
-from cp2fast.finetune.confusion import Scores, scores
+from cp2fast.finetune.confusion import Scores
 from cp2fast.finetune.evaluate import evaluate
 from cp2fast.finetune.groups import parameter_groups
 from cp2fast.finetune.loader import CropBatch, crop_batches
 from cp2fast.finetune.loss import balanced_weights, segmentation_loss
 from cp2fast.finetune.pictures import CURVES, draw_confusion, draw_crops, draw_predictions
+from cp2fast.finetune.result import RESULT
 from cp2fast.finetune.start import load_start
 from cp2fast.labels.dataset import LabelledData
 from cp2fast.labels.survey import shares_in_words, survey
 from cp2fast.model.segmenter import Segmenter
 from cp2fast.philox import Stream
-from cp2fast.run_folder import RunFolder, read_metrics
+from cp2fast.run_folder import RunFolder, write_json
+from cp2fast.train.batches import Loaded, load_ahead
 from cp2fast.train.compile import blank_images, compile_method, uncompiled
-from cp2fast.train.curves import draw_curves
-from cp2fast.train.distributed import Ranks
-from cp2fast.train.learner import learner_of
+from cp2fast.train.learner import Learner, mean_loss
+from cp2fast.train.processes import Processes
 from cp2fast.train.schedule import polynomial
-from cp2fast.train.task import Evaluation, Loaded, samples_per_step
-
-_BATCHES_AHEAD = 2
+from cp2fast.train.task import Evaluation, samples_per_step
 
 
 class Best(NamedTuple):
-    """The highest mIoU so far, and the number of evaluations since without a higher one."""
+    """The highest mIoU so far.
+
+    Attributes:
+        miou: the value; below 0 before the first evaluation.
+        step: the last step at which it was reached.
+        since: evaluations since it was first reached.
+    """
 
     miou: float = -1.0
+    step: int = 0
     since: int = 0
 
-    def after(self, miou: float) -> Best:
+    def after(self, miou: float, step: int) -> Best:
         """The value after one more evaluation."""
-        return Best(miou) if miou > self.miou else Best(self.miou, self.since + 1)
+        if miou > self.miou:
+            return Best(miou, step)
+        return Best(self.miou, step if miou == self.miou else self.step, self.since + 1)
 
 
-@dataclass(frozen=True)
-class SegmentationOutput:
-    """The network's output for a batch of crops."""
+class SegmentationOutput(NamedTuple):
+    """The loss of a batch of crops."""
 
     loss: Tensor
 
 
+@dataclass
 class FinetuneTask:
-    """The task of fine-tuning (see ``train.task.Task``), with results for the command.
+    """The task of fine-tuning (see ``train.task.Task``), with random weights at first.
 
     Attributes:
+        settings: resolved settings.
+        folder: the run's folder.
+        processes: the run's processes.
+        data: data to train and evaluate on.
+        network: the network; moved to this process's device.
+        range_line: line that states the range of values, if it was found.
         result: scores of the last evaluation.
-        boundary: boundary scores of the last evaluation; None if ``evaluation.boundary`` is 0.
     """
 
-    def __init__(
-        self,
-        settings: FinetuneSettings,
-        folder: RunFolder,
-        ranks: Ranks,
-        data: LabelledData,
-        network: Segmenter,
-        device: torch.device,
-        range_line: str = "",
-    ) -> None:
-        """Create the task for a network with random weights.
+    settings: FinetuneSettings
+    folder: RunFolder
+    processes: Processes
+    data: LabelledData
+    network: Segmenter
+    range_line: str = ""
 
-        Args:
-            settings: resolved settings.
-            folder: the run's folder.
-            ranks: ranks of this process.
-            data: data to train and evaluate on.
-            network: the network; moved to ``device``.
-            device: device of this process.
-            range_line: line that states the range of values, if it was found.
-        """
-        train = settings.train
-        self.settings = settings
-        self.folder = folder
-        self.ranks = ranks
-        self.data = data
-        self.range_line = range_line
-        self.images = len(data.train)
-        self.samples_per_step = samples_per_step(settings, ranks)
+    def __post_init__(self) -> None:
+        """Derive the length of the run, and set up what trains the network."""
+        train, network = self.settings.train, self.network
+        self.images = len(self.data.train)
+        self.samples_per_step = samples_per_step(self.settings, self.processes.ranks)
         self.steps_per_epoch = steps_per_epoch(self.images, self.samples_per_step)
         self.total_steps = train.steps
-        self.peak_lr = train.lr
         self.evaluate_every: int | None = train.evaluate_every
-        self.network = network
+        self.curves = CURVES
         groups = parameter_groups(network, train.layer_decay)
-        self.learner = learner_of(network, groups, self._step, train, device)
-        self.average = None if train.ema is None else Average(network, train.ema)
-        if self.average is not None:
-            update = self.average.update
-            self.learner.optimizer.register_step_post_hook(lambda *_: update(network))
+        self.learner = Learner(network, groups, self._forward, train, self.processes.device)
+        self.average = Average(network, train.ema)
+        self.learner.optimizer.register_step_post_hook(lambda *_: self.average.update())
         self.result: Scores | None = None
-        self.boundary: BoundaryScores | None = None
         self._class_weight: list[float] | None = None
         self._best = Best()
 
-    def announcement(self, step: int) -> str:
-        """What is trained, and on what."""
-        data, model = self.data, self.settings.model
-        return (
-            f"fine-tuning {model.backbone} with {model.head} on {len(data.train)} images of "
-            f"{self.settings.data.root} ({data.train_split}; {len(data.classes)} classes; "
-            f"{self.learner.device}): steps {step + 1} to {self.total_steps}; run folder "
-            f"{self.folder.path}"
-        )
-
-    def initialise(self, say: Callable[[str], None]) -> None:
+    def initialise(self) -> None:
         """Read all masks once, then load ``model.init``."""
-        found = survey(self.data)
+        found, say = survey(self.data), self.processes.console.print
         say(f"{self.settings.data.root}: {self.data.said}")
         if self.range_line:
             say(self.range_line)
@@ -134,37 +114,31 @@ class FinetuneTask:
         if self.settings.train.class_weight == "auto":
             self._class_weight = balanced_weights(found.train[: len(self.data.classes)].tolist())
         say(load_start(self.network, self.settings.model))
-        if self.average is not None:
-            self.average.restart(self.network)
+        self.average.restart()
 
-    @property
-    def judged(self) -> Segmenter:
-        """The network that is evaluated: the average if ``train.ema`` is set."""
-        return self.network if self.average is None else self.average.network
-
-    def prepare(self, step: int, say: Callable[[str], None], alive: Callable[[], None]) -> None:
-        """Compile the network."""
+    def prepare(self, step: int, alive: Callable[[], None]) -> None:
+        """Say what is trained on what, and compile the network."""
+        data, model, device = self.data, self.settings.model, self.learner.device
+        say = self.processes.console.print
+        say(
+            f"fine-tuning {model.backbone} with {model.head} on {self.images} images of "
+            f"{self.settings.data.root} ({data.train_split}; {len(data.classes)} classes; "
+            f"{device}): steps {step + 1} to {self.total_steps}; run folder {self.folder.path}"
+        )
         self.network.train()
-        batch_size, size = self.settings.data.batch_size, self.settings.model.size
-        images_B3SS = blank_images(batch_size, size, torch.float32, self.learner.device)
+        images_B3SS = blank_images(self.settings.data.batch_size, model.size, torch.float32, device)
         setting = self.settings.train.compile
         compile_method([self.network], "forward", setting, images_B3SS, self.learner.dtype, say)
 
     def batches(self, start: int, stop: int) -> Generator[Loaded[CropBatch], None, None]:
-        """Batches of crops, prepared in advance in a thread."""
-        made = crop_batches(
-            self.data,
-            self.settings,
-            range(start, stop),
-            self.learner.device,
-            self.ranks.rank,
-            self.ranks.world_size,
-            decodes_apart(self.learner.device),
-        )
-        return prefetch(made, _BATCHES_AHEAD)
+        """Batches of crops."""
+        device, ranks = self.learner.device, self.processes.ranks
+        steps, apart = range(start, stop), decodes_apart(device)
+        crops = crop_batches(self.data, self.settings, steps, device, ranks, apart)
+        return load_ahead(crops, device)
 
     def learning_rate(self, step: int) -> float:
-        """Learning rate, polynomial in the steps."""
+        """Polynomial in the steps."""
         train = self.settings.train
         return polynomial(train.lr, train.lr_end, train.lr_power, step, train.steps)
 
@@ -181,74 +155,61 @@ class FinetuneTask:
 
     def measure(self, step: int, outputs: Sequence[SegmentationOutput]) -> dict[str, float]:
         """The loss."""
-        losses = torch.stack([output.loss.detach() for output in outputs])
-        return {"loss": losses.mean().item()}
+        return {"loss": mean_loss(outputs).item()}
 
-    def warnings(self, row: Mapping[str, Any]) -> list[str]:
+    def warnings(self, row: Mapping[str, Any]) -> Sequence[str]:
         """No warnings."""
-        return []
+        return ()
 
     def evaluate(self, step: int, alive: Callable[[], None]) -> Evaluation:
         """Compute the scores on the evaluation split."""
-        device = self.learner.device
-        if self.ranks.world_size > 1:
+        if self.processes.ranks.world_size > 1:
             for buffer in self.network.buffers():  # On the CPU each process has its own batch
                 dist.broadcast(buffer, 0)  # statistics; those of the main one are saved.
-            if self.average is not None:
-                self.average.take_buffers(self.network)
+            self.average.take_buffers()
         with uncompiled():
-            judged = evaluate(self.judged, self.data, self.settings, device, self.ranks, alive)
-        self._confusion = judged.confusion
-        self.result = scores(judged.confusion, self.data.classes)
-        found = {
-            "miou": self.result.miou,
-            "pixel_accuracy": self.result.pixel_accuracy,
-            "dice": self.result.dice,
-        }
+            judged = evaluate(self.average.network, self.data, self.settings, self.processes, alive)
+        self._confusion, self.result = judged
+        result = judged.scores
+        found = {"miou": result.miou, "pixel_accuracy": result.pixel_accuracy, "dice": result.dice}
         line = "mIoU {miou:.1%}, pixel accuracy {pixel_accuracy:.1%}, Dice {dice:.1%}"
-        if self.settings.evaluation.boundary > 0:
-            self.boundary = boundary_scores(judged.boundary, self.data.classes)
-            if self.boundary.mean is not None:
-                found["boundary_f"] = self.boundary.mean
-                line += ", boundary F {boundary_f:.1%}"
-        self._best = self._best.after(self.result.miou)
+        if result.boundary_f is not None:
+            found["boundary_f"] = result.boundary_f
+            line += ", boundary F {boundary_f:.1%}"
+        self._best = self._best.after(result.miou, step)
         self._stop_where_nothing_improves(step)
-        return Evaluation(scores=found, score=self.result.miou, line=line.format(**found))
-
-    def _stop_where_nothing_improves(self, step: int) -> None:
-        """End the run at ``step`` after ``train.patience`` evaluations without improvement."""
-        patience = self.settings.train.patience
-        if patience is not None and self._best.since >= patience:
-            self.total_steps = min(self.total_steps, step)
+        return Evaluation(found, line.format(**found), is_best=self._best.step == step)
 
     def preview(self, batch: CropBatch) -> None:
         """Draw crops and labels."""
         draw_crops(batch, self.network, self.data, self.folder.preview)
 
     def pictures(self, step: int, complete: bool) -> None:
-        """Draw the confusion matrix, predictions and curves."""
-        if not complete:
+        """At the end, draw the confusion matrix and predictions, and write ``result.json``."""
+        if not complete or self.result is None:
             return
-        path, device = self.folder.path, self.learner.device
-        draw_confusion(self._confusion, self.data.classes, path / "confusion.png")
+        path, data, settings = self.folder.path, self.data, self.settings
+        draw_confusion(self._confusion, data.classes, path / "confusion.png")
         with uncompiled():
-            draw_predictions(
-                self.judged, self.data, self.settings, device, path / "predictions.png"
-            )
-        draw_curves(read_metrics(self.folder.metrics), CURVES, self.folder.curves)
+            device = self.learner.device
+            draw_predictions(self.average.network, data, settings, device, path / "predictions.png")
+        content = asdict(self.result) | {
+            "best": {"miou": self._best.miou, "step": self._best.step},
+            "images": len(data.val),
+            "step": step,
+            "settings": settings.model_dump(mode="json"),
+        }
+        write_json(path / RESULT, content)
 
     def state_dict(self) -> dict[str, Any]:
-        """The network, with the names and colours of its classes."""
-        networks = (
-            {"model": self.network.state_dict()}
-            if self.average is None
-            else self.average.state_dict(self.network)
-        )
-        return networks | {
+        """The network with the names and colours of its classes, and the best mIoU."""
+        miou, step, since = self._best
+        return self.average.state_dict() | {
             "classes": list(self.data.classes),
             "colours": [list(colour) for colour in self.data.colours],
             "class_weight": self._class_weight,
-            "patience": list(self._best),
+            "best": [miou, step] if step else None,
+            "patience": [miou, since],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -263,34 +224,33 @@ class FinetuneTask:
                 f"{self.folder.path} was started with {len(state['classes'])} or other names: "
                 "restore them, or start another run with --out DIR"
             )
-        if self.average is None:
-            self.network.load_state_dict(state["model"])
-        else:
-            self.average.load_state_dict(state, self.network)
+        self.average.load_state_dict(state)
         self._class_weight = state.get("class_weight")
-        self._best = Best(*state.get("patience", ()))
+        if state.get("best"):
+            (miou, best_step), (_, since) = state["best"], state.get("patience", (0, 0))
+            self._best = Best(miou, best_step, since)
         self._stop_where_nothing_improves(state["step"])
 
-    def _step(
+    def _stop_where_nothing_improves(self, step: int) -> None:
+        """End the run at ``step`` after ``train.patience`` evaluations without improvement."""
+        patience = self.settings.train.patience
+        if patience is not None and self._best.since >= patience:
+            self.total_steps = min(self.total_steps, step)
+
+    def _forward(
         self, network: nn.Module, batch: CropBatch, step: int, number: int
     ) -> SegmentationOutput:
+        train = self.settings.train
         if number == 0:
             # Dropout uses torch's own generator; seeding it for each step makes resuming exact.
-            words = philox.words(self.settings.train.seed, Stream.DROPOUT, step, self.ranks.rank)
+            words = philox.words(train.seed, Stream.DROPOUT, step, self.processes.ranks.rank)
             torch.manual_seed(int(words[0]))
         logits = network(batch.images)
+        weight = self._class_weight
+        weight_K = None if weight is None else torch.tensor(weight, device=logits.device)
         with torch.autocast(logits.device.type, enabled=False):
             logits = self.network.upsample(logits, batch.labels.shape[1:])
-            train = self.settings.train
             loss = segmentation_loss(
-                logits,
-                batch.labels,
-                train.loss_mean,
-                self._weights(logits),
-                train.dice_weight,
+                logits, batch.labels, train.loss_mean, weight_K, train.dice_weight
             )
         return SegmentationOutput(loss)
-
-    def _weights(self, logits: Tensor) -> Tensor | None:
-        """Class weights of the loss, on the device of the logits."""
-        return None if self._class_weight is None else logits.new_tensor(self._class_weight).float()

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -50,23 +51,11 @@ class Quantiles:
         return Quantiles(*(float(value) for value in np.percentile(values, (5, 50, 95))))
 
 
-@dataclass(frozen=True)
-class Sampled:
-    """One sampled image.
-
-    Attributes:
-        name: name of the file.
-        size: size of the file in bytes.
-        format: format such as JPEG, or ``unknown``.
-        height: height in pixels; 0 if it could not be decoded.
-        width: width in pixels, likewise.
-        read_seconds: time to read the file.
-        decode_seconds: time to decode it on one thread.
-        problem: why it cannot be used; None if it can.
-    """
+class _Sampled(NamedTuple):
+    """One sampled image; ``problem`` says why it could not be decoded, its sides are 0 then."""
 
     name: str
-    size: int
+    file_bytes: int
     format: str
     height: int
     width: int
@@ -144,7 +133,7 @@ def examine(settings: PretrainSettings, root: Root) -> DataHealth:
         formats=dict(Counter(one.format for one in sampled).most_common()),
         short_side=Quantiles.of([short for short, _ in sides]) if good else None,
         long_side=Quantiles.of([long for _, long in sides]) if good else None,
-        file_bytes=Quantiles.of([one.size for one in good]) if good else None,
+        file_bytes=Quantiles.of([one.file_bytes for one in good]) if good else None,
         bad=[(one.name, one.problem) for one in sampled if one.problem is not None],
         read_milliseconds=1000 * float(np.median([one.read_seconds for one in sampled])),
         file_system=file_system(root),
@@ -156,11 +145,11 @@ def examine(settings: PretrainSettings, root: Root) -> DataHealth:
     )
 
 
-def _sample(images: ImageSet, data: DataSettings) -> list[Sampled]:
+def _sample(images: ImageSet, data: DataSettings) -> list[_Sampled]:
     """A random sample of images, as many as a few seconds allow."""
     order = philox.permutation(0, philox.Stream.ORDER, 0, len(images))[:_MOST_SAMPLED]
     deadline = time.perf_counter() + _SAMPLE_SECONDS
-    sampled: list[Sampled] = []
+    sampled: list[_Sampled] = []
     for number in order.tolist():
         sampled.append(_look_at(images, number, data))
         if time.perf_counter() > deadline:
@@ -168,7 +157,7 @@ def _sample(images: ImageSet, data: DataSettings) -> list[Sampled]:
     return sampled
 
 
-def _look_at(images: ImageSet, number: int, data: DataSettings) -> Sampled:
+def _look_at(images: ImageSet, number: int, data: DataSettings) -> _Sampled:
     if images.kind == "folder":
         _forget_cached(images.name(number))
     began = time.perf_counter()
@@ -180,9 +169,9 @@ def _look_at(images: ImageSet, number: int, data: DataSettings) -> Sampled:
         height, width = decode_image(encoded, data.max_pixels, levels=levels).shape[:2]
     except BadImage as bad:
         read, problem = time.perf_counter(), str(bad)
-    return Sampled(
+    return _Sampled(
         name=images.name(number),
-        size=len(encoded),
+        file_bytes=len(encoded),
         format=_format(encoded),
         height=height,
         width=width,

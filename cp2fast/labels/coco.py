@@ -174,16 +174,12 @@ def _declared(
         # Roboflow's first category is the group that contains the others.
         categories = {number: name for number, name in categories.items() if number != 0}
     background = BACKGROUND if 0 in categories else 0
-    names = dict(categories)
-    rest = [number for number, name in names.items() if name.lower() == "background"]
-    if rest:
-        background = int(rest[0])
-        classes = [DeclaredClass(name, int(number)) for number, name in names.items()]
+    classes = [DeclaredClass(name, int(number)) for number, name in categories.items()]
+    named = [number for number, name in categories.items() if name.lower() == "background"]
+    if named:
+        background = int(named[0])
     else:
-        classes = [
-            DeclaredClass("background", background),
-            *(DeclaredClass(name, int(number)) for number, name in names.items()),
-        ]
+        classes.insert(0, DeclaredClass("background", background))
     return Declared(tuple(classes), str(path), ignored=(CROWD,)), background
 
 

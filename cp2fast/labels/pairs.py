@@ -55,21 +55,22 @@ def folders_layout(settings: LabelSettings, root: Path) -> Layout | None:
     Raises:
         UserError: images without masks, or that match masks in more than one way.
     """
-    for image_folder, mask_folder in _folders(root):
-        pairs = pair(image_folder, mask_folder)
-        below = [(path.relative_to(root), example) for path, example in pairs]
-        train, val, split = split_by_folder(below, settings)
-        masks = [example.mask for _, example in pairs if isinstance(example.mask, Path)]
-        known = known_classes(root, masks)
-        where = f"{image_folder.relative_to(root)} and {mask_folder.relative_to(root)}"
-        return Layout(
-            name=f"folders {where}" if known is None else known.name,
-            train=train,
-            val=val,
-            train_split=split,
-            declared=None if known is None else known.declared,
-        )
-    return _split_layout(settings, root)
+    folders = _folders(root)
+    if folders is None:
+        return _split_layout(settings, root)
+    pairs = pair(*folders)
+    below = [(path.relative_to(root), example) for path, example in pairs]
+    train, val, split = split_by_folder(below, settings)
+    masks = [example.mask for _, example in pairs if isinstance(example.mask, Path)]
+    known = known_classes(root, masks)
+    where = " and ".join(str(folder.relative_to(root)) for folder in folders)
+    return Layout(
+        name=f"folders {where}" if known is None else known.name,
+        train=train,
+        val=val,
+        train_split=split,
+        declared=None if known is None else known.declared,
+    )
 
 
 def _split_layout(settings: LabelSettings, root: Path) -> Layout | None:
@@ -81,9 +82,9 @@ def _split_layout(settings: LabelSettings, root: Path) -> Layout | None:
         name = next((inside[kind] for kind in kinds if kind in inside), None)
         if name is None:
             continue
-        for images, masks in _folders(root / name) or _beside(root, name, inside):
-            splits[name] = pair(images, masks)
-            break
+        folders = _folders(root / name) or _beside(root, name, inside)
+        if folders is not None:
+            splits[name] = pair(*folders)
     if not splits:
         return None
     first, *others = splits
@@ -179,18 +180,20 @@ def _by_place(folder: Path, files: Sequence[Path]) -> dict[tuple[Path, str], lis
     return found
 
 
-def _folders(root: Path) -> list[tuple[Path, Path]]:
-    """A folder of images and one of masks inside ``root``, if both exist."""
+def _folders(root: Path) -> tuple[Path, Path] | None:
+    """A folder of images and one that holds masks inside ``root``; None unless both exist."""
     inside = _by_name(root)
     images = next((root / inside[name] for name in IMAGE_FOLDERS if name in inside), None)
-    masks = [root / inside[name] for name in MASK_FOLDERS if name in inside]
-    return [(images, folder) for folder in masks if images and _files(folder, MASK_SUFFIXES)][:1]
+    masks = (root / inside[name] for name in MASK_FOLDERS if images and name in inside)
+    holding = next((folder for folder in masks if _files(folder, MASK_SUFFIXES)), None)
+    return None if images is None or holding is None else (images, holding)
 
 
-def _beside(root: Path, split: str, inside: Mapping[str, str]) -> list[tuple[Path, Path]]:
+def _beside(root: Path, split: str, inside: Mapping[str, str]) -> tuple[Path, Path] | None:
+    """The folder of a split, and the folder of its masks beside it, such as ``train_labels``."""
     wanted = (name.format(split.lower()) for name in _MASK_OF_SPLIT)
     masks = next((inside[name] for name in wanted if name in inside), None)
-    return [] if masks is None else [(root / split, root / masks)]
+    return None if masks is None else (root / split, root / masks)
 
 
 def _by_name(root: Path) -> dict[str, str]:

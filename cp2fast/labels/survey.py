@@ -66,20 +66,18 @@ def survey(data: LabelledData) -> Survey:
 def shares_in_words(found: Survey, data: LabelledData) -> list[str]:
     """A table of the classes' shares of the labelled pixels, one line per class."""
     width = max(len(name) for name in (*data.classes, "ignored"))
-    lines = [f"{'class':{width}}  {'train':>8}  {'val':>8}"]
-    totals = [max(1, int(pixels[:IGNORED].sum())) for pixels in (found.train, found.val)]
-    for label, name in enumerate(data.classes):
-        shares = [pixels[label] / total for pixels, total in zip(_both(found), totals, strict=True)]
-        lines.append(f"{name:{width}}  {_share(shares[0])}  {_share(shares[1])}")
-    ignored = [pixels[IGNORED] / max(1, int(pixels.sum())) for pixels in _both(found)]
-    lines.append(
-        f"{'ignored':{width}}  {_share(ignored[0])}  {_share(ignored[1])}  (of all pixels)"
-    )
-    return lines
 
+    def row(name: str, label: int, labels: slice) -> str:
+        shares = (
+            pixels[label] / max(1, pixels[labels].sum()) for pixels in (found.train, found.val)
+        )
+        return f"{name:{width}}  " + "  ".join(map(_share, shares))
 
-def _both(found: Survey) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    return found.train, found.val
+    return [
+        f"{'class':{width}}  {'train':>8}  {'val':>8}",
+        *(row(name, label, slice(IGNORED)) for label, name in enumerate(data.classes)),
+        row("ignored", IGNORED, slice(None)) + "  (of all pixels)",
+    ]
 
 
 def _share(share: float) -> str:

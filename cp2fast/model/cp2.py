@@ -45,7 +45,7 @@ class CP2Output:
         accuracy_dense: fraction of images whose most similar pair is two foreground positions.
         similarity_gap: mean cosine of query foreground and key foreground positions, minus that
             of query foreground and key background positions.
-        embedding_deviation: standard deviation of the query vectors over the batch, averaged over
+        embedding_std: standard deviation of the query vectors over the batch, averaged over
             channels; near 0 if all images have similar vectors, 1 / sqrt(C) if they are spread out.
         vectors: vectors from which signals are computed when logging.
     """
@@ -56,7 +56,7 @@ class CP2Output:
     accuracy_instance: Tensor
     accuracy_dense: Tensor
     similarity_gap: Tensor
-    embedding_deviation: Tensor
+    embedding_std: Tensor
     vectors: Vectors
 
 
@@ -167,7 +167,7 @@ class CP2(nn.Module):
             accuracy_instance=accuracy_instance(logits),
             accuracy_dense=accuracy_dense(similarity_BXY, positive_BXY),
             similarity_gap=similarity_gap(similarity_BXY, query_mask_BX, key_mask_BY),
-            embedding_deviation=query_BC.detach().std(dim=0, correction=0).mean(),
+            embedding_std=query_BC.detach().std(dim=0, correction=0).mean(),
             vectors=Vectors(query_BC.detach(), key_BC, query_BCX.detach()),
         )
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -13,8 +12,8 @@ from cp2fast.batch import CopyPasteBatch, RaggedBatch
 from cp2fast.config import SIZE_STEP, PretrainSettings
 from cp2fast.copypaste.op import copy_paste
 from cp2fast.copypaste.sampling import sample_parameters
+from cp2fast.train.batches import Made
 from cp2fast.train.schedule import growing_size
-from cp2fast.train.task import Loaded
 
 
 def split_steps(
@@ -49,10 +48,8 @@ def compose(
     total_steps: int,
     device: torch.device,
     dtype: torch.dtype,
-) -> Generator[Loaded[CopyPasteBatch], None, None]:
+) -> Made[CopyPasteBatch]:
     """Augment and compose each decoded batch on ``device``.
-
-    On a GPU this runs on a separate stream, in parallel with the training.
 
     Args:
         batches: decoded batches, ``train.gradient_accumulation_steps`` per step.
@@ -64,25 +61,12 @@ def compose(
         device: device of the network.
         dtype: dtype of the images; the network's arithmetic would round them to it anyway.
     """
-    if device.type == "cuda":  # for this thread, which would otherwise use the first GPU
-        torch.cuda.set_device(device)
-    stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
     augment = settings.augment
-    for number in itertools.count():
-        with torch.cuda.stream(stream):  # includes decoding on the GPU; no effect if None
-            batch = next(batches, None)
-            if batch is None:
-                return
-            step = start + number // settings.train.gradient_accumulation_steps
-            epoch, size = step // steps_per_epoch, image_size(settings, step, total_steps)
-            parameters = sample_parameters(
-                seed, epoch, batch, size, settings.data.background, augment
-            )
-            pairs = copy_paste(
-                *(batch, parameters, size, dtype),
-                device=device,
-                mean=augment.mean,
-                std=augment.std,
-            )
-            images = batch.index[: len(pairs)].tolist()
-        yield Loaded(pairs, images, stream.record_event() if stream else None)
+    for number, batch in enumerate(batches):
+        step = start + number // settings.train.gradient_accumulation_steps
+        epoch, size = step // steps_per_epoch, image_size(settings, step, total_steps)
+        parameters = sample_parameters(seed, epoch, batch, size, settings.data.background, augment)
+        pairs = copy_paste(
+            *(batch, parameters, size, dtype), device=device, mean=augment.mean, std=augment.std
+        )
+        yield pairs, batch.index[: len(pairs)].tolist()

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-from cp2fast.config import (
-    SIZE_STEP,
-    PretrainSettings,
-    ProbeDataSettings,
-    check_pretrain,
-    fewest_images,
-)
+from cp2fast.config import SIZE_STEP, PretrainSettings, ProbeDataSettings, fewest_images
 from cp2fast.copypaste.backends import fastest_backend
 from cp2fast.cores import decoding_workers
 from cp2fast.data.cache.open import Cache, Sharing, open_cache
@@ -24,9 +18,11 @@ from cp2fast.data.windows import check_window, window_width
 from cp2fast.errors import UserError
 from cp2fast.labels.open import open_labelled
 from cp2fast.pretrain.learner import build_learner
+from cp2fast.pretrain.report import report
 from cp2fast.pretrain.task import PretrainTask
 from cp2fast.run_folder import RunFolder
-from cp2fast.train.run import Kind, Processes
+from cp2fast.train.processes import Processes
+from cp2fast.train.run import Kind
 from cp2fast.train.task import samples_per_step
 
 
@@ -36,7 +32,6 @@ def build(settings: PretrainSettings, folder: RunFolder, processes: Processes) -
     Raises:
         UserError: settings that do not work together, no images, or no source that works here.
     """
-    check_pretrain(settings)
     if settings.train.probe is not None:  # detects a wrong path now rather than at the first probe
         open_labelled(ProbeDataSettings(), settings.train.probe)
     with processes.agreement.main_first():  # generate the demo's images only once
@@ -52,9 +47,7 @@ def build(settings: PretrainSettings, folder: RunFolder, processes: Processes) -
     settings, range_line = _with_range(settings, images, processes)
     source = choose_source(settings.data, images, processes.device)
     cache = _open_cache(settings, images, processes)
-    return PretrainTask(
-        settings, folder, processes.ranks, images, source, cache, learner, range_line
-    )
+    return PretrainTask(settings, folder, processes, images, source, cache, learner, range_line)
 
 
 def _with_range(
@@ -108,5 +101,7 @@ PRETRAIN = Kind(
         "train.seed",
         "train.optimizer",
     ),
+    last_file="curves.png",
     build=build,
+    report=report,
 )

@@ -7,9 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cp2fast.pretrain.metrics import Metrics
-
-_IN_A_ROW = 10
-"""Consecutive logged steps that must agree before a warning."""
+from cp2fast.train.advice import Streaks
 
 
 @dataclass(frozen=True)
@@ -38,19 +36,14 @@ class Health:
             queue: keys in the queue.
             total_steps: number of steps of the run.
         """
-        self._rows = dict.fromkeys(symptoms(embedding, queue), 0)
+        self._streaks = Streaks(symptoms(embedding, queue))
         self._total_steps = total_steps
 
     def check(self, metrics: Metrics) -> list[str]:
         """Warn, once each, about symptoms found in ten consecutive logged steps."""
-        warnings = []
-        for symptom, rows in list(self._rows.items()):
-            due = metrics.step > symptom.after * self._total_steps
-            self._rows[symptom] = rows + 1 if due and symptom.shows(metrics) else 0
-            if self._rows[symptom] == _IN_A_ROW:
-                warnings.append(symptom.warning)
-                del self._rows[symptom]
-        return warnings
+        share_done = metrics.step / self._total_steps
+        found = self._streaks.found(lambda s: share_done > s.after and s.shows(metrics))
+        return [symptom.warning for symptom in found]
 
 
 def symptoms(embedding: int, queue: int) -> list[Symptom]:

@@ -8,7 +8,7 @@ from torch import nn
 from cp2fast.batch import CopyPasteBatch
 from cp2fast.config import PretrainSettings
 from cp2fast.model.cp2 import CP2, CP2Output, build_cp2
-from cp2fast.train.learner import Learner, learner_of
+from cp2fast.train.learner import Learner
 
 
 def build_learner(settings: PretrainSettings, device: torch.device) -> Learner[CP2, CopyPasteBatch]:
@@ -18,7 +18,7 @@ def build_learner(settings: PretrainSettings, device: torch.device) -> Learner[C
         UserError: unsupported backbone, size or precision.
     """
     network = build_cp2(settings.model, settings.train.seed)
-    return learner_of(network, network.encoder_q.parameters(), contrast, settings.train, device)
+    return Learner(network, network.encoder_q.parameters(), contrast, settings.train, device)
 
 
 def contrast(network: nn.Module, batch: CopyPasteBatch, step: int, number: int) -> CP2Output:

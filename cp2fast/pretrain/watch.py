@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,7 +27,7 @@ from cp2fast.labels.open import open_labelled
 from cp2fast.model.segmenter import Segmenter, build_segmenter
 from cp2fast.probe.features import Extractor
 from cp2fast.probe.pca import COLOURS, draw_features, main_directions, turned
-from cp2fast.probe.probe import SHORT_SIDE, probe
+from cp2fast.probe.probe import SHORT_SIDE, ProbeScores, probe
 from cp2fast.run_folder import RunFolder, atomic_write
 from cp2fast.train.interrupt import StopAsked
 
@@ -45,14 +45,6 @@ SIDE = 224
 """Side in pixels of a photo in the picture, which shows the photo's central square."""
 _MOST_IMAGES = 100
 """Most images per split, evenly chosen, that a probe during a run uses, to keep it cheap."""
-
-
-@dataclass(frozen=True)
-class Probed:
-    """mIoU of frozen backbone features, with nearest neighbours and with a linear classifier."""
-
-    knn: float
-    linear: float
 
 
 class Watch:
@@ -84,7 +76,9 @@ class Watch:
         """
         self._guarded("the picture of the features", lambda: self._draw(encoder, step))
 
-    def probe(self, encoder: Segmenter, alive: Callable[[], None] = lambda: None) -> Probed | None:
+    def probe(
+        self, encoder: Segmenter, alive: Callable[[], None] = lambda: None
+    ) -> ProbeScores | None:
         """Probe the frozen features; None if no probe is set or if it failed.
 
         Args:
@@ -158,7 +152,7 @@ class Watch:
             photos[self._images.name(number)] = middle(photo, SIDE)
         return photos
 
-    def _probe(self, encoder: Segmenter, root: Path, alive: Callable[[], None]) -> Probed:
+    def _probe(self, encoder: Segmenter, root: Path, alive: Callable[[], None]) -> ProbeScores:
         own = self._settings.data
         data = open_labelled(ProbeDataSettings(range=own.range, bands=own.bands), root)
         few = replace(
@@ -166,7 +160,7 @@ class Watch:
         )
         extractor = Extractor(frozen_copy(encoder, self._settings), "backbone", SHORT_SIDE)
         [found] = probe(extractor, few, labels=1.0, seeds=[0], alive=alive)
-        return Probed(found.knn.miou, found.linear.miou)
+        return found
 
 
 def frozen_copy(encoder: Segmenter, settings: PretrainSettings) -> Segmenter:

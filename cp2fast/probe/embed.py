@@ -19,7 +19,7 @@ from cp2fast.data.decoding.decode import BadImage, decode_image
 from cp2fast.data.decoding.levels import Levels
 from cp2fast.data.image_sets.image_set import ImageSet
 from cp2fast.data.image_sets.listing import list_images
-from cp2fast.data.sources.read_ahead import brought
+from cp2fast.data.sources.read_ahead import fetched
 from cp2fast.errors import UserError
 from cp2fast.figure import save_figure
 from cp2fast.files import refuse_target
@@ -93,7 +93,7 @@ def _embed(trained: Trained, images: ImageSet) -> Embedded:
     network = trained.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     extractor = Extractor(network, "embedding", trained.model.size)
     numbers, vectors, left_out = [], [], []
-    for number in brought(images, range(len(images))):
+    for number in fetched(images, range(len(images))):
         try:
             image = _decode(images, number, trained.levels)
         except BadImage as bad:

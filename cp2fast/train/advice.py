@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import Generic, TypeVar
 
 from cp2fast.train.accounts import Account
+
+Symptom = TypeVar("Symptom", bound=Hashable)
 
 _MUCH = 0.1
 """An account other than the step's is reported above this share of the time."""
@@ -32,21 +35,36 @@ _WHAT: dict[Account, tuple[str, str]] = {
 }
 
 
+class Streaks(Generic[Symptom]):
+    """Finds symptoms that ten logged steps in a row show; each is found once."""
+
+    def __init__(self, symptoms: Iterable[Symptom]) -> None:
+        self._rows = dict.fromkeys(symptoms, 0)
+
+    def found(self, shows: Callable[[Symptom], bool]) -> list[Symptom]:
+        """The symptoms of which this step is the tenth in a row.
+
+        Args:
+            shows: whether this step shows a symptom.
+        """
+        for symptom, rows in self._rows.items():
+            self._rows[symptom] = rows + 1 if shows(symptom) else 0
+        found = [symptom for symptom, rows in self._rows.items() if rows == _IN_A_ROW]
+        for symptom in found:
+            del self._rows[symptom]
+        return found
+
+
 class Advice:
     """Watches the time accounts of a run and warns once about each that takes over a tenth."""
 
     def __init__(self) -> None:
-        self._rows = dict.fromkeys(_WHAT, 0)
+        self._streaks = Streaks(_WHAT)
 
     def hear(self, shares: Mapping[Account, float]) -> list[str]:
         """Warnings about accounts that were too large in ten logged steps in a row."""
-        warnings = []
-        for account in list(self._rows):
-            self._rows[account] = self._rows[account] + 1 if shares[account] > _MUCH else 0
-            if self._rows[account] == _IN_A_ROW:
-                warnings.append(_line(account, shares[account]))
-                del self._rows[account]
-        return warnings
+        large = self._streaks.found(lambda account: shares[account] > _MUCH)
+        return [_line(account, shares[account]) for account in large]
 
 
 def of_whole_run(shares: Mapping[Account, float]) -> list[str]:

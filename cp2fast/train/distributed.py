@@ -25,7 +25,7 @@ without the others, so by then every process has joined the exchange."""
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process's place among those of the run.
+    """This process's place among those of the run; by default it is the only one.
 
     Attributes:
         rank: number of this process, from 0.
@@ -33,9 +33,9 @@ class Ranks:
         local_rank: number of this process on its machine, and of its GPU.
     """
 
-    rank: int
-    world_size: int
-    local_rank: int
+    rank: int = 0
+    world_size: int = 1
+    local_rank: int = 0
 
     @property
     def is_main(self) -> bool:
@@ -43,15 +43,18 @@ class Ranks:
         return self.rank == 0
 
 
+ALONE = Ranks()
+
+
 def ranks_from_environment() -> Ranks:
-    """The ranks that torchrun sets in the environment; without it, a single process.
+    """The ranks that torchrun sets in the environment; without them, a single process.
 
     Raises:
         UserError: they do not fit together.
     """
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
     if not all(name in os.environ for name in names):
-        return Ranks(0, 1, 0)
+        return ALONE
     given = [os.environ[name] for name in names]
     if all(value.isdecimal() for value in given):
         ranks = Ranks(*map(int, given))
@@ -63,8 +66,8 @@ def ranks_from_environment() -> Ranks:
 def _no_processes(names: Sequence[str]) -> UserError:
     shown = " ".join(f"{name}={os.environ.get(name, '')}" for name in names)
     return UserError(
-        f"the environment describes no processes that can meet ({shown}): start them with "
-        "torchrun, or unset RANK for a single one"
+        f"the environment variables of the processes do not fit together ({shown}): start them "
+        "with torchrun, or unset RANK for a single one"
     )
 
 

@@ -13,58 +13,55 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any, Generic
+from typing import Any, NamedTuple
 
 from cp2fast.errors import UserError
-from cp2fast.run_folder import BEST, checkpoint_name
+from cp2fast.run_folder import BEST, checkpoint_name, read_metrics
 from cp2fast.train.accounts import Accounts, shares_of
 from cp2fast.train.advice import Advice
+from cp2fast.train.batches import Loaded
 from cp2fast.train.checkpoint import Saver
-from cp2fast.train.console import RunConsole
+from cp2fast.train.curves import draw_curves
 from cp2fast.train.failures import explained
 from cp2fast.train.finite import BadStep, LossRecord, all_finite
 from cp2fast.train.interrupt import StopAsked, stop_requests
 from cp2fast.train.learner import mean_loss
-from cp2fast.train.metrics import Log, metrics_log
+from cp2fast.train.loggers import Log
+from cp2fast.train.metrics import metrics_log
 from cp2fast.train.run import Run
-from cp2fast.train.task import Batch, Loaded
 from cp2fast.train.watchdog import Doing, Watchdog
 
 _NAMED = 3
 """How many images of a broken step are named."""
 
 
-def train(
-    run: Run[Any], console: RunConsole, accounts: Accounts, on_row: Log | None = None
-) -> bool:
+def train(run: Run[Any], accounts: Accounts, on_row: Log | None = None) -> None:
     """Train from ``run.step`` to the end, writing metrics, checkpoints and pictures to its folder.
+
+    A run that is asked to stop is saved before its end; ``run.is_complete`` tells.
 
     Args:
         run: the run; updated in place.
-        console: prints for the user.
         accounts: time accounts, charging ``start``.
         on_row: called with each row of ``metrics.jsonl``, in the main process.
-
-    Returns:
-        True if the run is complete, False if it was stopped before; it is saved either way.
 
     Raises:
         UserError: too many images cannot be read, the loss is not a number, or memory or disk is
             full. Checkpoints written before are intact.
     """
-    folder, device, settings = run.folder, run.processes.device, run.task.settings.train
+    folder, processes, settings = run.folder, run.processes, run.task.settings.train
+    keep = settings.keep_last, run.keep_every
     with (
         explained(run),
-        closing(Saver(folder.checkpoints, device, settings.keep_last, run.keep_every)) as saver,
-        closing(Watchdog(run.processes.ranks, settings.timeout_minutes)) as watchdog,
+        closing(Saver(folder.checkpoints, processes.device, *keep)) as saver,
+        closing(Watchdog(processes.ranks, settings.timeout_minutes)) as watchdog,
         stop_requests() as stop_requested,
-        metrics_log(run, console, on_row) as log,
+        metrics_log(run, on_row) as log,
     ):
-        return Engine(run, console, accounts, saver, watchdog, log, stop_requested).train()
+        Engine(run, accounts, saver, watchdog, log, stop_requested).train()
 
 
-@dataclass(frozen=True)
-class Due:
+class Due(NamedTuple):
     """What to do at the end of a step; the same on all processes."""
 
     log: bool
@@ -73,21 +70,17 @@ class Due:
 
 
 @dataclass
-class Engine(Generic[Batch]):
-    """One process's part of a run.
+class Engine:
+    """One process's part of a run; see ``train``.
 
     Attributes:
-        run: the run; updated in place.
-        console: prints for the user.
-        accounts: time accounts, charging ``start``.
-        saver: saver of the run's checkpoints.
+        saver: writes the run's checkpoints.
         watchdog: notified of each part of a step.
         log: writes the rows of ``metrics.jsonl``.
         stop_requested: whether this process was asked to stop.
     """
 
-    run: Run[Batch]
-    console: RunConsole
+    run: Run[Any]
     accounts: Accounts
     saver: Saver
     watchdog: Watchdog
@@ -97,37 +90,36 @@ class Engine(Generic[Batch]):
     def __post_init__(self) -> None:
         """Set up the state of a loop that has trained nothing yet."""
         self.task, self.learner = self.run.task, self.run.task.learner
-        self.agreement, ranks = self.run.processes.agreement, self.run.processes.ranks
-        self.is_main, self.say = ranks.is_main, self.console.print
+        self.agreement, self.is_main = self.run.processes.agreement, self.run.processes.is_main
+        self.console = self.run.processes.console
         self.advice = Advice()
-        self.losses = LossRecord(ranks.rank)
+        self.losses = LossRecord(self.run.processes.ranks.rank)
         self.images: list[int] = []
         self.first_step = self.logged_step = self.run.step
         self.evaluated_step: int | None = None
         self.save_asked = time.monotonic()
         self.stopping = False
 
-    def train(self) -> bool:
-        """See ``train``."""
-        if not self.run.is_complete:
-            self.task.prepare(self.run.step, self.say, self._alive)
-            if self.run.owes_evaluation:
+    def train(self) -> None:
+        """See the function ``train``."""
+        run = self.run
+        if run.has_steps_left:
+            self.task.prepare(run.step, self._alive)
+            if run.owes_evaluation:
                 self._evaluate()
-            with closing(self.task.batches(self.run.step, self.task.total_steps)) as batches:
+            with closing(self.task.batches(run.step, self.task.total_steps)) as batches:
                 self._take_steps(batches)
             self.agreement.finish()
-        if self.run.is_complete:
-            if self.evaluated_step != self.run.step:
-                self._evaluate()
-            if not self.run.owes_evaluation:
-                self._draw(complete=True)
+        if not run.has_steps_left and self.evaluated_step != run.step:
+            self._evaluate()
+        if run.is_complete:
+            self._draw(complete=True)
         with self.accounts.on("save"):
             self.saver.wait()
         self.accounts.lap()
-        return self.run.is_complete and not self.run.owes_evaluation
 
-    def _take_steps(self, batches: Iterator[Loaded[Batch]]) -> None:
-        while not self.run.is_complete and not self.stopping:
+    def _take_steps(self, batches: Iterator[Loaded[Any]]) -> None:
+        while self.run.has_steps_left and not self.stopping:
             outputs = self._step(batches)
             due = self._due()
             if due.log or due.evaluate or due.save or self.losses.is_full:
@@ -136,21 +128,22 @@ class Engine(Generic[Batch]):
                 self._log(outputs)
             if due.evaluate:
                 self._evaluate()
-            if due.save or self.run.is_complete:  # an evaluation may end the run
+            if due.save or not self.run.has_steps_left:  # an evaluation may end the run
                 self._save(checkpoint_name(self.run.step))
-                self._draw(complete=False)
+                if self.run.has_steps_left:
+                    self._draw(complete=False)
 
-    def _step(self, batches: Iterator[Loaded[Batch]]) -> list[Any]:
-        self.images = []
-        self.learner.set_learning_rate(self.task.learning_rate(self.run.step))
-        outputs = self.learner.step(self._batches_of_step(batches), self.run.step)
-        self.run.step += 1
-        if self.is_main and self.run.step == self.first_step + 1:
-            self.saver.reserve(self.run.state_dict())  # the optimiser's state exists by now
-        self.losses.note(self.run.step, mean_loss(outputs), self.images)
+    def _step(self, batches: Iterator[Loaded[Any]]) -> list[Any]:
+        run, self.images = self.run, []
+        self.learner.set_learning_rate(self.task.learning_rate(run.step))
+        outputs: list[Any] = self.learner.step(self._batches_of_step(batches), run.step)
+        run.step += 1
+        if self.is_main and run.step == self.first_step + 1:
+            self.saver.reserve(run.state_dict())  # the optimiser's state exists by now
+        self.losses.note(run.step, mean_loss(outputs), self.images)
         return outputs
 
-    def _batches_of_step(self, batches: Iterator[Loaded[Batch]]) -> Iterator[Batch]:
+    def _batches_of_step(self, batches: Iterator[Loaded[Any]]) -> Iterator[Any]:
         """Yield each batch once it is loaded; their image numbers go to ``self.images``."""
         for _ in range(self.learner.accumulate):
             self.watchdog.note(self.run.step, Doing.READING)
@@ -167,9 +160,8 @@ class Engine(Generic[Batch]):
 
     def _due(self) -> Due:
         """What is due after this step, agreed by the processes without waiting for each other."""
-        step, train = self.run.step, self.task.settings.train
-        now = time.monotonic()
-        waited = now - self.save_asked >= 60 * train.checkpoint_minutes
+        step, settings, now = self.run.step, self.task.settings.train, time.monotonic()
+        waited = now - self.save_asked >= 60 * settings.checkpoint_minutes
         clock = self.is_main and waited and self.saver.is_idle
         if clock:
             self.save_asked = now
@@ -179,9 +171,9 @@ class Engine(Generic[Batch]):
         if failed:
             self.saver.wait()  # raises in the process that wrote
             raise SystemExit(2)
-        is_last = self.run.is_complete
+        is_last = not self.run.has_steps_left
         return Due(
-            log=is_last or step % train.log_every == 0,
+            log=is_last or step % settings.log_every == 0,
             evaluate=not is_last and _is_multiple(step, self.task.evaluate_every),
             save=is_last or self.stopping or clock or _is_multiple(step, self.run.keep_every),
         )
@@ -208,7 +200,7 @@ class Engine(Generic[Batch]):
         raise UserError(
             f"training broke at {first} (beginning with {names}): the loss or its gradient is not "
             f"a number; nothing was saved since, so --resume continues before it: lower "
-            f"train.lr={self.task.peak_lr:g}, or set train.precision=fp32"
+            f"train.lr={self.task.settings.train.lr:g}, or set train.precision=fp32"
         )
 
     def _log(self, outputs: list[Any]) -> None:
@@ -234,11 +226,10 @@ class Engine(Generic[Batch]):
             }
             self.log(row)
             for warning in [*task.warnings(row), *self.advice.hear(shares)]:
-                self.say(f"warning at step {step}: {warning}")
+                self.console.print(f"warning at step {step}: {warning}")
 
     def _evaluate(self) -> None:
-        run = self.run
-        evaluation, stopped = None, False
+        run, evaluation, stopped = self.run, None, False
         with self.accounts.on("evaluate"):
             try:
                 evaluation = self.task.evaluate(run.step, self._alive_or_stop)
@@ -257,10 +248,9 @@ class Engine(Generic[Batch]):
             return  # the main process has it
         with self.accounts.on("log"):
             self.log({"step": run.step, **evaluation.scores, "time": shares})
-            if not run.is_complete:
-                self.say(f"step {run.step}/{self.task.total_steps}  {evaluation.line}")
-        if evaluation.score is not None and (run.best is None or evaluation.score >= run.best[0]):
-            run.best = evaluation.score, run.step
+            if run.has_steps_left:
+                self.console.print(f"step {run.step}/{self.task.total_steps}  {evaluation.line}")
+        if evaluation.is_best:
             self._save(BEST)
 
     def _save(self, name: str) -> None:
@@ -270,9 +260,13 @@ class Engine(Generic[Batch]):
                 self.saver.save(self.run.state_dict(), name)
 
     def _draw(self, complete: bool) -> None:
-        if self.is_main:
-            with self.accounts.on("log"):
-                self.task.pictures(self.run.step, complete)
+        if not self.is_main:
+            return
+        with self.accounts.on("log"):
+            if complete:
+                folder = self.run.folder
+                draw_curves(read_metrics(folder.metrics), self.task.curves, folder.curves)
+            self.task.pictures(self.run.step, complete)
 
     @property
     def _stop_asked(self) -> bool:

@@ -6,23 +6,20 @@ Nothing here waits for the device.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.amp.grad_scaler import GradScaler
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim import Optimizer
 
 from cp2fast.config import CommonTrainSettings
+from cp2fast.train.batches import Batch
 from cp2fast.train.optimizer import build_optimizer
 from cp2fast.train.precision import autocast, dtype_of, grad_scaler
 
 Network = TypeVar("Network", bound=nn.Module)
-Batch = TypeVar("Batch")
 
 
 class Output(Protocol):
@@ -33,7 +30,6 @@ class Output(Protocol):
         """A scalar with a gradient."""
 
 
-@dataclass
 class Learner(Generic[Network, Batch]):
     """A network and everything that updates its weights.
 
@@ -49,14 +45,34 @@ class Learner(Generic[Network, Batch]):
         accumulate: batches per step.
     """
 
-    network: Network
-    forward: Callable[[nn.Module, Batch, int, int], Any]
-    trained: nn.Module
-    optimizer: Optimizer
-    scaler: GradScaler
-    dtype: torch.dtype
-    device: torch.device
-    accumulate: int
+    def __init__(
+        self,
+        network: Network,
+        parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
+        forward: Callable[[nn.Module, Batch, int, int], Any],
+        train: CommonTrainSettings,
+        device: torch.device,
+    ) -> None:
+        """Prepare to train in this process alone; moves ``network`` to ``device``.
+
+        Args:
+            network: see above.
+            parameters: the weights to train, or groups of them, whose ``lr_scale`` multiplies the
+                learning rate.
+            forward: see above.
+            train: settings of precision, optimiser and batches per step.
+            device: see above.
+
+        Raises:
+            UserError: the device does not support this precision.
+        """
+        self.network, self.forward, self.device = network, forward, device
+        self.dtype = dtype_of(train.precision, device)
+        network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.trained: nn.Module = network
+        self.optimizer = build_optimizer(parameters, train)
+        self.scaler = grad_scaler(self.dtype, device)
+        self.accumulate = train.gradient_accumulation_steps
 
     def step(self, batches: Iterator[Batch], step: int = 0) -> list[Any]:
         """Train on ``accumulate`` batches.
@@ -104,41 +120,7 @@ class Learner(Generic[Network, Batch]):
         return self.trained.no_sync()
 
 
-def learner_of(
-    network: Network,
-    parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
-    forward: Callable[[nn.Module, Batch, int, int], Any],
-    train: CommonTrainSettings,
-    device: torch.device,
-) -> Learner[Network, Batch]:
-    """A learner for this process alone; moves ``network`` to ``device``.
-
-    Args:
-        network: the network that is saved.
-        parameters: the weights to train, or groups of them, whose ``lr_scale`` multiplies the
-            learning rate.
-        forward: see ``Learner``.
-        train: settings of precision, optimiser and batches per step.
-        device: device of this process.
-
-    Raises:
-        UserError: the device does not support this precision.
-    """
-    dtype = dtype_of(train.precision, device)
-    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Learner(
-        network=network,
-        forward=forward,
-        trained=network,
-        optimizer=build_optimizer(parameters, train),
-        scaler=grad_scaler(dtype, device),
-        dtype=dtype,
-        device=device,
-        accumulate=train.gradient_accumulation_steps,
-    )
-
-
-def mean_loss(outputs: list[Any]) -> Tensor:
+def mean_loss(outputs: Sequence[Any]) -> Tensor:
     """Mean loss over the batches of a step, detached."""
     if len(outputs) == 1:
         return outputs[0].loss.detach()  # type: ignore[no-any-return]

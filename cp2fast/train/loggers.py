@@ -24,7 +24,7 @@ from typing import Any, NamedTuple, TypeAlias
 from cp2fast.errors import UserError
 from cp2fast.run_folder import RunFolder, write_json
 
-Follow: TypeAlias = Callable[[Mapping[str, Any]], None]
+Log: TypeAlias = Callable[[Mapping[str, Any]], None]
 """Receives one row: ``step`` and its values, which are numbers or mappings of numbers."""
 
 _PROJECT = "cp2fast"
@@ -82,7 +82,7 @@ def loggers(
     folder: RunFolder,
     first_step: int,
     say: Callable[[str], None],
-) -> Iterator[Follow]:
+) -> Iterator[Log]:
     """Pass each row to every logger; on exit, wait for their last rows or give up.
 
     Args:

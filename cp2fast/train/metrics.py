@@ -6,37 +6,28 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from cp2fast.train.loggers import loggers
+from cp2fast.train.loggers import Log, loggers
 from cp2fast.train.run import Run
 
 
-class Log(Protocol):
-    """Receives the metrics of a run as they are logged."""
-
-    def __call__(self, row: Mapping[str, Any], /) -> None:
-        """Log one row: ``step``, numbers by name, and objects of numbers such as ``time``.
-
-        A row with a loss moves the progress bar. NaN and infinity are written as ``null``.
-        """
-
-
 @contextmanager
-def metrics_log(run: Run[Any], console: Console, on_row: Log | None = None) -> Iterator[Log]:
+def metrics_log(run: Run[Any], on_row: Log | None = None) -> Iterator[Log]:
     """Log to ``metrics.jsonl``, the loggers of ``train.log`` and a progress bar.
+
+    A row with a loss moves the progress bar. NaN and infinity are written as ``null``.
 
     Args:
         run: the run; its main process logs, the others log nothing.
-        console: console of the progress bar.
         on_row: called with each row after it is written.
     """
-    if not run.processes.ranks.is_main:
+    if not run.processes.is_main:
         yield lambda row: None
         return
+    console = run.processes.console
     settings, first_step, last_step = run.task.settings, run.step, run.task.total_steps
     bar = Progress(
         TextColumn("{task.completed:.0f}/{task.total:.0f}"),

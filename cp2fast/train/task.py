@@ -3,43 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, Generic, Protocol, TypeVar
-
-import torch
-from torch import Tensor
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from cp2fast.config import FinetuneSettings, PretrainSettings
+from cp2fast.train.batches import Batch, Loaded
 from cp2fast.train.distributed import Ranks
 from cp2fast.train.learner import Learner
-
-Batch = TypeVar("Batch")
-
-
-@dataclass(frozen=True)
-class Loaded(Generic[Batch]):
-    """A batch that a separate CUDA stream may still be producing.
-
-    Attributes:
-        batch: dataclass or tuple of tensors for the network; use ``ready`` to get it.
-        images: numbers of the batch's images.
-        made: event recorded when the GPU has produced it; None if there is nothing to wait for.
-    """
-
-    batch: Batch
-    images: list[int]
-    made: torch.cuda.Event | None = None
-
-    def ready(self) -> Batch:
-        """The batch; the current CUDA stream waits for it, but this process does not."""
-        if self.made is None:
-            return self.batch
-        stream = torch.cuda.current_stream()
-        stream.wait_event(self.made)
-        for tensor in _tensors(self.batch):
-            if tensor.is_cuda:
-                tensor.record_stream(stream)
-        return self.batch
 
 
 @dataclass(frozen=True)
@@ -48,13 +18,13 @@ class Evaluation:
 
     Attributes:
         scores: values for a row of ``metrics.jsonl``, besides step and time.
-        score: the criterion for the best checkpoint; None keeps no best checkpoint.
         line: one line for the user.
+        is_best: whether to keep a checkpoint of it as the best of the run.
     """
 
     scores: Mapping[str, float]
-    score: float | None
     line: str
+    is_best: bool = False
 
 
 class Task(Protocol[Batch]):
@@ -65,7 +35,6 @@ class Task(Protocol[Batch]):
         steps_per_epoch: steps per epoch, for ``epoch`` and ``train.checkpoint_epochs``.
         samples_per_step: samples per step over all batches and processes.
         images: number of training images.
-        peak_lr: the largest learning rate of the run.
         evaluate_every: steps from one evaluation to the next; None evaluates at the end only.
     """
 
@@ -73,7 +42,6 @@ class Task(Protocol[Batch]):
     steps_per_epoch: int
     samples_per_step: int
     images: int
-    peak_lr: float
     evaluate_every: int | None
 
     @property
@@ -84,22 +52,22 @@ class Task(Protocol[Batch]):
     def learner(self) -> Learner[Any, Batch]:
         """The network, and what updates its weights."""
 
-    def announcement(self, step: int) -> str:
-        """What is about to be trained after ``step`` steps, in a line or several for the user."""
+    @property
+    def curves(self) -> Mapping[str, Sequence[str]]:
+        """The metrics in each panel of ``curves.png``, by its title."""
 
-    def initialise(self, say: Callable[[str], None]) -> None:
+    def initialise(self) -> None:
         """Load the weights that a new run starts from.
 
         Raises:
             UserError: they are not available, or the data cannot be trained on.
         """
 
-    def prepare(self, step: int, say: Callable[[str], None], alive: Callable[[], None]) -> None:
-        """Prepare for the first step of this process, for example by compiling.
+    def prepare(self, step: int, alive: Callable[[], None]) -> None:
+        """Say what is about to be trained, and prepare for it, for example by compiling.
 
         Args:
             step: number of steps done before.
-            say: prints a line for the user.
             alive: must be called after anything that may take a while.
         """
 
@@ -145,7 +113,8 @@ class Task(Protocol[Batch]):
 
         Args:
             step: steps done.
-            complete: whether the run has done its last step and evaluation.
+            complete: whether the run has done its last step and evaluation; its results are
+                written too.
         """
 
     def state_dict(self) -> dict[str, Any]:
@@ -163,9 +132,3 @@ def samples_per_step(settings: PretrainSettings | FinetuneSettings, ranks: Ranks
     """Samples per step over all batches and processes."""
     batch_size, accumulate = settings.data.batch_size, settings.train.gradient_accumulation_steps
     return batch_size * accumulate * ranks.world_size
-
-
-def _tensors(batch: object) -> list[Tensor]:
-    if is_dataclass(batch):
-        return [getattr(batch, field.name) for field in fields(batch)]
-    return list(batch)  # type: ignore[call-overload, no-any-return]

@@ -128,6 +128,6 @@ def diagnosis(beats: dict[int, Beat], answering: list[int], minutes: float) -> s
     names = "rank" if len(who) == 1 else "each of ranks"
     return (
         f"{names} {', '.join(map(str, who))} of {len(beats)} {what} after step "
-        f"{min(beats[rank].step for rank in who)}; nothing moved for {minutes:g} minutes "
+        f"{min(beats[rank].step for rank in who)}; no progress for {minutes:g} minutes "
         "(train.timeout_minutes), so the run ends here: look at that machine, then --resume"
     )

@@ -20,7 +20,7 @@ def test_it_is_the_decayed_sum_of_all_steps() -> None:
     for step in range(6):
         with torch.no_grad():
             weight.add_(torch.randn(len(weight)))
-        average.update(learning)
+        average.update()
         decay = min(0.5, (1 + step) / (10 + step))  # short at first
         expected = decay * expected + (1 - decay) * weight.detach().double()
     found = average.network.decode_head.conv_seg.bias
@@ -32,7 +32,7 @@ def test_it_has_the_newest_statistics() -> None:
     learning = network().train()
     average = Average(learning, 0.999)
     learning(torch.randn(2, 3, 32, 32))
-    average.update(learning)
+    average.update()
     ours, theirs = (net.backbone.bn1.running_mean for net in (learning, average.network))
     assert torch.equal(ours, theirs)
 
@@ -42,16 +42,16 @@ def test_average_and_weights_go_on_from_a_checkpoint() -> None:
     average = Average(learning, 0.9)
     with torch.no_grad():
         learning.decode_head.conv_seg.bias.add_(1)
-    average.update(learning)
-    state = average.state_dict(learning)
+    average.update()
+    state = average.state_dict()
 
     again = network()
     resumed = Average(again, 0.9)
-    resumed.load_state_dict(state, again)
+    resumed.load_state_dict(state)
     for net, other in ((again, learning), (resumed.network, average.network)):
         for name, tensor in other.state_dict().items():
             assert torch.equal(net.state_dict()[name], tensor), name
-    resumed.update(again)
-    average.update(learning)
+    resumed.update()
+    average.update()
     ours, theirs = (one.network.decode_head.conv_seg.bias for one in (resumed, average))
     assert torch.equal(ours, theirs)

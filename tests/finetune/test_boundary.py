@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.ndimage import binary_erosion, distance_transform_edt
 
-from cp2fast.finetune.boundary import boundary_scores, sum_boundary_f
+from cp2fast.finetune.boundary import sum_boundary_f
 
 
 def expected_f(predicted: np.ndarray, labels: np.ndarray, kind: int, radius: float) -> float | None:
@@ -77,11 +77,3 @@ def test_a_border_between_objects_is_the_outline_of_both() -> None:
     predicted = torch.zeros(40, 40, dtype=torch.int64)
     predicted[:, 21:] = 1
     assert sum_boundary_f(predicted, labels, 2, 0.02)[:, 0].tolist() == pytest.approx([1, 1])
-
-
-def test_means_are_over_images_and_then_over_classes() -> None:
-    sums = torch.tensor([[1.5, 2], [0.25, 1], [0, 0]], dtype=torch.float64)
-    scores = boundary_scores(sums, ("a", "b", "c"))
-    assert scores.per_class == {"a": 0.75, "b": 0.25, "c": None}
-    assert scores.mean == 0.5
-    assert boundary_scores(torch.zeros(3, 2), ("a", "b", "c")).mean is None

@@ -80,3 +80,13 @@ def test_nothing_labelled_gives_zero_and_not_nan() -> None:
     result = scores(confusion, CLASSES)
     assert (result.miou, result.pixel_accuracy) == (0.0, 0.0)
     assert set(result.per_class.values()) == {None}
+
+
+def test_boundary_scores_are_means_over_images_and_then_over_classes() -> None:
+    nothing = torch.zeros(3, 3, dtype=torch.int64)
+    sums = torch.tensor([[1.5, 2], [0.25, 1], [0, 0]], dtype=torch.float64)
+    result = scores(nothing, CLASSES[:3], sums)
+    assert result.per_class_boundary_f == {"a": 0.75, "b": 0.25, "c": None}
+    assert result.boundary_f == 0.5
+    assert scores(nothing, CLASSES[:3], torch.zeros(3, 2)).boundary_f is None
+    assert scores(nothing, CLASSES[:3]).per_class_boundary_f is None

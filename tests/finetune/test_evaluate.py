@@ -9,11 +9,8 @@ from cp2fast.config import FinetuneSettings
 from cp2fast.data.scenes import generate_scenes
 from cp2fast.finetune.build import build
 from cp2fast.run_folder import RunFolder
-from cp2fast.train.distributed import Agreement, Ranks
 from cp2fast.train.interrupt import StopAsked
-from cp2fast.train.run import Processes
-
-ALONE, CPU = Ranks(0, 1, 0), torch.device("cpu")
+from cp2fast.train.processes import Processes
 
 
 def test_a_stop_breaks_it_off_and_leaves_no_result(tmp_path: Path) -> None:
@@ -22,7 +19,8 @@ def test_a_stop_breaks_it_off_and_leaves_no_result(tmp_path: Path) -> None:
     settings = FinetuneSettings.model_validate(
         {"data": {"root": tmp_path / "scenes", "batch_size": 2}, "model": model}
     )
-    task = build(settings, RunFolder(tmp_path / "run"), Processes(ALONE, CPU, Agreement(ALONE, 1)))
+    alone = Processes.alone(torch.device("cpu"))
+    task = build(settings, RunFolder(tmp_path / "run"), alone)
     assert len(task.data.val) > 2  # more than a batch
     calls = []
 

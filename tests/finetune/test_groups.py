@@ -8,7 +8,7 @@ import torch
 from cp2fast.config import FinetuneTrainSettings, ModelSettings
 from cp2fast.finetune.groups import parameter_groups
 from cp2fast.model.segmenter import Segmenter, build_segmenter
-from cp2fast.train.learner import learner_of
+from cp2fast.train.learner import Learner
 
 
 def network_of(backbone: str, head: str) -> Segmenter:
@@ -51,7 +51,7 @@ def test_the_schedule_moves_all_layers_alike() -> None:
     network = network_of("vit_tiny_patch16_224", "linear")
     settings = FinetuneTrainSettings(device="cpu")
     groups = parameter_groups(network, 0.9)
-    learner = learner_of(network, groups, lambda *_: None, settings, torch.device("cpu"))
+    learner = Learner(network, groups, lambda *_: None, settings, torch.device("cpu"))
     learner.set_learning_rate(0.1)
     rates = [group["lr"] for group in learner.optimizer.param_groups]
     assert sorted(rates) == pytest.approx([0.1 * 0.9**above for above in range(13, -1, -1)])

@@ -29,8 +29,8 @@ def test_accumulated_batches_are_the_crops_of_one_large_batch(tmp_path: Path) ->
         data = open_voc(settings.data, tmp_path / "scenes")
         made = list(crop_batches(data, settings, range(1, 4), torch.device("cpu")))
         assert len(made) == 3 * accumulate
-        images = torch.cat([loaded.ready().images for loaded in made])
-        return [number for loaded in made for number in loaded.images], images
+        images = torch.cat([batch.images for batch, _ in made])
+        return [number for _, numbers in made for number in numbers], images
 
     numbers, images = crops(4, 1)
     again, same = crops(2, 2)

@@ -44,7 +44,7 @@ def test_they_are_those_of_the_first_step_of_a_run(
         device=CPU,
         dtype=torch.float32,
     )
-    trained_on = next(made).ready()
+    trained_on, _ = next(made)
     pairs = first_pairs(settings, 8)
     torch.testing.assert_close(pairs.composed.query, trained_on.query, rtol=0, atol=0)
     torch.testing.assert_close(pairs.composed.key, trained_on.key, rtol=0, atol=0)

@@ -95,8 +95,8 @@ def test_a_probe_is_logged_by_both_judges(scenes: Path, tmp_path: Path) -> None:
     of = settings(scenes, probe=str(scenes))
     found = watch(of, tmp_path)[0].probe(encoder(of))
     assert found is not None
-    assert 0 < found.linear < 1
-    assert 0 < found.knn < 1
+    assert 0 < found.linear.miou < 1
+    assert 0 < found.knn.miou < 1
 
 
 def test_without_a_set_there_is_no_probe(scenes: Path, tmp_path: Path) -> None:

@@ -15,14 +15,14 @@ from cp2fast import recipes
 from cp2fast.config import PretrainSettings
 from cp2fast.run_folder import RunFolder
 from cp2fast.train.accounts import Accounts
-from cp2fast.train.console import RunConsole
-from cp2fast.train.distributed import Agreement, Ranks
+from cp2fast.train.batches import Loaded
 from cp2fast.train.engine import train
-from cp2fast.train.learner import learner_of
-from cp2fast.train.run import Processes, Run
-from cp2fast.train.task import Evaluation, Loaded
+from cp2fast.train.learner import Learner
+from cp2fast.train.processes import Processes
+from cp2fast.train.run import Run
+from cp2fast.train.task import Evaluation
 
-CPU, ALONE = torch.device("cpu"), Ranks(0, 1, 0)
+CPU = torch.device("cpu")
 SAMPLES, STEPS_PER_EPOCH = 8, 5
 
 
@@ -38,17 +38,19 @@ class Fit(NamedTuple):
 class Line:
     """A task whose points are a function of the step; ``broken`` steps have one at infinity."""
 
+    curves = {"loss": ("loss",)}  # noqa: RUF012
+
     def __init__(
         self, settings: PretrainSettings, broken: int | None = None, scores: Sequence[float] = ()
     ) -> None:
         self.settings = settings
         self.samples_per_step = SAMPLES * settings.train.gradient_accumulation_steps
-        self.steps_per_epoch, self.images, self.peak_lr = STEPS_PER_EPOCH, 40, settings.train.lr
+        self.steps_per_epoch, self.images = STEPS_PER_EPOCH, 40
         self.total_steps = settings.train.steps or 1
         torch.manual_seed(0)
         line = nn.Linear(1, 1)
-        self.learner = learner_of(line, line.parameters(), self.step, settings.train, CPU)
-        self.broken, self.scores = broken, list(scores)
+        self.learner = Learner(line, line.parameters(), self.step, settings.train, CPU)
+        self.broken, self.scores, self.best = broken, list(scores), 0.0
         self.evaluate_every = 3 if self.scores else None
         self.stopped_at: int | None = None
         self.drawn: list[tuple[int, bool]] = []
@@ -56,12 +58,9 @@ class Line:
     def step(self, network: nn.Module, batch: Points, step: int, number: int) -> Fit:
         return Fit((network(batch.x) - batch.y).square().mean())
 
-    def announcement(self, step: int) -> str:
-        return f"a line from step {step}"
+    def initialise(self) -> None: ...
 
-    def initialise(self, say: Callable[[str], None]) -> None: ...
-
-    def prepare(self, step: int, say: Callable[[str], None], alive: Callable[[], None]) -> None: ...
+    def prepare(self, step: int, alive: Callable[[], None]) -> None: ...
 
     def batches(self, start: int, stop: int) -> Generator[Loaded[Points], None, None]:
         for step in range(start, stop):
@@ -74,7 +73,7 @@ class Line:
                 yield Loaded(Points(x, y), list(range(SAMPLES)))
 
     def learning_rate(self, step: int) -> float:
-        return self.peak_lr
+        return self.settings.train.lr
 
     def image_name(self, number: int) -> str:
         return f"point {number}"
@@ -96,7 +95,8 @@ class Line:
         alive()
         time.sleep(0.02)
         score = self.scores.pop(0)
-        return Evaluation({"score": score}, score, f"score {score}")
+        is_best, self.best = score >= self.best, max(score, self.best)
+        return Evaluation({"score": score}, f"score {score}", is_best)
 
     def preview(self, batch: Points) -> None:
         self.drawn.append((0, False))
@@ -105,22 +105,24 @@ class Line:
         self.drawn.append((step, complete))
 
     def state_dict(self) -> dict[str, Any]:
-        return {"model": self.learner.network.state_dict()}
+        return {"model": self.learner.network.state_dict(), "best": self.best}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.learner.network.load_state_dict(state["model"])
+        self.best = state["best"]
 
 
-def run_of(folder: Path, task: Line) -> Run[Points]:
+def run_of(folder: Path, task: Line) -> Run[Line]:
     run_folder = RunFolder(folder)
     if not run_folder.holds_run:
         run_folder.create(recipes.to_yaml(task.settings))
-    return Run("pretrain", run_folder, Processes(ALONE, CPU, Agreement(ALONE, 1)), task)
+    return Run("pretrain", run_folder, Processes.alone(CPU), task)
 
 
 def settings(**train: Any) -> PretrainSettings:
     return PretrainSettings.model_validate({"train": {"log_every": 1, "lr": 0.1, **train}})
 
 
-def carry_out(run: Run[Points]) -> bool:
-    return train(run, RunConsole(quiet=True), Accounts(CPU, time.perf_counter()))
+def carry_out(run: Run[Line]) -> bool:
+    train(run, Accounts(CPU, time.perf_counter()))
+    return run.is_complete

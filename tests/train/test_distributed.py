@@ -63,7 +63,7 @@ def test_ranks_that_do_not_fit_together_are_refused(
 ) -> None:
     for name, value in zip(("RANK", "WORLD_SIZE", "LOCAL_RANK"), ranks.split(), strict=True):
         monkeypatch.setenv(name, value)
-    with pytest.raises(UserError, match=r"no processes that can meet \(RANK=.*torchrun"):
+    with pytest.raises(UserError, match=r"do not fit together \(RANK=.*torchrun"):
         ranks_from_environment()
 
 

@@ -9,7 +9,7 @@ from cp2fast.train.watchdog import Beat, Doing, Watchdog, diagnosis
 def test_a_process_that_no_longer_answers_is_named() -> None:
     beats = {r: Beat(9, 40, Doing.COMPUTING) for r in range(4)}
     line = diagnosis(beats, answering=[0, 1, 3], minutes=10)
-    assert line.startswith("rank 2 of 4 does not answer after step 40; nothing moved for 10 min")
+    assert line.startswith("rank 2 of 4 does not answer after step 40; no progress for 10 min")
 
 
 def test_a_process_that_is_behind_the_others_is_named_with_what_it_does() -> None:

@@ -88,19 +88,20 @@ class Arena:
         Raises:
             OSError: the system cannot provide the memory.
         """
-        total = _layout(len(size))[1] + int(size.sum())
-        if not shared:
+        total, descriptor = _layout(len(size))[1] + int(size.sum()), None
+        if shared:
+            descriptor = os.memfd_create("cp2fast-cache")
+            os.ftruncate(descriptor, total)
+            memory = mmap.mmap(descriptor, total)
+        else:
             # Private memory may use huge pages, which take a fifth of the time of small ones.
             flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
             memory = mmap.mmap(-1, total, flags)
             if hasattr(mmap, "MADV_HUGEPAGE"):
                 memory.madvise(mmap.MADV_HUGEPAGE)
-            return _in_memory(memory, size, None, limits=(reserve, check_every))
-        descriptor = os.memfd_create("cp2fast-cache")
-        os.ftruncate(descriptor, total)
-        return _in_memory(
-            mmap.mmap(descriptor, total), size, descriptor, limits=(reserve, check_every)
-        )
+        pixels, tables = _views(memory, len(size))
+        _place(tables, size)
+        return Arena(pixels, tables, descriptor, reserve, check_every)
 
     @staticmethod
     def new_gpu(size: NDArray[np.int64], device: torch.device) -> Arena:
@@ -132,7 +133,8 @@ class Arena:
         """
         process, descriptor = address
         ours = os.open(f"/proc/{process}/fd/{descriptor}", os.O_RDWR)
-        return _in_memory(mmap.mmap(ours, os.fstat(ours).st_size), None, ours, count)
+        memory = mmap.mmap(ours, os.fstat(ours).st_size)
+        return Arena(*_views(memory, count), ours)
 
     def __len__(self) -> int:
         return len(self._state)
@@ -251,23 +253,13 @@ def _layout(count: int) -> tuple[dict[str, int], int]:
     return begins, -(-end // _HUGE_PAGE) * _HUGE_PAGE
 
 
-def _in_memory(
-    memory: mmap.mmap,
-    size: NDArray[np.int64] | None,
-    descriptor: int | None,
-    count: int = 0,
-    limits: tuple[int, int] = (RESERVE, CHECK_EVERY),
-) -> Arena:
-    """A cache in ``memory``: a new one with places of ``size``, or one of another process."""
-    count = count if size is None else len(size)
+def _views(memory: mmap.mmap, count: int) -> tuple[Tensor, dict[str, NDArray[Any]]]:
+    """The pixels and the tables of ``count`` images in the memory of a cache."""
     begins, pixels = _layout(count)
     tables: dict[str, NDArray[Any]] = {
         name: np.frombuffer(memory, dtype, count, begins[name]) for name, dtype in _TABLES.items()
     }
-    if size is not None:
-        _place(tables, size)
-    whole = torch.from_numpy(np.frombuffer(memory, np.uint8, offset=pixels))
-    return Arena(whole, tables, descriptor, *limits)
+    return torch.from_numpy(np.frombuffer(memory, np.uint8, offset=pixels)), tables
 
 
 def _place(tables: dict[str, NDArray[Any]], size: NDArray[np.int64]) -> None:

@@ -48,14 +48,11 @@ class KnownSizes:
             return
         with suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-                length = os.fstat(descriptor).st_size
-                os.ftruncate(descriptor, length - length % _RECORD.itemsize)
-                os.write(descriptor, np.array(rows, _RECORD).tobytes())
-            finally:
-                os.close(descriptor)
+            with self._path.open("ab") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                length = os.fstat(file.fileno()).st_size
+                file.truncate(length - length % _RECORD.itemsize)
+                file.write(np.array(rows, _RECORD).tobytes())
 
 
 def _number(item: Remote) -> int:

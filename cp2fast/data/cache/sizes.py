@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -146,15 +145,14 @@ def _header_size(
     if height:
         check_size(height, width, max_pixels)
         return height, width
-    heads: Sequence[int | None] = (*_HEADS, None) if whole else _HEADS
-    for length in heads:
+    for length in _HEADS:
+        head = images.read_raw(number, length)
         try:
-            head = _whole(images, number) if length is None else images.read_head(number, length)
             return image_size(head, max_pixels)
         except BadImage:
-            if length == heads[-1] or len(head) < (length or 0):
+            if len(head) < length or (length == _HEADS[-1] and not whole):
                 raise
-    raise BadImage("no header")
+    return image_size(_whole(images, number), max_pixels)
 
 
 def _whole(images: ImageSet, number: int) -> bytes:

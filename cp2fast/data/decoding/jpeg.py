@@ -79,12 +79,12 @@ def read_header(encoded: bytes) -> Header | None:
 
 def _segments(encoded: bytes) -> Iterator[tuple[int, int, int]]:
     """Marker, start and end of each segment; like libjpeg, skips bytes between segments."""
-    position = 2
+    position, length = 2, len(encoded)
     while True:
-        position = encoded.find(b"\xff", position)
-        if position < 0 or position + 4 > len(encoded):
+        begin = position = encoded.find(b"\xff", position)
+        if position < 0 or position + 4 > length:
             return
-        marker, begin = encoded[position + 1], position
+        marker = encoded[position + 1]
         if marker == 0xFF:  # a fill byte
             position += 1
         elif marker == 0:  # junk
@@ -93,7 +93,7 @@ def _segments(encoded: bytes) -> Iterator[tuple[int, int, int]]:
             position += 2
             if marker not in _WITHOUT_LENGTH:
                 # The length includes its own two bytes, even if the value is smaller.
-                position += max(2, int.from_bytes(encoded[position : position + 2]))
+                position += max(2, encoded[position] << 8 | encoded[position + 1])
             yield marker, begin, position
             if marker == _START_OF_SCAN:
                 return

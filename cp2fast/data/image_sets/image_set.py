@@ -26,9 +26,9 @@ from cp2fast.errors import UserError
 from cp2fast.files import open_plain, read_bytes
 
 HERE = -2
-"""Size of what holds local images, if others are remote."""
+"""Size recorded for local containers in a set that has remote ones too."""
 OWN_FILE = -1
-"""Offset of an image that is a separate file."""
+"""Offset recorded for an image that is a separate file."""
 
 
 @dataclass(frozen=True)
@@ -146,29 +146,28 @@ class ImageSet:
         """The encoded image.
 
         Raises:
-            BadImage: it cannot be read.
-            UserError: it is remote and cannot be read, even after retries.
+            BadImage, UserError: as ``read_raw``.
         """
         data = self.read_raw(index)
         if len(self.pixels) and self.pixels[index, 2] != JPEG:
             return encoded_image(data, *self.pixels[index].tolist())
         return data
 
-    def read_raw(self, index: int) -> bytes:
-        """An image's bytes as stored in a shard or a ``.beton``; these are pixels in raw mode.
+    def read_raw(self, index: int, most: int | None = None) -> bytes:
+        """An image's bytes as stored, which are pixels for raw images of a ``.beton``.
+
+        Args:
+            index: number of the image.
+            most: read only this many bytes from its beginning; None reads all.
 
         Raises:
-            BadImage, UserError: as ``read``.
+            BadImage: it cannot be read.
+            UserError: it is remote and cannot be read, even after retries.
         """
-        return self._read(index, None)
-
-    def read_head(self, index: int, length: int) -> bytes:
-        """The first ``length`` bytes of an image, or all of it if it is shorter.
-
-        Raises:
-            BadImage, UserError: as ``read``.
-        """
-        return self._read(index, length)
+        try:
+            return retrying(lambda: self._read_once(index, most), is_passing, LOCAL_PATIENCE)
+        except OSError as error:
+            raise BadImage(f"cannot be read: {error.strerror}") from error
 
     def digest(self, root: object) -> str:
         """A hash of the names below ``root`` and of the sizes, to recognise the data set."""
@@ -258,26 +257,17 @@ class ImageSet:
             base = self.shards[shard]
         return join(base, os.fsdecode(self.names[index]))
 
-    def _read(self, index: int, most: int | None) -> bytes:
-        """The image's bytes, or only the first ``most`` of them."""
-        try:
-            return self._read_from(index, most)
-        except OSError as error:
-            raise BadImage(f"cannot be read: {error.strerror}") from error
-
-    def _read_from(self, index: int, most: int | None) -> bytes:
+    def _read_once(self, index: int, most: int | None) -> bytes:
         path = self._own_path(index)
         if path is not None:
             return _read_file(path, most)
         shard, offset, size = self.places[index].tolist()
         length = size if most is None or size < 0 else min(size, most)
         item = self.holder(index)
-        if item is not None and self.disk is not None:
-            begin = 0 if offset == OWN_FILE else offset
-            return self.disk.read(item, begin, -1 if size < 0 else begin + length)[:most]
-        return retrying(
-            lambda: read_member(self.shards[shard], offset, length), is_passing, LOCAL_PATIENCE
-        )
+        if item is None or self.disk is None:
+            return read_member(self.shards[shard], offset, length)
+        begin = 0 if offset == OWN_FILE else offset
+        return self.disk.read(item, begin, -1 if size < 0 else begin + length)[:most]
 
     def _is_remote(self, shard: int) -> bool:
         return self.disk is not None and bool(self.stored[shard, 0] != HERE)
@@ -287,11 +277,8 @@ class ImageSet:
         return max(0, int(self.places[index, 2])) if path is None else file_size(path)
 
 
-def _read_file(path: str | bytes, most: int | None) -> bytes:
-    def read() -> bytes:
-        if most is None:
-            return read_bytes(path)
-        with open_plain(path) as file:
-            return file.read(most)
-
-    return retrying(read, is_passing, LOCAL_PATIENCE)
+def _read_file(path: str, most: int | None) -> bytes:
+    if most is None:
+        return read_bytes(path)
+    with open_plain(path) as file:
+        return file.read(most)

@@ -52,7 +52,7 @@ def index_of(file: IO[bytes], name: str) -> ShardIndex:
         raise damaged(name, read(0, 1 << 10), error) from error
 
 
-def index_from_afar(shard: Remote, worth: int) -> ShardIndex | None:
+def index_of_remote(shard: Remote, worth: int) -> ShardIndex | None:
     """The index of a remote shard, read by range requests; None if fetching it whole is better.
 
     Sizes of images are only in it where a tar's and an image's header are close together.

@@ -28,7 +28,7 @@ from cp2fast.data.image_sets.shards import (
     list_members,
     suffix_of,
 )
-from cp2fast.data.image_sets.walk import VOC_PHOTOS, Found, sort_in, walk
+from cp2fast.data.image_sets.walk import VOC_PHOTOS, Found, classify, walk
 from cp2fast.data.progress_line import ProgressLine
 from cp2fast.data.remote import objects
 from cp2fast.data.remote.disk_cache import DiskCache, default_folder
@@ -94,7 +94,7 @@ def check_exists(root: Root, name_it: str = "set data.root to") -> None:
         UserError: it does not exist, or is neither a folder nor a file.
     """
     for place in places(root):
-        if place.came == "named" and not is_url(place.name):
+        if place.origin == "named" and not is_url(place.name):
             _check_path(Path(place.name), name_it)
 
 
@@ -109,16 +109,16 @@ def _kind(place: Place) -> Literal["images", "shards", "other"]:
     last = (name.partition("?")[0] if remote_ else name).rpartition("/")[2]
     if is_shard(last) and (remote_ or place_of(Path(name)) != "folder"):
         return "shards"
-    if not is_image(last) or (not remote_ and place.came == "named"):
+    if not is_image(last) or (not remote_ and place.origin == "named"):
         return "other"
     # Trust the list: checking each of a million files takes long on a network disk.
-    is_folder = place.came == "matched" and not remote_ and os.path.isdir(name)
+    is_folder = place.origin == "matched" and not remote_ and os.path.isdir(name)
     return "other" if is_folder else "images"
 
 
 def _is_rest(place: Place) -> bool:
     """Whether a pattern matched a file that holds no images."""
-    if place.came != "matched" or is_beton(place.name):
+    if place.origin != "matched" or is_beton(place.name):
         return False
     return place.found is not None or (not is_url(place.name) and os.path.isfile(place.name))
 
@@ -209,7 +209,7 @@ def _one_remote(url: str, name_it: str, disk: DiskCache) -> ImageSet:
     if is_beton(url.partition("?")[0]):
         return list_remote_beton(_object(url), disk)
     listed = {path: (size, version) for path, size, version in objects.find(url)}
-    found = sort_in(listed)
+    found = classify(listed)
     if not listed:
         raise UserError(
             f"there is nothing at {public(url)} that can be listed: {name_it} what holds the images"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 import os
+from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 _AT_ONCE, _BLOCK = 4096, 64
 
@@ -18,31 +18,34 @@ class Names:
     """File names by number, as bytes of the file system.
 
     Attributes:
-        text: uint8, all names concatenated.
-        lengths: uint16 ``[N]``, length of each name.
-        begins: int64 ``[N / 64]``, start of every 64th name.
+        text: all names concatenated.
+        lengths: length of each name, 16 bits.
+        begins: start of every 64th name, 64 bits.
     """
 
-    text: NDArray[np.uint8]
-    lengths: NDArray[np.uint16]
-    begins: NDArray[np.int64]
+    # Not numpy's arrays: between two decodings, a single number of one costs microseconds.
+    text: bytearray
+    lengths: array[int]
+    begins: array[int]
 
     @staticmethod
     def of(names: Iterable[str | os.PathLike[str]]) -> Names:
         """Names from these strings or paths, in order."""
-        text, lengths = bytearray(), bytearray()
+        text, lengths = bytearray(), array("H")
         encoded = map(os.fsencode, names)
         while some := list(itertools.islice(encoded, _AT_ONCE)):
             text += b"".join(some)
-            lengths += np.fromiter(map(len, some), np.uint16, len(some)).tobytes()
-        return _indexed(np.frombuffer(text, np.uint8), np.frombuffer(lengths, np.uint16))
+            lengths.extend(map(len, some))
+        return _indexed(text, lengths)
 
     @staticmethod
     def joined(parts: Iterable[Names]) -> Names:
         """The names of all parts, concatenated."""
-        parts = list(parts)
-        text = np.concatenate([part.text for part in parts])
-        return _indexed(text, np.concatenate([part.lengths for part in parts]))
+        text, lengths = bytearray(), array("H")
+        for part in parts:
+            text += part.text
+            lengths += part.lengths
+        return _indexed(text, lengths)
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -51,21 +54,21 @@ class Names:
         if not 0 <= number < len(self):
             raise IndexError(number)
         block = number // _BLOCK
-        begin = int(self.begins[block]) + int(self.lengths[block * _BLOCK : number].sum())
-        return self.text[begin : begin + int(self.lengths[number])].tobytes()
+        begin = self.begins[block] + sum(self.lengths[block * _BLOCK : number])
+        return bytes(self.text[begin : begin + self.lengths[number]])
 
     def __iter__(self) -> Iterator[bytes]:
         begin = 0
-        for length in self.lengths.tolist():
-            yield self.text[begin : begin + length].tobytes()
+        for length in self.lengths:
+            yield bytes(self.text[begin : begin + length])
             begin += length
 
     def first(self, count: int) -> Names:
         """The first ``count`` names."""
         lengths = self.lengths[:count]
-        return _indexed(self.text[: int(lengths.sum())], lengths)
+        return _indexed(self.text[: sum(lengths)], lengths)
 
 
-def _indexed(text: NDArray[np.uint8], lengths: NDArray[np.uint16]) -> Names:
-    sums = np.add.reduceat(lengths, range(0, len(lengths), _BLOCK), dtype=np.int64)
-    return Names(text, lengths, sums.cumsum() - sums)
+def _indexed(text: bytearray, lengths: array[int]) -> Names:
+    sums = np.add.reduceat(np.array(lengths), range(0, len(lengths), _BLOCK), dtype=np.int64)
+    return Names(text, lengths, array("q", (sums.cumsum() - sums).tobytes()))

@@ -18,7 +18,7 @@ import numpy as np
 
 from cp2fast.data.image_sets import shard_index
 from cp2fast.data.image_sets.image_set import ImageSet
-from cp2fast.data.image_sets.indexing import index_from_afar, index_of
+from cp2fast.data.image_sets.indexing import index_of, index_of_remote
 from cp2fast.data.image_sets.left_out import most_first, no_members
 from cp2fast.data.image_sets.shard_index import ShardIndex
 from cp2fast.data.image_sets.shards import photos_of
@@ -116,7 +116,7 @@ def _kept_index(shard: Remote, disk: DiskCache) -> ShardIndex | None:
 
 def _make(shard: Remote, disk: DiskCache, worth: int) -> ShardIndex:
     """Make the index, and keep it."""
-    made = None if disk.holds(shard) or shard.size < 0 else index_from_afar(shard, worth)
+    made = None if disk.holds(shard) or shard.size < 0 else index_of_remote(shard, worth)
     if made is not None:
         disk.check_unchanged(shard)
     else:

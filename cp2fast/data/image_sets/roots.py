@@ -25,8 +25,6 @@ from cp2fast.files import cannot_read, read_bytes, without_mark
 _MAGIC = re.compile(r"[*?\[]")
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
-
-
 _MOST_IN_BRACES = 1_000_000
 
 
@@ -35,13 +33,13 @@ class Place(NamedTuple):
 
     Attributes:
         name: the path or URL, perhaps relative.
-        came: whether it was named directly, listed in a file, or matched by a pattern.
+        origin: whether it was named directly, listed in a file, or matched by a pattern.
         base: folder of the list, to which a relative name in it refers.
         found: the remote object, if a pattern matched it; None for a folder.
     """
 
     name: str
-    came: Literal["named", "listed", "matched"] = "named"
+    origin: Literal["named", "listed", "matched"] = "named"
     base: str = ""
     found: Remote | None = None
 
@@ -133,9 +131,9 @@ def _matches(name: str) -> Iterator[Place]:
 
 
 def _paths(pattern: str) -> Iterator[str]:
-    """The local paths that match a pattern; ``**`` is any folders, and as its end a whole folder.
+    """The local paths that match a pattern, in which ``**`` stands for any number of folders.
 
-    ``glob`` would follow links in a circle, and take their images again and again.
+    ``glob`` alone would follow links that form a loop, and list their images repeatedly.
     """
     parts = pattern.split("/")
     if "**" not in parts:

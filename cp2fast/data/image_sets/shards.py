@@ -57,31 +57,39 @@ class Member(NamedTuple):
     width: int = 0
 
 
-def list_members(path: Path, left_out: Counter[str] | None = None) -> list[Member]:
-    """List the images in a tar file, or in the tar files of a folder.
+def list_members(shard: Path, left_out: Counter[str]) -> list[Member]:
+    """List the images in a tar file, in the order in which they lie there.
 
     Images are members with an image suffix; hidden files, masks (``x.seg.png``) and everything else
-    (``.json``, ``.cls``, links) are left out. They are sorted by shard name, then by position in
-    the shard.
+    (``.json``, ``.cls``, links) are left out.
 
     A damaged shard is refused as a whole before a run begins. It is usually an incomplete download,
     and a run on its readable part would silently use fewer images.
 
     Args:
-        path: a ``.tar`` file, or a folder that directly contains some.
+        shard: a ``.tar`` file.
         left_out: counts, by suffix, files that are neither images nor belong to one.
 
     Raises:
-        UserError: a shard is compressed, truncated, damaged or unreadable.
+        UserError: the shard is compressed, truncated, damaged or unreadable.
     """
-    if path.is_dir():
-        shards = sorted(
-            shard for shard in path.iterdir() if is_shard(shard.name) and not shard.is_dir()
-        )
-    else:
-        shards = [path]
-    counted = Counter[str]() if left_out is None else left_out
-    return [member for shard in shards for member in _members(shard, counted)]
+    head = b""
+    try:
+        with open_plain(shard) as file:
+            head = os.pread(file.fileno(), _HEAD, 0)
+            if head.startswith(_COMPRESSED_SIGNATURES):
+                raise damaged(str(shard), head, None)
+            index = _index_beside(shard, file)
+            if index is None:
+                rows = ((*entry, 0, 0) for entry in read_entries(file.fileno()))
+                index = ShardIndex.of(os.fstat(file.fileno()).st_size, rows)
+            return photos_of(shard, index, left_out)
+    except TarError as error:
+        raise damaged(str(shard), head, error) from error
+    except OSError as error:
+        raise UserError(
+            f"{shard} cannot be read ({error.strerror}): change its permissions, or move it out"
+        ) from error
 
 
 def photos_of(shard: Path | str, index: ShardIndex, left_out: Counter[str]) -> list[Member]:
@@ -95,20 +103,13 @@ def photos_of(shard: Path | str, index: ShardIndex, left_out: Counter[str]) -> l
         left_out: counts, by suffix, files that are neither images nor belong to one, such as labels
             and texts with the name of an image.
     """
+    photos = set(filter(is_photo, index.name))
+    kept = set(without_companions(list(photos)))
+    _count((name for name in index.name if name not in photos), kept, left_out)
     columns = (index.name, index.offset, index.size, index.height, index.width)
-    members, others = list[Member](), list[str]()
-    for name, offset, size, height, width in zip(*columns, strict=True):
-        if is_photo(name):
-            members.append(Member(name, shard, offset, size, height, width))
-        else:
-            others.append(name)
-    names = [member.name for member in members]
-    kept = without_companions(names)
-    if len(kept) < len(names):
-        names_kept = set(kept)
-        members = [member for member in members if member.name in names_kept]
-    _count(others, kept, left_out)
-    return members
+    return [
+        Member(name, shard, *rest) for name, *rest in zip(*columns, strict=True) if name in kept
+    ]
 
 
 def is_image(name: str) -> bool:
@@ -167,7 +168,7 @@ def read_member(shard: str, offset: int, size: int) -> bytes:
     """
     file = _open(shard)
     data = os.pread(file.descriptor, size, offset)
-    while len(data) < size:
+    while len(data) < size:  # A single read ends at 2 GiB.
         more = os.pread(file.descriptor, size - len(data), offset + len(data))
         if not more:
             raise OSError(0, "the shard ends before the image does")
@@ -189,26 +190,6 @@ class _OpenFile:
 @lru_cache(_OPEN_SHARDS)
 def _open(path: str) -> _OpenFile:
     return _OpenFile(path)
-
-
-def _members(shard: Path, left_out: Counter[str]) -> list[Member]:
-    head = b""
-    try:
-        with open_plain(shard) as file:
-            head = os.pread(file.fileno(), _HEAD, 0)
-            if head.startswith(_COMPRESSED_SIGNATURES):
-                raise damaged(str(shard), head, None)
-            index = _index_beside(shard, file)
-            if index is None:
-                rows = ((*entry, 0, 0) for entry in read_entries(file.fileno()))
-                index = ShardIndex.of(os.fstat(file.fileno()).st_size, rows)
-            return photos_of(shard, index, left_out)
-    except TarError as error:
-        raise damaged(str(shard), head, error) from error
-    except OSError as error:
-        raise UserError(
-            f"{shard} cannot be read ({error.strerror}): change its permissions, or move it out"
-        ) from error
 
 
 def _count(others: Iterable[str], images: Iterable[str], left_out: Counter[str]) -> None:

@@ -16,8 +16,6 @@ BLOCK = 512
 _PLAIN = b"07\0"  # regular file; contiguous file, which is the same; file in old archives
 _GNU_LONG_NAME, _PAX, _PAX_GLOBAL, _GNU_LONG_LINK = b"L", b"x", b"g", b"K"
 _WITHOUT_DATA = b"123456"  # links, devices, folders, pipes: their size field is meaningless
-
-
 _ZEROS_AT_ONCE = 1 << 20
 """Bytes read at a time to skip zeros after an end marker; a multiple of ``BLOCK``."""
 

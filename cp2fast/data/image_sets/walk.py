@@ -113,8 +113,8 @@ def files_below(
         links.sort(reverse=True)
 
 
-def sort_in(paths: Iterable[str]) -> Found:
-    """The same for remote objects, by their paths below the folder."""
+def classify(paths: Iterable[str]) -> Found:
+    """The content of a remote folder, from the relative paths of all objects below it."""
     found = Found()
     paths = [path for path in paths if not any(map(is_hidden, path.split("/")))]
     voc = [path for path in paths if path.startswith(f"{VOC_PHOTOS}/")]

@@ -33,7 +33,7 @@ from cp2fast.data.packing.packed_jpeg import JpegSettings, PackedJpeg, pack_jpeg
 from cp2fast.data.packing.writers import BetonWriter, TarWriter, Writer, WriterState, page_size
 from cp2fast.data.prefetch import map_ahead
 from cp2fast.data.remote.urls import is_url
-from cp2fast.data.sources.read_ahead import brought
+from cp2fast.data.sources.read_ahead import fetched
 from cp2fast.data.survey import find_range
 from cp2fast.errors import UserError
 
@@ -193,7 +193,7 @@ def _packed(
 
     ahead = workers * _AHEAD_PER_WORKER
     return map_ahead(
-        pack_one, brought(images, numbers), threads=workers, ahead=ahead, name="cp2fast-pack"
+        pack_one, fetched(images, numbers), threads=workers, ahead=ahead, name="cp2fast-pack"
     )
 
 
@@ -267,6 +267,6 @@ class _Journal:
 def _fingerprint(images: ImageSet) -> str:
     """A hash of the names and the order of the images and, in shards, of their positions."""
     found = hashlib.sha256(images.base.encode(errors="surrogateescape"))
-    for table in (images.names.text, images.names.lengths, images.places):
-        found.update(table.tobytes())
+    for table in (images.names.text, images.names.lengths, images.places.tobytes()):
+        found.update(table)
     return found.hexdigest()

@@ -2,8 +2,8 @@
 
     DIR/objects/XX/KEY   whole objects; the key depends on URL, size and ETag, so a changed object
                          gets another key
-    DIR/locks/NNN        locked while fetching an object that it stands for; the system releases
-                         it if the process dies
+    DIR/locks/NNN        locked while fetching an object whose key gives this number; the system
+                         releases it if the process dies
     DIR/bytes            total size of the objects; locked while one is added, renamed or removed
 
 An object appears under its name complete or not at all. When space runs out, the least recently
@@ -19,7 +19,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -78,21 +78,14 @@ class DiskCache:
 
     def read_kept(self, item: Remote, begin: int, end: int) -> bytes | None:
         """Read bytes of a cached object; None if it is not cached."""
+        length = (item.size if end < 0 else end) - begin
         try:
-            descriptor = os.open(self.path(item), os.O_RDONLY | os.O_CLOEXEC)
+            with self.path(item).open("rb") as file:
+                file.seek(begin)
+                data = file.read(length)
         except OSError:
             return None
-        try:
-            length = (item.size if end < 0 else end) - begin
-            data = os.pread(descriptor, length, begin)
-            while 0 < len(data) < length:
-                more = os.pread(descriptor, length - len(data), begin + len(data))
-                if not more:
-                    break
-                data += more
-            return data if len(data) == length else None
-        finally:
-            os.close(descriptor)
+        return data if len(data) == length else None
 
     def path(self, item: Remote) -> Path:
         """The path of the object if it is cached."""
@@ -163,14 +156,14 @@ class DiskCache:
                 os.fsync(file.fileno())
             if verify:
                 self.check_unchanged(item)
-            with self._locked():  # A count of the files could miss one that is being renamed.
+            with self._counting():  # A count of the files could miss one that is being renamed.
                 aside.replace(path)
         except BaseException:
-            with self._locked() as count:
+            with self._counting() as count:
                 aside.unlink(missing_ok=True)
                 _write_number(count, (_read_number(count) or 0) - item.size)
             raise
-        with self._locked() as count:
+        with self._counting() as count:
             self._take_room(count, 0)  # Objects that were being fetched may have had to stay.
 
     def _read_part(self, item: Remote, begin: int, end: int) -> bytes:
@@ -188,7 +181,7 @@ class DiskCache:
                 f"take {self.budget / _GIB:.2f} GiB: set data.disk_gib higher"
             )
         # Under one lock: a count of the files in between would miss the one not created yet.
-        with self._locked() as count:
+        with self._counting() as count:
             self._take_room(count, size)
             with aside.open("wb") as file:
                 file.truncate(size)
@@ -246,37 +239,33 @@ class DiskCache:
         except BlockingIOError:
             return False
 
-    @contextmanager
-    def _fetching(self, key: str, *, wait: bool = True) -> Iterator[None]:
+    def _fetching(self, key: str, *, wait: bool = True) -> AbstractContextManager[int]:
         """Lock the fetching of an object. If not ``wait``, may raise BlockingIOError."""
         folder = self.folder / "locks"
         folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder / f"{int(key[:8], 16) % _LOCKS:03x}", os.O_RDWR | os.O_CREAT)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            yield
-        finally:
-            os.close(descriptor)
+        return _locked(folder / f"{int(key[:8], 16) % _LOCKS:03x}", wait)
 
-    @contextmanager
-    def _locked(self) -> Iterator[int]:
-        """Lock the file that holds the total size, for this process alone."""
-        descriptor = os.open(self.folder / "bytes", os.O_RDWR | os.O_CREAT)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield descriptor
-        finally:
-            os.close(descriptor)
+    def _counting(self) -> AbstractContextManager[int]:
+        """Lock and open the file that holds the total size of the objects."""
+        return _locked(self.folder / "bytes")
 
     def _bytes(self) -> int:
         try:
-            descriptor = os.open(self.folder / "bytes", os.O_RDONLY)
+            with (self.folder / "bytes").open("rb") as count:
+                return _read_number(count.fileno()) or 0
         except OSError:
             return 0
-        try:
-            return _read_number(descriptor) or 0
-        finally:
-            os.close(descriptor)
+
+
+@contextmanager
+def _locked(path: Path, wait: bool = True) -> Iterator[int]:
+    """Open a file, created if missing, that no other process or thread has locked."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _is_partial(path: str) -> bool:

@@ -76,7 +76,7 @@ def look_up(url: str) -> Remote | None:
     """
     system, path = _open(url)
     try:
-        info = _ask(lambda: system.info(path), url, FIRST_PATIENCE, missing_is_none=True)
+        info = _ask(lambda: system.info(path), url, FIRST_PATIENCE)
     except _MissingError:
         return None
     return None if info["type"] == "directory" else _described(url, info)
@@ -93,10 +93,8 @@ def find(url: str) -> Iterator[tuple[str, int, int]]:
     is_http = url.startswith("http")
     try:
         if is_http:  # Its find treats every fault as an empty folder.
-            _ask(lambda: system.ls(path, detail=False), url, FIRST_PATIENCE, missing_is_none=True)
-        found = _ask(
-            lambda: system.find(path, detail=True), url, FIRST_PATIENCE, missing_is_none=True
-        )
+            _ask(lambda: system.ls(path, detail=False), url, FIRST_PATIENCE)
+        found = _ask(lambda: system.find(path, detail=True), url, FIRST_PATIENCE)
     except _MissingError:
         return
     base = path.rstrip("/") + "/"
@@ -125,9 +123,7 @@ def glob(pattern: str) -> list[tuple[str, Remote | None]]:
     ]
 
 
-def read(
-    url: str, begin: int, end: int, patience: float = PATIENCE, *, at_most: bool = False
-) -> bytes:
+def read(url: str, begin: int, end: int, patience: float = PATIENCE) -> bytes:
     """Bytes ``begin`` to ``end`` of an object; an ``end`` of -1 means its end.
 
     If a server ignores ranges and sends the whole object, the part is cut out.
@@ -137,7 +133,6 @@ def read(
         begin: the first byte.
         end: one after the last byte.
         patience: seconds to wait in retries.
-        at_most: whether fewer bytes are allowed if the object ends before ``end``.
 
     Raises:
         UserError: no such object, access is denied, or it failed for ``patience`` seconds.
@@ -154,8 +149,6 @@ def read(
             return data
         if len(data) >= end:
             return data[begin:end]
-        if at_most:
-            return data
         raise ShortReadError(f"{len(data)} bytes of {end - begin}")
 
     return _ask(get, url, patience)
@@ -169,9 +162,7 @@ def read_if_there(url: str) -> bytes | None:
     """
     system, path = _open(url)
     try:
-        content: bytes = _ask(
-            lambda: system.cat_file(path), url, FIRST_PATIENCE, missing_is_none=True
-        )
+        content: bytes = _ask(lambda: system.cat_file(path), url, FIRST_PATIENCE)
     except _MissingError:
         return None
     return content
@@ -184,7 +175,8 @@ def send(path: Path, url: str) -> None:
         UserError: access is denied, or it failed for a while.
     """
     system, there = _open(url)
-    if _size_at(url) != path.stat().st_size:
+    found = look_up(url)
+    if found is None or found.size != path.stat().st_size:
         _ask(lambda: system.put_file(str(path), there), url, PATIENCE, verb="written")
 
 
@@ -196,11 +188,6 @@ def write(content: bytes, url: str) -> None:
     """
     system, there = _open(url)
     _ask(lambda: system.pipe_file(there, content), url, PATIENCE, verb="written")
-
-
-def _size_at(url: str) -> int:
-    found = look_up(url)
-    return -1 if found is None else found.size
 
 
 def _open(url: str) -> tuple[Any, str]:
@@ -260,32 +247,20 @@ def _options(protocol: str) -> dict[str, Any]:
     return {}
 
 
-def _ask(
-    call: Callable[[], Result],
-    url: str,
-    patience: float,
-    *,
-    missing_is_none: bool = False,
-    verb: str = "read",
-) -> Result:
+class _MissingError(UserError):
+    """No object has this name."""
+
+
+def _ask(call: Callable[[], Result], url: str, patience: float, verb: str = "read") -> Result:
     """The result of a request, with retries; failures become one-line messages."""
     try:
         return retrying(call, passes, patience)
-    except UserError:
-        raise
     except Exception as raised:
         error = behind(raised)
         if isinstance(error, FileNotFoundError) or status_of(error) in (404, 410):
-            if missing_is_none:
-                raise _MissingError from None
-            raise UserError(
-                f"{public(url)} is not there (404): restore it, or leave it out"
-            ) from None
+            missing = f"{public(url)} is not there (404): restore it, or leave it out"
+            raise _MissingError(missing) from None
         raise UserError(refused(error, url, verb)) from None
-
-
-class _MissingError(Exception):
-    """No object has this name."""
 
 
 def _described(url: str, info: Mapping[str, Any]) -> Remote:

@@ -26,21 +26,19 @@ class Prepared(NamedTuple):
     Attributes:
         content: the encoded bytes of a common, upright JPEG; the pixels ``[H, W, 3]`` of any other
             image.
-        height: height of the decoded pixels.
-        width: width of the decoded pixels.
-        header: header of the JPEG; None for any other image.
+        size: height and width of the decoded pixels.
+        stored: height and width in the file, before ``data.max_side`` is applied.
     """
 
     content: bytes | Pixels
-    height: int
-    width: int
-    header: jpeg.Header | None
+    size: tuple[int, int]
+    stored: tuple[int, int]
 
     @staticmethod
     def of_pixels(pixels: Pixels) -> Prepared:
         """An image that is already decoded."""
-        height, width, _ = pixels.shape
-        return Prepared(pixels, height, width, None)
+        size = pixels.shape[0], pixels.shape[1]
+        return Prepared(pixels, size, size)
 
 
 class Reader:
@@ -88,27 +86,28 @@ class Reader:
         """Read any image and decode it to pixels. Raises BadImage."""
         return self.read(index, lambda index: self._decode(self._images.read(index)))
 
-    def decode_into(self, prepared: Prepared, room: Pixels | None) -> Pixels:
-        """Decode an image to ``[H, W, 3]``; into ``room`` if given and of the right shape.
+    def decode_into(self, prepared: Prepared, room: Pixels) -> Pixels:
+        """Decode an image into ``room``, uint8 ``[*prepared.size, 3]``.
+
+        Returns:
+            ``room``, or other pixels ``[H, W, 3]`` if the header gave a wrong size.
 
         Raises:
             BadImage: it cannot be decoded.
         """
-        content = prepared.content
-        if isinstance(content, bytes):
-            content = self._decode_jpeg(content, prepared, room)
-        if room is None or content is room or content.shape != room.shape:
-            return content
-        room[...] = content
+        pixels = prepared.content
+        if isinstance(pixels, bytes):
+            pixels = self._decode_jpeg(pixels, prepared.stored, room)
+        if pixels is room or pixels.shape != room.shape:
+            return pixels
+        room[...] = pixels
         return room
 
     def _decode(self, encoded: bytes) -> Pixels:
         return self._settings.decode(encoded).numpy()
 
-    def _decode_jpeg(self, encoded: bytes, prepared: Prepared, room: Pixels | None) -> Pixels:
-        header = prepared.header
-        stored = (prepared.height, prepared.width) if header is None else header[:2]
-        if stored != (prepared.height, prepared.width) or room is None:
+    def _decode_jpeg(self, encoded: bytes, stored: tuple[int, int], room: Pixels) -> Pixels:
+        if room.shape[:2] != stored:
             room = np.empty((*stored, 3), np.uint8)
         if turbojpeg.decode_into(encoded, room):
             return shrink(room, self._settings.max_side)
@@ -123,8 +122,8 @@ class Reader:
         header = check_jpeg(encoded, self._settings.max_pixels)
         if not (header.is_common and jpeg_orientation(encoded, header) == UPRIGHT):
             return Prepared.of_pixels(self._decode(encoded))
-        size = fitted(header.height, header.width, self._settings.max_side)
-        return Prepared(encoded, *size, header)
+        stored = header.height, header.width
+        return Prepared(encoded, fitted(*stored, self._settings.max_side), stored)
 
     def _raw(self, index: int) -> Pixels:
         height, width, _ = self._images.pixels[index].tolist()

@@ -26,7 +26,7 @@ _OBJECTS_AHEAD = 2048
 """For single images; with shards, half of the cache is full far earlier."""
 _BATCHES_AHEAD = 4096
 _TOGETHER = 64
-"""Images that ``brought`` waits for together."""
+"""Images that ``fetched`` waits for together."""
 _SHARE = 0.5
 """The most of the cache that prefetched objects may use; the rest is for those in use."""
 
@@ -55,14 +55,14 @@ def read_ahead(
         for numbers in plan:
             ahead.take(numbers)
             while ahead.is_full:
-                yield ahead.hand_on()
+                yield ahead.next_batch()
         while ahead.waiting:
-            yield ahead.hand_on()
+            yield ahead.next_batch()
     finally:
         ahead.close()
 
 
-def brought(images: ImageSet, numbers: Sequence[int]) -> Iterator[int]:
+def fetched(images: ImageSet, numbers: Sequence[int]) -> Iterator[int]:
     """The numbers in order, each yielded once what holds its image is on this machine.
 
     Raises:
@@ -116,7 +116,7 @@ class _Ahead:
             or self._bytes > self._disk.budget * _SHARE
         )
 
-    def hand_on(self) -> NDArray[np.int64]:
+    def next_batch(self) -> NDArray[np.int64]:
         """The next batch, after waiting for its objects."""
         numbers, objects = self.waiting.popleft()
         for number in objects:

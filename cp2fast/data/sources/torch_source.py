@@ -73,7 +73,7 @@ def open_torch(
         except StopIteration:
             return
         except (RuntimeError, ConnectionError, EOFError) as error:
-            if not _tells_of_a_death(error):
+            if not _is_worker_death(error):
                 raise
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise UserError(
@@ -146,7 +146,7 @@ def _share(batch: RaggedBatch) -> str | None:
     return None
 
 
-def _tells_of_a_death(error: Exception) -> bool:
+def _is_worker_death(error: Exception) -> bool:
     """Whether the loader's error means that a worker died.
 
     The loader reports this itself unless a batch was waiting: its memory is passed through a socket

@@ -108,25 +108,19 @@ def decode_batches(
 
 
 class _Place(NamedTuple):
-    """The destination of an image of a batch.
+    """An image of a batch, and its destination.
 
     Attributes:
-        image: the image, read or already decoded.
-        room: its part of the batch's own memory; None if the whole batch is in the cache.
+        read: what was read for this position of the batch.
+        image: the image, perhaps already decoded.
+        target: its part of the batch's memory, which is the cache's if all images belong there.
         claimed: its place in the cache, if it is to be added there.
     """
 
-    image: Loaded[Prepared]
-    room: Pixels | None
+    read: Loaded[Prepared]
+    image: Prepared
+    target: Pixels
     claimed: Pixels | None
-
-    @property
-    def expected(self) -> Pixels | bytes | None:
-        """The array that will hold the image, unless it turns out to be bad."""
-        for pixels in (self.room, self.claimed):
-            if pixels is not None:
-                return pixels
-        return None if self.image.content is None else self.image.content.content
 
 
 @dataclass(frozen=True)
@@ -158,17 +152,21 @@ class _Decoder:
         """Lay out the batch and start decoding its images."""
         if isinstance(read, Decoded):
             return lambda: read
-        shapes = np.array([_shape(image.content) for image in read], np.int64)
+        images = [image.content for image in read if image.content is not None]
+        if len(images) < len(read):
+            return lambda: Decoded.of(read, None)
+        shapes = np.array([image.size for image in images], np.int64)
         index = np.array([image.index for image in read], np.int64)
-        claimed = [self._claim(image) for image in read]
-        if self.arena is not None and self._all_in(self.arena, read, claimed):
+        claimed = list(map(self._claim, index.tolist(), images))
+        targets = self._in_cache(index, images, claimed)
+        if self.arena is not None and targets is not None:
             batch = _lay_out(self.arena.pixels, self.arena.offset[index], shapes, index)
-            places = [_Place(image, None, mine) for image, mine in zip(read, claimed, strict=True)]
         else:
             sizes = shapes.prod(axis=1) * 3
             memory = self.buffers.take(int(sizes.sum()))
             batch = _lay_out(memory, sizes.cumsum() - sizes, shapes, index)
-            places = list(map(_Place, read, _rooms(memory, shapes), claimed))
+            targets = list(_rooms(memory, shapes))
+        places = list(map(_Place, read, images, targets, claimed))
         filled = self._in_parts(lambda part: list(map(self._fill, places[part])), len(places))
         return lambda: _finish(batch, places, filled())
 
@@ -189,46 +187,40 @@ class _Decoder:
         there = None if self.arena is None else self.arena.image(number)
         return self.reader.prepare(number) if there is None else Prepared.of_pixels(there)
 
-    def _claim(self, image: Loaded[Prepared]) -> Pixels | None:
-        if self.arena is None or image.content is None:
-            return None
-        return self.arena.claim(image.index, image.content.height, image.content.width)
+    def _claim(self, number: int, image: Prepared) -> Pixels | None:
+        return None if self.arena is None else self.arena.claim(number, *image.size)
 
-    def _all_in(
-        self, arena: Arena, read: Sequence[Loaded[Prepared]], claimed: Sequence[Pixels | None]
-    ) -> bool:
-        """Whether every image is in the cache, or about to be decoded into it by this batch."""
-        others = [image.index for image, mine in zip(read, claimed, strict=True) if mine is None]
-        return arena.holds(np.array(others, np.int64)) and all(
-            image.content is not None for image in read
-        )
+    def _in_cache(
+        self, index: NDArray[np.int64], images: list[Prepared], claimed: list[Pixels | None]
+    ) -> list[Pixels] | None:
+        """Where the cache has each image, or will have it; None unless it has all of them."""
+        if self.arena is None or not self.arena.holds(index[[mine is None for mine in claimed]]):
+            return None
+        pairs = zip(images, claimed, strict=True)
+        places = [image.content if mine is None else mine for image, mine in pairs]
+        in_cache = [place for place in places if not isinstance(place, bytes)]
+        return in_cache if len(in_cache) == len(places) else None
 
     def _fill(self, place: _Place) -> Loaded[Pixels]:
         """Decode the image into its place, or use another image if it turns out to be bad."""
-        image, content = place.image, place.image.content
-        if content is None:
-            return Loaded(image.planned, image.index, None, image.failures)
+        read = place.read
         try:
-            pixels = self._decode(place, content)
+            return Loaded(read.planned, read.index, self._decode(place), read.failures)
         except BadImage as bad:
-            self.reader.remember(image.index, bad)
-            return read_or_replace(image.planned, self.reader.decode, self.seed, len(self.reader))
-        if place.room is not None and pixels is not place.room and pixels.shape == place.room.shape:
-            place.room[...] = pixels
-            pixels = place.room
-        return Loaded(image.planned, image.index, pixels, image.failures)
+            self.reader.remember(read.index, bad)
+            return read_or_replace(read.planned, self.reader.decode, self.seed, len(self.reader))
 
-    def _decode(self, place: _Place, content: Prepared) -> Pixels:
-        number, claimed = place.image.index, place.claimed
-        if claimed is None or self.arena is None:
-            return self.reader.decode_into(content, place.room)
-        try:
-            pixels = self.reader.decode_into(content, claimed)
-            if pixels is claimed:
-                self.arena.publish(number, content.height, content.width)
-            return pixels
-        finally:
-            self.arena.release(number)
+    def _decode(self, place: _Place) -> Pixels:
+        image, number, claimed = place.image, place.read.index, place.claimed
+        if claimed is not None and self.arena is not None:
+            try:
+                pixels = self.reader.decode_into(image, claimed)
+                if pixels is claimed:
+                    self.arena.publish(number, *image.size)
+            finally:
+                self.arena.release(number)
+            image = Prepared.of_pixels(pixels)
+        return self.reader.decode_into(image, place.target)
 
     def _in_parts(
         self, work: Callable[[slice], list[Result]], count: int
@@ -239,10 +231,6 @@ class _Decoder:
             for begin in range(0, count, _IMAGES_A_TASK)
         ]
         return lambda: [result for task in tasks for result in task.result()]
-
-
-def _shape(prepared: Prepared | None) -> tuple[int, int]:
-    return (0, 0) if prepared is None else (prepared.height, prepared.width)
 
 
 def _lay_out(
@@ -267,7 +255,7 @@ def _finish(
     images = [image.content for image in loaded if image.content is not None]
     if len(images) < len(loaded):
         return Decoded.of(loaded, None)
-    if all(image is place.expected for image, place in zip(images, places, strict=True)):
+    if all(image is place.target for image, place in zip(images, places, strict=True)):
         return Decoded.of(loaded, batch)
     pixels = [torch.from_numpy(image) for image in images]
     return Decoded.of(loaded, RaggedBatch.pack(pixels, [image.index for image in loaded]))

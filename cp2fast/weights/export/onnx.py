@@ -29,25 +29,16 @@ _OTHER_SHAPE = (1, 64, 96)
 """Added to the count, height and width of the traced images for the check."""
 
 
-class _Embedding(nn.Module):
-    """The network with the dense embedding as its output."""
+class _Whole(nn.Module):
+    """The network with one output: class logits at the images' own size, or the dense embedding."""
 
-    def __init__(self, network: Segmenter) -> None:
+    def __init__(self, network: Segmenter, is_finetuned: bool) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.is_finetuned = network, is_finetuned
 
     def forward(self, images_B3HW: Tensor) -> Tensor:
-        return self.network.embed(images_B3HW)
-
-
-class _Logits(nn.Module):
-    """The network with class logits at the images' own size."""
-
-    def __init__(self, network: Segmenter) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, images_B3HW: Tensor) -> Tensor:
+        if not self.is_finetuned:
+            return self.network.embed(images_B3HW)
         return self.network.upsample(self.network(images_B3HW), images_B3HW.shape[2:])
 
 
@@ -68,7 +59,7 @@ def export_onnx(trained: Trained, file: str) -> Exported:
 
     network, size = trained.network, trained.model.size
     output = "logits" if trained.is_finetuned else "embedding"
-    whole = (_Logits if trained.is_finetuned else _Embedding)(network).eval()
+    whole = _Whole(network, trained.is_finetuned).eval()
     any_size = not isinstance(network.backbone, _FIXED_SIZE)
 
     @torch.no_grad()

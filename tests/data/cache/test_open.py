@@ -138,6 +138,14 @@ def test_what_is_cached_is_neither_read_again_nor_copied(tmp_path):
         assert batch.pixels.data_ptr() == arena.pixels.data_ptr()
 
 
+def test_an_image_that_is_gone_before_its_header_is_read_gets_no_place(tmp_path):
+    for number in range(3):
+        image_files.photo(60, 40, number).save(tmp_path / f"{number}.jpg")
+    images = list_images(tmp_path)
+    (tmp_path / "1.jpg").unlink()
+    assert whole(images).arena.size.tolist() == [60 * 40 * 3, 0, 60 * 40 * 3]
+
+
 def test_a_first_epoch_decodes_into_the_cache_itself(tmp_path):
     for number in range(8):
         image_files.photo(60, 40 + number, number).save(tmp_path / f"{number}.jpg")

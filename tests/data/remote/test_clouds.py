@@ -24,14 +24,14 @@ MISSING = {"gs": "gs://pictures/none.tar", "hf": "hf://datasets/me/pictures/none
 LIST = """
 import json, sys
 from cp2fast.data.image_sets.listing import list_images
-from cp2fast.data.sources.read_ahead import brought
+from cp2fast.data.sources.read_ahead import fetched
 from cp2fast.errors import UserError
 found = []
 *roots, missing = sys.argv[1:]
 for root in roots:
     images = list_images(root)
     names = [images.name(number).rpartition("/")[2] for number in range(len(images))]
-    contents = [images.read(number).decode() for number in brought(images, range(len(images)))]
+    contents = [images.read(number).decode() for number in fetched(images, range(len(images)))]
     found.append([names, contents, images.skipped])
 try:
     list_images(missing)

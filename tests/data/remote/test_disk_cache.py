@@ -10,7 +10,7 @@ import pytest
 from cp2fast.data.image_sets.listing import list_images
 from cp2fast.data.remote.disk_cache import DiskCache
 from cp2fast.data.remote.objects import Remote
-from cp2fast.data.sources.read_ahead import brought
+from cp2fast.data.sources.read_ahead import fetched
 from cp2fast.errors import UserError
 from tests import unprivileged
 
@@ -36,7 +36,7 @@ def test_a_run_goes_on_while_its_cache_is_deleted(
     disk = DiskCache(tmp_path / "cache")
     images = list_images("memory://disk cache", disk=disk)
     read = []
-    for number in brought(images, range(COUNT)):
+    for number in fetched(images, range(COUNT)):
         if number % 2:
             shutil.rmtree(disk.folder, ignore_errors=True)
         read.append(images.read(number))

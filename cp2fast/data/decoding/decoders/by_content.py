@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 from cp2fast.data.decoding.decoders import (
     dicom,
     heif,
@@ -13,7 +15,7 @@ from cp2fast.data.decoding.decoders import (
     wide_png,
 )
 from cp2fast.data.decoding.kinds import is_heif
-from cp2fast.data.decoding.orientation import orientation_of
+from cp2fast.data.decoding.orientation import UPRIGHT, orientation_of
 from cp2fast.data.decoding.orientation import upright_size as turned_size
 from cp2fast.data.decoding.raster import Raster
 
@@ -24,21 +26,8 @@ def read(encoded: bytes, max_pixels: int) -> Raster:
     Raises:
         BadImage: not an image, damaged, too large, or the required library is not installed.
     """
-    if dicom.is_dicom(encoded):  # before TIFF: a preamble can make it a valid TIFF too
-        return dicom.read(encoded, max_pixels)
-    if wide_png.is_wide_png(encoded):
-        return wide_png.read(encoded, max_pixels)
-    if encoded.startswith(tiff.SIGNATURES):
-        return tiff.read(encoded, max_pixels)
-    if is_heif(encoded):
-        return heif.read(encoded, max_pixels)
-    if encoded.startswith(jpeg2000.SIGNATURES):
-        return jpeg2000.read(encoded, max_pixels)
-    if netpbm.is_wide(encoded):
-        return netpbm.read(encoded, max_pixels)
-    if encoded.startswith(numpy_array.SIGNATURE):
-        return numpy_array.read(encoded, max_pixels)
-    return pillow.read(encoded, max_pixels)
+    raster: Raster = _decoder(encoded).read(encoded, max_pixels)
+    return raster
 
 
 def upright_size(encoded: bytes, max_pixels: int) -> tuple[int, int]:
@@ -47,16 +36,24 @@ def upright_size(encoded: bytes, max_pixels: int) -> tuple[int, int]:
     Raises:
         BadImage: there is no valid header.
     """
-    if dicom.is_dicom(encoded):
-        return dicom.size(encoded)
-    if is_heif(encoded):
-        return heif.size(encoded)
-    if encoded.startswith(tiff.SIGNATURES):
-        size = tiff.size(encoded)
-    elif encoded.startswith(jpeg2000.SIGNATURES):
-        return jpeg2000.size(encoded)
-    elif encoded.startswith(numpy_array.SIGNATURE):
-        return numpy_array.size(encoded)
-    else:
+    decoder = _decoder(encoded)
+    if decoder in (pillow, wide_png, netpbm):  # Pillow reads the headers of all of these.
         return pillow.upright_size(encoded, max_pixels)
-    return turned_size(*size, orientation_of(encoded))
+    height, width = decoder.size(encoded)
+    return turned_size(height, width, orientation_of(encoded) if decoder is tiff else UPRIGHT)
+
+
+def _decoder(encoded: bytes) -> ModuleType:
+    if dicom.is_dicom(encoded):  # before TIFF: a preamble can make it a valid TIFF too
+        return dicom
+    if wide_png.is_wide_png(encoded):
+        return wide_png
+    if encoded.startswith(tiff.SIGNATURES):
+        return tiff
+    if is_heif(encoded):
+        return heif
+    if encoded.startswith(jpeg2000.SIGNATURES):
+        return jpeg2000
+    if netpbm.is_wide(encoded):
+        return netpbm
+    return numpy_array if encoded.startswith(numpy_array.SIGNATURE) else pillow

@@ -28,7 +28,7 @@ def read(encoded: bytes, max_pixels: int) -> Raster:
         raise BadImage(f"a numpy array that cannot be read ({one_line(error)})") from error
     if values.ndim == 3 and values.shape != (height, width, bands):
         values = values.transpose(1, 2, 0)
-    values = np.ascontiguousarray(values.reshape(height, width, bands).astype(_native(dtype)))
+    values = values.reshape(height, width, bands).astype(dtype.newbyteorder("="), "C")
     colours = bands if bands in (1, 3) else None
     return Raster(values, type_limits(values.dtype), colours, has_bands=True)
 
@@ -64,7 +64,3 @@ def _layout(shape: tuple[int, ...]) -> tuple[int, int, int]:
     if shape[0] < shape[2]:
         return shape[1], shape[2], shape[0]
     return shape[0], shape[1], shape[2]
-
-
-def _native(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    return dtype.newbyteorder("=")
