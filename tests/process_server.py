@@ -54,7 +54,7 @@ def keep(request: dict[str, Any], output: int, errors: int, report: int) -> None
 
 
 def become(request: dict[str, Any], output: int, errors: int) -> None:
-    """``python -m cp2fast`` with the words, environment and folder that were asked for."""
+    """``python -m cp2fast``, or the script, with the words, environment and folder asked for."""
     for descriptor, standard in ((output, 1), (errors, 2)):
         os.dup2(descriptor, standard)
         os.close(descriptor)
@@ -65,7 +65,10 @@ def become(request: dict[str, Any], output: int, errors: int) -> None:
     os.environ.update(request["environment"])
     os.chdir(request["folder"])
     sys.argv = ["cp2fast", *request["words"]]
-    main()
+    if request["script"] is None:
+        main()
+    else:
+        exec(request["script"], {"__name__": "__main__"})  # noqa: S102
 
 
 if __name__ == "__main__":

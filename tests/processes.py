@@ -1,4 +1,4 @@
-"""``cp2fast`` in processes of its own, to be killed, stopped and frozen."""
+"""``cp2fast`` and scripts in processes of their own, to be killed, stopped and frozen."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from tests.servers import free_port
+
 ROOT = Path(__file__).parents[1]
 
 
 class Process:
-    """A running ``cp2fast``, as ``subprocess.Popen`` would have started it with pipes.
+    """A running ``cp2fast`` or script, as ``subprocess.Popen`` would have started it with pipes.
 
     Attributes:
         pid: its id.
@@ -26,11 +28,15 @@ class Process:
         returncode: as of ``Popen``; None while it was not seen to have ended.
     """
 
-    def __init__(self, *words: object, **environment: object) -> None:
-        """Start it with these words and with changes to the environment of this process."""
+    def __init__(self, *words: object, script: str | None = None, **environment: object) -> None:
+        """Start ``cp2fast``, or as ``python -c`` a script, with these words.
+
+        The environment is that of this process, with changes.
+        """
         changes = {name: str(value) for name, value in environment.items()}
         request = {
             "words": list(map(str, words)),
+            "script": script,
             "environment": {**os.environ, **changes},
             "folder": str(Path.cwd()),
         }
@@ -74,16 +80,11 @@ class Process:
         return int(struct.unpack("i", os.read(self._report, 4))[0])
 
 
-def two_ranks(*words: object, **environment: object) -> list[Process]:
+def two_ranks(*words: object, script: str | None = None, **environment: object) -> list[Process]:
     """Two processes of one run, as torchrun would start them; nobody starts them again."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     common = {"WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_ADDR": "localhost"}
-    return [
-        Process(*words, RANK=rank, LOCAL_RANK=rank, MASTER_PORT=port, **common, **environment)
-        for rank in (0, 1)
-    ]
+    common |= {"MASTER_PORT": free_port(), **environment}
+    return [Process(*words, script=script, RANK=r, LOCAL_RANK=r, **common) for r in (0, 1)]
 
 
 @functools.cache

@@ -10,6 +10,7 @@ from cp2fast.cores import available_cores, decoding_workers
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="Linux only")
+@pytest.mark.slow
 def test_a_process_that_is_kept_to_one_core_has_one() -> None:
     assert available_cores() == len(os.sched_getaffinity(0))
     script = (

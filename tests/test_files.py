@@ -100,6 +100,7 @@ def test_other_text_is_refused_in_one_line(tmp_path: Path, content: bytes, reaso
         read_text(tmp_path / "list.txt")
 
 
+@pytest.mark.slow
 def test_what_may_not_be_read_is_one_line(tmp_path: Path) -> None:
     locked = tmp_path / "locked"
     locked.mkdir()

@@ -6,7 +6,7 @@ the first with ``data.cache``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 
 import numpy as np
 import torch
@@ -30,12 +30,10 @@ from cp2fast.errors import UserError
 
 COMPOSED_AHEAD = 2
 IN_PROGRESS = 6
-"""Batches inside and before a source; DataLoader has two per worker."""
+"""Most batches that a source has in progress or ready; a DataLoader has two per worker."""
 _CACHED = 1024
 """Number of images that is enough to measure a cache."""
 _CPU = torch.device("cpu")
-
-Numbers = Iterator[NDArray[np.int64]]
 
 
 def sources(task: Task, missing: dict[str, str], bad: BadImages) -> dict[str, Stream]:
@@ -61,17 +59,18 @@ def sources(task: Task, missing: dict[str, str], bad: BadImages) -> dict[str, St
         if choice.name == "turbo" and choice.apart:
             ahead = batches_in_the_making(task.workers)
         if f"cp2fast-{name}" in names:
-            batches = _opened(choice, settings, images, task, task.device, bad)
-            streams[f"cp2fast-{name}"] = _composed(batches, task, ahead)
+            batches = _decoded(choice, settings, images, task, task.device, bad)
+            samples = prefetch(compose(batches, task.size, task.device), COMPOSED_AHEAD)
+            streams[f"cp2fast-{name}"] = Stream(samples, ahead + COMPOSED_AHEAD + 1)
         if f"decode-{name}" in names:
             where = _CPU if choice.decode == "cpu" else task.device
-            batches = _opened(choice, settings, images, task, where, bad)
+            batches = _decoded(choice, settings, images, task, where, bad)
             streams[f"decode-{name}"] = Stream(_counted(batches, where), ahead)
     for share in HARDWARE_SHARES:
         name = f"decode-dali-gpu@{share:g}"
         if name not in missing:
-            shared = _with_hardware(share, task, bad)
-            streams[name] = Stream(_counted(shared, task.device), IN_PROGRESS)
+            batches = _decoded_by_share(share, task, bad)
+            streams[name] = Stream(_counted(batches, task.device), IN_PROGRESS)
     for name in ("cached", "cached-independent"):
         if f"cp2fast-{name}" not in missing:
             independent = name.endswith("independent")
@@ -80,23 +79,26 @@ def sources(task: Task, missing: dict[str, str], bad: BadImages) -> dict[str, St
     return streams
 
 
-def _opened(
+def _decoded(
     choice: Choice,
     settings: DataSettings,
     images: ImageSet,
     task: Task,
     device: torch.device,
     bad: BadImages,
-) -> Callable[[], Iterator[RaggedBatch]]:
-    return lambda: open_source(choice, settings, images, task.plan(images), SEED, device, bad)
+) -> Generator[RaggedBatch, None, None]:
+    """The batches of a source, which is opened when the first one is taken."""
+    yield from open_source(choice, settings, images, task.plan(images), SEED, device, bad)
 
 
-def _with_hardware(share: float, task: Task, bad: BadImages) -> Callable[[], Iterator[RaggedBatch]]:
-    settings = DecodeSettings(SEED, task.data.max_pixels, levels=task.levels)
-    return lambda: open_dali(
+def _decoded_by_share(
+    share: float, task: Task, bad: BadImages
+) -> Generator[RaggedBatch, None, None]:
+    """The batches of DALI with a share of the images for the GPU's JPEG engine."""
+    yield from open_dali(
         task.images,
         task.plan(task.images),
-        settings,
+        DecodeSettings(SEED, task.data.max_pixels, levels=task.levels),
         bad,
         threads=task.workers,
         gpu=task.device,
@@ -104,19 +106,10 @@ def _with_hardware(share: float, task: Task, bad: BadImages) -> Callable[[], Ite
     )
 
 
-def _counted(
-    batches: Callable[[], Iterator[RaggedBatch]], device: torch.device
-) -> Generator[int, None, None]:
-    for batch in batches():
+def _counted(batches: Iterator[RaggedBatch], device: torch.device) -> Generator[int, None, None]:
+    for batch in batches:
         finish(device)
         yield len(batch)
-
-
-def _composed(batches: Callable[[], Iterator[RaggedBatch]], task: Task, ahead: int) -> Stream:
-    def samples() -> Generator[int, None, None]:
-        yield from compose(batches(), task.size, task.device)
-
-    return Stream(prefetch(samples(), COMPOSED_AHEAD), ahead + COMPOSED_AHEAD + 1)
 
 
 def _cached(task: Task, bad: BadImages, independent: bool) -> Generator[int, None, None]:
@@ -131,7 +124,7 @@ def _cached(task: Task, bad: BadImages, independent: bool) -> Generator[int, Non
         raise UserError(f"{line or 'no cache'}: free some memory, or name fewer images")
     choice = choose_source(settings, images, task.device)
 
-    def opened(numbers: Numbers) -> Iterator[RaggedBatch]:
+    def opened(numbers: Iterator[NDArray[np.int64]]) -> Iterator[RaggedBatch]:
         return open_source(choice, settings, images, numbers, SEED, task.device, bad, arena)
 
     for _ in opened(iter(np.array_split(np.arange(len(images)), -(-len(images) // 32)))):

@@ -1,4 +1,4 @@
-"""The command line: one file a command, which parses, builds and calls; no logic."""
+"""The command line: one file per command, which parses its words and calls the package."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import typer
 
-# Each adds its command to the app, which lists them in this order.
+# Importing a command adds it to the app, which lists the commands in this order.
 # isort: off
 from cp2fast.cli import (  # noqa: F401
     pretrain,
@@ -42,27 +42,29 @@ __all__ = ["app", "main"]
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 """Base of the errors of the command line itself; typer does not export it."""
 
-_OF_THE_SYSTEM = {
+_SYSTEM_ERRORS = {
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "change its permissions"),
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room there"),
-    **dict.fromkeys((errno.EIO, errno.ESTALE), "look after that disk"),
-    **dict.fromkeys((errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR), "correct it"),
+    **dict.fromkeys((errno.EIO, errno.ESTALE), "check that disk"),
+    **dict.fromkeys(
+        (errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR), "correct the path"
+    ),
 }
-"""What a file system refuses whatever is done with a file, and the fix: no fault of cp2fast's."""
+"""Errors of the file system that are no fault of cp2fast, and what the user can do."""
 
 
 def main() -> None:
     """Run the command line; 0 done, 2 bad input, 1 anything else."""
-    # Read when torch is first imported. Threads that spin while they wait for each other take the
-    # cores from those that decode and compose: on two busy cores a step took twice as long.
+    # Both are read when torch is first imported. Threads that spin while they wait for others take
+    # the cores from those that decode and compose: on two busy cores a step took twice as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # Likewise: batches in large pages, whose first touch costs a quarter of that of small ones.
+    # The first touch of large pages costs a quarter of that of small ones.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-    # Notebooks pass on a backend of their own, which is not there for their commands.
+    # Notebooks set a matplotlib backend that is not available to the commands they start.
     os.environ["MPLBACKEND"] = "agg"
     show_everything()
     try:
-        _run([_home_written_out(word) for word in sys.argv[1:]])
+        _run([_expand_home(word) for word in sys.argv[1:]])
     except UserError as error:
         sys.exit(_refuse(str(error)))
     except _UsageError as error:
@@ -81,14 +83,14 @@ def main() -> None:
             )
         )
     except BrokenPipeError:
-        if not _reader_of_stdout_has_gone():
+        if not _stdout_is_closed():
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for the rest, which is flushed at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left is flushed at exit
     except OSError as error:
-        if error.errno not in _OF_THE_SYSTEM or error.filename is None:
+        if error.errno not in _SYSTEM_ERRORS or error.filename is None:
             raise
         path = os.fsdecode(error.filename)
-        fix = _OF_THE_SYSTEM[error.errno]
+        fix = _SYSTEM_ERRORS[error.errno]
         sys.exit(_refuse(f"{path}: {error.strerror}: {fix}, or name another place"))
 
 
@@ -104,8 +106,8 @@ def _run(words: list[str]) -> None:
         sys.stdout.flush()
 
 
-def _reader_of_stdout_has_gone() -> bool:
-    """As after ``cp2fast models | head``, rather than a broken pipe between our own processes."""
+def _stdout_is_closed() -> bool:
+    """True after ``cp2fast models | head``, but not for a pipe between our own processes."""
     poll = select.poll()
     poll.register(1, 0)
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
@@ -113,7 +115,7 @@ def _reader_of_stdout_has_gone() -> bool:
 
 @contextmanager
 def _messages() -> Iterator[None]:
-    """Print what the package logs, for what may take long far below a command; by one process."""
+    """Print the package's log messages, which announce slow work; only in the main process."""
     logger, handler = logging.getLogger("cp2fast"), logging.StreamHandler()
     handler.setFormatter(logging.Formatter("cp2fast: %(message)s"))
     level = logger.level
@@ -126,8 +128,8 @@ def _messages() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _home_written_out(word: str) -> str:
-    """A path that the shell left as it was, as in ``--out=~/runs``; settings see to themselves."""
+def _expand_home(word: str) -> str:
+    """Expand a ``~`` that the shell left, as in ``--out=~/runs``; settings expand their own."""
     option, equals, value = word.partition("=")
     if equals and option.startswith("--"):
         return option + equals + os.path.expanduser(value)

@@ -1,11 +1,11 @@
-"""The command line itself, and what its commands share."""
+"""The typer application, and what its commands share."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import typer
 
@@ -15,6 +15,17 @@ from cp2fast.wording import describe, in_words
 
 _NO_DEFAULTS: Mapping[str, str] = MappingProxyType({})
 
+RecipeAndSettings: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[RECIPE] [KEY=VALUE]", help="Recipe and settings."),
+]
+SettingsOnly: TypeAlias = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]", help="Settings.")
+]
+Resume: TypeAlias = Annotated[
+    bool, typer.Option("--resume", help="Continue from the run folder's newest checkpoint.")
+]
+
 app = typer.Typer(
     name="cp2fast",
     help="Pretrain whole segmentation networks on unlabelled photos by copy-paste contrast (CP2).",
@@ -23,14 +34,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-
 data_app = typer.Typer(help="Arrange and check data sets.", rich_markup_mode=None)
 app.add_typer(data_app, name="data")
 
 
 @data_app.callback()
 def _data() -> None:
-    """Its commands are in ``data_*.py``."""
+    """The commands are in ``data_*.py``."""
 
 
 @app.callback(invoke_without_command=True)
@@ -54,18 +64,18 @@ def settings_help(
 
     Args:
         kind: the settings.
-        recipe: what the command takes where none is named: its values stand beside the defaults.
-        defaults: by key, those of the command itself.
-        prefix: prefix of the keys, where ``kind`` is a section of what the command takes.
+        recipe: recipe used if none is named; its values are shown beside the defaults.
+        defaults: the command's own defaults, by key.
+        prefix: prefix of the keys if ``kind`` is only a section of the settings.
     """
-    text = "Settings, as KEY=VALUE (a default of none is written null):"
+    text = "Settings, as KEY=VALUE (null stands for none):"
     beside = {}
     if recipe is not None:
         name = recipe.rpartition("/")[2]
         text = (
-            "Settings, as KEY=VALUE (a default of none is written null). A recipe sets some of its "
-            f"own: the {name}'s stand beside the defaults, and all are in "
-            f"{recipes.folder(kind)}/*.yaml. What a run took is in its config.yaml."
+            "Settings, as KEY=VALUE (null stands for none). A recipe sets some of them: the "
+            f"{name}'s values are shown beside the defaults; all recipes are in "
+            f"{recipes.folder(kind)}/*.yaml. The settings of a run are in its config.yaml."
         )
         known = recipes.load(kind, None, []), recipes.load(kind, recipe, [])
         beside = {key: f"; {name} {in_words(new)}" for key, _, new in recipes.differences(*known)}
@@ -77,7 +87,7 @@ def settings_help(
 
 
 def _wrapped(text: str, indent: str) -> list[str]:
-    """In lines that fit, with the help's own indent, in 80 columns; paths are left whole."""
+    """Wrap so that lines fit into 80 columns with the help's own indent; paths stay whole."""
     return textwrap.wrap(
         text,
         78,
@@ -89,7 +99,7 @@ def _wrapped(text: str, indent: str) -> list[str]:
 
 
 def split_words(arguments: list[str] | None) -> tuple[str | None, list[str]]:
-    """The recipe, if the first word is none of ``KEY=VALUE``, and the other words."""
+    """The recipe, which is the first word unless that is a ``KEY=VALUE``, and the other words."""
     words = arguments or []
     if words and "=" not in words[0]:
         return words[0], words[1:]

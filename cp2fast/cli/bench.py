@@ -9,7 +9,7 @@ import typer
 
 import cp2fast
 from cp2fast import recipes
-from cp2fast.cli.app import app, settings_help
+from cp2fast.cli.app import SettingsOnly, app, settings_help
 from cp2fast.config import PretrainSettings
 from cp2fast.console import open_console
 from cp2fast.files import refuse_target
@@ -43,9 +43,7 @@ if TYPE_CHECKING:
 )
 def bench(
     what: Annotated[str, typer.Argument(metavar="[WHAT]", help="What to measure.")] = "all",
-    arguments: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]", help="Settings.")
-    ] = None,
+    arguments: SettingsOnly = None,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds in which all systems take turns.")] = 5,
     seconds: Annotated[float, typer.Option(min=0, help="Seconds per system and round.")] = 4.0,
     beton: Annotated[

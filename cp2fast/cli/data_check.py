@@ -9,7 +9,7 @@ import typer
 
 import cp2fast
 from cp2fast import recipes
-from cp2fast.cli.app import data_app, settings_help
+from cp2fast.cli.app import SettingsOnly, data_app, settings_help
 from cp2fast.config import FinetuneSettings, LabelSettings
 from cp2fast.console import open_console
 
@@ -26,9 +26,7 @@ from cp2fast.console import open_console
 )
 def check(
     root: Annotated[Path, typer.Argument(metavar="ROOT", help="The data set.", show_default=False)],
-    arguments: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]", help="Settings.")
-    ] = None,
+    arguments: SettingsOnly = None,
     out: Annotated[
         Path | None,
         typer.Option(help="The picture (default data-check.png here).", metavar="FILE.png"),

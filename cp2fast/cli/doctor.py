@@ -10,7 +10,7 @@ import typer
 
 import cp2fast
 from cp2fast import recipes
-from cp2fast.cli.app import app, settings_help, split_words
+from cp2fast.cli.app import RecipeAndSettings, app, settings_help, split_words
 from cp2fast.config import PretrainSettings
 from cp2fast.console import open_console
 from cp2fast.errors import UserError
@@ -28,10 +28,7 @@ from cp2fast.files import refuse_target
     epilog=settings_help(PretrainSettings),
 )
 def doctor(
-    arguments: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[RECIPE] [KEY=VALUE]", help="Recipe and settings."),
-    ] = None,
+    arguments: RecipeAndSettings = None,
     json: Annotated[
         Path | None, typer.Option(help="Write everything found as JSON.", metavar="FILE")
     ] = None,

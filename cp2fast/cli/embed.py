@@ -14,7 +14,7 @@ from cp2fast.wording import counted
 
 
 @app.command(
-    help="Write a vector of each photo, and draw which are alike.\n\n"
+    help="Write a vector for each photo, and draw which are alike.\n\n"
     "RUN is the run folder or a checkpoint of a pretraining; PHOTOS is what data.root may be: a "
     "folder, shards, a URL, a pattern, @LIST. The vectors are unit vectors: their products are "
     "cosines. FILE is .npz (names, vectors) or .parquet.\n\n"

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cp2fast import recipes
-from cp2fast.cli.app import app, settings_help, split_words
+from cp2fast.cli.app import RecipeAndSettings, Resume, app, settings_help, split_words
 from cp2fast.config import FinetuneSettings
 from cp2fast.errors import UserError
 from cp2fast.run_settings import finetune_settings
@@ -29,16 +29,11 @@ from cp2fast.run_settings import finetune_settings
     epilog=settings_help(FinetuneSettings, "finetune/demo"),
 )
 def finetune_voc(
-    arguments: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[RECIPE] [KEY=VALUE]", help="Recipe and settings."),
-    ] = None,
+    arguments: RecipeAndSettings = None,
     out: Annotated[
         Path | None, typer.Option(help="Run folder (default runs/finetune-RECIPE).", metavar="DIR")
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue from the run folder's newest checkpoint.")
-    ] = False,
+    resume: Resume = False,
     compare: Annotated[
         str | None,
         typer.Option(

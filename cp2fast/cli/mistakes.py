@@ -1,4 +1,4 @@
-"""What is wrong with the words of a command line, in one line that ends in the help to read."""
+"""One-line messages for command lines that cannot be parsed; each ends with the help to read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SETTINGS: dict[str, type[Section]] = {
 
 
 def mistake(error: Any, words: Sequence[str]) -> str:
-    """The message of a usage error of typer, and of an option that is a setting.
+    """The message for a usage error of typer, also for a setting that was given as an option.
 
     Args:
         error: the usage error, whose class typer does not export.
@@ -36,7 +36,7 @@ def mistake(error: Any, words: Sequence[str]) -> str:
 
 def _command(error: Any, words: Sequence[str]) -> str:
     """The command that the error is about, without the program; empty for the program itself."""
-    if error.ctx is None:  # of an option without its value; options of the program take none
+    if error.ctx is None:  # an option without its value; the program's own options take none
         return next((word for word in words[:1] if not word.startswith("-")), "")
     return str(error.ctx.command_path).partition(" ")[2]
 

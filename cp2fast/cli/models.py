@@ -12,12 +12,12 @@ from cp2fast.cli.app import app
 
 @app.command(
     help="List the backbones that model.backbone takes.\n\n"
-    "PATTERN is part of a name, or a pattern such as 'convnext*'; all are listed without one.\n\n"
+    "PATTERN is part of a name or a pattern such as 'convnext*'; without it all are listed.\n\n"
     "\b\nExample:\n"
     "  cp2fast models 'convnext*'"
 )
 def models(
-    pattern: Annotated[str, typer.Argument(metavar="[PATTERN]", help="Of names.")] = "*",
+    pattern: Annotated[str, typer.Argument(metavar="[PATTERN]", help="Names to list.")] = "*",
 ) -> None:
     """Parse, then list."""
     rows = [(name, family, " ".join(tags)) for name, family, tags in cp2fast.list_models(pattern)]

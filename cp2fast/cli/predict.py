@@ -15,7 +15,7 @@ from cp2fast.wording import counted
 
 
 @app.command(
-    help="Segment photos: a palette PNG and an overlay of each.\n\n"
+    help="Segment photos: a palette PNG and an overlay for each.\n\n"
     "RUN is the run folder or a checkpoint of a fine-tuning. PHOTOS are files, or what data.root "
     "may be: folders, whose structure is kept, shards, URLs, patterns, @LIST. Each photo is "
     "segmented at its own size.\n\n"

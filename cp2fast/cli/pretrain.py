@@ -9,7 +9,7 @@ import typer
 
 import cp2fast
 from cp2fast import recipes
-from cp2fast.cli.app import app, settings_help, split_words
+from cp2fast.cli.app import RecipeAndSettings, Resume, app, settings_help, split_words
 from cp2fast.config import PretrainSettings
 
 
@@ -23,16 +23,11 @@ from cp2fast.config import PretrainSettings
     epilog=settings_help(PretrainSettings, "demo"),
 )
 def pretrain(
-    arguments: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[RECIPE] [KEY=VALUE]", help="Recipe and settings."),
-    ] = None,
+    arguments: RecipeAndSettings = None,
     out: Annotated[
         Path | None, typer.Option(help="Run folder (default runs/RECIPE).", metavar="DIR")
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue from the run folder's newest checkpoint.")
-    ] = False,
+    resume: Resume = False,
 ) -> None:
     """Parse, then train."""
     recipe, words = split_words(arguments)

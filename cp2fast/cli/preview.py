@@ -9,7 +9,7 @@ import typer
 
 import cp2fast
 from cp2fast import recipes
-from cp2fast.cli.app import app, settings_help, split_words
+from cp2fast.cli.app import RecipeAndSettings, app, settings_help, split_words
 from cp2fast.config import PretrainSettings
 from cp2fast.console import open_console
 
@@ -26,10 +26,7 @@ from cp2fast.console import open_console
     epilog=settings_help(PretrainSettings, "demo"),
 )
 def preview(
-    arguments: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[RECIPE] [KEY=VALUE]", help="Recipe and settings."),
-    ] = None,
+    arguments: RecipeAndSettings = None,
     model: Annotated[
         Path | None,
         typer.Option(help="Run folder, checkpoint or file of weights.", metavar="PATH"),

@@ -5,7 +5,6 @@ root -> image set -> plan of the steps -> source, behind the pixel cache -> Ragg
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -104,32 +103,29 @@ def open_images(
             unreadable images.
     """
     place = torch.device(device)
+    epochs = _ENDLESS if epochs is None else epochs
     settings = recipes.load(DataSettings, None, {"root": root, "batch_size": batch_size, **data})
     images = list_images(data_root(settings), disk=DiskCache.of(settings))
-    fewest = fewest_images(settings)
+    independent, fewest = settings.background == "independent", fewest_images(settings)
     per_epoch = steps_per_epoch(len(images), settings.batch_size * world_size, fewest)
     steps = plan(
         seed=seed,
         count=len(images),
         batch_size=settings.batch_size,
         start=start,
-        stop=per_epoch * (_ENDLESS if epochs is None else epochs),
+        stop=per_epoch * epochs,
         rank=rank,
         world_size=world_size,
-        independent=settings.background == "independent",
+        independent=independent,
         order=settings.order,
         windows=windows(settings, images),
     )
-    first = next(steps, None)
-    if first is None:
-        return ImageBatches(images, per_epoch, start, iter(()))
     threads = decoding_workers(settings.workers)
     levels, _ = find_range(images, settings.range, settings.bands, settings.max_pixels, threads)
     settings = settings.model_copy(update={"range": levels})
     source = choose_source(settings, images, place)
-    decodes = len(first) / settings.batch_size * (epochs or _ENDLESS)
+    decodes = epochs * (3 if independent else 1)
     cache = open_cache(settings, images, seed, place, decodes)
     bad = BadImages(None, settings.max_bad_fraction)
-    numbers = itertools.chain([first], steps)
-    batches = open_source(source, settings, images, numbers, seed, place, bad, cache.arena)
+    batches = open_source(source, settings, images, steps, seed, place, bad, cache.arena)
     return ImageBatches(images, per_epoch, start, batches)

@@ -27,7 +27,6 @@ MASKS = ("SegmentationClassAug", "SegmentationClass")
 """Folders of masks; the first with a mask for the photo is used."""
 
 _LISTS = Path("ImageSets", "Segmentation")
-_PHOTO_SUFFIXES = IMAGE_SUFFIXES
 _MASK_SUFFIXES = (".png",)
 _PAIR = re.compile(r"(.+\.(?:jpe?g|png|webp))[\s,]+(.+\.png)", re.IGNORECASE)
 _LABELLED = re.compile(r"(.+?)[\s,]+-?\d+")
@@ -94,17 +93,12 @@ class _Files:
         return f"there is no image {wanted}{self._other(line)}"
 
     def _photo(self, name: str) -> Path | None:
-        inside = _below_photos(name)
-        stem = _without_suffix(inside)
-        return (
-            self._find(PHOTOS, inside, _PHOTO_SUFFIXES)
-            or (
-                self._find(PHOTOS, stem, (_suffix(name), *_PHOTO_SUFFIXES))
-                if stem != inside
-                else None
-            )
-            or (self._find("", _without_suffix(name), (_suffix(name),)) if _suffix(name) else None)
-        )
+        inside, suffix = _below_photos(name), _suffix(name)
+        places = [(PHOTOS, inside, IMAGE_SUFFIXES)]
+        if suffix:
+            places.append((PHOTOS, _without_suffix(inside), (suffix, *IMAGE_SUFFIXES)))
+            places.append(("", _without_suffix(name), (suffix,)))
+        return next((found for place in places if (found := self._find(*place))), None)
 
     def _mask(self, name: str, given: str | None) -> Path | None:
         if given is not None:
@@ -175,7 +169,7 @@ def _below_folder(path: str) -> str:
 
 def _suffix(name: str) -> str:
     suffix = PurePosixPath(name).suffix.lower()
-    return suffix if suffix in _PHOTO_SUFFIXES else ""
+    return suffix if suffix in IMAGE_SUFFIXES else ""
 
 
 def _without_suffix(name: str) -> str:

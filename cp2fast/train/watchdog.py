@@ -98,10 +98,10 @@ class Watchdog:
     def _read(self, store: Store) -> dict[int, Beat]:
         beats = {}
         for rank in range(self._ranks.world_size):
-            try:
+            if store.check([str(rank)]):  # get would wait for one that has never published
                 number, step, doing = map(int, store.get(str(rank)).split())
                 beats[rank] = Beat(number, step, Doing(doing))
-            except RuntimeError:  # it has never published
+            else:
                 beats[rank] = Beat(0, 0, Doing.READING)
         return beats
 

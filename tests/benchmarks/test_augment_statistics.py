@@ -2,17 +2,21 @@
 
 import json
 import random
-import subprocess
-import sys
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from benchmarks.augment_statistics import collect, is_same, of_cp2fast, of_original, z_scores
+from benchmarks.augment_statistics import (
+    collect,
+    is_same,
+    main,
+    of_cp2fast,
+    of_original,
+    z_scores,
+)
 from tests.copypaste.cases import photo
 
 pytestmark = pytest.mark.slow
@@ -50,20 +54,18 @@ def test_a_small_systematic_difference_is_noticed(of_the_original, name, factor)
     assert not is_same(name, expected.mean(), values.mean(), score)
 
 
-def test_the_script_compares_a_folder_of_photos_and_keeps_what_it_found(images, tmp_path) -> None:
+def test_the_script_compares_a_folder_of_photos_and_keeps_what_it_found(
+    images, tmp_path, monkeypatch, capsys
+) -> None:
     folder, result = tmp_path / "photos", tmp_path / "result.json"
     folder.mkdir()
     for number, image in enumerate(images[:6]):
         Image.fromarray(image.numpy()).save(folder / f"{number}.png")
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.augment_statistics", folder, result],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.rstrip().endswith("all the same")
+    monkeypatch.setattr("sys.argv", ["augment_statistics.py", str(folder), str(result)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert not ended.value.code
+    assert capsys.readouterr().out.rstrip().endswith("all the same")
     kept = json.loads(result.read_text())
     assert kept["settings"]["photos"] == 6
     assert set(kept["results"]["mean"]) == {"original", "cp2fast", "z"}

@@ -1,8 +1,6 @@
 """benchmarks/evidence.py: fair arms, an honest report, and a rehearsal at a tiny size."""
 
 import json
-import os
-import subprocess
 import sys
 import tarfile
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from benchmarks import gpu_stages
 from cp2fast.data.scenes import generate_scenes
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -117,18 +116,20 @@ def test_the_arms_differ_in_nothing_but_what_names_them(data: Path) -> None:
         assert words[arm] ^ words["cp2"] == set(own)
 
 
-@pytest.mark.slow
-def test_the_stage_of_gpu_sh_is_a_rehearsal_that_goes_on_where_it_stopped(tmp_path: Path) -> None:
+def test_the_stage_of_gpu_sh_is_a_rehearsal_that_goes_on_where_it_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """First within CPU hours, then within minutes of the clock, of which all is done before."""
-    kept, work = tmp_path / "results" / "evidence", tmp_path / "work"
-    work.mkdir()
-    environment = os.environ | {"PYTHON": sys.executable, "TMPDIR": str(work)}
-    environment["GPU_OUT"] = str(tmp_path / "results")
-    first, done_by_first = rehearse([BENCHMARKS / "gpu.sh", "evidence"], kept, work, environment)
-    [out] = work.glob("*/evidence")
-    again = [sys.executable, BENCHMARKS / "evidence.py", "--tiny", "--gpu-minutes", "60"]
-    again += ["--out", out, "--keep", kept]
-    report, done = rehearse(again, kept, work, environment)
+    for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
+        monkeypatch.setenv(name, "1")  # the script sets them for its workers
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    kept = tmp_path / "results" / "evidence"
+    job = gpu_stages.Job(gpu=False, photos=tmp_path, scenes=tmp_path, out=kept.parent)
+    [command] = gpu_stages.STAGES["evidence"].commands(job)
+    first, done_by_first = rehearse(command.words[2:], kept, monkeypatch)
+    [out] = tmp_path.glob("*/evidence/results")
+    again = ["--tiny", "--gpu-minutes", "60", "--out", str(out.parent), "--keep", str(kept)]
+    report, done = rehearse(again, kept, monkeypatch)
     assert done == done_by_first
     assert report["comparisons"] == first["comparisons"]
     judges = {one["judge"] for one in report["comparisons"]}
@@ -141,17 +142,17 @@ def test_the_stage_of_gpu_sh_is_a_rehearsal_that_goes_on_where_it_stopped(tmp_pa
         *names
     }
     assert not any(name.endswith((".pt", ".pth")) for name in names)
-    results = (out / "results").glob("pretrain-*/**/*.json")
+    results = out.glob("pretrain-*/**/*.json")
     assert {json.loads(file.read_text())["steps"] for file in results} == {2}
 
 
 def rehearse(
-    command: list[str | Path], kept: Path, work: Path, environment: dict[str, str]
+    words: list[str], kept: Path, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[dict[str, Any], dict[Path, int]]:
     """The report that it leaves, and when each job's result was written."""
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    monkeypatch.setattr("sys.argv", ["evidence.py", *words])
+    evidence.main()
     report = json.loads((kept / "evidence.json").read_text())
     assert report["left_out"] == []
-    results = work.glob("*/evidence/results/**/*.json")
+    results = kept.parents[1].glob("*/evidence/results/**/*.json")
     return report, {file: file.stat().st_mtime_ns for file in results}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 import time
@@ -10,9 +11,14 @@ from pathlib import Path
 import pytest
 
 from benchmarks.gpu import start
-from benchmarks.gpu_stages import STAGES
+from benchmarks.gpu_stages import STAGES, Job
+from cp2fast.data.scenes import generate_scenes
+from tests.command_line import cp2fast, refusal
 
 pytestmark = pytest.mark.slow
+
+PROCESSES, BENCHMARKS = ("tests", "memcheck"), ("op", "step", "run")
+SCRIPTS = ("decode", "cache", "peers", "profile")
 
 TALKS_AND_LEAVES_A_CHILD = """
 import subprocess, sys, time
@@ -58,18 +64,62 @@ def test_a_stage_gives_its_output_and_exit_code() -> None:
     assert (done.returncode, done.stdout) == (3, "seen\n")
 
 
-def test_every_stage_runs_to_its_end_without_a_gpu(tmp_path: Path) -> None:
-    """But evidence, which runs only by its name: test_evidence.py has it."""
-    done = gpu_sh(out=tmp_path)
+def test_stages_keep_what_became_of_them(tmp_path: Path) -> None:
+    done = gpu_sh(*PROCESSES, out=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    for stage in STAGES.keys() - {"evidence"}:
+    for stage in PROCESSES:
         kept = json.loads((tmp_path / f"{stage}.json").read_text("utf-8"))
         assert (kept["name"], kept["status"]) == (stage, "done")
 
 
-def test_a_stage_that_does_not_exist_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "scenes"
+    generate_scenes(folder, 32, seed=0)
+    return folder
+
+
+@pytest.fixture
+def job(scenes: Path, tmp_path: Path) -> Job:
+    return Job(gpu=False, photos=scenes / "JPEGImages", scenes=scenes, out=tmp_path)
+
+
+@pytest.mark.parametrize("stage", BENCHMARKS)
+def test_a_benchmark_has_words_that_it_understands(stage: str, job: Job) -> None:
+    """Up to its file, which exists; tests/bench/test_benchmark.py runs it at a tiny size."""
+    [command] = STAGES[stage].commands(job)
+    assert command.figures is not None
+    command.figures.write_text("{}")
+    python, option, module, *words = command.words
+    assert (python, option, module) == (sys.executable, "-m", "cp2fast")
+    assert f"{command.figures} exists already" in refusal(cp2fast(*words))
+
+
+@pytest.mark.parametrize("stage", SCRIPTS)
+def test_a_script_runs_to_its_end_without_a_gpu(
+    stage: str, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In this process; evidence, which runs only by its name, is in test_evidence.py."""
+    [command] = STAGES[stage].commands(job)
+    python, option, module, *words = command.words
+    assert (python, option) == (sys.executable, "-m")
+    monkeypatch.setattr("sys.argv", [module, *words])
+    runpy.run_module(module, run_name="__main__")
+    assert command.figures is not None
+    assert json.loads(command.figures.read_text("utf-8"))
+
+
+def test_every_stage_is_rehearsed() -> None:
+    assert {*PROCESSES, *BENCHMARKS, *SCRIPTS, "evidence"} == STAGES.keys()
+
+
+def test_a_stage_that_does_not_exist_is_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "results"
-    done = gpu_sh("op", "opp", out=out)
-    assert done.returncode == 2
-    assert "no stage is called opp" in done.stderr.splitlines()[-1]
+    monkeypatch.setenv("GPU_OUT", str(out))
+    monkeypatch.setattr("sys.argv", ["gpu.py", "op", "opp"])
+    with pytest.raises(SystemExit, match="2"):
+        runpy.run_path("benchmarks/gpu.py", run_name="__main__")
+    assert "no stage is called opp" in capsys.readouterr().err
     assert not out.exists()

@@ -26,6 +26,17 @@ def photo(height: int, width: int, seed: int = 0) -> Tensor:
     return torch.from_numpy(np.tile(pixels, times)[:height, :width].copy())
 
 
+def batch_of(sizes: list[tuple[int, int]], index: Sequence[int] | None = None) -> RaggedBatch:
+    """A batch of images of these heights and widths, without pixels: drawing looks at none."""
+    height, width = torch.tensor(sizes, dtype=torch.int32).T
+    numbers = torch.arange(len(sizes)) if index is None else torch.tensor(index)
+    return RaggedBatch(torch.empty(0, dtype=torch.uint8), numbers * 0, height, width, numbers)
+
+
+def same_size(count: int, height: int = 375, width: int = 500) -> RaggedBatch:
+    return batch_of([(height, width)] * count)
+
+
 def take(parameters: Parameters, samples: list[int] | slice) -> Parameters:
     """The parameters of some samples."""
     return Parameters(*(tensor[samples] for tensor in vars(parameters).values()))

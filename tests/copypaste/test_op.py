@@ -147,6 +147,15 @@ def test_the_function_compiles_into_one_graph(batch, parameters):
     assert torch.equal(out.key, copy_paste(batch, parameters, SIZE, backend="reference").key)
 
 
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_without_a_background_the_mask_is_whole(batch, backend):
+    parameters = sample_parameters(0, 0, batch, SIZE, "none")
+    out = copy_paste(batch, parameters, SIZE, backend=backend)
+    assert out.query_mask.all()
+    assert out.key_mask.all()
+    assert out.query.isfinite().all()
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("backend", ["auto", "reference", "cuda"])
 def test_the_gpu_gives_the_same(batch, parameters, backend):

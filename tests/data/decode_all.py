@@ -1,12 +1,8 @@
-"""Every image of a folder as every source decodes it: a process of its own, for decoders may die.
-
-python -m tests.data.decode_all FOLDER     writes FOLDER.pickle
-"""
+"""Every image of a folder as every source decodes it; for a process that may die of it."""
 
 from __future__ import annotations
 
 import pickle
-import sys
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
@@ -32,7 +28,9 @@ BATCH = 100
 LIMIT = 1_000_000
 
 
-def main(folder: Path) -> None:
+def main(name: str) -> None:
+    """Write ``FOLDER.pickle``."""
+    folder = Path(name)
     names = sorted(path.name for path in folder.iterdir())
     files = list_images(folder)
     shard = folder.with_suffix(".tar")
@@ -93,7 +91,3 @@ def _decoded(
 def _plan(count: int) -> Iterator[NDArray[np.int64]]:
     for begin in range(0, count, BATCH):
         yield np.arange(begin, begin + BATCH) % count
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

@@ -244,6 +244,7 @@ def test_what_is_not_there_is_named(checkpoint: Path, photos: Path, tmp_path: Pa
     assert "nothing.pt" in refusal(tmp_path / "nothing.pt", [photos], tmp_path / "masks")
 
 
+@pytest.mark.slow
 def test_photos_may_be_named_in_every_way_that_data_root_takes(
     checkpoint: Path, photos: Path, s3: S3, tmp_path: Path
 ) -> None:

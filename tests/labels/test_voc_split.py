@@ -173,6 +173,7 @@ for name in sys.argv[2:]:
 """
 
 
+@pytest.mark.slow
 def test_what_may_not_be_read_is_one_line(root: Path) -> None:
     locked = [".", "ImageSets/Segmentation/train.txt", "classes.txt", "SegmentationClass"]
     locked += ["JPEGImages", "ImageSets", "JPEGImages/b0.jpg", "SegmentationClass/b0.png"]

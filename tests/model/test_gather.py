@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing
 import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
@@ -16,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from cp2fast.config import ModelSettings
 from cp2fast.model.cp2 import CP2, build_cp2
 from cp2fast.model.gather import gather, shuffle, unshuffle
+from tests.processes import two_ranks
 
 RANKS = 2
 SAMPLES = 3  # a rank and batch: not a multiple of the ranks
@@ -31,15 +31,16 @@ pytestmark = pytest.mark.slow
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What each of two processes saw."""
     folder = tmp_path_factory.mktemp("ranks")
-    torch.multiprocessing.spawn(run_rank, args=(folder,), nprocs=RANKS)
+    script = "import sys; from tests.model.test_gather import run_rank; run_rank(sys.argv[1])"
+    processes = two_ranks(folder, script=script)
+    said = [process.communicate() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
     return [torch.load(folder / f"{rank}.pt") for rank in range(RANKS)]
 
 
-def run_rank(rank: int, folder: Path) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=RANKS
-    )
+def run_rank(folder: str) -> None:
+    dist.init_process_group("gloo")
+    rank = dist.get_rank()
     numbers = 10 * rank + torch.arange(SAMPLES)
     seen: dict[str, Any] = {
         "shuffled": shuffle(numbers),
@@ -53,7 +54,7 @@ def run_rank(rank: int, folder: Path) -> None:
     cp2 = new_cp2().eval()
     seen["losses"] = train(cp2, DistributedDataParallel(cp2, broadcast_buffers=False), mine)
     seen["state"] = cp2.state_dict()
-    torch.save(seen, folder / f"{rank}.pt")
+    torch.save(seen, Path(folder, f"{rank}.pt"))
     dist.destroy_process_group()
 
 

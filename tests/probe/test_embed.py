@@ -34,6 +34,7 @@ def test_photos_have_unit_vectors_and_those_that_cannot_be_read_are_left_out(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photos", "run"]
 
 
+@pytest.mark.slow
 def test_photos_at_a_url_have_the_vectors_of_the_folder(s3: S3, tmp_path: Path) -> None:
     save_pretraining(tmp_path / "run")
     (tmp_path / "photos").mkdir()

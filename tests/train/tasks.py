@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
+from cp2fast.run_folder import list_checkpoints
 from tests.command_line import Done, cp2fast
 from tests.pretrain import runs
 
@@ -25,6 +28,8 @@ FINETUNE = [
 ]
 ONE_PROCESS = ["data.source=torch", "data.workers=0"]
 EACH_STEP = ["train.checkpoint_minutes=1e-9", "train.steps=12"]
+of_the_engine = pytest.mark.parametrize("kind", ["pretrain"], indirect=True)
+"""Shown with one task: the engine does it, and neither task has a part in it."""
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
@@ -55,3 +60,7 @@ def losses(out: Path) -> list[tuple[int, float]]:
     """Steps and losses that were logged."""
     rows = map(json.loads, (out / "metrics.jsonl").read_text().splitlines())
     return [(row["step"], row["loss"]) for row in rows if "loss" in row]
+
+
+def newest(out: Path) -> Path:
+    return list_checkpoints(out / "checkpoints")[-1]

@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from tests.processes import Process
+
 pytestmark = pytest.mark.slow
 
 SCRIPT = """
@@ -19,9 +21,7 @@ for number in range(100_000):
 
 
 def test_a_closed_stdout_is_noticed_and_nothing_is_said_of_it() -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    process = Process(script=SCRIPT)
     assert process.stdout.readline() == "line 0\n"
     process.stdout.close()
     assert process.stderr.read() == ""

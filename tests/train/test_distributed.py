@@ -1,9 +1,5 @@
 """Ranks from the environment, and a process group of two real processes."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
 
@@ -15,14 +11,14 @@ from cp2fast.train.distributed import (
     ranks_from_environment,
     was_restarted,
 )
-from tests.servers import free_port
+from tests.processes import two_ranks
 
 pytestmark = pytest.mark.slow
 
 CPU = torch.device("cpu")
 
 TWO_RANKS = """
-import sys, torch, torch.distributed as dist
+import torch, torch.distributed as dist
 from cp2fast.train.distributed import device_of, process_group, ranks_from_environment
 ranks = ranks_from_environment()
 with process_group(ranks, device_of("cpu", ranks), timeout_minutes=1):
@@ -85,19 +81,13 @@ def test_processes_that_cannot_meet_are_refused(
 
 
 def test_two_processes_meet_and_part() -> None:
-    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(free_port())}
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, "-c", TWO_RANKS],
-            env=os.environ | common | {"RANK": rank, "LOCAL_RANK": rank},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for rank in "01"
+    ranks = two_ranks(script=TWO_RANKS)
+    said = [rank.communicate() for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0, 0], said
+    assert [output for output, _ in said] == [
+        "rank 0 main True of 2 sum 21.0\n",
+        "rank 1 main False of 2 sum 21.0\n",
     ]
-    said = [rank.communicate()[0] for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [0, 0]
-    assert said == ["rank 0 main True of 2 sum 21.0\n", "rank 1 main False of 2 sum 21.0\n"]
 
 
 def test_the_cpu_can_always_be_had() -> None:

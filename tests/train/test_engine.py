@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +13,8 @@ from torch import nn
 from cp2fast.errors import UserError
 from cp2fast.run_folder import checkpoint_step, list_checkpoints
 from cp2fast.train.checkpoint import load_checkpoint
+from tests.processes import two_ranks
 from tests.train.line import Fit, Line, carry_out, run_of, settings
-from tests.train.tasks import TORCHRUN
 
 TWO_RANKS = """
 import json, sys, time
@@ -33,7 +30,7 @@ class JudgedByOne(Line):
     def evaluate(self, step, alive):  # as the probes of a pretraining
         if not processes.is_main:
             return None
-        time.sleep(1)
+        time.sleep(0.3)
         return super().evaluate(step, alive)
 
 folder = RunFolder(Path(sys.argv[1]))
@@ -108,19 +105,14 @@ def test_the_best_is_kept_and_every_row_accounts_for_its_time(tmp_path: Path) ->
 
 @pytest.mark.slow
 def test_ranks_that_wait_for_the_evaluation_of_one_charge_it_to_evaluations(tmp_path: Path) -> None:
-    script, out = tmp_path / "two_ranks.py", tmp_path / "run"
-    script.write_text(TWO_RANKS)
-    root = Path(__file__).parents[2]
-    done = subprocess.run(
-        [sys.executable, *TORCHRUN, str(script), str(out)],
-        env=os.environ | {"PYTHONPATH": str(root)},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    out = tmp_path / "run"
+    ranks = two_ranks(out, script=TWO_RANKS)
+    said = [rank.communicate() for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0, 0], said
     for rank in (0, 1):
         found = json.loads((out / f"{rank}.json").read_text())
         assert sum(found["shares"].values()) == pytest.approx(1, abs=0.01)
-        assert found["shares"]["evaluate"] * found["seconds"] > 2  # of three, some in other waits
+        assert found["shares"]["evaluate"] * found["seconds"] > 0.6  # of 0.9, some in other waits
     for row in rows(out, "time"):
         assert sum(row["time"].values()) == pytest.approx(1, abs=0.01)
         assert (row["time"]["evaluate"] > 0) == ("score" in row)

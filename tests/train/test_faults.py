@@ -1,15 +1,13 @@
-"""What goes wrong in long runs, done for real to both tasks: killed, stopped and frozen processes,
-a full disk, a loss that is not a number, damaged checkpoints."""
+"""What can go wrong with runs of both tasks: killed, stopped and renamed ones, a full disk, a loss
+that is not a number, damaged checkpoints."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import resource
 import shutil
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,37 +18,11 @@ from cp2fast.data.order import plan
 from cp2fast.data.scenes import generate_scenes
 from cp2fast.run_folder import checkpoint_step, damage, list_checkpoints
 from tests.command_line import refusal
-from tests.pretrain.runs import BATCH, PHOTOS, start, wait_for_step, write_photos
-from tests.processes import Process, two_ranks
-from tests.train.tasks import TORCHRUN, Kind, losses
+from tests.pretrain.runs import BATCH, PHOTOS, wait_for_step, write_photos
+from tests.processes import Process
+from tests.train.tasks import Kind, losses, newest, of_the_engine
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module", params=["pretrain", "finetune"])
-def kind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Kind:
-    data = tmp_path_factory.mktemp("data") / request.param
-    if request.param == "pretrain":
-        write_photos(data, PHOTOS)
-    else:
-        generate_scenes(data, 10, seed=5)
-    return Kind(request.param, data)
-
-
-def ranks_of(torchrun: subprocess.Popen[str]) -> list[int]:
-    """Process ids of the two ranks, in their order."""
-    children = Path(f"/proc/{torchrun.pid}/task/{torchrun.pid}/children").read_text().split()
-    by_rank = {}
-    for child in map(int, children):
-        environment = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
-        rank = next((e for e in environment if e.startswith(b"RANK=")), None)
-        if rank is not None:
-            by_rank[int(rank.removeprefix(b"RANK="))] = child
-    return [by_rank[0], by_rank[1]]
-
-
-def newest(out: Path) -> Path:
-    return list_checkpoints(out / "checkpoints")[-1]
 
 
 @pytest.fixture(scope="module")
@@ -68,94 +40,6 @@ def out(three_steps: Path, tmp_path: Path) -> Path:
     return shutil.copytree(three_steps, tmp_path / "run")
 
 
-@pytest.fixture(scope="module")
-def undisturbed(kind: Kind, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two ranks, never disturbed."""
-    out = tmp_path_factory.mktemp("runs") / "undisturbed"
-    ranks = two_ranks(*kind.words(out))
-    said = [rank.communicate() for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [0, 0], said
-    assert "steps 1 to 12" in said[0][0]
-    assert said[1] == ("", "")
-    return out
-
-
-def test_two_ranks_leave_one_runs_files(undisturbed: Path) -> None:
-    assert [step for step, _ in losses(undisturbed)] == list(range(1, 13))
-    assert len(list((undisturbed / "tensorboard").iterdir())) == 1
-    assert [damage(path) for path in list_checkpoints(undisturbed / "checkpoints")] == [None, None]
-    assert not (undisturbed / "running.lock").exists()
-
-
-@pytest.mark.parametrize("kind", ["pretrain"], indirect=True)
-def test_a_killed_rank_is_restarted_by_torchrun_and_the_run_ends_as_if_nothing_had_happened(
-    kind: Kind, undisturbed: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / "killed"
-    process = start(kind.command(out, launcher=[*TORCHRUN, "--max-restarts", "1"]))
-    wait_for_step(out, 7, process)
-    os.kill(ranks_of(process)[1], signal.SIGKILL)
-    output, errors = process.communicate()
-    assert process.returncode == 0, errors
-    first_steps = [int(step) for step in re.findall(r"steps (\d+) to 12", output)]
-    assert first_steps[0] == 1
-    assert 2 <= first_steps[1] <= 12
-    assert losses(out) == losses(undisturbed)
-
-
-def test_ranks_that_torchrun_starts_again_resume_the_run(
-    kind: Kind, undisturbed: Path, tmp_path: Path
-) -> None:
-    """With the same command; torchrun tells them by the environment."""
-    out = tmp_path / "killed"
-    ranks = two_ranks(*kind.words(out))
-    wait_for_step(out, 7, ranks[0])
-    for rank in ranks:
-        rank.kill()
-    for rank in ranks:
-        rank.communicate()
-    ranks = two_ranks(*kind.words(out), TORCHELASTIC_RESTART_COUNT=1)
-    said = [rank.communicate() for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [0, 0], said
-    assert losses(out) == losses(undisturbed)
-
-
-def test_an_error_of_one_rank_is_told_and_ends_all(kind: Kind, undisturbed: Path) -> None:
-    ranks = two_ranks(*kind.words(undisturbed))
-    said = [rank.communicate()[1] for rank in ranks]
-    assert all(rank.returncode for rank in ranks)
-    [line] = [line for line in "".join(said).splitlines() if line.startswith("cp2fast:")]
-    assert "already holds a run" in line
-
-
-def test_a_stop_asked_of_one_rank_stops_all_at_the_same_step(
-    kind: Kind, undisturbed: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / "stopped"
-    ranks = two_ranks(*kind.words(out))
-    wait_for_step(out, 3, ranks[0])
-    ranks[1].send_signal(signal.SIGTERM)
-    said = [rank.communicate() for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [0, 0], said
-    done = losses(out)
-    assert done == losses(undisturbed)[: len(done)]
-    assert ("stopped and saved" in said[0][0]) == (len(done) < 12)
-    assert checkpoint_step(newest(out)) == len(done)
-    assert damage(newest(out)) is None
-
-
-def test_a_frozen_rank_is_named_and_ends_the_run(kind: Kind, tmp_path: Path) -> None:
-    out = tmp_path / "frozen"
-    ranks = two_ranks(*kind.words(out, "train.steps=5000", "train.timeout_minutes=0.2"))
-    wait_for_step(out, 2, ranks[0])
-    ranks[1].send_signal(signal.SIGSTOP)
-    _, errors = ranks[0].communicate()
-    ranks[1].kill()
-    assert ranks[0].returncode == 1
-    [line] = [line for line in errors.splitlines() if line.startswith("cp2fast:")]
-    assert "rank 1 of 2 does not answer" in line
-
-
 @contextlib.contextmanager
 def at_most(size: int, what: int) -> Iterator[None]:
     """The kernel refuses this process more: of RLIMIT_FSIZE in any file, of RLIMIT_AS at all."""
@@ -167,6 +51,7 @@ def at_most(size: int, what: int) -> Iterator[None]:
         resource.setrlimit(what, (soft, hard))
 
 
+@of_the_engine
 def test_a_full_disk_leaves_the_old_checkpoint_and_says_so(kind: Kind, out: Path) -> None:
     before = {path: path.read_bytes() for path in list_checkpoints(out / "checkpoints")}
     size = min(map(len, before.values())) // 2
@@ -179,6 +64,7 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_says_so(kind: Kind, out: Path
     assert not (out / "running.lock").exists()
 
 
+@of_the_engine
 def test_memory_that_runs_out_is_told_with_the_settings_that_need_less(
     kind: Kind, tmp_path: Path
 ) -> None:
@@ -191,6 +77,7 @@ def test_memory_that_runs_out_is_told_with_the_settings_that_need_less(
     assert not list_checkpoints(tmp_path / "run/checkpoints")
 
 
+@of_the_engine
 def test_a_damaged_checkpoint_is_noticed_and_the_one_before_it_taken(kind: Kind, out: Path) -> None:
     assert kind.run(out, "train.steps=4", "--resume").returncode == 0
     whole = losses(out)
@@ -247,6 +134,7 @@ def test_weights_that_are_not_numbers_are_refused_before_the_run_begins(
     assert not (tmp_path / "other").exists()
 
 
+@of_the_engine
 def test_a_run_that_is_still_running_is_neither_resumed_nor_disturbed(
     kind: Kind, tmp_path: Path
 ) -> None:
@@ -267,6 +155,7 @@ def test_a_run_that_is_still_running_is_neither_resumed_nor_disturbed(
     assert not (out / "running.lock").exists()
 
 
+@of_the_engine
 def test_the_lock_of_a_process_that_is_gone_is_taken_over(kind: Kind, tmp_path: Path) -> None:
     out = tmp_path / "killed"
     process = Process(*kind.words(out, "train.steps=5000"))
@@ -279,6 +168,7 @@ def test_the_lock_of_a_process_that_is_gone_is_taken_over(kind: Kind, tmp_path: 
     assert not (out / "running.lock").exists()
 
 
+@of_the_engine
 def test_the_lock_of_another_machine_is_refused_saying_what_to_do(kind: Kind, out: Path) -> None:
     lock = out / "running.lock"
     lock.write_text('{"host": "not-here", "pid": 1, "started": "1"}')
@@ -286,6 +176,7 @@ def test_the_lock_of_another_machine_is_refused_saying_what_to_do(kind: Kind, ou
     assert f"delete {lock}" in line
 
 
+@of_the_engine
 def test_a_run_folder_that_is_renamed_ends_the_run_in_one_line(kind: Kind, tmp_path: Path) -> None:
     out = tmp_path / "run"
     process = Process(*kind.words(out, "train.steps=5000"))
@@ -298,6 +189,7 @@ def test_a_run_folder_that_is_renamed_ends_the_run_in_one_line(kind: Kind, tmp_p
     assert damage(newest(tmp_path / "renamed")) is None
 
 
+@of_the_engine
 def test_a_closed_stdout_ends_the_run_in_silence_and_saved(kind: Kind, tmp_path: Path) -> None:
     out = tmp_path / "piped"
     process = Process(*kind.words(out, "train.steps=200"))
@@ -308,6 +200,7 @@ def test_a_closed_stdout_ends_the_run_in_silence_and_saved(kind: Kind, tmp_path:
     assert checkpoint_step(newest(out)) == len(losses(out))
 
 
+@of_the_engine
 def test_a_file_of_another_name_is_not_taken_for_a_checkpoint(kind: Kind, out: Path) -> None:
     (out / "checkpoints" / "step_best.pt").write_bytes(b"mine")
     done = kind.run(out, "train.steps=4", "--resume")
@@ -316,6 +209,7 @@ def test_a_file_of_another_name_is_not_taken_for_a_checkpoint(kind: Kind, out: P
     assert (out / "checkpoints" / "step_best.pt").read_bytes() == b"mine"
 
 
+@of_the_engine
 def test_a_broken_line_of_the_metrics_loses_only_itself(kind: Kind, out: Path) -> None:
     lines = (out / "metrics.jsonl").read_text().splitlines(keepends=True)
     (out / "metrics.jsonl").write_text(lines[0] + lines[1][:20] + "\n" + "".join(lines[2:]))
@@ -348,6 +242,7 @@ def test_a_run_of_the_other_task_is_not_resumed(kind: Kind, out: Path) -> None:
     assert f"cp2fast {command} --resume --out {out}" in line
 
 
+@of_the_engine
 def test_a_checkpoint_that_lacks_something_is_refused_in_one_line(kind: Kind, out: Path) -> None:
     state = torch.load(newest(out), weights_only=True)
     torch.save(state | {"optimizer": None}, newest(out))

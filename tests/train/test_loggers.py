@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import struct
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from cp2fast.train.loggers import check_loggers, loggers
 from tests.command_line import cp2fast
 from tests.pretrain import runs
 from tests.pretrain.runs import write_photos
+from tests.servers import free_port
 
 pytestmark = pytest.mark.slow
 
@@ -46,9 +46,7 @@ class Server(NamedTuple):
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """An MLflow server with a database of its own."""
     folder = tmp_path_factory.mktemp("mlflow")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     store = ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--workers", "1"]
     where = ["--host", "127.0.0.1", "--port", str(port)]
     with (folder / "log").open("wb") as log:

@@ -1,4 +1,4 @@
-"""The diagnosis; that a frozen rank really ends a run is in test_faults.py."""
+"""The diagnosis; that a frozen rank really ends a run is in test_ranks.py."""
 
 import threading
 

@@ -76,6 +76,7 @@ def test_without_a_network_one_line_says_what_to_do(caplog: pytest.LogCaptureFix
     assert "huggingface_hub" not in {record.name.split(".")[0] for record in caplog.records}
 
 
+@pytest.mark.slow
 def test_before_a_download_a_line_says_so_and_how_to_do_without(
     tmp_path: Path, empty_hub: str
 ) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 BYTE = (0.0, 255.0)
 """The limits of an 8-bit channel."""
 
-_MOST_BYTES_A_PIXEL = 32
+_MOST_BYTES_PER_PIXEL = 32
 """Limit before bands are chosen, times ``data.max_pixels``: 16 bands of 16 bits."""
 
 
@@ -81,17 +81,17 @@ def check_size(height: int, width: int, max_pixels: int) -> None:
         raise BadImage(f"{width} x {height} pixels are more than data.max_pixels={max_pixels}")
 
 
-def check_volume(height: int, width: int, bytes_a_pixel: int, max_pixels: int) -> None:
+def check_volume(height: int, width: int, bytes_per_pixel: int, max_pixels: int) -> None:
     """Check, before decoding, that an image has neither too many pixels nor too many bytes.
 
     Raises:
         BadImage: it has.
     """
     check_size(height, width, max_pixels)
-    if height * width * bytes_a_pixel > _MOST_BYTES_A_PIXEL * max_pixels:
+    if height * width * bytes_per_pixel > _MOST_BYTES_PER_PIXEL * max_pixels:
         raise BadImage(
-            f"{width} x {height} pixels of {bytes_a_pixel} bytes are more than "
-            f"{_MOST_BYTES_A_PIXEL} bytes for each of data.max_pixels={max_pixels}"
+            f"{width} x {height} pixels of {bytes_per_pixel} bytes are more than "
+            f"{_MOST_BYTES_PER_PIXEL} bytes for each of data.max_pixels={max_pixels}"
         )
 
 

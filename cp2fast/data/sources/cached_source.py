@@ -13,7 +13,6 @@ from collections.abc import Callable, Generator, Iterator
 from itertools import chain
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from cp2fast.batch import RaggedBatch
@@ -80,13 +79,13 @@ def _joined(
     if arena.holds(index):
         return arena.batch(index)
     of_source = {int(place): position for position, place in enumerate(missing)}
-    parts: list[torch.Tensor] = []
-    for place in range(len(index)):
-        if place in of_source:
-            parts.append(decoded.image(of_source[place]))
-        else:
-            parts.append(arena.batch(index[place : place + 1]).image(0))
-    return RaggedBatch.pack(parts, index.tolist())
+    images = [
+        decoded.image(of_source[place])
+        if place in of_source
+        else arena.batch(index[place : place + 1]).image(0)
+        for place in range(len(index))
+    ]
+    return RaggedBatch.pack(images, index.tolist())
 
 
 def _keep(arena: Arena, batch: RaggedBatch, position: int) -> None:

@@ -22,8 +22,7 @@ def bypass_heap() -> None:
 
     For processes that only decode: each image then costs fresh pages.
     """
-    if hasattr(_C, "mallopt"):
-        _C.mallopt(_M_MMAP_THRESHOLD, _IMAGE_BYTES)
+    _set(_M_MMAP_THRESHOLD, _IMAGE_BYTES)
 
 
 def keep_heaps() -> None:
@@ -32,18 +31,21 @@ def keep_heaps() -> None:
     These are the thresholds that glibc itself arrives at once a large block was freed, as in any
     training; before that, a file of 100 KB costs some thirty page faults.
     """
-    if hasattr(_C, "mallopt"):
-        _C.mallopt(_M_MMAP_THRESHOLD, _LARGEST_THRESHOLD)
-        _C.mallopt(_M_TRIM_THRESHOLD, 2 * _LARGEST_THRESHOLD)
+    _set(_M_MMAP_THRESHOLD, _LARGEST_THRESHOLD)
+    _set(_M_TRIM_THRESHOLD, 2 * _LARGEST_THRESHOLD)
 
 
 def share_heaps() -> None:
     """Let new threads share a small number of heaps."""
-    if hasattr(_C, "mallopt"):
-        _C.mallopt(_M_ARENA_MAX, _ARENAS)
+    _set(_M_ARENA_MAX, _ARENAS)
 
 
 def trim_heaps() -> None:
     """Return the free memory in all heaps of this process to the system."""
     if hasattr(_C, "malloc_trim"):
         _C.malloc_trim(0)
+
+
+def _set(parameter: int, value: int) -> None:
+    if hasattr(_C, "mallopt"):
+        _C.mallopt(parameter, value)

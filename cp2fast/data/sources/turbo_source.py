@@ -45,7 +45,7 @@ _READ_AHEAD = 2
 _DECODED_AHEAD = 2
 """Batches being decoded while one is consumed."""
 BATCHES_AHEAD = _READ_AHEAD + _DECODED_AHEAD
-_IMAGES_A_TASK = 8
+_IMAGES_PER_TASK = 8
 
 Result = TypeVar("Result")
 
@@ -227,8 +227,8 @@ class _Decoder:
     ) -> Callable[[], list[Result]]:
         """Run ``work`` on a few images per task, to reduce the overhead of tasks."""
         tasks: list[Future[list[Result]]] = [
-            self.pool.submit(work, slice(begin, begin + _IMAGES_A_TASK))
-            for begin in range(0, count, _IMAGES_A_TASK)
+            self.pool.submit(work, slice(begin, begin + _IMAGES_PER_TASK))
+            for begin in range(0, count, _IMAGES_PER_TASK)
         ]
         return lambda: [result for task in tasks for result in task.result()]
 

@@ -37,7 +37,7 @@ from cp2fast.errors import UserError
 Request = TypeVar("Request")
 Content = TypeVar("Content")
 
-_THREADS_A_PROCESS = 8
+_THREADS_PER_PROCESS = 8
 """More threads would wait for each other's lock."""
 _FOR_THE_PARENT = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 """Signals that may reach the whole process group; the parent ends its workers."""
@@ -45,7 +45,7 @@ _FOR_THE_PARENT = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 
 def split_threads(threads: int) -> tuple[int, int]:
     """How many workers to start for this many threads, and the threads of each."""
-    count = max(1, round(threads / _THREADS_A_PROCESS))
+    count = max(1, round(threads / _THREADS_PER_PROCESS))
     return count, max(1, threads // count)
 
 

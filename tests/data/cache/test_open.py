@@ -1,8 +1,5 @@
 """With the pixel cache, without it, half full: the same batches; and it goes when the run does."""
 
-import signal
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
@@ -21,6 +18,7 @@ from cp2fast.data.sources.choice import choose_source
 from cp2fast.data.sources.open import open_source
 from cp2fast.errors import UserError
 from tests.data import betons, image_files
+from tests.processes import Process
 
 pytestmark = pytest.mark.slow
 
@@ -237,9 +235,7 @@ time.sleep(then)
 
 
 def child(arena, number, then):
-    pid, descriptor = arena.address
-    words = [str(word) for word in (pid, descriptor, len(arena), number, then)]
-    return subprocess.Popen([sys.executable, "-c", CHILD, *words], stdout=subprocess.PIPE)
+    return Process(*arena.address, len(arena), number, then, script=CHILD)
 
 
 def test_what_one_process_decodes_the_others_have():
@@ -255,9 +251,9 @@ def test_what_one_process_decodes_the_others_have():
 def test_a_process_killed_while_it_decodes_leaves_no_pixel_behind():
     arena = Arena.new_host(np.full(5, 600, np.int64), shared=True)
     process = child(arena, 3, 60)
-    assert process.stdout.readline() == b"done\n"
+    assert process.stdout.readline() == "done\n"
     assert arena.claim(3, 10, 20) is None  # It is decoding.
-    process.send_signal(signal.SIGKILL)
+    process.kill()
     process.wait()
     assert arena.image(3) is None
     assert arena.claim(3, 10, 20) is not None
@@ -271,7 +267,7 @@ arena = Arena.new_host(np.full(5, 600, np.int64), shared=True)
 print(*arena.address, flush=True)
 time.sleep(60)
 """
-    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
+    process = Process(script=script)
     pid, descriptor = map(int, process.stdout.readline().split())
     assert str(Path(f"/proc/{pid}/fd/{descriptor}").readlink()).endswith("(deleted)")
     arena = Arena.attach((pid, descriptor), 5)

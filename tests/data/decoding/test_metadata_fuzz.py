@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import pickle
 import struct
-import subprocess
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +19,7 @@ from numpy.typing import NDArray
 
 from cp2fast.data.decoding.orientation import orientation_of, upright_size
 from tests.data import image_files, metadata
+from tests.processes import Process
 
 pytestmark = pytest.mark.slow
 
@@ -177,14 +176,10 @@ def test_all_sources_make_the_same_of_any_metadata(tmp_path: Path) -> None:
     by_name = {f"{number:04d}.jpg": case for number, case in enumerate(cases)}
     for name, case in by_name.items():
         (folder / name).write_bytes(case.encoded)
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.data.decode_all", folder],
-        cwd=Path(__file__).parents[3],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    script = "import sys; from tests.data.decode_all import main; main(sys.argv[1])"
+    process = Process(folder, script=script)
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors[-2000:]
     sizes, seen = pickle.loads((tmp_path / "photos.pickle").read_bytes())  # noqa: S301
     plain = {case.plain: image_files.as_pillow_reads(case.plain) for case in cases}
     for name, case in by_name.items():

@@ -194,6 +194,7 @@ for name in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 def test_what_may_not_be_read_is_one_line(tmp_path):
     make(tmp_path, "parent/photos/a.jpg", "shards/photos/0.tar")
     done = unprivileged.run("-c", LIST_ALL, tmp_path / "parent", tmp_path / "shards")

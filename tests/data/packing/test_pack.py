@@ -1,64 +1,22 @@
 """Packing: what comes out, and that neither a kill nor a full disk spoils it."""
 
 import contextlib
-import io
-import os
 import resource
-import signal
-import subprocess
-import sys
 import tarfile
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
-import cp2fast as public
 from cp2fast.data.image_sets.listing import list_images
-from cp2fast.data.packing.pack import PackSummary, pack
+from cp2fast.data.packing.pack import pack
 from cp2fast.data.packing.packed_jpeg import JpegSettings
 from cp2fast.errors import UserError
-from tests.command_line import Done, cp2fast, refusal
 from tests.data import image_files
+from tests.data.packing.packs import KEEP, contents, do, left_behind
+from tests.processes import Process
 
-KEEP = JpegSettings(None, 90, keep_bytes=True, max_pixels=1_000_000)
 outs = pytest.mark.parametrize("out", ["photos.beton", "shards", "photos.tar"])
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sixty images, nested, and five files that are none."""
-    root = tmp_path_factory.mktemp("photos")
-    for number in range(60):
-        folder = root / f"class.{number % 3}"
-        folder.mkdir(exist_ok=True)
-        photo = image_files.photo(40 + number, 100 - number, seed=number)
-        photo.save(folder / f"{number:02d}.v1.jpg")
-        if number % 12 == 5:
-            (folder / f"{number:02d}.bad.jpg").write_bytes(b"not an image")
-    return root
-
-
-def do(source: Path, out: Path, settings=KEEP, shard_size=25, workers=2) -> PackSummary:
-    return pack(
-        source,
-        out,
-        settings,
-        shard_size=shard_size,
-        workers=workers,
-        progress=lambda done, total: None,
-    )
-
-
-def contents(out: Path) -> dict[str, bytes]:
-    files = sorted(out.iterdir()) if out.is_dir() else [out]
-    return {file.name if out.is_dir() else "": file.read_bytes() for file in files}
-
-
-def left_behind(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in folder.iterdir())
 
 
 @outs
@@ -158,10 +116,6 @@ def test_a_pack_that_stops_anywhere_goes_on_to_the_same_result(out, junk, photos
     assert (tmp_path / rejects).read_text() == (tmp_path / "whole" / rejects).read_text()
 
 
-def command(*words: str) -> list[str]:
-    return [sys.executable, "-m", "cp2fast", "pack", *words]
-
-
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Enough for several commits."""
@@ -176,12 +130,12 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_killed_command_goes_on_to_the_same_result(many, tmp_path) -> None:
     out = "many.beton"
     options = ("--max-side", "100", "--shard-size", "400", "--workers", "1")
-    process = subprocess.Popen(command(str(many), str(tmp_path / out), *options))
+    process = Process("pack", many, tmp_path / out, *options)
     journal = tmp_path / f"{out}.partial" / "journal.jsonl"
     while not journal.exists() or journal.read_bytes().count(b"\n") < 3:
         assert process.poll() is None
         time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
+    process.kill()
     process.wait()
     assert not (tmp_path / out).exists()
     commits = journal.read_bytes().count(b"\n")
@@ -275,142 +229,3 @@ def test_only_bad_images_make_nothing(tmp_path) -> None:
     with pytest.raises(UserError, match=r"none of the 1 images .*a.jpg: empty file.*fix them"):
         do(tmp_path / "images", tmp_path / "out.beton")
     assert not (tmp_path / "out.beton").exists()
-
-
-def run(*words: str) -> Done:
-    return cp2fast("pack", *words)
-
-
-def test_the_command_ends_with_a_summary(photos, tmp_path) -> None:
-    out = tmp_path / "photos.beton"
-    code, stdout, _ = run(str(photos), str(out), "--max-side", "64", "--quality", "70")
-    assert code == 0
-    assert f"{out}: 60 images, 0.1 MB in, " in stdout
-    assert " out, 5 rejected" in stdout
-    assert "05.bad.jpg: text, not an image" in stdout
-    assert f"{out}.rejects.txt" in stdout
-    assert np.max(list_images(out).pixels[:, :2]) == 64
-
-
-def test_one_image_is_not_called_images(tmp_path) -> None:
-    (tmp_path / "photos").mkdir()
-    image_files.photo(40, 50, 0).save(tmp_path / "photos" / "a.jpg")
-    done = run(str(tmp_path / "photos"), str(tmp_path / "out.tar"))
-    assert f"{tmp_path}/out.tar: 1 image, " in done.stdout
-
-
-def test_what_is_wrong_with_the_photos_is_said_in_the_words_of_this_command(tmp_path) -> None:
-    (tmp_path / "notes.txt").write_text("")
-    for source in (tmp_path / "none", tmp_path / "notes.txt"):
-        line = refusal(run(str(source), str(tmp_path / "out.tar")))
-        assert str(source) in line
-        assert "name as SRC" in line
-        assert "data.root" not in line
-
-
-def test_the_command_refuses_in_one_line(photos, tmp_path) -> None:
-    for words, message in (
-        ((str(tmp_path / "none"), str(tmp_path / "out.beton")), "there is no folder"),
-        ((str(photos), str(photos)), "exists already"),
-        (
-            (str(photos), str(tmp_path / "out.beton"), "--quality", "101"),
-            "should be less than or equal to 100",
-        ),
-    ):
-        code, _, stderr = run(*words)
-        assert code == 2
-        assert message in stderr
-        assert len([line for line in stderr.splitlines() if "cp2fast:" in line]) == 1
-        assert "Traceback" not in stderr
-
-
-def test_the_index_beside_a_shard_says_what_its_headers_do(photos, tmp_path) -> None:
-    do(photos, tmp_path / "shards")
-    indexed = list_images(tmp_path / "shards")
-    for index in (tmp_path / "shards").glob("*.index"):
-        index.unlink()
-    plain = list_images(tmp_path / "shards")
-    assert indexed.places.tolist() == plain.places.tolist()
-    assert [*indexed.names] == [*plain.names]
-    for number in range(len(plain)):
-        with Image.open(io.BytesIO(plain.read(number))) as image:
-            assert indexed.pixels[number, :2].tolist() == [image.height, image.width]
-
-
-@pytest.mark.parametrize("damage", ["of another shard", "cut", "older"])
-def test_an_index_that_does_not_belong_to_its_shard_is_passed_over(
-    damage, photos, tmp_path
-) -> None:
-    do(photos, tmp_path / "shards")
-    expected = list_images(tmp_path / "shards").places.tolist()
-    first, second, _ = sorted((tmp_path / "shards").glob("*.index"))
-    content = {"of another shard": second.read_bytes(), "cut": first.read_bytes()[:-9]}
-    first.write_bytes(content.get(damage, first.read_bytes().replace(b"1", b"2")))
-    if damage == "older":
-        os.utime(first, (1, 1))
-    assert list_images(tmp_path / "shards").places.tolist() == expected
-
-
-@pytest.mark.parametrize("out", ["shards", "one.tar", "photos.beton"])
-def test_a_pack_to_an_object_store_is_that_on_the_disk(out, photos, tmp_path, s3) -> None:
-    s3.client.create_bucket(Bucket=f"pack-{len(out)}")
-    url = f"s3://pack-{len(out)}/a/{out}"
-    before, after = do(photos, tmp_path / out), do(photos, url)
-    assert (after.images, after.bytes_out) == (before.images, before.bytes_out)
-    here, there = list_images(tmp_path / out), list_images(url)
-    assert [there.read(i) for i in range(60)] == [here.read(i) for i in range(60)]
-    assert there.digest(url) == here.digest(tmp_path / out)
-    with pytest.raises(UserError, match=f"{url} exists already"):
-        do(photos, url)
-
-
-@pytest.mark.slow
-def test_a_pack_to_an_object_store_that_was_killed_goes_on(photos, tmp_path, s3) -> None:
-    """Killed when the first shard is there, it still comes out the same."""
-    s3.client.create_bucket(Bucket="killed")
-    do(photos, tmp_path / "shards", shard_size=25)
-    script = (
-        "import sys; from tests.data.packing.test_pack import KEEP;"
-        "from cp2fast.data.packing.pack import pack;"
-        "from pathlib import Path;"
-        "pack(Path(sys.argv[1]), 's3://killed/out', KEEP, shard_size=25, workers=1,"
-        "commit_every=10,"
-        "progress=lambda done, total: os._exit(9) if done == int(sys.argv[2]) else None)"
-    )
-    words = [sys.executable, "-c", f"import os; {script}", str(photos), "41"]
-    done = subprocess.run(words, check=False, capture_output=True, text=True)
-    assert done.returncode == 9, done.stderr
-    assert [e["Key"] for e in s3.client.list_objects_v2(Bucket="killed")["Contents"]]
-    do(photos, "s3://killed/out", shard_size=25)
-    here, there = list_images(tmp_path / "shards"), list_images("s3://killed/out")
-    assert [there.read(i) for i in range(60)] == [here.read(i) for i in range(60)]
-    listed = s3.client.list_objects_v2(Bucket="killed")["Contents"]
-    names = [f"out/shard-00000{i}.tar" for i in range(3)]
-    expected = sorted([*names, *(f"{name}.index" for name in names), "out.rejects.txt"])
-    assert [entry["Key"] for entry in listed] == expected
-
-
-@pytest.mark.parametrize(
-    "wrong", [{"quality": 0}, {"quality": 101}, {"max_side": 0}, {"workers": 0}]
-)
-def test_a_number_out_of_bounds_is_refused_in_python_too(wrong, photos, tmp_path) -> None:
-    [(name, number)] = wrong.items()
-    with pytest.raises(UserError, match=f"{name}={number}: must be 1 "):
-        public.pack(photos, tmp_path / "out.tar", **wrong)
-    assert left_behind(tmp_path) == []
-
-
-def test_what_data_root_may_be_is_packed_by_a_python_call(photos, tmp_path) -> None:
-    done = []
-    found = public.pack(
-        str(photos),
-        tmp_path / "out.tar",
-        max_side=50,
-        bands="1",
-        progress=lambda number, total: done.append((number, total)),
-    )
-    assert (found.images, len(found.rejects)) == (60, 5)
-    assert done[-1] == (65, 65)
-    packed = list_images(tmp_path / "out.tar")
-    with Image.open(io.BytesIO(packed.read(0))) as first:
-        assert max(first.size) == 50

@@ -72,6 +72,7 @@ for number in range(2):
 """
 
 
+@pytest.mark.slow
 def test_a_cache_that_may_only_be_read_gives_what_it_holds(
     objects: dict[str, bytes], tmp_path: Path
 ) -> None:

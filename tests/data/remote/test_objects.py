@@ -23,6 +23,8 @@ from cp2fast.errors import UserError
 from tests.data import image_files
 from tests.servers import S3, Proxy, found_at, set_environment, web_server
 
+pytestmark = pytest.mark.slow
+
 SHARDS, IMAGES = 3, 5
 
 

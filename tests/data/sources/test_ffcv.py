@@ -1,7 +1,5 @@
 """FFCV, where it is installed, reads the .beton files of ours, and we read its."""
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from cp2fast.data.sources.bad_images import BadImages
 from cp2fast.data.sources.choice import choose_source
 from cp2fast.data.sources.open import open_source
 from tests.data import betons, image_files
+from tests.processes import Process
 
 pytestmark = pytest.mark.slow
 
@@ -127,7 +126,5 @@ bad = BadImages(Path(sys.argv[1] + ".run"), 0)
 (batch,) = open_source(choice, settings, images, iter([np.arange(4)]), 0, cpu, bad)
 print(choice.name, len(batch), torch.get_num_threads(), "ffcv" in sys.modules)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=False
-    )
-    assert done.stdout.strip() == "turbo 4 2 False", done.stderr
+    output, errors = Process(path, script=script).communicate()
+    assert output.strip() == "turbo 4 2 False", errors

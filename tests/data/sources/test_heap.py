@@ -6,9 +6,12 @@ import sys
 
 import pytest
 
-pytestmark = pytest.mark.skipif(
-    not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="the C library is not glibc"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="the C library is not glibc"
+    ),
+]
 
 HOLES = """
 import numpy as np

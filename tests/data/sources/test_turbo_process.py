@@ -3,8 +3,6 @@
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -21,6 +19,7 @@ from cp2fast.data.sources.turbo_process import open_turbo_processes
 from cp2fast.data.sources.turbo_source import open_turbo
 from cp2fast.errors import UserError
 from tests.data import image_files
+from tests.processes import Process
 
 pytestmark = pytest.mark.slow
 
@@ -130,11 +129,10 @@ def test_they_end_with_a_parent_that_is_killed(images, tmp_path):
         print(*children(), flush=True)
         time.sleep(600)
     """
-    words = [sys.executable, "-c", script, str(tmp_path / "photos"), str(tmp_path)]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as parent:
-        line = parent.stdout.readline()
-        parent.kill()
-    child = int(line)
+    parent = Process(tmp_path / "photos", tmp_path, script=script)
+    child = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
     for _ in range(200):
         if not Path(f"/proc/{child}").exists():
             return

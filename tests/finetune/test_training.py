@@ -1,11 +1,10 @@
-"""Whole fine-tunings by the command line: what they leave, how they resume, what they refuse."""
+"""Whole fine-tunings by the command line: what they leave, how they stop and go on."""
 
 import json
 import shutil
 import signal
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,69 +14,11 @@ from PIL import Image
 from torchmetrics.classification import MulticlassJaccardIndex
 
 from cp2fast import load
-from cp2fast.data.scenes import generate_scenes
-from tests.command_line import Done, cp2fast, refusal
+from tests.command_line import cp2fast
+from tests.finetune.runs import NETWORK, apart, finetune, rows, weights
 from tests.processes import Process, two_ranks
 
 pytestmark = pytest.mark.slow
-
-TINY = [
-    "data.batch_size=3",
-    "data.workers=1",
-    "data.short_side=40",
-    "model.size=32",
-    "train.device=cpu",
-    "train.log_every=1",
-    "train.steps=9",
-    "train.evaluate_every=4",
-]
-NETWORK = ["model.backbone=test_resnet", "model.head_channels=8"]
-
-
-def finetune(out: Path, root: Path, *words: object) -> Done:
-    return cp2fast("finetune-voc", *TINY, f"data.root={root}", *words, "--out", out)
-
-
-def apart(out: Path, root: Path, *words: str) -> list[str]:
-    """The words for a process of its own."""
-    return ["finetune-voc", *TINY, *NETWORK, f"data.root={root}", *words, "--out", str(out)]
-
-
-def rows(out: Path, name: str) -> list[dict[str, Any]]:
-    lines = (out / "metrics.jsonl").read_text().splitlines()
-    return [row for row in map(json.loads, lines) if name in row]
-
-
-def weights(out: Path) -> dict[str, torch.Tensor]:
-    newest = max((out / "checkpoints").glob("*.pt"))
-    return torch.load(newest, weights_only=True)["model"]
-
-
-@pytest.fixture(scope="module")
-def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight images to train on and two to evaluate, of different sizes."""
-    root = tmp_path_factory.mktemp("data") / "scenes"
-    generate_scenes(root, 10, seed=5)
-    return root
-
-
-@pytest.fixture(scope="module")
-def pretrained(tmp_path_factory: pytest.TempPathFactory, scenes: Path) -> Path:
-    out = tmp_path_factory.mktemp("pretrained") / "run"
-    settings = ["model.size=32", "model.queue=16", "model.embedding=16", "data.batch_size=3"]
-    words = [*NETWORK, *settings, "train.steps=2", "train.device=cpu", f"data.root={scenes}"]
-    done = cp2fast("pretrain", *words, "--out", out)
-    assert done.returncode == 0, done.stderr
-    return out
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, scenes: Path) -> Path:
-    """Nine steps, two an epoch, from random weights, never stopped."""
-    out = tmp_path_factory.mktemp("runs") / "undisturbed"
-    done = finetune(out, scenes, *NETWORK)
-    assert done.returncode == 0, done.stderr
-    return out
 
 
 @pytest.fixture(scope="module")
@@ -243,116 +184,3 @@ def test_two_processes_evaluate_every_image_once(scenes: Path, tmp_path: Path) -
     one = json.loads((out / "result.json").read_text())
     assert two["per_class"] == one["per_class"]
     assert two["pixel_accuracy"] == one["pixel_accuracy"]
-
-
-def test_the_demo_goes_from_pretraining_to_miou(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    toy = ["data.batch_size=4", "train.steps=1", "train.device=cpu"]
-    all_masks = "data.train_split=train"
-    first = cp2fast(
-        "finetune-voc", *toy, all_masks, "data.scenes=10", "model.size=32", "--out", "first"
-    )
-    assert first.returncode == 0, first.stderr
-    assert "random initial weights" in first.stdout
-    done = cp2fast("pretrain", *toy, "data.scenes=10", "model.size=32", "model.queue=8")
-    assert done.returncode == 0, done.stderr
-    done = cp2fast("finetune-voc", *toy, all_masks, "data.scenes=10", "model.size=32")
-    assert done.returncode == 0, done.stderr
-    assert "initial weights runs/demo: matched" in done.stdout
-    assert (tmp_path / "runs" / "finetune-demo" / "result.json").exists()
-
-
-def test_weights_with_nothing_in_common_are_refused(scenes: Path, tmp_path: Path) -> None:
-    torch.save({"some.weight": torch.zeros(3)}, tmp_path / "foreign.pth")
-    done = finetune(tmp_path / "run", scenes, *NETWORK, f"model.init={tmp_path / 'foreign.pth'}")
-    assert "matched 0 of 1" in refusal(done)
-    assert not (tmp_path / "run").exists()
-
-
-def test_weights_partly_in_common_are_reported(
-    scenes: Path, pretrained: Path, tmp_path: Path
-) -> None:
-    state = torch.load(max((pretrained / "checkpoints").glob("*.pt")), weights_only=True)["model"]
-    backbone = {k.removeprefix("encoder_q."): v for k, v in state.items() if "encoder_q.b" in k}
-    torch.save(backbone | {"extra": torch.zeros(1)}, tmp_path / "part.pth")
-    done = finetune(
-        tmp_path / "run", scenes, *NETWORK, f"model.init={tmp_path / 'part.pth'}", "train.steps=1"
-    )
-    assert done.returncode == 0, done.stderr
-    assert "unexpected 1 (extra)" in done.stdout
-    assert "decode_head.image_pool" in done.stdout
-
-
-@pytest.mark.parametrize(
-    ("words", "expected"),
-    [
-        (["model.init=nothing/here"], "nothing/here"),
-        (["data.train_split=trian"], "trian.txt"),
-        (["data.classes=[a, b]"], "data.unknown=ignore"),
-        (["data.batch_size=9"], "data.batch_size"),
-        (["data.scale_low=3"], "data.scale_low"),
-        (["train.lr=1e-6"], "train.lr_end"),
-        (["evaluation.mode=hole"], "evaluation.mode"),
-        (["data.rot=x"], "data.root"),
-        (["--compare", "random", "--seeds", "one"], "--seeds"),
-    ],
-)
-def test_bad_input_is_refused_in_one_line(
-    scenes: Path, tmp_path: Path, words: list[str], expected: str
-) -> None:
-    assert expected in refusal(finetune(tmp_path / "run", scenes, *NETWORK, *words))
-    assert not (tmp_path / "run").exists()
-
-
-def test_a_run_is_neither_overwritten_nor_resumed_as_another(
-    undisturbed: Path, scenes: Path, tmp_path: Path
-) -> None:
-    assert "already holds a run" in refusal(finetune(undisturbed, scenes, *NETWORK))
-    seed = finetune(undisturbed, scenes, *NETWORK, "train.seed=1", "--resume")
-    assert "train.seed=1" in refusal(seed)
-    nothing = finetune(tmp_path / "nothing", scenes, *NETWORK, "--resume")
-    assert "no run to resume" in refusal(nothing)
-
-
-def test_a_run_is_not_resumed_to_fewer_steps_than_it_has(
-    undisturbed: Path, scenes: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / "run"
-    shutil.copytree(undisturbed, out)
-    before = (out / "config.yaml").read_bytes()
-    fewer = refusal(finetune(out, scenes, *NETWORK, "train.steps=1", "--resume"))
-    assert "train.steps to 9" in fewer
-    assert (out / "config.yaml").read_bytes() == before
-
-
-def test_another_data_set_is_not_resumed_on(
-    undisturbed: Path, scenes: Path, tmp_path: Path
-) -> None:
-    root, out = tmp_path / "scenes", tmp_path / "run"
-    shutil.copytree(scenes, root)
-    shutil.copytree(undisturbed, out)
-    (root / "classes.txt").write_text("a\nb\nc\nd\ne\nf\n")
-    assert "other names" in refusal(finetune(out, root, *NETWORK, "--resume"))
-
-
-def test_a_linear_head_on_a_frozen_backbone_with_averaged_weights(
-    scenes: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / "linear"
-    words = [*NETWORK, "model.head=linear", "train.freeze=backbone", "train.ema=0.9"]
-    words += ["train.layer_decay=0.8", "train.steps=3"]
-    done = finetune(out, scenes, *words)
-    assert done.returncode == 0, done.stderr
-    [last] = out.glob("checkpoints/step_000000003.pt")
-    state = torch.load(last, weights_only=True)
-    average, learning = state["model"], state["learning"]
-    assert state["averaged_steps"] == 3
-    name = "decode_head.conv_seg.weight"
-    assert not torch.equal(average[name], learning[name])
-    backbone = [name for name in average if name.startswith("backbone.")]
-    assert all(torch.equal(average[name], learning[name]) for name in backbone)
-    loaded = load(last).state_dict()  # what predict and export take
-    assert torch.equal(loaded[name], average[name])
-    assert finetune(out, scenes, *words[:-1], "train.steps=4", "--resume").returncode == 0

@@ -1,0 +1,28 @@
+"""Packs of the photos in conftest.py, and what they leave."""
+
+from pathlib import Path
+
+from cp2fast.data.packing.pack import PackSummary, pack
+from cp2fast.data.packing.packed_jpeg import JpegSettings
+
+KEEP = JpegSettings(None, 90, keep_bytes=True, max_pixels=1_000_000)
+
+
+def do(source: Path, out: Path, settings=KEEP, shard_size=25, workers=2) -> PackSummary:
+    return pack(
+        source,
+        out,
+        settings,
+        shard_size=shard_size,
+        workers=workers,
+        progress=lambda done, total: None,
+    )
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    files = sorted(out.iterdir()) if out.is_dir() else [out]
+    return {file.name if out.is_dir() else "": file.read_bytes() for file in files}
+
+
+def left_behind(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir())

@@ -1,0 +1,63 @@
+"""What is refused before a run begins or goes on."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.command_line import refusal
+from tests.finetune.runs import NETWORK, finetune
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["model.init=nothing/here"], "nothing/here"),
+        (["data.train_split=trian"], "trian.txt"),
+        (["data.classes=[a, b]"], "data.unknown=ignore"),
+        (["data.batch_size=9"], "data.batch_size"),
+        (["data.scale_low=3"], "data.scale_low"),
+        (["train.lr=1e-6"], "train.lr_end"),
+        (["evaluation.mode=hole"], "evaluation.mode"),
+        (["data.rot=x"], "data.root"),
+        (["--compare", "random", "--seeds", "one"], "--seeds"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(
+    scenes: Path, tmp_path: Path, words: list[str], expected: str
+) -> None:
+    assert expected in refusal(finetune(tmp_path / "run", scenes, *NETWORK, *words))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_is_neither_overwritten_nor_resumed_as_another(
+    undisturbed: Path, scenes: Path, tmp_path: Path
+) -> None:
+    assert "already holds a run" in refusal(finetune(undisturbed, scenes, *NETWORK))
+    seed = finetune(undisturbed, scenes, *NETWORK, "train.seed=1", "--resume")
+    assert "train.seed=1" in refusal(seed)
+    nothing = finetune(tmp_path / "nothing", scenes, *NETWORK, "--resume")
+    assert "no run to resume" in refusal(nothing)
+
+
+def test_a_run_is_not_resumed_to_fewer_steps_than_it_has(
+    undisturbed: Path, scenes: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(undisturbed, out)
+    before = (out / "config.yaml").read_bytes()
+    fewer = refusal(finetune(out, scenes, *NETWORK, "train.steps=1", "--resume"))
+    assert "train.steps to 9" in fewer
+    assert (out / "config.yaml").read_bytes() == before
+
+
+def test_another_data_set_is_not_resumed_on(
+    undisturbed: Path, scenes: Path, tmp_path: Path
+) -> None:
+    root, out = tmp_path / "scenes", tmp_path / "run"
+    shutil.copytree(scenes, root)
+    shutil.copytree(undisturbed, out)
+    (root / "classes.txt").write_text("a\nb\nc\nd\ne\nf\n")
+    assert "other names" in refusal(finetune(out, root, *NETWORK, "--resume"))

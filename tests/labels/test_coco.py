@@ -1,0 +1,54 @@
+"""COCO's JSON that cannot be used is refused in one line that names what is wrong."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from cp2fast.errors import UserError
+from cp2fast.labels.survey import survey
+from tests.labels.small_sets import coco, opened, refusal
+
+
+def test_cocos_json_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    assert opened(coco(tmp_path), val_fraction=0.5).classes == ("background", "car")
+    assert "category 7" in refusal(coco(tmp_path, category_id=7), val_fraction=0.5)
+    assert "without segmentation" in refusal(coco(tmp_path, segmentation=None), val_fraction=0.5)
+    broken = refusal(coco(tmp_path, segmentation={"size": [3, 3], "counts": [9]}), val_fraction=0.5)
+    assert "run lengths of 3 x 3 pixels for an image of 16 x 12" in broken
+    broken = refusal(coco(tmp_path, segmentation="0 0 4 0"), val_fraction=0.5)
+    assert "text for a segmentation" in broken
+    shutil.rmtree(coco(tmp_path) / "images")
+    assert "names the image a.jpg, which is in none of" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("counts", [[5], [0, 10**9], "", "5", "oooo"])
+def test_run_lengths_that_do_not_fill_their_image_are_refused(
+    tmp_path: Path, counts: object
+) -> None:
+    root = coco(tmp_path, segmentation={"size": [12, 16], "counts": counts})
+    data = opened(root, val_fraction=0.5)
+    with pytest.raises(UserError, match=r"pixels in all for an image of 16 x 12"):
+        survey(data)
+
+
+@pytest.mark.parametrize("value", [float("nan"), 1e9, "4", [4, 4]])
+def test_a_coordinate_that_no_outline_has_is_refused(tmp_path: Path, value: object) -> None:
+    data = opened(coco(tmp_path, segmentation=[[0, 0, value, 0, 4, 4]]), val_fraction=0.5)
+    with pytest.raises(UserError, match=r"a segmentation with the coordinate"):
+        survey(data)
+
+
+def test_numbers_of_cocos_json_that_no_mask_has_are_refused(tmp_path: Path) -> None:
+    path = coco(tmp_path) / "annotations.json"
+    content = json.loads(path.read_text())
+    for key, change, message in [
+        ("categories", {"id": 100_000}, "category of the number 100000"),
+        ("images", {"height": 10**9}, "data.max_pixels"),
+        ("images", {"height": float("inf")}, "not in COCO's format"),
+        ("images", {"id": "b"}, "one id to several images"),
+    ]:
+        first, *others = content[key]
+        path.write_text(json.dumps(content | {key: [first | change, *others]}))
+        assert message in refusal(tmp_path, val_fraction=0.5)

@@ -1,0 +1,164 @@
+"""What the values of masks mean: numbers, palettes and colours, and what is refused as neither."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cp2fast.labels.survey import survey
+from tests.labels.small_sets import (
+    COUNT,
+    NAMED,
+    all_labels,
+    expect_scene,
+    in_colours,
+    labels_of,
+    mask,
+    opened,
+    pairs,
+    photo,
+    refusal,
+)
+
+
+@pytest.mark.parametrize("how", ["palette", "grey", "16 bits", "rgb grey", "bmp", "tif"])
+def test_masks_of_numbers_are_read_as_they_are(how: str, tmp_path: Path) -> None:
+    for number in range(COUNT):
+        photo(tmp_path / f"images/{number}.jpg", number)
+        labels, suffix = labels_of(number), how if how in ("bmp", "tif") else "png"
+        path = tmp_path / f"masks/{number}.{suffix}"
+        path.parent.mkdir(exist_ok=True)
+        if how == "16 bits":
+            labels = np.array([300, 40_000, 7], np.uint16)[labels]
+        if how == "rgb grey":
+            labels = np.repeat(labels[..., None], 3, axis=-1)
+        image = Image.fromarray(labels)
+        if how == "palette":
+            image.putpalette([7, 7, 7] * 256)
+        image.save(path)
+    data = opened(tmp_path)
+    if how == "16 bits":
+        assert data.classes == ("7", "300", "40000")
+        assert np.array_equal(all_labels(data)[0], np.array([1, 2, 0])[labels_of(0)])
+    else:
+        assert data.classes == ("0", "1", "2")
+        expect_scene(data)
+
+
+@pytest.mark.parametrize(
+    "source", ["data.colours", "classes.csv", "labelmap.txt", "data.classes", "palette"]
+)
+def test_masks_of_colours_are_told_by_what_names_them(source: str, tmp_path: Path) -> None:
+    root, settings = pairs(tmp_path, in_colours), {}
+    if source == "data.colours":
+        settings = {"colours": NAMED}
+    elif source == "data.classes":
+        settings = {"classes": {"names": list(NAMED), "colours": ["#000000", "#804080", "0082b4"]}}
+    elif source == "classes.csv":
+        rows = "".join(f"{name};{r};{g};{b}\n" for name, (r, g, b) in NAMED.items())
+        (root / "classes.csv").write_text("Name;R;G;B\n" + rows)
+    else:
+        rows = "".join(f"{name}:{r},{g},{b}::\n" for name, (r, g, b) in NAMED.items())
+        (root / "labelmap.txt").write_text("# label:color_rgb:parts:actions\n" + rows)
+    if source == "palette":  # in an order of its own, as a drawing program writes it
+        for path in (root / "masks").iterdir():
+            with Image.open(path) as image:
+                image.convert("P", palette=Image.Palette.ADAPTIVE, colors=3).save(path)
+    data = opened(root, **settings)
+    assert data.classes == ("sky", "road", "sea")
+    assert data.colours == tuple(map(tuple, NAMED.values()))
+    expect_scene(data)
+
+
+def test_colours_that_nothing_names_are_listed_with_their_count(tmp_path: Path) -> None:
+    message = refusal(pairs(tmp_path, in_colours))
+    assert "#804080 (360 pixels)" in message
+    assert "data.colours" in message
+
+
+def test_unknown_colours_are_named_with_their_count(tmp_path: Path) -> None:
+    root = pairs(tmp_path, in_colours)
+    for number in (1, 3):
+        values = in_colours(labels_of(number))
+        values[0, :3] = (1, 2, 3)
+        values[1, 0] = (200, 0, 0)
+        mask(root / f"masks/{number}.png", values)
+    message = refusal(root, colours=NAMED)
+    assert "2 colours of no class, #010203 (6 pixels), #c80000 (2 pixels)" in message
+    assert "data.unknown=ignore" in message
+    ignoring = all_labels(opened(root, colours=NAMED, unknown="ignore"))[1]
+    assert (ignoring == 255).sum() == 4
+    near = all_labels(opened(root, colours=NAMED, nearest="on"))[1]
+    assert (near[0, :3] == 0).all()
+    assert near[1, 0] == 255  # near to none
+
+
+def test_the_edges_of_a_jpeg_are_told_from_labels(tmp_path: Path) -> None:
+    for number in range(COUNT):
+        photo(tmp_path / f"images/{number}.jpg", number)
+        scene = np.kron(labels_of(number), np.ones((8, 8), np.uint8))
+        Image.new("RGB", scene.shape[::-1]).save(tmp_path / f"images/{number}.jpg")
+        mask(tmp_path / f"masks/{number}.jpg", in_colours(scene), quality=80)
+    assert "is a JPEG, which mixes colours" in refusal(tmp_path, colours=NAMED)
+    data = opened(tmp_path, colours=NAMED, nearest="on")
+    for number, labels in enumerate(all_labels(data)):
+        scene = np.kron(labels_of(number), np.ones((8, 8), np.uint8))
+        counted = labels != 255
+        assert counted.mean() > 0.95
+        assert (labels == scene)[counted].mean() > 0.99
+    [note] = [line for line in survey(data).warnings if "nearest class" in line]
+    assert "data.nearest=on" in note
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_binary_masks_of_0_and_255_have_two_classes(suffix: str, tmp_path: Path) -> None:
+    for number in range(COUNT):
+        photo(tmp_path / f"images/{number}.jpg", number)
+        values = np.where(labels_of(number) == 2, np.uint8(255), np.uint8(0))
+        values = np.kron(values, np.ones((8, 8), np.uint8)) if suffix == "jpg" else values
+        Image.new("RGB", values.shape[::-1]).save(tmp_path / f"images/{number}.jpg")
+        mask(
+            tmp_path / f"masks/{number}.{suffix}",
+            values,
+            **({"quality": 70} if suffix == "jpg" else {}),
+        )
+    if suffix == "jpg":
+        assert "nearly black and white: set data.nearest=on" in refusal(tmp_path)
+    data = opened(tmp_path, nearest="on" if suffix == "jpg" else "off")
+    assert data.classes == ("background", "foreground")
+    assert "binary masks" in data.said
+    labels = all_labels(data)[0]
+    assert (labels[-1] == 1).all()
+    assert (labels[0] == 0).all()
+    assert opened(tmp_path, classes=["wall", "crack"], nearest="on").classes == ("wall", "crack")
+
+
+def test_white_of_two_values_is_not_a_class_and_its_border(tmp_path: Path) -> None:
+    """Masks of 0 and 255 in which a tool has left some 254: the 255 would be ignored."""
+    pairs(tmp_path, lambda labels: np.array([0, 254, 255], np.uint8)[labels])
+    assert "hold 254 beside 255, which is ignored: set data.nearest=on" in refusal(tmp_path)
+    data = opened(tmp_path, nearest="on")
+    assert data.classes == ("background", "foreground")
+    assert all(set(np.unique(labels)) == {0, 1} for labels in all_labels(data))
+    assert len(opened(tmp_path, classes={0: "wall", 254: "crack"}).classes) == 2
+
+
+def test_masks_of_different_kinds_are_refused(tmp_path: Path) -> None:
+    root = pairs(tmp_path)
+    mask(root / "masks/2.png", in_colours(labels_of(2)))
+    message = refusal(root)
+    assert "masks of different kinds" in message
+    assert "2.png holds colours (RGB)" in message
+
+
+def test_a_mask_of_numbers_among_colours_is_told(tmp_path: Path) -> None:
+    root = pairs(tmp_path, in_colours)
+    mask(root / "masks/4.png", labels_of(4) + 1)
+    assert "masks of different kinds" in refusal(root, colours=NAMED)
+    for number in range(COUNT, 60):  # more than are looked at before all are read
+        photo(root / f"images/{number}.jpg", 0)
+        mask(root / f"masks/{number}.png", in_colours(labels_of(0)))
+    message = refusal(root, colours=NAMED)
+    assert "4.png" in message
+    assert "it is a mask of numbers among masks of colours" in message

@@ -1,0 +1,121 @@
+"""Runs of two processes, for both tasks: killed, stopped and frozen, together and one alone."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from cp2fast.run_folder import checkpoint_step, damage, list_checkpoints
+from tests.pretrain.runs import start, wait_for_step
+from tests.processes import two_ranks
+from tests.train.tasks import TORCHRUN, Kind, losses, newest, of_the_engine
+
+pytestmark = pytest.mark.slow
+
+
+def ranks_of(torchrun: subprocess.Popen[str]) -> list[int]:
+    """Process ids of the two ranks, in their order."""
+    children = Path(f"/proc/{torchrun.pid}/task/{torchrun.pid}/children").read_text().split()
+    by_rank = {}
+    for child in map(int, children):
+        environment = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
+        rank = next((e for e in environment if e.startswith(b"RANK=")), None)
+        if rank is not None:
+            by_rank[int(rank.removeprefix(b"RANK="))] = child
+    return [by_rank[0], by_rank[1]]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(kind: Kind, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two ranks, never disturbed."""
+    out = tmp_path_factory.mktemp("runs") / "undisturbed"
+    ranks = two_ranks(*kind.words(out))
+    said = [rank.communicate() for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0, 0], said
+    assert "steps 1 to 12" in said[0][0]
+    assert said[1] == ("", "")
+    return out
+
+
+def test_two_ranks_leave_one_runs_files(undisturbed: Path) -> None:
+    assert [step for step, _ in losses(undisturbed)] == list(range(1, 13))
+    assert len(list((undisturbed / "tensorboard").iterdir())) == 1
+    assert [damage(path) for path in list_checkpoints(undisturbed / "checkpoints")] == [None, None]
+    assert not (undisturbed / "running.lock").exists()
+
+
+@of_the_engine
+def test_a_killed_rank_is_restarted_by_torchrun_and_the_run_ends_as_if_nothing_had_happened(
+    kind: Kind, undisturbed: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "killed"
+    process = start(kind.command(out, launcher=[*TORCHRUN, "--max-restarts", "1"]))
+    wait_for_step(out, 7, process)
+    os.kill(ranks_of(process)[1], signal.SIGKILL)
+    output, errors = process.communicate()
+    assert process.returncode == 0, errors
+    first_steps = [int(step) for step in re.findall(r"steps (\d+) to 12", output)]
+    assert first_steps[0] == 1
+    assert 2 <= first_steps[1] <= 12
+    assert losses(out) == losses(undisturbed)
+
+
+def test_ranks_that_torchrun_starts_again_resume_the_run(
+    kind: Kind, undisturbed: Path, tmp_path: Path
+) -> None:
+    """With the same command; torchrun tells them by the environment."""
+    out = tmp_path / "killed"
+    ranks = two_ranks(*kind.words(out))
+    wait_for_step(out, 7, ranks[0])
+    for rank in ranks:
+        rank.kill()
+    for rank in ranks:
+        rank.communicate()
+    ranks = two_ranks(*kind.words(out), TORCHELASTIC_RESTART_COUNT=1)
+    said = [rank.communicate() for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0, 0], said
+    assert losses(out) == losses(undisturbed)
+
+
+@of_the_engine
+def test_an_error_of_one_rank_is_told_and_ends_all(kind: Kind, undisturbed: Path) -> None:
+    ranks = two_ranks(*kind.words(undisturbed))
+    said = [rank.communicate()[1] for rank in ranks]
+    assert all(rank.returncode for rank in ranks)
+    [line] = [line for line in "".join(said).splitlines() if line.startswith("cp2fast:")]
+    assert "already holds a run" in line
+
+
+@of_the_engine
+def test_a_stop_asked_of_one_rank_stops_all_at_the_same_step(
+    kind: Kind, undisturbed: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "stopped"
+    ranks = two_ranks(*kind.words(out))
+    wait_for_step(out, 3, ranks[0])
+    ranks[1].send_signal(signal.SIGTERM)
+    said = [rank.communicate() for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0, 0], said
+    done = losses(out)
+    assert done == losses(undisturbed)[: len(done)]
+    assert ("stopped and saved" in said[0][0]) == (len(done) < 12)
+    assert checkpoint_step(newest(out)) == len(done)
+    assert damage(newest(out)) is None
+
+
+@of_the_engine
+def test_a_frozen_rank_is_named_and_ends_the_run(kind: Kind, tmp_path: Path) -> None:
+    out = tmp_path / "frozen"
+    ranks = two_ranks(*kind.words(out, "train.steps=5000", "train.timeout_minutes=0.1"))
+    wait_for_step(out, 2, ranks[0])
+    ranks[1].send_signal(signal.SIGSTOP)
+    _, errors = ranks[0].communicate()
+    ranks[1].kill()
+    assert ranks[0].returncode == 1
+    [line] = [line for line in errors.splitlines() if line.startswith("cp2fast:")]
+    assert "rank 1 of 2 does not answer" in line
