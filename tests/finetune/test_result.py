@@ -1,4 +1,4 @@
-"""What is printed of ``result.json``; that a run writes it is in test_finetune_voc.py."""
+"""What is printed of ``result.json``; that a run writes it is in test_task.py."""
 
 from __future__ import annotations
 
