@@ -38,7 +38,8 @@ class Values:
     def __str__(self) -> str:
         noun = "|".join(self.choices) if self.choices else self.noun
         if self.is_list:
-            noun = f"list of {self.length or ''} {noun}s".replace("  ", " ")
+            items = noun if self.choices else f"{noun}s"
+            noun = f"list of {self.length or ''} {items}".replace("  ", " ")
         return noun + self.bounds
 
     def item(self) -> Values:

@@ -113,6 +113,7 @@ class PretrainTask:
         setting = self.settings.train.compile
         compile_encoders(self.network, setting, images_B3SS, learner.dtype, self._say)
         if step == 0 and model.queue_start == "keys":
+            self._say(f"filling the queue with {model.queue} keys before the first step")
             self._fill_queue(alive)
         if step == 0 and self.processes.is_main:
             self._watch.picture(self.network.encoder_q, step)
