@@ -21,7 +21,7 @@ TWELVE = "train.steps=12"
 HALF = f"data.cache_gib={60_000 / 2**30}"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=["batch", "independent"])
 def uncached(request, photos: Path, tmp_path_factory) -> tuple[str, Path]:
     background = f"data.background={request.param}"
     out = tmp_path_factory.mktemp("runs") / "uncached"
@@ -35,14 +35,9 @@ WHOLE, PART = "all 22 images", r"\d+ of 22 images, 0 MiB of 0 MiB"
 
 
 @pytest.mark.parametrize(
-    ("uncached", "settings", "held"),
-    [
-        pytest.param("batch", [], WHOLE, id="whole"),
-        pytest.param("batch", [HALF], PART, id="half"),
-        pytest.param("batch", ["data.source=dali"], WHOLE, id="dali"),
-        pytest.param("independent", [HALF], PART, id="half, independent backgrounds"),
-    ],
-    indirect=["uncached"],
+    ("settings", "held"),
+    [([], WHOLE), ([HALF], PART), (["data.source=dali"], WHOLE)],
+    ids=["whole", "half", "dali"],
 )
 def test_the_losses_are_those_without_a_cache(
     uncached: tuple[str, Path], photos: Path, tmp_path: Path, settings: list[str], held: str

@@ -139,7 +139,7 @@ def test_one_bad_image_in_a_small_folder_does_not_end_the_run(tmp_path: Path) ->
     photos = write_photos(tmp_path / "photos", 8)
     (photos / "notes.jpg").write_text("not an image")
     out = tmp_path / "run"
-    done = run(out, photos, "train.steps=20")
+    done = run(out, photos, "train.steps=60")
     assert done.returncode == 0, done.stderr
     assert len((out / "bad_images.txt").read_text().splitlines()) == 1
 

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
 from cp2fast.run_folder import list_checkpoints
 from tests.command_line import Done, cp2fast
 from tests.pretrain import runs
@@ -28,8 +26,6 @@ FINETUNE = [
 ]
 ONE_PROCESS = ["data.source=torch", "data.workers=0"]
 EACH_STEP = ["train.checkpoint_minutes=1e-9", "train.steps=12"]
-of_the_engine = pytest.mark.parametrize("kind", ["pretrain"], indirect=True)
-"""Shown with one task: the engine does it, and neither task has a part in it."""
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 

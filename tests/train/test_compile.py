@@ -1,12 +1,10 @@
 """Compiled encoders give what plain ones give; where compilation fails, training goes on."""
 
-import copy
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 from torch._dynamo.utils import counters
 
 from cp2fast.bench.train import random_pairs
@@ -15,7 +13,7 @@ from cp2fast.model.backbone import build_backbone, channels
 from cp2fast.model.cp2 import CP2
 from cp2fast.model.head import FcnHead
 from cp2fast.model.segmenter import Segmenter
-from cp2fast.train.compile import compile_encoders, compile_method
+from cp2fast.train.compile import compile_encoders
 
 BATCH = random_pairs(4, 32, torch.device("cpu"), torch.float32)
 
@@ -43,16 +41,7 @@ def test_auto_leaves_the_cpu_alone() -> None:
 
 
 @pytest.mark.slow
-def test_a_compiled_method_gives_what_the_plain_one_gives() -> None:
-    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.ReLU())
-    expected, said = copy.deepcopy(network)(BATCH.query), list[str]()
-    assert compile_method([network], "forward", "on", BATCH.query, torch.float32, said.append)
-    torch.testing.assert_close(network(BATCH.query), expected)
-    assert said == []
-
-
-def test_compiling_changes_no_weight_and_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.compile", partial(torch.compile, backend="aot_eager"))
+def test_compiling_changes_no_weight_and_no_result() -> None:
     network, said = new_network(), []
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     assert compiled(network, "on", said)
@@ -70,7 +59,7 @@ def test_every_size_of_a_growing_resolution_is_compiled(monkeypatch: pytest.Monk
     counters.clear()
     network = new_network()
     assert compiled(network, "on", [])
-    sizes = [32 * n for n in range(2, 7)]  # more graphs than Dynamo allows by default
+    sizes = [32 * n for n in range(2, 9)]  # more graphs than Dynamo allows by default
     for size in sizes:
         images = torch.zeros(4, 3, size, size)
         network.encoder_q.embed(images)

@@ -20,7 +20,7 @@ from cp2fast.run_folder import checkpoint_step, damage, list_checkpoints
 from tests.command_line import refusal
 from tests.pretrain.runs import BATCH, PHOTOS, wait_for_step, write_photos
 from tests.processes import Process
-from tests.train.tasks import Kind, losses, newest, of_the_engine
+from tests.train.tasks import Kind, losses, newest
 
 pytestmark = pytest.mark.slow
 
@@ -51,7 +51,6 @@ def at_most(size: int, what: int) -> Iterator[None]:
         resource.setrlimit(what, (soft, hard))
 
 
-@of_the_engine
 def test_a_full_disk_leaves_the_old_checkpoint_and_says_so(kind: Kind, out: Path) -> None:
     before = {path: path.read_bytes() for path in list_checkpoints(out / "checkpoints")}
     size = min(map(len, before.values())) // 2
@@ -64,7 +63,6 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_says_so(kind: Kind, out: Path
     assert not (out / "running.lock").exists()
 
 
-@of_the_engine
 def test_memory_that_runs_out_is_told_with_the_settings_that_need_less(
     kind: Kind, tmp_path: Path
 ) -> None:
@@ -77,7 +75,6 @@ def test_memory_that_runs_out_is_told_with_the_settings_that_need_less(
     assert not list_checkpoints(tmp_path / "run/checkpoints")
 
 
-@of_the_engine
 def test_a_damaged_checkpoint_is_noticed_and_the_one_before_it_taken(kind: Kind, out: Path) -> None:
     assert kind.run(out, "train.steps=4", "--resume").returncode == 0
     whole = losses(out)
@@ -134,7 +131,6 @@ def test_weights_that_are_not_numbers_are_refused_before_the_run_begins(
     assert not (tmp_path / "other").exists()
 
 
-@of_the_engine
 def test_a_run_that_is_still_running_is_neither_resumed_nor_disturbed(
     kind: Kind, tmp_path: Path
 ) -> None:
@@ -155,7 +151,6 @@ def test_a_run_that_is_still_running_is_neither_resumed_nor_disturbed(
     assert not (out / "running.lock").exists()
 
 
-@of_the_engine
 def test_the_lock_of_a_process_that_is_gone_is_taken_over(kind: Kind, tmp_path: Path) -> None:
     out = tmp_path / "killed"
     process = Process(*kind.words(out, "train.steps=5000"))
@@ -168,7 +163,6 @@ def test_the_lock_of_a_process_that_is_gone_is_taken_over(kind: Kind, tmp_path: 
     assert not (out / "running.lock").exists()
 
 
-@of_the_engine
 def test_the_lock_of_another_machine_is_refused_saying_what_to_do(kind: Kind, out: Path) -> None:
     lock = out / "running.lock"
     lock.write_text('{"host": "not-here", "pid": 1, "started": "1"}')
@@ -176,7 +170,6 @@ def test_the_lock_of_another_machine_is_refused_saying_what_to_do(kind: Kind, ou
     assert f"delete {lock}" in line
 
 
-@of_the_engine
 def test_a_run_folder_that_is_renamed_ends_the_run_in_one_line(kind: Kind, tmp_path: Path) -> None:
     out = tmp_path / "run"
     process = Process(*kind.words(out, "train.steps=5000"))
@@ -189,7 +182,6 @@ def test_a_run_folder_that_is_renamed_ends_the_run_in_one_line(kind: Kind, tmp_p
     assert damage(newest(tmp_path / "renamed")) is None
 
 
-@of_the_engine
 def test_a_closed_stdout_ends_the_run_in_silence_and_saved(kind: Kind, tmp_path: Path) -> None:
     out = tmp_path / "piped"
     process = Process(*kind.words(out, "train.steps=200"))
@@ -200,7 +192,6 @@ def test_a_closed_stdout_ends_the_run_in_silence_and_saved(kind: Kind, tmp_path:
     assert checkpoint_step(newest(out)) == len(losses(out))
 
 
-@of_the_engine
 def test_a_file_of_another_name_is_not_taken_for_a_checkpoint(kind: Kind, out: Path) -> None:
     (out / "checkpoints" / "step_best.pt").write_bytes(b"mine")
     done = kind.run(out, "train.steps=4", "--resume")
@@ -209,7 +200,6 @@ def test_a_file_of_another_name_is_not_taken_for_a_checkpoint(kind: Kind, out: P
     assert (out / "checkpoints" / "step_best.pt").read_bytes() == b"mine"
 
 
-@of_the_engine
 def test_a_broken_line_of_the_metrics_loses_only_itself(kind: Kind, out: Path) -> None:
     lines = (out / "metrics.jsonl").read_text().splitlines(keepends=True)
     (out / "metrics.jsonl").write_text(lines[0] + lines[1][:20] + "\n" + "".join(lines[2:]))
@@ -242,7 +232,6 @@ def test_a_run_of_the_other_task_is_not_resumed(kind: Kind, out: Path) -> None:
     assert f"cp2fast {command} --resume --out {out}" in line
 
 
-@of_the_engine
 def test_a_checkpoint_that_lacks_something_is_refused_in_one_line(kind: Kind, out: Path) -> None:
     state = torch.load(newest(out), weights_only=True)
     torch.save(state | {"optimizer": None}, newest(out))

@@ -13,7 +13,7 @@ import pytest
 from cp2fast.run_folder import checkpoint_step, damage, list_checkpoints
 from tests.pretrain.runs import start, wait_for_step
 from tests.processes import two_ranks
-from tests.train.tasks import TORCHRUN, Kind, losses, newest, of_the_engine
+from tests.train.tasks import TORCHRUN, Kind, losses, newest
 
 pytestmark = pytest.mark.slow
 
@@ -49,7 +49,7 @@ def test_two_ranks_leave_one_runs_files(undisturbed: Path) -> None:
     assert not (undisturbed / "running.lock").exists()
 
 
-@of_the_engine
+@pytest.mark.parametrize("kind", ["pretrain"], indirect=True)
 def test_a_killed_rank_is_restarted_by_torchrun_and_the_run_ends_as_if_nothing_had_happened(
     kind: Kind, undisturbed: Path, tmp_path: Path
 ) -> None:
@@ -82,7 +82,6 @@ def test_ranks_that_torchrun_starts_again_resume_the_run(
     assert losses(out) == losses(undisturbed)
 
 
-@of_the_engine
 def test_an_error_of_one_rank_is_told_and_ends_all(kind: Kind, undisturbed: Path) -> None:
     ranks = two_ranks(*kind.words(undisturbed))
     said = [rank.communicate()[1] for rank in ranks]
@@ -91,7 +90,6 @@ def test_an_error_of_one_rank_is_told_and_ends_all(kind: Kind, undisturbed: Path
     assert "already holds a run" in line
 
 
-@of_the_engine
 def test_a_stop_asked_of_one_rank_stops_all_at_the_same_step(
     kind: Kind, undisturbed: Path, tmp_path: Path
 ) -> None:
@@ -108,7 +106,6 @@ def test_a_stop_asked_of_one_rank_stops_all_at_the_same_step(
     assert damage(newest(out)) is None
 
 
-@of_the_engine
 def test_a_frozen_rank_is_named_and_ends_the_run(kind: Kind, tmp_path: Path) -> None:
     out = tmp_path / "frozen"
     ranks = two_ranks(*kind.words(out, "train.steps=5000", "train.timeout_minutes=0.1"))
