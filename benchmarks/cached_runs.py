@@ -22,6 +22,7 @@ from cp2fast import recipes
 from cp2fast.bench.run_parts import Measured, Parts
 from cp2fast.config import PretrainSettings
 from cp2fast.data.image_sets.listing import list_images
+from cp2fast.train.distributed import ALONE, device_of
 
 LEAST_STEPS = 15
 """Fewest steps in each of the four parts of a run, of which the first is not counted."""
@@ -30,7 +31,7 @@ LEAST_STEPS = 15
 def main() -> None:
     out, given = Path(sys.argv[1]), sys.argv[2:]
     gpu = torch.cuda.is_available()
-    device = torch.device("cuda" if gpu else "cpu")
+    device = device_of("auto", ALONE)
     caches = ["off", "host", "gpu"] if gpu else ["off", "host"]
     networks = {"resnet18_128": SMALL_NETWORK}
     if gpu:  # a rehearsal has a network of its own
