@@ -32,12 +32,16 @@ def main() -> None:
     out, given = Path(sys.argv[1]), sys.argv[2:]
     gpu = torch.cuda.is_available()
     device = device_of("auto", ALONE)
-    caches = ["off", "host", "gpu"] if gpu else ["off", "host"]
-    networks = {"resnet18_128": SMALL_NETWORK}
-    if gpu:  # a rehearsal has a network of its own
-        networks |= {"resnet50_224": [], "vits16_224": ["model.backbone=vit_small_patch16_224"]}
+    networks = {"resnet18_128": (SMALL_NETWORK, ["off", "host", "gpu"])}
+    if gpu:
+        networks |= {
+            "resnet50_224": ([], ["off", "gpu"]),
+            "vits16_224": (["model.backbone=vit_small_patch16_224"], ["off", "gpu"]),
+        }
+    else:  # a rehearsal, with a network of its own
+        networks = {"resnet18_128": (SMALL_NETWORK, ["off", "host"])}
     runs: list[dict[str, Any]] = []
-    for name, network in networks.items():
+    for name, (network, caches) in networks.items():
         settings = recipes.load(PretrainSettings, "r50", [*network, *given])
         with tempfile.TemporaryDirectory() as scratch:
             for row in compare(settings, caches, device, Path(scratch)):

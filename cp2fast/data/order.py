@@ -74,8 +74,8 @@ def steps_per_epoch(count: int, global_batch: int, fewest: int = 1) -> int:
         )
     if count < global_batch:
         raise UserError(
-            f"{count} images do not fill one batch of {global_batch} samples over all processes: "
-            f"set data.batch_size to at most {count} divided by the number of processes"
+            f"{count} images do not fill one step of {global_batch} samples over all processes: "
+            f"lower data.batch_size, so that a step takes at most {count}"
         )
     return count // global_batch
 

@@ -86,7 +86,7 @@ def test_a_bad_image_is_logged_and_replaced(
 
 
 def test_what_cannot_be_is_refused(photos: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="do not fill one batch"):
+    with pytest.raises(UserError, match="do not fill one step"):
         open_images(photos, COUNT + 1)
     with pytest.raises(UserError, match="unknown setting shuffle"):
         open_images(photos, BATCH, shuffle=True)

@@ -155,7 +155,7 @@ def test_a_substitute_is_another_image(seed, count, data):
 
 
 def test_too_few_images_are_an_error():
-    with pytest.raises(UserError, match=r"5 images do not fill one batch of 8.*data.batch_size"):
+    with pytest.raises(UserError, match=r"5 images do not fill one step of 8.*data.batch_size"):
         plan(seed=0, count=5, batch_size=4, world_size=2, start=0, stop=1)
     with pytest.raises(UserError, match="at least 3 images"):
         plan(seed=0, count=2, batch_size=2, start=0, stop=1, independent=True)
