@@ -1,65 +1,79 @@
-"""Runs from files and from the pixel cache: samples per second after the first epoch.
+"""Whole runs from files and from the pixel cache, beside the same engine with pairs that lie ready.
 
-python -m benchmarks.cached_runs OUT.json data.root=DIR [KEY=VALUE ...]
+    python -m benchmarks.cached_runs OUT.json data.root=DIR [KEY=VALUE ...]
 
-Each run is a process of its own, as a user starts it. It takes four epochs or 60 steps, whichever
-is more; the first epoch, in which the cache fills, is not counted.
+The runs of a network share its weights, so that it is compiled once. The first epoch of a run, in
+which its cache fills, is not counted.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
 
-from benchmarks.common import SMALL_NETWORK, pretrain, write_result
+from benchmarks.common import SMALL_NETWORK, write_result
 from cp2fast import recipes
+from cp2fast.bench.run_parts import Measured, Parts
 from cp2fast.config import PretrainSettings
 from cp2fast.data.image_sets.listing import list_images
+from cp2fast.train.distributed import ALONE, device_of
 
-EPOCHS, LEAST_STEPS = 4, 60
+LEAST_STEPS = 15
+"""Fewest steps in each of the four parts of a run, of which the first is not counted."""
 
 
 def main() -> None:
-    out, settings = Path(sys.argv[1]), sys.argv[2:]
-    data = recipes.load(PretrainSettings, "r50", settings).data
-    if data.root is None:
-        sys.exit("data.root is not set")
-    images, batch = len(list_images(data.root)), data.batch_size
-    steps_per_epoch = max(1, images // batch)
-    steps = max(EPOCHS * steps_per_epoch, LEAST_STEPS if torch.cuda.is_available() else 4)
-    compared: dict[str, tuple[list[str], list[str]]] = {
-        "resnet18_128": (SMALL_NETWORK, ["off", "gpu", "host"]),
-        "resnet50_224": ([], ["off", "gpu"]),
-    }
-    if not torch.cuda.is_available():  # a rehearsal, which sets a network of its own
-        compared = {"resnet18_128": (SMALL_NETWORK, ["off", "host"])}
+    out, given = Path(sys.argv[1]), sys.argv[2:]
+    gpu = torch.cuda.is_available()
+    device = device_of("auto", ALONE)
+    caches = ["off", "host", "gpu"] if gpu else ["off", "host"]
+    networks = {"resnet18_128": SMALL_NETWORK}
+    if gpu:  # a rehearsal has a network of its own
+        networks |= {"resnet50_224": [], "vits16_224": ["model.backbone=vit_small_patch16_224"]}
     runs: list[dict[str, Any]] = []
-    for name, (recipe, caches) in compared.items():
-        for cache in caches:
-            given = [*recipe, *settings, f"data.cache={cache}"]
-            runs.append({"run": name, "cache": cache} | run(given, steps, steps_per_epoch))
-            write_result(out, {"runs": runs})
-    for row in runs:
-        print(f"{row['run']} cache={row['cache']}: {row['samples_per_second']:.0f} samples/s")
+    for name, network in networks.items():
+        settings = recipes.load(PretrainSettings, "r50", [*network, *given])
+        with tempfile.TemporaryDirectory() as scratch:
+            for row in compare(settings, caches, device, Path(scratch)):
+                runs.append({"network": name, **row})
+                write_result(out, {"runs": runs})
+                print(name, json.dumps(row), flush=True)
 
 
-def run(settings: list[str], steps: int, steps_per_epoch: int) -> dict[str, Any]:
-    """Pretrain, and the median rate of the logged steps after the first epoch."""
-    with tempfile.TemporaryDirectory() as folder:
-        given = [*settings, f"train.steps={steps}", "train.log_every=2"]
-        rows = pretrain("r50", given, Path(folder, "run"))
-    settled = [row for row in rows if row["step"] > steps_per_epoch + 2] or rows[-1:]
+def compare(
+    settings: PretrainSettings, caches: Sequence[str], device: torch.device, scratch: Path
+) -> Iterator[dict[str, Any]]:
+    """Yield the result of ready pairs, then of a loader and of a run with each kind of cache."""
+    if not isinstance(root := settings.data.root, Path):
+        sys.exit("data.root must be one folder")
+    first_epoch = -(-len(list_images(root)) // settings.data.batch_size)
+    part = max(first_epoch + 1, LEAST_STEPS if device.type == "cuda" else 1)
+    parts = Parts(settings.with_values("train", log_every=part), device, scratch, print)
+    systems = parts.systems({0: root})
+    ready = systems["ready"](4 * part)
+    yield row_of("ready", ready, ready)
+    for cache in caches:
+        parts.settings = parts.settings.with_values("data", cache=cache)
+        for system in ("loader", "run"):
+            measured = systems[f"{system}-0"](4 * part)
+            yield row_of(f"{system} cache={cache}", measured, ready)
+    if device.type == "cuda":
+        yield {"run": f"idle cache={cache}", "gpu_idle_share": parts.idle(root)}
+
+
+def row_of(run: str, measured: Measured, ready: Measured) -> dict[str, Any]:
     return {
-        "samples_per_second": median(row["images_per_second"] for row in settled),
-        "data_wait": median(row["data_wait"] for row in settled),
-        "steps": steps,
-        "steps_per_epoch": steps_per_epoch,
-        "rows": rows,
+        "run": run,
+        "samples_per_second": measured.rate,
+        "share_of_ready": measured.rate / ready.rate,
+        "time": measured.time,
+        "peak_memory_gib": measured.memory / 2**30,
     }
 
 

@@ -219,7 +219,9 @@ STAGES = {
         Stage("step", "composed pairs to new weights", 90, _step, compiles=(R50, VITS16)),
         Stage("decode", "photos to pixels and to pairs, CPU and GPU", 90, _decode),
         Stage("run", "a whole run and its parts", 150, _run, compiles=(R50,)),
-        Stage("cache", "runs from files and from the cache", 90, _cache, compiles=(R18, R50)),
+        Stage(
+            "cache", "runs from files and from the cache", 150, _cache, compiles=(R18, R50, VITS16)
+        ),
         Stage("peers", "other libraries on the same card", 90, _peers, compiles=(R50,)),
         Stage("evidence", "what the weights are worth", 300, _evidence, only_by_name=True),
         Stage("profile", "the kernels of a step", 60, _profile, compiles=(R50,)),

@@ -76,7 +76,7 @@ class Parts:
         self.samples = settings.data.batch_size * settings.train.gradient_accumulation_steps
         batch_size, size, dtype = settings.data.batch_size, settings.model.size, self.learner.dtype
         images_B3SS = blank_images(batch_size, size, dtype, device)
-        compile_encoders(self.learner.network, settings.train.compile, images_B3SS, dtype, say)
+        compile_encoders(self.learner, settings.train.compile, images_B3SS, say)
         # The network is compiled here, once for all parts.
         self.settings = settings.with_values("train", compile="off")
         network, trained = self.learner.network, self.learner.network.encoder_q.parameters()

@@ -189,7 +189,7 @@ def compiled_learner(
     """A run's learner, compiled according to the settings, and random pairs for its steps."""
     learner = build_learner(settings, device)
     batch = random_pairs(settings.data.batch_size, settings.model.size, device, learner.dtype)
-    compile_encoders(learner.network, settings.train.compile, batch.query, learner.dtype, say)
+    compile_encoders(learner, settings.train.compile, batch.query, say)
     return learner, batch
 
 

@@ -42,6 +42,9 @@ __all__ = ["app", "main"]
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 """Base of the errors of the command line itself; typer does not export it."""
 
+_INTERRUPTED = 130
+"""Exit code after Ctrl-C, as in shells; typer returns it."""
+
 _SYSTEM_ERRORS = {
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "change its permissions"),
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room there"),
@@ -54,7 +57,7 @@ _SYSTEM_ERRORS = {
 
 
 def main() -> None:
-    """Run the command line; 0 done, 2 bad input, 1 anything else."""
+    """Run the command line; 0 done, 2 bad input, 130 interrupted, 1 anything else."""
     # Both are read when torch is first imported. Threads that spin while they wait for others take
     # the cores from those that decode and compose: on two busy cores a step took twice as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -70,7 +73,8 @@ def main() -> None:
     except _UsageError as error:
         sys.exit(_refuse(mistake(error, sys.argv[1:])))
     except (KeyboardInterrupt, typer.Abort):
-        sys.exit(1)
+        print("cp2fast: interrupted", file=sys.stderr)
+        sys.exit(_INTERRUPTED)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
@@ -98,7 +102,8 @@ def _run(words: list[str]) -> None:
     """Run a command, raising ``BrokenPipeError`` where typer and rich only exit with code 1."""
     with _messages():
         try:
-            app(words, prog_name="cp2fast", standalone_mode=False)
+            if app(words, prog_name="cp2fast", standalone_mode=False) == _INTERRUPTED:
+                raise KeyboardInterrupt
         except SystemExit as ended:
             if isinstance(ended.__context__, BrokenPipeError):
                 raise ended.__context__ from None

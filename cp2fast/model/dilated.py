@@ -23,6 +23,8 @@ _WORTHWHILE = {"cpu": 0.6, "cuda": 0.4}
 """Largest share of multiplications in range at which nine products beat one convolution."""
 
 _Window = tuple[slice, slice, slice]
+_Tap = tuple[tuple[int, int], _Window, _Window]
+"""Row and column of a tap, and the windows that it writes and reads in ``[B, H, W, C]`` maps."""
 
 
 class DilatedConv2d(nn.Conv2d):
@@ -76,10 +78,8 @@ def dilated_conv3x3(map_BCHW: Tensor, weight: Tensor, dilation: int) -> Tensor:
     return torch.ops.cp2fast.dilated_conv3x3(map_BCHW, weight, dilation)  # type: ignore[no-any-return]
 
 
-def _windows(
-    dilation: int, height: int, width: int
-) -> Iterator[tuple[tuple[int, int], _Window, _Window]]:
-    """All taps except the centre, with the windows they write and read in ``[B, H, W, C]`` maps."""
+def _windows(dilation: int, height: int, width: int) -> Iterator[_Tap]:
+    """All taps in range, except the centre."""
     everything = slice(None)
     for row in range(3):
         for column in range(3):
@@ -101,9 +101,9 @@ def _shifted(by: int, side: int) -> slice:
 def _forward(map_BCHW: Tensor, weight: Tensor, dilation: int) -> Tensor:
     map_BHWC = map_BCHW.permute(0, 2, 3, 1)
     taps_CO = weight.permute(2, 3, 1, 0)
-    # In half precision the products are summed in float32, as in a single convolution.
-    sum_BHWO = _product(map_BHWC, taps_CO[1, 1]).to(_summed_in(weight.dtype))
-    for tap, writes, reads in _windows(dilation, *map_BHWC.shape[1:3]):
+    windows = list(_windows(dilation, *map_BHWC.shape[1:3]))
+    sum_BHWO = _ready_for_sums(_product(map_BHWC, taps_CO[1, 1]), windows)
+    for tap, writes, reads in windows:
         sum_BHWO[writes] += _product(map_BHWC[reads], taps_CO[tap])
     return sum_BHWO.to(weight.dtype).permute(0, 3, 1, 2)
 
@@ -124,9 +124,10 @@ def _backward(
     taps_OC = weight.permute(2, 3, 0, 1)
     grad_weight = torch.zeros_like(weight)
     grad_taps_OC = grad_weight.permute(2, 3, 0, 1)
-    grad_map = _product(gradient_BHWO, taps_OC[1, 1]).to(_summed_in(weight.dtype))
+    windows = list(_windows(dilation, *map_BHWC.shape[1:3]))
+    grad_map = _ready_for_sums(_product(gradient_BHWO, taps_OC[1, 1]), windows)
     grad_taps_OC[1, 1] = _outer(gradient_BHWO, map_BHWC)
-    for tap, writes, reads in _windows(dilation, *map_BHWC.shape[1:3]):
+    for tap, writes, reads in windows:
         gradient = gradient_BHWO[writes].contiguous()
         grad_map[reads] += _product(gradient, taps_OC[tap])
         grad_taps_OC[tap] = _outer(gradient, map_BHWC[reads])
@@ -151,8 +152,9 @@ def _outer(gradient: Tensor, map_: Tensor) -> Tensor:
     return gradient.flatten(0, 2).T @ map_.flatten(0, 2)
 
 
-def _summed_in(dtype: torch.dtype) -> torch.dtype:
-    return torch.promote_types(dtype, torch.float32)
+def _ready_for_sums(centre: Tensor, windows: list[_Tap]) -> Tensor:
+    """The product of the centre, in float32 if others are added: as in a single convolution."""
+    return centre.to(torch.promote_types(centre.dtype, torch.float32)) if windows else centre
 
 
 def _save(

@@ -110,8 +110,7 @@ class PretrainTask:
             self._say(line)
         size = image_size(self.settings, step, self.total_steps)
         images_B3SS = blank_images(data.batch_size, size, learner.dtype, learner.device)
-        setting = self.settings.train.compile
-        compile_encoders(self.network, setting, images_B3SS, learner.dtype, self._say)
+        compile_encoders(learner, self.settings.train.compile, images_B3SS, self._say)
         if step == 0 and model.queue_start == "keys":
             self._say(f"filling the queue with {model.queue} keys before the first step")
             self._fill_queue(alive)

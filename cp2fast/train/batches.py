@@ -56,9 +56,9 @@ def load_ahead(batches: Made[Batch], device: torch.device) -> Generator[Loaded[B
 def _on_own_stream(
     batches: Made[Batch], device: torch.device
 ) -> Generator[Loaded[Batch], None, None]:
-    if device.type == "cuda":  # for this thread, which would otherwise use the first GPU
-        torch.cuda.set_device(device)
     stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+    if stream is not None:  # for this thread, which would otherwise use the first GPU
+        torch.cuda.set_device(stream.device)
     try:
         while True:
             with torch.cuda.stream(stream):  # no effect if None

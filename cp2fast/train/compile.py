@@ -5,28 +5,42 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from cp2fast.model.cp2 import CP2
+from cp2fast.train.learner import Learner
 from cp2fast.train.precision import autocast
 
 _COMPILATIONS = 128
 """Enough for two encoders at every size from 32 to 2,048 in steps of 32."""
+_GRAPHS = "reduce-overhead"
+"""The mode of ``torch.compile`` that records CUDA graphs."""
+_RUNS_TO_REPLAY = 3
+"""A CUDA graph is recorded in the second run and replayed in the third."""
 
 
 def compile_encoders(
-    network: CP2,
+    learner: Learner[CP2, Any],
     setting: Literal["auto", "on", "off"],
     images_B3SS: Tensor,
-    dtype: torch.dtype,
     say: Callable[[str], None],
 ) -> bool:
-    """Compile ``embed`` of both encoders of ``network``; see ``compile_method``."""
+    """Compile ``embed`` of both encoders of a learner's network; see ``compile_method``.
+
+    On a GPU, the kernels of a batch are recorded as CUDA graphs and launched as one: launching
+    those of a small network one by one takes the host longer than the GPU needs to run them. A
+    recorded backward pass overwrites the gradients of the one before, so a step must consist of one
+    batch. The exchange of gradients between processes is not recorded.
+    """
+    network = learner.network
+    record = (
+        learner.device.type == "cuda" and learner.accumulate == 1 and learner.trained is network
+    )
     encoders = network.encoder_q, network.encoder_k
-    return compile_method(encoders, "embed", setting, images_B3SS, dtype, say)
+    return compile_method(encoders, "embed", setting, images_B3SS, learner.dtype, say, record)
 
 
 def compile_method(
@@ -36,8 +50,9 @@ def compile_method(
     images_B3SS: Tensor,
     dtype: torch.dtype,
     say: Callable[[str], None],
+    record: bool = False,
 ) -> bool:
-    """Compile a method of some modules and run it once; weights and buffers are unchanged.
+    """Compile a method of some modules and run it as a step does; they keep their state.
 
     A missing or failing compiler is thus reported, in one line, before the first step.
 
@@ -48,6 +63,7 @@ def compile_method(
         images_B3SS: a batch of the shape used in training; its values do not matter.
         dtype: result of ``dtype_of``.
         say: prints a line for the user.
+        record: whether to record CUDA graphs, if they work here.
 
     Returns:
         Whether it is compiled.
@@ -58,20 +74,15 @@ def compile_method(
     # silently run the rest uncompiled.
     limit = torch._dynamo.config.recompile_limit
     torch._dynamo.config.recompile_limit = max(limit, _COMPILATIONS)
-    for module in modules:
-        setattr(module, name, torch.compile(getattr(module, name), dynamic=False))
-    try:
-        for module in modules:
-            _try(module, name, images_B3SS, dtype)
-    except torch.OutOfMemoryError:
-        raise
-    except Exception as error:  # a compiler can fail in any way
-        for module in modules:
-            delattr(module, name)  # restores the class's method
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        say(f"torch.compile does not work here ({reason}): training continues without it, slower")
-        return False
-    return True
+    if record:
+        failure = _compile(modules, name, _GRAPHS, images_B3SS, dtype)
+        if failure is None:
+            return True
+        say(f"CUDA graphs do not work here ({failure}): the host launches each kernel, slower")
+    failure = _compile(modules, name, "default", images_B3SS, dtype)
+    if failure is not None:
+        say(f"torch.compile does not work here ({failure}): training continues without it, slower")
+    return failure is None
 
 
 def blank_images(batch_size: int, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -88,16 +99,42 @@ def uncompiled() -> AbstractContextManager[object]:
     return eager
 
 
-def _try(module: nn.Module, name: str, images_B3SS: Tensor, dtype: torch.dtype) -> None:
-    """Run a forward pass, and a backward pass if the module is trained; restore its state."""
-    before = [buffer.clone() for buffer in module.buffers()]
-    learns = any(parameter.requires_grad for parameter in module.parameters())
+def _compile(
+    modules: Sequence[nn.Module], name: str, mode: str, images_B3SS: Tensor, dtype: torch.dtype
+) -> str | None:
+    """Compile and try; if this fails, the methods are as before, and the reason is returned."""
+    for module in modules:
+        setattr(module, name, torch.compile(getattr(module, name), dynamic=False, mode=mode))
     try:
-        with autocast(dtype, images_B3SS.device), torch.set_grad_enabled(learns):
-            output = getattr(module, name)(images_B3SS)
-        if learns:
-            output.sum().backward()
+        _try(modules, name, images_B3SS, dtype, runs=_RUNS_TO_REPLAY if mode == _GRAPHS else 1)
+    except Exception as error:  # a compiler can fail in any way
+        for module in modules:
+            delattr(module, name)  # restores the class's method
+        if isinstance(error, torch.OutOfMemoryError) and mode != _GRAPHS:
+            raise
+        return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return None
+
+
+def _try(
+    modules: Sequence[nn.Module], name: str, images_B3SS: Tensor, dtype: torch.dtype, runs: int
+) -> None:
+    """Run the forward passes, then the backward pass of what is trained; restore all state."""
+    before = [[buffer.clone() for buffer in module.buffers()] for module in modules]
+    try:
+        for _ in range(runs):
+            outputs = []
+            for module in modules:
+                learns = any(parameter.requires_grad for parameter in module.parameters())
+                with autocast(dtype, images_B3SS.device), torch.set_grad_enabled(learns):
+                    outputs.append(getattr(module, name)(images_B3SS))
+            for output in outputs:
+                if output.requires_grad:
+                    output.sum().backward()
+            for module in modules:
+                module.zero_grad(set_to_none=True)
     finally:
-        module.zero_grad(set_to_none=True)
-        for buffer, value in zip(module.buffers(), before, strict=True):
-            buffer.copy_(value)
+        for module, buffers in zip(modules, before, strict=True):
+            module.zero_grad(set_to_none=True)
+            for buffer, value in zip(module.buffers(), buffers, strict=True):
+                buffer.copy_(value)

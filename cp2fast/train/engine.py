@@ -104,7 +104,10 @@ class Engine:
         """See the function ``train``."""
         run = self.run
         if run.has_steps_left:
-            self.task.prepare(run.step, self._alive)
+            try:
+                self.task.prepare(run.step, self._alive_or_stop_together)
+            except StopAsked:
+                return  # as it was: no step was done
             if run.owes_evaluation:
                 self._evaluate()
             with closing(self.task.batches(run.step, self.task.total_steps)) as batches:
@@ -278,6 +281,11 @@ class Engine:
     def _alive_or_stop(self) -> None:
         self._alive()
         if self._stop_asked:
+            raise StopAsked
+
+    def _alive_or_stop_together(self) -> None:
+        self._alive()
+        if any(self.agreement.any(self._stop_asked)):
             raise StopAsked
 
 

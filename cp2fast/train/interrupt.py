@@ -10,7 +10,7 @@ from types import FrameType
 
 
 class StopAsked(Exception):  # noqa: N818
-    """A stop was requested during an evaluation, whose partial result is discarded."""
+    """A stop was requested during a preparation or an evaluation; what it did is discarded."""
 
 
 @contextmanager

@@ -68,7 +68,8 @@ class Task(Protocol[Batch]):
 
         Args:
             step: number of steps done before.
-            alive: must be called after anything that may take a while.
+            alive: must be called after anything that may take a while, by all processes equally
+                often. Raises ``StopAsked`` in all of them if the run is to stop.
         """
 
     def batches(self, start: int, stop: int) -> Generator[Loaded[Batch], None, None]:

@@ -68,6 +68,21 @@ def test_a_run_stopped_before_anything_was_logged_says_so(photos: Path, tmp_path
     assert list((out / "checkpoints").glob("*.pt"))
 
 
+def test_filling_the_queue_can_be_stopped(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    long = ["model.queue=65536", "model.queue_start=keys"]
+    process = Process(*words(out, photos, "train.steps=2", *long))
+    for line in process.stdout:
+        if line.startswith("filling the queue"):
+            break
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert "0 steps in 0 min" in output
+    assert f"continue with: cp2fast pretrain --resume --out {out}" in output
+    assert not list((out / "checkpoints").glob("*.pt"))
+
+
 def test_one_logged_step_is_not_told_as_a_beginning_and_an_end(
     photos: Path, tmp_path: Path
 ) -> None:

@@ -6,50 +6,65 @@ from pathlib import Path
 import pytest
 import torch
 from torch._dynamo.utils import counters
+from torch.profiler import ProfilerActivity, profile
 
+from cp2fast.batch import CopyPasteBatch
 from cp2fast.bench.train import random_pairs
-from cp2fast.config import ModelSettings
+from cp2fast.config import ModelSettings, TrainSettings
 from cp2fast.model.backbone import build_backbone, channels
 from cp2fast.model.cp2 import CP2
 from cp2fast.model.head import FcnHead
 from cp2fast.model.segmenter import Segmenter
+from cp2fast.pretrain.learner import contrast
 from cp2fast.train.compile import compile_encoders
+from cp2fast.train.learner import Learner
 
 BATCH = random_pairs(4, 32, torch.device("cpu"), torch.float32)
 
 
-def new_network() -> CP2:
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+
+
+def new_learner(device: torch.device = CPU, **train: object) -> Learner[CP2, CopyPasteBatch]:
     """Of one block, as every block is compiled anew."""
     torch.manual_seed(0)
     backbone = build_backbone("test_vit", 32, depth=1)
     encoder = Segmenter(backbone, FcnHead(channels(backbone), 16, 8, 21))
-    return CP2(encoder, ModelSettings(embedding=8, size=32, queue=16))
+    network = CP2(encoder, ModelSettings(embedding=8, size=32, queue=16))
+    settings = TrainSettings(precision="fp32", **train)
+    return Learner(network, network.encoder_q.parameters(), contrast, settings, device)
 
 
-def loss(network: CP2) -> float:
-    return network(BATCH.query, BATCH.key, BATCH.query_mask, BATCH.key_mask).loss.item()
+def loss(learner: Learner[CP2, CopyPasteBatch]) -> float:
+    return contrast(learner.network, BATCH, 0, 0).loss.item()
 
 
-def compiled(network: CP2, setting: str, said: list[str]) -> bool:
-    return compile_encoders(network, setting, BATCH.query, torch.float32, said.append)
+def losses(learner: Learner[CP2, CopyPasteBatch], steps: int) -> list[float]:
+    batches = [BATCH.to(learner.device)] * learner.accumulate
+    return [output.loss.item() for _ in range(steps) for output in learner.step(iter(batches))]
+
+
+def compiled(learner: Learner[CP2, CopyPasteBatch], setting: str, said: list[str]) -> bool:
+    return compile_encoders(learner, setting, BATCH.query.to(learner.device), said.append)
 
 
 def test_auto_leaves_the_cpu_alone() -> None:
     said: list[str] = []
-    assert not compiled(new_network(), "auto", said)
+    assert not compiled(new_learner(), "auto", said)
     assert said == []
 
 
 @pytest.mark.slow
 def test_compiling_changes_no_weight_and_no_result() -> None:
-    network, said = new_network(), []
+    learner, said = new_learner(), []
+    network = learner.network
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    assert compiled(network, "on", said)
+    assert compiled(learner, "on", said)
     after = network.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert all(parameter.grad is None for parameter in network.parameters())
     assert said == []
-    assert loss(network) == pytest.approx(loss(new_network()), rel=1e-5)
+    assert loss(learner) == pytest.approx(loss(new_learner()), rel=1e-5)
 
 
 def test_every_size_of_a_growing_resolution_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,8 +72,9 @@ def test_every_size_of_a_growing_resolution_is_compiled(monkeypatch: pytest.Monk
     monkeypatch.setattr("torch.compile", partial(torch.compile, backend="eager"))
     torch.compiler.reset()
     counters.clear()
-    network = new_network()
-    assert compiled(network, "on", [])
+    learner = new_learner()
+    network = learner.network
+    assert compiled(learner, "on", [])
     sizes = [32 * n for n in range(2, 9)]  # more graphs than Dynamo allows by default
     for size in sizes:
         images = torch.zeros(4, 3, size, size)
@@ -75,9 +91,26 @@ def test_without_a_compiler_training_goes_on_and_says_so_in_one_line(
     torch.compiler.reset()
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("/no/such/compiler",))
-    network, said = new_network(), []
-    assert not compiled(network, "on", said)
+    learner, said = new_learner(), []
+    assert not compiled(learner, "on", said)
     [line] = said
     assert line.startswith("torch.compile does not work here (")
     assert "\n" not in line
-    assert loss(network) == loss(new_network())
+    assert loss(learner) == loss(new_learner())
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("batches_per_step", "is_recorded"), [(1, True), (2, False)])
+def test_on_a_gpu_steps_of_one_batch_replay_cuda_graphs(
+    batches_per_step: int, is_recorded: bool
+) -> None:
+    learner = new_learner(GPU, gradient_accumulation_steps=batches_per_step)
+    plain, said = new_learner(GPU, gradient_accumulation_steps=batches_per_step), []
+    assert compiled(learner, "on", said)
+    assert said == []
+    # Products in TF32 round to three digits.
+    assert losses(learner, 4) == pytest.approx(losses(plain, 4), rel=1e-2)
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
+        losses(learner, 1)
+    launched = {event.name for event in profiler.events()}
+    assert ("cudaGraphLaunch" in launched) == is_recorded
