@@ -1,4 +1,5 @@
-// Operations that are one GPU instruction but have no C++ equivalent. The tests replace this file.
+// Threads, and operations that are one GPU instruction but have no C++ equivalent. The tests, which
+// run on a CPU, have their own versions of the latter.
 #pragma once
 
 #define DEVICE __device__ __forceinline__
@@ -9,10 +10,20 @@ using uint32 = unsigned int;
 using uint64 = unsigned long long;
 using int64 = long long;
 
-constexpr int WARP = 32;
-constexpr uint32 ONES = 0x3C003C00;       // two float16 of 1.0
+constexpr int WARP = 32;  // threads
+constexpr int WARPS = 4;  // of a block
+constexpr int THREADS = WARPS * WARP;
+constexpr uint32 ONES = 0x3C003C00;  // two float16 of 1.0
 
 #ifndef ON_CPU
+// The thread's number in its warp. The empty asm keeps the compiler from computing everything that
+// depends on it ahead of the loops, which would take too many registers.
+DEVICE int lane_number() {
+  int lane = threadIdx.x % WARP;
+  asm volatile("" : "+r"(lane));
+  return lane;
+}
+
 DEVICE uint32 shared_address(const void* pointer) { return static_cast<uint32>(__cvta_generic_to_shared(pointer)); }
 
 // d += a b for matrices of 16 x 16 and 16 x 8 float16 numbers, accumulated in float32.
@@ -61,3 +72,6 @@ DEVICE float power_of_two(float exponent) {
   return exponent;
 }
 #endif
+
+// Tells the compiler that the number, and everything derived from it, is uniform in a warp.
+DEVICE int warp_number() { return __shfl_sync(0xFFFFFFFF, static_cast<int>(threadIdx.x) / WARP, 0); }

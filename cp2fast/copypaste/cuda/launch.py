@@ -1,14 +1,14 @@
-"""Copy-paste on an NVIDIA GPU: two kernel launches per batch on torch's current stream.
+"""Copy-paste on an NVIDIA GPU: three kernel launches per batch on torch's current stream.
 
 All memory comes from torch's allocator, so a CUDA graph can capture the call after a first call has
-loaded the kernels. A launch is prepared once per shape, then takes two calls of cuda-core with
+loaded the kernels. A launch is prepared once per shape, then takes three calls of cuda-core with
 addresses, to keep the host's time short.
 """
 
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,20 +18,23 @@ from cp2fast.copypaste.interface import Composed, Request, empty_outputs
 from cp2fast.copypaste.views import KINDS, VIEWS
 
 THREADS = 128
-STRIP = 16
-"""Rows of a view that are summed by one or two blocks of ``mean_luma``."""
-LEAST_TILE = 52
-"""Side of a tile of ``compose`` under the widest blur."""
+PLANNERS, PLAN_BLOCKS = 1024, 32
+"""Threads of a block of ``plan``, and its blocks, half of them for each list of work."""
+RESIDENT = 5
+"""Blocks of ``mean_luma``, and of ``compose``, per multiprocessor: as many as fit at most."""
+TILE, WARPS = 16, 4
+LEAST_AREA = 20
+"""Side of an area of ``compose``, of a heavy view under the widest blur."""
 
 
 def parts(size: int) -> int:
-    """Blocks of ``mean_luma`` per view."""
-    return 2 * -(-size // STRIP)
+    """The most items of ``mean_luma`` that a view can have: of one tile per warp."""
+    return -(-((-(-size // TILE)) ** 2) // WARPS)
 
 
-def tiles(size: int) -> int:
-    """Blocks of ``compose`` per layer, enough for the smallest tiles."""
-    return (-(-size // LEAST_TILE)) ** 2
+def most_items(size: int) -> int:
+    """The most items of either kernel that a view can have."""
+    return (-(-size // LEAST_AREA)) ** 2
 
 
 def copy_paste_cuda(request: Request) -> Composed:
@@ -44,43 +47,75 @@ def copy_paste_cuda(request: Request) -> Composed:
     samples = len(views)
     outputs = empty_outputs(samples, size, dtype, device)
     if samples:
-        partial = torch.empty((samples, VIEWS, parts(size)), device=device)
-        inputs = pixels.data_ptr(), pixels.numel(), views.data_ptr(), partial.data_ptr()
+        gpu = loaded_kernels(device.index)
+        layers, length, part, side, kind = _shape(samples, size, dtype, gpu.blocks)
+        # Two lists of work, then the sums of mean_luma.
+        list_words = 8 * int(length)
+        scratch = torch.empty(
+            list_words + int(layers) * int(part), dtype=torch.int32, device=device
+        )
+        table, lists = views.data_ptr(), scratch.data_ptr()
+        inputs, sums = (pixels.data_ptr(), pixels.numel(), table, lists), lists + 4 * list_words
         addresses = [tensor.data_ptr() for tensor in outputs]
-        launch, stream_of, mean_luma, compose = loaded_kernels(device.index)
-        stream = stream_of(torch.cuda.current_stream().cuda_stream)
-        for_mean, for_compose, sides, kind = _shape(samples, size, dtype)
-        launch(stream, for_mean, mean_luma, *inputs, *sides[:2])
         scale_shift = normalisation(tuple(mean), tuple(std))
-        launch(stream, for_compose, compose, *inputs, *sides, kind, *addresses, *scale_shift)
+        stream = gpu.stream_of(torch.cuda.current_stream().cuda_stream)
+        to_plan = table, layers, side, lists, length, gpu.blocks
+        to_compose = *inputs, length, sums, part, side, kind, *addresses, *scale_shift
+        gpu.launch(stream, gpu.planning, gpu.plan, *to_plan)
+        gpu.launch(stream, gpu.working, gpu.mean_luma, *inputs, sums, part, side)
+        gpu.launch(stream, gpu.working, gpu.compose, *to_compose)
     return outputs
 
 
+class Loaded(NamedTuple):
+    """The kernels on a GPU, and cuda-core's functions and grids to launch them with.
+
+    Attributes:
+        launch: cuda-core's function.
+        stream_of: makes a stream of cuda-core from a handle.
+        blocks: blocks of ``mean_luma`` and of ``compose``.
+        planning: the grid of ``plan``.
+        working: the grid of ``mean_luma`` and of ``compose``.
+        plan: the kernel.
+        mean_luma: the kernel.
+        compose: the kernel.
+    """
+
+    launch: Any
+    stream_of: Any
+    blocks: np.int32
+    planning: Any
+    working: Any
+    plan: Any
+    mean_luma: Any
+    compose: Any
+
+
 @functools.cache
-def loaded_kernels(device: int) -> tuple[Any, Any, Any, Any]:
-    """cuda-core's ``launch``, its stream constructor, and the two kernels, loaded once."""
+def loaded_kernels(device: int) -> Loaded:
+    """The kernels, loaded once per GPU."""
     core = cuda_core()
     codes = cubins("sm_{}{}".format(*torch.cuda.get_device_capability(device)))
-    mean_luma, compose = (
-        core.ObjectCode.from_cubin(codes[kernel]).get_kernel(kernel) for kernel in KERNELS
+    kernels = (core.ObjectCode.from_cubin(codes[kernel]).get_kernel(kernel) for kernel in KERNELS)
+    blocks = RESIDENT * torch.cuda.get_device_properties(device).multi_processor_count
+    return Loaded(
+        core.launch,
+        functools.lru_cache(maxsize=64)(core.Stream.from_handle),
+        np.int32(blocks),
+        core.LaunchConfig(grid=PLAN_BLOCKS, block=PLANNERS),
+        core.LaunchConfig(grid=blocks, block=THREADS),
+        *kernels,
     )
-    stream_of = functools.lru_cache(maxsize=64)(core.Stream.from_handle)
-    return core.launch, stream_of, mean_luma, compose
 
 
 @functools.lru_cache(maxsize=64)
-def _shape(samples: int, size: int, dtype: torch.dtype) -> tuple[Any, Any, Any, Any]:
-    """Both grids and the kernels' arguments for a shape. cuda-core passes numpy scalars with their
-    own type, but an int as 64 bits and a float as a double.
+def _shape(samples: int, size: int, dtype: torch.dtype, blocks: int) -> tuple[np.int32, ...]:
+    """The kernels' arguments for a shape. cuda-core passes numpy scalars with their own type, but
+    an int as 64 bits and a float as a double.
     """  # noqa: D205
-    config, layers = cuda_core().LaunchConfig, samples * VIEWS
-    sides = tuple(np.int32(side) for side in (size, parts(size), tiles(size)))
-    return (
-        config(grid=layers * parts(size), block=THREADS),
-        config(grid=layers * tiles(size), block=THREADS),
-        sides,
-        np.int32(KINDS[dtype]),
-    )
+    layers = samples * VIEWS
+    length = 1 + layers * most_items(size) + blocks  # a counter, the items, and their ends
+    return tuple(map(np.int32, (layers, length, parts(size), size, KINDS[dtype])))
 
 
 @functools.lru_cache(maxsize=64)

@@ -14,78 +14,14 @@
 // of a value.
 #pragma once
 
-#include "instructions.cuh"
+#include "view.cuh"
 
 constexpr int TILE = 16;       // side of the block of pixels that a warp computes at a time
 constexpr int CHUNK = 32;      // side of the block of source pixels that a warp holds at a time
 constexpr int RAW_PITCH = 112; // bytes of a row of CHUNK pixels, out to 16-byte boundaries
 constexpr int PLANE = CHUNK * CHUNK;
+constexpr int WARP_MEMORY = 3 * PLANE / 8;  // a warp's shared memory, in units of 16 bytes
 constexpr uint32 BYTE_ONES = 0x00010001;  // the byte 1 twice
-
-enum { MIRROR_X = 1, MIRROR_Y = 2, TRANSPOSE = 4, JITTER = 8, GREY = 16 };
-
-// A block of source pixels to be loaded into a warp's shared memory, first raw, then as planes.
-struct Source {
-  const uint8* base;             // the last 16-byte boundary up to the first pixel
-  int before, pitch, rows, last; // bytes between them; offset of the last boundary before the end
-
-  // Offset in bytes from the base to a row, which may be beyond the block.
-  DEVICE int offset(int row) const { return row * pitch + before; }
-};
-
-// A row of the table of views (views.py). Fields that are rarely needed are read from memory.
-struct View {
-  const int4* row;
-  const uint8 *origin, *end;  // start of the crop, end of all pixels
-  int pitch, height, width;
-  uint32 flags;
-
-  DEVICE View(const uint8* pixels, int64 bytes, const int4* views, int n)
-      : row(views + 4 * n), end(pixels + bytes) {
-    int4 a = row[0], b = row[1];
-    uint64 high = static_cast<uint32>(a.y);
-    origin = pixels + (high << 32 | static_cast<uint32>(a.x));
-    pitch = a.z, height = a.w, width = b.x, flags = b.y;
-  }
-
-  // The factor of a jitter operation.
-  DEVICE float factor(int operation) const {
-    return __int_as_float(reinterpret_cast<const int*>(row)[6 + operation]);
-  }
-
-  // The pixels from (top, left) on, in `rows` rows.
-  DEVICE Source source(int top, int left, int rows) const {
-    uint64 first = reinterpret_cast<uint64>(origin) + static_cast<uint64>(top) * static_cast<uint64>(pitch) +
-                   3 * static_cast<uint64>(left);
-    uint64 rest = reinterpret_cast<uint64>(end) - 1 - first / 16 * 16;
-    int last = rest < 0x7FFFFFFF ? static_cast<int>(rest) & ~15 : 0x7FFFFFF0;
-    return {reinterpret_cast<const uint8*>(first / 16 * 16), static_cast<int>(first % 16), pitch, rows, last};
-  }
-
-  DEVICE float sigma() const { return __int_as_float(row[2].z); }
-};
-
-// Bottom and right are exclusive.
-struct Rectangle {
-  int top, left, bottom, right;
-
-  DEVICE bool empty() const { return top >= bottom || left >= right; }
-  DEVICE bool in(const Rectangle& other) const {
-    return other.top <= top && bottom <= other.bottom && other.left <= left && right <= other.right;
-  }
-  DEVICE bool beside(const Rectangle& other) const {
-    return bottom <= other.top || other.bottom <= top || right <= other.left || other.right <= left;
-  }
-};
-
-DEVICE Rectangle paste_of(const View& view) {
-  int top = view.row[2].w;
-  int4 rest = view.row[3];
-  return {top, rest.x, top + rest.y, rest.x + rest.z};
-}
-
-// Tells the compiler that the number, and everything derived from it, is uniform in a warp.
-DEVICE int warp_number() { return __shfl_sync(0xFFFFFFFF, static_cast<int>(threadIdx.x) / WARP, 0); }
 
 // One axis of a view's resize: output pixels from `start` on, and their source positions. Pixels
 // beyond the view's edge repeat the edge; pixels beyond the `last` one needed repeat that one.
@@ -95,7 +31,7 @@ struct Axis {
 
   DEVICE Axis(int start, int count, int size, int length, bool mirror)
       : start(start), last(min(start + count, size) - 1), length(length) {
-    float scale = static_cast<float>(length) / static_cast<float>(size);
+    float scale = static_cast<float>(length) * reciprocal(static_cast<float>(size));
     slope = mirror ? -scale : scale;
     origin = mirror ? static_cast<float>(length) - 0.5f * scale : 0.5f * scale;
     support = fmaxf(scale, 1.0f), step = reciprocal(support);
@@ -136,7 +72,7 @@ DEVICE float row_unit(float support) {
 
 // The left operands for TILE outputs from CHUNK source pixels starting at `first`, in mma's layout.
 DEVICE void row_weights(const Axis& axis, int tile, int first, uint32 (&a)[2][4]) {
-  int lane = threadIdx.x % WARP, k = 2 * (lane % 4);
+  int lane = lane_number(), k = 2 * (lane % 4);
   float unit = row_unit(axis.support), step = unit * axis.step;
   float from = static_cast<float>(first + k) + 0.5f;
   float upper = (from - axis.centre(tile + lane / 4)) * step;
@@ -158,9 +94,8 @@ DEVICE void row_weights(const Axis& axis, int tile, int first, uint32 (&a)[2][4]
 // columns 2t and 2t + 1 of each half; columns are permuted so that these are pixels 4t to 4t + 3.
 DEVICE int column_of(int half, int n) { return n / 2 * 4 + half * 2 + n % 2; }
 
-DEVICE void column_weights(const Axis& axis, int tile, int first,
-                                               uint32 (&b)[2][2][2]) {
-  int lane = threadIdx.x % WARP, k = 2 * (lane % 4), count = axis.length - first;
+DEVICE void column_weights(const Axis& axis, int tile, int first, uint32 (&b)[2][2][2]) {
+  int lane = lane_number(), k = 2 * (lane % 4), count = axis.length - first;
   float step = axis.step, from = static_cast<float>(first + k) + 0.5f;
   for (int half = 0; half < 2; ++half) {
     float distance = (from - axis.centre(tile + column_of(half, lane / 4))) * step;
@@ -181,7 +116,7 @@ DEVICE constexpr int raw_slot(int i, int of_4) { return i / 2 * 8 + of_4 * 2 + i
 // Fetch the block, with what is beside and below it, in units of 16 bytes; not beyond the last
 // image.
 DEVICE void fetch(const Source& source, uint4* shared) {
-  int lane = threadIdx.x % WARP, unit = lane % 8, offset = source.offset(lane / 8);
+  int lane = lane_number(), unit = lane % 8, offset = source.offset(lane / 8);
   uint4* to = shared + RAW_BEGIN + raw_slot(0, lane / 8) * (RAW_PITCH / 16) + unit;
 #pragma unroll
   for (int i = 0; i < CHUNK / 4; ++i, offset += 4 * source.pitch) {
@@ -198,7 +133,7 @@ constexpr int CHANNEL = 16 * 4, HALF = 3 * CHANNEL;
 
 // Convert the raw data to three planes in place. A thread handles 4 pixels of every 4th row.
 DEVICE void to_planes(const Source& source, uint4* shared) {
-  int lane = threadIdx.x % WARP, quad = lane % 8;
+  int lane = lane_number(), quad = lane % 8;
   const uint4* first = shared + RAW_BEGIN + raw_slot(0, lane / 8) * (RAW_PITCH / 16);
   const uint32* raw = reinterpret_cast<const uint32*>(first) + 3 * quad;
   int unit = chunk_unit(lane / 8, quad / 2), offset = source.offset(lane / 8);
@@ -241,12 +176,13 @@ DEVICE void multiply_rows(float (&between)[3][2][4], const uint32 (&a)[4], const
   load.template at<0, I, J>(pixels[0]);
   load.template at<1, I, J>(pixels[1]);
   load.template at<2, I, J>(pixels[2]);
-  for (int i = 0; i < 6; ++i) multiply(between[i % 3][i / 3], a, pixels[i % 3][i / 3 * 2], pixels[i % 3][i / 3 * 2 + 1]);
+  for (int i = 0; i < 6; ++i)
+    multiply(between[i % 3][i / 3], a, pixels[i % 3][i / 3 * 2], pixels[i % 3][i / 3 * 2 + 1]);
 }
 
 template <int J, class Load>
-DEVICE void filter_half(Colours& d, const uint32 (&a)[2][4], const uint32 (&b)[2][2],
-                                            bool tall, const Load& load) {
+DEVICE void filter_half(Colours& d, const uint32 (&a)[2][4], const uint32 (&b)[2][2], bool tall,
+                        const Load& load) {
   float between[3][2][4] = {};
   multiply_rows<0, J>(between, a[0], load);
   if (tall) multiply_rows<1, J>(between, a[1], load);
@@ -260,8 +196,8 @@ DEVICE void filter_half(Colours& d, const uint32 (&a)[2][4], const uint32 (&b)[2
 }
 
 template <class Load>
-DEVICE void filter(Colours& d, const uint32 (&a)[2][4], const uint32 (&b)[2][2][2],
-                                       bool tall, bool wide, const Load& load) {
+DEVICE void filter(Colours& d, const uint32 (&a)[2][4], const uint32 (&b)[2][2][2], bool tall, bool wide,
+                   const Load& load) {
   filter_half<0>(d, a, b[0], tall, load);
   if (wide) filter_half<1>(d, a, b[1], tall, load);
 }
@@ -272,7 +208,7 @@ struct Halves {
   const uint4* of[2];
 
   DEVICE Halves(const uint4* shared, bool transpose) {
-    int lane = threadIdx.x % WARP, eight = lane / 8 % 2, other = lane / 16;
+    int lane = lane_number(), eight = lane / 8 % 2, other = lane / 16;
     int unit = chunk_unit(lane % 8 + 8 * (transpose ? other : eight), transpose ? eight : other);
     of[0] = shared + unit, of[1] = shared + (unit ^ 2);
   }
@@ -293,19 +229,17 @@ struct Pixels {
 // tiles.
 struct Rows {
   int tile = -1, first, end;
-  uint32 a[2][4];    // for the last block of source pixels
-  float inverse[2];  // inverse of the sum of all weights
+  uint32 a[2][4];  // for the last block of source pixels
 };
 
 struct Columns {
   int tile = -1, first, end;
   uint32 b[2][2][2];
-  float inverse[2][2];
 };
 
 // Resize 16 x 16 pixels, `top` and `left` pixels from the axes' starts, to values in [0, 1].
-DEVICE void resize(const View& view, const Axis& down, const Axis& across, int top, int left,
-                                       Rows& rows, Columns& columns, uint4* shared, Colours& colours) {
+DEVICE void resize(const View& view, const Axis& down, const Axis& across, int top, int left, Rows& rows,
+                   Columns& columns, uint4* shared, Colours& colours) {
   bool transpose = view.flags & TRANSPOSE;
   Halves halves(shared, transpose);
   bool same_rows = rows.tile == top, same_columns = columns.tile == left;
@@ -314,7 +248,7 @@ DEVICE void resize(const View& view, const Axis& down, const Axis& across, int t
   rows.tile = top, columns.tile = left;
   bool rows_known = same_rows && rows.end - rows.first <= CHUNK;
   bool columns_known = same_columns && columns.end - columns.first <= CHUNK;
-  float row_sum[2] = {}, column_sum[2][2] = {};
+  float row_sum[4] = {}, column_sum[2][4] = {};  // of all weights
   colours = {};
   for (int y = rows.first; y < rows.end; y += CHUNK) {
     for (int x = columns.first; x < columns.end; x += CHUNK) {
@@ -323,36 +257,25 @@ DEVICE void resize(const View& view, const Axis& down, const Axis& across, int t
       Source source = view.source(rows_from, columns_from, transpose ? width : height);
       __syncwarp();  // other threads may still read the previous content
       fetch(source, shared);
-      if (!rows_known && x == columns.first) {
-        row_weights(down, top, y, rows.a);
-        float sum[4] = {};
-        multiply(sum, rows.a[0], BYTE_ONES, BYTE_ONES);
-        multiply(sum, rows.a[1], BYTE_ONES, BYTE_ONES);
-        row_sum[0] += sum[0], row_sum[1] += sum[2];
+      if (x == columns.first) {
+        if (!rows_known) row_weights(down, top, y, rows.a);
+        multiply(row_sum, rows.a[0], BYTE_ONES, BYTE_ONES);
+        multiply(row_sum, rows.a[1], BYTE_ONES, BYTE_ONES);
       }
-      if (!columns_known) {
-        column_weights(across, left, x, columns.b);
-        if (y == rows.first) {
-          const uint32 ones[4] = {ONES, ONES, ONES, ONES};
-          for (int half = 0; half < 2; ++half) {
-            float sum[4] = {};
-            multiply(sum, ones, columns.b[0][half][0], columns.b[0][half][1]);
-            multiply(sum, ones, columns.b[1][half][0], columns.b[1][half][1]);
-            column_sum[half][0] += sum[0], column_sum[half][1] += sum[1];
-          }
-        }
+      if (!columns_known) column_weights(across, left, x, columns.b);
+      if (y == rows.first) {
+        const uint32 ones[4] = {ONES, ONES, ONES, ONES};
+        for (int i = 0; i < 4; ++i)
+          multiply(column_sum[i % 2], ones, columns.b[i / 2][i % 2][0], columns.b[i / 2][i % 2][1]);
       }
       to_planes(source, shared);
       if (transpose) filter(colours, rows.a, columns.b, height > 16, width > 16, Pixels<true>{halves});
       else filter(colours, rows.a, columns.b, height > 16, width > 16, Pixels<false>{halves});
     }
   }
-  if (!rows_known) rows.inverse[0] = reciprocal(255.0f * row_sum[0]), rows.inverse[1] = reciprocal(255.0f * row_sum[1]);
   for (int half = 0; half < 2; ++half) {
-    if (!columns_known) columns.inverse[half][0] = reciprocal(column_sum[half][0]);
-    if (!columns_known) columns.inverse[half][1] = reciprocal(column_sum[half][1]);
     for (int i = 0; i < 4; ++i) {
-      float gain = rows.inverse[i / 2] * columns.inverse[half][i % 2];
+      float gain = reciprocal(255.0f * row_sum[i / 2 * 2]) * reciprocal(column_sum[half][i % 2]);
       for (int channel = 0; channel < 3; ++channel) colours.of[channel][half][i] *= gain;
     }
   }

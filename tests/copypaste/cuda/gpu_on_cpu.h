@@ -17,6 +17,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -55,7 +56,7 @@ struct Copy {
 
 struct Thread {
   ucontext_t context;
-  std::vector<char> stack;
+  std::unique_ptr<char[]> stack{new char[STACK]};
   std::vector<Copy> copies;
   bool waits = false, returned = false;
 };
@@ -72,7 +73,7 @@ inline std::vector<Meeting> warps;
 inline Meeting block;
 inline ucontext_t scheduler;
 inline std::function<void()> kernel;
-inline Index thread_index, block_index;
+inline Index thread_index, block_index, grid_size;
 inline uint64_t random_state = 1;
 
 inline unsigned random_below(unsigned n) {
@@ -148,8 +149,8 @@ inline void run_block(int number, int size) {
     thread.waits = thread.returned = false;
     thread.copies.clear();
     getcontext(&thread.context);
-    thread.context.uc_stack.ss_sp = thread.stack.data();
-    thread.context.uc_stack.ss_size = thread.stack.size();
+    thread.context.uc_stack.ss_sp = thread.stack.get();
+    thread.context.uc_stack.ss_size = STACK;
     thread.context.uc_link = nullptr;
     makecontext(&thread.context, start, 0);
   }
@@ -164,7 +165,7 @@ inline void run_block(int number, int size) {
       thread_index.x = turn;
 #if defined(__SANITIZE_ADDRESS__)
       void* fake;
-      __sanitizer_start_switch_fiber(&fake, thread.stack.data(), thread.stack.size());
+      __sanitizer_start_switch_fiber(&fake, thread.stack.get(), STACK);
 #endif
       swapcontext(&scheduler, &thread.context);
 #if defined(__SANITIZE_ADDRESS__)
@@ -180,8 +181,8 @@ inline void run_block(int number, int size) {
 template <class Kernel, class... Arguments>
 void launch(int blocks, int size, Kernel function, Arguments... arguments) {
   kernel = [=] { function(arguments...); };
+  grid_size.x = blocks;
   threads.resize(size);
-  for (Thread& thread : threads) thread.stack.resize(STACK);
   warps.assign(size / LANES, Meeting{nullptr, std::vector<void*>(LANES), 0});
   block = Meeting{nullptr, std::vector<void*>(size), 0};
   for (int i = 0; i < blocks; ++i) run_block(i, size);
@@ -277,6 +278,7 @@ inline void load_together(const std::vector<void*>& lanes, bool transposed) {
 
 #define threadIdx (gpu::thread_index)
 #define blockIdx (gpu::block_index)
+#define gridDim (gpu::grid_size)
 
 inline void __syncwarp() { gpu::meet_warp("__syncwarp", nullptr, [](auto&) {}); }
 
@@ -284,29 +286,46 @@ inline void __syncthreads() {
   gpu::meet(gpu::block, gpu::thread_index.x, 0, "__syncthreads", nullptr, [](auto&) {});
 }
 
+template <class T>
 struct Shuffled {
-  float value, result;
+  T value, result;
   int from;
 };
 
-inline float shuffle(const char* name, float value, int from) {
-  Shuffled mine{value, 0.0f, from};
+template <class T>
+T shuffle(const char* name, T value, int from) {
+  Shuffled<T> mine{value, T{}, from};
   gpu::meet_warp(name, &mine, [](const std::vector<void*>& lanes) {
     for (void* lane : lanes) {
-      auto* own = static_cast<Shuffled*>(lane);
-      own->result = static_cast<Shuffled*>(lanes[own->from])->value;
+      auto* own = static_cast<Shuffled<T>*>(lane);
+      own->result = static_cast<Shuffled<T>*>(lanes[own->from])->value;
     }
   });
   return mine.result;
 }
 
-inline float __shfl_xor_sync(unsigned, float value, int mask) {
+template <class T>
+T __shfl_sync(unsigned, T value, int from) {
+  return shuffle("__shfl_sync", value, from);
+}
+
+template <class T>
+T __shfl_xor_sync(unsigned, T value, int mask) {
   return shuffle("__shfl_xor_sync", value, gpu::thread_index.x % gpu::LANES ^ mask);
 }
 
-inline float __shfl_sync(unsigned, float value, int from) { return shuffle("__shfl_sync", value, from); }
-inline int __shfl_sync(unsigned, int value, int from) {  // of numbers below 2^24
-  return static_cast<int>(shuffle("__shfl_sync", static_cast<float>(value), from));
+template <class T>
+T __shfl_up_sync(unsigned, T value, int by) {
+  int lane = gpu::thread_index.x % gpu::LANES;
+  return shuffle("__shfl_up_sync", value, lane < by ? lane : lane - by);
+}
+
+// Threads only take turns where they meet.
+template <class T>
+T atomicAdd(T* at, T value) {
+  T before = *at;
+  *at += value;
+  return before;
 }
 
 inline unsigned __byte_perm(unsigned x, unsigned y, unsigned selector) {
@@ -316,11 +335,20 @@ inline unsigned __byte_perm(unsigned x, unsigned y, unsigned selector) {
   return result;
 }
 
+// Two numbers of 16 bits times the two lower, or upper, bytes of another, and a third number.
+inline unsigned __dp2a_lo(unsigned numbers, unsigned bytes, unsigned sum) {
+  return sum + (numbers & 0xFFFF) * (bytes & 255) + (numbers >> 16) * (bytes >> 8 & 255);
+}
+inline unsigned __dp2a_hi(unsigned numbers, unsigned bytes, unsigned sum) {
+  return __dp2a_lo(numbers, bytes >> 16, sum);
+}
+
 inline unsigned __funnelshift_r(unsigned low, unsigned high, unsigned shift) {
   return static_cast<unsigned>((static_cast<uint64_t>(high) << 32 | low) >> (shift & 31));
 }
 
 inline float __saturatef(float x) { return x > 0.0f ? std::min(x, 1.0f) : 0.0f; }
+inline int lane_number() { return gpu::thread_index.x % gpu::LANES; }
 inline float reciprocal(float x) { return 1.0f / x; }
 
 inline float __int_as_float(int bits) {

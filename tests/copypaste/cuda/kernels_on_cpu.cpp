@@ -2,13 +2,19 @@
 
 #include "gpu_on_cpu.h"
 
+#define WITH_PLAN
+#define WITH_MEAN_LUMA
+#define WITH_COMPOSE
 #include "copy_paste.cu"
 
 namespace {
 
+constexpr int PLAN_BLOCKS = 6;  // three for each list
+constexpr int BLOCKS = 3;       // that take items in turn
+
 struct Header {
   int64_t bytes;  // of pixels
-  int samples, size, parts, tiles, kind, element;
+  int samples, size, parts, most_items, kind, element;
   uint64_t seed;
   float scale[3], shift[3];
 };
@@ -33,18 +39,21 @@ int main() {
   size_t samples = header.samples, area = static_cast<size_t>(header.size) * header.size;
   auto* pixels = allocate<uint8>(header.bytes);
   auto* views = allocate<int4>(samples * 4 * 64);
-  auto* partial = allocate<float>(samples * 4 * header.parts * sizeof(float));
+  int layers = header.samples * 4, size = header.size, parts = header.parts;
+  int length = 1 + layers * header.most_items + BLOCKS;
+  auto* lists = allocate<int4>(2 * length * sizeof(int4));
+  auto* partial = allocate<float>(static_cast<size_t>(layers) * parts * sizeof(float));
   size_t image = samples * area * 3 * header.element, mask = samples * area;
   uint8* outputs[4] = {allocate<uint8>(image), allocate<uint8>(image), allocate<uint8>(mask), allocate<uint8>(mask)};
   read(pixels, header.bytes);
   read(views, samples * 4 * 64);
   gpu::random_state = header.seed;
-  int layers = header.samples * 4;
-  gpu::launch(layers * header.parts, THREADS, mean_luma, pixels, header.bytes, views, partial, header.size, header.parts);
-  gpu::launch(layers * header.tiles, THREADS, compose, pixels, header.bytes, views, partial, header.size, header.parts,
-              header.tiles, header.kind, outputs[0], outputs[1], outputs[2], outputs[3], header.scale[0],
-              header.scale[1], header.scale[2], header.shift[0], header.shift[1], header.shift[2]);
+  gpu::launch(PLAN_BLOCKS, PLANNERS, plan, views, layers, size, lists, length, BLOCKS);
+  gpu::launch(BLOCKS, THREADS, mean_luma, pixels, header.bytes, views, lists, partial, parts, size);
+  gpu::launch(BLOCKS, THREADS, compose, pixels, header.bytes, views, lists, length, partial, parts, size, header.kind,
+              outputs[0], outputs[1], outputs[2], outputs[3], header.scale[0], header.scale[1], header.scale[2],
+              header.shift[0], header.shift[1], header.shift[2]);
   for (int i = 0; i < 4; ++i) std::fwrite(outputs[i], 1, i < 2 ? image : mask, stdout);
-  for (void* memory : {static_cast<void*>(pixels), static_cast<void*>(views), static_cast<void*>(partial)}) std::free(memory);
+  for (void* memory : std::initializer_list<void*>{pixels, views, lists, partial}) std::free(memory);
   for (uint8* output : outputs) std::free(output);
 }

@@ -13,7 +13,7 @@ import torch
 from cp2fast.batch import RaggedBatch
 from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
 from cp2fast.copypaste.cuda.compile import SOURCE
-from cp2fast.copypaste.cuda.launch import normalisation, parts, tiles
+from cp2fast.copypaste.cuda.launch import most_items, normalisation, parts
 from cp2fast.copypaste.parameters import Parameters
 from cp2fast.copypaste.views import KINDS, pack
 from tests.copypaste.cases import Composed
@@ -51,7 +51,7 @@ class Kernels:
         """Compose a batch; ``seed`` is of the order in which a block's threads take turns."""
         views = pack(batch, parameters)
         samples, pixels = len(views), batch.pixels.numpy().tobytes()
-        sides = samples, size, parts(size), tiles(size), KINDS[dtype], dtype.itemsize
+        sides = samples, size, parts(size), most_items(size), KINDS[dtype], dtype.itemsize
         factors = normalisation(tuple(mean), tuple(std))
         header = struct.pack("q6iQ6f", len(pixels), *sides, seed, *factors)
         done = subprocess.run(

@@ -96,6 +96,17 @@ def test_no_bit_depends_on_the_rest_of_the_batch_or_on_the_order_of_threads(
         assert_same_bits(some, tuple(x[chosen] for x in whole))
 
 
+def test_work_is_planned_for_more_views_than_a_block_has_threads(kernels: Kernels) -> None:
+    """Each pair is that of a batch of its own, whichever views are cut into more items."""
+    sides = [(40, 9), (5, 6), (1, 30), (8, 8)]
+    images = RaggedBatch.pack([photo(*s, seed=i) for i, s in enumerate(sides)], range(len(sides)))
+    four = sample_parameters(0, 0, images, 5)
+    times = 70  # 1,120 views
+    many = Parameters(*(torch.cat([tensor] * times) for tensor in vars(four).values()))
+    expected = [torch.cat([tensor] * times) for tensor in kernels(images, four, 5)]
+    assert_same_bits(kernels(images, many, 5), expected)
+
+
 def test_nothing_but_the_crops_matters(kernels: Kernels, batch: RaggedBatch) -> None:
     parameters = take(sample_parameters(1, 0, batch, 9), [0])
     expected = kernels(batch, parameters, 9)

@@ -7,12 +7,13 @@ from hypothesis import given, settings
 from cp2fast.batch import RaggedBatch
 from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
 from cp2fast.copypaste.cuda.launch import (
-    LEAST_TILE,
+    LEAST_AREA,
+    PLANNERS,
     THREADS,
     copy_paste_cuda,
     loaded_kernels,
+    most_items,
     parts,
-    tiles,
 )
 from cp2fast.copypaste.interface import Request
 from cp2fast.copypaste.op import copy_paste
@@ -44,20 +45,25 @@ def batch() -> RaggedBatch:
     return RaggedBatch.pack([photo(*s, seed=i) for i, s in enumerate(sides)], range(len(sides)))
 
 
-def test_there_are_blocks_for_every_tile_under_the_widest_blur() -> None:
-    assert LEAST_TILE == 64 - 2 * 3 * MAX_SIGMA
-    assert (parts(224), tiles(224)) == (28, 25)
-    assert (parts(16), parts(17), tiles(52), tiles(53)) == (2, 4, 1, 4)
+def test_lists_of_work_have_room_for_the_smallest_items() -> None:
+    assert LEAST_AREA == 64 / 2 - 2 * 3 * MAX_SIGMA
+    assert [parts(size) for size in (16, 17, 32, 33, 224)] == [1, 1, 1, 3, 49]
+    assert [most_items(size) for size in (20, 21, 224)] == [1, 4, 144]
+    assert all(parts(size) <= most_items(size) for size in range(1, 2000))
 
 
 @pytest.mark.gpu
 def test_the_kernels_on_the_card_spill_nothing_and_share_a_multiprocessor(batch) -> None:
     on_gpu(batch, sample_parameters(0, 0, batch, 8), 8)
-    *_, mean_luma, compose = loaded_kernels(torch.cuda.current_device())
-    for kernel, blocks in ((mean_luma, 3), (compose, 2)):
+    gpu = loaded_kernels(torch.cuda.current_device())
+    for kernel, threads in (
+        (gpu.plan, PLANNERS),
+        (gpu.mean_luma, 3 * THREADS),
+        (gpu.compose, 2 * THREADS),
+    ):
         attributes = kernel.attributes[0]
         assert attributes.local_size_bytes == 0
-        assert attributes.num_regs * THREADS * blocks <= 64 * 1024
+        assert attributes.num_regs * threads <= 64 * 1024
 
 
 @pytest.mark.gpu
