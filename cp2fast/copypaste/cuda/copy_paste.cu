@@ -198,7 +198,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
     int n = item.x;
     bool foreground = is_foreground(n);
     Rectangle seen = {item.y & 0xFFFF, item.z & 0xFFFF, item.y >> 16, item.z >> 16};
-    if (seen.empty()) continue;
     View view(pixels, bytes, views, n);
     int radius = radius_of(view);
     uint64 before = static_cast<uint64>(n / 4) * size * size;  // pixels of the preceding images

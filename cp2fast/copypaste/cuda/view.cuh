@@ -51,7 +51,6 @@ struct Rectangle {
   int top, left, bottom, right;
 
   DEVICE Rectangle transposed() const { return {left, top, right, bottom}; }
-  DEVICE bool empty() const { return top >= bottom || left >= right; }
   DEVICE bool in(const Rectangle& other) const {
     return other.top <= top && bottom <= other.bottom && other.left <= left && right <= other.right;
   }
