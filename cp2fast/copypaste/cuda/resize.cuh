@@ -240,14 +240,20 @@ DEVICE void resize(const View& view, const Axis& across, const Axis& down, int x
   }
 }
 
-// Transpose a warp's pixels, through 3.4 KiB of its shared memory.
+// Transpose a warp's pixels, through 3.4 KiB of its shared memory, aligned to 8 bytes.
 DEVICE void transpose(Colours& colours, float* shared) {
-  constexpr int PITCH = 18;
-  int lane = lane_number(), across = lane % 4 * 4, down = lane / 4;
+  constexpr int PITCH = 18;  // no bank conflicts when writing
+  int lane = lane_number(), four = lane % 4 * 4, one = lane / 4;
   __syncwarp();
-  for (int i = 0; i < 24; ++i)
-    shared[(i / 8 * TILE + across + i % 8 / 4 * 2 + i % 2) * PITCH + down + i % 4 / 2 * 8] = colours.of[i / 8][i % 8 / 4][i % 4];
+  for (int i = 0; i < 24; ++i) {
+    int row = i / 8 * TILE + four + i % 8 / 4 * 2 + i % 2;
+    shared[row * PITCH + one + i % 4 / 2 * 8] = colours.of[i / 8][i % 8 / 4][i % 4];
+  }
   __syncwarp();
-  for (int i = 0; i < 24; ++i)
-    colours.of[i / 8][i % 8 / 4][i % 4] = shared[(i / 8 * TILE + down + i % 4 / 2 * 8) * PITCH + across + i % 8 / 4 * 2 + i % 2];
+  for (int i = 0; i < 12; ++i) {
+    int row = i / 4 * TILE + one + i % 2 * 8;
+    float2 two = *reinterpret_cast<const float2*>(shared + row * PITCH + four + i % 4 / 2 * 2);
+    float(&to)[4] = colours.of[i / 4][i % 4 / 2];
+    to[i % 2 * 2] = two.x, to[i % 2 * 2 + 1] = two.y;
+  }
 }
