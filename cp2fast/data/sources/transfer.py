@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import cache
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from cp2fast.batch import RaggedBatch
 from cp2fast.buffers import Buffers, pinned
@@ -68,19 +66,15 @@ def gather(
         return lambda: batch
     ends = sizes.cumsum(0)
     packed = replace(batch, pixels=buffers.take(total), offset=ends - sizes)
-    here, there = batch.offset.numpy(), packed.offset.numpy()
-    copy, bounds = _copier(), np.linspace(0, len(batch), _PARTS + 1).astype(int).tolist()
-    tasks: list[Future[Any]] = [
-        pool.submit(
-            copy,
-            batch.pixels.numpy(),
-            here[begin:end],
-            sizes.numpy()[begin:end],
-            packed.pixels.numpy(),
-            there[begin:end],
-        )
-        for begin, end in pairwise(bounds)
-    ]
+    source, target = batch.pixels.numpy(), packed.pixels.numpy()
+    moves = list(zip(batch.offset.tolist(), packed.offset.tolist(), sizes.tolist(), strict=True))
+
+    def copy(images: slice) -> None:
+        for here, there, size in moves[images]:
+            target[there : there + size] = source[here : here + size]  # without Python's lock
+
+    bounds = np.linspace(0, len(batch), _PARTS + 1).astype(int).tolist()
+    tasks = [pool.submit(copy, slice(*part)) for part in pairwise(bounds)]
 
     def result() -> RaggedBatch:
         for task in tasks:
@@ -101,23 +95,3 @@ def _copy(batch: RaggedBatch, stream: torch.cuda.Stream) -> _Copied:
     with torch.cuda.stream(stream):
         pixels = batch.pixels.to(stream.device, non_blocking=True)
         return _Copied(replace(batch, pixels=pixels), stream.record_event(), batch.pixels)
-
-
-@cache
-def _copier() -> Callable[..., None]:
-    import numba
-
-    @numba.njit(nogil=True)  # type: ignore[untyped-decorator]
-    def copy(
-        source: NDArray[np.uint8],
-        here: NDArray[np.int64],
-        sizes: NDArray[np.int64],
-        target: NDArray[np.uint8],
-        there: NDArray[np.int64],
-    ) -> None:
-        for image in range(len(sizes)):
-            size = sizes[image]
-            target[there[image] : there[image] + size] = source[here[image] : here[image] + size]
-
-    compiled: Callable[..., None] = copy
-    return compiled
