@@ -10,9 +10,10 @@
 // a view whose output is transposed gets it for free, others transpose it at the end.
 //
 // A byte is used directly as the bits of a subnormal float16, b * 2^-24, which tensor cores
-// multiply exactly; left_unit in the horizontal weights compensates for the scale. Weights are divided
-// by the sum of their rounded values. The only loss is the rounding between the two passes, 2^-12
-// of a value.
+// multiply exactly; the scale of the horizontal weights compensates for that. Weights are divided
+// by the sum of their rounded values. What is lost is the rounding of weights, by at most 2^-11 of
+// each, and that of the sums between the two passes, by at most 1/12 of a grey level, or 1/8 at the
+// edges of crops that are enlarged.
 #pragma once
 
 #include "view.cuh"
@@ -64,17 +65,18 @@ DEVICE uint32 two_exist(int k, int count) {
   return k + 1 < count ? 0xFFFFFFFF : k < count ? 0x0000FFFF : 0;
 }
 
-// The largest horizontal weight: 2^13 divided by the support's power of two, so that float16 can hold
-// the weights and, with bytes as multiples of 2^-24, the sums.
-DEVICE float left_unit(float support) {
-  return __int_as_float((127 + 13) * (1 << 23) - ((__float_as_int(support) & 0x7F800000) - 127 * (1 << 23)));
+// The largest horizontal weight. Weights are scaled so that float16 can hold them and, with bytes as
+// multiples of 2^-24, their sums; and so that these stay below 2^-3, where float16's steps double.
+// An output's weights sum to 1 when enlarging, and to at most 9/8 of the support when shrinking.
+DEVICE float left_unit(const Axis& axis) {
+  return axis.support > 1.0f ? 7 * 1024.0f * axis.step : 8 * 1024.0f;
 }
 
 // The left operands for TILE outputs from CHUNK source pixels starting at `first`, in mma's layout,
 // with source pixels permuted so that a thread's are 4t to 4t + 3 of each half.
 DEVICE void left_weights(const Axis& axis, int tile, int first, uint32 (&a)[2][4]) {
   int lane = lane_number(), k = 4 * (lane % 4);
-  float unit = left_unit(axis.support), step = unit * axis.step;
+  float unit = left_unit(axis), step = unit * axis.step;
   float from = static_cast<float>(first + k) + 0.5f;
   float upper = (from - axis.centre(tile + lane / 4)) * step;
   float lower = (from - axis.centre(tile + lane / 4 + 8)) * step;

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, seed, settings
 
 from cp2fast.batch import RaggedBatch
+from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
 from cp2fast.copypaste.parameters import Parameters
 from cp2fast.copypaste.sampling import sample_parameters
 from tests.copypaste import cases
@@ -63,6 +64,23 @@ def test_the_smallest_outputs_of_the_largest_images(kernels: Kernels) -> None:
     for size in (2, 5):
         parameters = sample_parameters(1, 0, large, size)
         assert_agrees(kernels(large, parameters, size), large, parameters, size, share=SHARE)
+
+
+def test_rounding_between_the_passes_costs_at_most_a_twelfth_of_a_grey_level(
+    kernels: Kernels,
+) -> None:
+    """In pictures of one colour each, in which no weight matters, shrunk 1 to 3 times."""
+    sides = range(20, 60)
+    flat = [torch.full((n, n, 3), 275 - n, dtype=torch.uint8) for n in sides]
+    batch = RaggedBatch.pack(flat, range(len(sides)))
+    drawn = sample_parameters(0, 0, batch, 20)
+    off, side = torch.zeros_like(drawn.jitter), batch.height[drawn.source.long()]
+    whole = torch.stack([0 * side, 0 * side, side, side], dim=-1)
+    plain = replace(drawn, box=whole, jitter=off, grey=off, sigma=0 * drawn.sigma)
+    mean, std = (torch.tensor(x)[:, None, None] for x in (IMAGENET_MEAN, IMAGENET_STD))
+    for image in kernels(batch, plain, 20)[:2]:
+        levels = 255 * (image * std + mean)
+        assert (levels - levels.round()).abs().max() <= 1 / 12
 
 
 def test_other_means_and_deviations(kernels: Kernels, batch: RaggedBatch) -> None:
