@@ -1,4 +1,5 @@
-// The Gaussian blur of a block's area, by the same matrix products as the resize.
+// The Gaussian blur of a block's area, by the same matrix products as the resize. It is the same
+// for both axes, so it does not matter if the area is transposed.
 #pragma once
 
 #include "resize.cuh"
@@ -48,7 +49,7 @@ DEVICE void make_taps(float sigma, int radius, uint32* taps) {
 DEVICE float blur_weights(const uint32* taps, uint32 (&a)[2][4], uint32 (&b)[2][2][2]) {
   int lane = lane_number();
   const uint32 *row = taps + TAP_0 + 2 * (lane % 4) - lane / 4;
-  const uint32 *column = taps + TAP_0 + 2 * (lane % 4) - column_of(0, lane / 4);
+  const uint32 *column = taps + TAP_0 + 2 * (lane % 4) - output_of(0, lane / 4);
   for (int i = 0; i < 4; ++i) {
     a[i / 2][i % 2 * 2] = row[8 * i], a[i / 2][i % 2 * 2 + 1] = row[8 * i - 8];
     b[i / 2][0][i % 2] = column[8 * i], b[i / 2][1][i % 2] = column[8 * i - 2];
@@ -73,8 +74,10 @@ struct Area {
     }
   }
 
-  template <int C, int I, int J>
-  DEVICE void at(uint32 (&b)[4]) const {
-    load_transposed<C * AREA_PLANE>(b, at_half[I][J]);
+  template <int I, int J>
+  DEVICE void at(uint32 (&b)[3][4]) const {
+    load_transposed<0>(b[0], at_half[I][J]);
+    load_transposed<AREA_PLANE>(b[1], at_half[I][J]);
+    load_transposed<2 * AREA_PLANE>(b[2], at_half[I][J]);
   }
 };

@@ -103,29 +103,27 @@ extern "C" __global__ void __launch_bounds__(PLANNERS, 1)
 #endif
 #ifdef WITH_MEAN_LUMA
 
-// This thread's part of the sum of the luma before contrast, over an item's tiles of the view.
+// This thread's part of the sum of the luma before contrast, over an item's tiles of the view. Its
+// orientation does not matter.
 DEVICE float luma_of_tiles(const View& view, int count, int number, int size, uint4* shared) {
-  int warp = warp_number(), lane = lane_number();
-  bool transpose = view.flags & TRANSPOSE;
-  Axis down(0, size, size, transpose ? view.width : view.height, view.flags & MIRROR_Y);
-  Axis across(0, size, size, transpose ? view.height : view.width, view.flags & MIRROR_X);
+  int warp = warp_number();
+  Axis across(0, size, size, view.width, false), down(0, size, size, view.height, false);
   Strips strips(view, size);
   int begin = number * strips.each, tiles = min(strips.each, strips.across * strips.across - begin);
-  int first = begin + warp * tiles / WARPS, left = begin + (warp + 1) * tiles / WARPS - first;
   float total = 0.0f;
-  Rows kept;
-  for (int y = first / strips.across * TILE, x = first % strips.across * TILE; left > 0; --left) {
-    Columns fresh;
+  Left kept;
+  for (int tile = begin + warp * tiles / WARPS, end = begin + (warp + 1) * tiles / WARPS; tile < end; ++tile) {
+    int x = tile / strips.across * TILE, y = tile % strips.across * TILE;
+    Right fresh;
     Colours colours;
-    resize(view, down, across, y, x, kept, fresh, shared, colours);
+    resize(view, across, down, x, y, kept, fresh, shared, colours);
     jitter(colours, view, count, 0.0f);
-    int rows = size - y - lane / 4, columns = size - x - lane % 4 * 4;  // remaining from here on
+    int lane = lane_number();
+    int columns = size - x - lane / 4, rows = size - y - lane % 4 * 4;  // remaining from here on
     for (int i = 0; i < 8; ++i) {
       float value = luma(colours.of[0][i / 4][i % 4], colours.of[1][i / 4][i % 4], colours.of[2][i / 4][i % 4]);
-      total += rows > i % 4 / 2 * 8 && columns > i / 4 * 2 + i % 2 ? value : 0.0f;
+      total += columns > i % 4 / 2 * 8 && rows > i / 4 * 2 + i % 2 ? value : 0.0f;
     }
-    x += TILE;
-    if (x >= size) x = 0, y += TILE;
   }
   return total;
 }
@@ -175,16 +173,16 @@ DEVICE float mean_of(const float* sums, int count, int size) {
   return mean * reciprocal(static_cast<float>(size) * static_cast<float>(size));
 }
 
-// Call `act` for each tile in a warp's share of the height x width pixels, column by column.
+// Call `act` for each tile in a warp's share of the width x height pixels, row by row.
 template <class Do>
-DEVICE void each_tile(int height, int width, Do act) {
-  int warp = warp_number(), down = ceil_div(height, TILE), tiles = down * ceil_div(width, TILE);
+DEVICE void each_tile(int width, int height, Do act) {
+  int warp = warp_number(), across = ceil_div(width, TILE), tiles = across * ceil_div(height, TILE);
   int first = warp * tiles / WARPS, left = (warp + 1) * tiles / WARPS - first;
-  int y = first % down * TILE, x = first / down * TILE;
+  int x = first % across * TILE, y = first / across * TILE;
   for (; left > 0; --left) {
-    act(y, x);
-    y += TILE;
-    if (y >= height) y = 0, x += TILE;
+    act(x, y);
+    x += TILE;
+    if (x >= width) x = 0, y += TILE;
   }
 }
 
@@ -200,7 +198,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
     int n = item.x;
     bool foreground = is_foreground(n);
     Rectangle seen = {item.y & 0xFFFF, item.z & 0xFFFF, item.y >> 16, item.z >> 16};
-    if (seen.empty()) continue;
     View view(pixels, bytes, views, n);
     int radius = radius_of(view);
     uint64 before = static_cast<uint64>(n / 4) * size * size;  // pixels of the preceding images
@@ -208,35 +205,39 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
                      (n % 2 ? key_mask : query_mask) + before, kind,
                      {red_scale, green_scale, blue_scale}, {red_shift, green_shift, blue_shift}};
     float mean = mean_of(partial + static_cast<int64>(n) * parts, item.w, size);
-    bool transpose = view.flags & TRANSPOSE;
-    int height = seen.bottom - seen.top, width = seen.right - seen.left;
-    int high = height + 2 * radius, wide = width + 2 * radius;  // with the blur's halo
-    Axis rows(seen.top - radius, high, size, transpose ? view.width : view.height, view.flags & MIRROR_Y);
-    Axis columns(seen.left - radius, wide, size, transpose ? view.height : view.width, view.flags & MIRROR_X);
+    // Everything up to the output is in the source's orientation.
+    bool transposed = view.flags & TRANSPOSE;
+    Rectangle area = transposed ? seen.transposed() : seen;
+    int width = area.right - area.left, height = area.bottom - area.top;
+    int wide = width + 2 * radius, high = height + 2 * radius;  // with the blur's halo
+    Axis across(area.left - radius, wide, size, view.width, view.flags & (transposed ? MIRROR_Y : MIRROR_X));
+    Axis down(area.top - radius, high, size, view.height, view.flags & (transposed ? MIRROR_X : MIRROR_Y));
     uint32* taps = reinterpret_cast<uint32*>(shared[warp]);
     // One pass without a blur, two with one: the first fills the planes, and the last stores the
     // output. They share their code, or compose would be too large for the instruction cache.
 #pragma unroll 1
     for (bool blurring = false, last;; blurring = true) {
       last = blurring || radius == 0;
-      Columns kept;
-      each_tile(blurring ? height : high, blurring ? width : wide, [&](int y, int x) {
+      Right kept;
+      each_tile(blurring ? width : wide, blurring ? height : high, [&](int x, int y) {
         Colours colours = {};
         if (blurring) {
           uint32 a[2][4], b[2][2][2];
           float gain = blur_weights(taps, a, b);
-          Area area(planes, ceil_div(high, TILE) * TILE, ceil_div(wide, TILE) * TILE, y, x);
-          filter(colours, a, b, true, true, area);
+          Area filled(planes, ceil_div(wide, TILE) * TILE, ceil_div(high, TILE) * TILE, x, y);
+          filter(colours, a, b, true, true, filled);
           each_pixel(colours, [=](float& r, float& g, float& b) { r *= gain, g *= gain, b *= gain; });
         } else {
-          Rows fresh;
-          resize(view, rows, columns, y, x, fresh, kept, shared[warp], colours);
+          Left fresh;
+          resize(view, across, down, x, y, fresh, kept, shared[warp], colours);
           jitter(colours, view, view.flags & JITTER ? 4 : 0, mean);
           if (view.flags & GREY)
             each_pixel(colours, [](float& r, float& g, float& b) { r = g = b = luma(r, g, b); });
         }
-        if (last) store(colours, output, size, seen.top + y, seen.left + x, seen, view, foreground);
-        else keep(colours, y, x, planes);
+        if (!last) return keep(colours, x, y, planes);
+        if (!transposed) transpose(colours, reinterpret_cast<float*>(taps + TAPS));
+        store(colours, output, size, seen.top + (transposed ? x : y), seen.left + (transposed ? y : x), seen, view,
+              foreground);
       });
       if (last) break;
       __syncthreads();

@@ -33,18 +33,15 @@ DEVICE void multiply(float (&d)[4], const uint32 (&a)[4], uint32 b0, uint32 b1) 
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-// Load four matrices of 8 x 8 float16, transposed or not; each thread gives the address of a row of
-// 16 bytes. A constant offset, in such rows, needs no register.
-#define LOAD(name, transposed)                                                                          \
-  template <int OFFSET>                                                                                 \
-  DEVICE void name(uint32 (&b)[4], const uint4* row) {                                                  \
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4" transposed ".shared.b16 {%0,%1,%2,%3}, [%4 + %5];"     \
-                 : "=r"(b[0]), "=r"(b[1]), "=r"(b[2]), "=r"(b[3])                                       \
-                 : "r"(shared_address(row)), "n"(16 * OFFSET)                                           \
-                 : "memory");                                                                           \
-  }
-LOAD(load_matrices, "")
-LOAD(load_transposed, ".trans")
+// Load four matrices of 8 x 8 float16, transposed; each thread gives the address of a row of 16
+// bytes. A constant offset, in such rows, needs no register.
+template <int OFFSET>
+DEVICE void load_transposed(uint32 (&b)[4], const uint4* row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4 + %5];"
+               : "=r"(b[0]), "=r"(b[1]), "=r"(b[2]), "=r"(b[3])
+               : "r"(shared_address(row)), "n"(16 * OFFSET)
+               : "memory");
+}
 
 // Copy 16 bytes to shared memory, bypassing registers; a thread waits only for its own copies.
 DEVICE void copy_async(void* to, const void* from) {

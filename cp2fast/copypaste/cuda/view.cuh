@@ -5,7 +5,7 @@
 
 enum { MIRROR_X = 1, MIRROR_Y = 2, TRANSPOSE = 4, JITTER = 8, GREY = 16 };
 
-// A block of source pixels to be loaded into a warp's shared memory, first raw, then as planes.
+// A block of source pixels to be loaded into a warp's shared memory.
 struct Source {
   const uint8* base;             // the last 16-byte boundary up to the first pixel
   int before, pitch, rows, last; // bytes between them; offset of the last boundary before the end
@@ -50,7 +50,7 @@ struct View {
 struct Rectangle {
   int top, left, bottom, right;
 
-  DEVICE bool empty() const { return top >= bottom || left >= right; }
+  DEVICE Rectangle transposed() const { return {left, top, right, bottom}; }
   DEVICE bool in(const Rectangle& other) const {
     return other.top <= top && bottom <= other.bottom && other.left <= left && right <= other.right;
   }

@@ -20,7 +20,7 @@ DEVICE int ceil_div(int a, int b) { return (a + b - 1) / b; }
 
 // A view with many source pixels per output pixel is cut into smaller items, so that no block takes
 // much longer than the others.
-DEVICE bool heavy(const View& view, int size) { return max(view.height, view.width) > 3 * size; }
+DEVICE bool heavy(const View& view, int size) { return max(view.height, view.width) > 6 * size; }
 
 // How the tiles of a view whose mean needs a resize are shared between items, row by row.
 struct Strips {
@@ -43,33 +43,38 @@ DEVICE int mean_items(const View& view, int size) {
 
 DEVICE int radius_of(const View& view) { return static_cast<int>(ceilf(3.0f * view.sigma())); }
 
-// Foregrounds are cut into areas from the paste's corner on, backgrounds from the image's corner on.
-// A wider blur makes areas smaller. They start at multiples of 4 pixels.
+// How a layer is cut into areas: a foreground from the paste's corner on, a background in the four
+// bands around the paste. A wider blur makes areas smaller. They start at multiples of 4 pixels.
 struct Areas {
-  int side, top, left, bottom, right, across, count;
+  Rectangle paste;
+  int size, side, bands, count = 0;
 
-  DEVICE Areas(const View& view, bool foreground, int size) {
-    Rectangle paste = paste_of(view);
+  DEVICE Areas(const View& view, bool foreground, int size)
+      : paste(paste_of(view)), size(size), bands(foreground ? 1 : 4) {
     side = ((heavy(view, size) ? AREA / 2 : AREA) - 2 * radius_of(view)) / 4 * 4;
-    top = foreground ? paste.top : 0, left = foreground ? paste.left / 4 * 4 : 0;
-    bottom = foreground ? paste.bottom : size, right = foreground ? paste.right : size;
-    across = ceil_div(right - left, side), count = across * ceil_div(bottom - top, side);
+    for (int i = 0; i < bands; ++i) count += in_band(i);
   }
 
-  // An area; of a background's, without the hidden part if what remains is a rectangle.
-  DEVICE Rectangle seen(int number, const View& view, bool foreground) const {
-    Rectangle paste = paste_of(view), seen;
-    seen.top = top + number / across * side, seen.bottom = min(seen.top + side, bottom);
-    seen.left = left + number % across * side, seen.right = min(seen.left + side, right);
-    if (!foreground) {
-      bool in_rows = paste.top <= seen.top && seen.bottom <= paste.bottom;
-      bool in_columns = paste.left <= seen.left && seen.right <= paste.right;
-      if (in_columns && paste.top <= seen.top) seen.top = max(seen.top, paste.bottom);
-      else if (in_columns && seen.bottom <= paste.bottom) seen.bottom = min(seen.bottom, paste.top);
-      else if (in_rows && paste.left <= seen.left) seen.left = max(seen.left, paste.right) / 4 * 4;
-      else if (in_rows && seen.right <= paste.right) seen.right = min(seen.right, paste.left);
-    }
-    return seen;
+  // Above the paste, below it, left and right of it.
+  DEVICE Rectangle band(int i) const {
+    int left = paste.left / 4 * 4, right = paste.right / 4 * 4;
+    if (bands == 1) return {paste.top, left, paste.bottom, paste.right};
+    if (i < 2) return {i ? paste.bottom : 0, 0, i ? size : paste.top, size};
+    return {paste.top, i == 2 ? 0 : right, paste.bottom, i == 2 ? paste.left : size};
+  }
+
+  DEVICE int in_band(int i) const {
+    Rectangle all = band(i);
+    return ceil_div(all.right - all.left, side) * ceil_div(all.bottom - all.top, side);
+  }
+
+  DEVICE Rectangle area(int number) const {
+    int i = 0;
+    for (; number >= in_band(i); ++i) number -= in_band(i);
+    Rectangle all = band(i);
+    int across = ceil_div(all.right - all.left, side);
+    int top = all.top + number / across * side, left = all.left + number % across * side;
+    return {top, left, min(top + side, all.bottom), min(left + side, all.right)};
   }
 };
 
@@ -82,7 +87,7 @@ DEVICE int items_of(const View& view, int n, int size, bool composing) {
 DEVICE int4 item_of(const View& view, int n, int number, int size, bool composing) {
   int means = mean_items(view, size);
   if (!composing) return {n, number, means, 0};
-  Rectangle seen = Areas(view, is_foreground(n), size).seen(number, view, is_foreground(n));
+  Rectangle seen = Areas(view, is_foreground(n), size).area(number);
   return {n, seen.top | seen.bottom << 16, seen.left | seen.right << 16, means};
 }
 

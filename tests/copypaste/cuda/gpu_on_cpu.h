@@ -35,6 +35,7 @@
 struct int4 { int x, y, z, w; };
 struct uint2 { unsigned x, y; };
 struct uint4 { unsigned x, y, z, w; };
+struct float2 { float x, y; };
 struct float4 { float x, y, z, w; };
 inline uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
@@ -257,7 +258,7 @@ struct Matrices {
   const void* row;
 };
 
-inline void load_together(const std::vector<void*>& lanes, bool transposed) {
+inline void load_together(const std::vector<void*>& lanes) {
   for (int matrix = 0; matrix < 4; ++matrix) {
     uint16_t values[8][8];
     for (int row = 0; row < 8; ++row) {
@@ -267,8 +268,7 @@ inline void load_together(const std::vector<void*>& lanes, bool transposed) {
     }
     for (int lane = 0; lane < LANES; ++lane) {
       int i = lane / 4, j = lane % 4 * 2;
-      uint32_t low = transposed ? values[j][i] : values[i][j];
-      uint32_t high = transposed ? values[j + 1][i] : values[i][j + 1];
+      uint32_t low = values[j][i], high = values[j + 1][i];
       static_cast<Matrices*>(lanes[lane])->to[matrix] = low | high << 16;
     }
   }
@@ -371,15 +371,9 @@ inline void multiply(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_
 }
 
 template <int OFFSET>
-void load_matrices(uint32_t (&b)[4], const uint4* row) {
-  gpu::Matrices mine{b, row + OFFSET};
-  gpu::meet_warp("ldmatrix", &mine, [](auto& lanes) { gpu::load_together(lanes, false); });
-}
-
-template <int OFFSET>
 void load_transposed(uint32_t (&b)[4], const uint4* row) {
   gpu::Matrices mine{b, row + OFFSET};
-  gpu::meet_warp("ldmatrix.trans", &mine, [](auto& lanes) { gpu::load_together(lanes, true); });
+  gpu::meet_warp("ldmatrix.trans", &mine, [](auto& lanes) { gpu::load_together(lanes); });
 }
 
 inline void copy_async(void* to, const void* from) {
