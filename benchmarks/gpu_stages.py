@@ -164,7 +164,7 @@ def _run(job: Job) -> Iterator[Command]:
 
 
 def _cache(job: Job) -> Iterator[Command]:
-    settings = [] if job.gpu else TINY
+    settings = R18 if job.gpu else TINY
     yield _script(job, "cached_runs", "cache_runs", f"data.root={job.photos}", *settings)
 
 
@@ -219,9 +219,7 @@ STAGES = {
         Stage("step", "composed pairs to new weights", 90, _step, compiles=(R50, VITS16)),
         Stage("decode", "photos to pixels and to pairs, CPU and GPU", 90, _decode),
         Stage("run", "a whole run and its parts", 150, _run, compiles=(R50,)),
-        Stage(
-            "cache", "runs from files and from the cache", 150, _cache, compiles=(R18, R50, VITS16)
-        ),
+        Stage("cache", "runs from files and from the cache", 120, _cache, compiles=(R18,)),
         Stage("peers", "other libraries on the same card", 90, _peers, compiles=(R50,)),
         Stage("evidence", "what the weights are worth", 300, _evidence, only_by_name=True),
         Stage("profile", "the kernels of a step", 60, _profile, compiles=(R50,)),
