@@ -178,7 +178,7 @@ def _augment(
     decoded = _decode(images, settings.data)
     if len(decoded) < batch_size:
         raise UserError(
-            f"data.batch_size={batch_size}, but {settings.data.root} gives "
+            f"data.batch_size={batch_size}, but {settings.data.root or 'the demo'} gives "
             f"{len(decoded)} images: set data.batch_size to that or less"
         )
     return bench_augment(

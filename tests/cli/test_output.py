@@ -23,7 +23,7 @@ def test_a_reader_that_leaves_early_is_no_failure(words: list[str]) -> None:
 def test_ctrl_c_is_no_traceback_and_no_success() -> None:
     timer = threading.Timer(0.3, signal.raise_signal, [signal.SIGINT])
     timer.start()
-    done = cp2fast("bench", "augment", "data.scenes=8", "model.size=32")
+    done = cp2fast("bench", "augment", "data.scenes=8", "data.batch_size=8", "--seconds", 60)
     timer.cancel()
     assert done.returncode == 130
     assert done.stderr.splitlines()[-1] == "cp2fast: interrupted"
