@@ -102,6 +102,7 @@ def history(address: str, run: str, metric: str) -> dict[int, float]:
 
 def offline_rows(file: Path) -> tuple[str, dict[int, dict[str, float]]]:
     """The id and the rows of a file that W&B wrote: records in blocks, as LevelDB's logs."""
+    wandb.teardown()  # As a process does at its end: the service may still be writing.
     data, place, record, rows, name = file.read_bytes(), 7, b"", {}, ""
     assert data[:4] == b":W&B"
     while place + 7 <= len(data):
