@@ -57,7 +57,7 @@ def compare(
             measured = systems[f"{system}-0"](4 * part)
             yield row_of(f"{system} cache={cache}", measured, ready)
     if gpu:
-        yield {"run": "run cache=gpu", "gpu_idle_share": parts.idle(root)}
+        yield {"run": "idle share with cache=gpu", "gpu_idle_share": parts.idle(root)}
 
 
 def row_of(run: str, measured: Measured, ready: Measured) -> dict[str, Any]:

@@ -131,7 +131,7 @@ def _try(
             for output in outputs:
                 if output.requires_grad:
                     output.sum().backward()
-            for module in modules:
+            for module in modules:  # before the next run, which may write to the same memory
                 module.zero_grad(set_to_none=True)
     finally:
         for module, buffers in zip(modules, before, strict=True):

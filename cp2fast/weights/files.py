@@ -150,5 +150,5 @@ def _cannot(path: Path, head: bytes, reason: str) -> str:
     if kind.endswith(" archive"):
         return f"{path} cannot be read as weights: it is {kind}; unpack it and name the file inside"
     if kind != "a file of no known kind":
-        return f"{path} cannot be read as weights: it is {kind}; name a file of weights"
+        return f"{path} cannot be read as weights: it is {kind}; fetch or name weights"
     return f"{path} cannot be read as weights: {reason}; fetch it again, or name another"

@@ -1,8 +1,20 @@
-"""Output into a pipe whose reader has seen enough."""
+"""What is said when the user has seen enough: by Ctrl-C, or into a pipe whose reader leaves."""
+
+import signal
+from pathlib import Path
 
 import pytest
 
+from cp2fast.data.scenes import generate_scenes
 from tests.processes import Process
+
+# Background jobs of a shell, and what they start, ignore the signal unless a handler is set.
+INTERRUPTIBLE = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from cp2fast.cli import main
+main()
+"""
 
 
 @pytest.mark.slow
@@ -14,3 +26,15 @@ def test_a_reader_that_leaves_early_is_no_failure(words: list[str]) -> None:
     errors = process.stderr.read()
     assert process.wait() == 0
     assert errors == ""
+
+
+@pytest.mark.slow
+def test_ctrl_c_is_no_traceback_and_no_success(tmp_path: Path) -> None:
+    generate_scenes(tmp_path / "scenes", 8, seed=0)
+    words = ["bench", "augment", f"data.root={tmp_path}/scenes", "data.batch_size=8"]
+    process = Process(*words, "--rounds", 1, "--seconds", 5, script=INTERRUPTIBLE)
+    assert process.stderr.readline().startswith("bench augment: ")
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate()
+    assert process.returncode == 130
+    assert errors.splitlines() == ["cp2fast: interrupted"]
