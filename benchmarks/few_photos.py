@@ -5,7 +5,7 @@
 ``rates``: runs on 40 and on 500 photos of FOLDER alternate, with the same settings; rates are from
 the runs' metrics, without the first logged row. ``saving``: a run that saves every few seconds
 shows the longest time for which a checkpoint holds up a step; one that saves every minute, ten
-times as often as by default, shows the share of time spent on saving. Fifteen minutes on two cores,
+times as often as by default, shows the share of time spent on saving. Twenty minutes on two cores,
 six of them for ``saving``.
 """
 
@@ -25,7 +25,7 @@ from cp2fast.bench.run_parts import data_set
 from cp2fast.data.image_sets.listing import list_images
 from cp2fast.machine import machine, versions
 
-ROUNDS, STEPS, BATCH, COUNTS = 3, 40, 32, (40, 500)
+ROUNDS, STEPS, BATCH, COUNTS = 6, 40, 32, (40, 500)
 SETTINGS = [*SMALL_NETWORK, "model.queue=1024", f"data.batch_size={BATCH}", "train.log_every=4"]
 MINUTES, CHECKPOINT_MINUTES = 4, 1
 
@@ -41,18 +41,20 @@ def seconds(row: dict[str, Any], steps: int) -> float:
 
 
 def measure_rates(folder: Path, photos: dict[int, Path]) -> dict[str, Any]:
-    """Alternate runs on few and on many photos."""
+    """Alternate runs on few and on many photos; each comes first in every other round."""
     rates: dict[int, list[float]] = {count: [] for count in COUNTS}
     for number in range(ROUNDS):
-        for count in COUNTS:
+        for count in COUNTS if number % 2 == 0 else COUNTS[::-1]:
             rows = run(photos[count], folder / f"{number}-{count}", f"train.steps={STEPS}")
             rates[count].append(median(row["images_per_second"] for row in rows[1:]))
             print(f"{count} photos: {rates[count][-1]:.2f} samples/s", flush=True)
-    few, many = (median(rates[count]) for count in COUNTS)
-    print(f"{COUNTS[0]} photos make {few / many:.3f} of the rate of {COUNTS[1]}", flush=True)
+    few, many = (rates[count] for count in COUNTS)
+    ratios = [a / b for a, b in zip(few, many, strict=True)]
+    print(f"{COUNTS[0]} photos make {median(ratios):.3f} of the rate of {COUNTS[1]}", flush=True)
     return {
         "samples_per_second": {str(count): found for count, found in rates.items()},
-        "few_over_many": few / many,
+        "few_over_many": median(ratios),
+        "few_over_many_by_round": ratios,
     }
 
 

@@ -103,11 +103,7 @@ class Engine:
     def train(self) -> None:
         """See the function ``train``."""
         run = self.run
-        if run.has_steps_left:
-            try:
-                self.task.prepare(run.step, self._alive_or_stop_together)
-            except StopAsked:
-                return  # as it was: no step was done
+        if run.has_steps_left and self._prepare():
             if run.owes_evaluation:
                 self._evaluate()
             with closing(self.task.batches(run.step, self.task.total_steps)) as batches:
@@ -120,6 +116,14 @@ class Engine:
         with self.accounts.on("save"):
             self.saver.wait()
         self.accounts.lap()
+
+    def _prepare(self) -> bool:
+        """Whether the task was prepared, rather than the run asked to stop meanwhile."""
+        try:
+            self.task.prepare(self.run.step, self._alive_or_stop_together)
+        except StopAsked:
+            return False
+        return True
 
     def _take_steps(self, batches: Iterator[Loaded[Any]]) -> None:
         while self.run.has_steps_left and not self.stopping:
