@@ -127,5 +127,6 @@ def _values(
 def _inside(box: NDArray[np.int32], height: ArrayLike, width: ArrayLike) -> NDArray[np.bool_]:
     """Whether each (top, left, height, width) is a rectangle inside an image of this size."""
     top, left, h, w = np.moveaxis(box.astype(np.int64), -1, 0)
-    placed = (top >= 0) & (left >= 0) & (h >= 1) & (w >= 1)
-    return placed & (top + h <= height) & (left + w <= width)
+    inside: NDArray[np.bool_] = (top >= 0) & (left >= 0) & (h >= 1) & (w >= 1)
+    inside &= (top + h <= height) & (left + w <= width)
+    return inside
