@@ -105,9 +105,12 @@ def _peers(
     else:
         devices = {"dali-all": None, "dali-all-cuda": 0} if gpu else {"dali-all": None}
         for name, device in devices.items():
-            numbers, threads = _numbers(len(images), batch_size), torch.get_num_threads()
-            composed = dali_all.composed_of_decoded(
-                images, numbers, batch_size, size, threads, device
+            composed = dali_all.composed(
+                lambda number: images[number].numpy(),
+                *(_numbers(len(images), batch_size), batch_size, size),
+                threads=torch.get_num_threads(),
+                gpu=device,
+                encoded=False,
             )
             systems[name] = stream_of_pairs(composed, _DALI_AHEAD)
     return systems
