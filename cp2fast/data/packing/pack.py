@@ -267,6 +267,6 @@ class _Journal:
 def _fingerprint(images: ImageSet) -> str:
     """A hash of the names and the order of the images and, in shards, of their positions."""
     found = hashlib.sha256(images.base.encode(errors="surrogateescape"))
-    for table in (images.names.text, images.names.lengths, images.places.tobytes()):
+    for table in (images.names.text, images.names.ends, images.places.tobytes()):
         found.update(table)
     return found.hexdigest()
