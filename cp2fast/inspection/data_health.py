@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -79,7 +78,6 @@ class DataHealth:
         file_bytes: file size in bytes.
         bad: file and reason of each image that cannot be used.
         read_milliseconds: time to read a file, from the disk if the system's cache can be dropped.
-        file_system: type of the file system as named by the system; empty if unknown.
         decode_per_second: images per second decoded by one thread.
         source: source that decodes in a run with these settings.
         images_per_second: rate of the source with ``data.workers`` workers; None if the data set
@@ -98,16 +96,11 @@ class DataHealth:
     file_bytes: Quantiles | None
     bad: list[tuple[str, str]]
     read_milliseconds: float
-    file_system: str
     decode_per_second: float | None
     source: str
     images_per_second: float | None
     epoch_seconds: float | None
     proposal: Proposal = field(default_factory=Proposal)
-
-    def share(self, kind: str) -> float:
-        """The share of a format among the sampled images."""
-        return self.formats.get(kind, 0) / self.sampled
 
 
 def examine(settings: PretrainSettings, root: Root) -> DataHealth:
@@ -136,7 +129,6 @@ def examine(settings: PretrainSettings, root: Root) -> DataHealth:
         file_bytes=Quantiles.of([one.file_bytes for one in good]) if good else None,
         bad=[(one.name, one.problem) for one in sampled if one.problem is not None],
         read_milliseconds=1000 * float(np.median([one.read_seconds for one in sampled])),
-        file_system=file_system(root),
         decode_per_second=len(good) / sum(one.decode_seconds for one in good) if good else None,
         source=source.name,
         images_per_second=rate,
@@ -216,17 +208,3 @@ def _source_rate(
             count += len(next(batches))
             seconds = time.perf_counter() - began
     return count / seconds
-
-
-def file_system(root: Root) -> str:
-    """Type of the file system of ``root``, from the longest mount point that contains it."""
-    mounts = Path("/proc/mounts")
-    if not mounts.exists() or not isinstance(root, Path):
-        return ""
-    place, found = root.resolve(), (0, "")
-    for line in mounts.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
-        _, mount, kind, *_ = line.split()
-        mount = mount.replace("\\040", " ")
-        if place.is_relative_to(mount):
-            found = max(found, (len(mount), kind))
-    return found[1]
