@@ -178,7 +178,8 @@ def _predict_whole(
 def _predict_tiled(predictor: Predictor, photo: Photo, bad: dict[str, str]) -> bool:
     """Segment a photo in tiles; False if it cannot be read."""
     try:
-        with _writing(photo), open_picture(photo, predictor.levels) as picture:
+        with _writing(photo):
+            picture = open_picture(photo, predictor.levels)
             bands = segment_tiles(
                 predictor.network,
                 picture,

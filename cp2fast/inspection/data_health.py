@@ -68,21 +68,17 @@ class DataHealth:
     """The state of a data set, found from a sample; rates are measured on this machine.
 
     Attributes:
-        root: the folder.
-        images: number of images in it.
+        images: number of images.
         skipped: number of files that are not images, by suffix.
-        sampled: number of images in the random sample.
+        sampled: number of images in the random sample, which what follows describes.
         formats: number of images by format.
-        short_side: short side in pixels.
-        long_side: long side in pixels.
-        file_bytes: file size in bytes.
+        short_side: in pixels, as ``long_side``; None if no image can be decoded.
         bad: file and reason of each image that cannot be used.
         read_milliseconds: time to read a file, from the disk if the system's cache can be dropped.
         decode_per_second: images per second decoded by one thread.
         source: source that decodes in a run with these settings.
         images_per_second: rate of the source with ``data.workers`` workers; None if the data set
             has fewer than two batches.
-        epoch_seconds: duration of an epoch at that rate.
         proposal: settings that suit the values of the images.
     """
 
@@ -174,7 +170,7 @@ def _look_at(images: ImageSet, number: int, data: DataSettings) -> _Sampled:
 
 
 def _format(encoded: bytes) -> str:
-    """The format detected from the file's first bytes: JPEG, PNG, WEBP and so on."""
+    """JPEG, PNG, WEBP and so on, from the first bytes."""
     _, _, kind = kind_of(encoded).partition(" ")
     name, is_image, _ = kind.partition(" image")
     return name.upper() if is_image else "unknown"
@@ -182,9 +178,7 @@ def _format(encoded: bytes) -> str:
 
 def _forget_cached(path: str) -> None:
     """Drop the file from the system's cache, so that reading it measures the disk."""
-    if not hasattr(os, "posix_fadvise"):
-        return
-    with suppress(OSError), open_plain(path) as file:
+    with suppress(OSError, AttributeError), open_plain(path) as file:  # not on every system
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 

@@ -38,14 +38,11 @@ _GROUPS = {
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What ``doctor`` has found.
+    """What ``doctor`` has found with ``settings``.
 
     Attributes:
-        settings: the settings that were asked for.
-        checks: outcomes by group: sources, backends, devices, torch, and ``data`` if a data set was
-            examined.
+        checks: outcomes by group: those of the installation, and ``data``.
         data: state of the data set; None if ``data.root`` is not set.
-        seconds: duration of all tests.
     """
 
     settings: PretrainSettings

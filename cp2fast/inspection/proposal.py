@@ -50,8 +50,7 @@ class Proposal:
         values: number of sampled images by type and number of bands.
         wide: share of the sampled images that have more than 8 bits.
         mean: mean of red, green and blue in 0 to 1, with this range and these bands, excluding
-            pixels without data.
-        std: standard deviation, likewise.
+            pixels without data; ``std`` likewise.
     """
 
     range: RangeSetting = "auto"

@@ -81,11 +81,9 @@ class SimilarityMap:
 
 @dataclass(frozen=True)
 class Figures:
-    """Summary of the maps of many cells.
+    """Means over the maps of many cells: foreground minus background, and ``below_match``.
 
-    Attributes:
-        gap: mean of foreground minus background; NaN if no map has both.
-        below_match: mean share of cells less similar than the true match; NaN if no map has one.
+    They are NaN if no map has a background, or a match.
     """
 
     gap: float

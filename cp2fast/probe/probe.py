@@ -20,7 +20,7 @@ from cp2fast.finetune.loader import examples_in_batches
 from cp2fast.labels.coding import IGNORED
 from cp2fast.labels.dataset import Example, LabelledData, evenly
 from cp2fast.philox import Stream, permutation
-from cp2fast.probe.classify import Cells, Linear, Neighbours
+from cp2fast.probe.classify import Cells, Classifier, linear, nearest_neighbours
 from cp2fast.probe.features import Extractor
 
 REFERENCES = 16_384
@@ -31,8 +31,6 @@ SHORT_SIDE = 240
 """Default short side of the images in pixels."""
 _BATCH = 8
 
-Classifier = Callable[[Tensor], Tensor]
-
 
 @dataclass(frozen=True)
 class ProbeScores:
@@ -41,8 +39,7 @@ class ProbeScores:
     Attributes:
         seed: seed with which the subset was drawn.
         images: number of labelled images in it.
-        knn: scores of the nearest neighbours.
-        linear: scores of the linear classifier.
+        knn: scores of the nearest neighbours; ``linear`` those of the linear classifier.
         classify: the linear classifier.
     """
 
@@ -82,7 +79,7 @@ def probe(
     classifiers: list[Classifier] = []
     for seed, numbers in subsets.items():
         cells = _labelled(_joined([images[number] for number in numbers]), data)
-        classifiers += [Neighbours.fit(_drawn(cells, seed)), Linear.fit(cells)]
+        classifiers += [nearest_neighbours(_drawn(cells, seed)), linear(cells)]
     confusions = _confusions(extractor, classifiers, data, alive)
     _check_common_classes(images.values(), confusions[0], data)
     found = [scores(confusion, data.classes) for confusion in confusions]

@@ -1,20 +1,55 @@
-"""Pretrained weights that timm downloads by name, such as ``timm/resnet50.a1_in1k``."""
+"""timm's models: which there are, and their weights, such as ``timm/resnet50.a1_in1k``."""
 
 from __future__ import annotations
 
 import difflib
 import logging
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import huggingface_hub.constants
 import timm
 from torch import Tensor
 
 from cp2fast.errors import UserError
+from cp2fast.model.families import matching
 
 _PREFIX = "timm/"
 _log = logging.getLogger(__name__)
+
+
+class Listed(NamedTuple):
+    """A backbone.
+
+    Attributes:
+        name: value for ``model.backbone``.
+        family: name of its family.
+        weights: values for ``model.init``, less ``timm/NAME.``.
+    """
+
+    name: str
+    family: str
+    weights: tuple[str, ...]
+
+
+def list_models(pattern: str = "*") -> list[Listed]:
+    """The backbones with matching names.
+
+    Args:
+        pattern: pattern of names, as in a shell; without ``*`` or ``?`` it may match any part
+            of a name.
+
+    Raises:
+        UserError: none matches.
+    """
+    found = matching(pattern if set(pattern) & set("*?[") else f"*{pattern}*")
+    tags = defaultdict(list)
+    for full in timm.list_pretrained():
+        name, _, tag = full.partition(".")
+        tags[name].append(tag)
+    return [Listed(name, family.title, tuple(tags[name])) for name, family in sorted(found.items())]
 
 
 def is_timm_name(name: str) -> bool:

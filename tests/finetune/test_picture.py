@@ -6,7 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from cp2fast.finetune.picture import mapped
 
 OPEN_IN_LITTLE_MEMORY = """
 import resource, sys
@@ -32,10 +35,10 @@ def write(side):
 def total(name):
     outputs = Outputs(folder / "m.png", folder / "m.jpg", None)
     photo = Photo(ImageSet.of_files([folder / name]), 0, outputs)
-    with open_picture(photo, BY_TYPE) as pixels:
-        assert pixels.shape[:2] == picture_size(photo)
-        bands = range(0, len(pixels), 256)
-        return sum(int(pixels[top : top + 256].sum(dtype=np.int64)) for top in bands)
+    pixels = open_picture(photo, BY_TYPE)
+    assert pixels.shape[:2] == picture_size(photo)
+    bands = range(0, len(pixels), 256)
+    return sum(int(pixels[top : top + 256].sum(dtype=np.int64)) for top in bands)
 
 names = ["{}.png", "{}.tif", "{}z.tif", "{}.jpg"]
 write(64)
@@ -62,3 +65,10 @@ def test_pixels_are_not_held_in_memory(tmp_path: Path) -> None:
         check=False,
     )
     assert done.stdout.split() == ["{}.png", "{}.tif", "{}z.tif", "{}.jpg"], done.stderr
+
+
+def test_a_mapped_array_has_no_room_on_a_full_disk_and_leaves_nothing(tmp_path: Path) -> None:
+    assert not mapped(tmp_path, np.float16, (3, 50, 70)).any()
+    with pytest.raises(OSError, match="No space|too large"):
+        mapped(tmp_path, np.float16, (1 << 30, 1 << 20))
+    assert list(tmp_path.iterdir()) == []
