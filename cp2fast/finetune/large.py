@@ -64,7 +64,7 @@ def segment_tiles(
         picture_HW3: the picture, read once, band by band.
         settings: as for ``segment``; a tile is scaled to the short side of an image.
         tile: side of the tiles, in pixels of the picture.
-        device: device of the network.
+        device: the network's.
         wants_probabilities: whether the bands include probabilities.
     """
     height, width = picture_HW3.shape[:2]

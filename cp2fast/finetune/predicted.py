@@ -38,13 +38,7 @@ class Classes(NamedTuple):
 def write_bands(
     outputs: Outputs, size: tuple[int, int], bands: Iterator[Band], classes: Classes
 ) -> None:
-    """Write all files of a picture.
-
-    Args:
-        outputs: new files, in existing folders.
-        size: height and width of the picture.
-        bands: bands from top to bottom.
-        classes: classes of the labels.
+    """Write all files of a picture from its bands; their folder exists.
 
     Raises:
         OSError: a file cannot be written; the mask, which is written last, does not exist then.

@@ -160,9 +160,10 @@ class FinetuneTask:
                 dist.broadcast(buffer, 0)  # statistics; those of the main one are saved.
             self.average.take_buffers()
         with uncompiled():
-            judged = evaluate(self.average.network, self.data, self.settings, self.processes, alive)
-        self._confusion, self.result = judged
-        result = judged.scores
+            self._confusion, result = evaluate(
+                self.average.network, self.data, self.settings, self.processes, alive
+            )
+        self.result = result
         found = {"miou": result.miou, "pixel_accuracy": result.pixel_accuracy, "dice": result.dice}
         line = "mIoU {miou:.1%}, pixel accuracy {pixel_accuracy:.1%}, Dice {dice:.1%}"
         if result.boundary_f is not None:

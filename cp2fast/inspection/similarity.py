@@ -28,6 +28,7 @@ from cp2fast.copypaste.parameters import (
 from cp2fast.inspection.pairs import Pairs
 from cp2fast.model.loss import sample_mask
 from cp2fast.model.segmenter import Segmenter
+from cp2fast.probe.features import dense_features
 
 
 class Point(NamedTuple):
@@ -91,13 +92,9 @@ class Figures:
 
 
 def in_key(parameters: Parameters, sample: int, size: int, place: Point) -> Point | None:
-    """The point of the key's crop that shows what the query's shows at ``place``; None if outside.
+    """The point of a key's crop that shows what its query's shows at ``place``; None if outside.
 
-    Args:
-        parameters: random parameters of the batch.
-        sample: index in the batch.
-        size: side of both views, in pixels.
-        place: point of the query.
+    ``size`` is the side of both views in pixels.
     """
     turns, boxes = parameters.orientation[sample].tolist(), parameters.box[sample].tolist()
     turn, (top, left, height, width) = turns[QUERY_FOREGROUND], boxes[QUERY_FOREGROUND]
@@ -163,11 +160,9 @@ def figures(maps: Sequence[SimilarityMap]) -> Figures:
     )
 
 
-@torch.no_grad()
 def embed(network: Segmenter, images_B3SS: Tensor) -> Tensor:
     """Dense embeddings in inference mode, each position a unit vector: ``[B, C, h, w]``."""
-    network.eval()
-    return F.normalize(network.embed(images_B3SS).float(), dim=1)
+    return F.normalize(dense_features(network, images_B3SS, "embedding"), dim=1)
 
 
 def take_statistics(network: Segmenter, pairs: Pairs) -> None:

@@ -8,8 +8,7 @@ that are standardised by the mean and deviation of the training cells.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -29,8 +28,7 @@ _AT_ONCE = 4096
 """Number of cells compared with all references at once."""
 
 
-@dataclass(frozen=True)
-class Cells:
+class Cells(NamedTuple):
     """Features with labels.
 
     Attributes:
@@ -41,6 +39,10 @@ class Cells:
 
     features: Tensor
     shares: Tensor
+
+    def at(self, places: Tensor) -> Cells:
+        """The cells at these places, or where a mask is True."""
+        return Cells(self.features[places], self.shares[places])
 
 
 def standardiser(features_NC: Tensor) -> Callable[[Tensor], Tensor]:

@@ -78,7 +78,8 @@ def probe(
     images = dict(zip(wanted, _cells(extractor, examples, data, alive), strict=True))
     classifiers: list[Classifier] = []
     for seed, numbers in subsets.items():
-        cells = _labelled(_joined([images[number] for number in numbers]), data)
+        features, shares = zip(*(images[number] for number in numbers), strict=True)
+        cells = _labelled(Cells(torch.cat(features), torch.cat(shares)), data)
         classifiers += [nearest_neighbours(_drawn(cells, seed)), linear(cells)]
     confusions = _confusions(extractor, classifiers, data, alive)
     _check_common_classes(images.values(), confusions[0], data)
@@ -124,12 +125,9 @@ def _cells(
 
 
 def class_shares(labels_BHW: Tensor, num_classes: int, cells: Sequence[int]) -> Tensor:
-    """Shares of the classes among each cell's pixels: float32 ``[B, K, h, w]``.
+    """Shares of K classes among the pixels of each of h x w ``cells``: float32 ``[B, K, h, w]``.
 
-    Args:
-        labels_BHW: labels, uint8, below K or 255.
-        num_classes: K.
-        cells: h and w of the result.
+    Labels are uint8, below K or 255.
     """
     kinds = torch.arange(num_classes, device=labels_BHW.device)
     of_class = labels_BHW[:, None] == kinds[:, None, None]
@@ -164,13 +162,6 @@ def _rows(map_Chw: Tensor) -> Tensor:
     return map_Chw.flatten(1).T.contiguous()
 
 
-def _joined(images: Sequence[Cells]) -> Cells:
-    return Cells(
-        torch.cat([cells.features for cells in images]),
-        torch.cat([cells.shares for cells in images]),
-    )
-
-
 def _labelled(cells: Cells, data: LabelledData) -> Cells:
     """The cells that are at least partly labelled."""
     there = cells.shares.sum(dim=1) > 0
@@ -179,7 +170,7 @@ def _labelled(cells: Cells, data: LabelledData) -> Cells:
             f"the masks of the labelled images of {data.train_split} hold no label but {IGNORED}, "
             "which is ignored: there is nothing to learn from"
         )
-    return Cells(cells.features[there], cells.shares[there])
+    return cells.at(there)
 
 
 def _drawn(cells: Cells, seed: int) -> Cells:
@@ -188,8 +179,7 @@ def _drawn(cells: Cells, seed: int) -> Cells:
     if count <= REFERENCES:
         return cells
     chosen = permutation(seed, Stream.PROBE, 1, count)[:REFERENCES]
-    places = torch.from_numpy(chosen).to(cells.features.device)
-    return Cells(cells.features[places], cells.shares[places])
+    return cells.at(torch.from_numpy(chosen).to(cells.features.device))
 
 
 def _check_common_classes(

@@ -73,12 +73,7 @@ class Match:
 
 
 def best_match(content: Mapping[str, Any], wanted: Mapping[str, Tensor]) -> Match:
-    """The place with the most names of a network.
-
-    Args:
-        content: content of a file: nested dictionaries and lists with tensors by name.
-        wanted: the network's tensors.
-    """
+    """The place in a file's nested dictionaries and lists with the most names of a network."""
     found = [
         match
         for inside, tensors in _dictionaries(content)

@@ -21,13 +21,7 @@ _log = logging.getLogger(__name__)
 
 
 class Listed(NamedTuple):
-    """A backbone.
-
-    Attributes:
-        name: value for ``model.backbone``.
-        family: name of its family.
-        weights: values for ``model.init``, less ``timm/NAME.``.
-    """
+    """A value for ``model.backbone``, its family, and its weights: ``model.init=timm/NAME.TAG``."""
 
     name: str
     family: str
@@ -35,11 +29,7 @@ class Listed(NamedTuple):
 
 
 def list_models(pattern: str = "*") -> list[Listed]:
-    """The backbones with matching names.
-
-    Args:
-        pattern: pattern of names, as in a shell; without ``*`` or ``?`` it may match any part
-            of a name.
+    """The backbones whose names match a shell's pattern; without ``*`` or ``?``, in any part.
 
     Raises:
         UserError: none matches.
@@ -58,10 +48,7 @@ def is_timm_name(name: str) -> bool:
 
 
 def download(name: str) -> dict[str, Tensor]:
-    """The pretrained weights of a timm model, from timm's cache or over the network.
-
-    Args:
-        name: ``MODEL`` or ``MODEL.TAG``, with or without the prefix ``timm/``.
+    """The pretrained weights of a model (``MODEL`` or ``MODEL.TAG``), from timm's cache or the net.
 
     Raises:
         UserError: timm has no such weights, or they cannot be downloaded.
