@@ -233,11 +233,11 @@ def _network(words: tuple[str, ...], start: str | None, device: torch.device) ->
 
 def _labelled(given: dict[str, Any]) -> LabelledData:
     from cp2fast.config import LabelledDataSettings
-    from cp2fast.labels.open import open_voc
+    from cp2fast.labels.open import open_labelled
 
     splits = {"train_split": given["train"], "val_split": given["val"]}
     settings = LabelledDataSettings(root=given["root"], **splits)
-    return open_voc(settings, Path(given["root"]), workers=1)
+    return open_labelled(settings, Path(given["root"]), workers=1)
 
 
 def _device() -> torch.device:

@@ -14,7 +14,7 @@ from cp2fast.bench.augment_gpu import bytes_a_sample, pack, time_op
 from cp2fast.bench.ceilings import augmentation, dtype_on
 from cp2fast.bench.loader_task import SEED
 from cp2fast.bench.peers import Compose, dali_all, kornia_aug, original, torchvision_v2
-from cp2fast.bench.report import Report, build_report
+from cp2fast.bench.report import Report, results_of
 from cp2fast.bench.timing import Rate, Say, Stream, finish, measure, silent, stream_of_pairs
 from cp2fast.copypaste.backends import available_backends
 from cp2fast.data.order import plan
@@ -56,7 +56,12 @@ def bench_augment(
         f"memory of the {device.upper()}": _memory_rate(images, size, torch.device(device))
         for device in (("cpu",) if problem else ("cpu", "cuda"))
     }
-    return build_report(
+    limited_by = {
+        name: f"memory of the {name.removeprefix('cp2fast-').upper()}"
+        for name in systems
+        if name.startswith("cp2fast-")
+    }
+    return Report(
         "augment",
         {
             "images": len(images),
@@ -67,13 +72,8 @@ def bench_augment(
             "seed": SEED,
             "threads": torch.get_num_threads(),
         },
-        rates,
+        results_of(rates, limits, limited_by),
         ceilings=limits,
-        limited_by={
-            name: f"memory of the {name.removeprefix('cp2fast-').upper()}"
-            for name in systems
-            if name.startswith("cp2fast-")
-        },
         bottleneck=_bottleneck(rates, limits),
         missing=missing,
         extra={} if problem else {"op_on_the_gpu": time_op(images, size)},

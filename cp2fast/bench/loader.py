@@ -27,7 +27,7 @@ from cp2fast.bench.peers import (
     spdl_v2,
     torchvision_v2,
 )
-from cp2fast.bench.report import Report, build_report
+from cp2fast.bench.report import Report, results_of
 from cp2fast.bench.timing import Rate, Say, Stream, measure, silent, stream_of_pairs
 from cp2fast.data.image_sets.image_set import ImageSet
 from cp2fast.data.sources.bad_images import BadImages
@@ -66,7 +66,7 @@ def bench_loader(task: Task, rounds: int, seconds: float, say: Say = silent) -> 
     limited_by = _limited_by(systems, found)
     composing = {n: rate.median for n, rate in measured.items() if limited_by.get(n) == "pairs"}
     stages = {name: rate for name, rate in found.items() if name not in ("pairs", _PACKED)}
-    return build_report(
+    return Report(
         "loader",
         {
             "images": len(task.images),
@@ -80,9 +80,8 @@ def bench_loader(task: Task, rounds: int, seconds: float, say: Say = silent) -> 
             "seconds": seconds,
             "seed": SEED,
         },
-        measured,
+        results_of(measured, found, limited_by),
         ceilings=found,
-        limited_by=limited_by,
         bottleneck=describe_loading(composing, stages),
         missing=missing,
         extra={
@@ -177,15 +176,10 @@ def _decoder_rates(stage: str, rates: Mapping[str, Rate]) -> dict[str, float]:
 def _ceilings(rates: Mapping[str, Rate]) -> dict[str, float]:
     """The ceilings by stage; ``pairs`` is for all stages except reading together."""
     packed = _decoder_rates(_PACKED, rates)
-    making = {"decode": max(_decoder_rates("decode", rates).values())} | {
-        stage: rates[stage].median for stage in ("transfer", "augment") if stage in rates
-    }
-    return (
-        ({_PACKED: max(packed.values())} if packed else {})
-        | {"read": rates["read"].median}
-        | making
-        | {"pairs": find_limit(making).rate}
-    )
+    found = {_PACKED: max(packed.values())} if packed else {}
+    making = {"decode": max(_decoder_rates("decode", rates).values())}
+    making |= {stage: rates[stage].median for stage in ("transfer", "augment") if stage in rates}
+    return found | {"read": rates["read"].median} | making | {"pairs": find_limit(making).rate}
 
 
 def _mean_bytes(images: ImageSet) -> int:

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cp2fast.batch import CopyPasteBatch
 from cp2fast.bench.peers import original_step
-from cp2fast.bench.report import Report, build_report
+from cp2fast.bench.report import Report, results_of
 from cp2fast.bench.resident import peak_resident, resident_bytes
 from cp2fast.bench.timing import Say, Stream, finish, measure, silent
 from cp2fast.config import PretrainSettings
@@ -55,7 +55,6 @@ def bench_train(
         UserError: no such backbone, size or precision.
         RuntimeError: the systems' losses differ, so they do not compute the same.
     """
-    batch_size = settings.data.batch_size
     first_losses: dict[str, float] = {}
     static: dict[str, int] = {}
     steps: dict[str, Step] = {}
@@ -71,7 +70,7 @@ def bench_train(
     memory = {name: _peak_memory(step, static[name], device) for name, step in steps.items()}
 
     flops = {name: flops_per_sample(settings, name == "original", device.type) for name in steps}
-    work = {name: _stream(step, batch_size, device) for name, step in steps.items()}
+    work = {n: _stream(step, settings.data.batch_size, device) for n, step in steps.items()}
     products = {
         str(dtype): _stream(_matrix_product(dtype, device), 1, device)
         for dtype in set(dtypes.values())
@@ -81,7 +80,7 @@ def bench_train(
     rates = {name: measured[name] for name in steps}
     ceilings = {f"matrix products, {n}": peaks[str(dtypes[n])] / flops[n] for n in steps}
     share = rates["cp2fast"].median / ceilings["matrix products, cp2fast"]
-    return build_report(
+    return Report(
         "train",
         {
             **settings_of_step(settings, device, dtypes["cp2fast"]),
@@ -90,14 +89,12 @@ def bench_train(
             "rounds": rounds,
             "seconds": seconds,
         },
-        rates,
+        results_of(rates, ceilings, {name: f"matrix products, {name}" for name in steps}),
         ceilings=ceilings,
-        limited_by={name: f"matrix products, {name}" for name in steps},
         bottleneck=(
             f"arithmetic: cp2fast reaches {share:.0%} of what matrix products alone reach here in "
             f"{dtypes['cp2fast']}; a larger data.batch_size brings it nearer, as far as memory goes"
         ),
-        missing={},
         extra={
             "first_loss": first_losses,
             "gflop_per_sample": {name: count / 1e9 for name, count in flops.items()},

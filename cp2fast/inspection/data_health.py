@@ -117,7 +117,7 @@ def examine(settings: PretrainSettings, root: Root) -> DataHealth:
     return DataHealth(
         root=shown(root),
         images=len(images),
-        skipped=dict(images.skipped),
+        skipped=dict(images.skipped.most_common()),
         sampled=len(sampled),
         formats=dict(Counter(one.format for one in sampled).most_common()),
         short_side=Quantiles.of([short for short, _ in sides]) if good else None,

@@ -68,10 +68,9 @@ def _files(root: Path) -> list[Path]:
         if not is_file(root):
             raise UserError(f"there is no file {root}: set data.root to COCO's JSON, or a folder")
         return [root]
-    folders = [root, root / "annotations", *(path for path in list_folder(root))]
     found = dict.fromkeys(
         path
-        for folder in folders
+        for folder in [root, root / "annotations", *list_folder(root)]
         if place_of(folder) == "folder"
         for path in list_folder(folder)
         if path.suffix.lower() == ".json"
@@ -87,9 +86,8 @@ def _looks_like_coco(path: Path) -> bool:
         return False
     with path.open("rb") as file:
         begin = file.read(_HEAD)
-    if b'"categories"' in begin or b'"annotations"' in begin or b'"images"' in begin:
-        return b'"shapes"' not in begin[:4096]
-    return False
+    is_coco = any(key in begin for key in (b'"categories"', b'"annotations"', b'"images"'))
+    return is_coco and b'"shapes"' not in begin[:4096]
 
 
 def _of_split(files: Sequence[Path], given: str | None, usual: Iterable[str]) -> Path | None:

@@ -78,7 +78,7 @@ def _split_layout(settings: LabelSettings, root: Path) -> Layout | None:
     inside = _by_name(root)
     splits: dict[str, list[tuple[Path, Example]]] = {}
     given = (settings.train_split or "train").lower(), settings.val_split.lower()
-    for kinds in (dict.fromkeys((given[0], *TRAIN_NAMES)), dict.fromkeys((given[1], *VAL_NAMES))):
+    for kinds in ((given[0], *TRAIN_NAMES), (given[1], *VAL_NAMES)):
         name = next((inside[kind] for kind in kinds if kind in inside), None)
         if name is None:
             continue

@@ -27,17 +27,13 @@ _MANY = 0.1
 
 @dataclass(frozen=True)
 class Survey:
-    """The content of a data set's masks.
-
-    Attributes:
-        train: pixel counts by label in the training masks, int64 ``[256]``; the last is ignored.
-        val: the same for the evaluation masks.
-        warnings: classes that never occur and other possible mistakes, one line each.
-    """
+    """The content of a data set's masks."""
 
     train: NDArray[np.int64]
+    """Pixel counts by label in the training masks, ``[256]``; the last is ignored."""
     val: NDArray[np.int64]
     warnings: list[str]
+    """Classes that never occur and other possible mistakes, one line each."""
 
 
 def survey(data: LabelledData) -> Survey:
@@ -173,18 +169,15 @@ def _look_at(data: LabelledData, example: Example) -> _Look:
         size = image_size(photo, data.max_pixels)
         if size != found.labels.shape:
             return _Look(differs(example, size, found.labels.shape), nothing, {})
-        alone = orientation_of(photo) != UPRIGHT and not _is_turned(example)
+        mask = example.mask
+        mask_turned = isinstance(mask, Path) and orientation_of(read_file(mask)) != UPRIGHT
+        alone = orientation_of(photo) != UPRIGHT and not mask_turned
     except UserError as error:
         return _Look(str(error), nothing, {})
     except BadImage as bad:
         return _Look(unreadable(example, bad), nothing, {})
     pixels = np.bincount(found.labels.ravel(), minlength=256)
     return _Look(None, pixels, found.unknown, found.guessed, found.oddity, alone)
-
-
-def _is_turned(example: Example) -> bool:
-    mask = example.mask
-    return isinstance(mask, Path) and orientation_of(read_file(mask)) != UPRIGHT
 
 
 def _and_more(count: int, what: str) -> str:

@@ -46,11 +46,7 @@ class CommonJpeg(NamedTuple):
 
 
 def read_file(path: Path) -> bytes:
-    """The bytes of an encoded image in a separate file.
-
-    Raises:
-        BadImage: it cannot be read.
-    """
+    """The bytes of an encoded image in a separate file. Raises BadImage."""
     try:
         return read_bytes(path)
     except OSError as error:
@@ -145,11 +141,7 @@ def image_size(encoded: bytes, max_pixels: int) -> tuple[int, int]:
 
 
 def check_jpeg(encoded: bytes, max_pixels: int) -> jpeg.Header:
-    """Check the header of a JPEG file before decoding.
-
-    Raises:
-        BadImage: the header is broken, or the image too large.
-    """
+    """The header of a JPEG file. Raises BadImage if it is broken, or the image too large."""
     header = jpeg.read_header(encoded)
     if header is None:
         raise BadImage("broken JPEG header")

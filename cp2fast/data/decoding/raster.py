@@ -57,12 +57,7 @@ def picture(rgb_HW3: NDArray[np.uint8], orientation: int | None = None) -> Raste
 
 
 def type_limits(dtype: np.dtype[Any], bits: int | None = None) -> tuple[float, float]:
-    """The lowest and highest value of a type: an integer type's own limits, else 0 and 1.
-
-    Args:
-        dtype: real.
-        bits: number of bits used in an integer; None is all.
-    """
+    """The limits of a real type: of an integer's ``bits`` (None: all of them), else 0 and 1."""
     if dtype.kind in "bf":
         return 0.0, 1.0
     bits = 8 * dtype.itemsize if bits is None else bits
@@ -72,21 +67,13 @@ def type_limits(dtype: np.dtype[Any], bits: int | None = None) -> tuple[float, f
 
 
 def check_size(height: int, width: int, max_pixels: int) -> None:
-    """Check that an image does not have too many pixels.
-
-    Raises:
-        BadImage: it does.
-    """
+    """Raise BadImage if an image has too many pixels."""
     if height * width > max_pixels:
         raise BadImage(f"{width} x {height} pixels are more than data.max_pixels={max_pixels}")
 
 
 def check_volume(height: int, width: int, bytes_per_pixel: int, max_pixels: int) -> None:
-    """Check, before decoding, that an image has neither too many pixels nor too many bytes.
-
-    Raises:
-        BadImage: it has.
-    """
+    """Raise BadImage, before decoding, if an image has too many pixels or bytes."""
     check_size(height, width, max_pixels)
     if height * width * bytes_per_pixel > _MOST_BYTES_PER_PIXEL * max_pixels:
         raise BadImage(

@@ -28,16 +28,14 @@ def problem() -> str | None:
 
 
 def decode_into(encoded: bytes, pixels: NDArray[np.uint8]) -> bool:
-    """Decode a JPEG into ``pixels``, releasing Python's lock.
+    """Decode a JPEG in RGB, YCbCr or grey, releasing Python's lock; its orientation is ignored.
 
     Args:
-        encoded: the whole file, in RGB, YCbCr or grey; CMYK would give wrong colours. The EXIF
-            orientation is ignored.
+        encoded: the whole file.
         pixels: uint8 ``[H, W, 3]``, contiguous; receives RGB.
 
     Returns:
-        Whether this was a flawless JPEG of exactly that size; if not, the content of ``pixels`` is
-        undefined.
+        Whether the JPEG was flawless and of that size; else ``pixels`` is undefined.
     """
     import simplejpeg
 

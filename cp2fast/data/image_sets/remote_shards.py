@@ -19,9 +19,8 @@ import numpy as np
 from cp2fast.data.image_sets import shard_index
 from cp2fast.data.image_sets.image_set import ImageSet
 from cp2fast.data.image_sets.indexing import index_of, index_of_remote
-from cp2fast.data.image_sets.left_out import most_first, no_members
 from cp2fast.data.image_sets.shard_index import ShardIndex
-from cp2fast.data.image_sets.shards import photos_of
+from cp2fast.data.image_sets.shards import no_members, photos_of
 from cp2fast.data.progress_line import ProgressLine
 from cp2fast.data.remote import objects
 from cp2fast.data.remote.disk_cache import DiskCache
@@ -75,7 +74,7 @@ def list_remote_shards(
     held = [by_url[url] for url in images.shards]
     return replace(
         images,
-        skipped=most_first(left_out),
+        skipped=left_out,
         stored=np.array([(shard.size, shard.version) for shard in held], np.int64),
         disk=disk,
     )

@@ -38,6 +38,8 @@ COMPRESSED_SUFFIXES = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 _COMPRESSED_SIGNATURES = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
 _HEAD = 1 << 10
 """Bytes needed to recognise the kind of a file."""
+_SHOWN = 5
+"""How many suffixes of other files a message names."""
 _OPEN_SHARDS = 64
 """Shards that a process keeps open; far below the usual limit of 1,024 open files."""
 
@@ -201,6 +203,23 @@ def _count(others: Iterable[str], images: Iterable[str], left_out: Counter[str])
         is_expected = stem_of(name) in stems and what_reads(suffix) is None
         if not is_expected and not is_hidden(last):
             left_out[suffix] += 1
+
+
+def left_out_in_words(left_out: Counter[str]) -> str:
+    """The most frequent suffixes with their counts, and what would make these files readable."""
+    most = sorted(left_out.items(), key=lambda item: (-item[1], item[0]))
+    named = []
+    for suffix, count in most[:_SHOWN]:
+        command = what_reads(suffix)
+        named.append(f"{count:,} {suffix}" + (f" (to read them: {command})" if command else ""))
+    return ", ".join(named + ["and others"] * (len(most) > _SHOWN))
+
+
+def no_members(where: str, left_out: Counter[str]) -> UserError:
+    """The error for shards without images; ``left_out`` counts what they hold instead."""
+    there = left_out_in_words(left_out)
+    reason = f"there are {there}" if there else "no member ends in an image's suffix, as .jpg"
+    return UserError(f"no images in {where}: {reason}")
 
 
 def damaged(shard: str, head: bytes, error: TarError | None) -> UserError:

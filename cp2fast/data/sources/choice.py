@@ -30,26 +30,19 @@ Decode = Literal["cpu", "gpu", "both"]
 
 
 class Choice(NamedTuple):
-    """How images are decoded.
-
-    Attributes:
-        name: the source.
-        decode: where it decodes JPEG.
-        apart: whether ``turbo`` decodes in processes of its own.
-        reason: why, in one line.
-    """
+    """How images are decoded."""
 
     name: Source
     decode: Decode
+    """Where it decodes JPEG."""
     apart: bool
+    """Whether ``turbo`` decodes in processes of its own."""
     reason: str
+    """Why, in one line."""
 
 
 def source_problem(name: Source) -> str | None:
-    """Why a source cannot be used here, with the fix; None if it works.
-
-    A missing or broken library is reported, never raised.
-    """
+    """Why a source cannot be used here, with the fix; None if it works."""
     if name == "dali":
         return _dali_problem()
     return turbojpeg.problem() if name == "turbo" else None
@@ -68,11 +61,11 @@ def choose_source(
     cores: int | None = None,
     problem: Callable[[Source], str | None] = source_problem,
 ) -> Choice:
-    """Choose the source for these settings.
+    """Choose the source for ``data.source`` and ``data.decode``.
 
     Args:
-        settings: only ``source`` and ``decode`` are used.
-        images: the data set; libjpeg-turbo is useless if there is no JPEG in it.
+        settings: the settings.
+        images: the data set.
         device: device of the training.
         cores: cores for this process; None asks the system.
         problem: what is wrong with a source here.
@@ -115,8 +108,7 @@ def choose_source(
         return Choice("dali", "gpu", apart, reason)
     if found := problem("turbo"):
         return Choice("torch", "cpu", apart, found)
-    reason = "threads with libjpeg-turbo are the fastest for JPEG"
-    return Choice("turbo", "cpu", apart, reason)
+    return Choice("turbo", "cpu", apart, "threads with libjpeg-turbo are the fastest for JPEG")
 
 
 def _dali_problem() -> str | None:

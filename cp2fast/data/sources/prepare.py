@@ -14,25 +14,21 @@ from cp2fast.data.decoding.orientation import UPRIGHT, jpeg_orientation
 from cp2fast.data.decoding.shrink import fitted, shrink
 from cp2fast.data.image_sets.beton import RAW
 from cp2fast.data.image_sets.image_set import ImageSet
-from cp2fast.data.sources.loading import DecodeSettings
+from cp2fast.data.sources.loading import DecodeSettings, Loaded, read_or_replace
 
 Pixels = NDArray[np.uint8]
 Content = TypeVar("Content")
 
 
 class Prepared(NamedTuple):
-    """An image that was read, but perhaps not decoded.
-
-    Attributes:
-        content: the encoded bytes of a common, upright JPEG; the pixels ``[H, W, 3]`` of any other
-            image.
-        size: height and width of the decoded pixels.
-        stored: height and width in the file, before ``data.max_side`` is applied.
-    """
+    """An image that was read, but perhaps not decoded."""
 
     content: bytes | Pixels
+    """The bytes of a common, upright JPEG; the pixels ``[H, W, 3]`` of any other image."""
     size: tuple[int, int]
+    """Height and width of the decoded pixels."""
     stored: tuple[int, int]
+    """Height and width in the file, before ``data.max_side`` is applied."""
 
     @staticmethod
     def of_pixels(pixels: Pixels) -> Prepared:
@@ -52,12 +48,8 @@ class Reader:
 
     def __init__(self, images: ImageSet, settings: DecodeSettings) -> None:
         self.is_bad = np.zeros(len(images), np.bool_)
-        self._images = images
-        self._settings = settings
+        self._images, self._settings = images, settings
         self._reasons: dict[int, str] = {}
-
-    def __len__(self) -> int:
-        return len(self._images)
 
     def check(self, index: int) -> None:
         """Raise BadImage if the image is known to be bad."""
@@ -77,6 +69,10 @@ class Reader:
         except BadImage as bad:
             self.remember(index, bad)
             raise
+
+    def read_or_replace(self, planned: int, read: Callable[[int], Content]) -> Loaded[Content]:
+        """What ``read`` gives for an image, or for the first readable one of its substitutes."""
+        return read_or_replace(planned, read, self._settings.seed, len(self._images))
 
     def prepare(self, index: int) -> Prepared:
         """Read an image, and decode it unless it is a common JPEG. Raises BadImage."""

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from cp2fast.data.decoding.decoders.optional import optional
 from cp2fast.data.decoding.formats import HEIF
 from cp2fast.data.decoding.kinds import kind_of
 from cp2fast.data.decoding.orientation import UPRIGHT
@@ -28,11 +27,9 @@ def read(encoded: bytes, max_pixels: int) -> Raster:
     width, height = image.size
     check_size(height, width, max_pixels)
     try:
-        found = image.to_pillow()
+        return picture(np.array(image.to_pillow().convert("RGB")), UPRIGHT)
     except Exception as error:  # libheif's errors have many types
         raise _damaged(encoded, error) from error
-    rgb = found.convert("RGB") if found.mode != "RGB" else found
-    return picture(np.array(rgb), UPRIGHT)
 
 
 def size(encoded: bytes) -> tuple[int, int]:
@@ -42,7 +39,7 @@ def size(encoded: bytes) -> tuple[int, int]:
 
 
 def _opened(encoded: bytes) -> Any:
-    pillow_heif = optional("pillow_heif", HEIF)
+    pillow_heif = HEIF.module("pillow_heif")
     try:
         return pillow_heif.open_heif(encoded)
     except Exception as error:

@@ -41,13 +41,10 @@ def size(encoded: bytes) -> tuple[int, int]:
 def _header(encoded: bytes) -> tuple[tuple[int, ...], np.dtype[Any]]:
     file = io.BytesIO(encoded)
     try:
-        version = np.lib.format.read_magic(file)
-        read_header = (
-            np.lib.format.read_array_header_1_0
-            if version == (1, 0)
-            else np.lib.format.read_array_header_2_0
-        )
-        shape, _, dtype = read_header(file)
+        if np.lib.format.read_magic(file) == (1, 0):
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        else:
+            shape, _, dtype = np.lib.format.read_array_header_2_0(file)
     except (ValueError, TypeError, SyntaxError, EOFError) as error:
         raise BadImage(f"a numpy array with a broken header ({one_line(error)})") from error
     if dtype.kind not in "buif" or dtype.itemsize > 8:

@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 
 from cp2fast.data.decoding import png
-from cp2fast.data.decoding.decoders.optional import optional
 from cp2fast.data.decoding.formats import WIDE_PNG
 from cp2fast.data.decoding.raster import BadImage, Raster, check_volume, one_line, type_limits
 
@@ -45,7 +44,7 @@ def read(encoded: bytes, max_pixels: int) -> Raster:
 
 def _decoded(encoded: bytes) -> NDArray[Any]:
     if decode_png is None:
-        decoded: NDArray[Any] = optional("imagecodecs", WIDE_PNG).png_decode(encoded)
+        decoded: NDArray[Any] = WIDE_PNG.module("imagecodecs").png_decode(encoded)
         return decoded
     data = torch.frombuffer(bytearray(encoded), dtype=torch.uint8)
     image_CHW = decode_png(data, mode=ImageReadMode.UNCHANGED)
