@@ -159,8 +159,8 @@ def probe(job: Job, out: Path) -> dict[str, Any]:
 def picture(job: Job, out: Path) -> dict[str, Any]:
     """What the linear probes of several networks make of some photos."""
     from cp2fast.probe import probe as probes
+    from cp2fast.probe.compare import draw_probes
     from cp2fast.probe.features import Extractor
-    from cp2fast.probe.picture import draw_probes
 
     given, device = dict(job.data), _device()
     data, side, shown = _labelled(given), given["short_side"], {}
