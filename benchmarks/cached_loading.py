@@ -41,7 +41,7 @@ from benchmarks.soak import resident, shared_cache
 from cp2fast.bench import ceilings
 from cp2fast.bench.ceilings import compose
 from cp2fast.bench.loader_sources import COMPOSED_AHEAD, IN_PROGRESS, sources
-from cp2fast.bench.loader_task import SEED, SYSTEMS, Task
+from cp2fast.bench.loader_task import SEED, Task, find_missing
 from cp2fast.bench.peers import original
 from cp2fast.bench.timing import Rate, Stream, measure, ratios, stream_of_pairs
 from cp2fast.config import DataSettings
@@ -102,9 +102,10 @@ def _streams(task: Task, bad: BadImages, with_original: bool) -> dict[str, Strea
     # The op's time depends on the photos' sizes, so it gets the same photos as the others.
     epoch = list(_turbo(task, bad, None, steps_per_epoch(len(images), task.batch_size)))
     first = prefetch(_first_epochs(task, bad), COMPOSED_AHEAD)
+    ours = sources(task, find_missing(task), bad)
     return {
         **({"original": _original(task)} if with_original else {}),
-        **sources(task, dict.fromkeys(set(SYSTEMS) - OURS, ""), bad),
+        **{name: stream for name, stream in ours.items() if name in OURS},
         "first": Stream(first, IN_PROGRESS + COMPOSED_AHEAD + 1),
         **ceilings.decoders(images, 512, workers),
         "read": ceilings.reading(images, workers),
@@ -161,7 +162,7 @@ def _ratios(rates: dict[str, Rate]) -> dict[str, float]:
     def of(ours: str, theirs: str) -> float:
         return median(ratios(rates[ours], rates[theirs]))
 
-    decoders = [name for name in ceilings.decoder_names() if name != "torchvision"]
+    decoders = [name for name in ("simplejpeg", "libturbojpeg") if name in rates]
     per_round = (rates[name].samples_per_second for name in decoders)
     fastest = Rate(tuple(max(decode) for decode in zip(*per_round, strict=True)))
     both = _together(fastest, rates["augment"])

@@ -159,8 +159,8 @@ def probe(job: Job, out: Path) -> dict[str, Any]:
 def picture(job: Job, out: Path) -> dict[str, Any]:
     """What the linear probes of several networks make of some photos."""
     from cp2fast.probe import probe as probes
+    from cp2fast.probe.compare import draw_probes
     from cp2fast.probe.features import Extractor
-    from cp2fast.probe.picture import draw_probes
 
     given, device = dict(job.data), _device()
     data, side, shown = _labelled(given), given["short_side"], {}
@@ -233,11 +233,11 @@ def _network(words: tuple[str, ...], start: str | None, device: torch.device) ->
 
 def _labelled(given: dict[str, Any]) -> LabelledData:
     from cp2fast.config import LabelledDataSettings
-    from cp2fast.labels.open import open_voc
+    from cp2fast.labels.open import open_labelled
 
     splits = {"train_split": given["train"], "val_split": given["val"]}
     settings = LabelledDataSettings(root=given["root"], **splits)
-    return open_voc(settings, Path(given["root"]), workers=1)
+    return open_labelled(settings, Path(given["root"]), workers=1)
 
 
 def _device() -> torch.device:

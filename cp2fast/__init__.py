@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from cp2fast.probe.probe import ProbeScores
     from cp2fast.train.run import Run
     from cp2fast.weights.export.write import export
-    from cp2fast.weights.listing import Listed, list_models
+    from cp2fast.weights.timm import Listed, list_models
     from cp2fast.weights.trained import load
 
 __all__ = [
@@ -130,7 +130,7 @@ _MODULES = {
     "cp2fast.probe.probe": "ProbeScores",
     "cp2fast.train.run": "Run",
     "cp2fast.weights.export.write": "export",
-    "cp2fast.weights.listing": "Listed list_models",
+    "cp2fast.weights.timm": "Listed list_models",
     "cp2fast.weights.trained": "load",
 }
 """Names by module. Imported on first use, as importing torch takes seconds."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from statistics import median
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from cp2fast.batch import RaggedBatch
+from cp2fast.bench.timing import launch_milliseconds
 from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
 from cp2fast.copypaste.op import copy_paste
 from cp2fast.copypaste.sampling import sample_parameters
@@ -40,10 +40,15 @@ def time_op(images: Sequence[Tensor], size: int) -> dict[str, Any]:
             pixels, views, size, torch.bfloat16, IMAGENET_MEAN, IMAGENET_STD, "cuda"
         )
 
-    host = _milliseconds_of_the_host(call)
-    drawing = _milliseconds_of_the_host(lambda: sample_parameters(0, 0, batch, size))
     there = batch.to(device)
-    whole = _milliseconds_of_the_host(lambda: copy_paste(there, parameters, size, torch.bfloat16))
+    host, drawing, whole = (
+        launch_milliseconds(work, _CALLS, device)
+        for work in (
+            call,
+            lambda: sample_parameters(0, 0, batch, size),
+            lambda: copy_paste(there, parameters, size, torch.bfloat16),
+        )
+    )
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         call()
@@ -54,23 +59,12 @@ def time_op(images: Sequence[Tensor], size: int) -> dict[str, Any]:
         "dtype": "bfloat16",
         "milliseconds": median(times),
         "spread": (max(times) - min(times)) / median(times),
-        "host_milliseconds": median(host),
-        "host_milliseconds_to_draw": median(drawing),
-        "host_milliseconds_to_check_move_and_launch": median(whole),
+        "host_milliseconds": host,
+        "host_milliseconds_to_draw": drawing,
+        "host_milliseconds_to_check_move_and_launch": whole,
         "bytes": moved,
         "gigabytes_per_second": moved / median(times) / 1e6,
     }
-
-
-def _milliseconds_of_the_host(call: Callable[[], object]) -> list[float]:
-    """Launch time of each call, waiting for the GPU in between. The first calls compile."""
-    times = []
-    for _ in range(_WARM + _CALLS):
-        begin = time.perf_counter()
-        call()
-        times.append(1e3 * (time.perf_counter() - begin))
-        torch.cuda.synchronize()
-    return times[_WARM:]
 
 
 def _milliseconds_of_the_gpu(replay: Callable[[], None]) -> list[float]:

@@ -201,10 +201,8 @@ def _decode(images: ImageSet, data: DataSettings) -> list[Tensor]:
 
 def _check_beton(file: Path | None) -> None:
     """Check this here, as ``list_images`` would blame data.root and also accept a folder."""
-    if file is None:
-        return
-    make = "make one with cp2fast pack DIR FILE.beton"
-    if not file.exists():
-        raise UserError(f"--beton {file}: there is no such file; {make}")
-    if not is_beton(file.name) or not file.is_file():
-        raise UserError(f"--beton {file}: not a .beton file; {make}")
+    if file is not None and not (is_beton(file.name) and file.is_file()):
+        raise UserError(
+            f"--beton {file}: there is no such .beton file; make one with cp2fast pack DIR "
+            "FILE.beton"
+        )

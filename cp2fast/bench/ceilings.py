@@ -6,11 +6,11 @@ import itertools
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from cp2fast.batch import RaggedBatch
 from cp2fast.bench import system_turbojpeg
@@ -38,21 +38,15 @@ def decoders(
         levels: how values of more than 8 bits and other bands are shown.
     """
     encoded = [images.read(number) for number in range(min(count, len(images)))]
-    by: dict[str, Callable[[Sequence[bytes]], Callable[[int], object]]] = {
-        "torchvision": partial(_by_torchvision, levels),
-        "simplejpeg": partial(_into_memory, levels, turbojpeg.decode_into),
-        "libturbojpeg": partial(_into_memory, levels, system_turbojpeg.decode_into),
-    }
-    return {
-        name: Stream(_in_threads(threads, by[name](encoded), len(encoded)))
-        for name in decoder_names()
-    }
 
+    def by_torchvision(number: int) -> Tensor:
+        return decode_image(encoded[number], 10**9, levels=levels)
 
-def decoder_names() -> list[str]:
-    """The libraries that can call libjpeg-turbo here."""
-    ours, systems = turbojpeg.problem() is None, system_turbojpeg.problem() is None
-    return ["torchvision", *["simplejpeg"] * ours, *["libturbojpeg"] * systems]
+    decode: dict[str, Callable[[int], object]] = {"torchvision": by_torchvision}
+    for name, library in (("simplejpeg", turbojpeg), ("libturbojpeg", system_turbojpeg)):
+        if library.problem() is None:
+            decode[name] = _into_memory(encoded, library.decode_into, by_torchvision)
+    return {name: Stream(_in_threads(threads, by, len(encoded))) for name, by in decode.items()}
 
 
 def reading(images: ImageSet, threads: int) -> Stream:
@@ -111,14 +105,10 @@ def _in_threads(threads: int, work: Callable[[int], object], count: int) -> Iter
             yield len(chunk)
 
 
-def _by_torchvision(levels: Levels, encoded: Sequence[bytes]) -> Callable[[int], object]:
-    return lambda number: decode_image(encoded[number], 10**9, levels=levels)
-
-
 def _into_memory(
-    levels: Levels,
-    decode_into: Callable[[bytes, NDArray[np.uint8]], bool],
     encoded: Sequence[bytes],
+    decode_into: Callable[[bytes, NDArray[np.uint8]], bool],
+    otherwise: Callable[[int], object],
 ) -> Callable[[int], object]:
     """Decode into one buffer per thread, so without the cost of fresh memory."""
     shapes = [_shape(data) for data in encoded]
@@ -131,7 +121,7 @@ def _into_memory(
         height, width = shapes[number]
         place = of_thread.buffer[: height * width * 3].reshape(height, width, 3)
         if not decode_into(encoded[number], place):
-            decode_image(encoded[number], 10**9, levels=levels)
+            otherwise(number)
 
     return decode
 

@@ -46,9 +46,9 @@ class Bar(NamedTuple):
     kind: str
 
     @property
-    def rounds(self) -> tuple[float, float]:
-        """Ends of the spread, centred on the median because a report only has its length."""
-        return max(0.0, self.rate - self.spread / 2), self.rate + self.spread / 2
+    def end(self) -> float:
+        """End of the spread, which is centred on the median, as a report only has its length."""
+        return self.rate + self.spread / 2
 
 
 def plot(reports: Sequence[Report], path: Path) -> None:
@@ -114,7 +114,7 @@ def axis_end(bars: Sequence[Bar]) -> float:
     """The axis's end, beyond all bars except those of ceilings far above all systems."""
     fastest = max(bar.rate for bar in bars if bar.kind != "ceilings")
     near = (b for b in bars if b.kind != "ceilings" or b.rate <= _FAR * fastest)
-    return _ROOM * max(bar.rounds[1] for bar in near)
+    return _ROOM * max(bar.end for bar in near)
 
 
 def _bars(report: Report) -> Iterator[Bar]:
@@ -134,40 +134,19 @@ def _draw_panel(axes: Axes, bars: Sequence[Bar]) -> None:
         height=0.7,
     )
     for row, bar in enumerate(bars):
-        if bar.rate > end:
-            _draw_cut(axes, row, bar, end)
-            continue
-        low, high = bar.rounds
         if bar.spread:
-            axes.plot([low, high], [row, row], "|-", color=_LINE, linewidth=1, markersize=7)
-        _write(axes, row, high, format_rate(bar.rate), indent=4)
+            ends = [max(0.0, bar.rate - bar.spread / 2), bar.end]
+            axes.plot(ends, [row, row], "|-", color=_LINE, linewidth=1, markersize=7)
+        figure = format_rate(bar.rate)
+        if bar.rate > end:
+            text = f"{figure} (bar cut) "
+            axes.text(end, row, text, ha="right", va="center", fontsize=9, color="white")
+        else:
+            axes.text(bar.end, row, f" {figure}", va="center", fontsize=9)
     axes.set_xlim(0, end)
     axes.set_ylim(len(bars) - 0.4, -0.6)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
-
-
-def _draw_cut(axes: Axes, row: int, bar: Bar, end: float) -> None:
-    """Draw a bar that continues beyond the axis, with a torn end and its figure inside."""
-    for tear in (0.965, 0.98):
-        slant = [tear * end - 0.006 * end, tear * end + 0.006 * end]
-        axes.plot(slant, [row + 0.4, row - 0.4], color="white", linewidth=2.5)
-    _write(axes, row, 0.95 * end, f"{format_rate(bar.rate)} (bar cut)", indent=-4, inside=True)
-
-
-def _write(
-    axes: Axes, row: int, x: float, text: str, *, indent: float, inside: bool = False
-) -> None:
-    axes.annotate(
-        text,
-        (x, row),
-        xytext=(indent, 0),
-        textcoords="offset points",
-        ha="right" if inside else "left",
-        va="center",
-        fontsize=9,
-        color="white" if inside else "black",
-    )
 
 
 def _kind(system: str) -> str:

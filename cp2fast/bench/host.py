@@ -7,15 +7,11 @@ On a GPU these are the times to launch the work, which runs asynchronously. On a
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from itertools import repeat
-from statistics import median
-
-import torch
 
 from cp2fast.batch import CopyPasteBatch
-from cp2fast.bench.timing import finish
+from cp2fast.bench.timing import launch_milliseconds
 from cp2fast.copypaste.op import copy_paste
 from cp2fast.copypaste.sampling import sample_parameters
 from cp2fast.copypaste.validate import validate
@@ -24,8 +20,6 @@ from cp2fast.data.order import plan
 from cp2fast.data.sources.open import open_source
 from cp2fast.model.cp2 import CP2Output
 from cp2fast.pretrain.task import PretrainTask
-
-_REPEATS, _STEPS = 30, 5
 
 
 def host_milliseconds(task: PretrainTask) -> dict[str, float]:
@@ -55,29 +49,17 @@ def host_milliseconds(task: PretrainTask) -> dict[str, float]:
         return learner.step(repeat(pairs, learner.accumulate))
 
     outputs = step()
-    parts: dict[str, tuple[Callable[[], object], int]] = {
-        "draw": (lambda: sample_parameters(0, 1, batch, size, data.background, augment), _REPEATS),
-        "check": (
-            lambda: validate(batch, parameters, size, learner.dtype, augment.mean, augment.std),
-            _REPEATS,
+    of_the_op: dict[str, Callable[[], object]] = {
+        "draw": lambda: sample_parameters(0, 1, batch, size, data.background, augment),
+        "check": lambda: validate(
+            batch, parameters, size, learner.dtype, augment.mean, augment.std
         ),
-        "pack": (lambda: pack(batch, parameters), _REPEATS),
-        "launch": (launch, _REPEATS),
-        "step": (step, _STEPS),
-        "log": (lambda: json.dumps(task.measure(1, outputs)), _STEPS),
+        "pack": lambda: pack(batch, parameters),
+        "launch": launch,
     }
-    found = {name: _milliseconds(work, n, device) for name, (work, n) in parts.items()}
+    found = {name: launch_milliseconds(work, 30, device) for name, work in of_the_op.items()}
+    found["step"] = launch_milliseconds(step, 5, device)
+    found["log"] = launch_milliseconds(lambda: json.dumps(task.measure(1, outputs)), 5, device)
     # The op's call includes checking and packing.
     found["launch"] -= found["check"] + found["pack"]
     return found
-
-
-def _milliseconds(work: Callable[[], object], repeats: int, device: torch.device) -> float:
-    """Median time of a call, each started when the GPU is idle."""
-    times = []
-    for _ in range(repeats):
-        finish(device)
-        begin = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - begin)
-    return 1e3 * median(times)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 
 
-@contextmanager
-def idle_share(
-    first: int, last: int
-) -> Iterator[tuple[Callable[[int], None], Callable[[], float]]]:
+def idle_share(first: int, last: int) -> tuple[Callable[[int], None], Callable[[], float]]:
     """A function to call before each step, and one that returns the share after the run.
 
     Args:
@@ -34,7 +30,7 @@ def idle_share(
         work = [event for event in events if event.device_type.name == "CUDA"]
         return idle_of((event.time_range.start, event.time_range.end) for event in work)
 
-    yield watch, found
+    return watch, found
 
 
 def idle_of(intervals: Iterable[tuple[float, float]]) -> float:

@@ -6,7 +6,8 @@ the first with ``data.cache``.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from typing import ParamSpec
 
 import numpy as np
 import torch
@@ -16,12 +17,11 @@ from cp2fast.batch import RaggedBatch
 from cp2fast.bench.ceilings import compose
 from cp2fast.bench.loader_task import HARDWARE_SHARES, SEED, Task
 from cp2fast.bench.timing import Stream, finish
-from cp2fast.config import DataSettings
 from cp2fast.data.cache.open import open_cache
 from cp2fast.data.image_sets.image_set import ImageSet
 from cp2fast.data.prefetch import prefetch
 from cp2fast.data.sources.bad_images import BadImages
-from cp2fast.data.sources.choice import Choice, choose_source
+from cp2fast.data.sources.choice import choose_source
 from cp2fast.data.sources.dali_source import open_dali
 from cp2fast.data.sources.loading import DecodeSettings
 from cp2fast.data.sources.open import open_source
@@ -34,6 +34,7 @@ IN_PROGRESS = 6
 _CACHED = 1024
 """Number of images that is enough to measure a cache."""
 _CPU = torch.device("cpu")
+_P = ParamSpec("_P")
 
 
 def sources(task: Task, missing: dict[str, str], bad: BadImages) -> dict[str, Stream]:
@@ -59,17 +60,26 @@ def sources(task: Task, missing: dict[str, str], bad: BadImages) -> dict[str, St
         if choice.name == "turbo" and choice.apart:
             ahead = batches_in_the_making(task.workers)
         if f"cp2fast-{name}" in names:
-            batches = _decoded(choice, settings, images, task, task.device, bad)
-            samples = prefetch(compose(batches, task.size, task.device), COMPOSED_AHEAD)
+            numbers, where = task.plan(images), task.device
+            batches = _lazily(open_source, choice, settings, images, numbers, SEED, where, bad)
+            samples = prefetch(compose(batches, task.size, where), COMPOSED_AHEAD)
             streams[f"cp2fast-{name}"] = Stream(samples, ahead + COMPOSED_AHEAD + 1)
         if f"decode-{name}" in names:
             where = _CPU if choice.decode == "cpu" else task.device
-            batches = _decoded(choice, settings, images, task, where, bad)
+            numbers = task.plan(images)
+            batches = _lazily(open_source, choice, settings, images, numbers, SEED, where, bad)
             streams[f"decode-{name}"] = Stream(_counted(batches, where), ahead)
+    how = DecodeSettings(SEED, task.data.max_pixels, levels=task.levels)
     for share in HARDWARE_SHARES:
         name = f"decode-dali-gpu@{share:g}"
         if name not in missing:
-            batches = _decoded_by_share(share, task, bad)
+            batches = _lazily(
+                open_dali,
+                *(task.images, task.plan(task.images), how, bad),
+                threads=task.workers,
+                gpu=task.device,
+                hardware_share=share,
+            )
             streams[name] = Stream(_counted(batches, task.device), IN_PROGRESS)
     for name in ("cached", "cached-independent"):
         if f"cp2fast-{name}" not in missing:
@@ -79,31 +89,11 @@ def sources(task: Task, missing: dict[str, str], bad: BadImages) -> dict[str, St
     return streams
 
 
-def _decoded(
-    choice: Choice,
-    settings: DataSettings,
-    images: ImageSet,
-    task: Task,
-    device: torch.device,
-    bad: BadImages,
+def _lazily(
+    open_: Callable[_P, Iterator[RaggedBatch]], *args: _P.args, **kwargs: _P.kwargs
 ) -> Generator[RaggedBatch, None, None]:
     """The batches of a source, which is opened when the first one is taken."""
-    yield from open_source(choice, settings, images, task.plan(images), SEED, device, bad)
-
-
-def _decoded_by_share(
-    share: float, task: Task, bad: BadImages
-) -> Generator[RaggedBatch, None, None]:
-    """The batches of DALI with a share of the images for the GPU's JPEG engine."""
-    yield from open_dali(
-        task.images,
-        task.plan(task.images),
-        DecodeSettings(SEED, task.data.max_pixels, levels=task.levels),
-        bad,
-        threads=task.workers,
-        gpu=task.device,
-        hardware_share=share,
-    )
+    yield from open_(*args, **kwargs)
 
 
 def _counted(batches: Iterator[RaggedBatch], device: torch.device) -> Generator[int, None, None]:

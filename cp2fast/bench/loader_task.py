@@ -23,30 +23,10 @@ from cp2fast.data.sources.choice import available_sources
 SEED = 0
 HARDWARE_SHARES = (0.0, 0.5, 0.9, 1.0)
 """Shares of images for the GPU's JPEG engine that are tried, to find the best."""
-SYSTEMS = (
-    "original",
-    "torchvision",
-    "dali-all",
-    "ffcv-kornia",
-    "spdl",
-    "lightly-train",
-    "cp2fast-torch",
-    "cp2fast-turbo",
-    "cp2fast-dali",
-    "cp2fast-dali-gpu",
-    "cp2fast-both",
-    "cp2fast-ffcv",
-    "cp2fast-cached",
-    "cp2fast-cached-independent",
-    "decode-torch",
-    "decode-turbo",
-    "decode-dali",
-    "decode-dali-gpu",
+_ON_A_GPU = (
+    *("cp2fast-dali-gpu", "decode-dali-gpu"),
     *(f"decode-dali-gpu@{share:g}" for share in HARDWARE_SHARES),
-    "decode-both",
-    "decode-ffcv",
 )
-"""All systems, if nothing is missing."""
 _OF_PHOTOS = ("original", "torchvision", "dali-all", "spdl", "lightly-train")
 """Other pipelines, which read photos of 8 bits in three channels."""
 _CPU = torch.device("cpu")
@@ -112,13 +92,10 @@ def find_missing(task: Task) -> dict[str, str]:
         (turbo, ("cp2fast-turbo", "decode-turbo", "cp2fast-cached", "cp2fast-cached-independent")),
         (_unlike_photos(task), _OF_PHOTOS),
         (no_beton or turbo, ("cp2fast-ffcv", "decode-ffcv")),
-        (
-            no_beton or available_backends()["reference"] or ffcv_kornia.problem(),
-            ("ffcv-kornia",),
-        ),
+        (no_beton or available_backends()["reference"] or ffcv_kornia.problem(), ["ffcv-kornia"]),
         (spdl_v2.problem(), ("spdl",)),
         (lightly_train.problem(task.images), ("lightly-train",)),
-        (no_gpu or dali, [name for name in SYSTEMS if "dali-gpu" in name]),
+        (no_gpu or dali, _ON_A_GPU),
         (no_gpu or dali or turbo, ("cp2fast-both", "decode-both")),
         (None if on_gpu else "no GPU is used: nothing is transferred", ("transfer",)),
     ]

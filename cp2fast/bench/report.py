@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
 
 from cp2fast.bench.timing import Rate, ratios
-from cp2fast.machine import machine, versions
+from cp2fast.machine import machine as this_machine
+from cp2fast.machine import versions as installed_versions
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,9 @@ class Report:
         bottleneck: one sentence: the limiting stage, the share of its limit that is reached, the
             setting to change.
         missing: systems that were not measured, with the reason.
-        machine: result of ``machine()``.
-        versions: result of ``versions()``, including the commit.
         extra: figures of this benchmark only, such as FLOP rates or memory.
+        machine: result of ``machine.machine()``.
+        versions: result of ``machine.versions()``, including the commit.
     """
 
     benchmark: str
@@ -54,70 +55,43 @@ class Report:
     results: list[Result]
     ceilings: dict[str, float]
     bottleneck: str
-    missing: dict[str, str]
-    machine: dict[str, str | int]
-    versions: dict[str, str]
-    extra: dict[str, Any]
+    missing: dict[str, str] = field(default_factory=dict)
+    extra: dict[str, Any] = field(default_factory=dict)
+    machine: dict[str, str | int] = field(default_factory=this_machine)
+    versions: dict[str, str] = field(default_factory=installed_versions)
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
         return asdict(self)
 
 
-def build_report(
-    benchmark: str,
-    settings: Mapping[str, Any],
-    rates: Mapping[str, Rate],
-    *,
-    ceilings: Mapping[str, float],
-    limited_by: Mapping[str, str],
-    bottleneck: str,
-    missing: Mapping[str, str],
-    extra: Mapping[str, Any] | None = None,
-) -> Report:
-    """Build a report from measured rates.
+def results_of(
+    rates: Mapping[str, Rate], ceilings: Mapping[str, float], limited_by: Mapping[str, str]
+) -> list[Result]:
+    """The figures of each system, from the rates by system.
 
     Args:
-        benchmark: name of the benchmark.
-        settings: what was run.
         rates: rates by system.
         ceilings: samples per second, by stage.
         limited_by: name of the ceiling for each system; others have none.
-        bottleneck: last sentence of the report.
-        missing: systems left out, with the reason.
-        extra: further figures.
     """
     original = rates.get("original")
-    return Report(
-        benchmark=benchmark,
-        settings=dict(settings),
-        results=[
-            Result(
-                system=name,
-                images_per_second=rate.median,
-                spread=rate.spread,
-                ratio_to_original=median(ratios(rate, original)) if original else None,
-                share_of_ceiling=(
-                    rate.median / ceilings[limited_by[name]] if name in limited_by else None
-                ),
-            )
-            for name, rate in rates.items()
-        ],
-        ceilings=dict(ceilings),
-        bottleneck=bottleneck,
-        missing=dict(missing),
-        machine=machine(),
-        versions=versions(),
-        extra=dict(extra or {}),
-    )
+    return [
+        Result(
+            system=name,
+            images_per_second=rate.median,
+            spread=rate.spread,
+            ratio_to_original=median(ratios(rate, original)) if original else None,
+            share_of_ceiling=(
+                rate.median / ceilings[limited_by[name]] if name in limited_by else None
+            ),
+        )
+        for name, rate in rates.items()
+    ]
 
 
 def reports_of(kept: Mapping[str, Any]) -> list[Report]:
-    """The reports in a result saved with ``--json``, of one benchmark or of all.
-
-    Args:
-        kept: the parsed file.
-    """
+    """The reports in a parsed result that was saved with ``--json``, of one benchmark or of all."""
     return [
         Report(**{**report, "results": [Result(**row) for row in report["results"]]})
         for report in kept.get("reports", [kept])

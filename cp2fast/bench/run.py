@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import torch
 
 from cp2fast.bench.host import host_milliseconds
-from cp2fast.bench.report import Report, build_report, format_rate
+from cp2fast.bench.report import Report, format_rate, results_of
 from cp2fast.bench.run_parts import FEWEST_STEPS, Measure, Measured, Parts, data_set
 from cp2fast.bench.timing import Rate, Say, in_rounds, silent
 from cp2fast.bench.train import settings_of_step
@@ -40,16 +40,10 @@ def bench_run(
     say: Say = silent,
     counts: Sequence[int] = COUNTS,
 ) -> Report:
-    """Measure runs and their parts, taking turns.
+    """Measure runs and their parts; see ``measure`` for the arguments.
 
-    Args:
-        settings: settings of the runs; their data sets consist of ``images``.
-        images: the data set.
-        device: device of the runs.
-        rounds: measured rounds.
-        seconds: approximate minimum time for each run and each part in each round.
-        say: called with a line after every round.
-        counts: sizes of the data sets; those too small for a step are skipped.
+    The data sets of the runs consist of ``images``; those of ``counts`` that are too small for a
+    step are skipped.
 
     Raises:
         UserError: the settings are invalid.
@@ -177,7 +171,9 @@ def _report(
         extra["peak_memory_gib"] = {
             name: max(one.memory for one in each) / 2**30 for name, each in measured.items()
         }
-    return build_report(
+    runs = {f"cp2fast-{name}": rates[name] for name in rates if name in shares}
+    limited_by = {f"cp2fast-{name}": f"what the parts of {name} allow" for name in shares}
+    return Report(
         "run",
         {
             **settings_of_step(parts.settings, parts.device, parts.learner.dtype),
@@ -187,11 +183,9 @@ def _report(
             "rounds": rounds,
             "seconds": seconds,
         },
-        {f"cp2fast-{name}": rates[name] for name in rates if name in shares},
+        results_of(runs, ceilings, limited_by),
         ceilings=ceilings,
-        limited_by={f"cp2fast-{name}": f"what the parts of {name} allow" for name in shares},
         bottleneck=_bottleneck(found[0], times[found[0].whole], host, idle),
-        missing={},
         extra=extra,
     )
 

@@ -14,7 +14,7 @@ import shutil
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from functools import cache
+from functools import cache, partial
 from itertools import islice, pairwise, repeat
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
@@ -85,14 +85,15 @@ class Parts:
     def systems(self, roots: Mapping[int, Path]) -> dict[str, Measure]:
         """The measurements by name; data sets are ordered from small to large."""
         some = roots[max(roots)]
-        alone = {"step": lambda steps: self._step_alone(some, steps)}
-        ready = {"ready": lambda steps: self._run(some, steps, self.learner, ready=True)}
-        of_sizes = {
-            f"{name}-{count}": measure
-            for count, root in roots.items()
-            for name, measure in self._of_size(root).items()
+        systems: dict[str, Measure] = {
+            "step": partial(self._step_alone, some),
+            "ready": partial(self._run, some, self.learner, ready=True),
         }
-        return alone | ready | of_sizes
+        for count, root in roots.items():
+            systems[f"loader-{count}"] = partial(self._loader, root)
+            systems[f"engine-{count}"] = partial(self._run, root, self.nothing)
+            systems[f"run-{count}"] = partial(self._run, root, self.learner)
+        return systems
 
     def task(self, root: Path, steps: int = 1) -> PretrainTask:
         """The task of a run that has not started."""
@@ -101,22 +102,15 @@ class Parts:
     def idle(self, root: Path) -> float:
         """The share of time that the GPU is idle during the steps of a run."""
         steps = FEWEST_STEPS["cuda"]
-        with idle_share(steps // 2, steps - 2) as (watch, found):
-            self._run(root, steps, self.learner, watch=watch)
+        watch, found = idle_share(steps // 2, steps - 2)
+        self._run(root, self.learner, steps, watch=watch)
         return found()
-
-    def _of_size(self, root: Path) -> dict[str, Measure]:
-        return {
-            "loader": lambda steps: self._loader(root, steps),
-            "engine": lambda steps: self._run(root, steps, self.nothing),
-            "run": lambda steps: self._run(root, steps, self.learner),
-        }
 
     def _run(
         self,
         root: Path,
-        steps: int,
         learner: Shared,
+        steps: int,
         ready: bool = False,
         watch: Callable[[int], None] = lambda step: None,
     ) -> Measured:

@@ -15,8 +15,12 @@ _RGB_PIXELS = 0
 _COLOUR_SPACES = (0, 1, 2)  # RGB, YCbCr and grey, but not CMYK and YCCK
 _ACCURATE_DCT = 4096
 
-# Created at import: if two threads created it at once, one would lose its own while using it.
-_own = threading.local()
+
+class _Decompressor(threading.local):
+    """A decoder's state, of which each thread has its own; it is kept as long as the process."""
+
+    def __init__(self) -> None:
+        self.handle: int = _library().tjInitDecompress()
 
 
 def problem() -> str | None:
@@ -58,26 +62,11 @@ def _library() -> ctypes.CDLL:
     library = ctypes.CDLL(_LIBRARY)
     library.tjInitDecompress.restype = c_void_p
     library.tjInitDecompress.argtypes = []
-    library.tjDestroy.argtypes = [c_void_p]
     library.tjDecompressHeader3.argtypes = [c_void_p, c_char_p, c_ulong, *[POINTER(c_int)] * 4]
     library.tjDecompress2.argtypes = [c_void_p, c_char_p, c_ulong, c_void_p, *[c_int] * 5]
     return library
 
 
-class _Decompressor:
-    """A decoder's state; each thread needs its own, which is freed with the thread."""
-
-    def __init__(self) -> None:
-        self.handle: int = _library().tjInitDecompress()
-        self._destroy = _library().tjDestroy
-
-    def __del__(self) -> None:
-        self._destroy(self.handle)
-
-
+@cache
 def _decompressor() -> _Decompressor:
-    """This thread's decompressor, which the thread keeps until it ends."""
-    if not hasattr(_own, "decompressor"):
-        _own.decompressor = _Decompressor()
-    decompressor: _Decompressor = _own.decompressor
-    return decompressor
+    return _Decompressor()

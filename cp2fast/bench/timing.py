@@ -130,6 +130,17 @@ def finish(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
+def launch_milliseconds(work: Callable[[], object], repeats: int, device: torch.device) -> float:
+    """The host's median time for a call, in milliseconds, each started when a GPU is idle."""
+    times = []
+    for _ in range(repeats):
+        finish(device)
+        begin = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - begin)
+    return 1e3 * median(times)
+
+
 def ratios(rate: Rate, to: Rate) -> Sequence[float]:
     """For each round, the rate relative to ``to``."""
     return [a / b for a, b in zip(rate.samples_per_second, to.samples_per_second, strict=True)]

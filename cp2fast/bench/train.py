@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cp2fast.batch import CopyPasteBatch
 from cp2fast.bench.peers import original_step
-from cp2fast.bench.report import Report, build_report
+from cp2fast.bench.report import Report, results_of
 from cp2fast.bench.resident import peak_resident, resident_bytes
 from cp2fast.bench.timing import Say, Stream, finish, measure, silent
 from cp2fast.config import PretrainSettings
@@ -40,22 +40,15 @@ def bench_train(
     say: Say = silent,
     beside_original: bool = True,
 ) -> Report:
-    """Measure both systems, taking turns, on random composed pairs on the device.
+    """Measure both systems on random composed pairs; see ``measure`` for the arguments.
 
-    Args:
-        settings: the model, ``data.batch_size``, ``train.precision`` and ``train.compile``; the
-            original always uses float32 without compilation.
-        device: device for both systems.
-        rounds: measured rounds.
-        seconds: minimum time for each system in each round.
-        say: called with a line if compilation fails, and after every round.
-        beside_original: whether the original is measured too.
+    Of the settings count the model, ``data.batch_size``, ``train.precision`` and ``train.compile``;
+    the original, if it is measured, always uses float32 without compilation.
 
     Raises:
         UserError: no such backbone, size or precision.
         RuntimeError: the systems' losses differ, so they do not compute the same.
     """
-    batch_size = settings.data.batch_size
     first_losses: dict[str, float] = {}
     static: dict[str, int] = {}
     steps: dict[str, Step] = {}
@@ -71,7 +64,7 @@ def bench_train(
     memory = {name: _peak_memory(step, static[name], device) for name, step in steps.items()}
 
     flops = {name: flops_per_sample(settings, name == "original", device.type) for name in steps}
-    work = {name: _stream(step, batch_size, device) for name, step in steps.items()}
+    work = {n: _stream(step, settings.data.batch_size, device) for n, step in steps.items()}
     products = {
         str(dtype): _stream(_matrix_product(dtype, device), 1, device)
         for dtype in set(dtypes.values())
@@ -81,7 +74,7 @@ def bench_train(
     rates = {name: measured[name] for name in steps}
     ceilings = {f"matrix products, {n}": peaks[str(dtypes[n])] / flops[n] for n in steps}
     share = rates["cp2fast"].median / ceilings["matrix products, cp2fast"]
-    return build_report(
+    return Report(
         "train",
         {
             **settings_of_step(settings, device, dtypes["cp2fast"]),
@@ -90,14 +83,12 @@ def bench_train(
             "rounds": rounds,
             "seconds": seconds,
         },
-        rates,
+        results_of(rates, ceilings, {name: f"matrix products, {name}" for name in steps}),
         ceilings=ceilings,
-        limited_by={name: f"matrix products, {name}" for name in steps},
         bottleneck=(
             f"arithmetic: cp2fast reaches {share:.0%} of what matrix products alone reach here in "
             f"{dtypes['cp2fast']}; a larger data.batch_size brings it nearer, as far as memory goes"
         ),
-        missing={},
         extra={
             "first_loss": first_losses,
             "gflop_per_sample": {name: count / 1e9 for name, count in flops.items()},

@@ -7,7 +7,6 @@ declarations; ``recipes.py`` reads them from files and ``KEY=VALUE``.
 from cp2fast.config.augment import MAX_SIGMA, AugmentSettings
 from cp2fast.config.data import DataSettings, Root, root_of
 from cp2fast.config.finetune import (
-    EvaluationSettings,
     FinetuneModelSettings,
     FinetuneSettings,
     FinetuneTrainSettings,
@@ -15,7 +14,6 @@ from cp2fast.config.finetune import (
     check_finetune,
 )
 from cp2fast.config.labels import ClassSettings, LabelSettings, Rgb, rgb_of
-from cp2fast.config.levels import Bands, Range, RangeSetting
 from cp2fast.config.pretrain import (
     MIN_IMAGES_FOR_BATCH_BACKGROUNDS,
     SIZE_STEP,
@@ -25,13 +23,16 @@ from cp2fast.config.pretrain import (
     check_pretrain,
     fewest_images,
 )
-from cp2fast.config.probe import ProbeDataSettings, ProbeModelSettings, ProbeSettings
+from cp2fast.config.probe import ProbeDataSettings, ProbeSettings
 from cp2fast.config.section import (
     FALLING,
     IMAGENET_MEAN,
     IMAGENET_STD,
+    Bands,
     Colour,
     Deviations,
+    Range,
+    RangeSetting,
     Section,
 )
 from cp2fast.config.train import CommonTrainSettings
@@ -50,7 +51,6 @@ __all__ = [
     "CommonTrainSettings",
     "DataSettings",
     "Deviations",
-    "EvaluationSettings",
     "FinetuneModelSettings",
     "FinetuneSettings",
     "FinetuneTrainSettings",
@@ -59,7 +59,6 @@ __all__ = [
     "ModelSettings",
     "PretrainSettings",
     "ProbeDataSettings",
-    "ProbeModelSettings",
     "ProbeSettings",
     "Range",
     "RangeSetting",

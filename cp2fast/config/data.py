@@ -10,8 +10,7 @@ from typing import Literal, TypeAlias
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
-from cp2fast.config.levels import Bands, RangeSetting
-from cp2fast.config.section import Section
+from cp2fast.config.section import Bands, RangeSetting, Section
 
 Root: TypeAlias = Path | str | tuple[str, ...]
 """What holds images: a path, a pattern or ``@LIST``, or as text a URL; or several of these."""

@@ -9,8 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from cp2fast.config.levels import Bands, RangeSetting
-from cp2fast.config.section import Section
+from cp2fast.config.section import Bands, RangeSetting, Section
 from cp2fast.errors import UserError
 
 Rgb = tuple[int, int, int]

@@ -1,4 +1,4 @@
-"""The base of all settings: strict types, no unknown keys, immutable."""
+"""The base of all settings: strict types, no unknown keys, immutable; types that several have."""
 
 from __future__ import annotations
 
@@ -9,7 +9,17 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, ClassVar, Literal, Self, TypeAlias, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -26,6 +36,36 @@ FALLING = "falling"
 
 _TOO_LARGE = 1 << 63
 _LOG = logging.getLogger("cp2fast")
+
+
+def _separate(value: object) -> object:
+    """Split ``4,3,2`` into a list, and make a single number a list of one."""
+    if isinstance(value, str) and ("," in value or value.isdigit()):
+        return value.split(",")
+    return [value] if isinstance(value, int) else value
+
+
+def _rising(value: tuple[float, float] | str) -> tuple[float, float] | str:
+    if isinstance(value, tuple) and value[0] >= value[1]:
+        raise PydanticCustomError(FALLING, "must go from low to high")
+    return value
+
+
+def _three_or_one(value: tuple[int, ...]) -> tuple[int, ...]:
+    if len(value) not in (1, 3):
+        raise PydanticCustomError("bands", "must be three bands or one")
+    return value
+
+
+Range: TypeAlias = tuple[float, float]
+"""Values that become black and white."""
+RangeSetting = Annotated[
+    Literal["auto", "type"] | Range, BeforeValidator(_separate), AfterValidator(_rising)
+]
+Bands = Annotated[
+    tuple[PositiveInt, ...], BeforeValidator(_separate), AfterValidator(_three_or_one)
+]
+"""Three bands for red, green and blue, or one for grey, counted from 1."""
 
 
 class Section(BaseModel):

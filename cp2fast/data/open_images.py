@@ -42,9 +42,7 @@ class ImageBatches(Iterator[RaggedBatch]):
     def __init__(
         self, images: ImageSet, steps_per_epoch: int, step: int, batches: Iterator[RaggedBatch]
     ) -> None:
-        self.images = images
-        self.steps_per_epoch = steps_per_epoch
-        self.step = step
+        self.images, self.steps_per_epoch, self.step = images, steps_per_epoch, step
         self._batches = batches
 
     @property

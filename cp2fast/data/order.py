@@ -40,11 +40,6 @@ class Windows:
     shard: NDArray[np.int64]
     width: int
 
-    @property
-    def mix_all(self) -> bool:
-        """Whether one window holds all shards, which is the same as no windows."""
-        return self.width >= int(self.shard.max()) + 1
-
     def epoch_order(self, seed: int, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The order of an epoch, and the position of each image's shard in it.
 
@@ -57,15 +52,10 @@ class Windows:
 
 
 def steps_per_epoch(count: int, global_batch: int, fewest: int = 1) -> int:
-    """Whole global batches in ``count`` images; an incomplete last batch is dropped.
-
-    Args:
-        count: images in the data set.
-        global_batch: samples per step, over all processes.
-        fewest: the smallest batch that can be trained on.
+    """Batches of ``global_batch`` in ``count`` images; an incomplete last one is dropped.
 
     Raises:
-        UserError: there is not even one.
+        UserError: there is not even one, or a batch of ``fewest``, the smallest to train on.
     """
     if count < fewest:
         raise UserError(
@@ -106,11 +96,9 @@ def plan(
         stop: one after the last step; None never ends.
         rank: number of this process.
         world_size: number of processes.
-        independent: whether each sample has two background images of its own, drawn from the whole
-            data set whatever the order.
+        independent: whether to add two backgrounds per sample, from the whole data set.
         order: order within an epoch.
-        windows: windows of shards in which a random order mixes images; None mixes the whole data
-            set.
+        windows: in which a random order mixes images; None mixes the whole data set.
 
     Yields:
         int64 ``[B]``, the foregrounds; with ``independent`` ``[3 B]``: the foregrounds, then the
@@ -126,8 +114,8 @@ def plan(
         raise UserError(
             f"data.background=independent needs at least 3 images, and there are {count}: add more"
         )
-    if windows is not None and windows.mix_all:
-        windows = None
+    if windows is not None and windows.width > windows.shard.max():
+        windows = None  # One would hold all shards.
 
     def steps() -> Iterator[NDArray[np.int64]]:
         epoch_of_numbers = -1
@@ -182,18 +170,9 @@ def _mixed(seed: int, epoch: int, mixed_with: NDArray[np.int64]) -> NDArray[np.i
 def backgrounds(
     seed: int, epoch: int, foreground: NDArray[np.int64], count: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The query's and the key's background image of each foreground.
+    """The query's and the key's background of each foreground: two int64 ``[B]``.
 
-    They are uniform over the data set without the foreground, and never the same image.
-
-    Args:
-        seed: the run's seed.
-        epoch: the epoch, from 0.
-        foreground: int64 ``[B]``.
-        count: images in the data set, at least 3.
-
-    Returns:
-        Two int64 ``[B]``.
+    They are uniform over the ``count`` images, at least 3, without the foreground, and differ.
     """
     random = philox.uniform(seed, Stream.BACKGROUND, epoch, foreground)
     # Draw among the remaining numbers, then skip over those that are taken, lowest first.
@@ -206,16 +185,11 @@ def backgrounds(
 
 
 def substitute(seed: int, index: int, attempt: int, count: int) -> int:
-    """The image that replaces the unreadable image ``index``; never ``index`` itself.
+    """The image that replaces the unreadable ``index``, among the others of ``count`` images.
 
-    Args:
-        seed: the run's seed.
-        index: the unreadable image.
-        attempt: 0 for the first substitute, 1 for the next one if that is unreadable, and so on.
-        count: images in the data set, at least 2.
+    ``attempt`` is 0 for the first substitute, 1 for the next one if that is unreadable, and so on.
     """
     if count < 2:
         raise ValueError(f"count must be at least 2, got {count}")
-    random = philox.integers(seed, Stream.SUBSTITUTE, 0, index, count - 1, block=attempt)
-    other = int(random[0])
+    other = int(philox.integers(seed, Stream.SUBSTITUTE, 0, index, count - 1, block=attempt)[0])
     return other + (other >= index)

@@ -20,9 +20,7 @@ Result = TypeVar("Result")
 def keep_ahead(started: Iterable[Item], depth: int) -> Iterator[Item]:
     """The same items in order; each is yielded after ``depth`` more have been started.
 
-    Args:
-        started: taking an item from it starts the item's work.
-        depth: number of items in progress while the consumer handles one.
+    Taking an item from ``started`` starts its work.
     """
     waiting: deque[Item] = deque()
     for item in started:
@@ -43,15 +41,8 @@ def map_ahead(
 ) -> Generator[Result, None, None]:
     """``map`` in order, with up to ``ahead`` results computed in ``threads`` threads in advance.
 
-    An exception of ``function`` is raised in place of its result. Closing the iterator ends the
-    threads.
-
-    Args:
-        function: called in the threads.
-        items: the arguments; taken in the consumer's thread.
-        threads: number of threads.
-        ahead: number of results.
-        name: name of the threads.
+    ``items`` are taken in the consumer's thread. An exception of ``function`` is raised in place of
+    its result. Closing the iterator ends the threads, which are called ``name``.
     """
     pool = ThreadPoolExecutor(threads, name)
     try:
@@ -68,14 +59,8 @@ def prefetch(items: Generator[Item, None, None], depth: int) -> Generator[Item, 
     An exception in ``items`` is raised after the items before it. Closing this iterator
     closes ``items`` and ends the thread.
     """
-    end = object()
-    made = map_ahead(
-        lambda items: next(items, end),
-        repeat(items),
-        threads=1,
-        ahead=depth,
-        name="cp2fast-prefetch",
-    )
+    end, name = object(), "cp2fast-prefetch"
+    made = map_ahead(lambda it: next(it, end), repeat(items), threads=1, ahead=depth, name=name)
     with closing(items), closing(made):
         for item in made:
             if item is end:

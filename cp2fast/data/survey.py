@@ -44,29 +44,16 @@ _DIGITS = 6
 
 
 class Survey(NamedTuple):
-    """The result for a sample.
-
-    Attributes:
-        sampled: number of images that could be read.
-        wide: how many of them have more than 8 bits.
-        range: the 1st and 99th percentile of their values; None if there are none.
-        problem: why most images cannot be shown as configured, with the first such image; None if
-            they can.
-    """
+    """The result for a sample."""
 
     sampled: int
+    """Number of images that could be read."""
     wide: int
+    """How many of them have more than 8 bits."""
     range: Range | None
+    """The 1st and 99th percentile of their values; None if there are none."""
     problem: str | None
-
-    def in_words(self) -> str:
-        """A message that states how the range was found."""
-        if self.range is None:
-            return ""
-        return (
-            f"range: the 1st to the 99th percentile of {counted(self.wide, 'image')} becomes 0 to "
-            f"255 (data.range={as_typed(self.range)})"
-        )
+    """Why most images cannot be shown as configured, with the first such image, if so."""
 
 
 def as_typed(numbers: Sequence[float]) -> str:
@@ -77,15 +64,7 @@ def as_typed(numbers: Sequence[float]) -> str:
 def survey(
     images: ImageSet, bands: Bands | None, max_pixels: int, threads: int, sample: int = SAMPLE
 ) -> Survey:
-    """Examine the sample of a data set.
-
-    Args:
-        images: the data set.
-        bands: ``data.bands``.
-        max_pixels: larger images are skipped.
-        threads: number of threads that read and decode.
-        sample: the most images to examine.
-    """
+    """Examine at most ``sample`` images; those of more than ``max_pixels`` are skipped."""
 
     def look(number: int) -> NDArray[Any] | str | None:
         try:
@@ -124,27 +103,24 @@ def find_range(
     """Determine ``data.range`` of a run: if it is ``auto``, the values found for LOW and HIGH.
 
     Returns:
-        The setting (still ``auto`` if no values need mapping), and a line that states the range if
-        it was found here.
+        The setting (still ``auto`` if no values need mapping), and how it was found, if it was.
 
     Raises:
-        UserError: most images have bands of which none were chosen, or some chosen ones are
-            missing.
+        UserError: most images have several bands and none was chosen, or they lack the chosen ones.
     """
     found = survey(images, bands, max_pixels, threads, SAMPLE if range_ == "auto" else _FEW)
     if found.problem is not None:
         raise UserError(found.problem)
     if range_ != "auto" or found.range is None:
         return range_, ""
-    return found.range, found.in_words()
+    return found.range, (
+        f"range: the 1st to the 99th percentile of {counted(found.wide, 'image')} becomes 0 to "
+        f"255 (data.range={as_typed(found.range)})"
+    )
 
 
 def sample_values(raster: Raster) -> NDArray[Any]:
-    """Some values of the bands that are shown, evenly spaced, without missing data.
-
-    Returns:
-        ``[N]``.
-    """
+    """Some values ``[N]`` of the bands that are shown, evenly spaced, without missing data."""
     height, width, bands = raster.values.shape
     step = max(1, math.isqrt(height * width * bands // _VALUES))
     thin = raster._replace(

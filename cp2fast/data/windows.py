@@ -18,11 +18,7 @@ def window_width(data: DataSettings, images: ImageSet) -> int | None:
 
 
 def check_window(data: DataSettings, images: ImageSet) -> None:
-    """Check that the disk cache can hold two windows of remote shards, the current and the next.
-
-    Raises:
-        UserError: it cannot; the message says what to change.
-    """
+    """Raise UserError unless the disk cache can hold two windows of shards, this and the next."""
     width = window_width(data, images)
     if width is None or images.disk is None or not images.has_remote_shards:
         return

@@ -61,14 +61,9 @@ class Crop:
 def cut(
     image_HWC: Tensor, labels_HW: Tensor, settings: FinetuneSettings, epoch: int, index: int
 ) -> Crop:
-    """Draw one crop: a pure function of (seed, epoch, index) and the labels.
+    """Draw one crop of a uint8 image and its uint8 labels.
 
-    Args:
-        image_HWC: the image, uint8.
-        labels_HW: its labels, uint8.
-        settings: seed, side of the crops, short side and scales.
-        epoch: number of the epoch, from 0.
-        index: number of the image in the data set.
+    It is a pure function of the seed, the epoch, the image's index in the data set, and the labels.
     """
     blocks = np.arange(_PLACES + _TRIES)
     random = uniform(settings.train.seed, Stream.LABELLED, epoch, index, blocks)
@@ -102,14 +97,7 @@ def assemble(
     mean: Sequence[float] = IMAGENET_MEAN,
     std: Sequence[float] = IMAGENET_STD,
 ) -> tuple[Tensor, Tensor]:
-    """Resize, flip, pad, distort and normalise crops on ``device``.
-
-    Args:
-        crops: the B crops.
-        side: side S of the result in pixels.
-        device: device on which to compute.
-        mean: mean of each channel in [0, 1], subtracted from the images.
-        std: standard deviation of each channel, by which the images are divided.
+    """Resize, flip, pad, distort and normalise B crops on ``device``; ``side`` is S.
 
     Returns:
         Normalised images float32 ``[B, 3, S, S]`` channels-last, 0 in the padding, and labels

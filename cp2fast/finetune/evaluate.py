@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -21,13 +20,6 @@ from cp2fast.train.precision import autocast, dtype_of
 from cp2fast.train.processes import Processes
 
 
-class Judged(NamedTuple):
-    """The confusion matrix of an evaluation, int64 ``[K, K]``, and the scores computed from it."""
-
-    confusion: Tensor
-    scores: Scores
-
-
 @torch.no_grad()
 def evaluate(
     network: Segmenter,
@@ -35,15 +27,18 @@ def evaluate(
     settings: FinetuneSettings,
     processes: Processes,
     alive: Callable[[], None],
-) -> Judged:
+) -> tuple[Tensor, Scores]:
     """Evaluate a network on ``data.val``, each image at its own size.
 
     Args:
         network: network on this process's device; its mode is restored afterwards.
         data: the data set.
-        settings: settings of the evaluation, the batch size and the precision.
+        settings: of the evaluation, the batch size and the precision.
         processes: every process evaluates its share and gets the result of all.
         alive: called after each batch; may raise ``StopAsked``.
+
+    Returns:
+        The confusion matrix, int64 ``[K, K]``, and the scores computed from it.
 
     Raises:
         UserError: an image or a mask cannot be used.
@@ -78,4 +73,4 @@ def evaluate(
     if ranks.world_size > 1:
         dist.all_reduce(confusion)
         dist.all_reduce(boundary)
-    return Judged(confusion, scores(confusion, data.classes, boundary if tolerance > 0 else None))
+    return confusion, scores(confusion, data.classes, boundary if tolerance > 0 else None)

@@ -40,11 +40,7 @@ def class_probabilities(
 ) -> Tensor:
     """The probability of each class at each pixel, float32 ``[B, K, H, W]``; see ``segment``.
 
-    Args:
-        network: in evaluation mode.
-        images_BHW3: uint8 RGB of any size, on the network's device.
-        settings: as in ``segment``.
-        side: length in pixels that is scaled to the short side; None is the images' short side.
+    ``side`` is the length in pixels that is scaled to the short side; None is the images' own.
     """
     height = images_BHW3.shape[1]
     return next(probability_bands(network, images_BHW3, settings, height, side))

@@ -14,7 +14,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from cp2fast.config import FinetuneSettings
 from cp2fast.finetune.inference import class_probabilities
@@ -31,8 +30,8 @@ class Band(NamedTuple):
 
     Attributes:
         top: number of the first row.
-        image: pixels, uint8 ``[h, W, 3]``.
-        labels: labels, uint8 ``[h, W]``.
+        image: uint8 ``[h, W, 3]``.
+        labels: uint8 ``[h, W]``.
         probabilities: float16 ``[K, h, W]``, on the host; None if not requested.
     """
 
@@ -43,12 +42,11 @@ class Band(NamedTuple):
 
 
 class _Span(NamedTuple):
-    """One side of a tile: the segmented range, and the part of it that is kept."""
+    """One side of a tile in the picture, the part of it that is kept, and that within the tile."""
 
-    begin: int
-    end: int
-    keep_begin: int
-    keep_end: int
+    tile: slice
+    kept: slice
+    inside: slice
 
 
 def segment_tiles(
@@ -66,50 +64,39 @@ def segment_tiles(
         picture_HW3: the picture, read once, band by band.
         settings: as for ``segment``; a tile is scaled to the short side of an image.
         tile: side of the tiles, in pixels of the picture.
-        device: device of the network.
+        device: the network's.
         wants_probabilities: whether the bands include probabilities.
     """
     height, width = picture_HW3.shape[:2]
     for row in _spans(height, tile):
         columns = list(_spans(width, tile))
-        band = np.array(picture_HW3[row.begin : row.end])  # a copy in memory
-        rows = row.keep_end - row.keep_begin
-        labels = np.empty((rows, width), np.uint8)
+        band = np.array(picture_HW3[row.tile])  # a copy in memory
+        image = band[row.inside]
+        labels = np.empty((len(image), width), np.uint8)
         kept: NDArray[np.float16] | None = None
         for begin in range(0, len(columns), _AT_ONCE):
             group = columns[begin : begin + _AT_ONCE]
-            tiles = torch.stack([torch.from_numpy(band[:, c.begin : c.end]) for c in group])
+            tiles = torch.stack([torch.from_numpy(band[:, column.tile]) for column in group])
             found = class_probabilities(network, tiles.to(device), settings, side=tile)
             for column, probabilities in zip(group, found, strict=True):
-                inside = _inside(probabilities, row, column)
-                place = (..., slice(column.keep_begin, column.keep_end))
+                inside = probabilities[:, row.inside, column.inside]
+                place = (..., column.kept)
                 labels[place] = inside.argmax(dim=0).byte().cpu().numpy()
                 if wants_probabilities:
                     if kept is None:
-                        kept = np.empty((len(inside), rows, width), np.float16)
+                        kept = np.empty((len(inside), *labels.shape), np.float16)
                     kept[place] = inside.half().cpu().numpy()
-        image = band[row.keep_begin - row.begin : row.keep_end - row.begin]
-        yield Band(row.keep_begin, image, labels, kept)
-
-
-def _inside(probabilities_Khw: Tensor, row: _Span, column: _Span) -> Tensor:
-    """The probabilities without the margins that are cut off."""
-    rows = slice(row.keep_begin - row.begin, row.keep_end - row.begin)
-    columns = slice(column.keep_begin - column.begin, column.keep_end - column.begin)
-    return probabilities_Khw[:, rows, columns]
+        yield Band(row.kept.start, image, labels, kept)
 
 
 def _spans(length: int, tile: int) -> Iterator[_Span]:
     """Tiles along one side of the picture, of length ``tile`` unless the picture is shorter."""
-    if length <= tile:
-        yield _Span(0, length, 0, length)
-        return
+    tile = min(tile, length)
     margin = round(tile * MARGIN)
     count = math.ceil((length - 2 * margin) / (tile - 2 * margin))
-    keep = 0
+    kept = 0
     for number in range(count):
         begin = min(number * (tile - 2 * margin), length - tile)
-        is_last = number == count - 1
-        end = length if is_last else begin + tile - margin
-        yield _Span(begin, begin + tile, keep, end)
-        keep = end
+        end = length if number == count - 1 else begin + tile - margin
+        yield _Span(slice(begin, begin + tile), slice(kept, end), slice(kept - begin, end - begin))
+        kept = end

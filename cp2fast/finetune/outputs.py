@@ -19,31 +19,19 @@ from cp2fast.run_folder import LONGEST_NAME
 
 
 class Outputs(NamedTuple):
-    """Paths of the files written for one picture.
-
-    Attributes:
-        mask: palette PNG of labels.
-        overlay: JPEG of the picture and the labels.
-        probabilities: npz file; None if not requested.
-    """
+    """Paths of a picture's palette PNG of labels, overlay (JPEG) and, if requested, npz file."""
 
     mask: Path
     overlay: Path
     probabilities: Path | None
 
     def paths(self) -> list[Path]:
-        """All paths."""
+        """Those that are requested."""
         return [path for path in self if path is not None]
 
 
 class Photo(NamedTuple):
-    """A picture to segment, and the paths of its outputs.
-
-    Attributes:
-        images: data set that holds the picture.
-        number: its number there.
-        outputs: files to write.
-    """
+    """A picture to segment, by its number in a data set, and the paths of its outputs."""
 
     images: ImageSet
     number: int
@@ -80,18 +68,7 @@ def plan_outputs(inputs: Sequence[Root], out: Path, probabilities: bool = False)
         images = _pictures(given)
         for number, place in enumerate(_places(images, given)):
             photos.append(Photo(images, number, _outputs(out / place, probabilities)))
-    taken = {photo.path.resolve(): photo.name for photo in photos if photo.path is not None}
-    for photo in photos:
-        own = None if photo.path is None else photo.path.resolve()
-        for output in photo.outputs.paths():
-            other = taken.setdefault(output.resolve(), photo.name)
-            if other != photo.name or output.resolve() == own:
-                raise UserError(
-                    f"the output {output} of {photo.name} would replace {other} or its output: "
-                    "choose another --out, or give them different names"
-                )
-    _refuse_long_names(photos)
-    _refuse_to_overwrite([file for photo in photos for file in photo.outputs.paths()])
+    _check_outputs(photos)
     return photos
 
 
@@ -139,18 +116,23 @@ def _among(out: Path, given: str) -> UserError:
     )
 
 
-def _refuse_long_names(photos: Sequence[Photo]) -> None:
+def _check_outputs(photos: Sequence[Photo]) -> None:
+    taken = {photo.path.resolve(): photo.name for photo in photos if photo.path is not None}
     for photo in photos:
+        own = None if photo.path is None else photo.path.resolve()
         for output in photo.outputs.paths():
             if len(os.fsencode(output.name)) > LONGEST_NAME:
                 raise UserError(
                     f"{photo.name}: its output {output.name} would have a name of more than "
                     f"{LONGEST_NAME} bytes: shorten the photo's"
                 )
-
-
-def _refuse_to_overwrite(outputs: Sequence[Path]) -> None:
-    there = [file for file in outputs if file.exists()]
+            other = taken.setdefault(output.resolve(), photo.name)
+            if other != photo.name or output.resolve() == own:
+                raise UserError(
+                    f"the output {output} of {photo.name} would replace {other} or its output: "
+                    "choose another --out, or give them different names"
+                )
+    there = [file for photo in photos for file in photo.outputs.paths() if file.exists()]
     if there:
         more = f" and {len(there) - 1} more outputs exist" if len(there) > 1 else " exists"
         raise UserError(f"{there[0]}{more}; nothing is overwritten: choose another --out")

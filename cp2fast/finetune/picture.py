@@ -13,11 +13,12 @@ The system writes a mapped file to disk and drops it from memory wherever memory
 
 from __future__ import annotations
 
+import math
+import os
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,10 +27,10 @@ from cp2fast.data.decoding import jpeg, png_bands, turbojpeg
 from cp2fast.data.decoding.decode import common_jpeg, decode_image, image_size
 from cp2fast.data.decoding.levels import Levels
 from cp2fast.data.decoding.orientation import UPRIGHT, orientation_of
-from cp2fast.finetune.mapped import mapped
 from cp2fast.finetune.outputs import Photo
 
 Pixels: TypeAlias = NDArray[np.uint8]
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 _ANY_SIZE = 1 << 62
 _TIFF = (".tif", ".tiff")
@@ -49,11 +50,10 @@ def picture_size(photo: Photo) -> tuple[int, int]:
     return size or image_size(photo.read(), _ANY_SIZE)
 
 
-@contextmanager
-def open_picture(photo: Photo, levels: Levels) -> Iterator[Pixels]:
+def open_picture(photo: Photo, levels: Levels) -> Pixels:
     """The pixels, ``[H, W, 3]``, of a picture of any size.
 
-    A temporary file, of three bytes a pixel, lies where the outputs go.
+    The temporary file, of three bytes a pixel, lies where the outputs go.
 
     Args:
         photo: the picture; the folder of its outputs exists.
@@ -63,16 +63,28 @@ def open_picture(photo: Photo, levels: Levels) -> Iterator[Pixels]:
         BadImage: it cannot be read.
         OSError: the temporary file cannot be written.
     """
-    with tempfile.TemporaryFile(dir=photo.outputs.mask.parent) as file:
 
-        def new(height: int, width: int) -> Pixels:
-            return mapped(file, np.uint8, (height, width, 3))
+    def new(height: int, width: int) -> Pixels:
+        return mapped(photo.outputs.mask.parent, np.uint8, (height, width, 3))
 
-        plain = _is_tiff(photo.path) and levels.bands is None
-        pixels = _of_tiff(photo.path, new) if plain else None
-        if pixels is None:
-            pixels = _decoded(photo.read(), levels, new)
-        yield pixels
+    plain = _is_tiff(photo.path) and levels.bands is None
+    pixels = _of_tiff(photo.path, new) if plain else None
+    return _decoded(photo.read(), levels, new) if pixels is None else pixels
+
+
+def mapped(folder: Path, dtype: type[Scalar], shape: tuple[int, ...]) -> NDArray[Scalar]:
+    """A new array in a temporary file of ``folder``, for what need not fit into memory.
+
+    All its room on the disk is taken at once: a disk that becomes full while the array is filled
+    would kill the process (SIGBUS). The file is gone with the array.
+
+    Raises:
+        OSError: the disk has no room for it.
+    """
+    with tempfile.TemporaryFile(dir=folder) as file:
+        os.posix_fallocate(file.fileno(), 0, max(1, math.prod(shape) * np.dtype(dtype).itemsize))
+        array: np.memmap[Any, np.dtype[Scalar]] = np.memmap(file, dtype, "r+", shape=shape)
+    return array
 
 
 def _decoded(encoded: bytes, levels: Levels, new: Callable[[int, int], Pixels]) -> Pixels:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,15 +64,10 @@ def draw_crops(
 ) -> None:
     """Draw the first ``count`` crops, as ``network`` sees them, each above its labels."""
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (network.mean, network.std))
-    palette = palette_of(data.colours)
-    count = min(count, len(batch.images))
-    figure = Figure(figsize=(2 * count, 4.6), layout="constrained")
-    axes = figure.subplots(2, count, squeeze=False)
-    for column in range(count):
-        image = (batch.images[column].float().cpu() * std + mean).clamp(0, 1).permute(1, 2, 0)
-        axes[0, column].imshow(image.numpy())
-        axes[1, column].imshow(palette[batch.labels[column].cpu().numpy()])
-    _finish(figure, ("crop", "labels"), data, path)
+    images = (batch.images[:count].float().cpu() * std + mean).clamp(0, 1).permute(0, 2, 3, 1)
+    labels = palette_of(data.colours)[batch.labels[:count].cpu().numpy()]
+    titles = {(0, 0): "crop", (1, 0): "labels"}
+    draw_grid([list(images.numpy()), list(labels)], titles, path, data)
 
 
 @torch.no_grad()
@@ -85,17 +80,47 @@ def draw_predictions(
     count: int = 6,
 ) -> None:
     """Draw images spread over the evaluated split: photo, labels and prediction."""
-    chosen, palette = evenly(data.val, count), palette_of(data.colours)
-    figure = Figure(figsize=(2 * len(chosen), 6.6), layout="constrained")
-    axes = figure.subplots(3, len(chosen), squeeze=False)
+    palette, columns = palette_of(data.colours), []
     network.eval()
-    for column, example in enumerate(chosen):
+    for example in evenly(data.val, count):
         image, labels = read_example(example, data)
         predicted = segment(network, image[None].to(device), settings)[0].cpu()
-        axes[0, column].imshow(image.numpy())
-        axes[1, column].imshow(palette[labels.numpy()])
-        axes[2, column].imshow(palette[predicted.numpy()])
-    _finish(figure, ("image", "labels", "predicted"), data, path)
+        columns.append([image.numpy(), palette[labels.numpy()], palette[predicted.numpy()]])
+    titles = {(0, 0): "image", (1, 0): "labels", (2, 0): "predicted"}
+    draw_grid(list(zip(*columns, strict=True)), titles, path, data)
+
+
+def draw_grid(
+    rows: Sequence[Sequence[NDArray[Any]]],
+    titles: Mapping[tuple[int, int], str],
+    path: Path,
+    data: LabelledData | None = None,
+    cell: tuple[float, float] = (2, 2.1),
+) -> None:
+    """Draw rows of pictures, and below them the legend of the classes.
+
+    Args:
+        rows: pictures that matplotlib shows, row by row; the last rows may be shorter.
+        titles: titles by row and column.
+        path: the file, replaced atomically.
+        data: data set with the classes; without it there is no legend.
+        cell: width and height of a picture with its title, in inches.
+    """
+    width, height = cell
+    columns = len(rows[0])
+    size = (width * columns, height * len(rows) + (0.6 if data is not None else 0))
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(len(rows), columns, squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for row, pictures in zip(axes, rows, strict=True):
+        for axis, picture in zip(row, pictures, strict=False):
+            axis.imshow(picture, interpolation="nearest")
+    for place, title in titles.items():
+        axes[place].set_title(title[-32:], fontsize=8, loc="left")
+    if data is not None:
+        _draw_legend(figure, data)
+    save_figure(figure, path)
 
 
 def draw_confusion(confusion_KK: Tensor, classes: Sequence[str], path: Path) -> None:
@@ -120,18 +145,7 @@ def draw_confusion(confusion_KK: Tensor, classes: Sequence[str], path: Path) -> 
     save_figure(figure, path)
 
 
-def _finish(figure: Figure, rows: Sequence[str], data: LabelledData, path: Path) -> None:
-    """Add row titles and the legend of classes, and save."""
-    for axis in figure.axes:
-        axis.set_axis_off()
-    first_of_row = figure.axes[:: len(figure.axes) // len(rows)]
-    for axis, name in zip(first_of_row, rows, strict=True):
-        axis.set_title(name, fontsize=8, loc="left")
-    draw_legend(figure, data)
-    save_figure(figure, path)
-
-
-def draw_legend(figure: Figure, data: LabelledData) -> None:
+def _draw_legend(figure: Figure, data: LabelledData) -> None:
     """Name the colours of the first classes, and of what is ignored, below a figure."""
     palette = palette_of(data.colours) / 255
     named = [*enumerate(data.classes[:_MOST_NAMED]), (IGNORED, "ignored")]

@@ -42,7 +42,6 @@ class Predictions:
     Attributes:
         masks: the palette PNG of each photo, by the photo's name.
         unreadable: why a photo could not be read, by its name.
-        classes: names of the labels.
         tiled: number of photos that were cut into tiles.
         tile_side: side of these tiles in pixels of the photo.
     """
@@ -56,13 +55,10 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Predictor:
-    """A network and the options of its predictions.
+    """A network in evaluation mode, the settings of its fine-tuning, and options.
 
     Attributes:
-        network: network in evaluation mode, on ``device``.
-        settings: settings of its fine-tuning.
-        classes: classes of the network.
-        device: device of this process.
+        device: device of the network.
         tile: side of the tiles, in pixels of a photo; None tiles only huge photos.
         wants_probabilities: whether probabilities are written.
     """
@@ -178,7 +174,8 @@ def _predict_whole(
 def _predict_tiled(predictor: Predictor, photo: Photo, bad: dict[str, str]) -> bool:
     """Segment a photo in tiles; False if it cannot be read."""
     try:
-        with _writing(photo), open_picture(photo, predictor.levels) as picture:
+        with _writing(photo):
+            picture = open_picture(photo, predictor.levels)
             bands = segment_tiles(
                 predictor.network,
                 picture,

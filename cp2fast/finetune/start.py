@@ -1,11 +1,14 @@
-"""The start of a fine-tuning: its network and initial weights."""
+"""The start of a fine-tuning: its network, initial weights, and learning rates by layer."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import replace
 from typing import Any
 
 import torch
+from timm.models import group_parameters
+from torch import nn
 
 from cp2fast import recipes
 from cp2fast.config import (
@@ -81,6 +84,32 @@ def load_start(network: Segmenter, model: FinetuneModelSettings) -> str:
     report = load_weights(network, source, skip=_NEW)
     missing = [name for name in report.missing if not name.startswith(_NEW)]
     return f"initial weights {source}: {replace(report, missing=missing)}; classifier new"
+
+
+def parameter_groups(network: Segmenter, layer_decay: float) -> list[dict[str, Any]]:
+    """The trained weights in groups, each with ``lr_scale``, the factor of its learning rate.
+
+    The factor is 1 for the head, ``layer_decay`` for the backbone's last layer, its square for the
+    layer before, and so on down to the stem (Clark et al., "ELECTRA", 2020; Bao et al., "BEiT",
+    2022). Layers are those of timm: the blocks of a transformer or a ResNet.
+
+    Args:
+        network: network; some of its weights may be frozen.
+        layer_decay: factor from one layer to the one before; 1 gives a single group.
+    """
+    learns = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    if layer_decay == 1:
+        return [{"params": learns}]
+    matcher = network.backbone.group_matcher(coarse=False)  # type: ignore[operator]
+    layers: dict[str, int] = group_parameters(network.backbone, matcher, reverse=True)
+    height = max(layers.values()) + 1
+    by_scale: dict[float, list[nn.Parameter]] = defaultdict(list)
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            part, _, own = name.partition(".")
+            above = height - layers[own] if part == "backbone" else 0
+            by_scale[layer_decay**above].append(parameter)
+    return [{"params": group, "lr_scale": scale} for scale, group in by_scale.items()]
 
 
 def _network_of(init: str) -> dict[str, Any]:

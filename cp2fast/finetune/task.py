@@ -20,12 +20,11 @@ from cp2fast.errors import UserError
 from cp2fast.finetune.average import Average
 from cp2fast.finetune.confusion import Scores
 from cp2fast.finetune.evaluate import evaluate
-from cp2fast.finetune.groups import parameter_groups
 from cp2fast.finetune.loader import CropBatch, crop_batches
 from cp2fast.finetune.loss import balanced_weights, segmentation_loss
 from cp2fast.finetune.pictures import CURVES, draw_confusion, draw_crops, draw_predictions
 from cp2fast.finetune.result import RESULT
-from cp2fast.finetune.start import load_start
+from cp2fast.finetune.start import load_start, parameter_groups
 from cp2fast.labels.dataset import LabelledData
 from cp2fast.labels.survey import shares_in_words, survey
 from cp2fast.model.segmenter import Segmenter
@@ -40,17 +39,13 @@ from cp2fast.train.task import Evaluation, samples_per_step
 
 
 class Best(NamedTuple):
-    """The highest mIoU so far.
-
-    Attributes:
-        miou: the value; below 0 before the first evaluation.
-        step: the last step at which it was reached.
-        since: evaluations since it was first reached.
-    """
+    """The highest mIoU so far; below 0 before the first evaluation."""
 
     miou: float = -1.0
     step: int = 0
+    """The last step at which it was reached."""
     since: int = 0
+    """Evaluations since it was first reached."""
 
     def after(self, miou: float, step: int) -> Best:
         """The value after one more evaluation."""
@@ -71,9 +66,6 @@ class FinetuneTask:
 
     Attributes:
         settings: resolved settings.
-        folder: the run's folder.
-        processes: the run's processes.
-        data: data to train and evaluate on.
         network: the network; moved to this process's device.
         range_line: line that states the range of values, if it was found.
         result: scores of the last evaluation.
@@ -168,9 +160,10 @@ class FinetuneTask:
                 dist.broadcast(buffer, 0)  # statistics; those of the main one are saved.
             self.average.take_buffers()
         with uncompiled():
-            judged = evaluate(self.average.network, self.data, self.settings, self.processes, alive)
-        self._confusion, self.result = judged
-        result = judged.scores
+            self._confusion, result = evaluate(
+                self.average.network, self.data, self.settings, self.processes, alive
+            )
+        self.result = result
         found = {"miou": result.miou, "pixel_accuracy": result.pixel_accuracy, "dice": result.dice}
         line = "mIoU {miou:.1%}, pixel accuracy {pixel_accuracy:.1%}, Dice {dice:.1%}"
         if result.boundary_f is not None:

@@ -21,7 +21,6 @@ _SMALL_BATCH = 8
 _SLOW_READ = 5.0
 """Milliseconds per file; a local solid-state disk takes a tenth of this."""
 _MUCH_LARGER = 1.5
-_NETWORK = ("nfs", "cifs", "smb", "9p", "fuse", "lustre", "gpfs", "beegfs", "ceph")
 _ROUND_TO = 32
 
 
@@ -146,7 +145,7 @@ def _size(
 
 
 def _format(health: DataHealth) -> Iterator[Check]:
-    jpeg = health.share("JPEG")
+    jpeg = health.formats.get("JPEG", 0) / health.sampled
     if jpeg < 0.5:
         kind = next(name for name in health.formats if name != "JPEG")
         yield _advice(
@@ -165,12 +164,10 @@ def _pack(health: DataHealth) -> str:
 
 
 def _disk(health: DataHealth) -> Iterator[Check]:
-    network = health.file_system.startswith(_NETWORK)
     if health.read_milliseconds > _SLOW_READ:
-        kind = f"a network disk ({health.file_system})" if network else "this disk"
         yield _advice(
             "slow disk",
-            f"{kind} takes {health.read_milliseconds:.1f} ms a file",
+            f"a file takes {health.read_milliseconds:.1f} ms to read",
             f"{_pack(health)} on a local disk, then data.root=packed.tar",
         )
 

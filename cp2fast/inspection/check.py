@@ -14,11 +14,7 @@ Status = Literal["ok", "missing", "broken", "advice"]
 
 
 class Missing(Exception):  # noqa: N818
-    """The thing to test is not present; the message is one line that says what is missing.
-
-    Attributes:
-        fix: command line that installs it.
-    """
+    """The thing to test is not present: one line that says so, and the command that installs it."""
 
     def __init__(self, detail: str, fix: str | None = None) -> None:
         super().__init__(detail)
@@ -31,11 +27,9 @@ class Check:
 
     Attributes:
         name: what was tested.
-        status: the outcome.
-        detail: one line of details.
+        detail: one line.
         fix: exact command to run or setting to change, if one helps.
         needed: whether pretraining with default settings depends on it.
-        seconds: duration of the test.
     """
 
     name: str
@@ -60,7 +54,7 @@ def perform(
         name: what is tested.
         test: returns one line on success; raises Missing if the thing is not present, and any
             other exception if it fails.
-        needed: see ``Check``.
+        needed: as in ``Check``.
         fix: what helps if the test fails.
     """
     began = time.perf_counter()

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -69,22 +68,17 @@ class DataHealth:
     """The state of a data set, found from a sample; rates are measured on this machine.
 
     Attributes:
-        root: the folder.
-        images: number of images in it.
+        images: number of images.
         skipped: number of files that are not images, by suffix.
-        sampled: number of images in the random sample.
+        sampled: number of images in the random sample, which what follows describes.
         formats: number of images by format.
-        short_side: short side in pixels.
-        long_side: long side in pixels.
-        file_bytes: file size in bytes.
+        short_side: in pixels, as ``long_side``; None if no image can be decoded.
         bad: file and reason of each image that cannot be used.
         read_milliseconds: time to read a file, from the disk if the system's cache can be dropped.
-        file_system: type of the file system as named by the system; empty if unknown.
         decode_per_second: images per second decoded by one thread.
         source: source that decodes in a run with these settings.
         images_per_second: rate of the source with ``data.workers`` workers; None if the data set
             has fewer than two batches.
-        epoch_seconds: duration of an epoch at that rate.
         proposal: settings that suit the values of the images.
     """
 
@@ -98,16 +92,11 @@ class DataHealth:
     file_bytes: Quantiles | None
     bad: list[tuple[str, str]]
     read_milliseconds: float
-    file_system: str
     decode_per_second: float | None
     source: str
     images_per_second: float | None
     epoch_seconds: float | None
     proposal: Proposal = field(default_factory=Proposal)
-
-    def share(self, kind: str) -> float:
-        """The share of a format among the sampled images."""
-        return self.formats.get(kind, 0) / self.sampled
 
 
 def examine(settings: PretrainSettings, root: Root) -> DataHealth:
@@ -128,7 +117,7 @@ def examine(settings: PretrainSettings, root: Root) -> DataHealth:
     return DataHealth(
         root=shown(root),
         images=len(images),
-        skipped=dict(images.skipped),
+        skipped=dict(images.skipped.most_common()),
         sampled=len(sampled),
         formats=dict(Counter(one.format for one in sampled).most_common()),
         short_side=Quantiles.of([short for short, _ in sides]) if good else None,
@@ -136,7 +125,6 @@ def examine(settings: PretrainSettings, root: Root) -> DataHealth:
         file_bytes=Quantiles.of([one.file_bytes for one in good]) if good else None,
         bad=[(one.name, one.problem) for one in sampled if one.problem is not None],
         read_milliseconds=1000 * float(np.median([one.read_seconds for one in sampled])),
-        file_system=file_system(root),
         decode_per_second=len(good) / sum(one.decode_seconds for one in good) if good else None,
         source=source.name,
         images_per_second=rate,
@@ -182,7 +170,7 @@ def _look_at(images: ImageSet, number: int, data: DataSettings) -> _Sampled:
 
 
 def _format(encoded: bytes) -> str:
-    """The format detected from the file's first bytes: JPEG, PNG, WEBP and so on."""
+    """JPEG, PNG, WEBP and so on, from the first bytes."""
     _, _, kind = kind_of(encoded).partition(" ")
     name, is_image, _ = kind.partition(" image")
     return name.upper() if is_image else "unknown"
@@ -190,9 +178,7 @@ def _format(encoded: bytes) -> str:
 
 def _forget_cached(path: str) -> None:
     """Drop the file from the system's cache, so that reading it measures the disk."""
-    if not hasattr(os, "posix_fadvise"):
-        return
-    with suppress(OSError), open_plain(path) as file:
+    with suppress(OSError, AttributeError), open_plain(path) as file:  # not on every system
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
@@ -216,17 +202,3 @@ def _source_rate(
             count += len(next(batches))
             seconds = time.perf_counter() - began
     return count / seconds
-
-
-def file_system(root: Root) -> str:
-    """Type of the file system of ``root``, from the longest mount point that contains it."""
-    mounts = Path("/proc/mounts")
-    if not mounts.exists() or not isinstance(root, Path):
-        return ""
-    place, found = root.resolve(), (0, "")
-    for line in mounts.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
-        _, mount, kind, *_ = line.split()
-        mount = mount.replace("\\040", " ")
-        if place.is_relative_to(mount):
-            found = max(found, (len(mount), kind))
-    return found[1]

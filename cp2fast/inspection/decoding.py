@@ -28,9 +28,7 @@ def opened(
     seed: int,
     device: torch.device,
 ) -> Generator[tuple[Iterator[RaggedBatch], BadImages]]:
-    """Open a source for ``plan`` that accepts any number of bad images; workers end with the block.
-
-    The arguments are those of ``open_source``.
+    """``open_source`` with any number of bad images accepted; its workers end with the block.
 
     Yields:
         The batches, and the record of bad images, whose file is deleted after the block.

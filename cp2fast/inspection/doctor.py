@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,17 +28,21 @@ from cp2fast.machine import machine, versions
 from cp2fast.recipes import Overrides
 from cp2fast.run_folder import atomic_write
 
+_GROUPS = {
+    "sources": check_sources,
+    "backends of the copy-paste op": check_backends,
+    "devices": check_devices,
+    "torch": check_torch,
+}
+
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What ``doctor`` has found.
+    """What ``doctor`` has found with ``settings``.
 
     Attributes:
-        settings: the settings that were asked for.
-        checks: outcomes by group: sources, backends, devices, torch, and ``data`` if a data set was
-            examined.
+        checks: outcomes by group: those of the installation, and ``data``.
         data: state of the data set; None if ``data.root`` is not set.
-        seconds: duration of all tests.
     """
 
     settings: PretrainSettings
@@ -84,7 +88,22 @@ class Diagnosis:
         """
         if self.data is None:
             raise UserError(f"a recipe {path} needs a data set to look at: name data.root")
-        _write_recipe(Path(path), self.settings, self.data)
+        path = Path(path)
+        refuse_target(path, "--write")
+        lines, proposed = _recipe(self.settings, self.data)
+        tree: dict[str, dict[str, Any]] = {}
+        for key, _, value in recipes.differences(PretrainSettings(), proposed):
+            section, _, name = key.partition(".")
+            tree.setdefault(section, {})[name] = value
+        content = PretrainSettings.model_validate(tree).model_dump(mode="json", exclude_unset=True)
+        text = "\n".join([*lines, yaml.safe_dump(content, sort_keys=False)])
+        try:
+            with atomic_write(path) as file:
+                file.write(text.encode())
+        except OSError as error:
+            raise UserError(
+                f"cannot write {path} ({error.strerror}): name another place"
+            ) from error
 
 
 def doctor(
@@ -108,9 +127,11 @@ def doctor(
     began = time.perf_counter()
     settings = recipes.load(PretrainSettings, settings, overrides)
     checks: dict[str, list[Check]] = {}
-    for group, check in _installation():
-        checks.setdefault(group, []).append(check)
-        on_check(group, check)
+    for group, test in _GROUPS.items():
+        checks[group] = []
+        for check in test():
+            checks[group].append(check)
+            on_check(group, check)
     health = None
     if settings.data.root is not None:
         health = examine(settings, settings.data.root)
@@ -118,20 +139,8 @@ def doctor(
     return Diagnosis(settings, checks, health, time.perf_counter() - began)
 
 
-def _installation() -> Iterator[tuple[str, Check]]:
-    groups = {
-        "sources": check_sources,
-        "backends of the copy-paste op": check_backends,
-        "devices": check_devices,
-        "torch": check_torch,
-    }
-    for group, test in groups.items():
-        for check in test():
-            yield group, check
-
-
-def _write_recipe(path: Path, settings: PretrainSettings, health: DataHealth) -> None:
-    refuse_target(path, "--write")
+def _recipe(settings: PretrainSettings, health: DataHealth) -> tuple[list[str], PretrainSettings]:
+    """The comments of the proposed recipe, and its settings."""
     found = health.proposal
     values = ", ".join(f"{count} of {kind}" for kind, count in found.values.items())
     lines = [
@@ -148,14 +157,4 @@ def _write_recipe(path: Path, settings: PretrainSettings, health: DataHealth) ->
     if MIN_IMAGES_FOR_BATCH_BACKGROUNDS <= health.images < proposed.data.batch_size:
         lines.append("# data.batch_size: so few images fill no larger batch.")
         proposed = proposed.with_values("data", batch_size=batch_of_few(health.images))
-    tree: dict[str, dict[str, Any]] = {}
-    for key, _, value in recipes.differences(PretrainSettings(), proposed):
-        section, _, name = key.partition(".")
-        tree.setdefault(section, {})[name] = value
-    content = PretrainSettings.model_validate(tree).model_dump(mode="json", exclude_unset=True)
-    text = "\n".join([*lines, yaml.safe_dump(content, sort_keys=False)])
-    try:
-        with atomic_write(path) as file:
-            file.write(text.encode())
-    except OSError as error:
-        raise UserError(f"cannot write {path} ({error.strerror}): name another place") from error
+    return lines, proposed

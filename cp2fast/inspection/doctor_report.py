@@ -105,8 +105,7 @@ def _show_health(console: Console, health: DataHealth, settings: PretrainSetting
             "long side": f"{_spread(health.long_side)} px",
             "file size": f"{_spread(health.file_bytes, 1 / 1024)} KiB",
         }
-    kind = f" ({health.file_system})" if health.file_system else ""
-    rows["reading"] = f"{health.read_milliseconds:.2f} ms a file{kind}"
+    rows["reading"] = f"{health.read_milliseconds:.2f} ms a file"
     if health.decode_per_second:
         rows["decoding"] = f"{health.decode_per_second:,.0f} images/s on one thread"
     if health.images_per_second and health.epoch_seconds:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from typing import Any
 
-from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from cp2fast import recipes
 from cp2fast.config import FinetuneSettings
 from cp2fast.errors import UserError
-from cp2fast.figure import save_figure
 from cp2fast.files import refuse_target
-from cp2fast.finetune.pictures import draw_legend, overlay
+from cp2fast.finetune.pictures import draw_grid, overlay
 from cp2fast.labels.classes import palette_of
 from cp2fast.labels.dataset import LabelledData, evenly, read_example
 from cp2fast.labels.open import open_labelled
@@ -28,13 +28,7 @@ _COLUMNS = 4
 
 @dataclass(frozen=True)
 class DataCheck:
-    """What images with masks are taken for.
-
-    Attributes:
-        data: layout, splits and classes.
-        survey: pixels of each class, and warnings.
-        picture: drawing of eight images with their masks.
-    """
+    """What images with masks are taken for, what they hold, and eight of them drawn."""
 
     data: LabelledData
     survey: Survey
@@ -77,21 +71,19 @@ def draw_labelled(data: LabelledData, path: Path) -> None:
     """
     examples = data.train if len(data.train) >= SHOWN else [*data.train, *data.val]
     chosen = evenly(examples, SHOWN)
-    bands, columns = -(-len(chosen) // _COLUMNS), min(len(chosen), _COLUMNS)
-    figure = Figure(figsize=(2.6 * columns, 6.6 * bands + 0.6), layout="constrained")
-    axes = figure.subplots(3 * bands, columns, squeeze=False)
-    for axis in axes.flat:
-        axis.set_axis_off()
     palette = palette_of(data.colours)
+    rows: list[list[NDArray[Any]]] = []
+    titles = {}
     for number, example in enumerate(chosen):
-        band, column = divmod(number, _COLUMNS)
+        column = number % _COLUMNS
+        if column == 0:
+            rows += [[], [], []]
         image, labels = (tensor.numpy() for tensor in read_example(example, data))
         pictures = image, palette[labels], overlay(image, labels, data.colours)
-        for row, picture in enumerate(pictures):
-            axes[3 * band + row, column].imshow(picture, interpolation="nearest")
-        axes[3 * band, column].set_title(example.image.name[-32:], fontsize=7, loc="left")
-    draw_legend(figure, data)
-    save_figure(figure, path)
+        for row, picture in zip(rows[-3:], pictures, strict=True):
+            row.append(picture)
+        titles[len(rows) - 3, column] = example.image.name
+    draw_grid(rows, titles, path, data, cell=(2.6, 2.2))
 
 
 def _free_name() -> Path:

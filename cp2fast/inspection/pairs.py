@@ -33,15 +33,11 @@ class Pairs:
     """Composed pairs on the CPU.
 
     Attributes:
-        root: root of the data set.
         images: number of images in the data set.
         names: file of each decoded image, relative to ``root``.
         source: source that decoded them.
         bad: images that could not be read and were replaced, with the reason, one per line.
-        decoded: the photos.
-        parameters: random parameters of each pair.
         composed: input of the network.
-        augment: augmentation settings.
         range_line: line that states the range of values, if it was found.
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor
@@ -14,24 +15,18 @@ from cp2fast.copypaste.parameters import (
     Parameters,
 )
 from cp2fast.inspection.pairs import Pairs, displayable
-from cp2fast.inspection.style import (
-    BODY,
-    FAINT,
-    HEADING,
-    INK,
-    KEY,
-    LABEL,
-    QUERY,
-    Sheet,
-    cell_centres,
-    outline,
-    show,
-)
+from cp2fast.inspection.style import BODY, FAINT, INK, KEY, LABEL, QUERY, Sheet, outline
 from cp2fast.model.loss import sample_mask
 
-_SIDE, _GAP, _MARGIN = 2.5, 0.3, 0.45
-_HEAD, _HEADING, _TABLE = 1.15, 0.26, 0.98
-_ROW = _SIDE + _TABLE
+_SIDE, _TABLE = 2.5, 0.98
+_HEAD, _HEADING = 1.15, 0.26
+_HEADINGS = [
+    ("photo, both crops", FAINT),
+    ("query", QUERY),
+    ("key", KEY),
+    ("query's background", QUERY),
+    ("key's background", KEY),
+]
 _TABS = (0, 0.26, 0.52, 0.77)
 """Left edges of the four values below a view, as shares of its width."""
 _TURNS = ("–", "mirrored", "flipped", "180°", "transposed", "90° right", "90° left", "transversed")
@@ -47,12 +42,10 @@ def draw_pairs_picture(pairs: Pairs, count: int, stride: int, about: str, path: 
     pixels; the two background photos with their crops; and below each view its random parameters.
     The line ``about`` describes the settings.
     """
-    columns = [_MARGIN + column * (_SIDE + _GAP) for column in range(5)]
-    height = _HEAD + _HEADING + count * _ROW
-    sheet = Sheet(columns[-1] + _SIDE + _MARGIN, height)
+    row_height = _SIDE + _TABLE
+    sheet = Sheet(len(_HEADINGS), _SIDE, _HEAD + _HEADING + count * row_height)
     grid = pairs.composed.query.shape[-1] // stride
     sheet.title(
-        columns[0],
         "Composed pairs",
         [
             about,
@@ -60,65 +53,50 @@ def draw_pairs_picture(pairs: Pairs, count: int, stride: int, about: str, path: 
             "count as foreground. Colour factors stand in the order in which they are applied.",
         ],
     )
-    headings = ("photo, both crops", "query", "key", "query's background", "key's background")
-    colours = (FAINT, QUERY, KEY, QUERY, KEY)
-    for left, heading, colour in zip(columns, headings, colours, strict=True):
-        sheet.write(left, _HEAD, heading, size=HEADING, colour=colour, weight="bold")
+    sheet.headings(_HEAD, _HEADINGS)
     for row in range(count):
-        _draw_pair(sheet, pairs, row, stride, columns, _HEAD + _HEADING + row * _ROW)
+        _draw_pair(sheet, pairs, row, stride, _HEAD + _HEADING + row * row_height)
     sheet.save(path)
 
 
-def _draw_pair(
-    sheet: Sheet, pairs: Pairs, row: int, stride: int, columns: list[float], top: float
-) -> None:
-    photo, query, key, query_background, key_background = columns
-    both = ((QUERY_FOREGROUND, QUERY), (KEY_FOREGROUND, KEY))
-    _draw_photo(sheet, pairs, row, both, photo, top)
-    composed = pairs.composed
-    sides = (
+def _draw_pair(sheet: Sheet, pairs: Pairs, row: int, stride: int, top: float) -> None:
+    photo, query, key, query_background, key_background = sheet.columns
+    composed, decoded = pairs.composed, pairs.decoded
+    position = _draw_photo(
+        sheet, pairs, row, {QUERY_FOREGROUND: QUERY, KEY_FOREGROUND: KEY}, photo, top
+    )
+    height, width = int(decoded.height[position]), int(decoded.width[position])
+    below = top + _SIDE * min(1, height / width) + 0.08
+    sheet.write(photo, below, _short(pairs.names[position]), size=BODY)
+    size = f"{width} × {height} px, number {int(decoded.index[position])}"
+    sheet.write(photo, below + 0.16, size, size=LABEL + 0.6, colour=FAINT)
+    for left, images, masks, view, colour in (
         (query, composed.query, composed.query_mask, QUERY_FOREGROUND, QUERY),
         (key, composed.key, composed.key_mask, KEY_FOREGROUND, KEY),
-    )
-    for left, images, masks, view, colour in sides:
-        axis = sheet.panel(left, top, _SIDE, _SIDE)
-        show(axis, displayable(images[row], pairs.augment))
-        cells = sample_mask(masks[row : row + 1], stride)[0]
-        axis.scatter(
-            *cell_centres(cells, stride), s=5, c="white", edgecolors=colour, linewidths=0.6
-        )
+    ):
+        axis = sheet.show(left, top, displayable(images[row], pairs.augment))
+        rows, columns = sample_mask(masks[row : row + 1], stride)[0].nonzero(as_tuple=True)
+        x, y = (stride // 2 + stride * cells.numpy() + 0.5 for cells in (columns, rows))
+        axis.scatter(x, y, s=5, c="white", edgecolors=colour, linewidths=0.6)
         outline(axis, pairs.parameters.paste[row, view], colour)
         _write_parameters(sheet, pairs, row, view, left, top + _SIDE)
-    backgrounds = (
+    for left, view, colour in (
         (query_background, QUERY_BACKGROUND, QUERY),
         (key_background, KEY_BACKGROUND, KEY),
-    )
-    for left, view, colour in backgrounds:
-        _draw_photo(sheet, pairs, row, ((view, colour),), left, top)
+    ):
+        _draw_photo(sheet, pairs, row, {view: colour}, left, top)
         _write_parameters(sheet, pairs, row, view, left, top + _SIDE)
 
 
 def _draw_photo(
-    sheet: Sheet,
-    pairs: Pairs,
-    row: int,
-    views: tuple[tuple[int, str], ...],
-    left: float,
-    top: float,
-) -> None:
-    """Draw a source photo with the crops taken from it."""
-    position = int(pairs.parameters.source[row, views[0][0]])
-    image = pairs.decoded.image(position)
-    axis = sheet.panel(left, top, _SIDE, _SIDE)
-    show(axis, image)
-    for view, colour in views:
+    sheet: Sheet, pairs: Pairs, row: int, views: Mapping[int, str], left: float, top: float
+) -> int:
+    """Draw a photo with the crops that views take from it; returns its position in the batch."""
+    position = int(pairs.parameters.source[row, next(iter(views))])
+    axis = sheet.show(left, top, pairs.decoded.image(position))
+    for view, colour in views.items():
         outline(axis, pairs.parameters.box[row, view], colour)
-    if len(views) > 1:
-        height, width = image.shape[:2]
-        below = top + _SIDE * min(1, height / width) + 0.08
-        sheet.write(left, below, _short(pairs.names[position]), size=BODY)
-        size = f"{width} × {height} px, number {int(pairs.decoded.index[position])}"
-        sheet.write(left, below + 0.16, size, size=LABEL + 0.6, colour=FAINT)
+    return position
 
 
 def _write_parameters(

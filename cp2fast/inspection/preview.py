@@ -32,7 +32,7 @@ from cp2fast.inspection.style import check_target
 from cp2fast.model.cp2 import build_cp2
 from cp2fast.model.segmenter import Segmenter, build_segmenter
 from cp2fast.recipes import Overrides
-from cp2fast.weights.load import check_exist, load_weights
+from cp2fast.weights.load import find_weights, load_weights
 from cp2fast.wording import in_words
 
 _EMBEDDING = "decode_head.contrast_conv."
@@ -45,10 +45,7 @@ class Similarity:
     """How similar a network finds the places of a pair, compared with random weights.
 
     Attributes:
-        random: figures of random weights.
-        trained: figures of the weights.
-        cells: number of foreground cells that the figures summarise.
-        pairs: the pairs that hold these cells.
+        cells: number of foreground cells of ``pairs`` that the figures summarise.
         loaded: one line: which tensors of the file were matched and which are missing.
     """
 
@@ -123,7 +120,7 @@ def similarity(
             already; nothing was overwritten.
     """
     file, path = Path(weights), Path(out)
-    check_exist(file)
+    find_weights(file)
     named = settings or recipes.stored_beside(file) or "demo"
     settings = recipes.load(PretrainSettings, named, overrides)
     _check_inputs(settings, count)

@@ -50,8 +50,7 @@ class Proposal:
         values: number of sampled images by type and number of bands.
         wide: share of the sampled images that have more than 8 bits.
         mean: mean of red, green and blue in 0 to 1, with this range and these bands, excluding
-            pixels without data.
-        std: standard deviation, likewise.
+            pixels without data; ``std`` likewise.
     """
 
     range: RangeSetting = "auto"
@@ -69,12 +68,10 @@ class Proposal:
 
     def applied(self, settings: PretrainSettings) -> PretrainSettings:
         """The settings with the proposal; with initial weights, mean and deviation are kept."""
-        data = settings.data.model_copy(update={"range": self.range, "bands": self.bands})
-        settings = settings.model_copy(update={"data": data})
+        settings = settings.with_values("data", range=self.range, bands=self.bands)
         if settings.model.init is not None or self.mean is None or self.std is None:
             return settings
-        augment = settings.augment.model_copy(update={"mean": self.mean, "std": self.std})
-        return settings.model_copy(update={"augment": augment})
+        return settings.with_values("augment", mean=self.mean, std=self.std)
 
 
 def propose(images: ImageSet, settings: PretrainSettings) -> Proposal:

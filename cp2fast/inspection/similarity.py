@@ -10,16 +10,32 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.optim.swa_utils import update_bn
 
-from cp2fast.inspection.geometry import Point, in_key
+from cp2fast.copypaste.parameters import (
+    FLIP,
+    KEY_FOREGROUND,
+    MIRROR,
+    QUERY_FOREGROUND,
+    TRANSPOSE,
+    Parameters,
+)
 from cp2fast.inspection.pairs import Pairs
 from cp2fast.model.loss import sample_mask
 from cp2fast.model.segmenter import Segmenter
+from cp2fast.probe.features import dense_features
+
+
+class Point(NamedTuple):
+    """A point in pixels from an image's top left corner; a pixel's centre is at its index + 0.5."""
+
+    x: float
+    y: float
 
 
 @dataclass(frozen=True)
@@ -28,9 +44,8 @@ class Cell:
 
     Attributes:
         sample: index in the batch.
-        row: row of the feature grid.
-        column: column of the feature grid.
-        place: centre of the cell in the query, in pixels.
+        row: row of the feature grid; ``column`` likewise.
+        place: centre of the cell in the query.
         match: the same point of the photo in the key's foreground; None if it is not there.
     """
 
@@ -67,15 +82,32 @@ class SimilarityMap:
 
 @dataclass(frozen=True)
 class Figures:
-    """Summary of the maps of many cells.
+    """Means over the maps of many cells: foreground minus background, and ``below_match``.
 
-    Attributes:
-        gap: mean of foreground minus background; NaN if no map has both.
-        below_match: mean share of cells less similar than the true match; NaN if no map has one.
+    They are NaN if no map has a background, or a match.
     """
 
     gap: float
     below_match: float
+
+
+def in_key(parameters: Parameters, sample: int, size: int, place: Point) -> Point | None:
+    """The point of a key's crop that shows what its query's shows at ``place``; None if outside.
+
+    ``size`` is the side of both views in pixels.
+    """
+    turns, boxes = parameters.orientation[sample].tolist(), parameters.box[sample].tolist()
+    turn, (top, left, height, width) = turns[QUERY_FOREGROUND], boxes[QUERY_FOREGROUND]
+    x = size - place.x if turn & MIRROR else place.x
+    y = size - place.y if turn & FLIP else place.y
+    x, y = (y, x) if turn & TRANSPOSE else (x, y)
+    photo = Point(left + x * width / size, top + y * height / size)
+    turn, (top, left, height, width) = turns[KEY_FOREGROUND], boxes[KEY_FOREGROUND]
+    x, y = (photo.x - left) * size / width, (photo.y - top) * size / height
+    if not (0 <= x < size and 0 <= y < size):
+        return None
+    x, y = (y, x) if turn & TRANSPOSE else (x, y)
+    return Point(size - x if turn & MIRROR else x, size - y if turn & FLIP else y)
 
 
 def foreground_cells(pairs: Pairs, sample: int, stride: int) -> list[Cell]:
@@ -128,11 +160,9 @@ def figures(maps: Sequence[SimilarityMap]) -> Figures:
     )
 
 
-@torch.no_grad()
 def embed(network: Segmenter, images_B3SS: Tensor) -> Tensor:
     """Dense embeddings in inference mode, each position a unit vector: ``[B, C, h, w]``."""
-    network.eval()
-    return F.normalize(network.embed(images_B3SS).float(), dim=1)
+    return F.normalize(dense_features(network, images_B3SS, "embedding"), dim=1)
 
 
 def take_statistics(network: Segmenter, pairs: Pairs) -> None:

@@ -10,23 +10,18 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.patheffects import Normal, Stroke
 
-from cp2fast.inspection.geometry import Point
 from cp2fast.inspection.pairs import Pairs, displayable
-from cp2fast.inspection.similarity import Cell, SimilarityMap
-from cp2fast.inspection.style import (
-    FAINT,
-    HEADING,
-    INK,
-    KEY,
-    LABEL,
-    QUERY,
-    Sheet,
-    outline,
-    show,
-)
+from cp2fast.inspection.similarity import Cell, Point, SimilarityMap
+from cp2fast.inspection.style import FAINT, INK, KEY, LABEL, QUERY, Sheet, outline
 
-_SIDE, _GAP, _MARGIN, _LEGEND = 2.6, 0.3, 0.45, 0.75
+_SIDE, _LEGEND = 2.6, 0.75
 _HEAD, _HEADING = 1.55, 0.26
+_HEADINGS = [
+    ("query, one cell marked", QUERY),
+    ("key, the same spot", KEY),
+    ("random weights", FAINT),
+    ("trained", INK),
+]
 _COLOURS = "inferno"
 _OPACITY = 0.72
 
@@ -44,45 +39,34 @@ def draw_similarity_picture(
     Both maps of a row use the same colour scale; with separate scales, any map would appear to
     distinguish places. The lines ``about`` stand below the title.
     """
-    columns = [_MARGIN + column * (_SIDE + _GAP) for column in range(4)]
-    rows = len(cells)
-    height = _HEAD + _HEADING + rows * (_SIDE + _LEGEND) + 0.1
-    sheet = Sheet(columns[-1] + _SIDE + _MARGIN, height)
-    sheet.title(columns[0], "Where the network finds a place of the query in the key", about)
-    headings = ("query, one cell marked", "key, the same spot", "random weights", "trained")
-    colours = (QUERY, KEY, FAINT, INK)
-    for left, heading, colour in zip(columns, headings, colours, strict=True):
-        sheet.write(left, _HEAD, heading, size=HEADING, colour=colour, weight="bold")
-    for row, cell in enumerate(cells):
-        top = _HEAD + _HEADING + row * (_SIDE + _LEGEND)
-        _draw_views(sheet, pairs, cell, columns[0], columns[1], top)
-        both = torch.stack([before[row].cosine_hw, after[row].cosine_hw])
-        limits = float(both.min()), float(both.max())
-        for left, similarity in ((columns[2], before[row]), (columns[3], after[row])):
+    row_height = _SIDE + _LEGEND
+    height = _HEAD + _HEADING + len(cells) * row_height + 0.1
+    sheet = Sheet(len(_HEADINGS), _SIDE, height)
+    sheet.title("Where the network finds a place of the query in the key", about)
+    sheet.headings(_HEAD, _HEADINGS)
+    for row, (cell, *both) in enumerate(zip(cells, before, after, strict=True)):
+        top = _HEAD + _HEADING + row * row_height
+        _draw_views(sheet, pairs, cell, top)
+        cosines = torch.stack([similarity.cosine_hw for similarity in both])
+        limits = float(cosines.min()), float(cosines.max())
+        for left, similarity in zip(sheet.columns[2:], both, strict=True):
             _draw_map(sheet, pairs, cell, similarity, limits, left, top)
     sheet.save(path)
 
 
-def _draw_views(
-    sheet: Sheet, pairs: Pairs, cell: Cell, query_left: float, key_left: float, top: float
-) -> None:
-    query, key = (
-        displayable(images[cell.sample], pairs.augment)
-        for images in (pairs.composed.query, pairs.composed.key)
+def _draw_views(sheet: Sheet, pairs: Pairs, cell: Cell, top: float) -> None:
+    composed, paste = pairs.composed, pairs.parameters.paste[cell.sample]
+    no_match = "no foreground cell of the query is in the key's foreground"
+    views = (
+        (composed.query, paste[0], QUERY, cell.place, pairs.names[cell.sample]),
+        (composed.key, paste[1], KEY, cell.match, "" if cell.match else no_match),
     )
-    axis = sheet.panel(query_left, top, _SIDE, _SIDE)
-    show(axis, query)
-    outline(axis, pairs.parameters.paste[cell.sample, 0], QUERY)
-    _mark(axis, cell.place)
-    sheet.write(query_left, top + _SIDE + 0.08, pairs.names[cell.sample], size=LABEL, colour=FAINT)
-    axis = sheet.panel(key_left, top, _SIDE, _SIDE)
-    show(axis, key)
-    outline(axis, pairs.parameters.paste[cell.sample, 1], KEY)
-    if cell.match is None:
-        note = "no foreground cell of the query is in the key's foreground"
-        sheet.write(key_left, top + _SIDE + 0.08, note, size=LABEL, colour=FAINT)
-    else:
-        _mark(axis, cell.match)
+    for left, (images, box, colour, place, note) in zip(sheet.columns, views, strict=False):
+        axis = sheet.show(left, top, displayable(images[cell.sample], pairs.augment))
+        outline(axis, box, colour)
+        if place is not None:
+            _mark(axis, place)
+        sheet.write(left, top + _SIDE + 0.08, note, size=LABEL, colour=FAINT)
 
 
 def _draw_map(
@@ -95,10 +79,9 @@ def _draw_map(
     top: float,
 ) -> None:
     """Draw the key in grey under its map, and the colour scale below."""
-    axis = sheet.panel(left, top, _SIDE, _SIDE)
     key = displayable(pairs.composed.key[cell.sample], pairs.augment)
     size = key.shape[0]
-    show(axis, key.mean(dim=2, keepdim=True).expand(-1, -1, 3))
+    axis = sheet.show(left, top, key.mean(dim=2, keepdim=True).expand(-1, -1, 3))
     axis.imshow(
         similarity.cosine_hw.numpy(),
         extent=(0, size, size, 0),
@@ -112,11 +95,9 @@ def _draw_map(
     if cell.match is not None:
         _mark(axis, cell.match)
     _draw_scale(sheet, *limits, left, top + _SIDE + 0.1)
+    foreground, background = _number(similarity.foreground), _number(similarity.background)
     at = "" if similarity.at_match is None else f" · at the mark {_number(similarity.at_match)}"
-    text = (
-        f"foreground {_number(similarity.foreground)} · "
-        f"background {_number(similarity.background)}{at}"
-    )
+    text = f"foreground {foreground} · background {background}{at}"
     sheet.write(left, top + _SIDE + 0.32, text, size=LABEL + 0.4)
 
 

@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import Normal, Stroke
-from numpy.typing import NDArray
 from torch import Tensor
 
 from cp2fast.errors import UserError
@@ -24,17 +22,25 @@ INK, FAINT = "#1b1f24", "#7a828c"
 TITLE, HEADING, BODY, LABEL = 15, 9.5, 8, 6.4
 """Font sizes in points."""
 _DPI = 110
+_GAP, _MARGIN = 0.3, 0.45
 _FORMATS = {"png": QUICK_PNG, "webp": {"quality": 85, "method": 6}}
 """Options for Pillow; WebP files are a tenth of the size of PNG."""
 _CASING = [Stroke(linewidth=3.4, foreground="white", alpha=0.9), Normal()]
 
 
 class Sheet:
-    """A page with positions in inches from its top left corner."""
+    """A page of square panels in columns; positions are in inches from its top left corner.
 
-    def __init__(self, width: float, height: float) -> None:
-        self.width, self.height = width, height
-        self._figure = Figure(figsize=(width, height), facecolor="white")
+    Attributes:
+        columns: left edge of each column.
+        side: side of a panel.
+    """
+
+    def __init__(self, columns: int, side: float, height: float) -> None:
+        self.columns = [_MARGIN + column * (side + _GAP) for column in range(columns)]
+        self.side = side
+        self.width, self.height = self.columns[-1] + side + _MARGIN, height
+        self._figure = Figure(figsize=(self.width, height), facecolor="white")
 
     def panel(self, left: float, top: float, width: float, height: float) -> Axes:
         """Add an empty panel without axes."""
@@ -66,11 +72,25 @@ class Sheet:
             va="top",
         )
 
-    def title(self, left: float, title: str, lines: Sequence[str]) -> None:
+    def title(self, title: str, lines: Sequence[str]) -> None:
         """Write the title of the page and the lines below it."""
-        self.write(left, 0.28, title, size=TITLE, weight="bold")
+        self.write(self.columns[0], 0.28, title, size=TITLE, weight="bold")
         for row, line in enumerate(lines):
-            self.write(left, 0.62 + 0.19 * row, line, size=BODY + 0.5, colour=FAINT)
+            self.write(self.columns[0], 0.62 + 0.19 * row, line, size=BODY + 0.5, colour=FAINT)
+
+    def headings(self, top: float, headings: Sequence[tuple[str, str]]) -> None:
+        """Write the text and colour of each column's heading."""
+        for left, (text, colour) in zip(self.columns, headings, strict=True):
+            self.write(left, top, text, size=HEADING, colour=colour, weight="bold")
+
+    def show(self, left: float, top: float, image_HW3: Tensor) -> Axes:
+        """Show an image in continuous pixel coordinates, at the top of a square panel."""
+        height, width = image_HW3.shape[:2]
+        axis = self.panel(left, top, self.side, self.side)
+        axis.imshow(image_HW3.numpy(), extent=(0, width, height, 0), interpolation="antialiased")
+        axis.set_anchor("NW")
+        axis.set_autoscale_on(False)  # What is drawn on it does not change its limits.
+        return axis
 
     def save(self, path: Path) -> None:
         """Write the page atomically, in the format given by the file name."""
@@ -89,14 +109,6 @@ def check_target(path: Path) -> None:
     refuse_target(path)
 
 
-def show(axis: Axes, image_HW3: Tensor) -> None:
-    """Show an image in continuous pixel coordinates, aligned to the top of its panel."""
-    height, width = image_HW3.shape[:2]
-    axis.imshow(image_HW3.numpy(), extent=(0, width, height, 0), interpolation="antialiased")
-    axis.set_anchor("NW")
-    axis.set_autoscale_on(False)  # What is drawn on it does not change its limits.
-
-
 def outline(axis: Axes, box_4: Tensor, colour: str) -> None:
     """Draw a rectangle (top, left, height, width) that is visible on any image."""
     top, left, height, width = box_4.tolist()
@@ -112,10 +124,3 @@ def outline(axis: Axes, box_4: Tensor, colour: str) -> None:
             clip_on=False,
         )
     )
-
-
-def cell_centres(cells_hw: Tensor, stride: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Centres x and y of the pixels where the True cells sample the mask."""
-    rows, columns = cells_hw.nonzero(as_tuple=True)
-    x, y = (stride // 2 + stride * place.numpy() + 0.5 for place in (columns, rows))
-    return x, y

@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,34 +27,26 @@ _LABELMAP_LINE = re.compile(r"(.+?):(?:(\d{1,3}),(\d{1,3}),(\d{1,3}))?(?::[^:]*)
 
 @dataclass(frozen=True)
 class DeclaredClass:
-    """A class as declared, before any merging.
-
-    Attributes:
-        name: name of the class.
-        value: number stored in masks of numbers; None means the class's place in the list.
-        colour: colour stored in masks of colours, if known.
-    """
+    """A class as declared, before any merging."""
 
     name: str
     value: int | None = None
+    """Number stored in masks of numbers; None means the class's place in the list."""
     colour: Rgb | None = None
+    """Colour stored in masks of colours, if known."""
 
 
 @dataclass(frozen=True)
 class Declared:
-    """The declared classes of a data set.
-
-    Attributes:
-        classes: the classes, in order.
-        source: what declares them, for messages.
-        ignored: stored values to ignore, besides 255.
-        others_ignored: whether all other stored values are ignored too.
-    """
+    """The declared classes of a data set."""
 
     classes: tuple[DeclaredClass, ...]
     source: str
+    """What declares them, for messages."""
     ignored: tuple[int, ...] = ()
+    """Stored values to ignore, besides 255."""
     others_ignored: bool = False
+    """Whether all other stored values are ignored too."""
 
     @property
     def has_colours(self) -> bool:
@@ -140,15 +132,15 @@ def _table(path: Path) -> list[DeclaredClass]:
     }
     if places["name"] is None:
         width = len(rows[0])
-        places = {"name": 0, "value": None, "colour": 1 if width == 2 else None}
-        places |= dict(zip("rgb", (1, 2, 3) if width >= 4 else (None,) * 3, strict=True))
+        places = {"name": 0, "colour": 1} if width == 2 else {"name": 0}
+        places |= {"r": 1, "g": 2, "b": 3} if width >= 4 else {}
     else:
         rows = rows[1:]
     return [_of_row(path, number, row, places) for number, row in enumerate(rows, 1)]
 
 
 def _of_row(
-    path: Path, number: int, row: Sequence[str], places: dict[str, int | None]
+    path: Path, number: int, row: Sequence[str], places: Mapping[str, int | None]
 ) -> DeclaredClass:
     def cell(name: str) -> str:
         place = places.get(name)

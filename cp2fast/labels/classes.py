@@ -24,17 +24,13 @@ _VOC_COLOURS = np.frombuffer(voc_palette(), np.uint8).reshape(256, 3)
 
 @dataclass(frozen=True)
 class Classes:
-    """The classes to train on.
-
-    Attributes:
-        names: class names by label.
-        colours: class colours by label, for written masks and for pictures.
-        coding: how the masks are read.
-    """
+    """The classes to train on; names and colours are by label."""
 
     names: tuple[str, ...]
     colours: tuple[Rgb, ...]
+    """For written masks and for pictures."""
     coding: Coding
+    """How the masks are read."""
 
 
 def declared_in(settings: LabelSettings) -> Declared | None:
@@ -44,45 +40,33 @@ def declared_in(settings: LabelSettings) -> Declared | None:
         UserError: names and colours do not match.
     """
     given = settings.classes
-    names = given.names if isinstance(given, ClassSettings) else given
-    own = given.colours if isinstance(given, ClassSettings) else None
-    colours = settings.colours if own is None else own
+    if not isinstance(given, ClassSettings):
+        given = ClassSettings(names=given)
+    names, colours = given.names, given.colours
+    colours = settings.colours if colours is None else colours
     if names is None and isinstance(colours, dict):
-        return Declared(
-            tuple(DeclaredClass(name, colour=colour) for name, colour in colours.items()),
-            "data.colours",
-        )
+        coloured = (DeclaredClass(name, colour=colour) for name, colour in colours.items())
+        return Declared(tuple(coloured), "data.colours")
     if names is None:
         return None
     if isinstance(names, dict):
         classes = tuple(DeclaredClass(name, value) for value, name in names.items())
     else:
-        classes = tuple(DeclaredClass(name) for name in names)
+        classes = tuple(map(DeclaredClass, names))
     declared = Declared(classes, "data.classes")
     return declared if colours is None else declared.coloured(colours)
 
 
-def changes_in(settings: LabelSettings) -> ClassSettings:
-    """The settings for merging, ignoring and shifting classes."""
-    given = settings.classes
-    return given if isinstance(given, ClassSettings) else ClassSettings()
-
-
 def settle(declared: Declared, kind: Kind, settings: LabelSettings) -> Classes:
-    """Number the classes.
-
-    Args:
-        declared: at least one class.
-        kind: kind of the masks.
-        settings: what to merge, ignore and shift, and how to treat unknown values.
+    """Number the declared classes of masks of this kind.
 
     Raises:
         UserError: merges overlap or name a class that does not exist, a class is named twice, or
             there are too few or too many classes.
     """
-    changes = changes_in(settings)
+    given = settings.classes
+    changes = given if isinstance(given, ClassSettings) else ClassSettings()
     keyed = _keyed(declared, kind, changes.shift)
-    _refuse_twice(keyed, declared, kind)
     groups = _Groups(keyed, declared, kind)
     for target, members in changes.merge.items():
         groups.merge(target, [groups.stored(member, f"merge.{target}") for member in members])
@@ -94,13 +78,16 @@ def settle(declared: Declared, kind: Kind, settings: LabelSettings) -> Classes:
             f"{declared.source} has {len(names)} classes: 2 to {IGNORED} are needed"
             + (", after merging and ignoring" if changes.merge or changes.ignore else "")
         )
-    known = dict.fromkeys(declared.ignored, IGNORED) if kind != "colours" else {}
+    known: dict[int, int] = {}
     if kind != "colours":
-        known |= {IGNORED: IGNORED}
-        known |= dict.fromkeys(range(min(-changes.shift, _HIGHEST)), IGNORED)
+        below = range(min(-changes.shift, _HIGHEST))
+        known = dict.fromkeys((*declared.ignored, IGNORED, *below), IGNORED)
     known |= groups.labels()
-    if kind != "colours":
-        _refuse_beyond(known)
+    beyond = next((stored for stored in known if not 0 <= stored <= _HIGHEST), None)
+    if beyond is not None and kind != "colours":
+        raise UserError(
+            f"the classes name the value {beyond}, but masks store 0 to {_HIGHEST}: correct it"
+        )
     unknown = "ignore" if declared.others_ignored else settings.unknown
     coding = Coding(kind, known, unknown, settings.nearest == "on")
     return Classes(names, groups.colours(), coding)
@@ -124,45 +111,27 @@ def _keyed(declared: Declared, kind: Kind, shift: int) -> dict[int, DeclaredClas
                 f"{declared.source} gives {shown} to both '{keyed[stored].name}' and '{one.name}': "
                 "each needs its own; data.classes={merge: ...} makes one class of several"
             )
+        if any(other.name == one.name for other in keyed.values()):
+            raise UserError(
+                f"{declared.source} names the class '{one.name}' twice: each needs a name of its "
+                "own"
+            )
         keyed[stored] = one
     return keyed
-
-
-def _refuse_beyond(known: Mapping[int, int]) -> None:
-    """Refuse numbers that no mask can store."""
-    beyond = next((stored for stored in known if not 0 <= stored <= _HIGHEST), None)
-    if beyond is not None:
-        raise UserError(
-            f"the classes name the value {beyond}, but masks store 0 to {_HIGHEST}: correct it"
-        )
-
-
-def _refuse_twice(keyed: Mapping[int, DeclaredClass], declared: Declared, kind: Kind) -> None:
-    names = [one.name for one in keyed.values()]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise UserError(
-            f"{declared.source} names the class '{twice}' twice: each needs a name of its own"
-        )
 
 
 class _Groups:
     """Groups of stored numbers, each of which becomes one class."""
 
     def __init__(self, keyed: Mapping[int, DeclaredClass], declared: Declared, kind: Kind) -> None:
-        self._declared, self._kind = declared, kind
-        self._keyed = keyed
+        self._keyed, self._declared, self._kind = keyed, declared, kind
         self._by_name = {one.name: stored for stored, one in keyed.items()}
         self._group = {stored: one.name for stored, one in keyed.items()}
         self._colours = {one.name: one.colour for one in keyed.values()}
         self._merged: dict[int, str] = {}
 
     def stored(self, member: int | str, where: str, may_be_unknown: bool = False) -> int:
-        """The stored number of a member of a merge.
-
-        Raises:
-            UserError: the member names no class.
-        """
+        """The stored number of a member of a merge. Raises UserError if it names no class."""
         if isinstance(member, str) and member in self._by_name:
             return self._by_name[member]
         if self._kind == "colours":
@@ -183,11 +152,7 @@ class _Groups:
         )
 
     def merge(self, target: str, members: Sequence[int]) -> None:
-        """Merge several classes into one.
-
-        Raises:
-            UserError: one of them is already merged.
-        """
+        """Merge several classes into one. Raises UserError if one of them is already merged."""
         if not members:
             raise UserError(f"data.classes.merge.{target} is empty: name what becomes of it")
         for stored in members:
@@ -202,11 +167,7 @@ class _Groups:
         self._group |= dict.fromkeys(members, target)
 
     def ignore(self, stored: int) -> None:
-        """Ignore a stored number.
-
-        Raises:
-            UserError: it belongs to a merge.
-        """
+        """Ignore a stored number. Raises UserError if it belongs to a merge."""
         if stored in self._merged:
             raise UserError(
                 f"data.classes ignores {self._name(stored)} and merges it into "
@@ -222,7 +183,9 @@ class _Groups:
         """Class colours by label, for at most 256 classes: VOC's, unless all classes have one."""
         given = [self._colours.get(name) for name in self.names()]
         known = tuple(colour for colour in given if colour is not None)
-        return known if len(known) == len(given) else tuple(map(voc_colour, range(len(given))))
+        if len(known) == len(given):
+            return known
+        return tuple((red, green, blue) for red, green, blue in _VOC_COLOURS[: len(given)].tolist())
 
     def labels(self) -> dict[int, int]:
         """Labels by stored number; 255 if ignored."""
@@ -239,17 +202,6 @@ def palette_of(colours: Sequence[Rgb]) -> NDArray[np.uint8]:
     palette = _VOC_COLOURS.copy()
     palette[: len(colours)] = np.array(colours, np.uint8).reshape(-1, 3)
     return palette
-
-
-def voc_colour(label: int) -> Rgb:
-    """VOC's colour of a label."""
-    red, green, blue = _VOC_COLOURS[label].tolist()
-    return red, green, blue
-
-
-def numbered(values: Sequence[int], source: str) -> Declared:
-    """Classes that are named by the numbers in the masks."""
-    return Declared(tuple(DeclaredClass(str(value), value) for value in values), source)
 
 
 def _code(colour: Rgb) -> int:

@@ -38,36 +38,29 @@ among masks of colours."""
 
 
 class Labels(NamedTuple):
-    """The labels of one image.
-
-    Attributes:
-        labels: uint8 ``[H, W]``, below the number of classes, or 255.
-        unknown: pixel counts of stored numbers that belong to no class; their label is 255.
-        guessed: number of pixels that got the nearest class.
-        oddity: possible reason for unknown numbers.
-    """
+    """The labels of one image."""
 
     labels: NDArray[np.uint8]
+    """``[H, W]``, below the number of classes, or 255."""
     unknown: dict[int, int]
+    """Pixel counts of stored numbers that belong to no class; their label is 255."""
     guessed: int
+    """Number of pixels that got the nearest class."""
     oddity: Oddity
+    """Possible reason for unknown numbers."""
 
 
 @dataclass(frozen=True)
 class Coding:
-    """How the masks of a data set are read.
-
-    Attributes:
-        kind: kind of the masks.
-        known: label by stored number; may be ``IGNORED``.
-        unknown: how to treat other stored numbers.
-        nearest: whether to try the nearest class first.
-    """
+    """How the masks of a data set are read."""
 
     kind: Kind
     known: Mapping[int, int] = field(hash=False)
+    """Label by stored number; may be ``IGNORED``."""
     unknown: Unknown = "refuse"
+    """How to treat other stored numbers."""
     nearest: bool = False
+    """Whether to try the nearest class first."""
 
     @staticmethod
     def plain(num_classes: int, unknown: Unknown) -> Coding:
@@ -76,11 +69,7 @@ class Coding:
         return Coding("values", known, unknown)
 
     def read(self, mask: Path | Annotations) -> Labels:
-        """The labels of a mask.
-
-        Raises:
-            UserError: it cannot be read.
-        """
+        """The labels of a mask. Raises UserError if it cannot be read."""
         if isinstance(mask, Annotations):
             return self.label(paint(mask))
         stored = read_stored(mask, self.kind)

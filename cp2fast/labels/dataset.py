@@ -120,14 +120,7 @@ def differs(example: Example, image: tuple[int, int], mask: Sequence[int]) -> st
 def unknown_labels(
     where: object, pixels: Mapping[int, int], oddity: Oddity, data: LabelledData
 ) -> str:
-    """The message for mask values that belong to no class.
-
-    Args:
-        where: the mask or masks.
-        pixels: pixel counts by stored number.
-        oddity: possible reason.
-        data: the data set.
-    """
+    """The message for values of no class in the masks ``where``, with their pixel counts."""
     if data.coding.kind == "colours":
         many = "a colour" if len(pixels) == 1 else f"{len(pixels)} colours"
         shown = colours_in_words(pixels, _SHOWN)

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from cp2fast.errors import UserError
 from cp2fast.labels.class_files import Declared, DeclaredClass
-from cp2fast.labels.classes import numbered
 from cp2fast.labels.coding import IGNORED
 from cp2fast.labels.masks import COLOURED, Kind, colours_in_words, mode_of, packed, read_stored
 
@@ -27,11 +25,7 @@ _SHOWN = 8
 
 
 def kind_of_masks(sample: Sequence[Path], declared: Declared | None) -> Kind:
-    """The kind of the masks, found from a sample.
-
-    Raises:
-        UserError: they are of different kinds.
-    """
+    """The kind of the masks, found from a sample. Raises UserError if they are of several."""
     modes = {path: mode_of(path) for path in sample}
     coloured = [path for path, mode in modes.items() if mode in COLOURED]
     others = [path for path in modes if path not in coloured]
@@ -73,19 +67,16 @@ def with_numbers(
 ) -> Declared:
     """The classes of masks of numbers, found if masks hold only 0 and 255 or nothing names them.
 
-    Args:
-        declared: declared classes, if any.
-        masks: all masks.
-        sample: some of the masks; they show whether all must be read.
-        kind: kind of the masks.
-        nearest: whether nearly black and nearly white count as black and white.
-        threads: number of threads that read masks.
+    The ``sample`` of the masks shows whether all must be read. With ``nearest``, nearly black and
+    nearly white count as black and white.
 
     Raises:
         UserError: masks are nearly black and white, or hold too many numbers or too few.
     """
     names = None if declared is None else [one.name for one in declared.classes]
-    if declared is not None and (len(declared.classes) != 2 or _has_values(declared)):
+    if declared is not None and (
+        len(declared.classes) != 2 or any(one.value is not None for one in declared.classes)
+    ):
         return declared
     some = _values(sample, kind, threads)
     if set(some) <= set(_BLACK_AND_WHITE) and IGNORED in _values(masks, kind, threads):
@@ -116,10 +107,6 @@ def _nearly_white(values: Sequence[int]) -> int | None:
     return next((value for value in values if high <= value < IGNORED), None)
 
 
-def _has_values(declared: Declared) -> bool:
-    return any(one.value is not None for one in declared.classes)
-
-
 def _binary(names: Sequence[str] | None) -> Declared:
     pair = zip(names or ("background", "foreground"), _BLACK_AND_WHITE, strict=True)
     return Declared(tuple(DeclaredClass(name, value) for name, value in pair), BINARY)
@@ -138,7 +125,7 @@ def _by_number(masks: Sequence[Path], kind: Kind, threads: int) -> Declared:
         raise UserError(
             f"the masks ({masks[0]} and others) hold {held}: there is nothing to tell apart"
         )
-    return numbered(values, "the masks")
+    return Declared(tuple(DeclaredClass(str(value), value) for value in values), "the masks")
 
 
 def _nearly_binary(sample: Sequence[Path], values: Sequence[int]) -> bool:
@@ -155,12 +142,8 @@ def _nearly_binary(sample: Sequence[Path], values: Sequence[int]) -> bool:
 def _values(masks: Sequence[Path], kind: Kind, threads: int) -> list[int]:
     """The numbers in the masks, sorted."""
     with ThreadPoolExecutor(threads) as pool:
-        found = set[int]().union(*pool.map(partial(_held, kind), masks))
-    return sorted(found)
-
-
-def _held(kind: Kind, mask: Path) -> set[int]:
-    return set(np.unique(read_stored(mask, kind).pixels).tolist())
+        held = pool.map(lambda mask: np.unique(read_stored(mask, kind).pixels).tolist(), masks)
+        return sorted(set[int]().union(*held))
 
 
 def unnamed_colours(sample: Sequence[Path]) -> UserError:

@@ -19,35 +19,27 @@ VAL_NAMES = ("val", "valid", "validation", "dev")
 
 @dataclass(frozen=True)
 class Layout:
-    """A data set as it is laid out on disk.
-
-    Attributes:
-        name: name of the layout, for a printed line.
-        train: training examples; all examples if ``val`` is None.
-        val: evaluation examples.
-        train_split: name of the list or folder of ``train``.
-        declared: classes declared by the layout itself; they take precedence over class files.
-        default: classes to use if nothing else declares them; None uses the numbers in the masks.
-        has_border: whether 255 is a border between objects and never a class.
-    """
+    """A data set as it is laid out on disk."""
 
     name: str
+    """Of the layout, for a printed line."""
     train: list[Example]
+    """All examples if ``val`` is None."""
     val: list[Example] | None
     train_split: str
+    """Name of the list or folder of ``train``."""
     declared: Declared | None = None
+    """Classes declared by the layout itself; they take precedence over class files."""
     default: Declared | None = None
+    """Classes to use if nothing else declares them; None uses the numbers in the masks."""
     has_border: bool = False
+    """Whether 255 is a border between objects and never a class."""
 
 
 def held_out(
     examples: Sequence[Example], settings: LabelSettings
 ) -> tuple[list[Example], list[Example]]:
-    """Split into training and evaluation examples: ``data.val_fraction`` of them, by a seed.
-
-    Raises:
-        UserError: there are too few examples.
-    """
+    """Split off ``data.val_fraction`` of the examples by a seed. Raises UserError if too few."""
     count = round(settings.val_fraction * len(examples))
     if count == 0 or count == len(examples):
         raise UserError(
@@ -61,13 +53,9 @@ def held_out(
 
 
 def split_by_folder(
-    pairs: Iterable[tuple[Path, Example]], settings: LabelSettings
+    examples: Iterable[Example], root: Path, settings: LabelSettings
 ) -> tuple[list[Example], list[Example] | None, str]:
-    """Split examples by the folders of the splits they are in.
-
-    Args:
-        pairs: relative path of each image, and the example.
-        settings: ``train_split`` and ``val_split`` name folders too.
+    """Split examples by the folders of splits that their images are in, below ``root``.
 
     Returns:
         The training examples, the evaluation examples (None if no folder indicates them), and the
@@ -83,11 +71,12 @@ def split_by_folder(
     }
     found: dict[str, list[Example]] = {"train": [], "val": [], "": []}
     folder = ""
-    for path, example in pairs:
-        parts = [part.lower() for part in path.parts[:-1]]
-        kind = next((kind for kind, known in names.items() if set(known) & set(parts)), "")
+    for example in examples:
+        parts = example.image.relative_to(root).parts[:-1]
+        inside = {part.lower() for part in parts}
+        kind = next((kind for kind, known in names.items() if inside.intersection(known)), "")
         if kind == "train" and not folder:
-            folder = next(p for p in path.parts[:-1] if p.lower() in names["train"])
+            folder = next(part for part in parts if part.lower() in names["train"])
         found[kind].append(example)
     for kind, given in named_splits(settings).items():
         if not found[kind]:

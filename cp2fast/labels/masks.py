@@ -23,21 +23,13 @@ from cp2fast.data.decoding import jpeg, png
 from cp2fast.data.decoding.decode import BadImage, read_file
 from cp2fast.data.decoding.kinds import kind_of
 from cp2fast.data.decoding.orientation import orient, orientation_of
+from cp2fast.data.decoding.raster import one_line
 from cp2fast.errors import UserError
 
 Kind = Literal["values", "equal", "colours"]
 """How masks are read: as numbers, as numbers in three equal channels, or as colours."""
 
-_FORMATS = {
-    ".png": "PNG",
-    ".tif": "TIFF",
-    ".tiff": "TIFF",
-    ".bmp": "BMP",
-    ".gif": "GIF",
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-}
-SUFFIXES = tuple(_FORMATS)
+SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".gif", ".jpg", ".jpeg")
 """Suffixes of mask files; lossless formats come before JPEG."""
 
 _AS_PNG = "save it as a palette or grey PNG whose pixel values are the labels"
@@ -47,26 +39,20 @@ COLOURED = ("RGB", "RGBA", "RGBX")
 
 
 class Stored(NamedTuple):
-    """The pixels of a mask.
-
-    Attributes:
-        pixels: int32 ``[H, W]``, numbers below 65,536 or colours ``0xRRGGBB``.
-        mode: Pillow's mode of the file.
-        is_lossy: whether the file is a JPEG, whose values are only approximate.
-    """
+    """The pixels of a mask."""
 
     pixels: NDArray[np.int32]
+    """``[H, W]``, numbers below 65,536 or colours ``0xRRGGBB``."""
     mode: str
+    """Pillow's mode of the file."""
     is_lossy: bool
+    """Whether the file is a JPEG, whose values are only approximate."""
 
 
 def read_stored(path: Path, kind: Kind) -> Stored:
     """The pixels of a mask, upright.
 
-    Args:
-        path: path of the mask.
-        kind: how to read them. As colours, a palette mask is read with its palette and a grey
-            mask as three equal channels.
+    As colours, a palette mask is read with its palette and a grey mask as three equal channels.
 
     Raises:
         UserError: the mask cannot be read or is of another kind.
@@ -85,11 +71,7 @@ def read_stored(path: Path, kind: Kind) -> Stored:
 
 
 def mode_of(path: Path) -> str:
-    """Pillow's mode of a mask, from its header.
-
-    Raises:
-        UserError: it cannot be read.
-    """
+    """Pillow's mode of a mask, from its header. Raises UserError if it cannot be read."""
     with _opened(path, _read(path)) as mask:
         return mask.mode
 
@@ -122,7 +104,8 @@ def _read(path: Path) -> bytes:
 
 
 def _opened(path: Path, encoded: bytes) -> Image.Image:
-    format_ = _FORMATS.get(path.suffix.lower(), "PNG")
+    suffix = path.suffix.lower()
+    format_ = Image.registered_extensions()[suffix] if suffix in SUFFIXES else "PNG"
     if format_ == "PNG":
         if png.read_header(encoded) is None:
             raise UserError(
@@ -175,9 +158,8 @@ def _numbers(mask: Image.Image, path: Path, encoded: bytes, kind: Kind) -> NDArr
 
 
 def _damaged(path: Path, error: Exception) -> str:
-    reason = " ".join(str(error).split()) or type(error).__name__
     kind = "PNG" if path.suffix.lower() == ".png" else "an image"
     return (
-        f"the mask {path} cannot be read as {kind}: {reason}; save it again, or take it out of the "
-        "split"
+        f"the mask {path} cannot be read as {kind}: {one_line(error)}; save it again, or take it "
+        "out of the split"
     )

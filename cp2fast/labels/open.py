@@ -27,7 +27,7 @@ from cp2fast.labels.painted import Annotations
 from cp2fast.labels.pairs import folders_layout
 from cp2fast.labels.table import csv_layout
 from cp2fast.labels.template import template_layout
-from cp2fast.labels.voc import no_voc_layout, voc_layout
+from cp2fast.labels.voc import voc_layout
 from cp2fast.wording import counted
 
 _LAYOUTS = (template_layout, csv_layout, voc_layout, coco_layout, folders_layout)
@@ -52,44 +52,7 @@ def open_labelled(settings: LabelSettings, root: Path, workers: int | None = Non
     Raises:
         UserError: unknown layout, something is missing, or the masks cannot be interpreted.
     """
-    return _opened(_recognise(settings, root), settings, root, workers)
-
-
-def open_voc(settings: LabelSettings, root: Path, workers: int | None = None) -> LabelledData:
-    """``open_labelled`` for a data set that must have VOC layout.
-
-    Raises:
-        UserError: it does not have VOC layout, or as in ``open_labelled``.
-    """
-    layout = voc_layout(settings, root)
-    if layout is None:
-        raise no_voc_layout(root)
-    return _opened(layout, settings, root, workers)
-
-
-def _recognise(settings: LabelSettings, root: Path) -> Layout:
-    for layout in _LAYOUTS:
-        found = layout(settings, root)
-        if found is not None:
-            return found
-    url = typed_as_path(root)
-    if url is not None:
-        raise UserError(
-            f"{url}: images with masks are read from this machine only: copy them here and name "
-            "that folder"
-        )
-    there = place_of(root)
-    reason = "there is no such folder or file" if there == "nothing" else "no known layout"
-    raise UserError(
-        f"{root} holds no labelled images ({reason}): it needs VOC layout (JPEGImages, "
-        "SegmentationClass, ImageSets), the folders images and masks, a CSV of pairs, or COCO's "
-        "JSON; or set data.masks={dir}/../labels/{stem}_mask.png"
-    )
-
-
-def _opened(
-    layout: Layout, settings: LabelSettings, root: Path, workers: int | None
-) -> LabelledData:
+    layout = _recognise(settings, root)
     threads = decoding_workers(workers)
     train, val = layout.train, layout.val
     drawn = val is None
@@ -118,6 +81,26 @@ def _opened(
     )
 
 
+def _recognise(settings: LabelSettings, root: Path) -> Layout:
+    for layout in _LAYOUTS:
+        found = layout(settings, root)
+        if found is not None:
+            return found
+    url = typed_as_path(root)
+    if url is not None:
+        raise UserError(
+            f"{url}: images with masks are read from this machine only: copy them here and name "
+            "that folder"
+        )
+    there = place_of(root)
+    reason = "there is no such folder or file" if there == "nothing" else "no known layout"
+    raise UserError(
+        f"{root} holds no labelled images ({reason}): it needs VOC layout (JPEGImages, "
+        "SegmentationClass, ImageSets), the folders images and masks, a CSV of pairs, or COCO's "
+        "JSON; or set data.masks={dir}/../labels/{stem}_mask.png"
+    )
+
+
 def _classes(
     layout: Layout,
     settings: LabelSettings,
@@ -128,11 +111,7 @@ def _classes(
     """The classes, and a description of the kind of masks."""
     folder = root if place_of(root) == "folder" else root.parent
     declared = declared_in(settings) or layout.declared or read_class_file(folder) or layout.default
-    if (
-        declared is not None
-        and settings.colours is not None
-        and not isinstance(settings.colours, dict)
-    ):
+    if declared is not None and isinstance(settings.colours, tuple):
         declared = declared.coloured(settings.colours)
     files = [mask for mask in masks if isinstance(mask, Path)]
     if not files:

@@ -24,35 +24,27 @@ _FARTHEST = 1_000_000
 
 
 class Segment(NamedTuple):
-    """One annotation.
-
-    Attributes:
-        stored: number of its category, or ``CROWD``.
-        area: area in pixels; smaller segments are painted over larger ones.
-        outline: polygons ``[[x, y, x, y, ...], ...]``, or run lengths in COCO's format.
-    """
+    """One annotation."""
 
     stored: int
+    """Number of its category, or ``CROWD``."""
     area: float
+    """In pixels; smaller segments are painted over larger ones."""
     outline: Any
+    """Polygons ``[[x, y, x, y, ...], ...]``, or run lengths in COCO's format."""
 
 
 @dataclass(frozen=True, eq=False)
 class Annotations:
-    """The annotations of one image.
-
-    Attributes:
-        file: the file they come from.
-        image: name of the image in the file.
-        size: height and width of the image according to the file.
-        background: value stored outside all segments.
-        segments: the segments, in any order.
-    """
+    """The annotations of one image in a file."""
 
     file: Path
     image: str
+    """Its name in the file."""
     size: tuple[int, int]
+    """Its height and width according to the file."""
     background: int
+    """Value stored outside all segments."""
     segments: Sequence[Segment]
 
     def __str__(self) -> str:
@@ -78,18 +70,13 @@ def paint(annotations: Annotations) -> NDArray[np.uint16]:
                 f"{annotations} has a segmentation that is neither polygons nor run lengths: "
                 f"{' '.join(str(error).split())[:120]}"
             ) from error
-        if inside is None:
-            continue
-        painted[inside.astype(bool)] = segment.stored
+        if inside is not None:
+            painted[inside.astype(bool)] = segment.stored
     return painted
 
 
 def coco_masks() -> Any:
-    """The mask module of pycocotools.
-
-    Raises:
-        UserError: it is not installed.
-    """
+    """The mask module of pycocotools. Raises UserError if that is not installed."""
     try:
         from pycocotools import mask
     except ImportError as error:

@@ -19,7 +19,8 @@ from cp2fast.labels.rows import column, read_rows
 _IMAGE = ("image", "images", "image_path", "img", "photo", "file", "filename", "path", "image path")
 _MASK = ("mask", "masks", "mask_path", "label", "labels", "label_path", "annotation", "mask path")
 _SPLIT = ("split", "subset", "set", "fold")
-_WHOLE = ("pairs.csv", "data.csv", "dataset.csv")
+_WHOLE = ("pairs", "data", "dataset")
+"""Names of a file of both splits."""
 
 
 def csv_layout(settings: LabelSettings, root: Path) -> Layout | None:
@@ -30,19 +31,15 @@ def csv_layout(settings: LabelSettings, root: Path) -> Layout | None:
     """
     if root.suffix.lower() == ".csv":
         return _one(root)
-    train = next((root / f"{name}.csv" for name in TRAIN_NAMES if _is(root / f"{name}.csv")), None)
-    if train is not None:
-        val = next((root / f"{name}.csv" for name in VAL_NAMES if _is(root / f"{name}.csv")), None)
-        if val is None:
-            return _one(train)
-        return Layout(
-            "CSV of pairs",
-            [example for example, _ in _read(train)],
-            [example for example, _ in _read(val)],
-            train.name,
-        )
-    whole = next((root / name for name in _WHOLE if _is(root / name)), None)
-    return None if whole is None else _one(whole)
+    train, val, whole = (
+        next((root / f"{name}.csv" for name in names if _is(root / f"{name}.csv")), None)
+        for names in (TRAIN_NAMES, VAL_NAMES, _WHOLE)
+    )
+    if train is not None and val is not None:
+        learned, scored = ([example for example, _ in _read(path)] for path in (train, val))
+        return Layout("CSV of pairs", learned, scored, train.name)
+    one = train or whole
+    return None if one is None else _one(one)
 
 
 def _is(path: Path) -> bool:

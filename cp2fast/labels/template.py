@@ -44,8 +44,8 @@ def template_layout(settings: LabelSettings, root: Path) -> Layout | None:
             f"there is no mask {masks[missing[0]]} ({len(missing)} of {len(photos)} photos have "
             f"none by data.masks={rule}): correct the rule, or take the photos out"
         )
-    pairs = [(image.relative_to(root), Example(image, masks[image])) for image in photos]
-    train, val, split = split_by_folder(pairs, settings)
+    examples = [Example(image, masks[image]) for image in photos]
+    train, val, split = split_by_folder(examples, root, settings)
     return Layout("masks by data.masks", train, val, split)
 
 
@@ -54,11 +54,8 @@ def _check(rule: str) -> None:
         parts = [part for part in string.Formatter().parse(rule) if part[1] is not None]
     except ValueError as error:
         raise UserError(f"data.masks={rule} cannot be read: {error}") from error
-    fields = [field for _, field, _, _ in parts]
+    fields = [f"{field}:{spec or how}" if spec or how else field for _, field, spec, how in parts]
     strange = next((field for field in fields if field not in _FIELDS), None)
-    strange = strange or next(
-        (f"{f}:{spec or how}" for _, f, spec, how in parts if spec or how), None
-    )
     if strange is not None:
         raise UserError(
             f"data.masks={rule} has {{{strange}}}: it takes "

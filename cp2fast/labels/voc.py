@@ -15,7 +15,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from cp2fast.config import LabelSettings
-from cp2fast.errors import UserError
 from cp2fast.files import is_file, list_folder, place_of
 from cp2fast.labels.class_files import Declared, DeclaredClass
 from cp2fast.labels.layout import TRAIN_NAMES, VAL_NAMES, Layout, given_val_split
@@ -55,14 +54,6 @@ def voc_layout(settings: LabelSettings, root: Path) -> Layout | None:
         train_split=train,
         default=default,
         has_border=True,
-    )
-
-
-def no_voc_layout(root: Path) -> UserError:
-    """The message for a folder that is not in VOC layout."""
-    return UserError(
-        f"{root} is not in VOC layout: there is no {list_of(root, '').parent}; set data.root to "
-        "the folder that holds JPEGImages, SegmentationClass and ImageSets"
     )
 
 

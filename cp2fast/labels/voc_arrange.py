@@ -21,7 +21,7 @@ from PIL import Image
 from cp2fast.config import LabelledDataSettings
 from cp2fast.data.scenes import voc_palette
 from cp2fast.errors import UserError
-from cp2fast.labels.open import open_voc
+from cp2fast.labels.open import open_labelled
 from cp2fast.run_folder import atomic_write
 
 TRAIN_AUG = 10_582
@@ -33,19 +33,16 @@ _SBD_INSIDE = "benchmark_RELEASE/dataset"
 
 
 class Arranged(NamedTuple):
-    """The result of ``arrange_voc``.
-
-    Attributes:
-        root: value for ``data.root``.
-        converted: number of masks written by this call.
-        train_aug: number of images in ``train_aug.txt``.
-        val: number of images in ``val.txt``.
-    """
+    """The result of ``arrange_voc``."""
 
     root: Path
+    """Value for ``data.root``."""
     converted: int
+    """Number of masks written by this call."""
     train_aug: int
+    """Number of images in ``train_aug.txt``."""
     val: int
+    """Number of images in ``val.txt``."""
 
 
 def arrange_voc(folder: str | Path, say: Callable[[str], None] = lambda line: None) -> Arranged:
@@ -70,17 +67,16 @@ def arrange_voc(folder: str | Path, say: Callable[[str], None] = lambda line: No
     in_sbd = {name for split in ("train", "val") for name in _names(sbd / f"{split}.txt")}
     masks = root / "SegmentationClassAug"
     masks.mkdir(exist_ok=True)
-    wanted = [
-        name for name in sorted(in_sbd - set(train) - set(val)) if not _mask(masks, name).exists()
-    ]
+    needed = sorted(in_sbd - set(train) - set(val))
+    wanted = [name for name in needed if not (masks / f"{name}.png").exists()]
     if wanted:
         say(f"converting {len(wanted)} masks of SBD to {masks}")
     for name in wanted:
-        _convert(sbd / "cls" / f"{name}.mat", _mask(masks, name))
+        _convert(sbd / "cls" / f"{name}.mat", masks / f"{name}.png")
     train_aug = sorted((in_sbd | set(train)) - set(val))
     with atomic_write(lists / "train_aug.txt") as file:
         file.writelines(f"{name}\n".encode() for name in train_aug)
-    open_voc(LabelledDataSettings(train_split="train_aug"), root)  # checks that every file exists
+    open_labelled(LabelledDataSettings(train_split="train_aug"), root)  # Does every file exist?
     return Arranged(root, len(wanted), len(train_aug), len(val))
 
 
@@ -168,10 +164,6 @@ def _holds_sbd(place: Path) -> bool:
 
 def _names(split: Path) -> list[str]:
     return split.read_text("utf-8").split()
-
-
-def _mask(folder: Path, name: str) -> Path:
-    return folder / f"{name}.png"
 
 
 def _convert(source: Path, target: Path) -> None:

@@ -40,12 +40,7 @@ def list_of(root: Path, split: str) -> Path:
 
 
 def read_split(root: Path, split: str, key: str) -> list[Example]:
-    """The examples of a split, in the order of its list.
-
-    Args:
-        root: the data set's root.
-        split: name of the split.
-        key: key of the setting that names the split, for messages.
+    """The examples of a split, which the setting ``key`` names, in the order of its list.
 
     Raises:
         UserError: the split does not exist, is empty, or names missing files.
@@ -105,7 +100,7 @@ class _Files:
             there = self._find("", _without_suffix(given), _MASK_SUFFIXES)
             if there is not None:
                 return there
-            name = _below_folder(given)
+            name = given.lstrip("/").partition("/")[2] or given  # below the first folder
         stems = dict.fromkeys((_below_photos(name), _without_suffix(_below_photos(name))))
         found = (self._find(folder, stem, _MASK_SUFFIXES) for stem in stems for folder in MASKS)
         return next((path for path in found if path is not None), None)
@@ -114,9 +109,8 @@ class _Files:
         """The file with this name below a folder of the data set; the first suffix found wins."""
         path = self._root / folder / name.lstrip("/")
         there = self._inside(path.parent)
-        found = (there.get((_composed(path.name), suffix)) for suffix in suffixes)
-        actual = next((one for one in found if one is not None), None)
-        return None if actual is None else path.parent / actual
+        keys = ((_composed(path.name), suffix) for suffix in suffixes)
+        return next((path.parent / there[key] for key in keys if key in there), None)
 
     def _other(self, line: str) -> str:
         """A file with the name but a suffix that no photo has, for the message."""
@@ -159,12 +153,6 @@ def _composed(name: str) -> str:
 def _below_photos(name: str) -> str:
     """The part of a path after the folder of photos."""
     return name.rpartition(f"{PHOTOS}/")[2].lstrip("/")
-
-
-def _below_folder(path: str) -> str:
-    """The part of a path, relative to the data set's root, after its first folder."""
-    inside = path.lstrip("/")
-    return inside.partition("/")[2] or inside
 
 
 def _suffix(name: str) -> str:

@@ -111,11 +111,8 @@ class CP2(nn.Module):
     def take_keys(self, key: Tensor, key_mask: Tensor) -> None:
         """Add the keys of a batch to the queue without contrasting them.
 
-        This fills the queue with keys instead of random vectors before the first step.
-
-        Args:
-            key: images ``[B, 3, S, S]``.
-            key_mask: ``[B, S, S]``, True on the foreground.
+        This fills the queue with keys instead of random vectors before the first step. Shapes are
+        those of ``forward``.
         """
         key_BCY = self._embed_keys(key)
         with torch.autocast(key_BCY.device.type, enabled=False):

@@ -15,13 +15,11 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Signals:
-    """The signals at one step of a run.
+    """The signals at one step of a run; each is a function of this file.
 
     Attributes:
         effective_rank: rank of the newest instance vectors in the queue, 1 to the channel count.
         effective_rank_dense: rank of the dense features at all positions of a batch.
-        alignment: alignment of the two views of each image.
-        uniformity: uniformity of a batch's instance vectors.
     """
 
     effective_rank: float

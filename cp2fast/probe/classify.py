@@ -7,11 +7,15 @@ that are standardised by the mean and deviation of the training cells.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+Classifier: TypeAlias = Callable[[Tensor], Tensor]
+"""Gives features ``[N, C]`` a value for each class, ``[N, K]``, larger for a more likely one."""
 
 NEIGHBOURS = 20
 TEMPERATURE = 0.07
@@ -24,8 +28,7 @@ _AT_ONCE = 4096
 """Number of cells compared with all references at once."""
 
 
-@dataclass(frozen=True)
-class Cells:
+class Cells(NamedTuple):
     """Features with labels.
 
     Attributes:
@@ -37,93 +40,64 @@ class Cells:
     features: Tensor
     shares: Tensor
 
-
-@dataclass(frozen=True)
-class Standard:
-    """Standardises every channel to mean 0 and deviation 1; both are ``[C]``."""
-
-    mean: Tensor
-    deviation: Tensor
-
-    @staticmethod
-    def of(features_NC: Tensor) -> Standard:
-        """Compute mean and deviation of these features."""
-        deviation, mean = torch.std_mean(features_NC, dim=0, correction=0)
-        return Standard(mean, deviation.clamp(min=1e-6))
-
-    def __call__(self, features_NC: Tensor) -> Tensor:
-        """The standardised features."""
-        return (features_NC - self.mean) / self.deviation
+    def at(self, places: Tensor) -> Cells:
+        """The cells at these places, or where a mask is True."""
+        return Cells(self.features[places], self.shares[places])
 
 
-@dataclass(frozen=True)
-class Neighbours:
+def standardiser(features_NC: Tensor) -> Callable[[Tensor], Tensor]:
+    """A function that gives every channel of these features mean 0 and deviation 1."""
+    deviation, mean = torch.std_mean(features_NC, dim=0, correction=0)
+    return lambda others_NC: (others_NC - mean) / deviation.clamp(min=1e-6)
+
+
+def nearest_neighbours(cells: Cells) -> Classifier:
     """Votes of the nearest cells by cosine, weighted by exp(cosine / temperature)."""
+    standardise = standardiser(cells.features)
+    references = F.normalize(standardise(cells.features), dim=1)
 
-    standard: Standard
-    references: Tensor
-    shares: Tensor
-
-    @staticmethod
-    def fit(cells: Cells) -> Neighbours:
-        """Store the cells as references."""
-        standard = Standard.of(cells.features)
-        references = F.normalize(standard(cells.features), dim=1)
-        return Neighbours(standard, references, cells.shares)
-
-    def __call__(self, features_NC: Tensor) -> Tensor:
-        """Votes ``[N, K]``, larger for a more likely class."""
-        queries = F.normalize(self.standard(features_NC), dim=1)
-        return torch.cat([self._votes(part) for part in torch.split(queries, _AT_ONCE)])
-
-    def _votes(self, queries_NC: Tensor) -> Tensor:
-        count = min(NEIGHBOURS, len(self.references))
-        cosines, places = (queries_NC @ self.references.T).topk(count, dim=1)
+    def vote(features_NC: Tensor) -> Tensor:
+        queries = F.normalize(standardise(features_NC), dim=1)
+        cosines, places = (queries @ references.T).topk(min(NEIGHBOURS, len(references)), dim=1)
         weights = ((cosines - cosines[:, :1]) / TEMPERATURE).exp()
-        return torch.einsum("nj,njk->nk", weights, self.shares[places]) / weights.sum(
-            dim=1, keepdim=True
-        )
+        votes_NK = torch.einsum("nj,njk->nk", weights, cells.shares[places])
+        return votes_NK / weights.sum(dim=1, keepdim=True)
+
+    return lambda features_NC: torch.cat(
+        [vote(part) for part in torch.split(features_NC, _AT_ONCE)]
+    )
 
 
-@dataclass(frozen=True)
-class Linear:
-    """Multinomial logistic regression."""
+def linear(cells: Cells) -> Classifier:
+    """Multinomial logistic regression, which gives log-probabilities.
 
-    standard: Standard
-    weight: Tensor
-    bias: Tensor
+    L-BFGS minimises the cross-entropy with an L2 penalty; the minimum is unique.
+    """
+    standardise = standardiser(cells.features)
+    features, shares = standardise(cells.features), cells.shares
+    labelled = shares.sum()
+    parameters = features.new_zeros(shares.shape[1], features.shape[1] + 1, requires_grad=True)
+    optimizer = torch.optim.LBFGS(
+        [parameters],
+        max_iter=_ITERATIONS,
+        tolerance_grad=1e-5,
+        tolerance_change=1e-9,
+        history_size=10,
+        line_search_fn="strong_wolfe",
+    )
 
-    @staticmethod
-    def fit(cells: Cells) -> Linear:
-        """Minimise the cross-entropy with an L2 penalty by L-BFGS; the minimum is unique."""
-        standard = Standard.of(cells.features)
-        features, shares = standard(cells.features), cells.shares
-        labelled = shares.sum()
-        parameters = features.new_zeros(shares.shape[1], features.shape[1] + 1, requires_grad=True)
-        optimizer = torch.optim.LBFGS(
-            [parameters],
-            max_iter=_ITERATIONS,
-            tolerance_grad=1e-5,
-            tolerance_change=1e-9,
-            history_size=10,
-            line_search_fn="strong_wolfe",
-        )
+    def log_probabilities(standard_NC: Tensor) -> Tensor:
+        weight, bias = parameters[:, :-1], parameters[:, -1]
+        return torch.addmm(bias, standard_NC, weight.T).log_softmax(dim=1)
 
-        def loss() -> Tensor:
-            optimizer.zero_grad()
-            weight, bias = parameters[:, :-1], parameters[:, -1]
-            logits = torch.addmm(bias, features, weight.T)
-            fit = -(shares * logits.log_softmax(dim=1)).sum() / labelled
-            total = fit + 0.5 * L2 * weight.square().sum()
-            total.backward()  # type: ignore[no-untyped-call]
-            return total
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        fit = -(shares * log_probabilities(features)).sum() / labelled
+        total = fit + 0.5 * L2 * parameters[:, :-1].square().sum()
+        total.backward()  # type: ignore[no-untyped-call]
+        return total
 
-        with torch.enable_grad():
-            optimizer.step(loss)  # type: ignore[no-untyped-call, arg-type, unused-ignore]
-        found = parameters.detach()
-        return Linear(standard, found[:, :-1].clone(), found[:, -1].clone())
-
-    def __call__(self, features_NC: Tensor) -> Tensor:
-        """Log-probabilities ``[N, K]``."""
-        logits = torch.addmm(self.bias, self.standard(features_NC), self.weight.T)
-        return logits.log_softmax(dim=1)
+    with torch.enable_grad():
+        optimizer.step(loss)  # type: ignore[no-untyped-call, arg-type, unused-ignore]
+    parameters.requires_grad_(False)
+    return lambda features_NC: log_probabilities(standardise(features_NC))

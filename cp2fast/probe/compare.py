@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,13 +17,16 @@ from cp2fast.config import ModelSettings, ProbeSettings
 from cp2fast.data.decoding.levels import Levels
 from cp2fast.errors import UserError
 from cp2fast.files import list_folder, make_folder, place_of
-from cp2fast.labels.dataset import LabelledData, range_of
+from cp2fast.finetune.pictures import draw_grid
+from cp2fast.labels.classes import palette_of
+from cp2fast.labels.coding import IGNORED
+from cp2fast.labels.dataset import LabelledData, evenly, range_of, read_example
 from cp2fast.labels.open import open_labelled
 from cp2fast.machine import machine, versions
 from cp2fast.model.segmenter import Segmenter, build_segmenter
+from cp2fast.probe.classify import Classifier
 from cp2fast.probe.features import Extractor, Place
-from cp2fast.probe.picture import draw_probes
-from cp2fast.probe.probe import ProbeScores, probe
+from cp2fast.probe.probe import ProbeScores, probe, segment
 from cp2fast.recipes import Overrides
 from cp2fast.run_folder import write_json
 from cp2fast.train.distributed import device_of, ranks_from_environment
@@ -33,17 +36,12 @@ from cp2fast.weights.trained import Trained, UnknownNetwork, open_trained
 RANDOM = "random"
 _JUDGES: tuple[Literal["knn", "linear"], ...] = ("knn", "linear")
 RESULT, PICTURE = "probe.json", "probe.png"
+_DRAWN = 4
 
 
 @dataclass(frozen=True)
 class Probed:
-    """The results of one network.
-
-    Attributes:
-        name: run folder, checkpoint, file of weights, or ``random``.
-        scores: scores for each seed.
-        seconds: time that they took.
-    """
+    """The scores of one network for each seed, and the time that they took."""
 
     name: str
     scores: list[ProbeScores]
@@ -127,6 +125,23 @@ def compare_probes(
         _write(folder / RESULT, probed, data, settings, labels, place)
         draw_probes(shown, data, folder / PICTURE)
     return probed
+
+
+def draw_probes(
+    probes: Mapping[str, tuple[Extractor, Classifier]], data: LabelledData, path: Path
+) -> None:
+    """Draw four images of ``data.val``: photo, mask, and what each of the probes predicts."""
+    palette, rows = palette_of(data.colours), []
+    for example in evenly(data.val, _DRAWN):
+        image, labels = read_example(example, data)
+        row = [image.numpy(), palette[labels.numpy()]]
+        for extractor, classify in probes.values():
+            predicted = segment(classify, extractor([image]), labels.shape)
+            known = torch.where(labels == IGNORED, IGNORED, predicted[0].cpu())
+            row.append(palette[known.numpy()])
+        rows.append(row)
+    titles = {(0, column): name for column, name in enumerate(["photo", "mask", *probes])}
+    draw_grid(rows, titles, path, data, cell=(2.4, 1.9))
 
 
 def _open_runs(names: Sequence[str]) -> dict[str, Trained | None]:

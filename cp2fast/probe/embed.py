@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -21,8 +20,8 @@ from cp2fast.data.image_sets.image_set import ImageSet
 from cp2fast.data.image_sets.listing import list_images
 from cp2fast.data.sources.read_ahead import fetched
 from cp2fast.errors import UserError
-from cp2fast.figure import save_figure
 from cp2fast.files import refuse_target
+from cp2fast.finetune.pictures import draw_grid
 from cp2fast.labels.dataset import evenly
 from cp2fast.probe.features import Extractor
 from cp2fast.run_folder import atomic_write
@@ -37,11 +36,9 @@ _THUMBNAIL = 128
 
 @dataclass(frozen=True)
 class Embedded:
-    """Photos and their vectors.
+    """Photos, by number in the data set and by name, and their vectors.
 
     Attributes:
-        numbers: numbers of the photos in the data set.
-        names: paths, or names of members of a shard.
         vectors: unit vectors, float32 ``[N, C]``; their products are cosines.
         left_out: name and reason of each photo that could not be read.
     """
@@ -140,17 +137,15 @@ def draw_neighbours(found: Embedded, images: ImageSet, levels: Levels, path: Pat
     """Draw some photos, each with its nearest neighbours."""
     queries = evenly(range(len(found.names)), _QUERIES)
     neighbours = nearest(found.vectors, queries, _NEIGHBOURS)
-    columns = neighbours.shape[1] + 1
-    figure = Figure(figsize=(1.6 * columns, 1.6 * len(queries) + 0.4), layout="constrained")
-    axes = figure.subplots(len(queries), columns, squeeze=False)
-    for row, query, others in zip(axes, queries, neighbours, strict=True):
-        for axis, place in zip(row, [query, *others], strict=True):
-            axis.imshow(_thumbnail(images, found.numbers[place], levels))
-            axis.set_axis_off()
-            cosine = float(found.vectors[query] @ found.vectors[place])
-            axis.set_title("photo" if place == query else f"{cosine:.3f}", fontsize=7)
-    figure.suptitle("Photos, and those with the nearest vectors: cosine", fontsize=9)
-    save_figure(figure, path)
+    rows: list[list[NDArray[np.uint8]]] = []
+    titles: dict[tuple[int, int], str] = {}
+    for row, (query, others) in enumerate(zip(queries, neighbours.tolist(), strict=True)):
+        places = [query, *others]
+        rows.append([_thumbnail(images, found.numbers[place], levels) for place in places])
+        cosines = found.vectors[places] @ found.vectors[query]
+        titles |= {(row, column): f"cosine {cosines[column]:.3f}" for column in range(len(places))}
+        titles[row, 0] = "photo"
+    draw_grid(rows, titles, path, cell=(1.6, 1.6))
 
 
 def _decode(images: ImageSet, number: int, levels: Levels) -> Tensor:

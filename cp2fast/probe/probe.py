@@ -20,7 +20,7 @@ from cp2fast.finetune.loader import examples_in_batches
 from cp2fast.labels.coding import IGNORED
 from cp2fast.labels.dataset import Example, LabelledData, evenly
 from cp2fast.philox import Stream, permutation
-from cp2fast.probe.classify import Cells, Linear, Neighbours
+from cp2fast.probe.classify import Cells, Classifier, linear, nearest_neighbours
 from cp2fast.probe.features import Extractor
 
 REFERENCES = 16_384
@@ -31,8 +31,6 @@ SHORT_SIDE = 240
 """Default short side of the images in pixels."""
 _BATCH = 8
 
-Classifier = Callable[[Tensor], Tensor]
-
 
 @dataclass(frozen=True)
 class ProbeScores:
@@ -41,8 +39,7 @@ class ProbeScores:
     Attributes:
         seed: seed with which the subset was drawn.
         images: number of labelled images in it.
-        knn: scores of the nearest neighbours.
-        linear: scores of the linear classifier.
+        knn: scores of the nearest neighbours; ``linear`` those of the linear classifier.
         classify: the linear classifier.
     """
 
@@ -81,8 +78,9 @@ def probe(
     images = dict(zip(wanted, _cells(extractor, examples, data, alive), strict=True))
     classifiers: list[Classifier] = []
     for seed, numbers in subsets.items():
-        cells = _labelled(_joined([images[number] for number in numbers]), data)
-        classifiers += [Neighbours.fit(_drawn(cells, seed)), Linear.fit(cells)]
+        features, shares = zip(*(images[number] for number in numbers), strict=True)
+        cells = _labelled(Cells(torch.cat(features), torch.cat(shares)), data)
+        classifiers += [nearest_neighbours(_drawn(cells, seed)), linear(cells)]
     confusions = _confusions(extractor, classifiers, data, alive)
     _check_common_classes(images.values(), confusions[0], data)
     found = [scores(confusion, data.classes) for confusion in confusions]
@@ -127,12 +125,9 @@ def _cells(
 
 
 def class_shares(labels_BHW: Tensor, num_classes: int, cells: Sequence[int]) -> Tensor:
-    """Shares of the classes among each cell's pixels: float32 ``[B, K, h, w]``.
+    """Shares of K classes among the pixels of each of h x w ``cells``: float32 ``[B, K, h, w]``.
 
-    Args:
-        labels_BHW: labels, uint8, below K or 255.
-        num_classes: K.
-        cells: h and w of the result.
+    Labels are uint8, below K or 255.
     """
     kinds = torch.arange(num_classes, device=labels_BHW.device)
     of_class = labels_BHW[:, None] == kinds[:, None, None]
@@ -167,13 +162,6 @@ def _rows(map_Chw: Tensor) -> Tensor:
     return map_Chw.flatten(1).T.contiguous()
 
 
-def _joined(images: Sequence[Cells]) -> Cells:
-    return Cells(
-        torch.cat([cells.features for cells in images]),
-        torch.cat([cells.shares for cells in images]),
-    )
-
-
 def _labelled(cells: Cells, data: LabelledData) -> Cells:
     """The cells that are at least partly labelled."""
     there = cells.shares.sum(dim=1) > 0
@@ -182,7 +170,7 @@ def _labelled(cells: Cells, data: LabelledData) -> Cells:
             f"the masks of the labelled images of {data.train_split} hold no label but {IGNORED}, "
             "which is ignored: there is nothing to learn from"
         )
-    return Cells(cells.features[there], cells.shares[there])
+    return cells.at(there)
 
 
 def _drawn(cells: Cells, seed: int) -> Cells:
@@ -191,8 +179,7 @@ def _drawn(cells: Cells, seed: int) -> Cells:
     if count <= REFERENCES:
         return cells
     chosen = permutation(seed, Stream.PROBE, 1, count)[:REFERENCES]
-    places = torch.from_numpy(chosen).to(cells.features.device)
-    return Cells(cells.features[places], cells.shares[places])
+    return cells.at(torch.from_numpy(chosen).to(cells.features.device))
 
 
 def _check_common_classes(

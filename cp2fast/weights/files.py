@@ -32,6 +32,7 @@ _IN_FOLDERS = (
     "pytorch_model.bin",
     f"pytorch_model.bin{_INDEX}",
 )
+"""Weight files in a folder in which Hugging Face's libraries saved a model."""
 _PICKLE = b"/data.pkl"
 """The first member of an archive that PyTorch wrote."""
 _HEAD = 1 << 16
@@ -48,7 +49,8 @@ def find_file(path: Path) -> Path:
     """
     path = path.expanduser()
     if place_of(path) == "folder":
-        checkpoint = trained_weights(path, print, _warn) or _downloaded(path)
+        downloaded = (path / name for name in _IN_FOLDERS if is_file(path / name))
+        checkpoint = trained_weights(path, print, _warn) or next(downloaded, None)
         if checkpoint is None:
             raise UserError(f"{path} is not a run folder with a checkpoint: name a file in it")
         return checkpoint
@@ -58,11 +60,6 @@ def find_file(path: Path) -> Path:
             "training starts from is model.init=FILE"
         )
     return path
-
-
-def _downloaded(folder: Path) -> Path | None:
-    """The weight file in a folder in which Hugging Face's libraries saved a model."""
-    return next((folder / name for name in _IN_FOLDERS if is_file(folder / name)), None)
 
 
 def read_content(path: Path) -> dict[str, Any]:

@@ -10,8 +10,23 @@ from __future__ import annotations
 import re
 
 from cp2fast.weights.names import Names, Rule, Tensors, next_stage
-from cp2fast.weights.torchvision_vit import NAMES as TORCHVISION_VIT
 
+TORCHVISION_VIT = (  # torchvision, timm
+    ("class_token", "cls_token"),
+    ("conv_proj.", "patch_embed.proj."),
+    ("encoder.pos_embedding", "pos_embed"),
+    ("encoder.layers.encoder_layer_", "blocks."),
+    ("encoder.ln.", "norm."),
+    (".ln_1.", ".norm1."),
+    (".ln_2.", ".norm2."),
+    (".self_attention.in_proj_", ".attn.qkv."),
+    (".self_attention.out_proj.", ".attn.proj."),
+    (".mlp.linear_1.", ".mlp.fc1."),  # torchvision up to 0.12
+    (".mlp.linear_2.", ".mlp.fc2."),
+    (".mlp.0.", ".mlp.fc1."),
+    (".mlp.3.", ".mlp.fc2."),
+)
+"""Names of a vision transformer; both libraries fuse query, key and value in the same order."""
 _CONVNEXT_BLOCK: tuple[Rule, ...] = (
     (r"\b(dwconv|depthwise_conv)\.", "conv_dw."),
     (r"\b(pwconv|pointwise_conv)([12])\.", r"mlp.fc\2."),

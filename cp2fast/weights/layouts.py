@@ -65,29 +65,21 @@ class Match:
     def _place(self) -> str:
         return ".".join((*self.inside, self.prefix)).lower()
 
-    def better_than(self, other: Match) -> bool:
-        """Whether this match is preferable: more of the network, or a more suitable copy."""
-        return self._merits() > other._merits()
-
-    def _merits(self) -> tuple[int, int, int]:
+    def merits(self) -> tuple[int, int, int]:
+        """Larger for a preferable match: more of the network, or a more suitable copy."""
         trained = sum(not name.endswith("num_batches_tracked") for name in self.tensors)
         rank = self.is_average - bool(_LESSER.search(self._place))
         return trained, rank, len(self.inside)
 
 
 def best_match(content: Mapping[str, Any], wanted: Mapping[str, Tensor]) -> Match:
-    """The place with the most names of a network.
-
-    Args:
-        content: content of a file: nested dictionaries and lists with tensors by name.
-        wanted: the network's tensors.
-    """
-    best = Match((), "")
-    for inside, tensors in _dictionaries(content):
-        for match in _matches(inside, _renamed(tensors, wanted), wanted):
-            if match.better_than(best):
-                best = match
-    return best
+    """The place in a file's nested dictionaries and lists with the most names of a network."""
+    found = [
+        match
+        for inside, tensors in _dictionaries(content)
+        for match in _matches(inside, _renamed(tensors, wanted), wanted)
+    ]
+    return max([Match((), ""), *found], key=Match.merits)
 
 
 def names_in(content: Mapping[str, Any]) -> list[str]:

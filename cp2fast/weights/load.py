@@ -10,7 +10,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from timm.layers import resample_abs_pos_embed, resize_rel_pos_bias_table
@@ -83,7 +82,8 @@ def load_weights(network: Segmenter, source: str | Path, skip: Sequence[str] = (
     Raises:
         UserError: nothing fits, or the file holds another architecture; ``network`` is unchanged.
     """
-    content, wanted = _content(source), network.state_dict()
+    file, wanted = find_weights(source), network.state_dict()
+    content = download(str(source)) if file is None else read_content(file)
     match = best_match(content, wanted)
     notes = [f"read under {match.prefix}"] if match.prefix else []
     if match.is_average and match.inside:
@@ -121,23 +121,14 @@ def load_weights(network: Segmenter, source: str | Path, skip: Sequence[str] = (
     )
 
 
-def check_exist(source: str | Path) -> None:
-    """Check that weights exist, without reading them.
+def find_weights(source: str | Path) -> Path | None:
+    """The file of weights, which is not read; None for a timm model.
 
     Raises:
         UserError: ``source`` is neither a file, a run folder with a checkpoint nor a timm model.
     """
     path = Path(source).expanduser()
-    if path.exists() or not is_timm_name(str(source)):
-        find_file(path)
-
-
-def _content(source: str | Path) -> Mapping[str, Any]:
-    """The content of a file, run folder or timm model."""
-    path = Path(source).expanduser()
-    if not path.exists() and is_timm_name(str(source)):
-        return download(str(source))
-    return read_content(find_file(path))
+    return find_file(path) if path.exists() or not is_timm_name(str(source)) else None
 
 
 def _other_classes_left_out(

@@ -1,20 +1,45 @@
-"""Pretrained weights that timm downloads by name, such as ``timm/resnet50.a1_in1k``."""
+"""timm's models: which there are, and their weights, such as ``timm/resnet50.a1_in1k``."""
 
 from __future__ import annotations
 
 import difflib
 import logging
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import huggingface_hub.constants
 import timm
 from torch import Tensor
 
 from cp2fast.errors import UserError
+from cp2fast.model.families import matching
 
 _PREFIX = "timm/"
 _log = logging.getLogger(__name__)
+
+
+class Listed(NamedTuple):
+    """A value for ``model.backbone``, its family, and its weights: ``model.init=timm/NAME.TAG``."""
+
+    name: str
+    family: str
+    weights: tuple[str, ...]
+
+
+def list_models(pattern: str = "*") -> list[Listed]:
+    """The backbones whose names match a shell's pattern; without ``*`` or ``?``, in any part.
+
+    Raises:
+        UserError: none matches.
+    """
+    found = matching(pattern if set(pattern) & set("*?[") else f"*{pattern}*")
+    tags = defaultdict(list)
+    for full in timm.list_pretrained():
+        name, _, tag = full.partition(".")
+        tags[name].append(tag)
+    return [Listed(name, family.title, tuple(tags[name])) for name, family in sorted(found.items())]
 
 
 def is_timm_name(name: str) -> bool:
@@ -23,10 +48,7 @@ def is_timm_name(name: str) -> bool:
 
 
 def download(name: str) -> dict[str, Tensor]:
-    """The pretrained weights of a timm model, from timm's cache or over the network.
-
-    Args:
-        name: ``MODEL`` or ``MODEL.TAG``, with or without the prefix ``timm/``.
+    """The pretrained weights of a model (``MODEL`` or ``MODEL.TAG``), from timm's cache or the net.
 
     Raises:
         UserError: timm has no such weights, or they cannot be downloaded.

@@ -37,14 +37,13 @@ _QUERY_ENCODER = "encoder_q."
 
 @dataclass(frozen=True)
 class Trained:
-    """A network and its history.
+    """A network and its history, read from ``path``.
 
     Attributes:
         network: network on the CPU, in eval mode; the query encoder for a pretraining run.
         model: settings from which the network was built.
         facts: plain values: ``kind`` (``pretrain`` or ``finetune``), ``settings`` of the run, and
             if known ``classes`` and their ``colours``, ``step``, ``images`` and ``versions``.
-        path: the file that was read.
     """
 
     network: Segmenter

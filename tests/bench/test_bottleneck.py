@@ -11,7 +11,7 @@ from cp2fast.bench.bottleneck import (
     find_limit,
     stages_of_training,
 )
-from cp2fast.bench.report import build_report
+from cp2fast.bench.report import Report, results_of
 from cp2fast.bench.timing import Rate
 
 FAST = {"read": 9000.0, "decode": 8000.0, "augment": 7000.0}
@@ -30,30 +30,20 @@ def reports(rates: dict[str, float]):
     loading = {stage: rate for stage, rate in rates.items() if stage != "model"}
     pairs = find_limit({s: rate for s, rate in loading.items() if s != "read"}).rate
     half = find_limit(loading).rate / 2
-    loader = build_report(
-        "loader",
-        {},
-        {
-            "cp2fast-torch": Rate((half / 9,)),
-            "cp2fast-dali": Rate((half,)),
-            "cp2fast-ffcv": Rate((9 * half,)),
-            "decode-dali": Rate((99 * half,)),
-        },
-        ceilings={"decode packed": 10**6, **loading, "pairs": pairs},
-        limited_by={"cp2fast-torch": "pairs", "cp2fast-dali": "pairs", "decode-dali": "decode"},
-        bottleneck="",
-        missing={},
+    sources = {
+        "cp2fast-torch": Rate((half / 9,)),
+        "cp2fast-dali": Rate((half,)),
+        "cp2fast-ffcv": Rate((9 * half,)),
+        "decode-dali": Rate((99 * half,)),
+    }
+    ceilings = {"decode packed": 10**6, **loading, "pairs": pairs}
+    limited_by = {"cp2fast-torch": "pairs", "cp2fast-dali": "pairs", "decode-dali": "decode"}
+    steps = {"original": Rate((1.0,)), "cp2fast": Rate((rates["model"],))}
+    peak = {"matrix products": 4 * rates["model"]}
+    return (
+        Report("loader", {}, results_of(sources, ceilings, limited_by), ceilings, ""),
+        Report("train", {}, results_of(steps, peak, {"cp2fast": "matrix products"}), peak, ""),
     )
-    train = build_report(
-        "train",
-        {},
-        {"original": Rate((1.0,)), "cp2fast": Rate((rates["model"],))},
-        ceilings={"matrix products, cp2fast": 4 * rates["model"]},
-        limited_by={"cp2fast": "matrix products, cp2fast"},
-        bottleneck="",
-        missing={},
-    )
-    return loader, train
 
 
 @pytest.mark.parametrize("stage", SAID)

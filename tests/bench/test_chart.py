@@ -39,7 +39,7 @@ def test_a_ceiling_far_above_ends_with_the_axis_and_says_so() -> None:
     (axes,) = draw([with_ceilings(memory=1000.0)]).axes
     end = axes.get_xlim()[1]
     assert [bar.get_width() for bar in axes.patches] == [10, 50, end]
-    assert axes.texts[-1].get_text() == "1,000 (bar cut)"
+    assert axes.texts[-1].get_text().strip() == "1,000 (bar cut)"
     assert 50 < end < 100
 
 

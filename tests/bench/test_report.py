@@ -4,19 +4,19 @@ import json
 
 import pytest
 
-from cp2fast.bench.report import build_report, reports_of
+from cp2fast.bench.report import Report, reports_of, results_of
 from cp2fast.bench.timing import Rate
 
 RATES = {"original": Rate((10.0, 20.0, 10.0)), "cp2fast-cpu": Rate((40.0, 60.0, 50.0))}
 
 
 def report(rates=RATES):
-    return build_report(
+    ceilings = {"decode": 100.0}
+    return Report(
         "augment",
         {"size": 32},
-        rates,
-        ceilings={"decode": 100.0},
-        limited_by={"cp2fast-cpu": "decode"},
+        results_of(rates, ceilings, limited_by={"cp2fast-cpu": "decode"}),
+        ceilings,
         bottleneck="decoding limits",
         missing={"kornia": "not installed"},
     )

@@ -9,7 +9,7 @@ from cp2fast.config import FinetuneSettings
 from cp2fast.data.scenes import generate_scenes
 from cp2fast.errors import UserError
 from cp2fast.finetune.loader import crop_batches
-from cp2fast.labels.open import open_voc
+from cp2fast.labels.open import open_labelled
 
 pytestmark = pytest.mark.slow
 
@@ -21,7 +21,7 @@ def test_they_are_the_crops_of_threads_until_a_mask_cannot_be_read(tmp_path: Pat
     settings = FinetuneSettings.model_validate(
         {"data": {"batch_size": 3, "workers": 12, "short_side": 40}, "model": {"size": 32}}
     )
-    data = open_voc(settings.data, tmp_path / "scenes")
+    data = open_labelled(settings.data, tmp_path / "scenes")
     steps = range(2, 12)  # some epochs, in two workers
     threads = list(crop_batches(data, settings, steps, CPU))
     workers = list(crop_batches(data, settings, steps, CPU, apart=True))

@@ -5,7 +5,7 @@ import torch
 from cp2fast.config import FinetuneSettings
 from cp2fast.data.scenes import generate_scenes
 from cp2fast.finetune.loader import batches_of_one_size, crop_batches
-from cp2fast.labels.open import open_voc
+from cp2fast.labels.open import open_labelled
 
 
 def test_images_of_one_size_that_follow_each_other_are_a_batch() -> None:
@@ -26,7 +26,7 @@ def test_accumulated_batches_are_the_crops_of_one_large_batch(tmp_path: Path) ->
                 "train": {"gradient_accumulation_steps": accumulate},
             }
         )
-        data = open_voc(settings.data, tmp_path / "scenes")
+        data = open_labelled(settings.data, tmp_path / "scenes")
         made = list(crop_batches(data, settings, range(1, 4), torch.device("cpu")))
         assert len(made) == 3 * accumulate
         images = torch.cat([batch.images for batch, _ in made])

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from cp2fast.finetune.picture import mapped
 
 OPEN_IN_LITTLE_MEMORY = """
 import resource, sys
@@ -32,10 +36,10 @@ def write(side):
 def total(name):
     outputs = Outputs(folder / "m.png", folder / "m.jpg", None)
     photo = Photo(ImageSet.of_files([folder / name]), 0, outputs)
-    with open_picture(photo, BY_TYPE) as pixels:
-        assert pixels.shape[:2] == picture_size(photo)
-        bands = range(0, len(pixels), 256)
-        return sum(int(pixels[top : top + 256].sum(dtype=np.int64)) for top in bands)
+    pixels = open_picture(photo, BY_TYPE)
+    assert pixels.shape[:2] == picture_size(photo)
+    bands = range(0, len(pixels), 256)
+    return sum(int(pixels[top : top + 256].sum(dtype=np.int64)) for top in bands)
 
 names = ["{}.png", "{}.tif", "{}z.tif", "{}.jpg"]
 write(64)
@@ -62,3 +66,13 @@ def test_pixels_are_not_held_in_memory(tmp_path: Path) -> None:
         check=False,
     )
     assert done.stdout.split() == ["{}.png", "{}.tif", "{}z.tif", "{}.jpg"], done.stderr
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_all_room_on_the_disk_is_taken_at_once_by_a_file_without_a_name(tmp_path: Path) -> None:
+    array = mapped(tmp_path, np.float16, (3, 500, 700))
+    links = [path for path in list(Path("/proc/self/fd").iterdir()) if path.exists()]
+    [file] = [path for path in links if str(tmp_path) in os.readlink(path)]
+    assert file.stat().st_blocks * 512 >= array.nbytes
+    assert not array.any()
+    assert list(tmp_path.iterdir()) == []

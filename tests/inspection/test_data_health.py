@@ -9,7 +9,7 @@ from PIL import Image
 
 from cp2fast.config import PretrainSettings
 from cp2fast.errors import UserError
-from cp2fast.inspection.data_health import Quantiles, examine, file_system
+from cp2fast.inspection.data_health import Quantiles, examine
 
 
 def write(folder: Path, name: str, width: int, height: int) -> None:
@@ -26,7 +26,6 @@ def test_counts_formats_and_sizes_are_those_of_the_files(
     health = examine(settings, tmp_path)
     assert (health.images, health.sampled) == (9, 9)
     assert health.formats == {"JPEG": 6, "PNG": 3}
-    assert health.share("PNG") == pytest.approx(1 / 3)
     assert health.short_side == Quantiles(60, 60, 60)
     assert health.long_side is not None
     assert health.long_side.median == 101
@@ -80,13 +79,6 @@ def test_a_folder_in_which_nothing_can_be_used_has_no_rates(
     assert health.images_per_second is None
     assert health.epoch_seconds is None
     assert health.short_side is None
-
-
-def test_the_file_system_is_the_one_the_folder_is_on(tmp_path: Path) -> None:
-    mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
-    kinds = {mount: kind for _, mount, kind, *_ in mounts}
-    assert file_system(Path("/proc")) == "proc"
-    assert file_system(tmp_path) in kinds.values()
 
 
 def test_an_empty_folder_is_refused(settings: PretrainSettings, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from cp2fast.config import LabelledDataSettings
 from cp2fast.data.scenes import voc_palette
 from cp2fast.errors import UserError
 from cp2fast.labels.dataset import read_example
-from cp2fast.labels.open import open_voc
+from cp2fast.labels.open import open_labelled
 from cp2fast.labels.voc_arrange import arrange_voc, read_sbd_mask
 
 VOC_TRAIN, VOC_VAL = ["v1", "v2"], ["v3", "s3"]
@@ -78,7 +78,7 @@ def test_the_masks_hold_sbds_labels_in_vocs_palette(folder: Path) -> None:
 
 def test_vocs_own_masks_stay_the_ones_of_its_images(folder: Path) -> None:
     arrange(folder)
-    data = open_voc(LabelledDataSettings(), folder / "VOCdevkit" / "VOC2012")
+    data = open_labelled(LabelledDataSettings(), folder / "VOCdevkit" / "VOC2012")
     assert data.train_split == "train_aug"
     own = [e for e in data.train if e.image.stem in VOC_TRAIN] + data.val
     assert all(int(read_example(example, data)[1].min()) == 1 for example in own)

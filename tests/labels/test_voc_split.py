@@ -11,7 +11,7 @@ from PIL import Image
 from cp2fast.config import LabelledDataSettings
 from cp2fast.errors import UserError
 from cp2fast.labels.dataset import LabelledData
-from cp2fast.labels.open import open_voc
+from cp2fast.labels.open import open_labelled
 from cp2fast.labels.survey import survey
 from cp2fast.labels.voc_split import read_split
 from tests import unprivileged
@@ -50,7 +50,7 @@ def stems(root: Path) -> list[str]:
 
 def refusal(root: Path) -> str:
     with pytest.raises(UserError) as caught:
-        open_voc(LabelledDataSettings(), root)
+        open_labelled(LabelledDataSettings(), root)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -81,7 +81,7 @@ def test_a_split_may_be_in_any_unicode(root: Path, encoding: str) -> None:
     add(root, "caf\xe9")
     write(root, "b0\ncaf\xe9\n".encode(encoding))
     (root / "classes.txt").write_bytes("ground\r\nsky\r\n".encode(encoding))
-    data = open_voc(LabelledDataSettings(), root)
+    data = open_labelled(LabelledDataSettings(), root)
     assert [example.image.stem for example in data.train] == ["b0", "caf\xe9"]
     assert data.classes == ("ground", "sky")
 
@@ -147,7 +147,7 @@ def test_what_is_no_file_is_refused_and_not_waited_for(root: Path) -> None:
     (root / "JPEGImages" / "b0.jpg").unlink()
     os.mkfifo(root / "JPEGImages" / "b0.jpg")
     with pytest.raises(UserError, match=r"b0.jpg cannot be read: not a plain file"):
-        survey(open_voc(LabelledDataSettings(), root))
+        survey(open_labelled(LabelledDataSettings(), root))
     split = root / "ImageSets" / "Segmentation" / "train.txt"
     split.unlink()
     split.mkdir()
@@ -158,7 +158,7 @@ READ_ALL = """
 import sys
 from pathlib import Path
 from cp2fast.config import LabelledDataSettings
-from cp2fast.labels.open import open_voc
+from cp2fast.labels.open import open_labelled
 from cp2fast.labels.survey import survey
 from cp2fast.errors import UserError
 root = Path(sys.argv[1])
@@ -166,7 +166,7 @@ for name in sys.argv[2:]:
     mode = (root / name).stat().st_mode
     (root / name).chmod(0)
     try:
-        survey(open_voc(LabelledDataSettings(), root))
+        survey(open_labelled(LabelledDataSettings(), root))
     except UserError as error:
         print(error)
     (root / name).chmod(mode)
@@ -190,7 +190,7 @@ def test_what_may_not_be_read_is_one_line(root: Path) -> None:
 def opened(root: Path, labels: np.ndarray) -> LabelledData:
     for name in NAMES:
         Image.fromarray(labels).save(root / "SegmentationClass" / f"{name}.png")
-    return open_voc(LabelledDataSettings(), root)
+    return open_labelled(LabelledDataSettings(), root)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from cp2fast.config import LabelledDataSettings, ModelSettings
 from cp2fast.data.scenes import generate_scenes
 from cp2fast.errors import UserError
 from cp2fast.labels.dataset import LabelledData
-from cp2fast.labels.open import open_voc
+from cp2fast.labels.open import open_labelled
 from cp2fast.model.segmenter import build_segmenter
 from cp2fast.probe.features import Extractor
 from cp2fast.probe.probe import ProbeScores, class_shares, probe, segment, subset
@@ -24,7 +24,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> LabelledData:
     root = tmp_path_factory.mktemp("data") / "scenes"
     generate_scenes(root, 16, seed=0)
     settings = LabelledDataSettings(root=root, workers=1)
-    return open_voc(settings, root)
+    return open_labelled(settings, root)
 
 
 def probed(

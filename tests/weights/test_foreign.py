@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import timm
 import torch
 import torchvision.models as tv
 import transformers
@@ -19,7 +20,9 @@ from cp2fast.errors import UserError
 from cp2fast.model.backbone import build_backbone, channels, feature_map
 from cp2fast.model.head import LinearHead
 from cp2fast.model.segmenter import Segmenter
+from cp2fast.weights import foreign
 from cp2fast.weights.load import load_weights
+from cp2fast.weights.names import to_timm
 from tests.weights.export.trained_networks import trained_state
 
 
@@ -208,7 +211,7 @@ def test_a_state_dict_of_torchvisions_gives_the_same_features(tmp_path: Path, na
 
 @pytest.mark.parametrize("kind", ["SwinTransformer", "VisionTransformer"])
 def test_a_backbone_of_mmsegmentations_gives_the_same_features(tmp_path: Path, kind: str) -> None:
-    from cp2fast.weights.export.mmcv_ops import stand_in_for_mmcv_ops
+    from cp2fast.weights.export.mmseg import stand_in_for_mmcv_ops
 
     stand_in_for_mmcv_ops()
     from mmseg.models import backbones
@@ -249,3 +252,19 @@ def test_tables_of_positions_in_a_window_are_resized(tmp_path: Path) -> None:
     assert "3 tables of positions in a window resized" in str(
         load_weights(network_of(case), tmp_path / "w.pth")
     )
+
+
+def test_the_names_of_a_torchvision_transformer_are_timms() -> None:
+    """Also those of torchvision 0.12, which called the layers of the MLP by name."""
+    with torch.device("meta"):
+        theirs = tv.vit_b_16().state_dict()
+        ours = timm.create_model("vit_base_patch16_224").state_dict()
+    classifier = {"heads.head.weight", "heads.head.bias", "head.weight", "head.bias"}
+    renamed = {name: tensor.shape for name, tensor in to_timm(theirs, foreign.TORCHVISION).items()}
+    expected = {name: tensor.shape for name, tensor in ours.items()}
+    assert {item for item in renamed.items() ^ expected.items() if item[0] not in classifier} == (
+        set()
+    )
+    names = ["class_token", "encoder.layers.encoder_layer_3.mlp.linear_2.bias"]
+    old = to_timm(dict.fromkeys(names, torch.zeros(1)), foreign.TORCHVISION)
+    assert list(old) == ["cls_token", "blocks.3.mlp.fc2.bias"]

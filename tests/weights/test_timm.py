@@ -1,4 +1,4 @@
-"""Pretrained weights by timm's names, from its cache and when there is no network."""
+"""timm's models: weights by its names, from its cache and when there is no network; the list."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from cp2fast.config import ModelSettings
 from cp2fast.errors import UserError
 from cp2fast.model.segmenter import build_segmenter
 from cp2fast.weights.load import load_weights
+from tests.command_line import cp2fast, refusal
 
 SETTINGS = ModelSettings(backbone="resnet18", head="fcn", head_channels=8, embedding=4, size=64)
 
@@ -111,3 +112,22 @@ def test_a_name_that_timm_does_not_know_is_refused() -> None:
 def test_what_is_neither_a_file_nor_a_name_is_refused() -> None:
     with pytest.raises(UserError, match="no weights at resnet18x: name a run folder"):
         load_weights(build_segmenter(SETTINGS), "resnet18x")
+
+
+def test_backbones_are_listed_with_family_and_weights() -> None:
+    done = cp2fast("models", "convnextv2_a*")
+    assert done.returncode == 0
+    head, row = done.stdout.splitlines()
+    assert head.split()[0] == "model.backbone"
+    assert row.split()[0] == "convnextv2_atto"
+    assert "ConvNeXt, ConvNeXtV2" in row
+    assert "fcmae_ft_in1k" in row
+
+
+def test_part_of_a_name_is_enough_and_what_matches_nothing_is_refused() -> None:
+    names = [line.split()[0] for line in cp2fast("models", "dinov3").stdout.splitlines()[1:]]
+    assert "vit_small_patch16_dinov3" in names
+    assert all("dinov3" in name for name in names)
+    assert "no backbone matches 'resnest*': the nearest is" in refusal(
+        cp2fast("models", "resnest*")
+    )

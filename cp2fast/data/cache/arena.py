@@ -82,8 +82,8 @@ class Arena:
         Args:
             size: int64 ``[N]``, bytes of each image's place; 0 for no place.
             shared: whether other processes will ``attach`` to it.
-            reserve: bytes of memory to leave free; with less, no more images are added.
-            check_every: bytes claimed between two checks of the free memory.
+            reserve: as ``RESERVE``.
+            check_every: as ``CHECK_EVERY``.
 
         Raises:
             OSError: the system cannot provide the memory.
@@ -105,11 +105,7 @@ class Arena:
 
     @staticmethod
     def new_gpu(size: NDArray[np.int64], device: torch.device) -> Arena:
-        """An empty cache on a GPU.
-
-        Raises:
-            torch.OutOfMemoryError: it does not fit.
-        """
+        """An empty cache on a GPU. Raises torch.OutOfMemoryError if it does not fit."""
         pixels = torch.empty(int(size.sum()), dtype=torch.uint8, device=device)
         tables: dict[str, NDArray[Any]] = {
             name: np.zeros(len(size), dtype) for name, dtype in _TABLES.items()
@@ -133,8 +129,7 @@ class Arena:
         """
         process, descriptor = address
         ours = os.open(f"/proc/{process}/fd/{descriptor}", os.O_RDWR)
-        memory = mmap.mmap(ours, os.fstat(ours).st_size)
-        return Arena(*_views(memory, count), ours)
+        return Arena(*_views(mmap.mmap(ours, 0), count), ours)
 
     def __len__(self) -> int:
         return len(self._state)
@@ -181,9 +176,8 @@ class Arena:
     def reserve(self, number: int, height: int, width: int) -> bool:
         """Like ``claim``, for pixels to be copied to ``offset``; returns whether it succeeded."""
         wanted = 3 * height * width
-        if self._state[number] != _EMPTY or self.size[number] != wanted:
-            return False
-        if not self._may_grow(wanted):
+        is_free = self._state[number] == _EMPTY and self.size[number] == wanted
+        if not (is_free and self._may_grow(wanted)):
             return False
         with self._lock:
             if number in self._claimed or not self._lock_in_all_processes(number):

@@ -50,17 +50,13 @@ class Room(NamedTuple):
 
 
 class CacheChoice(NamedTuple):
-    """Where decoded images are kept, and which.
-
-    Attributes:
-        where: place of the cache.
-        size: int64 ``[N]``, bytes of each image's place; 0 for no place.
-        line: what was chosen, for the user.
-    """
+    """Where decoded images are kept, and which."""
 
     where: Literal["off", "host", "gpu"]
     size: NDArray[np.int64] | None = None
+    """int64 ``[N]``, bytes of each image's place; 0 for no place."""
     line: str = ""
+    """What was chosen, for the user."""
 
 
 def choose_cache(
@@ -122,7 +118,6 @@ def in_gib(count: int) -> str:
 def _first_that_fit(
     size: NDArray[np.int64], order: NDArray[np.int64], budget: int
 ) -> NDArray[np.int64]:
-    kept = np.where(size[order].cumsum() <= budget, size[order], 0)
     result = np.zeros_like(size)
-    result[order] = kept
+    result[order] = np.where(size[order].cumsum() <= budget, size[order], 0)
     return result

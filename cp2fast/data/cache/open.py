@@ -38,17 +38,14 @@ class Sharing(NamedTuple):
 
 
 class _Opened(NamedTuple):
-    """What the first process of a machine tells the others.
-
-    Attributes:
-        chosen: what is cached, without sizes if that is shared.
-        address: address at which the other processes attach to a shared cache.
-        error: message for the user, if the settings cannot be met.
-    """
+    """What the first process of a machine tells the others."""
 
     chosen: CacheChoice
+    """Without sizes if the cache is shared."""
     address: tuple[int, int] | None = None
+    """Where the other processes attach to a shared cache."""
     error: str | None = None
+    """Message for the user, if the settings cannot be met."""
 
 
 class Cache(NamedTuple):
@@ -73,7 +70,7 @@ def open_cache(
         images: the data set.
         seed: seed of the run; if only part of the images is cached, it determines which.
         device: device of the training.
-        epochs: how often an image is used on average; with no more than 1, ``auto`` caches none.
+        epochs: as for ``choose_cache``.
         sharing: position among the processes of the run.
 
     Raises:
@@ -154,5 +151,5 @@ def _join(opened: _Opened, count: int, device: torch.device) -> Arena | None:
         if size is not None:
             return Arena.new_gpu(size, device)
     except (OSError, torch.OutOfMemoryError):
-        return None
+        pass
     return None

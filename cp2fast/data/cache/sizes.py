@@ -1,19 +1,30 @@
-"""The sizes of images after decoding, read from their headers alone."""
+"""The sizes of images after decoding, read from their headers alone.
+
+Those of remote images are kept by name and version in the disk cache, so a server is asked once:
+
+    DIR/sizes    records of 16 bytes: a hash of the object, height and width of its pixels
+
+Records are only appended, under a lock, and an incomplete one at the end is cut off.
+"""
 
 from __future__ import annotations
 
+import fcntl
+import os
 import threading
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cp2fast.data.cache.known_sizes import KnownSizes
 from cp2fast.data.decoding.decode import BadImage, check_size, image_size
 from cp2fast.data.decoding.shrink import fitted
 from cp2fast.data.image_sets.image_set import OWN_FILE, ImageSet
 from cp2fast.data.progress_line import ProgressLine
+from cp2fast.data.remote.disk_cache import DiskCache, key_of
 from cp2fast.data.remote.objects import CONNECTIONS, Remote
 from cp2fast.data.remote.urls import public
 
@@ -24,20 +35,18 @@ _AT_ONCE = 256
 MOST_ASKED = 50_000
 """The most remote images whose headers are requested before a run begins, in about a minute. The
 next start requests as many more."""
+_RECORD = np.dtype([("object", "<u8"), ("height", "<u4"), ("width", "<u4")])
 
 
 class Sizes(NamedTuple):
-    """Sizes of decoded images.
-
-    Attributes:
-        bytes: int64 ``[N]``.
-        complete: whether no image was left out for lack of room.
-        asked: number of remote images whose headers were asked for.
-    """
+    """Sizes of decoded images."""
 
     bytes: NDArray[np.int64]
+    """int64 ``[N]``."""
     complete: bool
+    """Whether no image was left out for lack of room."""
     asked: int = 0
+    """Number of remote images whose headers were asked for."""
 
 
 def decoded_bytes(
@@ -75,7 +84,6 @@ def decoded_bytes(
         return 3 * height * width
 
     threads = threads if images.disk is None else CONNECTIONS
-    complete = True
     with ThreadPoolExecutor(threads, "cp2fast-headers") as pool:
         for begin in range(0, len(order), _AT_ONCE):
             numbers = order[begin : begin + _AT_ONCE]
@@ -84,10 +92,9 @@ def decoded_bytes(
             size[numbers[fits]] = found[fits]
             budget -= int(found.sum())
             if budget < 0:
-                complete = False
                 break
     headers.keep()
-    return Sizes(size, complete and not headers.left_out, headers.asked)
+    return Sizes(size, budget >= 0 and not headers.left_out, headers.asked)
 
 
 class _Headers:
@@ -95,7 +102,7 @@ class _Headers:
 
     def __init__(self, images: ImageSet, max_pixels: int) -> None:
         self._images, self._max_pixels = images, max_pixels
-        self._known = None if images.disk is None else KnownSizes(images.disk)
+        self._known = None if images.disk is None else _KnownSizes(images.disk)
         self._new: dict[Remote, tuple[int, int]] = {}
         self._progress = ProgressLine("reading headers of remote images", len(images))
         self._lock = threading.Lock()
@@ -138,6 +145,43 @@ class _Headers:
         return _header_size(self._images, number, self._max_pixels, whole=is_here or is_own)
 
 
+class _KnownSizes:
+    """The sizes that were found here before; any number of processes may add some."""
+
+    def __init__(self, disk: DiskCache) -> None:
+        self._path, content = disk.folder / "sizes", b""
+        with suppress(OSError):
+            content = self._path.read_bytes()
+        records = np.frombuffer(content, _RECORD, len(content) // _RECORD.itemsize)
+        self._records = records[np.argsort(records["object"], kind="stable")]
+
+    def get(self, item: Remote) -> tuple[int, int] | None:
+        """Height and width; None if unknown."""
+        number = _number(item)
+        place = int(np.searchsorted(self._records["object"], number))
+        if place == len(self._records) or self._records["object"][place] != number:
+            return None
+        _, height, width = self._records[place].tolist()
+        return height, width
+
+    def add(self, found: Mapping[Remote, tuple[int, int]]) -> None:
+        """Keep more sizes for the next time; without effect if the folder cannot be written."""
+        rows = [(_number(item), height, width) for item, (height, width) in found.items()]
+        if not rows:
+            return
+        with suppress(OSError):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._path.open("ab") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                length = os.fstat(file.fileno()).st_size
+                file.truncate(length - length % _RECORD.itemsize)
+                file.write(np.array(rows, _RECORD).tobytes())
+
+
+def _number(item: Remote) -> int:
+    return int(key_of(item)[:16], 16)
+
+
 def _header_size(
     images: ImageSet, number: int, max_pixels: int, *, whole: bool = True
 ) -> tuple[int, int]:
@@ -152,12 +196,7 @@ def _header_size(
         except BadImage:
             if len(head) < length or (length == _HEADS[-1] and not whole):
                 raise
-    return image_size(_whole(images, number), max_pixels)
-
-
-def _whole(images: ImageSet, number: int) -> bytes:
-    """The encoded image; a remote one is kept on the disk, where the first epoch finds it."""
     holder = images.holder(number)
-    if holder is not None and images.disk is not None:
+    if holder is not None and images.disk is not None:  # The first epoch finds it on the disk.
         images.disk.fetch(holder, verify=False)
-    return images.read(number)
+    return image_size(images.read(number), max_pixels)

@@ -46,11 +46,7 @@ class CommonJpeg(NamedTuple):
 
 
 def read_file(path: Path) -> bytes:
-    """The bytes of an encoded image in a separate file.
-
-    Raises:
-        BadImage: it cannot be read.
-    """
+    """The bytes of an encoded image in a separate file. Raises BadImage."""
     try:
         return read_bytes(path)
     except OSError as error:
@@ -83,11 +79,7 @@ def decode_image(
 
 
 def decode_raster(encoded: bytes, max_pixels: int) -> Raster:
-    """The values of an image file, as stored and not rotated.
-
-    Raises:
-        BadImage: as ``decode_image``, except for the bands.
-    """
+    """The values of an image file, as stored and not rotated. Raises as ``decode_image``."""
     if not encoded.startswith(jpeg.SIGNATURE):
         return by_content.read(encoded, max_pixels)
     header = check_jpeg(encoded, max_pixels)
@@ -145,11 +137,7 @@ def image_size(encoded: bytes, max_pixels: int) -> tuple[int, int]:
 
 
 def check_jpeg(encoded: bytes, max_pixels: int) -> jpeg.Header:
-    """Check the header of a JPEG file before decoding.
-
-    Raises:
-        BadImage: the header is broken, or the image too large.
-    """
+    """The header of a JPEG file. Raises BadImage if it is broken, or the image too large."""
     header = jpeg.read_header(encoded)
     if header is None:
         raise BadImage("broken JPEG header")

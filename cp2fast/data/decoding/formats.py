@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from cp2fast.data.decoding.raster import BadImage
 
 
 class Format(NamedTuple):
@@ -27,6 +30,14 @@ class Format(NamedTuple):
     def install(self) -> str:
         """The command that installs what the format needs."""
         return f"pip install 'cp2fast[{self.extra}]'"
+
+    def module(self, name: str) -> Any:
+        """Import one of its modules. Raises BadImage if that is missing or broken."""
+        try:
+            return import_module(name)
+        except Exception as error:  # Importing a broken library can raise anything.
+            broken = "" if isinstance(error, ModuleNotFoundError) else ", which is broken"
+            raise BadImage(f"{self.name} needs {name}{broken}: {self.install}") from error
 
 
 JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
@@ -53,6 +64,17 @@ IMAGE_SUFFIXES = tuple(suffix for one in FORMATS for suffix in one.suffixes)
 _ARRAY = ".npy"
 WIDE_SUFFIXES = (".png", ".jp2", ".ppm", ".pgm", ".npy", *TIFF.suffixes, *DICOM.suffixes)
 """Suffixes of files that may hold more than 8 bits per channel, or more than three bands."""
+
+
+def import_problem(module: str, install: str) -> str | None:
+    """Why a library cannot be used, with the command that installs it; None if it can."""
+    try:
+        import_module(module)
+    except ModuleNotFoundError:
+        return f"{module} is not installed: {install}"
+    except Exception as error:  # Importing a broken library can raise anything.
+        return f"{module} is installed but broken ({error}): {install}"
+    return None
 
 
 def without_companions(paths: Sequence[str]) -> Sequence[str]:

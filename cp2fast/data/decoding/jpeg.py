@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -99,19 +99,9 @@ def _segments(encoded: bytes) -> Iterator[tuple[int, int, int]]:
                 return
 
 
-def exif_blocks(encoded: bytes, header: Header | None = None) -> Iterator[bytes]:
-    """The content of each Exif segment before the first scan, without the identifier, in order.
-
-    Args:
-        encoded: the whole file.
-        header: the file's header, if it was already read, to avoid parsing the segments.
-    """
-    places: Iterable[tuple[int, int]] = (
-        ((begin, end) for _, begin, end in _segments(encoded))
-        if header is None
-        else header.metadata
-    )
-    for begin, end in places:
+def exif_blocks(encoded: bytes, header: Header) -> Iterator[bytes]:
+    """The content of each Exif segment before the first scan, without the identifier, in order."""
+    for begin, end in header.metadata:
         if encoded[begin + 1] == _EXIF and encoded.startswith(_EXIF_IDENTIFIER, begin + 4):
             yield encoded[begin + 10 : end]
 
@@ -122,15 +112,11 @@ def without_metadata(encoded: bytes, header: Header) -> bytes:
     This removes Exif, XMP, profiles, thumbnails, comments, other application segments, those that
     are too short to be used, and junk between segments. ``header.scan`` refers to the whole file.
     """
-    if not header.metadata:
-        return encoded
-    kept = zip(
-        (0, *(end for _, end in header.metadata)),
-        (*(begin for begin, _ in header.metadata), len(encoded)),
-        strict=True,
-    )
-    whole = memoryview(encoded)
-    return b"".join([whole[begin:end] for begin, end in kept])
+    kept, position, whole = [], 0, memoryview(encoded)
+    for begin, end in header.metadata:
+        kept.append(whole[position:begin])
+        position = end
+    return b"".join([*kept, whole[position:]]) if kept else encoded
 
 
 def is_intact(encoded: bytes, header: Header) -> bool:

@@ -69,15 +69,7 @@ def of_avif(image: Image.Image) -> int:
 
 
 def orient(image: Tensor, orientation: int) -> Tensor:
-    """Rotate the image upright.
-
-    Args:
-        image: ``[H, W]`` or ``[H, W, C]``, as decoded.
-        orientation: orientation of its file.
-
-    Returns:
-        The rotated image, contiguous; height and width are swapped for orientations of 5 and more.
-    """
+    """Rotate an image ``[H, W]`` or ``[H, W, C]`` upright; the result is contiguous."""
     if orientation >= 5:
         image = image.transpose(0, 1)
     if orientation in (2, 3, 6, 7):
@@ -88,12 +80,7 @@ def orient(image: Tensor, orientation: int) -> Tensor:
 
 
 def orient_batch(batch: RaggedBatch, orientations: Sequence[int]) -> RaggedBatch:
-    """Rotate the images of a batch upright, in place.
-
-    Args:
-        batch: its ``pixels`` are changed; the offset of each image stays the same.
-        orientations: orientations of its images.
-    """
+    """Rotate the images of a batch upright, in place; the offset of each stays the same."""
     turned = [position for position, one in enumerate(orientations) if one != UPRIGHT]
     if not turned:
         return batch
@@ -114,7 +101,8 @@ def upright_size(height: int, width: int, orientation: int) -> tuple[int, int]:
 def _blocks(encoded: bytes) -> Iterable[bytes]:
     """The Exif blocks of a file, in order."""
     if encoded.startswith(jpeg.SIGNATURE):
-        return jpeg.exif_blocks(encoded)
+        header = jpeg.read_header(encoded)
+        return () if header is None else jpeg.exif_blocks(encoded, header)
     if encoded.startswith(png.SIGNATURE):
         return png.exif_blocks(encoded)
     if encoded.startswith(b"RIFF") and encoded[8:12] == b"WEBP":
@@ -138,16 +126,12 @@ def _first_valid(blocks: Iterable[bytes]) -> int:
     for block in blocks:
         while block.startswith(_IDENTIFIER):  # present where it should not be, or repeated
             block = block[len(_IDENTIFIER) + 1 :]
-        found = _in_block(block)
-        if found is not None:
-            return found
+        order = _BYTE_ORDERS.get(block[:4])
+        if order is not None:
+            found = _in_directory(block, order, at=4, offset="I", count="H")
+            if found is not None:
+                return found
     return UPRIGHT
-
-
-def _in_block(block: bytes) -> int | None:
-    """The orientation in an Exif block or a TIFF file; None if it is invalid."""
-    order = _BYTE_ORDERS.get(block[:4])
-    return None if order is None else _in_directory(block, order, at=4, offset="I", count="H")
 
 
 def _in_directory(block: bytes, order: str, at: int, offset: str, count: str) -> int | None:

@@ -8,8 +8,6 @@ from typing import NamedTuple
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
-MODES = {0: "L", 2: "RGB", 3: "P", 4: "LA", 6: "RGBA"}
-"""Colour types, with Pillow's names."""
 GREY = 0
 CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 """Channels, or palette indices, by colour type; alpha is the last of 2 and of 4."""
@@ -28,11 +26,6 @@ class Chunk(NamedTuple):
     data: int
     end: int
 
-    @property
-    def is_metadata(self) -> bool:
-        """Whether the pixels do not depend on it: ancillary, according to the case of its name."""
-        return bool(self.name[0] & 0x20)
-
 
 class Header(NamedTuple):
     """The content of IHDR."""
@@ -42,7 +35,7 @@ class Header(NamedTuple):
     bits: int
     """Bits of a channel, or of a palette index."""
     colour_type: int
-    """One of ``MODES``."""
+    """One of ``CHANNELS``."""
 
 
 def read_header(encoded: bytes) -> Header | None:
@@ -80,7 +73,9 @@ def exif_blocks(encoded: bytes) -> Iterator[bytes]:
             in_text.append((name, encoded[data + len(_PROFILE_IN_TEXT) : end - 4]))
     for name, content in in_text:
         try:
-            text = content if name == b"tEXt" else _inflated(content[1:])
+            text = content
+            if name == b"zTXt":
+                text = zlib.decompressobj().decompress(content[1:], _MOST_TEXT)
             # an empty line, the type, the length, and lines of hexadecimal digits
             yield bytes.fromhex(b"".join(text.split(b"\n")[3:]).decode("ascii"))
         except (ValueError, zlib.error):
@@ -95,7 +90,7 @@ def without_metadata(encoded: bytes) -> bytes:
     """
     kept, position = [], 0
     for chunk in chunks(encoded):
-        if chunk.is_metadata:
+        if chunk.name[0] & 0x20:  # ancillary
             kept.append(encoded[position : chunk.begin])
             position = chunk.end
     return b"".join([*kept, encoded[position:]]) if kept else encoded
@@ -103,7 +98,3 @@ def without_metadata(encoded: bytes) -> bytes:
 
 def _checksum_holds(encoded: bytes, begin: int, end: int) -> bool:
     return zlib.crc32(encoded[begin + 4 : end - 4]) == int.from_bytes(encoded[end - 4 : end])
-
-
-def _inflated(data: bytes) -> bytes:
-    return zlib.decompressobj().decompress(data, _MOST_TEXT)

@@ -31,12 +31,8 @@ def can_cut(encoded: bytes) -> bool:
 def bands(encoded: bytes, rows: int) -> Iterator[bytes]:
     """PNG files of ``rows`` rows each, the last perhaps of fewer; without metadata.
 
-    Args:
-        encoded: a file that ``can_cut`` accepts.
-        rows: rows of a band.
-
     Raises:
-        BadImage: the file is damaged or ends early.
+        BadImage: the file, which ``can_cut`` accepted, is damaged or ends early.
     """
     header = png.read_header(encoded)
     if header is None:
@@ -85,25 +81,17 @@ def _png(encoded: bytes, palette: bytes, height: int, lines: bytes) -> bytes:
     """A PNG file of unfiltered lines, with the header of another."""
     described = bytearray(encoded[16:29])
     described[4:8] = struct.pack(">I", height)
-    return b"".join(
-        [
-            png.SIGNATURE,
-            _chunk(b"IHDR", bytes(described)),
-            palette,
-            _chunk(b"IDAT", zlib.compress(lines, 0)),
-            _chunk(b"IEND", b""),
-        ]
-    )
+    header, data = _chunk(b"IHDR", bytes(described)), _chunk(b"IDAT", zlib.compress(lines, 0))
+    return b"".join([png.SIGNATURE, header, palette, data, _chunk(b"IEND", b"")])
 
 
 def _palette(encoded: bytes) -> bytes:
     """The whole chunk of the palette; empty without one."""
-    for chunk in png.chunks(encoded):
-        if chunk.name == b"PLTE":
-            return encoded[chunk.begin : chunk.end]
-        if chunk.name == b"IDAT":
-            break
-    return b""
+    places = (c for c in png.chunks(encoded) if c.name in (b"PLTE", b"IDAT"))
+    first = next(places, None)
+    if first is None or first.name == b"IDAT":
+        return b""
+    return encoded[first.begin : first.end]
 
 
 def _chunk(name: bytes, data: bytes) -> bytes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -57,12 +59,7 @@ def picture(rgb_HW3: NDArray[np.uint8], orientation: int | None = None) -> Raste
 
 
 def type_limits(dtype: np.dtype[Any], bits: int | None = None) -> tuple[float, float]:
-    """The lowest and highest value of a type: an integer type's own limits, else 0 and 1.
-
-    Args:
-        dtype: real.
-        bits: number of bits used in an integer; None is all.
-    """
+    """The limits of a real type: of an integer's ``bits`` (None: all of them), else 0 and 1."""
     if dtype.kind in "bf":
         return 0.0, 1.0
     bits = 8 * dtype.itemsize if bits is None else bits
@@ -72,27 +69,30 @@ def type_limits(dtype: np.dtype[Any], bits: int | None = None) -> tuple[float, f
 
 
 def check_size(height: int, width: int, max_pixels: int) -> None:
-    """Check that an image does not have too many pixels.
-
-    Raises:
-        BadImage: it does.
-    """
+    """Raise BadImage if an image has too many pixels."""
     if height * width > max_pixels:
         raise BadImage(f"{width} x {height} pixels are more than data.max_pixels={max_pixels}")
 
 
 def check_volume(height: int, width: int, bytes_per_pixel: int, max_pixels: int) -> None:
-    """Check, before decoding, that an image has neither too many pixels nor too many bytes.
-
-    Raises:
-        BadImage: it has.
-    """
+    """Raise BadImage, before decoding, if an image has too many pixels or bytes."""
     check_size(height, width, max_pixels)
     if height * width * bytes_per_pixel > _MOST_BYTES_PER_PIXEL * max_pixels:
         raise BadImage(
             f"{width} x {height} pixels of {bytes_per_pixel} bytes are more than "
             f"{_MOST_BYTES_PER_PIXEL} bytes for each of data.max_pixels={max_pixels}"
         )
+
+
+@contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Report whatever a library raises inside the block, on a damaged file, as a BadImage."""
+    try:
+        yield
+    except BadImage:
+        raise
+    except Exception as error:
+        raise BadImage(f"{what} ({one_line(error)})") from error
 
 
 def one_line(error: Exception) -> str:

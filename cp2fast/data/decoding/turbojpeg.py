@@ -12,32 +12,24 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-_INSTALL = "pip install simplejpeg"
+from cp2fast.data.decoding.formats import import_problem
 
 
 @cache
 def problem() -> str | None:
     """Why the library cannot be used, with the fix; None if it can."""
-    try:
-        import simplejpeg  # noqa: F401
-    except ModuleNotFoundError:
-        return f"simplejpeg is not installed: {_INSTALL}"
-    except Exception as error:  # Importing a broken library can raise anything.
-        return f"simplejpeg is installed but broken ({error}): {_INSTALL}"
-    return None
+    return import_problem("simplejpeg", "pip install simplejpeg")
 
 
 def decode_into(encoded: bytes, pixels: NDArray[np.uint8]) -> bool:
-    """Decode a JPEG into ``pixels``, releasing Python's lock.
+    """Decode a JPEG in RGB, YCbCr or grey, releasing Python's lock; its orientation is ignored.
 
     Args:
-        encoded: the whole file, in RGB, YCbCr or grey; CMYK would give wrong colours. The EXIF
-            orientation is ignored.
+        encoded: the whole file.
         pixels: uint8 ``[H, W, 3]``, contiguous; receives RGB.
 
     Returns:
-        Whether this was a flawless JPEG of exactly that size; if not, the content of ``pixels`` is
-        undefined.
+        Whether the JPEG was flawless and of that size; else ``pixels`` is undefined.
     """
     import simplejpeg
 

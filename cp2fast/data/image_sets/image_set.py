@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +17,6 @@ from cp2fast.data.decoding.raster import BadImage
 from cp2fast.data.image_sets import shard_index
 from cp2fast.data.image_sets.beton import JPEG, encoded_image, is_beton, list_samples
 from cp2fast.data.image_sets.digest import digest, file_size
-from cp2fast.data.image_sets.left_out import LeftOut
 from cp2fast.data.image_sets.names import Names
 from cp2fast.data.image_sets.shards import Member, read_member
 from cp2fast.data.remote.disk_cache import DiskCache
@@ -49,8 +50,7 @@ class ImageSet:
             and size of each image; ``[0, 3]`` for a local folder.
         pixels: int64 ``[N, 3]``: height, width and mode if known, from a ``.beton`` or an index;
             else ``[0, 3]``. A height of 0 is unknown.
-        skipped: suffixes of the other files in a folder or in shards, with their counts, the most
-            frequent first.
+        skipped: the other files in a folder or in shards, counted by suffix.
         stored: int64 ``[S, 2]``: size and version of each of ``shards``; the size is -1 for remote
             folders and -2 for local ones. ``[0, 2]`` if nothing is remote.
         versions: int64 ``[N]``, version of single remote images; ``[0]`` if there are none.
@@ -63,35 +63,29 @@ class ImageSet:
     shards: tuple[str, ...]
     places: NDArray[np.int64]
     pixels: NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 3), np.int64))
-    skipped: LeftOut = ()
+    skipped: Counter[str] = field(default_factory=Counter)
     stored: NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 2), np.int64))
     versions: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     disk: DiskCache | None = None
     base: str = ""
 
     @staticmethod
-    def of_files(paths: Iterable[str | Path], skipped: LeftOut = (), base: str = "") -> ImageSet:
+    def of_files(paths: Iterable[str | Path], base: str = "") -> ImageSet:
         """Local images in separate files, at ``paths`` below ``base``."""
-        nowhere = np.empty((0, 3), np.int64)
-        return ImageSet("folder", Names.of(paths), (), nowhere, skipped=skipped, base=base)
+        return ImageSet("folder", Names.of(paths), (), np.empty((0, 3), np.int64), base=base)
 
     @staticmethod
     def of_objects(
-        base: str,
-        found: Sequence[tuple[str, int, int]],
-        disk: DiskCache,
-        skipped: LeftOut = (),
+        base: str, names: Sequence[str], items: Sequence[Remote], disk: DiskCache
     ) -> ImageSet:
-        """Remote images, each given by its path relative to the URL ``base``, size and version."""
-        places = np.array([(0, OWN_FILE, size) for _, size, _ in found], np.int64)
+        """Remote images in separate files, at ``names`` below the URL ``base``."""
         return ImageSet(
             "mixed",
-            Names.of(name for name, _, _ in found),
+            Names.of(names),
             (base,),
-            places,
-            skipped=skipped,
+            np.array([(0, OWN_FILE, item.size) for item in items], np.int64),
             stored=np.array([(-1, 0)], np.int64),
-            versions=np.array([version for _, _, version in found], np.int64),
+            versions=np.array([item.version for item in items], np.int64),
             disk=disk,
         )
 
@@ -156,9 +150,7 @@ class ImageSet:
     def read_raw(self, index: int, most: int | None = None) -> bytes:
         """An image's bytes as stored, which are pixels for raw images of a ``.beton``.
 
-        Args:
-            index: number of the image.
-            most: read only this many bytes from its beginning; None reads all.
+        Of its beginning only, if ``most`` limits them.
 
         Raises:
             BadImage: it cannot be read.
@@ -242,7 +234,7 @@ class ImageSet:
         """The first ``count`` images."""
         return replace(
             self,
-            names=self.names.first(count),
+            names=Names.of(islice(self.names, count)),
             places=self.places[:count],
             pixels=self.pixels[:count],
             versions=self.versions[:count],

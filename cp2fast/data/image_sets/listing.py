@@ -17,7 +17,6 @@ from typing import Literal
 from cp2fast.config import Root
 from cp2fast.data.image_sets.beton import is_beton
 from cp2fast.data.image_sets.image_set import ImageSet
-from cp2fast.data.image_sets.left_out import in_words, most_first, no_members, together
 from cp2fast.data.image_sets.remote_shards import list_remote_beton, list_remote_shards
 from cp2fast.data.image_sets.roots import Place, places, shown
 from cp2fast.data.image_sets.several import joined
@@ -25,7 +24,9 @@ from cp2fast.data.image_sets.shards import (
     COMPRESSED_SUFFIXES,
     is_image,
     is_shard,
+    left_out_in_words,
     list_members,
+    no_members,
     suffix_of,
 )
 from cp2fast.data.image_sets.walk import VOC_PHOTOS, Found, classify, walk
@@ -73,12 +74,10 @@ def list_images(
             others = list(group)
             rest.update(suffix_of(os.path.basename(one.name)) for one in others if _is_rest(one))
             parts += [_one(one.path, name_it, disk) for one in others if not _is_rest(one)]
-    left_out = most_first(rest)
     if not parts:
-        there = f" (there are {in_words(left_out)})" if rest else ""
+        there = f" (there are {left_out_in_words(rest)})" if rest else ""
         raise UserError(f"no images in {shown(root)}: {name_it} what holds images{there}")
-    images = joined(parts)
-    return replace(images, skipped=together([images.skipped, left_out])) if rest else images
+    return _with_skipped(joined(parts), rest)
 
 
 def is_container(name: str) -> bool:
@@ -100,7 +99,7 @@ def check_exists(root: Root, name_it: str = "set data.root to") -> None:
 
 def skipped_in_words(images: ImageSet) -> str | None:
     """A message on files that are not images; None if there are none."""
-    return f"skipped: {in_words(images.skipped)}" if images.skipped else None
+    return f"skipped: {left_out_in_words(images.skipped)}" if images.skipped else None
 
 
 def _kind(place: Place) -> Literal["images", "shards", "other"]:
@@ -144,9 +143,7 @@ def _single(group: list[Place], disk: DiskCache) -> Iterator[ImageSet]:
                 )
             yield ImageSet.of_files(names, base=base)
             continue
-        found = _described([place.item for place in some])
-        rows = [(name, item.size, item.version) for name, item in zip(names, found, strict=True)]
-        yield ImageSet.of_objects(base, rows, disk)
+        yield ImageSet.of_objects(base, names, _described([place.item for place in some]), disk)
 
 
 def _described(items: Sequence[Remote]) -> list[Remote]:
@@ -215,32 +212,30 @@ def _one_remote(url: str, name_it: str, disk: DiskCache) -> ImageSet:
             f"there is nothing at {public(url)} that can be listed: {name_it} what holds the images"
         )
     shards = _shards_directly_in(found, public(url), name_it)
-    if not shards and not found.images:
-        raise UserError(f"no images in {public(url)}: {_instead(public(url), found, name_it)}")
     paths = shards or sorted(found.images)
     items = _described([Remote(join(url, path), *listed[path]) for path in paths])
     if shards:
-        return _also_skipped(list_remote_shards(items, disk, listed), found)
-    rows = [(path, one.size, one.version) for path, one in zip(paths, items, strict=True)]
-    return ImageSet.of_objects(url, rows, disk, most_first(found.skipped))
+        images = list_remote_shards(items, disk, listed)
+    else:
+        images = ImageSet.of_objects(url, paths, items, disk)
+    return _with_skipped(images, found.skipped)
 
 
 def _list_folder(root: Path, name_it: str) -> ImageSet:
     found = walk(str(root))
     shards = _shards_directly_in(found, str(root), name_it)
     if shards:
-        return _also_skipped(_local_shards([root / shard for shard in shards]), found)
-    if not found.images:
-        raise UserError(f"no images in {root}: {_instead(str(root), found, name_it)}")
-    found.images.sort()
-    return ImageSet.of_files(found.images, most_first(found.skipped), base=str(root))
+        images = _local_shards([root / shard for shard in shards])
+    else:
+        images = ImageSet.of_files(sorted(found.images), base=str(root))
+    return _with_skipped(images, found.skipped)
 
 
 def _shards_directly_in(found: Found, root: str, name_it: str) -> list[str]:
     """The shards directly in a folder, sorted; those in subfolders are counted as skipped.
 
     Raises:
-        UserError: there are images as well.
+        UserError: there are images as well, or neither.
     """
     shards = sorted(path for path in found.shards if "/" not in path)
     if found.images and shards:
@@ -248,6 +243,8 @@ def _shards_directly_in(found: Found, root: str, name_it: str) -> list[str]:
             f"{root} holds both images ({root}/{min(found.images)}) and shards ({shards[0]}): keep "
             f"one kind there, or {name_it} a single shard"
         )
+    if not found.images and not shards:
+        raise UserError(f"no images in {root}: {_instead(root, found, name_it)}")
     if found.shards and not shards:
         found.skipped[".tar"] += len(found.shards)
     return shards
@@ -262,7 +259,7 @@ def _instead(root: str, found: Found, name_it: str) -> str:
     advice = "it needs images (.jpg, .png, .tif and others), at any depth, or .tar shards"
     if found.compressed:
         return f"{advice} (unpack {min(found.compressed)})"
-    there = in_words(most_first(found.skipped))
+    there = left_out_in_words(found.skipped)
     return f"{advice} (there are {there})" if there else advice
 
 
@@ -271,9 +268,8 @@ def _local_shards(paths: Sequence[Path]) -> ImageSet:
     members = [member for path in paths for member in list_members(path, left_out)]
     if not members:
         raise no_members(str(paths[0] if len(paths) == 1 else paths[0].parent), left_out)
-    return replace(ImageSet.of_members(members), skipped=most_first(left_out))
+    return _with_skipped(ImageSet.of_members(members), left_out)
 
 
-def _also_skipped(images: ImageSet, found: Found) -> ImageSet:
-    """The images, with what lies beside their shards counted too."""
-    return replace(images, skipped=together([images.skipped, most_first(found.skipped)]))
+def _with_skipped(images: ImageSet, more: Counter[str]) -> ImageSet:
+    return replace(images, skipped=images.skipped + more)

@@ -19,9 +19,8 @@ import numpy as np
 from cp2fast.data.image_sets import shard_index
 from cp2fast.data.image_sets.image_set import ImageSet
 from cp2fast.data.image_sets.indexing import index_of, index_of_remote
-from cp2fast.data.image_sets.left_out import most_first, no_members
 from cp2fast.data.image_sets.shard_index import ShardIndex
-from cp2fast.data.image_sets.shards import photos_of
+from cp2fast.data.image_sets.shards import no_members, photos_of
 from cp2fast.data.progress_line import ProgressLine
 from cp2fast.data.remote import objects
 from cp2fast.data.remote.disk_cache import DiskCache
@@ -42,10 +41,8 @@ def list_remote_shards(
 ) -> ImageSet:
     """The images in these shards, ordered by shard, then position.
 
-    Args:
-        shards: the shards as listed.
-        disk: cache for shards without an index, and for the indexes made of them.
-        beside: the names of all files in their folder; None if unknown.
+    ``disk`` keeps shards without an index, and the indexes made of them; ``beside`` has the names
+    of all files in their folder, if known.
 
     Raises:
         UserError: a shard is damaged or cannot be read, or none of them holds an image.
@@ -75,7 +72,7 @@ def list_remote_shards(
     held = [by_url[url] for url in images.shards]
     return replace(
         images,
-        skipped=most_first(left_out),
+        skipped=left_out,
         stored=np.array([(shard.size, shard.version) for shard in held], np.int64),
         disk=disk,
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,6 @@ from numpy.typing import NDArray
 
 from cp2fast.data.image_sets.beton import JPEG
 from cp2fast.data.image_sets.image_set import HERE, OWN_FILE, ImageSet
-from cp2fast.data.image_sets.left_out import together
 from cp2fast.data.image_sets.names import Names
 
 
@@ -26,11 +27,11 @@ def joined(parts: Sequence[ImageSet]) -> ImageSet:
     kinds = {part.kind for part in parts}
     return ImageSet(
         kinds.pop() if len(kinds) == 1 else "mixed",
-        Names.joined(part.names for part in parts),
+        Names.of(chain.from_iterable(part.names for part in parts)),
         tuple(shard for part in parts for shard in part.shards),
         places,
         _tables([(part.pixels, len(part)) for part in parts], (0, 0, JPEG)),
-        together([part.skipped for part in parts]),
+        sum((part.skipped for part in parts), Counter[str]()),
         _tables([(part.stored, len(part.shards)) for part in parts], (HERE, 0)),
         _tables([(part.versions, len(part)) for part in parts], 0),
         next((part.disk for part in parts if part.disk), None),
@@ -47,13 +48,7 @@ def _placed(part: ImageSet) -> ImageSet:
 
 def _tables(parts: Sequence[tuple[NDArray[np.int64], int]], otherwise: Any) -> NDArray[np.int64]:
     """Concatenate the tables of all parts; parts without one get rows of ``otherwise``."""
-    full = [table for table, _ in parts if len(table)]
-    if not full:
+    if not any(len(table) for table, _ in parts):
         return parts[0][0]
-    shape = full[0].shape[1:]
-    return np.concatenate(
-        [
-            table if len(table) else np.full((rows, *shape), otherwise, np.int64)
-            for table, rows in parts
-        ]
-    )
+    full = [t if len(t) else np.full((rows, *t.shape[1:]), otherwise) for t, rows in parts]
+    return np.concatenate(full)

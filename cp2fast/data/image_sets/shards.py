@@ -38,22 +38,20 @@ COMPRESSED_SUFFIXES = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 _COMPRESSED_SIGNATURES = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
 _HEAD = 1 << 10
 """Bytes needed to recognise the kind of a file."""
+_SHOWN = 5
+"""How many suffixes of other files a message names."""
 _OPEN_SHARDS = 64
 """Shards that a process keeps open; far below the usual limit of 1,024 open files."""
 
 
 class Member(NamedTuple):
-    """An image inside a shard."""
+    """An image inside a shard: its path, data and, if an index gives it, size in pixels."""
 
     name: str
-    """Its path inside the shard."""
     shard: Path | str
     offset: int
-    """Start of its data in the shard."""
     size: int
-    """Bytes of the encoded image."""
     height: int = 0
-    """Height of the pixels if an index gives it; else 0."""
     width: int = 0
 
 
@@ -65,10 +63,6 @@ def list_members(shard: Path, left_out: Counter[str]) -> list[Member]:
 
     A damaged shard is refused as a whole before a run begins. It is usually an incomplete download,
     and a run on its readable part would silently use fewer images.
-
-    Args:
-        shard: a ``.tar`` file.
-        left_out: counts, by suffix, files that are neither images nor belong to one.
 
     Raises:
         UserError: the shard is compressed, truncated, damaged or unreadable.
@@ -93,15 +87,10 @@ def list_members(shard: Path, left_out: Counter[str]) -> list[Member]:
 
 
 def photos_of(shard: Path | str, index: ShardIndex, left_out: Counter[str]) -> list[Member]:
-    """The images of a shard, from its index.
+    """The images of a shard, from its index; arrays beside an image of their name are left out.
 
-    Arrays that belong to an image of the same name are left out.
-
-    Args:
-        shard: path or URL of the shard.
-        index: what it holds.
-        left_out: counts, by suffix, files that are neither images nor belong to one, such as labels
-            and texts with the name of an image.
+    ``left_out`` counts, by suffix, files that are neither images nor, like labels, have the name of
+    one.
     """
     photos = set(filter(is_photo, index.name))
     kept = set(without_companions(list(photos)))
@@ -203,14 +192,25 @@ def _count(others: Iterable[str], images: Iterable[str], left_out: Counter[str])
             left_out[suffix] += 1
 
 
-def damaged(shard: str, head: bytes, error: TarError | None) -> UserError:
-    """The message for a shard that cannot be listed.
+def left_out_in_words(left_out: Counter[str]) -> str:
+    """The most frequent suffixes with their counts, and what would make these files readable."""
+    most = sorted(left_out.items(), key=lambda item: (-item[1], item[0]))
+    named = []
+    for suffix, count in most[:_SHOWN]:
+        command = what_reads(suffix)
+        named.append(f"{count:,} {suffix}" + (f" (to read them: {command})" if command else ""))
+    return ", ".join(named + ["and others"] * (len(most) > _SHOWN))
 
-    Args:
-        shard: name of the shard.
-        head: first bytes of the shard.
-        error: error from reading it.
-    """
+
+def no_members(where: str, left_out: Counter[str]) -> UserError:
+    """The error for shards without images; ``left_out`` counts what they hold instead."""
+    there = left_out_in_words(left_out)
+    reason = f"there are {there}" if there else "no member ends in an image's suffix, as .jpg"
+    return UserError(f"no images in {where}: {reason}")
+
+
+def damaged(shard: str, head: bytes, error: TarError | None) -> UserError:
+    """The message for a shard, with these first bytes, that cannot be listed."""
     if head.startswith(_COMPRESSED_SIGNATURES):
         return UserError(
             f"{shard} is compressed: unpack it to a plain .tar (the images in it are compressed "

@@ -96,35 +96,31 @@ class There:
 
     def committed(self, packed: Path) -> None:
         """Upload all shards in ``packed`` except the newest, which may still grow."""
-        if not packed.is_dir():
-            return
         for shard in shards_in(packed)[:-1]:
             if shard.stat().st_size:
-                self._send_shard(shard, shard.name)
+                self._send(shard, packed)
                 # Keep the empty file, because shards are counted when a pack continues.
                 os.truncate(shard, 0)
 
     def finish(self, packed: Path, rejects: str) -> int:
         """Upload the rest, and the list of rejects if any; returns the size in bytes."""
         self.committed(packed)
-        if packed.is_dir():
-            newest = shards_in(packed)[-1]
-            self._send_shard(newest, newest.name)
-        elif is_shard(self.url):
-            self._send_shard(packed, "")
-        else:
-            objects.send(packed, self.url)
+        files = shards_in(packed) or [packed]
+        self._send(files[-1], packed)
         if rejects:
             content = rejects.encode(errors="surrogateescape")
             objects.write(content, f"{self.url.rstrip('/')}.{REJECTS}")
-        urls = [join(self.url, shard.name) for shard in shards_in(packed)]
-        found = [objects.look_up(url) for url in (urls if packed.is_dir() else [self.url])]
+        found = [objects.look_up(self._url(file, packed)) for file in files]
         return sum(item.size for item in found if item is not None)
 
-    def _send_shard(self, shard: Path, name: str) -> None:
-        url = join(self.url, name) if name else self.url
-        objects.send(shard, url)
-        objects.write(_index(shard), url + shard_index.SUFFIX)
+    def _send(self, file: Path, packed: Path) -> None:
+        url = self._url(file, packed)
+        objects.send(file, url)
+        if is_shard(file.name):
+            objects.write(_index(file), url + shard_index.SUFFIX)
+
+    def _url(self, file: Path, packed: Path) -> str:
+        return join(self.url, file.name) if packed.is_dir() else self.url
 
 
 Delivery = Here | There

@@ -42,25 +42,21 @@ _AHEAD_PER_WORKER = 4
 
 @dataclass
 class PackSummary:
-    """The state of a pack so far.
-
-    Attributes:
-        done: images of the source that were processed.
-        images: how many of them were packed.
-        bytes_in: total size of the source files of the packed images.
-        rejects: name of each image that was not packed, and the reason.
-        writer: state of the writer.
-        range_line: states the range of values, if it was determined automatically.
-        bytes_out: size of the result.
-    """
+    """The state of a pack so far."""
 
     done: int = 0
+    """Images of the source that were processed."""
     images: int = 0
+    """How many of them were packed."""
     bytes_in: int = 0
+    """Total size of their source files."""
     rejects: list[tuple[str, str]] = field(default_factory=list)
+    """Name of each image that was not packed, and the reason."""
     writer: WriterState = field(default_factory=lambda: WriterState(images=0, end=0))
     range_line: str = ""
+    """States the range of values, if it was determined automatically."""
     bytes_out: int = 0
+    """Size of the result."""
 
 
 def pack(
@@ -127,11 +123,7 @@ def pack(
 
 
 def _delivery(out: Path | str) -> Delivery:
-    """The delivery for OUT, after its name was checked.
-
-    Raises:
-        UserError: pack cannot write such files.
-    """
+    """The delivery for OUT. Raises UserError if pack cannot write such files."""
     name = PurePosixPath(str(out)).name
     if name.lower().endswith(COMPRESSED_SUFFIXES):
         raise UserError(
@@ -215,11 +207,7 @@ class _Journal:
     """The settings of a pack, then a line per commit; locked while it is open."""
 
     def __init__(self, work: Path) -> None:
-        """Open the journal in ``work``, creating both if needed.
-
-        Raises:
-            UserError: another process is using it.
-        """
+        """Create both if needed. Raises UserError if another process uses them."""
         work.mkdir(parents=True, exist_ok=True)
         self._work = work
         self._file = (work / "journal.jsonl").open("a+b", buffering=0)
@@ -230,13 +218,9 @@ class _Journal:
             raise UserError(f"another process is writing {work}: wait for it") from error
 
     def restore(self, terms: dict[str, Any]) -> PackSummary:
-        """The summary as of the last commit; an incomplete last line is removed.
-
-        Raises:
-            UserError: the pack was started with other ``terms``.
-        """
+        """The summary as of the last commit. Raises UserError if begun with other ``terms``."""
         self._file.seek(0)
-        *lines, incomplete = self._file.read().split(b"\n")
+        *lines, incomplete = self._file.read().split(b"\n")  # that is cut off
         self._file.truncate(self._file.tell() - len(incomplete))
         if not lines:
             self.append(terms)
@@ -247,10 +231,8 @@ class _Journal:
                 f"{self._work} was started with other images or options: repeat that command, or "
                 "remove the folder to start anew"
             )
-        if not commits:
-            return PackSummary()
         rejects = [(name, reason) for commit in commits for name, reason in commit["rejects"]]
-        return PackSummary(**(commits[-1] | {"rejects": rejects}))
+        return PackSummary(**(commits[-1] | {"rejects": rejects})) if commits else PackSummary()
 
     def append(self, entry: dict[str, Any]) -> None:
         """Append a line and flush it to disk."""
@@ -267,6 +249,6 @@ class _Journal:
 def _fingerprint(images: ImageSet) -> str:
     """A hash of the names and the order of the images and, in shards, of their positions."""
     found = hashlib.sha256(images.base.encode(errors="surrogateescape"))
-    for table in (images.names.text, images.names.lengths, images.places.tobytes()):
+    for table in (images.names.text, images.names.ends, images.places.tobytes()):
         found.update(table)
     return found.hexdigest()

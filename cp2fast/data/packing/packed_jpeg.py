@@ -13,25 +13,18 @@ from cp2fast.data.decoding import jpeg
 from cp2fast.data.decoding.decode import decode_image
 from cp2fast.data.decoding.levels import Levels
 from cp2fast.data.decoding.orientation import UPRIGHT, jpeg_orientation
+from cp2fast.data.decoding.shrink import fitted
 
 
 @dataclass(frozen=True)
 class JpegSettings:
-    """How to convert an image file to JPEG.
-
-    Attributes:
-        max_side: images with a longer side are reduced to it; None keeps every size.
-        quality: JPEG quality of images that are encoded again.
-        keep_bytes: whether to keep the bytes of a JPEG that needs no change.
-        max_pixels: larger images are refused before decoding.
-        range: ``data.range``: the values that become black and white, if there are more than 8
-            bits.
-        bands: ``data.bands``.
-    """
+    """How to convert an image file to JPEG; most are as in ``DataSettings``."""
 
     max_side: int | None
     quality: int
+    """JPEG quality of images that are encoded again."""
     keep_bytes: bool
+    """Whether to keep the bytes of a JPEG that needs no change."""
     max_pixels: int
     range: RangeSetting = "auto"
     bands: Bands | None = None
@@ -54,16 +47,12 @@ def pack_jpeg(encoded: bytes, settings: JpegSettings) -> PackedJpeg:
         BadImage: it cannot be read.
     """
     levels = Levels.of(settings.range, settings.bands)
-    pixels = decode_image(encoded, settings.max_pixels, levels=levels)
-    height, width, _ = pixels.shape
-    longest, limit = max(height, width), settings.max_side
-    if limit is not None and longest > limit:
-        height, width = (max(1, round(side * limit / longest)) for side in (height, width))
-    elif settings.keep_bytes and _is_upright_rgb(encoded):
-        return PackedJpeg(encoded, height, width)
-    image = Image.fromarray(pixels.numpy())
+    image = Image.fromarray(decode_image(encoded, settings.max_pixels, levels=levels).numpy())
+    height, width = fitted(image.height, image.width, settings.max_side)
     if image.size != (width, height):
         image = image.resize((width, height), Image.Resampling.LANCZOS)
+    elif settings.keep_bytes and _is_upright_rgb(encoded):
+        return PackedJpeg(encoded, height, width)
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=settings.quality)
     return PackedJpeg(buffer.getvalue(), height, width)
@@ -71,9 +60,7 @@ def pack_jpeg(encoded: bytes, settings: JpegSettings) -> PackedJpeg:
 
 def _is_upright_rgb(encoded: bytes) -> bool:
     """Whether every decoder, even one that ignores EXIF, gives the same RGB for these bytes."""
-    if not encoded.startswith(jpeg.SIGNATURE):
-        return False
-    header = jpeg.read_header(encoded)
+    header = jpeg.read_header(encoded) if encoded.startswith(jpeg.SIGNATURE) else None
     if header is None or not header.is_common or header.components != 3:
         return False
     return jpeg_orientation(encoded, header) == UPRIGHT

@@ -36,10 +36,7 @@ class BetonWriter:
     """A ``.beton`` with one field, ``image``: JPEG only.
 
     The rows come before the data, but their number is known only at the end, so space is reserved
-    for one row per image of the source.
-
-    Attributes:
-        path: the file that it writes.
+    for one row per image of the source. ``path`` is the file that it writes.
     """
 
     def __init__(self, folder: Path, capacity: int, page_size: int, state: WriterState) -> None:
@@ -78,7 +75,9 @@ class BetonWriter:
         self._file.end = table_begin
         self._file.append(_table(samples).tobytes())
         self._file.write_at(self._rows_begin, _rows(samples).tobytes())
-        self._file.write_at(beton.HEADER.itemsize, _image_field().tobytes())
+        field = np.zeros(1, beton.FIELD)
+        field["type_id"], field["name"] = beton.RGB_IMAGE, b"image"
+        self._file.write_at(beton.HEADER.itemsize, field.tobytes())
         self._file.sync()
         header = (beton.VERSION, 1, self._page, len(samples), table_begin)
         self._file.write_at(0, np.array(header, beton.HEADER).tobytes())
@@ -91,11 +90,7 @@ class BetonWriter:
 
 
 class TarWriter:
-    """Tar shards with WebDataset's names, or one tar file.
-
-    Attributes:
-        path: the folder or the file that it writes.
-    """
+    """Tar shards with WebDataset's names, or one tar file; ``path`` is the folder or the file."""
 
     def __init__(self, folder: Path, shard_size: int | None, state: WriterState) -> None:
         """Continue at ``state`` in ``folder``; a ``shard_size`` of None is one tar for all."""
@@ -149,10 +144,8 @@ Writer = BetonWriter | TarWriter
 
 def page_size(largest_image: int) -> int:
     """The page size, as FFCV requires it, for images of up to twice ``largest_image`` bytes."""
-    page = _SMALLEST_PAGE
-    while page < 2 * largest_image and page < _LARGEST_PAGE:
-        page *= 2
-    return page
+    wanted = 1 << (2 * largest_image - 1).bit_length()
+    return min(max(_SMALLEST_PAGE, wanted), _LARGEST_PAGE)
 
 
 class _Appender:
@@ -184,15 +177,9 @@ def _align(offset: int, page: int) -> int:
     return -(-offset // page) * page
 
 
-def _image_field() -> NDArray[np.void]:
-    field = np.zeros(1, beton.FIELD)
-    field["type_id"], field["name"] = beton.RGB_IMAGE, b"image"
-    return field
-
-
 def _rows(samples: NDArray[np.void]) -> NDArray[np.void]:
     rows = np.zeros(len(samples), _ROW)
-    for theirs, ours in beton.ROW_COLUMNS:
+    for theirs, ours in beton.ROW_COLUMNS.items():
         rows["image"][theirs] = samples[ours]
     return rows
 

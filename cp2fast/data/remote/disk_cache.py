@@ -48,15 +48,11 @@ def default_folder() -> Path:
 
 @dataclass(frozen=True)
 class DiskCache:
-    """A cache folder, safe for any number of threads and processes; created on first use.
-
-    Attributes:
-        folder: folder of the cache.
-        gib: maximum size in GiB; None is a share of the free disk space.
-    """
+    """A cache folder, safe for any number of threads and processes; created on first use."""
 
     folder: Path
     gib: float | None = None
+    """Maximum size in GiB; None is a share of the free disk space."""
 
     @staticmethod
     def of(settings: DataSettings) -> DiskCache:
@@ -69,23 +65,15 @@ class DiskCache:
         Raises:
             UserError: as ``objects.read``.
         """
-        data = self.read_kept(item, begin, end)
-        if data is not None:
-            return data
+        end = item.size if end < 0 else end
+        with suppress(OSError), self.path(item).open("rb") as file:
+            file.seek(begin)
+            data = file.read(end - begin)
+            if len(data) == end - begin:
+                return data
         if item.size < 0:
             return objects.read(item.url, 0, -1)[begin : None if end < 0 else end]
-        return objects.read(item.url, begin, item.size if end < 0 else end)
-
-    def read_kept(self, item: Remote, begin: int, end: int) -> bytes | None:
-        """Read bytes of a cached object; None if it is not cached."""
-        length = (item.size if end < 0 else end) - begin
-        try:
-            with self.path(item).open("rb") as file:
-                file.seek(begin)
-                data = file.read(length)
-        except OSError:
-            return None
-        return data if len(data) == length else None
+        return objects.read(item.url, begin, end)
 
     def path(self, item: Remote) -> Path:
         """The path of the object if it is cached."""
@@ -100,11 +88,9 @@ class DiskCache:
             return False
 
     def fetch(self, item: Remote, *, verify: bool = True) -> None:
-        """Fetch the object unless it is cached, and mark it as just used.
+        """Fetch the object unless it is cached or of unknown size, and mark it as just used.
 
-        Args:
-            item: object to fetch; does nothing if its size is unknown.
-            verify: whether to check, after fetching, that the object is still the one listed.
+        With ``verify``, an object that was fetched must still be the one listed.
 
         Raises:
             UserError: it has changed since it was listed, cannot be read, or there is no room.

@@ -22,15 +22,8 @@ class ShortReadError(Exception):
 
 
 def refused(error: Exception, url: str, verb: str) -> str:
-    """One line for the user on an object that could not be read or written, without secrets.
-
-    Args:
-        error: the last exception.
-        url: the object.
-        verb: "read" or "written".
-    """
-    status = status_of(error)
-    name = public(url)
+    """One line, without secrets, on an object that could not be "read" or "written" (``verb``)."""
+    status, name = status_of(error), public(url)
     if isinstance(error, PermissionError) or status in (401, 403):
         again = "" if name == url else ", or name it again with new ones"
         return (

@@ -35,18 +35,13 @@ CONNECTIONS = 32
 
 _CONNECT_SECONDS, _SILENT_SECONDS = 10, 30
 _EXTRAS = {
-    "s3": "s3",
-    "s3a": "s3",
-    "gs": "gs",
-    "gcs": "gs",
-    "hf": "hf",
-    "http": "https",
-    "https": "https",
-    "az": "az",
-    "abfs": "az",
-    "abfss": "az",
+    "s3": ("s3", "s3a"),
+    "gs": ("gs", "gcs"),
+    "hf": ("hf",),
+    "https": ("http", "https"),
+    "az": ("az", "abfs", "abfss"),
 }
-"""The extra of this package that brings the file system of each protocol."""
+"""The extras of this package, with the protocols whose file systems they bring."""
 _VERSIONS = (
     *("ETag", "etag", "md5Hash", "Content-MD5", "sha256", "blob_id", "content_md5"),
     *("LastModified", "Last-Modified", "last_modified", "updated", "mtime", "created"),
@@ -55,17 +50,14 @@ _VERSIONS = (
 
 
 class Remote(NamedTuple):
-    """An object as listed.
-
-    Attributes:
-        url: URL, including what is needed to open it.
-        size: in bytes; -1 if unknown.
-        version: changes with the content; 0 if the file system reports none.
-    """
+    """An object as listed."""
 
     url: str
+    """With all that is needed to open it."""
     size: int
+    """In bytes; -1 if unknown."""
     version: int
+    """Changes with the content; 0 if the file system reports none."""
 
 
 def look_up(url: str) -> Remote | None:
@@ -83,11 +75,7 @@ def look_up(url: str) -> Remote | None:
 
 
 def find(url: str) -> Iterator[tuple[str, int, int]]:
-    """All objects below a URL, recursively: (relative path, size, version), unordered.
-
-    Raises:
-        UserError: as ``look_up``.
-    """
+    """All objects below a URL: (relative path, size, version), unordered. Raises as ``look_up``."""
     system, path = _open(url)
     system.invalidate_cache()
     is_http = url.startswith("http")
@@ -106,7 +94,7 @@ def find(url: str) -> Iterator[tuple[str, int, int]]:
 
 
 def glob(pattern: str) -> list[tuple[str, Remote | None]]:
-    """The URLs that match a pattern, sorted, each with its object; None for a folder.
+    """The URLs that match a pattern, sorted, with their objects; None for a folder.
 
     Raises:
         UserError: as ``look_up``.
@@ -114,9 +102,7 @@ def glob(pattern: str) -> list[tuple[str, Remote | None]]:
     system, path = _open(pattern)
     system.invalidate_cache()
     found = _ask(lambda: system.glob(path, detail=True), pattern, FIRST_PATIENCE)
-    prefix = pattern[: len(pattern) - len(path)] if pattern.endswith(path) else ""
-    if is_url(path):
-        prefix = ""
+    prefix = pattern.removesuffix(path) if pattern.endswith(path) and not is_url(path) else ""
     return [
         (prefix + name, None if info["type"] == "directory" else _described(prefix + name, info))
         for name, info in sorted(found.items())
@@ -127,12 +113,6 @@ def read(url: str, begin: int, end: int, patience: float = PATIENCE) -> bytes:
     """Bytes ``begin`` to ``end`` of an object; an ``end`` of -1 means its end.
 
     If a server ignores ranges and sends the whole object, the part is cut out.
-
-    Args:
-        url: URL of the object.
-        begin: the first byte.
-        end: one after the last byte.
-        patience: seconds to wait in retries.
 
     Raises:
         UserError: no such object, access is denied, or it failed for ``patience`` seconds.
@@ -155,17 +135,11 @@ def read(url: str, begin: int, end: int, patience: float = PATIENCE) -> bytes:
 
 
 def read_if_there(url: str) -> bytes | None:
-    """The content of a small object; None if there is none.
-
-    Raises:
-        UserError: as ``look_up``.
-    """
-    system, path = _open(url)
+    """The content of a small object; None if there is none. Raises as ``look_up``."""
     try:
-        content: bytes = _ask(lambda: system.cat_file(path), url, FIRST_PATIENCE)
+        return read(url, 0, -1, FIRST_PATIENCE)
     except _MissingError:
         return None
-    return content
 
 
 def send(path: Path, url: str) -> None:
@@ -181,11 +155,7 @@ def send(path: Path, url: str) -> None:
 
 
 def write(content: bytes, url: str) -> None:
-    """Write a small object.
-
-    Raises:
-        UserError: as ``send``.
-    """
+    """Write a small object. Raises as ``send``."""
     system, there = _open(url)
     _ask(lambda: system.pipe_file(there, content), url, PATIENCE, verb="written")
 
@@ -205,7 +175,7 @@ def _open(url: str) -> tuple[Any, str]:
             raise ValueError("it names no host")
         system, path = fsspec.core.url_to_fs(url, **_options(protocol))
     except ImportError as error:
-        extra = _EXTRAS.get(protocol)
+        extra = next((name for name, brought in _EXTRAS.items() if protocol in brought), None)
         fix = f'pip install "cp2fast[{extra}]"' if extra else str(error)
         raise UserError(f"{protocol}:// needs a package that is not installed: {fix}") from None
     except ValueError as error:
@@ -238,10 +208,8 @@ def _options(protocol: str) -> dict[str, Any]:
             },
         }
     if protocol in ("http", "https"):
-        try:
-            import aiohttp
-        except ImportError:
-            return {}
+        import aiohttp
+
         timeout = aiohttp.ClientTimeout(sock_connect=_CONNECT_SECONDS, sock_read=_SILENT_SECONDS)
         return {"client_kwargs": {"timeout": timeout, "trust_env": True}}
     return {}

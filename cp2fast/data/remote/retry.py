@@ -42,12 +42,9 @@ def pauses(patience: float) -> Iterator[float]:
 def retrying(
     call: Callable[[], Result], passes: Callable[[Exception], bool], patience: float
 ) -> Result:
-    """The result of ``call``, retried as long as ``passes`` holds for the exception raised.
+    """The result of ``call``, tried again while ``passes`` says that its exception is temporary.
 
-    Args:
-        call: may be called any number of times.
-        passes: whether an exception may be temporary.
-        patience: seconds to wait in total before the last exception is raised.
+    After ``patience`` seconds of waiting in total, the last exception is raised.
     """
     for pause in pauses(patience):
         try:

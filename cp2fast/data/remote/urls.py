@@ -8,7 +8,6 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 _HARMLESS = frozenset({"versionId", "download", "raw", "version", "revision", "ref"})
 """Query parameters that may be shown and saved; any other may be a signature."""
-_LOCAL = ("file://", "local://")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _FLATTENED = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/(?!/)")
 
@@ -20,8 +19,7 @@ def is_url(text: str) -> bool:
 
 def without_file_scheme(text: str) -> str:
     """Convert ``file:///photos`` to a path."""
-    scheme = next((scheme for scheme in _LOCAL if text.startswith(scheme)), "")
-    return text.removeprefix(scheme)
+    return text.removeprefix("file://").removeprefix("local://")
 
 
 def public(url: str) -> str:

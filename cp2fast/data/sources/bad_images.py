@@ -25,7 +25,7 @@ class BadImages:
 
     Attributes:
         path: the list in the run folder, one image per line: its name, a tab, the reason. It is
-            created with the first bad image. None without a folder: bad images are then logged.
+            created with the first bad image. None without a folder.
         tried: images tried so far, counting repeats.
         bad: how many of them could not be read, counting repeats.
     """
@@ -41,10 +41,8 @@ class BadImages:
             again: the command that continues after too many bad images ended the run.
         """
         self.path = None if folder is None else folder / "bad_images.txt"
-        self.tried = 0
-        self.bad = 0
-        self._max_fraction = max_fraction
-        self._again = again
+        self.tried = self.bad = 0
+        self._max_fraction, self._again = max_fraction, again
         # Of this process only: images that an earlier one listed may have been repaired since.
         self._found: set[str] = set()
         self._listed: set[str] = set()
@@ -78,8 +76,7 @@ class BadImages:
         raise UserError(
             f"at least {len(self._found):,} of the {images:,} images could not be read "
             f"(see {self.path or 'the log'}), {reason}: fix them, or continue without them with "
-            f"{self._again} "
-            "data.max_bad_fraction=1"
+            f"{self._again} data.max_bad_fraction=1"
         )
 
     def state_dict(self) -> dict[str, int]:
@@ -95,15 +92,12 @@ class BadImages:
         return _FEWEST_TRIED <= self.tried <= images and self.bad > most * self.tried
 
     def _list(self, failed: Iterable[tuple[str, str]]) -> None:
-        reasons = dict(failed)
-        new = {name: reason for name, reason in reasons.items() if name not in self._listed}
-        if not new:
-            return
+        new = {name: reason for name, reason in failed if name not in self._listed}
         self._listed |= new.keys()
         if self.path is None:
             for name, reason in new.items():
                 _LOG.warning("%s: %s", name, reason)
-            return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8", errors="surrogateescape") as file:
-            file.writelines(f"{name}\t{reason}\n" for name, reason in new.items())
+        elif new:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8", errors="surrogateescape") as file:
+                file.writelines(f"{name}\t{reason}\n" for name, reason in new.items())

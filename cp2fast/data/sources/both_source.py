@@ -29,13 +29,7 @@ _STEP = 0.04
 
 
 def open_both(plan: Iterator[Numbers], open_gpu: Open, open_cpu: Open) -> Iterator[RaggedBatch]:
-    """Batches in the order of ``plan``, on the device of ``open_gpu``'s batches.
-
-    Args:
-        plan: image numbers of each batch, at least two.
-        open_gpu: opens the source for the first images of each batch.
-        open_cpu: opens the source for the others; its batches must be on the same device.
-    """
+    """Batches of two images or more in the order of ``plan``, on the device of both sources."""
     split = _Split(plan)
     gpu, cpu = open_gpu(split.part(0)), open_cpu(split.part(1))
     while True:
@@ -51,14 +45,11 @@ def open_both(plan: Iterator[Numbers], open_gpu: Open, open_cpu: Open) -> Iterat
 
 
 class _Split:
-    """Both parts of each batch, whichever source asks first.
-
-    Attributes:
-        share: share of the images that go to the first part.
-    """
+    """Both parts of each batch, whichever source asks first."""
 
     def __init__(self, plan: Iterator[Numbers]) -> None:
-        self.share = _FIRST_SHARE
+        self._share = _FIRST_SHARE
+        """Share of the images that go to the first part."""
         self._plan = plan
         self._parts: tuple[deque[Numbers], deque[Numbers]] = (deque(), deque())
 
@@ -69,7 +60,7 @@ class _Split:
                 numbers = next(self._plan, None)
                 if numbers is None:
                     return
-                middle = min(max(1, round(self.share * len(numbers))), len(numbers) - 1)
+                middle = min(max(1, round(self._share * len(numbers))), len(numbers) - 1)
                 self._parts[0].append(numbers[:middle])
                 self._parts[1].append(numbers[middle:])
             yield self._parts[which].popleft()
@@ -78,8 +69,8 @@ class _Split:
         """Shift the share toward the source that was waited for less; times in seconds."""
         waited = waited_gpu + waited_cpu
         if waited > 0:
-            self.share += _STEP * (waited_cpu - waited_gpu) / waited
-            self.share = min(max(self.share, 0.0), 1.0)
+            self._share += _STEP * (waited_cpu - waited_gpu) / waited
+            self._share = min(max(self._share, 0.0), 1.0)
 
 
 def _join(first: RaggedBatch, rest: RaggedBatch) -> RaggedBatch:

@@ -35,10 +35,10 @@ def open_cached(
 
     Args:
         arena: the cache; images from the source are added to it.
-        open_rest: opens the source for images that are not cached.
+        open_rest: opens the source for images that are not cached, which counts them in ``bad``.
         plan: image numbers of each batch.
-        images: number of images.
-        bad: counts images; the source itself counts those that it tries.
+        images: number of images in the data set.
+        bad: counts the cached images here.
     """
     asked: deque[tuple[NDArray[np.int64], NDArray[np.intp]]] = deque()
 

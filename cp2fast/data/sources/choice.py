@@ -7,7 +7,6 @@ Everything that decodes asks here, and nothing here decodes.
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Callable
 from typing import Literal, NamedTuple, get_args
@@ -17,41 +16,33 @@ import torch
 from cp2fast.config import DataSettings
 from cp2fast.cores import decodes_apart, decoding_workers
 from cp2fast.data.decoding import turbojpeg
-from cp2fast.data.decoding.formats import JPEG_SUFFIXES
+from cp2fast.data.decoding.formats import JPEG_SUFFIXES, import_problem
 from cp2fast.data.image_sets.image_set import ImageSet
 from cp2fast.errors import UserError
 
 _ENOUGH_CORES = 6
 """Cores for one GPU: about what the decoding for a ResNet-50 on it needs."""
-_INSTALL_DALI = "pip install nvidia-dali-cuda130"
 
 Source = Literal["turbo", "dali", "torch"]
 Decode = Literal["cpu", "gpu", "both"]
 
 
 class Choice(NamedTuple):
-    """How images are decoded.
-
-    Attributes:
-        name: the source.
-        decode: where it decodes JPEG.
-        apart: whether ``turbo`` decodes in processes of its own.
-        reason: why, in one line.
-    """
+    """How images are decoded."""
 
     name: Source
     decode: Decode
+    """Where it decodes JPEG."""
     apart: bool
+    """Whether ``turbo`` decodes in processes of its own."""
     reason: str
+    """Why, in one line."""
 
 
 def source_problem(name: Source) -> str | None:
-    """Why a source cannot be used here, with the fix; None if it works.
-
-    A missing or broken library is reported, never raised.
-    """
+    """Why a source cannot be used here, with the fix; None if it works."""
     if name == "dali":
-        return _dali_problem()
+        return import_problem("nvidia.dali", "pip install nvidia-dali-cuda130")
     return turbojpeg.problem() if name == "turbo" else None
 
 
@@ -68,11 +59,11 @@ def choose_source(
     cores: int | None = None,
     problem: Callable[[Source], str | None] = source_problem,
 ) -> Choice:
-    """Choose the source for these settings.
+    """Choose the source for ``data.source`` and ``data.decode``.
 
     Args:
-        settings: only ``source`` and ``decode`` are used.
-        images: the data set; libjpeg-turbo is useless if there is no JPEG in it.
+        settings: the settings.
+        images: the data set.
         device: device of the training.
         cores: cores for this process; None asks the system.
         problem: what is wrong with a source here.
@@ -115,15 +106,4 @@ def choose_source(
         return Choice("dali", "gpu", apart, reason)
     if found := problem("turbo"):
         return Choice("torch", "cpu", apart, found)
-    reason = "threads with libjpeg-turbo are the fastest for JPEG"
-    return Choice("turbo", "cpu", apart, reason)
-
-
-def _dali_problem() -> str | None:
-    try:
-        importlib.import_module("nvidia.dali")
-    except ModuleNotFoundError:
-        return f"nvidia.dali is not installed: {_INSTALL_DALI}"
-    except Exception as error:  # Importing a broken library can raise anything.
-        return f"nvidia.dali is installed but broken ({error}): {_INSTALL_DALI}"
-    return None
+    return Choice("turbo", "cpu", apart, "threads with libjpeg-turbo are the fastest for JPEG")

@@ -28,8 +28,8 @@ def assemble(
 
     Args:
         batch: its encoded images are in ``output``, in order.
-        output: DALI's TensorList; None if there are no encoded images in ``batch``.
-        stream: stream that ``output`` is bound to; None on the CPU.
+        output: DALI's TensorList; None if nothing in ``batch`` is encoded.
+        stream: that ``output`` is bound to; None on the CPU.
         buffers: memory for the batch on the CPU.
     """
     if any(place.content is None for place in batch):
@@ -71,10 +71,8 @@ def _join(
 ) -> Tensor:
     """Copy the ``size`` bytes of DALI's output, then the other images, into one buffer.
 
-    DALI's output is copied even if there are no other images, which costs a hundredth of the
-    decoding. On the CPU, DALI can then reuse its buffer instead of allocating another. On the GPU,
-    torch's own memory can be handed to another stream, and DALI gets its buffer back in stream
-    order.
+    The copy costs a hundredth of the decoding. On the CPU, it lets DALI reuse its buffer; on the
+    GPU, torch's own memory can be handed to another stream.
     """
     with torch.cuda.stream(stream):  # None changes nothing
         parts = [_on_device(image.reshape(-1), stream) for image in others]

@@ -33,7 +33,7 @@ from cp2fast.data.prefetch import keep_ahead
 from cp2fast.data.sources.bad_images import BadImages
 from cp2fast.data.sources.dali_batch import Batch, Place, assemble
 from cp2fast.data.sources.heap import share_heaps, trim_heaps
-from cp2fast.data.sources.loading import Decoded, DecodeSettings, deliver, read_or_replace
+from cp2fast.data.sources.loading import Decoded, DecodeSettings, deliver
 from cp2fast.data.sources.prepare import Reader
 from cp2fast.errors import UserError
 
@@ -69,7 +69,7 @@ def open_dali(
         plan: image numbers of each batch.
         settings: how images become pixels; those to be shrunk are decoded without DALI.
         bad: where bad images are counted and listed.
-        threads: threads of DALI's decoder; at least one is used.
+        threads: threads of DALI's decoder.
         gpu: device that decodes JPEG and holds the batches; None is the CPU.
         largest: the most images in a batch; None is the size of the first.
         hardware_share: share of the images for the GPU's JPEG engine, 0 to 1.
@@ -97,11 +97,7 @@ def open_dali(
     def submit(
         numbers: Sequence[int], read: Callable[[int], CommonJpeg | Tensor]
     ) -> list[Future[Place]]:
-        def once(number: int) -> CommonJpeg | Tensor:
-            return reader.read(number, read)
-
-        seed, count = settings.seed, len(images)
-        return [pool.submit(read_or_replace, number, once, seed, count) for number in numbers]
+        return [pool.submit(reader.read_or_replace, number, read) for number in numbers]
 
     try:
         reading = (submit(numbers.tolist(), prepare) for numbers in plan)

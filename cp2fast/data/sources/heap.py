@@ -28,8 +28,7 @@ def bypass_heap() -> None:
 def keep_heaps() -> None:
     """Keep freed memory for the next encoded images instead of giving it back, page by page.
 
-    These are the thresholds that glibc itself arrives at once a large block was freed, as in any
-    training; before that, a file of 100 KB costs some thirty page faults.
+    glibc itself arrives at these thresholds once a large block was freed.
     """
     _set(_M_MMAP_THRESHOLD, _LARGEST_THRESHOLD)
     _set(_M_TRIM_THRESHOLD, 2 * _LARGEST_THRESHOLD)

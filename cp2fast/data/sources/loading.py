@@ -24,16 +24,10 @@ Content = TypeVar("Content")
 
 @dataclass(frozen=True)
 class DecodeSettings:
-    """How images become pixels, whichever source decodes them.
-
-    Attributes:
-        seed: seed of the run, for the substitutes of bad images.
-        max_pixels: larger images are bad.
-        max_side: images with a longer side are shrunk to it; None keeps every size.
-        levels: how values of more than 8 bits and more than three bands are converted.
-    """
+    """How images become pixels, whichever source decodes them; see ``decode_image``."""
 
     seed: int
+    """Seed of the run, for the substitutes of bad images."""
     max_pixels: int
     max_side: int | None = None
     levels: Levels = BY_TYPE
@@ -53,32 +47,24 @@ class Failure:
 
 @dataclass(frozen=True)
 class Loaded(Generic[Content]):
-    """The image at one position of a batch.
-
-    Attributes:
-        planned: number of the image that was planned.
-        index: number of the image that was used.
-        content: the image; None if no substitute could be read either.
-        failures: images tried before it, in order.
-    """
+    """The image at one position of a batch."""
 
     planned: int
+    """Number of the image that was planned."""
     index: int
+    """Number of the image that was used."""
     content: Content | None
+    """None if no substitute could be read either."""
     failures: list[Failure]
+    """Images tried before it, in order."""
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """A batch, and the images tried for it.
-
-    Attributes:
-        batch: None if a position could not be filled.
-        tried: number of images tried.
-        failures: those that could not be used.
-    """
+    """A batch, and the images tried for it."""
 
     batch: RaggedBatch | None
+    """None if a position could not be filled."""
     tried: int
     failures: list[Failure]
 
@@ -93,13 +79,9 @@ class Decoded:
 def read_or_replace(
     planned: int, read: Callable[[int], Content], seed: int, count: int
 ) -> Loaded[Content]:
-    """Read an image, or the first readable one among its substitutes.
+    """Read an image by its number, or the first readable one among its substitutes.
 
-    Args:
-        planned: the image's number.
-        read: returns the content of an image by its number, or raises BadImage.
-        seed: the run's seed.
-        count: images in the data set.
+    ``read`` raises BadImage; ``seed`` is the run's, and the data set has ``count`` images.
     """
     failures: list[Failure] = []
     index = planned

@@ -43,7 +43,7 @@ def open_source(
     Args:
         choice: result of ``choose_source`` for the same data set and device.
         settings: settings of the data.
-        images: the data set, from ``list_images``.
+        images: the data set.
         plan: image numbers of each batch.
         seed: the run's seed.
         device: device of the training and of the batches' pixels.

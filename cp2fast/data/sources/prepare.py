@@ -14,25 +14,21 @@ from cp2fast.data.decoding.orientation import UPRIGHT, jpeg_orientation
 from cp2fast.data.decoding.shrink import fitted, shrink
 from cp2fast.data.image_sets.beton import RAW
 from cp2fast.data.image_sets.image_set import ImageSet
-from cp2fast.data.sources.loading import DecodeSettings
+from cp2fast.data.sources.loading import DecodeSettings, Loaded, read_or_replace
 
 Pixels = NDArray[np.uint8]
 Content = TypeVar("Content")
 
 
 class Prepared(NamedTuple):
-    """An image that was read, but perhaps not decoded.
-
-    Attributes:
-        content: the encoded bytes of a common, upright JPEG; the pixels ``[H, W, 3]`` of any other
-            image.
-        size: height and width of the decoded pixels.
-        stored: height and width in the file, before ``data.max_side`` is applied.
-    """
+    """An image that was read, but perhaps not decoded."""
 
     content: bytes | Pixels
+    """The bytes of a common, upright JPEG; the pixels ``[H, W, 3]`` of any other image."""
     size: tuple[int, int]
+    """Height and width of the decoded pixels."""
     stored: tuple[int, int]
+    """Height and width in the file, before ``data.max_side`` is applied."""
 
     @staticmethod
     def of_pixels(pixels: Pixels) -> Prepared:
@@ -52,12 +48,8 @@ class Reader:
 
     def __init__(self, images: ImageSet, settings: DecodeSettings) -> None:
         self.is_bad = np.zeros(len(images), np.bool_)
-        self._images = images
-        self._settings = settings
+        self._images, self._settings = images, settings
         self._reasons: dict[int, str] = {}
-
-    def __len__(self) -> int:
-        return len(self._images)
 
     def check(self, index: int) -> None:
         """Raise BadImage if the image is known to be bad."""
@@ -69,22 +61,35 @@ class Reader:
         self._reasons[index] = str(bad)
         self.is_bad[index] = True
 
-    def read(self, index: int, read: Callable[[int], Content]) -> Content:
-        """The result of ``read`` for an image. Raises BadImage, at once if it did so before."""
-        self.check(index)
-        try:
-            return read(index)
-        except BadImage as bad:
-            self.remember(index, bad)
-            raise
+    def read_or_replace(self, planned: int, read: Callable[[int], Content]) -> Loaded[Content]:
+        """What ``read`` gives for an image, or for the first of its substitutes that is not bad."""
+
+        def once(index: int) -> Content:
+            self.check(index)
+            try:
+                return read(index)
+            except BadImage as bad:
+                self.remember(index, bad)
+                raise
+
+        return read_or_replace(planned, once, self._settings.seed, len(self._images))
 
     def prepare(self, index: int) -> Prepared:
         """Read an image, and decode it unless it is a common JPEG. Raises BadImage."""
-        return self.read(index, self._prepare)
+        if len(self._images.pixels) and self._images.pixels[index, 2] == RAW:
+            return Prepared.of_pixels(self._raw(index))
+        encoded = self._images.read(index)
+        if not encoded.startswith(jpeg.SIGNATURE):
+            return Prepared.of_pixels(self._decode(encoded))
+        header = check_jpeg(encoded, self._settings.max_pixels)
+        if not (header.is_common and jpeg_orientation(encoded, header) == UPRIGHT):
+            return Prepared.of_pixels(self._decode(encoded))
+        stored = header.height, header.width
+        return Prepared(encoded, fitted(*stored, self._settings.max_side), stored)
 
     def decode(self, index: int) -> Pixels:
         """Read any image and decode it to pixels. Raises BadImage."""
-        return self.read(index, lambda index: self._decode(self._images.read(index)))
+        return self._decode(self._images.read(index))
 
     def decode_into(self, prepared: Prepared, room: Pixels) -> Pixels:
         """Decode an image into ``room``, uint8 ``[*prepared.size, 3]``.
@@ -112,18 +117,6 @@ class Reader:
         if turbojpeg.decode_into(encoded, room):
             return shrink(room, self._settings.max_side)
         return self._decode(encoded)
-
-    def _prepare(self, index: int) -> Prepared:
-        if len(self._images.pixels) and self._images.pixels[index, 2] == RAW:
-            return Prepared.of_pixels(self._raw(index))
-        encoded = self._images.read(index)
-        if not encoded.startswith(jpeg.SIGNATURE):
-            return Prepared.of_pixels(self._decode(encoded))
-        header = check_jpeg(encoded, self._settings.max_pixels)
-        if not (header.is_common and jpeg_orientation(encoded, header) == UPRIGHT):
-            return Prepared.of_pixels(self._decode(encoded))
-        stored = header.height, header.width
-        return Prepared(encoded, fitted(*stored, self._settings.max_side), stored)
 
     def _raw(self, index: int) -> Pixels:
         height, width, _ = self._images.pixels[index].tolist()

@@ -38,14 +38,10 @@ def read_ahead(
     arena: Arena | None = None,
     window: int | None = None,
 ) -> Generator[NDArray[np.int64], None, None]:
-    """The batches of ``plan`` in order; each is yielded once its objects are on disk.
+    """The batches of ``plan`` in order; each is yielded once its objects are on ``disk``.
 
-    Args:
-        images: the data set.
-        disk: cache of the data set.
-        plan: image numbers of each batch.
-        arena: pixel cache; images in it are not fetched.
-        window: shards that are read in turn; the same number is fetched ahead.
+    Images in the ``arena`` are not fetched. As many shards are fetched ahead as are read in turn,
+    which is ``window``.
 
     Raises:
         UserError: an object cannot be read, has changed, or does not fit.
@@ -63,11 +59,7 @@ def read_ahead(
 
 
 def fetched(images: ImageSet, numbers: Sequence[int]) -> Iterator[int]:
-    """The numbers in order, each yielded once what holds its image is on this machine.
-
-    Raises:
-        UserError: as ``read_ahead``.
-    """
+    """The numbers in order, each yielded once its image is here. Raises as ``read_ahead``."""
     if images.disk is None:
         return iter(numbers)
     parts = (

@@ -43,14 +43,7 @@ def open_torch(
     *,
     workers: int,
 ) -> Iterator[RaggedBatch]:
-    """Batches in the order of ``plan``, on the CPU.
-
-    Args:
-        images: the data set.
-        plan: image numbers of each batch.
-        settings: how images become pixels.
-        bad: where bad images are counted and listed.
-        workers: number of processes that decode; 0 decodes in this one.
+    """Batches in the order of ``plan``, on the CPU; 0 ``workers`` decode in this process.
 
     Raises:
         UserError: too many bad images, or a worker that died.
@@ -113,8 +106,7 @@ class _Batches(Dataset[Decoded | str]):
     """One item is one batch, indexed by its image numbers; or why it cannot be handed over."""
 
     def __init__(self, images: ImageSet, settings: DecodeSettings) -> None:
-        self._images = images
-        self._settings = settings
+        self._images, self._settings = images, settings
 
     def __getitem__(self, numbers: NDArray[np.int64]) -> Decoded | str:
         seed, count = self._settings.seed, len(self._images)

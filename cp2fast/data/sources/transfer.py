@@ -26,13 +26,8 @@ def to_gpu(
 ) -> Iterator[RaggedBatch]:
     """The same batches with their pixels on ``device``, for the consumer's CUDA stream.
 
-    The host never waits for a copy. Batches that are already on a GPU are passed on.
-
-    Args:
-        batches: most are in pinned memory; of a batch that refers to a cache, only its own images
-            are copied.
-        device: a GPU.
-        threads: number of threads that gather images from a cache.
+    The host never waits for a copy. Batches that are already on a GPU are passed on; of one that
+    refers to a cache, only its own images are copied, gathered by ``threads``.
     """
     buffers = Buffers(_GATHERED_AHEAD + 2, pinned)
     stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]

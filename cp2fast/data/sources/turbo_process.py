@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,13 +23,16 @@ from cp2fast.buffers import Buffers
 from cp2fast.data.cache.arena import Arena
 from cp2fast.data.image_sets.image_set import ImageSet
 from cp2fast.data.sources.bad_images import BadImages
-from cp2fast.data.sources.loading import Decoded, DecodeSettings, Failure, deliver
+from cp2fast.data.sources.loading import Decoded, DecodeSettings, deliver
 from cp2fast.data.sources.turbo_source import BATCHES_AHEAD, decode_batches
 from cp2fast.data.workers.processes import split_threads, work_in_processes
 from cp2fast.data.workers.shared_memory import Lender
 
 _ASKED_AHEAD = BATCHES_AHEAD + 2
 """Batches requested per process; one is returned only after ``BATCHES_AHEAD`` more requests."""
+_Made = tuple[Decoded, list[NDArray[Any]] | None]
+"""Counts without a batch, and the offset, height, width and index of each of its images; None if it
+could not be filled."""
 
 
 def open_turbo_processes(
@@ -61,9 +64,14 @@ def open_turbo_processes(
         inherited=[] if descriptor is None else [descriptor],
         pinned=pinned,
     )
+    cached = torch.empty(0, dtype=torch.uint8) if arena is None else arena.pixels
     with closing(answers):
-        for made, memory in answers:
-            yield deliver(_decoded(made, memory, arena), images, bad)
+        for (decoded, places), memory in answers:
+            if places is not None:
+                pixels = cached if memory is None else memory
+                batch = RaggedBatch(pixels, *map(torch.from_numpy, places))
+                decoded = replace(decoded, batch=batch)
+            yield deliver(decoded, images, bad)
 
 
 def batches_in_the_making(threads: int) -> int:
@@ -71,46 +79,15 @@ def batches_in_the_making(threads: int) -> int:
     return _ASKED_AHEAD * split_threads(threads)[0] + 1
 
 
-class _Made(NamedTuple):
-    """A decoded batch, without its pixels.
-
-    Attributes:
-        places: offset, height, width and index of each image; None if the batch could not be
-            filled.
-        tried: number of images tried.
-        failures: those that could not be used.
-    """
-
-    places: list[NDArray[Any]] | None
-    tried: int
-    failures: list[Failure]
-
-
-def _decoded(made: _Made, memory: Tensor | None, arena: Arena | None) -> Decoded:
-    """The batch over its own memory, or over the cache."""
-    if made.places is None:
-        return Decoded(None, made.tried, made.failures)
-    if memory is None:
-        if arena is None:
-            raise RuntimeError("a worker left a batch in the cache, but this process has none")
-        memory = arena.pixels
-    batch = RaggedBatch(memory, *map(torch.from_numpy, made.places))
-    return Decoded(batch, made.tried, made.failures)
-
-
 @dataclass(frozen=True)
 class _Job:
-    """What a worker needs to decode the batches that it is asked for.
-
-    Attributes:
-        arena: descriptor of the cache, inherited by the worker; for the others see
-            ``open_turbo_processes``.
-    """
+    """What a worker needs to decode the batches that it is asked for."""
 
     images: ImageSet
     settings: DecodeSettings
     threads: int
     arena: int | None
+    """Descriptor of the cache, inherited by the worker."""
 
     def run(
         self, requests: Iterator[NDArray[np.int64]], memory: Lender
@@ -123,9 +100,9 @@ class _Job:
         for decoded in decode_batches(
             self.images, requests, self.settings, self.threads, arena, buffers
         ):
-            batch, counts = decoded.batch, (decoded.tried, decoded.failures)
+            batch = decoded.batch
             if batch is None:
-                yield _Made(None, *counts), None
+                yield (decoded, None), None
                 continue
             places = [t.numpy() for t in (batch.offset, batch.height, batch.width, batch.index)]
             pixels: Tensor | None = batch.pixels
@@ -133,4 +110,4 @@ class _Job:
                 pixels = None
             elif not memory.holds(batch.pixels):  # A batch with a bad image was packed again.
                 pixels = buffers.take(len(batch.pixels)).copy_(batch.pixels)
-            yield _Made(places, *counts), pixels
+            yield (replace(decoded, batch=None), places), pixels

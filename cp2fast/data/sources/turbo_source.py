@@ -30,14 +30,7 @@ from cp2fast.data.image_sets.image_set import ImageSet
 from cp2fast.data.prefetch import keep_ahead
 from cp2fast.data.sources.bad_images import BadImages
 from cp2fast.data.sources.heap import keep_heaps
-from cp2fast.data.sources.loading import (
-    Decoded,
-    DecodeSettings,
-    Failure,
-    Loaded,
-    deliver,
-    read_or_replace,
-)
+from cp2fast.data.sources.loading import Decoded, DecodeSettings, Failure, Loaded, deliver
 from cp2fast.data.sources.prepare import Pixels, Prepared, Reader
 
 _READ_AHEAD = 2
@@ -61,14 +54,8 @@ def open_turbo(
 ) -> Generator[RaggedBatch, None, None]:
     """Batches in the order of ``plan``, on the CPU, each in its own memory or in the cache.
 
-    Args:
-        images: the data set.
-        plan: image numbers of each batch.
-        settings: how images become pixels.
-        bad: where bad images are counted and listed.
-        threads: number of decoding threads; at least one is used.
-        arena: a cache in host memory. Cached images are not read again, images that belong in it
-            are decoded into it, and a batch of cached images refers to its memory.
+    With an ``arena`` in host memory, cached images are not read again, images that belong in it are
+    decoded into it, and a batch of cached images refers to its memory.
 
     Raises:
         UserError: too many bad images.
@@ -95,7 +82,7 @@ def decode_batches(
     """
     keep_heaps()
     pool = ThreadPoolExecutor(max(1, threads), "cp2fast-decode")
-    decoder = _Decoder(Reader(images, settings), settings.seed, pool, buffers, arena)
+    decoder = _Decoder(Reader(images, settings), pool, buffers, arena)
     try:
         reading = (decoder.read(numbers) for numbers in plan)
         decoding = (decoder.decode(read()) for read in keep_ahead(reading, _READ_AHEAD))
@@ -108,19 +95,15 @@ def decode_batches(
 
 
 class _Place(NamedTuple):
-    """An image of a batch, and its destination.
-
-    Attributes:
-        read: what was read for this position of the batch.
-        image: the image, perhaps already decoded.
-        target: its part of the batch's memory, which is the cache's if all images belong there.
-        claimed: its place in the cache, if it is to be added there.
-    """
+    """An image of a batch, and its destination."""
 
     read: Loaded[Prepared]
+    """What was read for this position of the batch."""
     image: Prepared
     target: Pixels
+    """Its part of the batch's memory, which is the cache's if all images belong there."""
     claimed: Pixels | None
+    """Its place in the cache, if it is to be added there."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +111,6 @@ class _Decoder:
     """The stages of a batch; each method starts one and returns a function that waits for it."""
 
     reader: Reader
-    seed: int
     pool: ThreadPoolExecutor
     buffers: Buffers
     arena: Arena | None
@@ -141,10 +123,7 @@ class _Decoder:
         planned = numbers.tolist()
 
         def read(part: slice) -> list[Loaded[Prepared]]:
-            count = len(self.reader)
-            return [
-                read_or_replace(number, self._prepare, self.seed, count) for number in planned[part]
-            ]
+            return [self.reader.read_or_replace(one, self._prepare) for one in planned[part]]
 
         return self._in_parts(read, len(planned))
 
@@ -174,9 +153,7 @@ class _Decoder:
         """The batch if all of it is in the cache, with substitutes for images known to be bad."""
         index, failures = numbers.copy(), list[Failure]()
         for position in np.flatnonzero(self.reader.is_bad[numbers]).tolist():
-            known = read_or_replace(
-                int(numbers[position]), self.reader.check, self.seed, len(self.reader)
-            )
+            known = self.reader.read_or_replace(int(numbers[position]), self.reader.check)
             index[position] = known.index
             failures += known.failures
         if not arena.holds(index):
@@ -208,7 +185,7 @@ class _Decoder:
             return Loaded(read.planned, read.index, self._decode(place), read.failures)
         except BadImage as bad:
             self.reader.remember(read.index, bad)
-            return read_or_replace(read.planned, self.reader.decode, self.seed, len(self.reader))
+            return self.reader.read_or_replace(read.planned, self.reader.decode)
 
     def _decode(self, place: _Place) -> Pixels:
         image, number, claimed = place.image, place.read.index, place.claimed

@@ -32,11 +32,7 @@ class Job(Protocol[Request, Content]):
     def run(
         self, requests: Iterator[Request], memory: Lender
     ) -> Iterator[tuple[Content, Tensor | None]]:
-        """Answer the requests in order.
-
-        Args:
-            requests: may be taken in advance.
-            memory: where large parts of the answers must be.
+        """Answer the requests, which may be taken in advance, in order.
 
         Yields:
             The content of an answer, and the beginning of a block of ``memory`` that belongs to it,
@@ -52,19 +48,16 @@ class Ask(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """The answer to a request.
-
-    Attributes:
-        content: what the job yielded.
-        loan: the memory that belongs to it.
-        is_new: whether the descriptor of that memory follows.
-        retries: retries in this process so far.
-    """
+    """The answer to a request."""
 
     content: Any
+    """What the job yielded."""
     loan: Loan | None
+    """The memory that belongs to it."""
     is_new: bool
+    """Whether the descriptor of that memory follows."""
     retries: int
+    """Retries in this process so far."""
 
 
 def main() -> None:

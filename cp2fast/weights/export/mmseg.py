@@ -5,9 +5,13 @@ from __future__ import annotations
 import copy
 import io
 import re
+import sys
 import warnings
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from pprint import pformat
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -18,10 +22,9 @@ from cp2fast import __version__
 from cp2fast.errors import UserError
 from cp2fast.labels.classes import palette_of
 from cp2fast.model.backbone import has_patches, levels, options_of
-from cp2fast.model.head import ASPP_DILATIONS, DROPOUT, LinearHead, SegformerHead
+from cp2fast.model.head import ASPP_DILATIONS, DROPOUT, LinearHead
 from cp2fast.model.segmenter import build_segmenter
 from cp2fast.weights.export.exported import Exported, largest_difference, random_images
-from cp2fast.weights.export.mmcv_ops import stand_in_for_mmcv_ops
 from cp2fast.weights.load import load_weights
 from cp2fast.weights.trained import Trained
 
@@ -71,7 +74,9 @@ def export_mmseg(trained: Trained, file: str) -> Exported:
         content=buffer.getvalue(),
         holds="the whole network",
         check=check,
-        library=f"cp2fast {__version__} itself" if unavailable else _mmseg_version(),
+        library=f"cp2fast {__version__} itself"
+        if unavailable
+        else f"mmsegmentation {version('mmsegmentation')}",
         usage="# in a configuration of mmsegmentation; the file beside it\n"
         f"model = {pformat(config, width=96, sort_dicts=False)}\n",
         notes=_notes(trained, unavailable),
@@ -83,9 +88,9 @@ def _state(trained: Trained) -> dict[str, Tensor]:
     state = trained.network.state_dict()
     if isinstance(trained.network.decode_head, LinearHead):
         state = _without_norm(state, trained.network.decode_head)
-    ours, theirs = "backbone.", f"backbone.{_prefix(trained)}"
+    theirs = "backbone." if _mmseg_resnet(trained) else "backbone.timm_model.model."
     return {
-        theirs + name.removeprefix(ours) if name.startswith(ours) else name: tensor
+        re.sub(r"^backbone\.", theirs, name): tensor
         for name, tensor in state.items()
         if not (trained.is_finetuned and name.startswith(_CONTRAST))
     }
@@ -107,15 +112,6 @@ def _without_norm(state: dict[str, Tensor], head: LinearHead) -> dict[str, Tenso
 def _mmseg_resnet(trained: Trained) -> re.Match[str] | None:
     """Whether the backbone is a ResNet that mmseg has too, with its depth as group 1."""
     return re.fullmatch(r"resnet(50|101|152)", trained.model.backbone)
-
-
-def _prefix(trained: Trained) -> str:
-    """The prefix of timm's names of the backbone's tensors."""
-    return "" if _mmseg_resnet(trained) else "timm_model.model."
-
-
-def _joins_stages(trained: Trained) -> bool:
-    return isinstance(trained.network.decode_head, SegformerHead)
 
 
 def _config(trained: Trained, file: str) -> dict[str, Any]:
@@ -146,7 +142,7 @@ def _config(trained: Trained, file: str) -> dict[str, Any]:
 
 def _backbone_config(trained: Trained) -> dict[str, Any]:
     name, backbone = trained.model.backbone, trained.network.backbone
-    pyramid = _joins_stages(trained)
+    pyramid = trained.model.head == "segformer"
     resnet = _mmseg_resnet(trained)
     if resnet:
         dilated = {"strides": (1, 2, 2, 1), "dilations": (1, 1, 1, 2), "contract_dilation": True}
@@ -181,7 +177,7 @@ def _head_config(trained: Trained) -> dict[str, Any]:
         "align_corners": False,
         "norm_cfg": _NORM,
     }
-    if _joins_stages(trained):
+    if trained.model.head == "segformer":
         return common | {
             "type": "SegformerHead",
             "in_channels": [level.channels for level in maps],
@@ -190,7 +186,7 @@ def _head_config(trained: Trained) -> dict[str, Any]:
             "dropout_ratio": DROPOUT,
         }
     common |= {"in_channels": maps[-1].channels, "in_index": -1}
-    if isinstance(network.decode_head, LinearHead):
+    if trained.model.head == "linear":
         return common | {
             "type": "FCNHead",
             "num_convs": 0,
@@ -217,10 +213,23 @@ def _why_unavailable() -> str | None:
     return None
 
 
-def _mmseg_version() -> str:
-    import mmseg
+def stand_in_for_mmcv_ops() -> None:
+    """If mmcv is mmcv-lite, replace its missing compiled operations with classes that do nothing.
 
-    return f"mmsegmentation {mmseg.__version__}"
+    pip installs mmcv-lite anywhere, whereas mmcv must be compiled. mmseg imports the operations
+    with every model; the exported networks use none of them.
+    """
+
+    def operation(name: str) -> type[nn.Module]:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return type(name, (nn.Module,), {})
+
+    if find_spec("mmcv") is not None and find_spec("mmcv._ext") is None:
+        operations = ModuleType("mmcv.ops")
+        operations.__path__ = []
+        operations.__getattr__ = operation  # type: ignore[method-assign]
+        sys.modules["mmcv.ops"] = operations
 
 
 def _difference_in_mmseg(
@@ -273,7 +282,7 @@ def _notes(trained: Trained, unavailable: str | None) -> list[str]:
             "decode_head.contrast_conv is the projection of the contrast: mmseg reports it as "
             "unexpected and does without; decode_head.conv_seg is not trained yet."
         )
-    if _prefix(trained):
+    if not _mmseg_resnet(trained):
         notes.append("The backbone is timm's, in mmseg's TIMMBackbone: timm must be installed.")
     if trained.model.head == "linear":
         notes.append("The head is an FCNHead without convolutions, with batch norm folded into it.")

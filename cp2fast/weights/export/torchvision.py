@@ -26,7 +26,7 @@ from cp2fast.weights.export.exported import (
     reading_code,
     tensors_as_bytes,
 )
-from cp2fast.weights.torchvision_vit import to_torchvision
+from cp2fast.weights.foreign import TORCHVISION_VIT
 from cp2fast.weights.trained import Trained
 
 _DILATE_LAST_STAGE = {"replace_stride_with_dilation": [False, False, True]}
@@ -34,24 +34,18 @@ _DILATE_LAST_STAGE = {"replace_stride_with_dilation": [False, False, True]}
 
 
 class _Counterpart(NamedTuple):
-    """torchvision's model of the same network.
-
-    Attributes:
-        name: its name in torchvision.
-        options: options with which it is built.
-        classifier: attribute of its last layers, which are left out.
-        layer: layer whose output are the features.
-        state: the trained tensors by its names.
-        features: computes the same features with the trained backbone.
-        note: a sentence for the user.
-    """
+    """torchvision's model of the same network."""
 
     name: str
     options: dict[str, Any]
     classifier: str
+    """Attribute of its last layers, which are left out."""
     layer: str
+    """Layer whose output are the features."""
     state: dict[str, Tensor]
+    """The trained tensors by its names."""
     features: Callable[[Tensor], Tensor]
+    """Computes the same features with the trained backbone."""
     note: str
 
 
@@ -119,11 +113,19 @@ def _transformer(trained: Trained) -> _Counterpart:
         options={"image_size": trained.model.size},
         classifier="heads",
         layer="encoder.layers",
-        state=to_torchvision(backbone.state_dict() | new),
+        state={_vit_name(n): tensor for n, tensor in (backbone.state_dict() | new).items()},
         features=backbone.forward_features,  # type: ignore[arg-type]
         note="The final norm (encoder.ln) was not part of the pretraining: it is as new, and the "
         "features are taken before it.",
     )
+
+
+def _vit_name(name: str) -> str:
+    """The name in torchvision of a tensor of timm's vision transformer."""
+    for theirs, ours in TORCHVISION_VIT:
+        if ".linear_" not in theirs:  # an older name
+            name = name.replace(ours, theirs)
+    return name
 
 
 def _features(trained: Trained, images_B3HW: Tensor, dilated: bool) -> Tensor:

@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cp2fast.data.decoding.decoders.optional import optional
 from cp2fast.data.decoding.formats import DICOM
 from cp2fast.data.decoding.raster import (
     BadImage,
@@ -27,6 +26,7 @@ from cp2fast.data.decoding.raster import (
     check_volume,
     one_line,
     picture,
+    reading,
     type_limits,
 )
 
@@ -53,7 +53,7 @@ def read(encoded: bytes, max_pixels: int) -> Raster:
     Raises:
         BadImage: damaged, without pixels, too large, or a required library is missing.
     """
-    pydicom = optional("pydicom", DICOM)
+    pydicom = DICOM.module("pydicom")
     data = _dataset(pydicom, encoded, with_pixels=True)
     height, width = _size(data)
     samples, bits = int(data.get("SamplesPerPixel", 1)), int(data.get("BitsAllocated", 16))
@@ -61,23 +61,19 @@ def read(encoded: bytes, max_pixels: int) -> Raster:
     try:
         values = pydicom.pixels.pixel_array(data, index=0)
     except Exception as error:  # pydicom and its plugins raise almost anything.
-        raise BadImage(_undecodable(pydicom, data, error)) from error
-    try:
+        raise BadImage(_undecodable(data, error)) from error
+    with reading("a DICOM image that cannot be read"):
         return _raster(pydicom, data, values.reshape(height, width, -1))
-    except Exception as error:
-        raise BadImage(f"a DICOM image that cannot be read ({one_line(error)})") from error
 
 
 def size(encoded: bytes) -> tuple[int, int]:
     """Height and width."""
-    return _size(_dataset(optional("pydicom", DICOM), encoded, with_pixels=False))
+    return _size(_dataset(DICOM.module("pydicom"), encoded, with_pixels=False))
 
 
 def _dataset(pydicom: Any, encoded: bytes, *, with_pixels: bool) -> Any:
-    try:
+    with reading("a DICOM file that cannot be read"):
         return pydicom.dcmread(io.BytesIO(encoded), force=True, stop_before_pixels=not with_pixels)
-    except Exception as error:
-        raise BadImage(f"a DICOM file that cannot be read ({one_line(error)})") from error
 
 
 def _size(data: Any) -> tuple[int, int]:
@@ -94,18 +90,19 @@ def _raster(pydicom: Any, data: Any, values: NDArray[Any]) -> Raster:
     if kind == "PALETTE COLOR":
         rgb = pydicom.pixels.apply_color_lut(values[:, :, 0], data)
         return picture(rgb if rgb.dtype == np.uint8 else (rgb >> 8).astype(np.uint8))
-    missing = _padding(data, values)
     rescaled = pydicom.pixels.apply_modality_lut(values, data)
+    if rescaled.dtype == np.float64:  # Single precision is enough for rescaled 16-bit values.
+        rescaled = rescaled.astype(np.float32)
     return Raster(
-        _compact(rescaled),
-        _rescaled_limits(pydicom, data, type_limits(values.dtype, stored)),
+        rescaled,
+        _rescaled_limits(data, type_limits(values.dtype, stored)),
         1,
-        missing=missing,
+        missing=_padding(data, values),
         inverted=kind == "MONOCHROME1",
     )
 
 
-def _rescaled_limits(pydicom: Any, data: Any, limits: tuple[float, float]) -> tuple[float, float]:
+def _rescaled_limits(data: Any, limits: tuple[float, float]) -> tuple[float, float]:
     """The rescaled values of the lowest and the highest stored value."""
     if "ModalityLUTSequence" in data:
         table = data.ModalityLUTSequence[0]
@@ -122,17 +119,11 @@ def _padding(data: Any, values: NDArray[Any]) -> NDArray[np.bool_] | None:
     first = data.get("PixelPaddingValue")
     if first is None:
         return None
-    last = data.get("PixelPaddingRangeLimit", first)
-    low, high = sorted((int(first), int(last)))
+    low, high = sorted((int(first), int(data.get("PixelPaddingRangeLimit", first))))
     return np.logical_and(values >= low, values <= high)
 
 
-def _compact(values: NDArray[Any]) -> NDArray[Any]:
-    """Convert double to single precision, which is enough for rescaled 16-bit values."""
-    return values.astype(np.float32) if values.dtype == np.float64 else values
-
-
-def _undecodable(pydicom: Any, data: Any, error: Exception) -> str:
+def _undecodable(data: Any, error: Exception) -> str:
     syntax = getattr(data.get("file_meta"), "TransferSyntaxUID", None)
     if "PixelData" not in data and "FloatPixelData" not in data:
         return "a DICOM file without a picture in it"

@@ -8,61 +8,39 @@ Source of the header: ITU-T T.800, annex A.5.1.
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
 
 import numpy as np
 
 from cp2fast.data.decoding.decoders import pillow
-from cp2fast.data.decoding.decoders.optional import optional
 from cp2fast.data.decoding.formats import WIDE_JPEG2000
-from cp2fast.data.decoding.raster import BadImage, Raster, check_volume, one_line, type_limits
+from cp2fast.data.decoding.raster import BadImage, Raster, check_volume, reading, type_limits
 
 SIGNATURES = (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
 _CODESTREAM = b"\xff\x4f\xff\x51"
 _SIGNED = 0x80
 
 
-class Header(NamedTuple):
-    """The header of the codestream."""
-
-    height: int
-    width: int
-    bands: int
-    bits: int
-    """Bits of the deepest band."""
-    signed: bool
-
-
 def read(encoded: bytes, max_pixels: int) -> Raster:
     """All bands as stored."""
-    header = read_header(encoded)
-    check_volume(header.height, header.width, header.bands * -(-header.bits // 8), max_pixels)
-    if header.bits <= 8 and header.bands <= 4 and not header.signed:
+    height, width, bands, bits, is_signed = _header(encoded)
+    check_volume(height, width, bands * -(-bits // 8), max_pixels)
+    if bits <= 8 and bands <= 4 and not is_signed:
         return pillow.read(encoded, max_pixels)
-    imagecodecs = optional("imagecodecs", WIDE_JPEG2000)
-    try:
-        values = imagecodecs.jpeg2k_decode(encoded)
-    except Exception as error:  # a type of its own, and what numpy raises
-        raise BadImage(f"a JPEG 2000 image that cannot be read ({one_line(error)})") from error
-    values = np.atleast_3d(values)
+    imagecodecs = WIDE_JPEG2000.module("imagecodecs")
+    with reading("a JPEG 2000 image that cannot be read"):
+        values = np.atleast_3d(imagecodecs.jpeg2k_decode(encoded))
     colours = {1: 1, 2: 1, 3: 3, 4: 3}.get(values.shape[2])
-    limits = type_limits(values.dtype, header.bits)
-    return Raster(values, limits, colours, has_bands=True)
+    return Raster(values, type_limits(values.dtype, bits), colours, has_bands=True)
 
 
 def size(encoded: bytes) -> tuple[int, int]:
     """Height and width."""
-    header = read_header(encoded)
-    return header.height, header.width
+    return _header(encoded)[:2]
 
 
-def read_header(encoded: bytes) -> Header:
-    """Read the header of the codestream, which may begin anywhere in the file.
-
-    Raises:
-        BadImage: there is none.
-    """
-    begin = encoded.find(_CODESTREAM)
+def _header(encoded: bytes) -> tuple[int, int, int, int, bool]:
+    """Height, width, bands, bits of the deepest band, and whether any band is signed."""
+    begin = encoded.find(_CODESTREAM)  # anywhere in the file
     try:
         right, bottom, left, top = struct.unpack_from(">4I", encoded, begin + 8)
         (bands,) = struct.unpack_from(">H", encoded, begin + 40)
@@ -72,4 +50,4 @@ def read_header(encoded: bytes) -> Header:
     if begin < 0 or not depths:
         raise BadImage("a JPEG 2000 image with a broken header")
     bits = max(depth & ~_SIGNED for depth in depths) + 1
-    return Header(bottom - top, right - left, bands, bits, any(d & _SIGNED for d in depths))
+    return bottom - top, right - left, bands, bits, any(depth & _SIGNED for depth in depths)

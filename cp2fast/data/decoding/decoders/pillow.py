@@ -27,14 +27,15 @@ def read(encoded: bytes, max_pixels: int) -> Raster:
     with opened(encoded, max_pixels) as image:
         orientation = of_avif(image) if image.format == "AVIF" else None
         image.load()
-        return picture(np.array(_to_rgb(image)), orientation)
+        if "transparency" in image.info:
+            image = image.convert("RGBA")  # Pillow warns of converting it directly to RGB.
+        return picture(np.array(image.convert("RGB")), orientation)
 
 
 def upright_size(encoded: bytes, max_pixels: int) -> tuple[int, int]:
     """Height and width of the result of ``read`` once it is upright."""
     with opened(encoded, max_pixels) as image:
-        avif = image.format == "AVIF"
-        orientation = of_avif(image) if avif else orientation_of(encoded)
+        orientation = of_avif(image) if image.format == "AVIF" else orientation_of(encoded)
         return turned_size(image.height, image.width, orientation)
 
 
@@ -65,9 +66,3 @@ def _not_known(encoded: bytes) -> str:
     if kind.endswith(" image") and "JPEG image" not in kind:
         return f"{kind} with a broken header"
     return kind if "JPEG image" in kind else f"{kind}, not an image"
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if "transparency" in image.info:
-        image = image.convert("RGBA")  # avoids Pillow's warning about converting directly to RGB
-    return image.convert("RGB")

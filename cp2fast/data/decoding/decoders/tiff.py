@@ -20,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cp2fast.data.decoding.decoders import pillow
-from cp2fast.data.decoding.decoders.optional import optional
 from cp2fast.data.decoding.formats import TIFF
 from cp2fast.data.decoding.raster import (
     BadImage,
@@ -61,12 +60,8 @@ def read(encoded: bytes, max_pixels: int) -> Raster:
         channels, places = _pages_of_channels(series)
         samples = max(1, page.samplesperpixel)
         bits = page.bitspersample
-        check_volume(
-            page.imagelength,
-            page.imagewidth,
-            math.ceil(samples * channels * bits / 8),
-            max_pixels,
-        )
+        size = math.ceil(samples * channels * bits / 8)
+        check_volume(page.imagelength, page.imagewidth, size, max_pixels)
         if photometric in _PHOTOS and int(page.compression) not in _JPEG:
             return _photo(encoded, max_pixels)
         if channels == 1:
@@ -80,7 +75,8 @@ def read(encoded: bytes, max_pixels: int) -> Raster:
     if values.dtype.kind not in "buif":
         raise BadImage(f"its values are of type {values.dtype}, which are not a picture")
     if colormap is not None:
-        return _of_palette(values, colormap)
+        table = (colormap.T >> 8).astype(np.uint8)  # 16-bit colours become 8, as in other readers
+        return picture(table[values[:, :, 0]])
     return Raster(
         values,
         type_limits(values.dtype, bits if values.dtype.kind in "ui" else None),
@@ -101,7 +97,7 @@ def size(encoded: bytes) -> tuple[int, int]:
 
 @contextmanager
 def _opened(encoded: bytes) -> Iterator[Any]:
-    tifffile = optional("tifffile", TIFF)
+    tifffile = TIFF.module("tifffile")
     try:
         with tifffile.TiffFile(io.BytesIO(encoded)) as file:
             yield file
@@ -141,12 +137,6 @@ def _colours(bands: int, photometric: int, channels: int, extra: tuple[int, ...]
         return 3
     unnamed = bands - sum(kind in _ALPHA for kind in extra)
     return 1 if unnamed == 1 and channels == 1 else None
-
-
-def _of_palette(values: NDArray[Any], colormap: NDArray[Any]) -> Raster:
-    """Look up the pixels in the palette; 16-bit colours are reduced to 8 as in other readers."""
-    table = (colormap.T >> 8).astype(np.uint8)
-    return picture(table[values[:, :, 0]])
 
 
 def _photo(encoded: bytes, max_pixels: int) -> Raster:

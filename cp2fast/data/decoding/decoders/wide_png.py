@@ -12,9 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from cp2fast.data.decoding import png
-from cp2fast.data.decoding.decoders.optional import optional
 from cp2fast.data.decoding.formats import WIDE_PNG
-from cp2fast.data.decoding.raster import BadImage, Raster, check_volume, one_line, type_limits
+from cp2fast.data.decoding.raster import BadImage, Raster, check_volume, reading, type_limits
 
 try:
     from torchvision.io import ImageReadMode, decode_png
@@ -35,17 +34,15 @@ def read(encoded: bytes, max_pixels: int) -> Raster:
         raise BadImage("a PNG image with a broken header")
     channels = png.CHANNELS[header.colour_type]
     check_volume(header.height, header.width, 2 * channels, max_pixels)
-    try:
+    with reading("a damaged PNG image"):
         values = _decoded(png.without_metadata(encoded))
-    except RuntimeError as error:
-        raise BadImage(f"a damaged PNG image ({one_line(error)})") from error
     values = values.reshape(header.height, header.width, channels)
     return Raster(values, type_limits(values.dtype), 1 if channels < 3 else 3)
 
 
 def _decoded(encoded: bytes) -> NDArray[Any]:
     if decode_png is None:
-        decoded: NDArray[Any] = optional("imagecodecs", WIDE_PNG).png_decode(encoded)
+        decoded: NDArray[Any] = WIDE_PNG.module("imagecodecs").png_decode(encoded)
         return decoded
     data = torch.frombuffer(bytearray(encoded), dtype=torch.uint8)
     image_CHW = decode_png(data, mode=ImageReadMode.UNCHANGED)
