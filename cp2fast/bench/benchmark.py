@@ -23,11 +23,11 @@ from cp2fast.config import DataSettings, PretrainSettings, RangeSetting, check_p
 from cp2fast.cores import decoding_workers
 from cp2fast.data.decoding.decode import BadImage, decode_image
 from cp2fast.data.decoding.levels import Levels
-from cp2fast.data.demo import data_root
 from cp2fast.data.image_sets.beton import is_beton
 from cp2fast.data.image_sets.image_set import ImageSet
 from cp2fast.data.image_sets.listing import list_images
 from cp2fast.data.remote.disk_cache import DiskCache
+from cp2fast.data.scenes import data_root
 from cp2fast.data.survey import find_range
 from cp2fast.errors import UserError
 from cp2fast.recipes import Overrides

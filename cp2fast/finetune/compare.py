@@ -11,7 +11,7 @@ from rich.table import Table
 
 from cp2fast import recipes
 from cp2fast.config import FinetuneModelSettings, FinetuneSettings
-from cp2fast.data.demo import data_root
+from cp2fast.data.scenes import data_root
 from cp2fast.errors import UserError
 from cp2fast.finetune.build import FINETUNE
 from cp2fast.finetune.result import read_result, scores_of

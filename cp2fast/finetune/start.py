@@ -19,7 +19,7 @@ from cp2fast.config import (
     ModelSettings,
     PretrainSettings,
 )
-from cp2fast.data.demo import DEMO_RUN
+from cp2fast.data.scenes import DEMO_RUN
 from cp2fast.errors import UserError
 from cp2fast.model.segmenter import Segmenter, build_segmenter
 from cp2fast.run_folder import list_checkpoints
