@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cp2fast.config import Rgb
-from cp2fast.finetune.large import Band
+from cp2fast.finetune.inference import Band
 from cp2fast.finetune.outputs import Outputs
 from cp2fast.finetune.picture import mapped
 from cp2fast.finetune.pictures import overlay
