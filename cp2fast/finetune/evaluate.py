@@ -107,10 +107,7 @@ def evaluate(
 def count_confusion(predicted: Tensor, labels: Tensor, num_classes: int) -> Tensor:
     """Count pixels by true class (row) and predicted class (column), without ignored ones.
 
-    Args:
-        predicted: predicted labels, integers below K, of any shape.
-        labels: true labels, integers of the same shape, below K or 255.
-        num_classes: K.
+    Both are integers of one shape, predictions below K and labels below K or 255.
 
     Returns:
         int64 ``[K, K]`` on the tensors' device: exact for any number of pixels.
@@ -125,10 +122,7 @@ def scores(
 ) -> Scores:
     """The scores of a confusion matrix, in double precision; 0 if nothing is labelled.
 
-    Args:
-        confusion_KK: sum of the results of ``count_confusion``.
-        classes: names of the K classes.
-        boundary_K2: sum of the results of ``sum_boundary_f``, if computed.
+    ``boundary_K2`` is the sum of the results of ``sum_boundary_f``, if computed.
     """
     confusion = confusion_KK.double().cpu()
     right = confusion.diagonal()

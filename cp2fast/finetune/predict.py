@@ -23,9 +23,8 @@ from cp2fast.errors import UserError
 from cp2fast.files import make_folder
 from cp2fast.finetune.inference import Band, probability_bands, segment_tiles
 from cp2fast.finetune.loader import batches_of_one_size
-from cp2fast.finetune.outputs import Photo, plan_outputs
+from cp2fast.finetune.outputs import Classes, Photo, plan_outputs, write_bands
 from cp2fast.finetune.picture import open_picture, picture_size
-from cp2fast.finetune.predicted import Classes, write_bands
 from cp2fast.model.segmenter import Segmenter
 from cp2fast.train.distributed import ALONE, device_of
 from cp2fast.train.precision import autocast, dtype_of
