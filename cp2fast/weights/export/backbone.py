@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import safetensors.torch
 import timm
 import torch
 import torchvision
@@ -19,12 +21,10 @@ from torchvision.models.feature_extraction import create_feature_extractor
 from cp2fast.errors import UserError
 from cp2fast.model.backbone import feature_map, options_of
 from cp2fast.weights.export.exported import (
+    SAFETENSORS,
     Exported,
     largest_difference,
     random_images,
-    read_tensors,
-    reading_code,
-    tensors_as_bytes,
 )
 from cp2fast.weights.foreign import TORCHVISION_VIT
 from cp2fast.weights.trained import Trained
@@ -214,3 +214,28 @@ def _no_such(name: str, known: list[str]) -> UserError:
     return UserError(
         f"torchvision has no {name} (the nearest is {nearest}): use --to timm or --to safetensors"
     )
+
+
+def tensors_as_bytes(tensors: Mapping[str, Tensor], suffix: str) -> bytes:
+    """A state dict as the content of a file with this suffix."""
+    contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    if suffix == SAFETENSORS:
+        return safetensors.torch.save(contiguous, {"format": "pt"})
+
+    buffer = io.BytesIO()
+    torch.save(contiguous, buffer)
+    return buffer.getvalue()
+
+
+def read_tensors(path: Path, suffix: str) -> dict[str, Tensor]:
+    """Read a file of ``tensors_as_bytes`` as a user would; ``path`` need not have the suffix."""
+    if suffix == SAFETENSORS:
+        return safetensors.torch.load_file(path)
+    return torch.load(path, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
+
+
+def reading_code(file: str) -> tuple[str, str]:
+    """Code for the user: the import besides torch, and the expression that reads ``file``."""
+    if file.endswith(SAFETENSORS):
+        return "from safetensors.torch import load_file\n", f'load_file("{file}")'
+    return "", f'torch.load("{file}", weights_only=True)'

@@ -15,7 +15,13 @@ from cp2fast.errors import UserError
 from cp2fast.model.backbone import build_backbone, channels, feature_map
 from cp2fast.model.head import FcnHead
 from cp2fast.model.segmenter import Segmenter
-from cp2fast.weights.export.backbone import export_timm, export_torchvision
+from cp2fast.weights.export.backbone import (
+    export_timm,
+    export_torchvision,
+    read_tensors,
+    reading_code,
+    tensors_as_bytes,
+)
 from tests.weights.export.trained_networks import around, pretrained
 
 IMAGES = torch.randn(1, 3, 64, 96)
@@ -122,3 +128,19 @@ def test_the_check_notices_another_network(tmp_path: Path) -> None:
     with torch.no_grad():
         trained.network.backbone.layer4[1].bn2.weight.mul_(1.001)
     assert exported.check(tmp_path / "w.pth") > exported.tolerance
+
+
+TENSORS = {"a": torch.arange(6.0).view(2, 3).T, "b": torch.tensor(3)}
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".pt"])
+def test_tensors_come_back_and_the_code_for_the_user_reads_them(
+    tmp_path: Path, suffix: str
+) -> None:
+    path = tmp_path / f"w{suffix}"
+    path.write_bytes(tensors_as_bytes(TENSORS, suffix))
+    torch.testing.assert_close(read_tensors(path, suffix), TENSORS)
+    imports, expression = reading_code(str(path))
+    names = {"torch": torch}
+    exec(f"{imports}\nread = {expression}", names)  # noqa: S102
+    torch.testing.assert_close(names["read"], TENSORS)
