@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch.utils.data import DataLoader
 
 from cp2fast.bench import ceilings
@@ -122,7 +123,10 @@ def _peers(task: Task, missing: dict[str, str]) -> dict[str, Stream]:
         peers["spdl"] = stream_of_pairs(pairs, spdl_v2.BATCHES_AHEAD + 3)
     if "dali-all" not in missing:
         gpu = device.index or 0 if device.type == "cuda" else None
-        composed = dali_all.composed(images, numbers(), task.batch_size, size, workers, gpu)
+        composed = dali_all.composed(
+            lambda number: np.frombuffer(images.read(number), np.uint8),
+            *(numbers(), task.batch_size, size, workers, gpu),
+        )
         peers["dali-all"] = stream_of_pairs(composed, IN_PROGRESS)
     if task.beton and "ffcv-kornia" not in missing:
         pairs = ffcv_kornia.composed(task.beton, task.batch_size, size, workers, device)

@@ -145,57 +145,41 @@ class _Class(NamedTuple):
     """Selects one of two colours: the first where it is negative."""
 
 
-def _disc(x: _Plane, y: _Plane) -> _Plane:
-    return np.hypot(x, y) - 1
+_SIDE = np.float32(3**0.5 / 2)
+"""Half the side of a triangle whose corners lie at radius 1."""
 
 
-def _square(x: _Plane, y: _Plane) -> _Plane:
-    return np.maximum(np.abs(x), np.abs(y)) - 0.8
-
-
-def _triangle(x: _Plane, y: _Plane) -> _Plane:
-    side = np.float32(3**0.5 / 2)
-    return np.maximum(np.maximum(side * x - y / 2, -side * x - y / 2), y) - 0.5
-
-
-def _star(x: _Plane, y: _Plane) -> _Plane:
-    reach: _Plane = 0.72 + 0.28 * np.cos(5 * np.arctan2(y, x))
-    return (np.hypot(x, y) - reach) * 0.7
-
-
-def _cross(x: _Plane, y: _Plane) -> _Plane:
-    x, y = np.abs(x), np.abs(y)
-    distance: _Plane = np.minimum(np.maximum(x - 0.95, y - 0.32), np.maximum(x - 0.32, y - 0.95))
+def _bar(x: _Plane, y: _Plane) -> _Plane:
+    distance: _Plane = np.maximum(np.abs(x) - 0.95, np.abs(y) - 0.32)
     return distance
 
 
-def _stripes(x: _Plane, y: _Plane) -> _Plane:
-    return np.sin(10 * x)
-
-
-def _checks(x: _Plane, y: _Plane) -> _Plane:
-    return 4 * np.sin(8 * x) * np.sin(8 * y)
-
-
-def _dots(x: _Plane, y: _Plane) -> _Plane:
-    return 2 * (np.cos(13 * x) + np.cos(13 * y)) - 1
-
-
-def _rings(x: _Plane, y: _Plane) -> _Plane:
-    rings: _Plane = np.sin(14 * np.hypot(x, y))
-    return rings
-
-
-def _waves(x: _Plane, y: _Plane) -> _Plane:
-    return 2 * np.sin(11 * x + 2.5 * np.sin(8 * y))
-
-
 _CLASSES = (
-    _Class("striped disc", _disc, _stripes),
-    _Class("checkered square", _square, _checks),
-    _Class("dotted triangle", _triangle, _dots),
-    _Class("ringed star", _star, _rings),
-    _Class("wavy cross", _cross, _waves),
+    _Class(
+        "striped disc",
+        outside=lambda x, y: np.hypot(x, y) - 1,
+        texture=lambda x, y: np.sin(10 * x),
+    ),
+    _Class(
+        "checkered square",
+        outside=lambda x, y: np.maximum(np.abs(x), np.abs(y)) - 0.8,
+        texture=lambda x, y: 4 * np.sin(8 * x) * np.sin(8 * y),
+    ),
+    _Class(
+        "dotted triangle",
+        outside=lambda x, y: np.maximum(_SIDE * np.abs(x) - y / 2, y) - 0.5,
+        texture=lambda x, y: 2 * (np.cos(13 * x) + np.cos(13 * y)) - 1,
+    ),
+    _Class(
+        "ringed star",
+        outside=lambda x, y: (np.hypot(x, y) - (0.72 + 0.28 * np.cos(5 * np.arctan2(y, x)))) * 0.7,
+        texture=lambda x, y: np.sin(14 * np.hypot(x, y)),
+    ),
+    _Class(
+        "wavy cross",
+        outside=lambda x, y: np.minimum(_bar(x, y), _bar(y, x)),
+        texture=lambda x, y: 2 * np.sin(11 * x + 2.5 * np.sin(8 * y)),
+    ),
 )
 
 
@@ -261,11 +245,7 @@ def _add_object(draw: _Draw, image: _Plane, label: NDArray[np.uint8]) -> None:
 
 def _with_void(label: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Labels in which the outermost pixels of every object are void."""
-    edge = np.zeros(label.shape, bool)
-    for axis in (0, 1):
-        differs = np.diff(label.astype(np.int16), axis=axis) != 0
-        before = tuple(slice(None, -1) if a == axis else slice(None) for a in (0, 1))
-        after = tuple(slice(1, None) if a == axis else slice(None) for a in (0, 1))
-        edge[before] |= differs
-        edge[after] |= differs
+    padded = np.pad(label, 1, mode="edge")
+    beside = padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]
+    edge = np.any([label != other for other in beside], axis=0)
     return np.where(edge & (label > 0), np.uint8(VOID), label)

@@ -111,10 +111,10 @@ def _read(path: Path, max_pixels: int) -> tuple[Declared, list[Example]]:
         for annotation in content["annotations"]:
             segments.setdefault(annotation["image_id"], []).append(_segment(annotation, path))
         declared, background = _declared(categories, segments, path)
-        find = _Finder(path)
+        folders = _folders(path)
         return declared, [
             Example(
-                find(str(image["file_name"])),
+                _find(str(image["file_name"]), folders, path),
                 Annotations(
                     file=path,
                     image=str(image["file_name"]),
@@ -181,35 +181,18 @@ def _declared(
     return Declared(tuple(classes), str(path), ignored=(CROWD,)), background
 
 
-class _Finder:
-    """Finds the images of a file: beside it, or in a folder with one of the usual names."""
+def _folders(path: Path) -> list[Path]:
+    """Where the images of a file may be: beside it, or in a folder with one of the usual names."""
+    split, above = path.stem.split("_", 1)[-1], path.parent.parent
+    names = (split, f"images/{split}", "images", "images/default", "data", "")
+    return [path.parent, path.parent / "images", *(above / name for name in names)]
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        split = path.stem.split("_", 1)[-1]
-        above = path.parent.parent
-        self._folders = [
-            path.parent,
-            path.parent / "images",
-            above / split,
-            above / "images" / split,
-            above / "images",
-            above / "images" / "default",
-            above / "data",
-            above,
-        ]
 
-    def __call__(self, name: str) -> Path:
-        """The file of an image.
-
-        Raises:
-            UserError: none of the folders contains it.
-        """
-        for place, folder in enumerate(self._folders):
-            if (folder / name).is_file():
-                self._folders.insert(0, self._folders.pop(place))  # the others are there too
-                return folder / name
-        shown = ", ".join(str(folder) for folder in self._folders[:4])
-        raise UserError(
-            f"{self._path} names the image {name}, which is in none of {shown}: put it there"
-        )
+def _find(name: str, folders: list[Path], path: Path) -> Path:
+    """The image of this name; its folder comes first from then on, as others are there too."""
+    for place, folder in enumerate(folders):
+        if (folder / name).is_file():
+            folders.insert(0, folders.pop(place))
+            return folder / name
+    shown = ", ".join(map(str, folders[:4]))
+    raise UserError(f"{path} names the image {name}, which is in none of {shown}: put it there")

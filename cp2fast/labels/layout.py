@@ -53,9 +53,9 @@ def held_out(
 
 
 def split_by_folder(
-    pairs: Iterable[tuple[Path, Example]], settings: LabelSettings
+    examples: Iterable[Example], root: Path, settings: LabelSettings
 ) -> tuple[list[Example], list[Example] | None, str]:
-    """Split examples, each with its image's relative path, by the folders of splits they are in.
+    """Split examples by the folders of splits that their images are in, below ``root``.
 
     Returns:
         The training examples, the evaluation examples (None if no folder indicates them), and the
@@ -71,11 +71,12 @@ def split_by_folder(
     }
     found: dict[str, list[Example]] = {"train": [], "val": [], "": []}
     folder = ""
-    for path, example in pairs:
-        parts = [part.lower() for part in path.parts[:-1]]
-        kind = next((kind for kind, known in names.items() if set(known) & set(parts)), "")
+    for example in examples:
+        parts = example.image.relative_to(root).parts[:-1]
+        inside = {part.lower() for part in parts}
+        kind = next((kind for kind, known in names.items() if inside.intersection(known)), "")
         if kind == "train" and not folder:
-            folder = next(p for p in path.parts[:-1] if p.lower() in names["train"])
+            folder = next(part for part in parts if part.lower() in names["train"])
         found[kind].append(example)
     for kind, given in named_splits(settings).items():
         if not found[kind]:

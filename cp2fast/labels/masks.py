@@ -23,6 +23,7 @@ from cp2fast.data.decoding import jpeg, png
 from cp2fast.data.decoding.decode import BadImage, read_file
 from cp2fast.data.decoding.kinds import kind_of
 from cp2fast.data.decoding.orientation import orient, orientation_of
+from cp2fast.data.decoding.raster import one_line
 from cp2fast.errors import UserError
 
 Kind = Literal["values", "equal", "colours"]
@@ -157,9 +158,8 @@ def _numbers(mask: Image.Image, path: Path, encoded: bytes, kind: Kind) -> NDArr
 
 
 def _damaged(path: Path, error: Exception) -> str:
-    reason = " ".join(str(error).split()) or type(error).__name__
     kind = "PNG" if path.suffix.lower() == ".png" else "an image"
     return (
-        f"the mask {path} cannot be read as {kind}: {reason}; save it again, or take it out of the "
-        "split"
+        f"the mask {path} cannot be read as {kind}: {one_line(error)}; save it again, or take it "
+        "out of the split"
     )

@@ -58,10 +58,9 @@ def folders_layout(settings: LabelSettings, root: Path) -> Layout | None:
     folders = _folders(root)
     if folders is None:
         return _split_layout(settings, root)
-    pairs = pair(*folders)
-    below = [(path.relative_to(root), example) for path, example in pairs]
-    train, val, split = split_by_folder(below, settings)
-    masks = [example.mask for _, example in pairs if isinstance(example.mask, Path)]
+    examples = pair(*folders)
+    train, val, split = split_by_folder(examples, root, settings)
+    masks = [example.mask for example in examples if isinstance(example.mask, Path)]
     known = known_classes(root, masks)
     where = " and ".join(str(folder.relative_to(root)) for folder in folders)
     return Layout(
@@ -76,7 +75,7 @@ def folders_layout(settings: LabelSettings, root: Path) -> Layout | None:
 def _split_layout(settings: LabelSettings, root: Path) -> Layout | None:
     """Folders of splits that contain two folders each, or have folders of masks beside them."""
     inside = _by_name(root)
-    splits: dict[str, list[tuple[Path, Example]]] = {}
+    splits: dict[str, list[Example]] = {}
     given = (settings.train_split or "train").lower(), settings.val_split.lower()
     for kinds in ((given[0], *TRAIN_NAMES), (given[1], *VAL_NAMES)):
         name = next((inside[kind] for kind in kinds if kind in inside), None)
@@ -90,13 +89,13 @@ def _split_layout(settings: LabelSettings, root: Path) -> Layout | None:
     first, *others = splits
     return Layout(
         name=f"folders {', '.join(splits)}",
-        train=[example for _, example in splits[first]],
-        val=[example for _, example in splits[others[0]]] if others else None,
+        train=splits[first],
+        val=splits[others[0]] if others else None,
         train_split=first,
     )
 
 
-def pair(images: Path, masks: Path) -> list[tuple[Path, Example]]:
+def pair(images: Path, masks: Path) -> list[Example]:
     """Pair the images below one folder with the masks below another, sorted by name.
 
     Raises:
@@ -111,7 +110,7 @@ def pair(images: Path, masks: Path) -> list[tuple[Path, Example]]:
     by_place = _by_place(masks, found)
     rule = _rule(images, photos, by_place)
     if rule is None:
-        shown = f"{found[0].name}" if found else "nothing"
+        shown = found[0].name if found else "nothing"
         raise UserError(
             f"no mask in {masks} goes by the name of an image in {images} ({photos[0].name} there, "
             f"{shown} here): name where they are, as in data.masks="
@@ -126,8 +125,8 @@ def _paired(
     photos: Sequence[Path],
     by_place: Mapping[tuple[Path, str], list[Path]],
     rule: tuple[str, str],
-) -> list[tuple[Path, Example]]:
-    pairs, missing = [], list[Path]()
+) -> list[Example]:
+    examples, missing = [], list[Path]()
     taken: dict[Path, Path] = {}
     for photo in photos:
         place = photo.parent.relative_to(images)
@@ -147,13 +146,13 @@ def _paired(
                 f"{other} and {photo.name} go together with the same mask {candidates[0]}: keep "
                 "one, or rename it and give it a mask of its own"
             )
-        pairs.append((photo, Example(photo, candidates[0])))
+        examples.append(Example(photo, candidates[0]))
     if missing:
         raise UserError(
             f"there is no mask {missing[0]} ({len(missing)} of {len(photos)} photos have none): "
             "add them, or take the photos out"
         )
-    return pairs
+    return examples
 
 
 def _rule(

@@ -85,14 +85,14 @@ def _share(share: float) -> str:
 def _refuse(looked_at: Mapping[Example, _Look], data: LabelledData) -> None:
     problems = [look.problem for look in looked_at.values() if look.problem is not None]
     if problems:
-        raise UserError(problems[0] + _and_more(len(problems) - 1, "like it"))
+        raise UserError(problems[0] + _and_more(len(problems) - 1))
     strange = {example: look for example, look in looked_at.items() if look.unknown}
     if not strange or data.coding.unknown == "ignore":
         return
     first, look = next(iter(strange.items()))
     if data.coding.kind != "colours":
         message = unknown_labels(first.mask, look.unknown, look.oddity, data)
-        raise UserError(message + _and_more(len(strange) - 1, "like it"))
+        raise UserError(message + _and_more(len(strange) - 1))
     pixels = Counter[int]()
     for one in strange.values():
         pixels.update(one.unknown)
@@ -143,7 +143,7 @@ def _turned_without_their_masks(looked_at: Mapping[Example, _Look]) -> Iterator[
     turned = [example for example, look in looked_at.items() if look.turned_alone]
     if turned:
         yield (
-            f"note: {turned[0].image}{_and_more(len(turned) - 1, 'like it')} is turned upright by "
+            f"note: {turned[0].image}{_and_more(len(turned) - 1)} is turned upright by "
             "its metadata, and its mask has none: the mask is taken as of the upright photo"
         )
 
@@ -180,5 +180,5 @@ def _look_at(data: LabelledData, example: Example) -> _Look:
     return _Look(None, pixels, found.unknown, found.guessed, found.oddity, alone)
 
 
-def _and_more(count: int, what: str) -> str:
-    return f" (and {count} more {what})" if count else ""
+def _and_more(count: int) -> str:
+    return f" (and {count} more like it)" if count else ""

@@ -44,8 +44,8 @@ def template_layout(settings: LabelSettings, root: Path) -> Layout | None:
             f"there is no mask {masks[missing[0]]} ({len(missing)} of {len(photos)} photos have "
             f"none by data.masks={rule}): correct the rule, or take the photos out"
         )
-    pairs = [(image.relative_to(root), Example(image, masks[image])) for image in photos]
-    train, val, split = split_by_folder(pairs, settings)
+    examples = [Example(image, masks[image]) for image in photos]
+    train, val, split = split_by_folder(examples, root, settings)
     return Layout("masks by data.masks", train, val, split)
 
 

@@ -79,11 +79,7 @@ def decode_image(
 
 
 def decode_raster(encoded: bytes, max_pixels: int) -> Raster:
-    """The values of an image file, as stored and not rotated.
-
-    Raises:
-        BadImage: as ``decode_image``, except for the bands.
-    """
+    """The values of an image file, as stored and not rotated. Raises as ``decode_image``."""
     if not encoded.startswith(jpeg.SIGNATURE):
         return by_content.read(encoded, max_pixels)
     header = check_jpeg(encoded, max_pixels)

@@ -66,6 +66,17 @@ WIDE_SUFFIXES = (".png", ".jp2", ".ppm", ".pgm", ".npy", *TIFF.suffixes, *DICOM.
 """Suffixes of files that may hold more than 8 bits per channel, or more than three bands."""
 
 
+def import_problem(module: str, install: str) -> str | None:
+    """Why a library cannot be used, with the command that installs it; None if it can."""
+    try:
+        import_module(module)
+    except ModuleNotFoundError:
+        return f"{module} is not installed: {install}"
+    except Exception as error:  # Importing a broken library can raise anything.
+        return f"{module} is installed but broken ({error}): {install}"
+    return None
+
+
 def without_companions(paths: Sequence[str]) -> Sequence[str]:
     """Leave out arrays beside an image of the same name: these are its labels or features."""
     if not any(path.lower().endswith(_ARRAY) for path in paths):

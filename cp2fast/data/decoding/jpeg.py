@@ -112,15 +112,11 @@ def without_metadata(encoded: bytes, header: Header) -> bytes:
     This removes Exif, XMP, profiles, thumbnails, comments, other application segments, those that
     are too short to be used, and junk between segments. ``header.scan`` refers to the whole file.
     """
-    if not header.metadata:
-        return encoded
-    kept = zip(
-        (0, *(end for _, end in header.metadata)),
-        (*(begin for begin, _ in header.metadata), len(encoded)),
-        strict=True,
-    )
-    whole = memoryview(encoded)
-    return b"".join([whole[begin:end] for begin, end in kept])
+    kept, position, whole = [], 0, memoryview(encoded)
+    for begin, end in header.metadata:
+        kept.append(whole[position:begin])
+        position = end
+    return b"".join([*kept, whole[position:]]) if kept else encoded
 
 
 def is_intact(encoded: bytes, header: Header) -> bool:

@@ -62,7 +62,13 @@ def kind_of(content: bytes) -> str:
     if not content:
         return "an empty file"
     if content.startswith(jpeg.SIGNATURE):
-        return _kind_of_jpeg(content)
+        header = jpeg.read_header(content)
+        bits = 8 if header is None else header.precision
+        return (
+            "a JPEG image"
+            if bits == 8
+            else f"a JPEG image of {bits} bits a channel (8 can be read)"
+        )
     for signature, kind in _SIGNATURES.items():
         if content.startswith(signature):
             return kind
@@ -86,13 +92,6 @@ def is_heif(content: bytes) -> bool:
     size = min(int.from_bytes(content[:4]), _MOST_BRANDS)
     brands = {content[8:12], *(content[at : at + 4] for at in range(16, size, 4))}
     return not brands.isdisjoint(_HEIF) and brands.isdisjoint((b"avif", b"avis"))
-
-
-def _kind_of_jpeg(content: bytes) -> str:
-    header = jpeg.read_header(content)
-    if header is None or header.precision == 8:
-        return "a JPEG image"
-    return f"a JPEG image of {header.precision} bits a channel (8 can be read)"
 
 
 def _kind_of_text(begin: bytes) -> str:

@@ -19,16 +19,12 @@ from cp2fast.data.decoding.raster import BadImage, Raster
 
 
 class Levels(NamedTuple):
-    """How values are converted to grey levels.
-
-    Attributes:
-        range: the values that become 0 and 255; None is the range of the values' type.
-        bands: numbers, from 1, of the bands that become red, green and blue, or of the one that
-            becomes grey; None follows the file.
-    """
+    """How values are converted to grey levels."""
 
     range: Range | None = None
+    """The values that become 0 and 255; None is the range of the values' type."""
     bands: Bands | None = None
+    """Numbers, from 1, of the bands to show; None follows the file."""
 
     @staticmethod
     def of(range_: RangeSetting | None, bands: Bands | None) -> Levels:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -80,6 +82,17 @@ def check_volume(height: int, width: int, bytes_per_pixel: int, max_pixels: int)
             f"{width} x {height} pixels of {bytes_per_pixel} bytes are more than "
             f"{_MOST_BYTES_PER_PIXEL} bytes for each of data.max_pixels={max_pixels}"
         )
+
+
+@contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Report whatever a library raises inside the block, on a damaged file, as a BadImage."""
+    try:
+        yield
+    except BadImage:
+        raise
+    except Exception as error:
+        raise BadImage(f"{what} ({one_line(error)})") from error
 
 
 def one_line(error: Exception) -> str:

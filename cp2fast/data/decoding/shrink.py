@@ -25,10 +25,6 @@ def shrink(image: Pixels, max_side: int | None) -> Pixels:
     Each new pixel is the mean of the area that it covers, including fractions of pixels at the
     edges. It is within 0.51 grey levels of the exact mean: 0.5 from rounding, the rest from summing
     in single precision. Python's lock is released meanwhile.
-
-    Args:
-        image: uint8 ``[H, W, 3]``, contiguous.
-        max_side: longest side of the result; None leaves the image unchanged.
     """
     height, width, _ = image.shape
     size = fitted(height, width, max_side)

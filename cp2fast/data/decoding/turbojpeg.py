@@ -12,19 +12,13 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-_INSTALL = "pip install simplejpeg"
+from cp2fast.data.decoding.formats import import_problem
 
 
 @cache
 def problem() -> str | None:
     """Why the library cannot be used, with the fix; None if it can."""
-    try:
-        import simplejpeg  # noqa: F401
-    except ModuleNotFoundError:
-        return f"simplejpeg is not installed: {_INSTALL}"
-    except Exception as error:  # Importing a broken library can raise anything.
-        return f"simplejpeg is installed but broken ({error}): {_INSTALL}"
-    return None
+    return import_problem("simplejpeg", "pip install simplejpeg")
 
 
 def decode_into(encoded: bytes, pixels: NDArray[np.uint8]) -> bool:

@@ -56,19 +56,12 @@ SAMPLE = np.dtype(
     [("offset", "<i8"), ("size", "<i8"), ("height", "<i8"), ("width", "<i8"), ("mode", "<i8")]
 )
 """An image in the file: offset and size of its bytes, height and width, and JPEG or RAW."""
-ROW_COLUMNS = (
-    ("data_ptr", "offset"),
-    ("height", "height"),
-    ("width", "width"),
-    ("mode", "mode"),
-)
+ROW_COLUMNS = {"data_ptr": "offset", "height": "height", "width": "width", "mode": "mode"}
 """The common columns of IMAGE_ROW and SAMPLE: the name in each."""
 
 
 def list_samples(path: Path) -> NDArray[np.void]:
-    """The positions of the images in a ``.beton``: SAMPLE ``[N]``, in the order of the file.
-
-    The first image field is used; labels and other fields are ignored.
+    """The images in the first image field of a ``.beton``: SAMPLE ``[N]``, in the file's order.
 
     Raises:
         UserError: it cannot be read, is not a complete ``.beton``, or holds no images.
@@ -130,7 +123,7 @@ def _list_samples(path: Path, file: FileIO) -> NDArray[np.void]:
         raise _incomplete(path)
     table = read(ALLOCATION, (length - begin) // ALLOCATION.itemsize, begin)
     samples = np.zeros(len(images), SAMPLE)
-    for theirs, ours in ROW_COLUMNS:
+    for theirs, ours in ROW_COLUMNS.items():
         samples[ours] = images[theirs]
     # If several entries have the same offset, the longest is last: the others are empty fields.
     table = table[np.lexsort((table["size"], table["ptr"]))]

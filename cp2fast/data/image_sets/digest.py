@@ -11,13 +11,7 @@ _SIZES = 1000
 
 
 def digest(names: Iterable[bytes], count: int, size: Callable[[int], int]) -> str:
-    """The hash of all names, and of the sizes of up to a thousand images spread over the set.
-
-    Args:
-        names: names of the images, in the order of their numbers.
-        count: how many there are.
-        size: gives the size of an image in bytes, by its number.
-    """
+    """The hash of all ``count`` names, and of the sizes of up to a thousand images among them."""
     found = hashlib.blake2b(digest_size=16)
     for name in names:
         found.update(name + b"\0")

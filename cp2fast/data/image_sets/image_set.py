@@ -150,9 +150,7 @@ class ImageSet:
     def read_raw(self, index: int, most: int | None = None) -> bytes:
         """An image's bytes as stored, which are pixels for raw images of a ``.beton``.
 
-        Args:
-            index: number of the image.
-            most: read only this many bytes from its beginning; None reads all.
+        Of its beginning only, if ``most`` limits them.
 
         Raises:
             BadImage: it cannot be read.

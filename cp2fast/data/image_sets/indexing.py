@@ -32,13 +32,9 @@ _ANY_SIZE = 1 << 62
 def index_of(file: IO[bytes], name: str) -> ShardIndex:
     """The positions of the files in a local shard, and the sizes of its images.
 
-    Args:
-        file: the shard.
-        name: name of the shard in messages.
-
     Raises:
         OSError: it cannot be read.
-        UserError: it is damaged.
+        UserError: the shard, called ``name``, is damaged.
     """
     descriptor = file.fileno()
 
@@ -55,11 +51,8 @@ def index_of(file: IO[bytes], name: str) -> ShardIndex:
 def index_of_remote(shard: Remote, worth: int) -> ShardIndex | None:
     """The index of a remote shard, read by range requests; None if fetching it whole is better.
 
-    Sizes of images are only in it where a tar's and an image's header are close together.
-
-    Args:
-        shard: of known size.
-        worth: mean size of the files, in bytes, above which range requests are better.
+    That is where the mean size of the files is below ``worth`` bytes. It only has the sizes of
+    images whose header is close to the tar's.
 
     Raises:
         UserError: it is damaged, or cannot be read.

@@ -212,8 +212,6 @@ def _one_remote(url: str, name_it: str, disk: DiskCache) -> ImageSet:
             f"there is nothing at {public(url)} that can be listed: {name_it} what holds the images"
         )
     shards = _shards_directly_in(found, public(url), name_it)
-    if not shards and not found.images:
-        raise UserError(f"no images in {public(url)}: {_instead(public(url), found, name_it)}")
     paths = shards or sorted(found.images)
     items = _described([Remote(join(url, path), *listed[path]) for path in paths])
     if shards:
@@ -226,8 +224,6 @@ def _one_remote(url: str, name_it: str, disk: DiskCache) -> ImageSet:
 def _list_folder(root: Path, name_it: str) -> ImageSet:
     found = walk(str(root))
     shards = _shards_directly_in(found, str(root), name_it)
-    if not shards and not found.images:
-        raise UserError(f"no images in {root}: {_instead(str(root), found, name_it)}")
     if shards:
         images = _local_shards([root / shard for shard in shards])
     else:
@@ -239,7 +235,7 @@ def _shards_directly_in(found: Found, root: str, name_it: str) -> list[str]:
     """The shards directly in a folder, sorted; those in subfolders are counted as skipped.
 
     Raises:
-        UserError: there are images as well.
+        UserError: there are images as well, or neither.
     """
     shards = sorted(path for path in found.shards if "/" not in path)
     if found.images and shards:
@@ -247,6 +243,8 @@ def _shards_directly_in(found: Found, root: str, name_it: str) -> list[str]:
             f"{root} holds both images ({root}/{min(found.images)}) and shards ({shards[0]}): keep "
             f"one kind there, or {name_it} a single shard"
         )
+    if not found.images and not shards:
+        raise UserError(f"no images in {root}: {_instead(root, found, name_it)}")
     if found.shards and not shards:
         found.skipped[".tar"] += len(found.shards)
     return shards

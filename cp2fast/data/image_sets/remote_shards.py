@@ -41,10 +41,8 @@ def list_remote_shards(
 ) -> ImageSet:
     """The images in these shards, ordered by shard, then position.
 
-    Args:
-        shards: the shards as listed.
-        disk: cache for shards without an index, and for the indexes made of them.
-        beside: the names of all files in their folder; None if unknown.
+    ``disk`` keeps shards without an index, and the indexes made of them; ``beside`` has the names
+    of all files in their folder, if known.
 
     Raises:
         UserError: a shard is damaged or cannot be read, or none of them holds an image.

@@ -29,19 +29,15 @@ _MOST_IN_BRACES = 1_000_000
 
 
 class Place(NamedTuple):
-    """A path or URL of a data set.
-
-    Attributes:
-        name: the path or URL, perhaps relative.
-        origin: whether it was named directly, listed in a file, or matched by a pattern.
-        base: folder of the list, to which a relative name in it refers.
-        found: the remote object, if a pattern matched it; None for a folder.
-    """
+    """A path or URL of a data set."""
 
     name: str
     origin: Literal["named", "listed", "matched"] = "named"
+    """Named directly, listed in a file, or matched by a pattern."""
     base: str = ""
+    """Folder of the list, to which a relative name in it refers."""
     found: Remote | None = None
+    """The remote object, if a pattern matched it; None for a folder."""
 
     @property
     def path(self) -> str:
@@ -117,7 +113,8 @@ def _choices(inside: str) -> list[str]:
 
 
 def _matches(name: str) -> Iterator[Place]:
-    if not _MAGIC.search(_without_query(name)):
+    # In the query of a URL, a question mark does not belong to a pattern.
+    if not _MAGIC.search(name.partition("?")[0] if name.startswith("http") else name):
         yield Place(name)
         return
     if is_url(name):
@@ -149,11 +146,6 @@ def _paths(pattern: str) -> Iterator[str]:
         for folder, entry in files_below(start, lambda *_: None):
             if entry is None:
                 yield from _paths(os.path.join(glob.escape(folder), rest))
-
-
-def _without_query(name: str) -> str:
-    """The part of a URL in which a question mark belongs to a pattern."""
-    return name.partition("?")[0] if name.startswith("http") else name
 
 
 def _listed(path: str) -> Iterator[Place]:

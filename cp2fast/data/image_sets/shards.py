@@ -45,17 +45,13 @@ _OPEN_SHARDS = 64
 
 
 class Member(NamedTuple):
-    """An image inside a shard."""
+    """An image inside a shard: its path, data and, if an index gives it, size in pixels."""
 
     name: str
-    """Its path inside the shard."""
     shard: Path | str
     offset: int
-    """Start of its data in the shard."""
     size: int
-    """Bytes of the encoded image."""
     height: int = 0
-    """Height of the pixels if an index gives it; else 0."""
     width: int = 0
 
 
@@ -67,10 +63,6 @@ def list_members(shard: Path, left_out: Counter[str]) -> list[Member]:
 
     A damaged shard is refused as a whole before a run begins. It is usually an incomplete download,
     and a run on its readable part would silently use fewer images.
-
-    Args:
-        shard: a ``.tar`` file.
-        left_out: counts, by suffix, files that are neither images nor belong to one.
 
     Raises:
         UserError: the shard is compressed, truncated, damaged or unreadable.
@@ -95,15 +87,10 @@ def list_members(shard: Path, left_out: Counter[str]) -> list[Member]:
 
 
 def photos_of(shard: Path | str, index: ShardIndex, left_out: Counter[str]) -> list[Member]:
-    """The images of a shard, from its index.
+    """The images of a shard, from its index; arrays beside an image of their name are left out.
 
-    Arrays that belong to an image of the same name are left out.
-
-    Args:
-        shard: path or URL of the shard.
-        index: what it holds.
-        left_out: counts, by suffix, files that are neither images nor belong to one, such as labels
-            and texts with the name of an image.
+    ``left_out`` counts, by suffix, files that are neither images nor, like labels, have the name of
+    one.
     """
     photos = set(filter(is_photo, index.name))
     kept = set(without_companions(list(photos)))
@@ -223,13 +210,7 @@ def no_members(where: str, left_out: Counter[str]) -> UserError:
 
 
 def damaged(shard: str, head: bytes, error: TarError | None) -> UserError:
-    """The message for a shard that cannot be listed.
-
-    Args:
-        shard: name of the shard.
-        head: first bytes of the shard.
-        error: error from reading it.
-    """
+    """The message for a shard, with these first bytes, that cannot be listed."""
     if head.startswith(_COMPRESSED_SIGNATURES):
         return UserError(
             f"{shard} is compressed: unpack it to a plain .tar (the images in it are compressed "

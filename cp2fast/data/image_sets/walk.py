@@ -83,11 +83,8 @@ def files_below(
 
     Real folders are visited before linked ones, so that files reachable both ways keep their real
     path. Each real folder is read once, so links that form a loop end. Entries are read one by one,
-    so a folder of a million files needs no more memory than their names.
-
-    Args:
-        root: the folder; empty for the current one.
-        refuse: called with a folder that cannot be read, and the error.
+    so a folder of a million files needs no more memory than their names. A folder that cannot be
+    read is given to ``refuse``, with the error.
 
     Yields:
         Each folder with None, then with each file in it.

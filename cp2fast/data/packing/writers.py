@@ -179,7 +179,7 @@ def _align(offset: int, page: int) -> int:
 
 def _rows(samples: NDArray[np.void]) -> NDArray[np.void]:
     rows = np.zeros(len(samples), _ROW)
-    for theirs, ours in beton.ROW_COLUMNS:
+    for theirs, ours in beton.ROW_COLUMNS.items():
         rows["image"][theirs] = samples[ours]
     return rows
 

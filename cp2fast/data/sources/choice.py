@@ -7,7 +7,6 @@ Everything that decodes asks here, and nothing here decodes.
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Callable
 from typing import Literal, NamedTuple, get_args
@@ -17,13 +16,12 @@ import torch
 from cp2fast.config import DataSettings
 from cp2fast.cores import decodes_apart, decoding_workers
 from cp2fast.data.decoding import turbojpeg
-from cp2fast.data.decoding.formats import JPEG_SUFFIXES
+from cp2fast.data.decoding.formats import JPEG_SUFFIXES, import_problem
 from cp2fast.data.image_sets.image_set import ImageSet
 from cp2fast.errors import UserError
 
 _ENOUGH_CORES = 6
 """Cores for one GPU: about what the decoding for a ResNet-50 on it needs."""
-_INSTALL_DALI = "pip install nvidia-dali-cuda130"
 
 Source = Literal["turbo", "dali", "torch"]
 Decode = Literal["cpu", "gpu", "both"]
@@ -44,7 +42,7 @@ class Choice(NamedTuple):
 def source_problem(name: Source) -> str | None:
     """Why a source cannot be used here, with the fix; None if it works."""
     if name == "dali":
-        return _dali_problem()
+        return import_problem("nvidia.dali", "pip install nvidia-dali-cuda130")
     return turbojpeg.problem() if name == "turbo" else None
 
 
@@ -109,13 +107,3 @@ def choose_source(
     if found := problem("turbo"):
         return Choice("torch", "cpu", apart, found)
     return Choice("turbo", "cpu", apart, "threads with libjpeg-turbo are the fastest for JPEG")
-
-
-def _dali_problem() -> str | None:
-    try:
-        importlib.import_module("nvidia.dali")
-    except ModuleNotFoundError:
-        return f"nvidia.dali is not installed: {_INSTALL_DALI}"
-    except Exception as error:  # Importing a broken library can raise anything.
-        return f"nvidia.dali is installed but broken ({error}): {_INSTALL_DALI}"
-    return None

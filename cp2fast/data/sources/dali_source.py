@@ -97,10 +97,7 @@ def open_dali(
     def submit(
         numbers: Sequence[int], read: Callable[[int], CommonJpeg | Tensor]
     ) -> list[Future[Place]]:
-        def once(number: int) -> CommonJpeg | Tensor:
-            return reader.read(number, read)
-
-        return [pool.submit(reader.read_or_replace, number, once) for number in numbers]
+        return [pool.submit(reader.read_or_replace, number, read) for number in numbers]
 
     try:
         reading = (submit(numbers.tolist(), prepare) for numbers in plan)

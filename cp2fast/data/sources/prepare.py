@@ -61,26 +61,35 @@ class Reader:
         self._reasons[index] = str(bad)
         self.is_bad[index] = True
 
-    def read(self, index: int, read: Callable[[int], Content]) -> Content:
-        """The result of ``read`` for an image. Raises BadImage, at once if it did so before."""
-        self.check(index)
-        try:
-            return read(index)
-        except BadImage as bad:
-            self.remember(index, bad)
-            raise
-
     def read_or_replace(self, planned: int, read: Callable[[int], Content]) -> Loaded[Content]:
-        """What ``read`` gives for an image, or for the first readable one of its substitutes."""
-        return read_or_replace(planned, read, self._settings.seed, len(self._images))
+        """What ``read`` gives for an image, or for the first of its substitutes that is not bad."""
+
+        def once(index: int) -> Content:
+            self.check(index)
+            try:
+                return read(index)
+            except BadImage as bad:
+                self.remember(index, bad)
+                raise
+
+        return read_or_replace(planned, once, self._settings.seed, len(self._images))
 
     def prepare(self, index: int) -> Prepared:
         """Read an image, and decode it unless it is a common JPEG. Raises BadImage."""
-        return self.read(index, self._prepare)
+        if len(self._images.pixels) and self._images.pixels[index, 2] == RAW:
+            return Prepared.of_pixels(self._raw(index))
+        encoded = self._images.read(index)
+        if not encoded.startswith(jpeg.SIGNATURE):
+            return Prepared.of_pixels(self._decode(encoded))
+        header = check_jpeg(encoded, self._settings.max_pixels)
+        if not (header.is_common and jpeg_orientation(encoded, header) == UPRIGHT):
+            return Prepared.of_pixels(self._decode(encoded))
+        stored = header.height, header.width
+        return Prepared(encoded, fitted(*stored, self._settings.max_side), stored)
 
     def decode(self, index: int) -> Pixels:
         """Read any image and decode it to pixels. Raises BadImage."""
-        return self.read(index, lambda index: self._decode(self._images.read(index)))
+        return self._decode(self._images.read(index))
 
     def decode_into(self, prepared: Prepared, room: Pixels) -> Pixels:
         """Decode an image into ``room``, uint8 ``[*prepared.size, 3]``.
@@ -108,18 +117,6 @@ class Reader:
         if turbojpeg.decode_into(encoded, room):
             return shrink(room, self._settings.max_side)
         return self._decode(encoded)
-
-    def _prepare(self, index: int) -> Prepared:
-        if len(self._images.pixels) and self._images.pixels[index, 2] == RAW:
-            return Prepared.of_pixels(self._raw(index))
-        encoded = self._images.read(index)
-        if not encoded.startswith(jpeg.SIGNATURE):
-            return Prepared.of_pixels(self._decode(encoded))
-        header = check_jpeg(encoded, self._settings.max_pixels)
-        if not (header.is_common and jpeg_orientation(encoded, header) == UPRIGHT):
-            return Prepared.of_pixels(self._decode(encoded))
-        stored = header.height, header.width
-        return Prepared(encoded, fitted(*stored, self._settings.max_side), stored)
 
     def _raw(self, index: int) -> Pixels:
         height, width, _ = self._images.pixels[index].tolist()

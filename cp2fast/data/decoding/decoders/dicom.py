@@ -26,6 +26,7 @@ from cp2fast.data.decoding.raster import (
     check_volume,
     one_line,
     picture,
+    reading,
     type_limits,
 )
 
@@ -61,10 +62,8 @@ def read(encoded: bytes, max_pixels: int) -> Raster:
         values = pydicom.pixels.pixel_array(data, index=0)
     except Exception as error:  # pydicom and its plugins raise almost anything.
         raise BadImage(_undecodable(data, error)) from error
-    try:
+    with reading("a DICOM image that cannot be read"):
         return _raster(pydicom, data, values.reshape(height, width, -1))
-    except Exception as error:
-        raise BadImage(f"a DICOM image that cannot be read ({one_line(error)})") from error
 
 
 def size(encoded: bytes) -> tuple[int, int]:
@@ -73,10 +72,8 @@ def size(encoded: bytes) -> tuple[int, int]:
 
 
 def _dataset(pydicom: Any, encoded: bytes, *, with_pixels: bool) -> Any:
-    try:
+    with reading("a DICOM file that cannot be read"):
         return pydicom.dcmread(io.BytesIO(encoded), force=True, stop_before_pixels=not with_pixels)
-    except Exception as error:
-        raise BadImage(f"a DICOM file that cannot be read ({one_line(error)})") from error
 
 
 def _size(data: Any) -> tuple[int, int]:

@@ -14,7 +14,7 @@ import numpy as np
 from cp2fast.data.decoding.formats import HEIF
 from cp2fast.data.decoding.kinds import kind_of
 from cp2fast.data.decoding.orientation import UPRIGHT
-from cp2fast.data.decoding.raster import BadImage, Raster, check_size, one_line, picture
+from cp2fast.data.decoding.raster import Raster, check_size, picture, reading
 
 
 def read(encoded: bytes, max_pixels: int) -> Raster:
@@ -26,10 +26,8 @@ def read(encoded: bytes, max_pixels: int) -> Raster:
     image = _opened(encoded)
     width, height = image.size
     check_size(height, width, max_pixels)
-    try:
+    with reading(f"{kind_of(encoded)} that cannot be read"):
         return picture(np.array(image.to_pillow().convert("RGB")), UPRIGHT)
-    except Exception as error:  # libheif's errors have many types
-        raise _damaged(encoded, error) from error
 
 
 def size(encoded: bytes) -> tuple[int, int]:
@@ -40,11 +38,5 @@ def size(encoded: bytes) -> tuple[int, int]:
 
 def _opened(encoded: bytes) -> Any:
     pillow_heif = HEIF.module("pillow_heif")
-    try:
+    with reading(f"{kind_of(encoded)} that cannot be read"):
         return pillow_heif.open_heif(encoded)
-    except Exception as error:
-        raise _damaged(encoded, error) from error
-
-
-def _damaged(encoded: bytes, error: Exception) -> BadImage:
-    return BadImage(f"{kind_of(encoded)} that cannot be read ({one_line(error)})")

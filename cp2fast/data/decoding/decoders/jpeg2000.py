@@ -13,7 +13,7 @@ import numpy as np
 
 from cp2fast.data.decoding.decoders import pillow
 from cp2fast.data.decoding.formats import WIDE_JPEG2000
-from cp2fast.data.decoding.raster import BadImage, Raster, check_volume, one_line, type_limits
+from cp2fast.data.decoding.raster import BadImage, Raster, check_volume, reading, type_limits
 
 SIGNATURES = (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
 _CODESTREAM = b"\xff\x4f\xff\x51"
@@ -27,11 +27,8 @@ def read(encoded: bytes, max_pixels: int) -> Raster:
     if bits <= 8 and bands <= 4 and not is_signed:
         return pillow.read(encoded, max_pixels)
     imagecodecs = WIDE_JPEG2000.module("imagecodecs")
-    try:
-        values = imagecodecs.jpeg2k_decode(encoded)
-    except Exception as error:  # a type of its own, and what numpy raises
-        raise BadImage(f"a JPEG 2000 image that cannot be read ({one_line(error)})") from error
-    values = np.atleast_3d(values)
+    with reading("a JPEG 2000 image that cannot be read"):
+        values = np.atleast_3d(imagecodecs.jpeg2k_decode(encoded))
     colours = {1: 1, 2: 1, 3: 3, 4: 3}.get(values.shape[2])
     return Raster(values, type_limits(values.dtype, bits), colours, has_bands=True)
 

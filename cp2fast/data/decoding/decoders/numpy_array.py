@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cp2fast.data.decoding.raster import BadImage, Raster, check_volume, one_line, type_limits
+from cp2fast.data.decoding.raster import BadImage, Raster, check_volume, reading, type_limits
 
 SIGNATURE = b"\x93NUMPY"
 
@@ -22,10 +22,8 @@ def read(encoded: bytes, max_pixels: int) -> Raster:
     shape, dtype = _header(encoded)
     height, width, bands = _layout(shape)
     check_volume(height, width, bands * dtype.itemsize, max_pixels)
-    try:
+    with reading("a numpy array that cannot be read"):
         values: NDArray[Any] = np.load(io.BytesIO(encoded), allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise BadImage(f"a numpy array that cannot be read ({one_line(error)})") from error
     if values.ndim == 3 and values.shape != (height, width, bands):
         values = values.transpose(1, 2, 0)
     values = values.reshape(height, width, bands).astype(dtype.newbyteorder("="), "C")
@@ -40,13 +38,11 @@ def size(encoded: bytes) -> tuple[int, int]:
 
 def _header(encoded: bytes) -> tuple[tuple[int, ...], np.dtype[Any]]:
     file = io.BytesIO(encoded)
-    try:
+    with reading("a numpy array with a broken header"):
         if np.lib.format.read_magic(file) == (1, 0):
             shape, _, dtype = np.lib.format.read_array_header_1_0(file)
         else:
             shape, _, dtype = np.lib.format.read_array_header_2_0(file)
-    except (ValueError, TypeError, SyntaxError, EOFError) as error:
-        raise BadImage(f"a numpy array with a broken header ({one_line(error)})") from error
     if dtype.kind not in "buif" or dtype.itemsize > 8:
         raise BadImage(f"a numpy array of type {dtype}, which is not a picture")
     return shape, dtype

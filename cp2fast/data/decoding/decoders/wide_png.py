@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cp2fast.data.decoding import png
 from cp2fast.data.decoding.formats import WIDE_PNG
-from cp2fast.data.decoding.raster import BadImage, Raster, check_volume, one_line, type_limits
+from cp2fast.data.decoding.raster import BadImage, Raster, check_volume, reading, type_limits
 
 try:
     from torchvision.io import ImageReadMode, decode_png
@@ -34,10 +34,8 @@ def read(encoded: bytes, max_pixels: int) -> Raster:
         raise BadImage("a PNG image with a broken header")
     channels = png.CHANNELS[header.colour_type]
     check_volume(header.height, header.width, 2 * channels, max_pixels)
-    try:
+    with reading("a damaged PNG image"):
         values = _decoded(png.without_metadata(encoded))
-    except RuntimeError as error:
-        raise BadImage(f"a damaged PNG image ({one_line(error)})") from error
     values = values.reshape(header.height, header.width, channels)
     return Raster(values, type_limits(values.dtype), 1 if channels < 3 else 3)
 
