@@ -33,15 +33,9 @@ def bench_augment(
     seconds: float,
     say: Say = silent,
 ) -> Report:
-    """Measure every installed system on the same decoded images, interleaved.
+    """Measure every installed system on the same decoded images; see ``measure`` for the arguments.
 
-    Args:
-        images: uint8 ``[H, W, 3]``, at least ``batch_size`` of them.
-        size: side of the composed images.
-        batch_size: samples per unit of work.
-        rounds: measured rounds.
-        seconds: minimum time for each system in each round.
-        say: called with a line after every round.
+    The images are uint8 ``[H, W, 3]``, at least ``batch_size`` of them.
     """
     problems = available_backends()
     missing = {
