@@ -45,7 +45,8 @@ class Buffers:
         """An uninitialised uint8 tensor ``[size]`` on the CPU, aligned like torch's own."""
         memory = self._take_free(size)
         if memory is None:
-            self._drop_oldest()
+            for oldest in list(self._free)[:1]:  # makes room for this larger one
+                self._free.pop(oldest, None)
             memory = self._allocate(int(size * _HEADROOM))
         part = memory[:size]
         # The tensor's storage holds the only reference to this view of the memory.
@@ -63,11 +64,6 @@ class Buffers:
             if len(memory) >= size and self._free.pop(address, None) is not None:
                 return memory
         return None
-
-    def _drop_oldest(self) -> None:
-        """Make room for a larger buffer."""
-        for address in list(self._free)[:1]:
-            self._free.pop(address, None)
 
     def _give_back(self, memory: Memory) -> None:
         if len(self._free) < self._keep:

@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-import codecs
 import re
 import sys
-from typing import TextIO
+from io import TextIOWrapper
 
 from rich.console import Console
-
-_IN_ASCII = {
-    "\N{MIDDLE DOT}": "-",
-    "\N{MULTIPLICATION SIGN}": "x",
-    "\N{EN DASH}": "-",
-    "\N{HORIZONTAL ELLIPSIS}": "...",
-    "\N{RIGHTWARDS ARROW}": "->",
-    "\N{PLUS-MINUS SIGN}": "+-",
-}
-_HANDLER = "cp2fast-in-ascii"
 
 
 def open_console(*, stderr: bool = False, quiet: bool = False) -> Console:
@@ -33,30 +22,12 @@ def open_console(*, stderr: bool = False, quiet: bool = False) -> Console:
 
 
 def show_everything() -> None:
-    """Replace characters that the terminal cannot encode, instead of raising an error.
+    """Print characters that the terminal cannot encode as escapes, instead of raising an error.
 
-    This includes the bytes of file names that are not valid text.
+    This includes the bytes of file names that are not valid text. Standard error does so by itself.
     """
-    codecs.register_error(_HANDLER, _replacement)
-    for stream in (sys.stdout, sys.stderr):
-        _replace_in(stream)
-
-
-def _replace_in(stream: TextIO) -> None:
-    reconfigure = getattr(stream, "reconfigure", None)
-    if reconfigure is not None:
-        reconfigure(errors=_HANDLER)
-
-
-def _replacement(error: UnicodeError) -> tuple[str, int]:
-    if not isinstance(error, UnicodeEncodeError):
-        raise error
-    unknown = error.object[error.start : error.end]
-    known = all(character in _IN_ASCII for character in unknown)
-    if known:
-        return "".join(_IN_ASCII[character] for character in unknown), error.end
-    escaped, end = codecs.backslashreplace_errors(error)
-    return str(escaped), end
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def printable(text: str) -> str:

@@ -159,17 +159,19 @@ def cannot_read(path: Path, error: Exception) -> UserError:
     return UserError(f"{path} cannot be read ({reason}): {fix}")
 
 
-def refuse_target(path: Path, option: str = "--out") -> None:
+def refuse_target(path: Path | None, option: str = "--out") -> None:
     """Refuse a file that a command could not write, before anything is computed.
 
     Args:
-        path: the new file.
+        path: the new file; None if there is none to write.
         option: option that names it, for the message.
 
     Raises:
         UserError: something of that name exists already, even a broken link; or its folder does not
             exist or may not be written to.
     """
+    if path is None:
+        return
     if os.path.lexists(path):
         raise UserError(f"{path} exists already: remove it, or name another file with {option}")
     folder = path.parent

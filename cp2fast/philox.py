@@ -1,7 +1,7 @@
 """Counter-based random numbers: every draw is a pure function of (seed, stream, counter).
 
 Philox4x32-10 of Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (SC 2011). Nothing
-Nothing here has state, so a sample's augmentation, an epoch's order and a batch's partners are the
+here has state, so a sample's augmentation, an epoch's order and a batch's partners are the
 same for any worker, rank, batch or restart.
 """
 

@@ -173,7 +173,7 @@ def _set(tree: dict[str, Any], kind: type[Section], override: str) -> None:
     """Set one ``KEY=VALUE`` in the tree."""
     key, equals, text = override.partition("=")
     key = _current(kind, key)
-    known, texts = [setting.key for setting in describe(kind)], text_settings(kind)
+    known, texts = _keys(kind), text_settings(kind)
     if not equals:
         raise UserError(f"'{override}' is not KEY=VALUE, as in {_nearest(key, known)}=...")
     if key in texts and not texts[key]:
@@ -193,9 +193,8 @@ def _current(kind: type[Section], key: str) -> str:
 
 
 def _put(tree: dict[str, Any], kind: type[Section], key: str, value: object) -> None:
-    known = [setting.key for setting in describe(kind)]
-    if key not in known:
-        raise UserError(_unknown(key, value, known))
+    if key not in _keys(kind):
+        raise UserError(_unknown(kind, key, value))
     *sections, name = key.split(".")
     for section in sections:
         child = tree.get(section)
@@ -226,14 +225,17 @@ def _build(kind: type[Settings], tree: Mapping[str, Any]) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
-    known = [setting.key for setting in describe(kind)]
     if first["type"] in ("extra_forbidden", "invalid_key"):
-        raise UserError(_unknown(key, first["input"], known))
+        raise UserError(_unknown(kind, key, first["input"]))
     raise UserError(complaint(kind, tree, first))
 
 
-def _unknown(key: str, value: object, known: Sequence[str]) -> str:
-    return f"unknown setting {key}={value}: the nearest is {_nearest(key, known)}"
+def _keys(kind: type[Section]) -> list[str]:
+    return [setting.key for setting in describe(kind)]
+
+
+def _unknown(kind: type[Section], key: str, value: object) -> str:
+    return f"unknown setting {key}={value}: the nearest is {_nearest(key, _keys(kind))}"
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:

@@ -14,7 +14,6 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import IO, Any
@@ -36,51 +35,31 @@ DAMAGED = (
 _STEP = re.compile(r"step_(\d{9,})\.pt")
 
 
-@dataclass(frozen=True)
 class RunFolder:
-    """``runs/NAME``, or the folder given with ``--out``."""
+    """``runs/NAME``, or the folder given with ``--out``.
 
-    path: Path
+    Attributes:
+        path: the folder.
+        config: the resolved settings.
+        metrics: one JSON object per logged step.
+        checkpoints: folder of the newest checkpoints and the best one.
+        lock: exists while a process writes here; it names that process.
+        tensorboard: TensorBoard's event files.
+        loggers: the ids of the run in W&B and MLflow; exists only if one of them is used.
+        preview: composed pairs from the first batch.
+        curves: plot of the metrics over the steps.
+    """
 
-    @property
-    def config(self) -> Path:
-        """The resolved settings."""
-        return self.path / "config.yaml"
-
-    @property
-    def metrics(self) -> Path:
-        """One JSON object per logged step."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def checkpoints(self) -> Path:
-        """Folder of the newest checkpoints and the best one."""
-        return self.path / "checkpoints"
-
-    @property
-    def lock(self) -> Path:
-        """Exists while a process writes here; it names that process."""
-        return self.path / "running.lock"
-
-    @property
-    def tensorboard(self) -> Path:
-        """TensorBoard's event files."""
-        return self.path / "tensorboard"
-
-    @property
-    def loggers(self) -> Path:
-        """The ids of the run in W&B and MLflow; exists only if one of them is used."""
-        return self.path / "loggers.json"
-
-    @property
-    def preview(self) -> Path:
-        """Composed pairs from the first batch."""
-        return self.path / "preview.png"
-
-    @property
-    def curves(self) -> Path:
-        """Plot of the metrics over the steps."""
-        return self.path / "curves.png"
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.metrics = path / "metrics.jsonl"
+        self.checkpoints = path / "checkpoints"
+        self.lock = path / "running.lock"
+        self.tensorboard = path / "tensorboard"
+        self.loggers = path / "loggers.json"
+        self.preview = path / "preview.png"
+        self.curves = path / "curves.png"
 
     @property
     def holds_run(self) -> bool:

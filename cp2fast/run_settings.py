@@ -78,19 +78,13 @@ def _run_settings(
     name = Path(named).stem if isinstance(named, str | Path) else "run"
     folder = RunFolder(Path(out) if out is not None else Path("runs") / f"{prefix}{name}")
     if resume:
-        _refuse_other_kind(folder, run)
+        found = folder.kind
+        if found not in (None, run):
+            what, command = _IN_WORDS[found]
+            raise UserError(
+                f"{folder.path} holds a {what}: continue it with cp2fast {command} --resume --out "
+                f"{folder.path}"
+            )
         if recipe is None and is_file(folder.config):
             named = folder.config
     return recipes.load(kind, named, overrides), folder.path
-
-
-def _refuse_other_kind(folder: RunFolder, kind: str) -> None:
-    """Refuse to resume pretraining as fine-tuning, and vice versa."""
-    found = folder.kind
-    if found is None or found == kind:
-        return
-    what, command = _IN_WORDS[found]
-    raise UserError(
-        f"{folder.path} holds a {what}: continue it with cp2fast {command} --resume --out "
-        f"{folder.path}"
-    )

@@ -41,7 +41,7 @@ def test_a_message_about_a_strange_name_is_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
-def test_a_terminal_that_knows_few_characters_gets_others(encoding: str) -> None:
+def test_a_terminal_that_knows_few_characters_gets_escapes(encoding: str) -> None:
     script = """
 from cp2fast.console import open_console, show_everything
 show_everything()
@@ -55,7 +55,7 @@ open_console().print("4 \\u00d7 5 \\u00b7 caf\\u00e9 \\u732b \\udce9")
     )
     assert done.returncode == 0, done.stderr
     shown = {
-        "ascii": b"4 x 5 - caf\\xe9 \\u732b \\udce9",
+        "ascii": b"4 \\xd7 5 \\xb7 caf\\xe9 \\u732b \\udce9",
         "latin-1": b"4 \xd7 5 \xb7 caf\xe9 \\u732b \\udce9",
     }
     assert done.stdout.strip() == shown[encoding]

@@ -15,7 +15,7 @@ from cp2fast.bench.ceilings import augmentation, dtype_on
 from cp2fast.bench.loader_task import SEED
 from cp2fast.bench.peers import Compose, dali_all, kornia_aug, original, torchvision_v2
 from cp2fast.bench.report import Report, results_of
-from cp2fast.bench.timing import Rate, Say, Stream, finish, measure, silent, stream_of_pairs
+from cp2fast.bench.timing import Say, Stream, finish, measure, silent, stream_of_pairs
 from cp2fast.copypaste.backends import available_backends
 from cp2fast.data.order import plan
 from cp2fast.data.sources.choice import available_sources
@@ -33,34 +33,27 @@ def bench_augment(
     seconds: float,
     say: Say = silent,
 ) -> Report:
-    """Measure every installed system on the same decoded images, interleaved.
+    """Measure every installed system on the same decoded images; see ``measure`` for the arguments.
 
-    Args:
-        images: uint8 ``[H, W, 3]``, at least ``batch_size`` of them.
-        size: side of the composed images.
-        batch_size: samples per unit of work.
-        rounds: measured rounds.
-        seconds: minimum time for each system in each round.
-        say: called with a line after every round.
+    The images are uint8 ``[H, W, 3]``, at least ``batch_size`` of them.
     """
-    missing: dict[str, str] = {}
+    problems = available_backends()
+    missing = {
+        name: problem
+        for name, problem in {
+            "kornia": problems["reference"],
+            "dali-all": available_sources()["dali"],
+            "cp2fast-cuda": problems["cuda"],
+        }.items()
+        if problem
+    }
     systems = _peers(images, size, batch_size, missing)
-    systems["cp2fast-cpu"] = _cp2fast(images, size, batch_size, torch.device("cpu"))
-    problem = available_backends()["cuda"]
-    if problem:
-        missing["cp2fast-cuda"] = problem
-    else:
-        systems["cp2fast-cuda"] = _cp2fast(images, size, batch_size, torch.device("cuda"))
+    devices = ["cpu"] if problems["cuda"] else ["cpu", "cuda"]
+    for device in devices:
+        systems[f"cp2fast-{device}"] = _cp2fast(images, size, batch_size, torch.device(device))
     rates = measure(systems, rounds, seconds, say)
-    limits = {
-        f"memory of the {device.upper()}": _memory_rate(images, size, torch.device(device))
-        for device in (("cpu",) if problem else ("cpu", "cuda"))
-    }
-    limited_by = {
-        name: f"memory of the {name.removeprefix('cp2fast-').upper()}"
-        for name in systems
-        if name.startswith("cp2fast-")
-    }
+    limits = {_memory(d): _memory_rate(images, size, torch.device(d)) for d in devices}
+    limited_by = {f"cp2fast-{device}": _memory(device) for device in devices}
     return Report(
         "augment",
         {
@@ -74,42 +67,35 @@ def bench_augment(
         },
         results_of(rates, limits, limited_by),
         ceilings=limits,
-        bottleneck=_bottleneck(rates, limits),
+        bottleneck=_bottleneck({name: rates[name].median for name in limited_by}, limits),
         missing=missing,
-        extra={} if problem else {"op_on_the_gpu": time_op(images, size)},
+        extra={} if problems["cuda"] else {"op_on_the_gpu": time_op(images, size)},
     )
 
 
 def _peers(
-    images: Sequence[Tensor], size: int, batch_size: int, missing: dict[str, str]
+    images: Sequence[Tensor], size: int, batch_size: int, missing: Mapping[str, str]
 ) -> dict[str, Stream]:
     def peer(compose: Compose) -> Stream:
         return stream_of_pairs(map(compose, _numbers(len(images), batch_size)))
 
-    systems = {
-        "original": peer(original.composer(images, size)),
-        "torchvision": peer(torchvision_v2.composer(images, size)),
-    }
-    gpu = torch.cuda.is_available()
-    there = [image.cuda() for image in images] if gpu else []
-    if gpu:
-        systems["torchvision-cuda"] = peer(torchvision_v2.composer(there, size))
-    if problem := available_backends()["reference"]:
-        missing["kornia"] = problem
-    else:
-        systems["kornia"] = peer(kornia_aug.composer(images, size))
-        if gpu:
-            systems["kornia-cuda"] = peer(kornia_aug.composer(there, size))
-    if problem := available_sources()["dali"]:
-        missing["dali-all"] = problem
-    else:
-        devices = {"dali-all": None, "dali-all-cuda": 0} if gpu else {"dali-all": None}
-        for name, device in devices.items():
-            numbers, threads = _numbers(len(images), batch_size), torch.get_num_threads()
-            composed = dali_all.composed_of_decoded(
-                images, numbers, batch_size, size, threads, device
+    systems = {"original": peer(original.composer(images, size))}
+    places = {"": images}
+    if torch.cuda.is_available():
+        places["-cuda"] = [image.cuda() for image in images]
+    for place, there in places.items():
+        systems[f"torchvision{place}"] = peer(torchvision_v2.composer(there, size))
+        if "kornia" not in missing:
+            systems[f"kornia{place}"] = peer(kornia_aug.composer(there, size))
+        if "dali-all" not in missing:
+            composed = dali_all.composed(
+                lambda number: images[number].numpy(),
+                *(_numbers(len(images), batch_size), batch_size, size),
+                threads=torch.get_num_threads(),
+                gpu=0 if place else None,
+                encoded=False,
             )
-            systems[name] = stream_of_pairs(composed, _DALI_AHEAD)
+            systems[f"dali-all{place}"] = stream_of_pairs(composed, _DALI_AHEAD)
     return systems
 
 
@@ -124,11 +110,14 @@ def _cp2fast(images: Sequence[Tensor], size: int, batch_size: int, device: torch
     return augmentation((pack(images, numbers) for numbers in one_epoch), size, device)
 
 
-def _bottleneck(rates: Mapping[str, Rate], limits: Mapping[str, float]) -> str:
+def _memory(device: str) -> str:
+    return f"memory of the {device.upper()}"
+
+
+def _bottleneck(ours: Mapping[str, float], limits: Mapping[str, float]) -> str:
     """The fastest backend, its share of the memory's limit, and what to change."""
-    ours = {name: rate.median for name, rate in rates.items() if name.startswith("cp2fast-")}
     best = max(ours, key=ours.__getitem__)
-    limit = limits[f"memory of the {best.removeprefix('cp2fast-').upper()}"]
+    limit = limits[_memory(best.removeprefix("cp2fast-"))]
     change = (
         "compose on a GPU with train.device=cuda, or take smaller images with model.size"
         if best == "cp2fast-cpu"

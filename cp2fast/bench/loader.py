@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch.utils.data import DataLoader
+import numpy as np
+from torch.utils.data import DataLoader, Dataset
 
 from cp2fast.bench import ceilings
 from cp2fast.bench.bottleneck import describe_loading, find_limit
@@ -42,14 +43,7 @@ _PACKED = "decode packed"
 
 
 def bench_loader(task: Task, rounds: int, seconds: float, say: Say = silent) -> Report:
-    """Measure every installed system on the same photos.
-
-    Args:
-        task: the photos, and what is made of them.
-        rounds: measured rounds.
-        seconds: minimum time for each system in each round.
-        say: called with a line after every round.
-    """
+    """Measure every installed system on the same photos; see ``measure`` for the arguments."""
     missing = find_missing(task)
     scratch = Path(tempfile.mkdtemp(prefix="cp2fast-bench-"))
     bad = BadImages(scratch, max_fraction=1)
@@ -97,32 +91,35 @@ def _peers(task: Task, missing: dict[str, str]) -> dict[str, Stream]:
     def numbers() -> Iterator[list[int]]:
         return (step.tolist() for step in task.plan(images))
 
-    def by_workers(dataset: Any, collate: Callable[[Any], Any] | None = None) -> Stream:
-        loader = DataLoader(
+    def loaded(dataset: Dataset[Any], collate: Callable[[Any], Any] | None = None) -> Any:
+        return DataLoader(
             dataset,
             batch_sampler=numbers(),
             num_workers=workers,
             collate_fn=collate,
             multiprocessing_context=START_METHOD if workers else None,
         )
-        return stream_of_pairs(loader, ahead=2 * workers)
 
     peers = {}
     if "original" not in missing:
-        peers["original"] = by_workers(original.pairs_of_files(images, size))
+        pairs = loaded(original.pairs_of_files(images, size))
+        peers["original"] = stream_of_pairs(pairs, ahead=2 * workers)
     if "torchvision" not in missing:
-        views = torchvision_v2.Views(images, size)
-        peers["torchvision"] = by_workers(views, torchvision_v2.paste)
+        pairs = loaded(torchvision_v2.Views(images, size), torchvision_v2.paste)
+        peers["torchvision"] = stream_of_pairs(pairs, ahead=2 * workers)
     if "lightly-train" not in missing:
-        theirs = lightly_train.loader(images, numbers(), size, workers)
-        counts = (len(batch["views"][0]) for batch in theirs)
+        batches = loaded(lightly_train.dataset(images, size))
+        counts = (len(batch["views"][0]) for batch in batches)
         peers["lightly-train"] = Stream(counts, ahead=2 * workers)
     if "spdl" not in missing:
         pairs = spdl_v2.composed(images, numbers(), task.batch_size, size, workers)
         peers["spdl"] = stream_of_pairs(pairs, spdl_v2.BATCHES_AHEAD + 3)
     if "dali-all" not in missing:
         gpu = device.index or 0 if device.type == "cuda" else None
-        composed = dali_all.composed(images, numbers(), task.batch_size, size, workers, gpu)
+        composed = dali_all.composed(
+            lambda number: np.frombuffer(images.read(number), np.uint8),
+            *(numbers(), task.batch_size, size, workers, gpu),
+        )
         peers["dali-all"] = stream_of_pairs(composed, IN_PROGRESS)
     if task.beton and "ffcv-kornia" not in missing:
         pairs = ffcv_kornia.composed(task.beton, task.batch_size, size, workers, device)

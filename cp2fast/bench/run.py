@@ -40,16 +40,10 @@ def bench_run(
     say: Say = silent,
     counts: Sequence[int] = COUNTS,
 ) -> Report:
-    """Measure runs and their parts, taking turns.
+    """Measure runs and their parts; see ``measure`` for the arguments.
 
-    Args:
-        settings: settings of the runs; their data sets consist of ``images``.
-        images: the data set.
-        device: device of the runs.
-        rounds: measured rounds.
-        seconds: approximate minimum time for each run and each part in each round.
-        say: called with a line after every round.
-        counts: sizes of the data sets; those too small for a step are skipped.
+    The data sets of the runs consist of ``images``; those of ``counts`` that are too small for a
+    step are skipped.
 
     Raises:
         UserError: the settings are invalid.

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from cp2fast.bench.report import Report, format_rate
+from cp2fast.bench.report import Report, format_rate, reports_of
 from cp2fast.errors import UserError
 from cp2fast.files import read_text
 
@@ -42,51 +41,39 @@ def show(report: Report, console: Console) -> None:
     console.print(report.bottleneck)
 
 
-def read_kept(path: Path) -> dict[str, Any]:
+def read_kept(path: Path) -> list[Report]:
     """Read a result saved with ``--json``.
 
     Raises:
-        UserError: it does not exist, cannot be read, or is not a result.
+        UserError: it cannot be read, or is not a result.
     """
-    if not path.exists():
-        raise UserError(
-            f"--against {path}: there is no such file; name a result kept with cp2fast bench --json"
-        )
     try:
-        kept = json.loads(read_text(path))
-        complete = all(isinstance(kept[part], dict) for part in ("machine", "versions")) and all(
-            isinstance(row["system"], str) and isinstance(row["images_per_second"], int | float)
-            for row in kept["results"]
-        )
-    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        return reports_of(json.loads(read_text(path)))
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"--against {path}: not a result of cp2fast bench ({error})") from error
-    if not complete:
-        raise UserError(f"--against {path}: not a result of cp2fast bench --json")
-    return dict(kept)
 
 
-def show_against(report: Report, kept: Mapping[str, Any], console: Console) -> None:
+def show_against(report: Report, kept: Sequence[Report], console: Console) -> None:
     """Print the speed of each system relative to a saved result."""
-    before = {
-        row["system"]: row["images_per_second"]
-        for row in kept["results"]
-        if row.get("benchmark", kept.get("benchmark")) in (report.benchmark, None)
-    }
-    table = Table(title=f"bench {report.benchmark}, against {kept['versions'].get('commit', '?')}")
+    before = next((one for one in kept if one.benchmark == report.benchmark), None)
+    if before is None:
+        console.print(f"bench {report.benchmark}: not in the saved result")
+        return
+    rates = {result.system: result.images_per_second for result in before.results}
+    table = Table(title=f"bench {report.benchmark}, against {before.versions['commit']}")
     table.add_column("system")
     for column in ("then", "now", "now / then", "spread now"):
         table.add_column(column, justify="right")
     for result in report.results:
-        then, now = before.get(result.system), result.images_per_second
+        then, now = rates.get(result.system), result.images_per_second
         if then:
             cells = f"{then:.1f}", f"{now:.1f}", f"{now / then:.2f}"
             table.add_row(result.system, *cells, _or_dash(result.spread, ".0%"))
-    console.print(table if table.row_count else f"bench {report.benchmark}: nothing in common")
+    console.print(table)
     for key in ("cpu", "cores", "gpu"):
-        if kept["machine"].get(key) != report.machine[key]:
-            console.print(
-                f"another machine: {key} was {kept['machine'].get(key)}, is {report.machine[key]}"
-            )
+        was, is_now = before.machine[key], report.machine[key]
+        if was != is_now:
+            console.print(f"another machine: {key} was {was}, is {is_now}")
 
 
 def _or_dash(value: float | None, form: str) -> str:

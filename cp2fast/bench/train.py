@@ -40,16 +40,10 @@ def bench_train(
     say: Say = silent,
     beside_original: bool = True,
 ) -> Report:
-    """Measure both systems, taking turns, on random composed pairs on the device.
+    """Measure both systems on random composed pairs; see ``measure`` for the arguments.
 
-    Args:
-        settings: the model, ``data.batch_size``, ``train.precision`` and ``train.compile``; the
-            original always uses float32 without compilation.
-        device: device for both systems.
-        rounds: measured rounds.
-        seconds: minimum time for each system in each round.
-        say: called with a line if compilation fails, and after every round.
-        beside_original: whether the original is measured too.
+    Of the settings count the model, ``data.batch_size``, ``train.precision`` and ``train.compile``;
+    the original, if it is measured, always uses float32 without compilation.
 
     Raises:
         UserError: no such backbone, size or precision.

@@ -38,11 +38,6 @@ data_app = typer.Typer(help="Arrange and check data sets.", rich_markup_mode=Non
 app.add_typer(data_app, name="data")
 
 
-@data_app.callback()
-def _data() -> None:
-    """The commands are in ``data_*.py``."""
-
-
 @app.callback(invoke_without_command=True)
 def _top(
     context: typer.Context,

@@ -63,9 +63,8 @@ def bench(
     if "=" in what:
         what, words = "all", [what, *words]
     recipes.load(PretrainSettings, None, words)
-    for option, path in (("--json", json), ("--plot", plot)):
-        if path is not None:
-            refuse_target(path, option)
+    refuse_target(json, "--json")
+    refuse_target(plot, "--plot")
 
     from cp2fast.bench import chart, show
     from cp2fast.bench.benchmark import combine

@@ -44,9 +44,8 @@ def doctor(
     """Parse, then test."""
     recipe, words = split_words(arguments)
     settings = recipes.load(PretrainSettings, recipe, words)
-    for option, path in (("--json", json), ("--write", write)):
-        if path is not None:
-            refuse_target(path, option)
+    refuse_target(json, "--json")
+    refuse_target(write, "--write")
     if write is not None and settings.data.root is None:
         raise UserError(f"--write {write} needs a data set to look at: set data.root=DIR")
 

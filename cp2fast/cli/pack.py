@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from typing import Annotated
 
 import typer
@@ -62,30 +61,30 @@ def pack(
     columns = (TextColumn("packing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     progress = Progress(*columns, console=console)
     bar = progress.add_task("", total=None)
-    with ExitStack() as shown:
 
-        def show(done: int, total: int) -> None:
-            """Update the bar; it starts with the first image, as earlier errors need no bar."""
-            if not progress.live.is_started:
-                shown.enter_context(progress)
-            progress.update(bar, completed=done, total=total)
+    def show(done: int, total: int) -> None:
+        """Update the bar; it starts with the first image, as earlier errors need no bar."""
+        progress.start()
+        progress.update(bar, completed=done, total=total)
 
-        try:
-            found = cp2fast.pack(
-                source,
-                out,
-                max_side=max_side,
-                quality=quality,
-                keep_bytes=keep_bytes,
-                range=values,
-                bands=bands,
-                shard_size=shard_size,
-                workers=workers,
-                progress=show,
-            )
-        except KeyboardInterrupt:
-            console.print("stopped: run the same command to continue")
-            raise
+    try:
+        found = cp2fast.pack(
+            source,
+            out,
+            max_side=max_side,
+            quality=quality,
+            keep_bytes=keep_bytes,
+            range=values,
+            bands=bands,
+            shard_size=shard_size,
+            workers=workers,
+            progress=show,
+        )
+    except KeyboardInterrupt:
+        console.print("stopped: run the same command to continue")
+        raise
+    finally:
+        progress.live.stop()
 
     from cp2fast.data.packing.delivery import REJECTS
     from cp2fast.data.remote.urls import public

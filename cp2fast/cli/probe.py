@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.table import Table
@@ -19,14 +18,6 @@ from cp2fast.console import open_console
 
 if TYPE_CHECKING:
     from cp2fast.probe.compare import Probed
-
-
-class Place(StrEnum):
-    """What ``probe --place`` takes."""
-
-    backbone = "backbone"
-    head = "head"
-    embedding = "embedding"
 
 
 @app.command(
@@ -49,8 +40,9 @@ def probe(
     ] = 0.125,
     seeds: Annotated[int, typer.Option(min=1, help="Random choices of that share.")] = 3,
     place: Annotated[
-        Place, typer.Option(help="Layer whose features are used.", case_sensitive=False)
-    ] = Place.backbone,
+        Literal["backbone", "head", "embedding"],
+        typer.Option(help="Layer whose features are used."),
+    ] = "backbone",
     out: Annotated[Path, typer.Option(help="New folder for picture and JSON.", metavar="DIR")] = (
         Path("runs/probe")
     ),
@@ -66,7 +58,7 @@ def probe(
         settings,
         labels=labels,
         seeds=seeds,
-        place=place.value,
+        place=place,
         out=out,
         say=console.print,
     )

@@ -40,39 +40,22 @@ _UNIT = 2.0**-32
 
 
 class Ranges(NamedTuple):
-    """Ranges and probabilities; pairs are the lowest and the highest value.
+    """Ranges and probabilities; pairs are the lowest and the highest value."""
 
-    Attributes:
-        crop_area: area of a crop as a fraction of the image's.
-        crop_ratio: width over height.
-        log_crop_ratio: logarithms of ``crop_ratio``.
-        paste_area: area of the foreground as a fraction of the output's.
-        log_paste_ratio: logarithms of height over width.
-        factor_low: lowest brightness, contrast, saturation, and hue in turns.
-        factor_high: highest values of the same.
-        sigma: sigma of the blur.
-        jitter: probability of colour jitter.
-        grey: probability of conversion to grey.
-        blur: probability of a blur.
-        flip: probability of swapping left and right.
-        vertical_flip: probability of swapping top and bottom.
-        turn: probability of a rotation by one, two or three quarter turns.
-    """
-
-    crop_area: _Pair
-    crop_ratio: _Pair
+    crop_area: _Pair  # as a fraction of the image's
+    crop_ratio: _Pair  # width over height
     log_crop_ratio: _Pair
-    paste_area: _Pair
-    log_paste_ratio: _Pair
-    factor_low: _Four
+    paste_area: _Pair  # of the foreground, as a fraction of the output's
+    log_paste_ratio: _Pair  # height over width
+    factor_low: _Four  # brightness, contrast, saturation, and hue in turns
     factor_high: _Four
     sigma: _Pair
     jitter: float
     grey: float
     blur: float
-    flip: float
+    flip: float  # of swapping left and right
     vertical_flip: float
-    turn: float
+    turn: float  # of a rotation by one, two or three quarter turns
 
 
 @exact

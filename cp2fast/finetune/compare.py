@@ -36,12 +36,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The results of a comparison.
-
-    Attributes:
-        folder: folder of ``compare.json`` and of one run per trial.
-        miou: mIoU by start and seed, 0 to 1.
-    """
+    """The mIoU, 0 to 1, by start and seed, and the folder of ``compare.json`` and all trials."""
 
     folder: Path
     miou: dict[str, dict[int, float]]

@@ -15,7 +15,7 @@ from cp2fast.config import AugmentSettings, ModelSettings, PretrainSettings, che
 from cp2fast.data.image_sets.listing import check_exists
 from cp2fast.errors import UserError
 from cp2fast.inspection.pairs import Pairs, first_pairs
-from cp2fast.inspection.pairs_picture import draw_pairs_picture
+from cp2fast.inspection.pictures import draw_pairs_picture, draw_similarity_picture
 from cp2fast.inspection.similarity import (
     Cell,
     Figures,
@@ -27,7 +27,6 @@ from cp2fast.inspection.similarity import (
     similarity_map,
     take_statistics,
 )
-from cp2fast.inspection.similarity_picture import draw_similarity_picture
 from cp2fast.inspection.style import check_target
 from cp2fast.model.cp2 import build_cp2
 from cp2fast.model.segmenter import Segmenter, build_segmenter
@@ -178,18 +177,11 @@ def describe(pairs: Pairs, settings: PretrainSettings) -> str:
     """One line that describes the data and the settings of the pairs."""
     backgrounds = {"batch": "backgrounds of the same batch", "none": "no backgrounds"}
     background = backgrounds.get(settings.data.background, "backgrounds from two more images")
+    differences = recipes.differences(AugmentSettings(), settings.augment)  # from the paper's
+    changed = "".join(f", augment.{key}={in_words(value)}" for key, _, value in differences)
     return (
         f"{pairs.images:,} images of {pairs.root}, decoded by {pairs.source.name}; "
-        f"{settings.model.size} px, {background}, "
-        f"seed {settings.train.seed}{_changed(settings.augment)}"
-    )
-
-
-def _changed(augment: AugmentSettings) -> str:
-    """The augmentation settings that differ from the paper's."""
-    return "".join(
-        f", augment.{key}={in_words(value)}"
-        for key, _, value in recipes.differences(AugmentSettings(), augment)
+        f"{settings.model.size} px, {background}, seed {settings.train.seed}{changed}"
     )
 
 

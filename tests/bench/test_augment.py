@@ -36,7 +36,9 @@ def test_a_peer_composes_normalised_pairs_with_rectangular_foregrounds(peer, ima
 
 
 def test_dalis_peer_composes_decoded_images(images) -> None:
-    batches = dali_all.composed_of_decoded(images, iter([range(6)] * 9), 6, SIZE, 1, None)
+    arrays = [image.numpy() for image in images]
+    numbers = iter([range(6)] * 9)
+    batches = dali_all.composed(arrays.__getitem__, numbers, 6, SIZE, 1, None, encoded=False)
     query, key, query_mask, _ = next(batches)
     assert query.shape == key.shape == (6, 3, SIZE, SIZE)
     assert -2.2 < query.min() < -0.5 < 0.5 < query.max() < 2.7

@@ -58,7 +58,7 @@ def test_everything_is_measured_shown_kept_drawn_and_compared(photos, tmp_path) 
         (["augment", "data.rot=x"], "data.root"),
         (["augment", "--json", "there.json"], "there.json exists already"),
         (["augment", "--plot", "no/chart.png"], "there is no folder no for chart.png"),
-        (["augment", "--against", "absent.json"], "--against absent.json: there is no such file"),
+        (["augment", "--against", "absent.json"], "absent.json cannot be read (No such file"),
         (["loader", "--beton", "no/a.beton"], "--beton no/a.beton: there is no such .beton file"),
         (["loader", "--beton", "there.json"], "--beton there.json: there is no such .beton file"),
         (["all", "--beton", "."], "--beton .: there is no such .beton file"),

@@ -6,6 +6,7 @@ import threading
 from contextlib import closing
 from importlib.util import find_spec
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import default_collate
@@ -84,7 +85,9 @@ def test_the_peers_compose_pairs_from_files(photos):
     assert_pairs(*default_collate([pairs[number] for number in numbers]))
     views = torchvision_v2.Views(photos, SIZE)
     assert_pairs(*torchvision_v2.paste([views[number] for number in numbers]))
-    assert_pairs(*next(dali_all.composed(photos, iter([list(numbers)] * 9), 6, SIZE, 1, None)))
+    encoded = [np.frombuffer(photos.read(number), np.uint8) for number in numbers]
+    batches = iter([numbers] * 9)
+    assert_pairs(*next(dali_all.composed(encoded.__getitem__, batches, 6, SIZE, 1, None)))
 
 
 def test_torchvisions_peer_takes_the_background_of_a_neighbour():

@@ -52,9 +52,3 @@ def test_what_is_no_result_is_refused(tmp_path, content) -> None:
     kept.write_text(content)
     with pytest.raises(UserError, match="not a result of cp2fast bench"):
         read_kept(kept)
-
-
-def test_a_result_that_is_not_there_is_called_that(tmp_path) -> None:
-    absent = tmp_path / "absent.json"
-    with pytest.raises(UserError, match=f"--against {absent}: there is no such file; .*--json"):
-        read_kept(absent)

@@ -15,59 +15,40 @@ from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
 from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
-from cp2fast.data.image_sets.image_set import ImageSet
 
 
 def composed(
-    images: ImageSet,
+    read: Callable[[int], Any],
     numbers: Iterator[Sequence[int]],
     batch_size: int,
     size: int,
     threads: int,
     gpu: int | None,
+    encoded: bool = True,
 ) -> Iterator[tuple[Tensor, ...]]:
     """Query, key and their masks, batch after batch.
 
     Args:
-        images: the data set, JPEG only.
+        read: an image by number, as an array: the bytes of a JPEG, or uint8 ``[H, W, 3]``.
         numbers: image numbers of each batch.
         batch_size: B.
         size: S.
         threads: DALI's threads, which decode.
-        gpu: number of the GPU for all other steps; None for the CPU.
+        gpu: number of the GPU for all steps but decoding; None for the CPU.
+        encoded: whether images are to be decoded.
     """
 
-    def read() -> list[Any]:
-        return [np.frombuffer(images.read(number), np.uint8) for number in next(numbers)]
+    def batch() -> list[Any]:
+        return [read(number) for number in next(numbers)]
 
-    return _run(_pipeline(read, True, batch_size, size, threads, gpu))
-
-
-def composed_of_decoded(
-    images: Sequence[Tensor],
-    numbers: Iterator[Sequence[int]],
-    batch_size: int,
-    size: int,
-    threads: int,
-    gpu: int | None,
-) -> Iterator[tuple[Tensor, ...]]:
-    """Like ``composed``, but for decoded images, uint8 ``[H, W, 3]``; on a GPU if one is given."""
-    arrays = [image.numpy() for image in images]
-
-    def read() -> list[Any]:
-        return [arrays[number] for number in next(numbers)]
-
-    return _run(_pipeline(read, False, batch_size, size, threads, gpu))
-
-
-def _run(pipeline: Any) -> Iterator[tuple[Tensor, ...]]:
+    pipeline = _pipeline(batch, encoded, batch_size, size, threads, gpu)
     pipeline.build()
     while True:
         yield tuple(from_dlpack(output.as_tensor()) for output in pipeline.run())
 
 
 def _pipeline(
-    read: Callable[[], list[Any]],
+    batch: Callable[[], list[Any]],
     encoded: bool,
     batch_size: int,
     size: int,
@@ -120,7 +101,7 @@ def _pipeline(
     @pipeline_def(enable_conditionals=True)  # type: ignore[untyped-decorator]
     def pipeline() -> tuple[Any, ...]:
         layout = {"ndim": 1} if encoded else {"ndim": 3, "layout": "HWC"}
-        given = fn.external_source(source=read, batch=True, dtype=types.UINT8, **layout)
+        given = fn.external_source(source=batch, batch=True, dtype=types.UINT8, **layout)
         pixels = fn.decoders.image(given, output_type=types.RGB) if encoded else given
         image = pixels if gpu is None else pixels.gpu()
         query_behind, key_behind = (

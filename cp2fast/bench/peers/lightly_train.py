@@ -6,14 +6,12 @@ It does less work than the others: half as many views, and no second image.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Any
 
-from torch.utils.data import DataLoader
+from torch.utils.data import Dataset
 
 from cp2fast.data.image_sets.image_set import ImageSet
-from cp2fast.data.sources.torch_source import START_METHOD
 
 
 def problem(images: ImageSet) -> str | None:
@@ -25,10 +23,8 @@ def problem(images: ImageSet) -> str | None:
     return None
 
 
-def loader(
-    images: ImageSet, numbers: Iterator[list[int]], size: int, workers: int
-) -> DataLoader[Any]:
-    """Batches as dictionaries whose ``views`` are two tensors ``[B, 3, S, S]``."""
+def dataset(images: ImageSet, size: int) -> Dataset[Any]:
+    """Samples as dictionaries whose ``views`` are two tensors ``[3, S, S]``."""
     from lightly_train._data.image_dataset import ImageDataset
     from lightly_train._methods.densecl.densecl_transform import (
         DenseCLTransform,
@@ -38,15 +34,10 @@ def loader(
     logging.getLogger("lightly_train").setLevel(logging.ERROR)
     arguments = DenseCLTransformArgs(image_size=(size, size))
     arguments.resolve_auto()
-    dataset = ImageDataset(
+    views: Dataset[Any] = ImageDataset(
         image_dir=None,
         image_filenames=[images.name(number) for number in range(len(images))],
         transform=DenseCLTransform(arguments),
         num_channels=3,
     )
-    return DataLoader(
-        dataset,
-        batch_sampler=numbers,
-        num_workers=workers,
-        multiprocessing_context=START_METHOD if workers else None,
-    )
+    return views

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from cp2fast.bench.peers.torchvision_v2 import Views, paste
+from cp2fast.bench.peers.torchvision_v2 import paste, viewer
 from cp2fast.data.decoding.decode import decode_image
 from cp2fast.data.image_sets.image_set import ImageSet
 
@@ -38,7 +38,7 @@ def composed(
     import spdl.io
     from spdl.pipeline import PipelineBuilder
 
-    views = Views(images, size)
+    views_of = viewer(size)
 
     def view(number: int) -> tuple[Tensor, Tensor]:
         encoded = images.read(number)
@@ -46,7 +46,7 @@ def composed(
             decoded: Tensor = spdl.io.to_torch(spdl.io.load_image(encoded))
         except RuntimeError:  # not a common image
             decoded = decode_image(encoded, 10**9)
-        return views.of(decoded.permute(2, 0, 1))
+        return views_of(decoded.permute(2, 0, 1))
 
     pipeline = (
         PipelineBuilder()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import Dataset
 from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms import v2
 
@@ -19,56 +19,35 @@ from cp2fast.data.image_sets.image_set import ImageSet
 def composer(images: Sequence[Tensor], size: int) -> Compose:
     """See the package."""
     planar = [image.permute(2, 0, 1) for image in images]
-    view, mask = _view(size), _mask(size, planar[0].device)
-
-    def composed(number: int) -> tuple[Tensor, Tensor]:
-        behind = planar[int(torch.randint(len(planar), ()))]
-        inside = mask()
-        return torch.where(inside, view(planar[number]), view(behind)), inside
-
-    def pair(number: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        (query, query_mask), (key, key_mask) = composed(number), composed(number)
-        return query, key, query_mask, key_mask
-
-    return lambda numbers: default_collate([pair(number) for number in numbers])
+    views_of = viewer(size, planar[0].device)
+    return lambda numbers: paste([views_of(planar[number]) for number in numbers])
 
 
 class Views(Dataset[tuple[Tensor, Tensor]]):
-    """For each decode: two views as foregrounds, two as backgrounds for others in the batch."""
+    """The views and masks of images, with one decode each."""
 
     def __init__(self, images: ImageSet, size: int) -> None:
-        self._images = images
-        self._view, self._mask = _view(size), _mask(size)
+        self._images, self._views_of = images, viewer(size)
 
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
-        """The views ``[4, 3, S, S]`` and the masks of query and key ``[2, S, S]``."""
         encoded = self._images.read(number)
         try:
             data = torch.frombuffer(bytearray(encoded), dtype=torch.uint8)
             image = decode_jpeg(data, mode=ImageReadMode.RGB)
         except RuntimeError:  # not a common JPEG
             image = decode_image(encoded, 10**9).permute(2, 0, 1)
-        return self.of(image)
-
-    def of(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """The same for a decoded image, uint8 ``[3, H, W]``."""
-        return (
-            torch.stack([self._view(image) for _ in range(4)]),
-            torch.stack([self._mask() for _ in range(2)]),
-        )
+        return self._views_of(image)
 
 
-def paste(samples: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Query, key and masks of a batch; a sample's backgrounds come from its next two neighbours."""
-    views = torch.stack([views for views, _ in samples])
-    query_mask, key_mask = torch.stack([masks for _, masks in samples]).unbind(1)
-    query = torch.where(query_mask[:, None], views[:, 0], views[:, 2].roll(1, 0))
-    key = torch.where(key_mask[:, None], views[:, 1], views[:, 3].roll(2, 0))
-    return query, key, query_mask, key_mask
+def viewer(
+    size: int, device: torch.device | None = None
+) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """A function from a decoded image, uint8 ``[3, H, W]``, to its views and masks.
 
-
-def _view(size: int) -> v2.Compose:
-    return v2.Compose(
+    The views ``[4, 3, S, S]`` are two foregrounds, then two backgrounds for others in the batch;
+    the masks ``[2, S, S]`` are those of query and key.
+    """
+    view = v2.Compose(
         [
             v2.RandomResizedCrop(size, scale=(0.2, 1.0), antialias=True),
             v2.RandomApply([v2.ColorJitter(0.4, 0.4, 0.4, 0.1)], p=0.8),
@@ -79,9 +58,20 @@ def _view(size: int) -> v2.Compose:
             v2.Normalize(IMAGENET_MEAN, IMAGENET_STD),
         ]
     )
-
-
-def _mask(size: int, device: torch.device | None = None) -> Callable[[], Tensor]:
-    blank = torch.zeros(3, size, size, device=device)
     erase = v2.RandomErasing(p=1.0, scale=(0.5, 0.8), ratio=(0.8, 1.25), value=1)
-    return lambda: erase(blank)[0] == 1
+    blank = torch.zeros(3, size, size, device=device)
+
+    def views_of(image: Tensor) -> tuple[Tensor, Tensor]:
+        views = torch.stack([view(image) for _ in range(4)])
+        return views, torch.stack([erase(blank)[0] == 1 for _ in range(2)])
+
+    return views_of
+
+
+def paste(samples: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Query, key and masks of a batch; a sample's backgrounds come from its next two neighbours."""
+    views = torch.stack([views for views, _ in samples])
+    query_mask, key_mask = torch.stack([masks for _, masks in samples]).unbind(1)
+    query = torch.where(query_mask[:, None], views[:, 0], views[:, 2].roll(1, 0))
+    key = torch.where(key_mask[:, None], views[:, 1], views[:, 3].roll(2, 0))
+    return query, key, query_mask, key_mask

@@ -63,20 +63,8 @@ def change_row(
 
     After the operations before contrast, the luma is summed if this is for the ``whole`` view.
     After all other operations, the row is converted to grey if requested. Up to fifteen pixels on
-    each side of the part are changed too.
-
-    Args:
-        flat: the three planes.
-        at: start of the row in the red plane, a multiple of sixteen.
-        plane: distance between the channels' planes.
-        left: first pixel.
-        right: one after the last pixel.
-        colour: operations and factors.
-        first: first operation.
-        last: one after the last operation.
-        mean: mean luma of the view, for contrast.
-        whole: whether to add each column's luma to ``luma``.
-        luma: sums of the columns.
+    each side of the part are changed too. ``mean`` is the view's mean luma, for contrast; ``luma``
+    holds the sum of each column.
     """
     order, factor, hues, grey = colour.order, colour.factor, colour.hues, colour.grey and not whole
     if first == last and not grey and not whole:

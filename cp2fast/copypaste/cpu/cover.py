@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 
 from cp2fast.copypaste.jit import jit
 
+Area = tuple[int, int, int, int]
+"""Top, left, bottom and right of a rectangle."""
 _Integers = NDArray[np.int64]
 
 
@@ -34,6 +36,12 @@ def cover_seen(
     _set_rectangle(cover, 2, top, right, bottom, size)
     _set_rectangle(cover, 3, bottom, 0, size, size)
     return 4
+
+
+@jit
+def area_of(cover: _Integers, i: int) -> Area:
+    """The rectangle in row ``i``."""
+    return cover[i, 0], cover[i, 1], cover[i, 2], cover[i, 3]
 
 
 @jit

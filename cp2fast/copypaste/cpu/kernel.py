@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cp2fast.copypaste.cpu.colour import Colour, hue_shifts, linear_gain
-from cp2fast.copypaste.cpu.cover import cover_seen
+from cp2fast.copypaste.cpu.cover import area_of, cover_seen
 from cp2fast.copypaste.cpu.lanes import WIDE
 from cp2fast.copypaste.cpu.load_store import settle
 from cp2fast.copypaste.cpu.output import Output, blur_filter
@@ -74,14 +74,7 @@ def compose(
 ) -> None:
     """Compose the queries (``pair`` 0) or keys (1) of samples ``first`` to ``last`` - 1.
 
-    Args:
-        inputs: valid inputs in contiguous arrays.
-        pair: 0 for queries, 1 for keys.
-        first: first sample.
-        last: one after the last sample.
-        output: the composed images.
-        mask: output ``[B, S, S]``.
-        workspace: scratch memory that is not shared with other threads.
+    Writes the images to ``output`` and the masks ``[B, S, S]`` to ``mask``.
     """
     for b in range(first, last):
         for foreground, v in ((True, pair), (False, pair + 2)):
@@ -135,37 +128,21 @@ def _make_view(
     halo = size if whole else radius
     at_once = not (transposed or whole or radius > 0)
     for i in range(cover_seen(paste, foreground, halo, 0 if at_once else _SPILL, size, cover)):
-        top, left, bottom, right = cover[i, 0], cover[i, 1], cover[i, 2], cover[i, 3]
+        area = area_of(cover, i)
         if transposed:
-            make_columns(crop, rows, columns, top, left, bottom, right, w)
-            change_rows(colour, 0, operations, top, left, bottom, right, whole, mean, w)
+            make_columns(crop, rows, columns, area, w)
+            change_rows(colour, 0, operations, area, whole, mean, w)
         else:
             make_rows(
-                crop,
-                rows,
-                columns,
-                colour,
-                operations,
-                top,
-                left,
-                bottom,
-                right,
-                whole,
-                mean,
-                at_once,
-                output,
-                b,
-                w,
+                crop, rows, columns, colour, operations, area, whole, mean, at_once, output, b, w
             )
     if whole:
         mean = _mean_of(w.luma, size)
         for i in range(cover_seen(paste, foreground, radius, _SPILL, size, cover)):
-            top, left, bottom, right = cover[i, 0], cover[i, 1], cover[i, 2], cover[i, 3]
-            change_rows(colour, operations, 4, top, left, bottom, right, False, mean, w)
+            change_rows(colour, operations, 4, area_of(cover, i), False, mean, w)
     if not at_once:
         for i in range(cover_seen(paste, foreground, 0, 0, size, cover)):
-            top, left, bottom, right = cover[i, 0], cover[i, 1], cover[i, 2], cover[i, 3]
-            finish(output, b, top, left, bottom, right, radius, w)
+            finish(output, b, area_of(cover, i), radius, w)
 
 
 @jit

@@ -70,21 +70,7 @@ def normalise_row(
     std: _Floats,
     row: _Floats,
 ) -> int:
-    """Normalise and interleave part of a row.
-
-    Args:
-        flat: the three planes.
-        at: start of the row in the red plane.
-        plane: distance between the channels' planes.
-        left: first column.
-        right: one after the last column.
-        mean: mean of each channel.
-        std: standard deviation of each channel.
-        row: output, float32 ``[3 pitch]``.
-
-    Returns:
-        The index of the first column's red in ``row``.
-    """
+    """Normalise part of a row into ``row``; returns the index of the first column's red there."""
     first = left // WIDE * WIDE
     mean_red, mean_green, mean_blue = mean[0], mean[1], mean[2]
     std_red, std_green, std_blue = std[0], std[1], std[2]
@@ -114,21 +100,8 @@ def blur_row(
 ) -> None:
     """Blur, normalise and interleave row ``y`` of the planes, from column ``left`` to ``right``.
 
-    The blur is vertical into ``padded``, then horizontal; edge pixels are repeated.
-
-    Args:
-        flat: the planes, float32 ``[3 S pitch + WIDE]``.
-        size: S.
-        pitch: distance between the rows of a plane.
-        y: row, from 0 to S - 1.
-        left: first column, from 0.
-        right: one after the last column, at most S.
-        half: the blur's filter, from its centre to one side.
-        reach: scratch ``[2, radius + 1]``.
-        padded: scratch ``[3 padded_length(pitch, radius)]``.
-        mean: mean of each channel.
-        std: standard deviation of each channel.
-        row: output, float32 ``[3 pitch]``.
+    The blur is vertical into ``padded``, then horizontal; edge pixels are repeated. ``half`` is the
+    filter, from its centre to one side; ``reach`` is scratch memory too.
     """
     radius, plane, room = len(half) - 1, np.uint64(size * pitch), len(padded) // 3
     begin, end = max(left - radius, 0), min(right + radius, size)
@@ -194,16 +167,7 @@ def store_row(
     output: Output,
     to: int,
 ) -> None:
-    """Round part of an interleaved row, and store it.
-
-    Args:
-        row: the row, float32 ``[3 pitch]``.
-        short: scratch ``[3 pitch]``.
-        first: index of the first value in ``row``.
-        count: number of values.
-        output: where to, and how.
-        to: index of the first value in the output.
-    """
+    """Round ``count`` values of ``row`` from ``first`` on, and store them at ``to``."""
     kind, skew, half = output.kind, output.skew, output.half
     if kind == FLOAT32:
         _stream_row(output.single, to, row, first, count, LINE // 4, skew)

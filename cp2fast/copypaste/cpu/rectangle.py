@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cp2fast.copypaste.cpu.colour import Colour, change_row
+from cp2fast.copypaste.cpu.cover import Area
 from cp2fast.copypaste.cpu.load_store import LINE, prefetch
 from cp2fast.copypaste.cpu.output import Output, blur_row, normalise_row, store_row
 from cp2fast.copypaste.cpu.resize import QUAD, Crop, Filter, span, weigh_columns, weigh_rows
@@ -22,10 +23,7 @@ def make_rows(
     columns: Filter,
     colour: Colour,
     operations: int,
-    top: int,
-    left: int,
-    bottom: int,
-    right: int,
+    area: Area,
     whole: bool,
     mean: np.float32,
     at_once: bool,
@@ -38,6 +36,7 @@ def make_rows(
     Each row is then stored if this is the whole work, ``at_once``. Otherwise all pixels that share
     a register with the rectangle's may be overwritten.
     """
+    top, left, bottom, right = area
     if left >= right:
         return
     # Local variables, as the workspace is too long to be passed for every row.
@@ -68,20 +67,12 @@ def make_rows(
 
 
 @jit
-def make_columns(
-    crop: Crop,
-    rows: Filter,
-    columns: Filter,
-    top: int,
-    left: int,
-    bottom: int,
-    right: int,
-    w: Workspace,
-) -> None:
+def make_columns(crop: Crop, rows: Filter, columns: Filter, area: Area, w: Workspace) -> None:
     """The resize of ``make_rows`` for a view with x and y swapped.
 
     The filters refer to the crop's own axes: a row of the resize becomes a column of the view.
     """
+    top, left, bottom, right = area
     if top >= bottom:
         return
     pixels, weights, starts, start = crop.pixels, rows.weights, rows.start, columns.start
@@ -101,18 +92,10 @@ def make_columns(
 
 @jit
 def change_rows(
-    colour: Colour,
-    first: int,
-    last: int,
-    top: int,
-    left: int,
-    bottom: int,
-    right: int,
-    whole: bool,
-    mean: np.float32,
-    w: Workspace,
+    colour: Colour, first: int, last: int, area: Area, whole: bool, mean: np.float32, w: Workspace
 ) -> None:
     """Apply operations ``first`` to ``last`` - 1 to a rectangle; see ``change_row``."""
+    top, left, bottom, right = area
     flat, luma = w.flat, w.luma
     size, pitch = w.planes.shape[1:]
     plane = size * pitch
@@ -122,10 +105,9 @@ def change_rows(
 
 
 @jit
-def finish(
-    output: Output, b: int, top: int, left: int, bottom: int, right: int, radius: int, w: Workspace
-) -> None:
+def finish(output: Output, b: int, area: Area, radius: int, w: Workspace) -> None:
     """Blur, normalise and store one rectangle."""
+    top, left, bottom, right = area
     flat, reach, padded, row, short = w.flat, w.reach, w.padded, w.row, w.short
     half, mean, std = w.half[: radius + 1], output.mean, output.std
     size, pitch = w.planes.shape[1:]

@@ -48,20 +48,11 @@ QUAD = 4
 
 @jit
 def resize_filter(length: int, size: int, mirror: bool, weights: _Floats, start: _Integers) -> int:
-    """Compute the filter from ``length`` pixels to S; each output's weights sum to 1.
+    """Compute the filter from ``length`` pixels to S, reversed for ``mirror``; returns its taps.
 
-    All outputs have the same number of taps: near the far edge they start earlier, and taps outside
-    the triangle have zero weight.
-
-    Args:
-        length: number of source pixels.
-        size: number of outputs, S.
-        mirror: whether to reverse the outputs.
-        weights: output ``[S, taps]``, with space for ``most_taps(length, S)`` per output.
-        start: output, padded beyond S.
-
-    Returns:
-        The number of taps.
+    Each output's weights, ``[S, taps]``, sum to 1. All outputs have the same number of taps: near
+    the far edge they start earlier, and taps outside the triangle have zero weight. ``weights`` has
+    space for ``most_taps(length, S)`` per output, and ``start`` is padded beyond S.
     """
     scale = np.float32(length) / np.float32(size)
     support = max(scale, _ONE)
@@ -184,18 +175,9 @@ def _horizontal(taps: int | None) -> Any:
 _COMMON_TAPS = 2, 3, 4, 5
 _weigh_rows = specialised(_vertical, _COMMON_TAPS)
 weigh_columns = specialised(_horizontal, _COMMON_TAPS)
-"""The horizontal resize of a row: columns ``left`` to ``right``, both multiples of four.
+"""The horizontal resize of ``line`` into ``flat``; ``left`` and ``right`` are multiples of four.
 
-Args:
-    count: number of taps of the filter.
-    line: a row of the crop, interleaved.
-    start: ``start`` of the filter.
-    wide: its weights from ``spread``.
-    left: first column.
-    right: one after the last column.
-    flat: the three planes, output.
-    red: start of the row in the red plane.
-    plane: distance between the channels' planes.
+``count`` is the filter's number of taps, ``wide`` its weights from ``spread``.
 """
 
 
@@ -211,18 +193,9 @@ def weigh_rows(
     begin: int,
     end: int,
 ) -> None:
-    """The vertical resize: ``line`` from ``begin`` to ``end``, from as many rows as taps.
+    """The vertical resize: ``line`` from ``begin`` to ``end``, from the ``count`` rows at ``at``.
 
-    Args:
-        count: number of taps of the filter.
-        pixels: memory of the images.
-        at: offset of the first row, in bytes.
-        pitch: distance between rows, in bytes.
-        weights: ``[S, taps]``.
-        y: row of ``weights``.
-        line: output.
-        begin: first float.
-        end: one after the last float.
+    Output row ``y`` takes its weights from row ``y`` of ``weights``, ``[S, count]``.
     """
     if end - begin >= WIDE:
         _weigh_rows(count, pixels, at, pitch, weights, y, line, begin, end)

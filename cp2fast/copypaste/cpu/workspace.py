@@ -17,48 +17,26 @@ _Integers = NDArray[np.int64]
 
 
 class Workspace(NamedTuple):
-    """One thread's scratch memory for views of side S; float32 unless stated otherwise.
+    """One thread's scratch memory for views of side S."""
 
-    Attributes:
-        planes: ``[3, S, pitch]``, the view before blurring; rows are padded to whole registers.
-        flat: ``[3 S pitch + WIDE]``, the same memory plus padding for the last register.
-        line: a row of the crop, interleaved, between the vertical and the horizontal resize, plus
-            one float of padding for the last pixel's register.
-        totals: total weight of each row or column of the crop.
-        weights_y: weights of the vertical filter.
-        start_y: int64 ``[S]``, ``start`` of the vertical filter.
-        weights_x: weights of the horizontal filter.
-        start_x: int64, ``start`` of the horizontal filter, S padded to a multiple of four.
-        wide: the horizontal weights as arranged by ``spread``.
-        half: the blur's filter, from its centre to one side.
-        reach: uint64 ``[2, radius + 1]``, offsets of the rows above and below a blurred one.
-        padded: three channels of a row between the two passes of the blur.
-        luma: ``[pitch]``, sums of each column.
-        row: ``[3 pitch]``, a row before rounding to 16 bits, interleaved.
-        short: uint16 ``[3 pitch]``, the row after rounding.
-        cover: int64 ``[4, 4]``, rectangles of the view: top, left, bottom, right.
-        order: int64 ``[4]``, the jitter operations.
-        hues: ``[3]``, ``hues`` of a ``Colour``.
-    """
-
-    planes: _Floats
-    flat: _Floats
-    line: _Floats
-    totals: _Floats
-    weights_y: _Floats
-    start_y: _Integers
-    weights_x: _Floats
-    start_x: _Integers
-    wide: _Floats
-    half: _Floats
-    reach: NDArray[np.uint64]
-    padded: _Floats
-    luma: _Floats
+    planes: _Floats  # [3, S, pitch], the view before blurring; rows are padded to whole registers
+    flat: _Floats  # the same memory plus padding for the last register
+    line: _Floats  # a row of the crop, plus one float of padding for the last pixel's register
+    totals: _Floats  # total weight of each row or column of the crop
+    weights_y: _Floats  # of the vertical filter
+    start_y: _Integers  # [S]
+    weights_x: _Floats  # of the horizontal filter
+    start_x: _Integers  # S padded to a multiple of four
+    wide: _Floats  # the horizontal weights as arranged by ``spread``
+    half: _Floats  # the blur's filter, from its centre to one side
+    reach: NDArray[np.uint64]  # [2, radius + 1], offsets of the rows above and below a blurred one
+    padded: _Floats  # three channels of a row between the two passes of the blur
+    luma: _Floats  # [pitch], sums of each column
     row: _Floats
     short: NDArray[np.uint16]
-    cover: _Integers
-    order: _Integers
-    hues: _Floats
+    cover: _Integers  # [4, 4], rectangles of the view: top, left, bottom, right
+    order: _Integers  # [4], the jitter operations
+    hues: _Floats  # [3], ``hues`` of a ``Colour``
 
     @staticmethod
     def allocate(size: int, crop: int, radius: int) -> Workspace:

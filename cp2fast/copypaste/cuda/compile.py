@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import importlib
 import os
-import tempfile
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
@@ -17,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import torch  # loads NVRTC into the process, so it must come before cuda-core
+
+from cp2fast.run_folder import atomic_write
 
 SOURCE = Path(__file__).with_name("copy_paste.cu")
 KERNELS = "plan", "mean_luma", "compose"
@@ -151,14 +152,8 @@ def _write(file: Path, code: bytes) -> bool:
     """Write the code and its digest atomically; returns False if the folder is read-only."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        handle, unfinished = tempfile.mkstemp(dir=file.parent)
-    except OSError:
-        return False
-    try:
-        with os.fdopen(handle, "wb") as out:
+        with atomic_write(file) as out:
             out.write(hashlib.sha256(code).digest() + code)
-        os.replace(unfinished, file)
     except OSError:
-        os.unlink(unfinished)
         return False
     return True
