@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from cp2fast.data.open_images import ImageBatches, open_images
     from cp2fast.data.packing.pack import PackSummary
     from cp2fast.finetune.compare import Comparison
-    from cp2fast.finetune.confusion import Scores
+    from cp2fast.finetune.evaluate import Scores
     from cp2fast.finetune.predict import Predictions, predict
     from cp2fast.inspection.doctor import Diagnosis, doctor
     from cp2fast.inspection.labels import DataCheck, check_data
@@ -116,7 +116,7 @@ _MODULES = {
     "cp2fast.data.open_images": "ImageBatches open_images",
     "cp2fast.data.packing.pack": "PackSummary",
     "cp2fast.finetune.compare": "Comparison",
-    "cp2fast.finetune.confusion": "Scores",
+    "cp2fast.finetune.evaluate": "Scores",
     "cp2fast.finetune.predict": "Predictions predict",
     "cp2fast.inspection.doctor": "Diagnosis doctor",
     "cp2fast.inspection.labels": "DataCheck check_data",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cp2fast.config import FinetuneSettings, PretrainSettings
     from cp2fast.data.packing.pack import PackSummary
     from cp2fast.finetune.compare import Comparison
-    from cp2fast.finetune.confusion import Scores
+    from cp2fast.finetune.evaluate import Scores
     from cp2fast.model.segmenter import Segmenter
     from cp2fast.pretrain.task import PretrainTask
     from cp2fast.probe.probe import ProbeScores

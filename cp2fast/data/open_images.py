@@ -15,11 +15,11 @@ from cp2fast.batch import RaggedBatch
 from cp2fast.config import DataSettings, fewest_images
 from cp2fast.cores import decoding_workers
 from cp2fast.data.cache.open import open_cache
-from cp2fast.data.demo import data_root
 from cp2fast.data.image_sets.image_set import ImageSet
 from cp2fast.data.image_sets.listing import list_images
 from cp2fast.data.order import plan, steps_per_epoch
 from cp2fast.data.remote.disk_cache import DiskCache
+from cp2fast.data.scenes import data_root
 from cp2fast.data.sources.bad_images import BadImages
 from cp2fast.data.sources.choice import choose_source
 from cp2fast.data.sources.open import open_source

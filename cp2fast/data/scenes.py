@@ -1,4 +1,4 @@
-"""Demo data: generated scenes with their masks, in the layout of PASCAL VOC.
+"""The demo's data: generated scenes with their masks, in the layout of PASCAL VOC.
 
 Each scene shows one to four objects on a textured background. A class is defined by its shape and
 its texture together. Position, size, rotation and colours are random, so colour alone is not
@@ -12,18 +12,24 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from cp2fast import philox
+from cp2fast.config import DataSettings, LabelledDataSettings, Root
 from cp2fast.errors import UserError
 from cp2fast.philox import Stream
 
 _Plane = NDArray[np.floating[Any]]
 """``[H, W]``."""
+
+DEMO_DATA = Path("demo-data")
+DEMO_RUN = Path("runs/demo")
+"""Where ``finetune-voc`` finds the demo's weights by default."""
+_DEMO_SEED = 0
 
 VOID = 255
 """The label of the one-pixel border around each object."""
@@ -33,6 +39,19 @@ _DRAWS = 256
 """Random numbers reserved per scene, without its noise; fewer than 80 are needed."""
 _LAYERS = ((0.5, 56), (0.3, 20), (0.2, 6))
 """Weight, and feature size in pixels, of the layers of a noisy background."""
+
+
+@overload
+def data_root(settings: LabelledDataSettings) -> Path: ...
+@overload
+def data_root(settings: DataSettings) -> Root: ...
+def data_root(settings: DataSettings | LabelledDataSettings) -> Root:
+    """The images' root; if none is set, the demo scenes, which are generated once."""
+    if settings.root is not None:
+        return settings.root
+    if not DEMO_DATA.exists():
+        generate_scenes(DEMO_DATA, settings.scenes, _DEMO_SEED)
+    return DEMO_DATA
 
 
 def generate_scenes(root: Path, count: int, seed: int) -> None:

@@ -18,10 +18,8 @@ class Average:
     Batch norm statistics are copied from the network, as they are averages already.
 
     Attributes:
-        learning: network in training.
         decay: share of the average kept at each step, after the first steps; None averages nothing.
         network: network with the averaged weights, in eval mode; without decay ``learning`` itself.
-        steps: number of steps averaged.
     """
 
     def __init__(self, learning: Segmenter, decay: float | None) -> None:

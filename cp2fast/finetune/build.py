@@ -8,8 +8,8 @@ from torch import nn
 
 from cp2fast.config import FinetuneSettings
 from cp2fast.data.decoding.levels import Levels
-from cp2fast.data.demo import data_root
 from cp2fast.data.order import steps_per_epoch
+from cp2fast.data.scenes import data_root
 from cp2fast.errors import UserError
 from cp2fast.finetune.result import RESULT, report
 from cp2fast.finetune.start import build_network, resolve

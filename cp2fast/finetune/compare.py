@@ -11,7 +11,7 @@ from rich.table import Table
 
 from cp2fast import recipes
 from cp2fast.config import FinetuneModelSettings, FinetuneSettings
-from cp2fast.data.demo import data_root
+from cp2fast.data.scenes import data_root
 from cp2fast.errors import UserError
 from cp2fast.finetune.build import FINETUNE
 from cp2fast.finetune.result import read_result, scores_of
@@ -36,12 +36,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The results of a comparison.
-
-    Attributes:
-        folder: folder of ``compare.json`` and of one run per trial.
-        miou: mIoU by start and seed, 0 to 1.
-    """
+    """The mIoU, 0 to 1, by start and seed, and the folder of ``compare.json`` and all trials."""
 
     folder: Path
     miou: dict[str, dict[int, float]]

@@ -52,10 +52,7 @@ def dice_loss(logits_BKHW: Tensor, labels_BHW: Tensor) -> Tensor:
 
     Dice is twice the intersection divided by the sum of predicted and true amounts, over all pixels
     of the batch except ignored ones (Milletari et al., "V-Net", 3DV 2016, without the squares).
-
-    Args:
-        logits_BKHW: logits at the labels' size.
-        labels_BHW: labels, int64, below K or 255.
+    Labels are int64, below K or 255.
 
     Returns:
         A scalar from 0 to 1; 0 where every pixel is ignored.

@@ -1,21 +1,40 @@
-"""Paths of the files that ``predict`` writes for each photo; nothing is overwritten."""
+"""The files that ``predict`` writes for each photo: a palette mask, an overlay, and probabilities.
+
+Nothing is overwritten. Results arrive in bands of rows and are collected in mapped files, so only
+one band needs memory. Each file appears once it is complete.
+"""
 
 from __future__ import annotations
 
+import io
+import math
 import os
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from cp2fast.config import Root
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cp2fast.config import Rgb, Root
 from cp2fast.data.image_sets.image_set import ImageSet
 from cp2fast.data.image_sets.listing import is_container, list_images
 from cp2fast.data.image_sets.roots import places, shown
 from cp2fast.data.remote.urls import is_url
 from cp2fast.errors import UserError
 from cp2fast.files import place_of
-from cp2fast.run_folder import LONGEST_NAME
+from cp2fast.finetune.inference import Band
+from cp2fast.finetune.pictures import overlay
+from cp2fast.labels.classes import palette_of
+from cp2fast.run_folder import LONGEST_NAME, atomic_write
+
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+OVERLAY_SIDE = 8192
+"""Longest side of an overlay in pixels; overlays of larger pictures are reduced."""
 
 
 class Outputs(NamedTuple):
@@ -50,6 +69,13 @@ class Photo(NamedTuple):
     def read(self) -> bytes:
         """The encoded picture. Raises BadImage."""
         return self.images.read(self.number)
+
+
+class Classes(NamedTuple):
+    """Names and colours by label; VOC's colours if there are none."""
+
+    names: tuple[str, ...]
+    colours: tuple[Rgb, ...]
 
 
 def plan_outputs(inputs: Sequence[Root], out: Path, probabilities: bool = False) -> list[Photo]:
@@ -142,3 +168,55 @@ def _outputs(place: Path, probabilities: bool) -> Outputs:
     stem, folder = place.stem, place.parent
     npz = folder / f"{stem}.npz" if probabilities else None
     return Outputs(folder / f"{stem}.png", folder / f"{stem}_overlay.jpg", npz)
+
+
+def write_bands(
+    outputs: Outputs, size: tuple[int, int], bands: Iterator[Band], classes: Classes
+) -> None:
+    """Write all files of a picture from its bands; their folder exists.
+
+    Raises:
+        OSError: a file cannot be written; the mask, which is written last, does not exist then.
+    """
+    folder, step = outputs.mask.parent, -(-max(size) // OVERLAY_SIDE)
+    labels = mapped(folder, np.uint8, size)
+    kept = None
+    if outputs.probabilities is not None:
+        kept = mapped(folder, np.float16, (len(classes.names), *size))
+    mixed: list[NDArray[np.uint8]] = []
+    for band in bands:
+        rows = slice(band.top, band.top + len(band.labels))
+        labels[rows] = band.labels
+        if kept is not None and band.probabilities is not None:
+            kept[:, rows] = band.probabilities
+        thin = slice(-band.top % step, None, step), slice(None, None, step)
+        mixed.append(overlay(band.image[thin], band.labels[thin], classes.colours))
+    _write_image(outputs.overlay, Image.fromarray(np.concatenate(mixed)), "JPEG", quality=92)
+    if outputs.probabilities is not None and kept is not None:
+        with atomic_write(outputs.probabilities) as file:
+            np.savez_compressed(file, probabilities=kept, classes=np.array(classes.names))
+    mask = Image.fromarray(labels)
+    mask.putpalette(palette_of(classes.colours).tobytes())
+    _write_image(outputs.mask, mask, "PNG")
+
+
+def _write_image(path: Path, image: Image.Image, kind: str, **options: int) -> None:
+    encoded = io.BytesIO()  # Pillow's own writing to a full disk does not say why it failed
+    image.save(encoded, format=kind, **options)
+    with atomic_write(path) as file:
+        file.write(encoded.getbuffer())
+
+
+def mapped(folder: Path, dtype: type[Scalar], shape: tuple[int, ...]) -> NDArray[Scalar]:
+    """A new array in a temporary file of ``folder``, for what need not fit into memory.
+
+    All its room on the disk is taken at once: a disk that becomes full while the array is filled
+    would kill the process (SIGBUS). The file is gone with the array.
+
+    Raises:
+        OSError: the disk has no room for it.
+    """
+    with tempfile.TemporaryFile(dir=folder) as file:
+        os.posix_fallocate(file.fileno(), 0, max(1, math.prod(shape) * np.dtype(dtype).itemsize))
+        array: np.memmap[Any, np.dtype[Scalar]] = np.memmap(file, dtype, "r+", shape=shape)
+    return array

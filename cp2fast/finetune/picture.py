@@ -2,9 +2,8 @@
 
 | file | how | memory |
 |---|---|---|
-| TIFF, 8 bits and three bands, uncompressed | the file itself is mapped | none |
-| the same, compressed or in tiles | decoded into a mapped temporary file | a few tiles |
-| PNG, not interlaced | decoded band by band into a mapped temporary file | the encoded file |
+| TIFF, 8 bits and three bands | decoded into a mapped temporary file | a few tiles |
+| PNG, not interlaced | the same, band by band | the encoded file |
 | JPEG | the same | the encoded file; if progressive, its coefficients |
 | anything else, or turned by its metadata | decoded as a whole | the encoded file and the pixels |
 
@@ -13,12 +12,9 @@ The system writes a mapped file to disk and drops it from memory wherever memory
 
 from __future__ import annotations
 
-import math
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,10 +23,9 @@ from cp2fast.data.decoding import jpeg, png_bands, turbojpeg
 from cp2fast.data.decoding.decode import common_jpeg, decode_image, image_size
 from cp2fast.data.decoding.levels import Levels
 from cp2fast.data.decoding.orientation import UPRIGHT, orientation_of
-from cp2fast.finetune.outputs import Photo
+from cp2fast.finetune.outputs import Photo, mapped
 
 Pixels: TypeAlias = NDArray[np.uint8]
-Scalar = TypeVar("Scalar", bound=np.generic)
 
 _ANY_SIZE = 1 << 62
 _TIFF = (".tif", ".tiff")
@@ -53,11 +48,7 @@ def picture_size(photo: Photo) -> tuple[int, int]:
 def open_picture(photo: Photo, levels: Levels) -> Pixels:
     """The pixels, ``[H, W, 3]``, of a picture of any size.
 
-    The temporary file, of three bytes a pixel, lies where the outputs go.
-
-    Args:
-        photo: the picture; the folder of its outputs exists.
-        levels: how values of more than 8 bits, and bands, are converted.
+    A temporary file, of three bytes a pixel, lies in the folder of its outputs, which exists.
 
     Raises:
         BadImage: it cannot be read.
@@ -70,21 +61,6 @@ def open_picture(photo: Photo, levels: Levels) -> Pixels:
     plain = _is_tiff(photo.path) and levels.bands is None
     pixels = _of_tiff(photo.path, new) if plain else None
     return _decoded(photo.read(), levels, new) if pixels is None else pixels
-
-
-def mapped(folder: Path, dtype: type[Scalar], shape: tuple[int, ...]) -> NDArray[Scalar]:
-    """A new array in a temporary file of ``folder``, for what need not fit into memory.
-
-    All its room on the disk is taken at once: a disk that becomes full while the array is filled
-    would kill the process (SIGBUS). The file is gone with the array.
-
-    Raises:
-        OSError: the disk has no room for it.
-    """
-    with tempfile.TemporaryFile(dir=folder) as file:
-        os.posix_fallocate(file.fileno(), 0, max(1, math.prod(shape) * np.dtype(dtype).itemsize))
-        array: np.memmap[Any, np.dtype[Scalar]] = np.memmap(file, dtype, "r+", shape=shape)
-    return array
 
 
 def _decoded(encoded: bytes, levels: Levels, new: Callable[[int, int], Pixels]) -> Pixels:
@@ -122,7 +98,7 @@ def _tiff_size(path: Path | None) -> tuple[int, int] | None:
 
 
 def _of_tiff(path: Path | None, new: Callable[[int, int], Pixels]) -> Pixels | None:
-    """The pixels of a plain TIFF file, mapped in the file itself or decoded into a new array.
+    """The pixels of a plain TIFF file in a new array.
 
     None if it is not plain; then the usual decoder is tried and reports its own error.
     """
@@ -136,8 +112,6 @@ def _of_tiff(path: Path | None, new: Callable[[int, int], Pixels]) -> Pixels | N
                 return None
             if not _shows_rgb(page):
                 return None
-            if page.is_memmappable:
-                return tifffile.memmap(path, mode="r")  # type: ignore[no-any-return]
             pixels = new(*size)
             page.asarray(out=pixels)
             return pixels

@@ -100,7 +100,7 @@ def draw_grid(
     """Draw rows of pictures, and below them the legend of the classes.
 
     Args:
-        rows: pictures that matplotlib shows, row by row; the last rows may be shorter.
+        rows: pictures that matplotlib shows, row by row.
         titles: titles by row and column.
         path: the file, replaced atomically.
         data: data set with the classes; without it there is no legend.
@@ -114,7 +114,7 @@ def draw_grid(
     for axis in axes.flat:
         axis.set_axis_off()
     for row, pictures in zip(axes, rows, strict=True):
-        for axis, picture in zip(row, pictures, strict=False):
+        for axis, picture in zip(row, pictures, strict=True):
             axis.imshow(picture, interpolation="nearest")
     for place, title in titles.items():
         axes[place].set_title(title[-32:], fontsize=8, loc="left")

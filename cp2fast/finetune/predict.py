@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cp2fast.config import FinetuneSettings, root_of
@@ -19,12 +21,10 @@ from cp2fast.data.prefetch import map_ahead
 from cp2fast.data.sources.read_ahead import fetched
 from cp2fast.errors import UserError
 from cp2fast.files import make_folder
-from cp2fast.finetune.inference import probability_bands
-from cp2fast.finetune.large import Band, segment_tiles
+from cp2fast.finetune.inference import Band, probability_bands, segment_tiles
 from cp2fast.finetune.loader import batches_of_one_size
-from cp2fast.finetune.outputs import Photo, plan_outputs
+from cp2fast.finetune.outputs import Classes, Photo, plan_outputs, write_bands
 from cp2fast.finetune.picture import open_picture, picture_size
-from cp2fast.finetune.predicted import Classes, write_bands
 from cp2fast.model.segmenter import Segmenter
 from cp2fast.train.distributed import ALONE, device_of
 from cp2fast.train.precision import autocast, dtype_of
@@ -153,22 +153,24 @@ def _predict_whole(
 ) -> None:
     """Segment photos of one size as a whole, upsampling in bands that fit into memory."""
     height, width = images_HW3[0].shape[:2]
-    of_row = len(photos) * len(predictor.classes.names) * width
-    rows = max(1, _MOST_AT_ONCE // of_row)
+    count, classes = len(photos), len(predictor.classes.names)
+    rows = max(1, _MOST_AT_ONCE // (count * classes * width))
     images = torch.stack(list(images_HW3)).to(predictor.device)
-    bands: list[list[Band]] = [[] for _ in photos]
-    top = 0
-    for found_BKhw in probability_bands(predictor.network, images, predictor.settings, rows):
-        labels = found_BKhw.argmax(dim=1).byte().cpu().numpy()
-        kept = found_BKhw.half().cpu().numpy() if predictor.wants_probabilities else None
-        for number, image in enumerate(images_HW3):
-            part = image[top : top + labels.shape[1]].numpy()
-            own = None if kept is None else kept[number]
-            bands[number].append(Band(top, part, labels[number], own))
-        top += labels.shape[1]
-    for photo, own_bands in zip(photos, bands, strict=True):
+    labels_BHW = np.empty((count, height, width), np.uint8)
+    kept_BKHW: NDArray[np.float16] | None = None
+    if predictor.wants_probabilities:
+        kept_BKHW = np.empty((count, classes, height, width), np.float16)
+    bands = probability_bands(predictor.network, images, predictor.settings, rows)
+    for top, found_BKhw in zip(range(0, height, rows), bands, strict=True):
+        band = (..., slice(top, top + rows), slice(None))
+        labels_BHW[band] = found_BKhw.argmax(dim=1).byte().cpu().numpy()
+        if kept_BKHW is not None:
+            kept_BKHW[band] = found_BKhw.half().cpu().numpy()
+    for number, photo in enumerate(photos):
+        kept = None if kept_BKHW is None else kept_BKHW[number]
+        whole = Band(0, images_HW3[number].numpy(), labels_BHW[number], kept)
         with _writing(photo):
-            write_bands(photo.outputs, (height, width), iter(own_bands), predictor.classes)
+            write_bands(photo.outputs, (height, width), iter([whole]), predictor.classes)
 
 
 def _predict_tiled(predictor: Predictor, photo: Photo, bad: dict[str, str]) -> bool:

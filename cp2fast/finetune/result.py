@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from cp2fast.finetune.confusion import Scores
+from cp2fast.finetune.evaluate import Scores
 from cp2fast.run_folder import BEST, RunFolder
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from cp2fast.config import (
     ModelSettings,
     PretrainSettings,
 )
-from cp2fast.data.demo import DEMO_RUN
+from cp2fast.data.scenes import DEMO_RUN
 from cp2fast.errors import UserError
 from cp2fast.model.segmenter import Segmenter, build_segmenter
 from cp2fast.run_folder import list_checkpoints
@@ -70,10 +70,7 @@ def build_network(model: FinetuneModelSettings, num_classes: int, seed: int) -> 
 
 
 def load_start(network: Segmenter, model: FinetuneModelSettings) -> str:
-    """Load the initial weights into ``network``.
-
-    Returns:
-        One line that describes what was loaded.
+    """Load the initial weights into ``network``, and describe them in one line.
 
     Raises:
         UserError: they are not available or belong to another network; ``network`` is unchanged.
@@ -91,11 +88,8 @@ def parameter_groups(network: Segmenter, layer_decay: float) -> list[dict[str, A
 
     The factor is 1 for the head, ``layer_decay`` for the backbone's last layer, its square for the
     layer before, and so on down to the stem (Clark et al., "ELECTRA", 2020; Bao et al., "BEiT",
-    2022). Layers are those of timm: the blocks of a transformer or a ResNet.
-
-    Args:
-        network: network; some of its weights may be frozen.
-        layer_decay: factor from one layer to the one before; 1 gives a single group.
+    2022). Layers are those of timm: the blocks of a transformer or a ResNet. With a factor of 1
+    there is a single group.
     """
     learns = [parameter for parameter in network.parameters() if parameter.requires_grad]
     if layer_decay == 1:

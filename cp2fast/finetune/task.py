@@ -18,8 +18,7 @@ from cp2fast.data.image_sets.digest import digest, file_size
 from cp2fast.data.order import steps_per_epoch
 from cp2fast.errors import UserError
 from cp2fast.finetune.average import Average
-from cp2fast.finetune.confusion import Scores
-from cp2fast.finetune.evaluate import evaluate
+from cp2fast.finetune.evaluate import Scores, evaluate
 from cp2fast.finetune.loader import CropBatch, crop_batches
 from cp2fast.finetune.loss import balanced_weights, segmentation_loss
 from cp2fast.finetune.pictures import CURVES, draw_confusion, draw_crops, draw_predictions

@@ -48,14 +48,10 @@ class Check:
 def perform(
     name: str, test: Callable[[], str], *, needed: bool = False, fix: str | None = None
 ) -> Check:
-    """Run one test.
+    """Run one test, which returns one line if it passes.
 
-    Args:
-        name: what is tested.
-        test: returns one line on success; raises Missing if the thing is not present, and any
-            other exception if it fails.
-        needed: as in ``Check``.
-        fix: what helps if the test fails.
+    It raises Missing if the thing is not present, and any other exception if it fails, which
+    ``fix`` helps against.
     """
     began = time.perf_counter()
     status: Status = "ok"

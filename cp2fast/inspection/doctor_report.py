@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from rich.console import Console
 from rich.markup import escape
 
@@ -111,7 +113,7 @@ def _show_health(console: Console, health: DataHealth, settings: PretrainSetting
     if health.images_per_second and health.epoch_seconds:
         rows["loading"] = (
             f"{health.images_per_second:,.0f} images/s by {health.source}: "
-            f"{_duration(health.epoch_seconds)} an epoch, if the network keeps up"
+            f"{timedelta(seconds=round(health.epoch_seconds))} an epoch, if the network keeps up"
         )
     for name, value in rows.items():
         console.print(f"  {name:<12} {value}")
@@ -147,11 +149,3 @@ def _spread(quantiles: Quantiles, scale: float = 1) -> str:
     return " / ".join(
         f"{scale * value:,.0f}" for value in (quantiles.low, quantiles.median, quantiles.high)
     )
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 90 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"

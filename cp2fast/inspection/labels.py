@@ -5,9 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any
-
-from numpy.typing import NDArray
 
 from cp2fast import recipes
 from cp2fast.config import FinetuneSettings
@@ -23,7 +20,6 @@ from cp2fast.recipes import Overrides
 _PICTURE = "data-check"
 SHOWN = 8
 """Number of images in the picture."""
-_COLUMNS = 4
 
 
 @dataclass(frozen=True)
@@ -65,25 +61,15 @@ def check_data(
 
 
 def draw_labelled(data: LabelledData, path: Path) -> None:
-    """Draw images spread over the training examples, each above its mask and an overlay.
-
-    For a small data set, evaluation examples are included.
-    """
+    """Draw images, each above its mask and an overlay; of a small data set, of both splits."""
     examples = data.train if len(data.train) >= SHOWN else [*data.train, *data.val]
     chosen = evenly(examples, SHOWN)
-    palette = palette_of(data.colours)
-    rows: list[list[NDArray[Any]]] = []
-    titles = {}
-    for number, example in enumerate(chosen):
-        column = number % _COLUMNS
-        if column == 0:
-            rows += [[], [], []]
+    palette, columns = palette_of(data.colours), []
+    for example in chosen:
         image, labels = (tensor.numpy() for tensor in read_example(example, data))
-        pictures = image, palette[labels], overlay(image, labels, data.colours)
-        for row, picture in zip(rows[-3:], pictures, strict=True):
-            row.append(picture)
-        titles[len(rows) - 3, column] = example.image.name
-    draw_grid(rows, titles, path, data, cell=(2.6, 2.2))
+        columns.append([image, palette[labels], overlay(image, labels, data.colours)])
+    titles = {(0, column): example.image.name for column, example in enumerate(chosen)}
+    draw_grid(list(zip(*columns, strict=True)), titles, path, data, cell=(2.6, 2.2))
 
 
 def _free_name() -> Path:

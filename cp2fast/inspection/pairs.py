@@ -13,11 +13,11 @@ from cp2fast.copypaste.op import copy_paste
 from cp2fast.copypaste.parameters import Parameters
 from cp2fast.copypaste.sampling import sample_parameters
 from cp2fast.cores import available_cores
-from cp2fast.data.demo import data_root
 from cp2fast.data.image_sets.listing import list_images
 from cp2fast.data.image_sets.roots import shown
 from cp2fast.data.order import plan
 from cp2fast.data.remote.disk_cache import DiskCache
+from cp2fast.data.scenes import data_root
 from cp2fast.data.sources.choice import Choice, choose_source
 from cp2fast.data.survey import find_range
 from cp2fast.data.windows import windows

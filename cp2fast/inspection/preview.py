@@ -11,11 +11,11 @@ from pathlib import Path
 import torch
 
 from cp2fast import recipes
-from cp2fast.config import AugmentSettings, ModelSettings, PretrainSettings, check_pretrain
+from cp2fast.config import AugmentSettings, ModelSettings, PretrainSettings, check_root
 from cp2fast.data.image_sets.listing import check_exists
 from cp2fast.errors import UserError
 from cp2fast.inspection.pairs import Pairs, first_pairs
-from cp2fast.inspection.pairs_picture import draw_pairs_picture
+from cp2fast.inspection.pictures import draw_pairs_picture, draw_similarity_picture
 from cp2fast.inspection.similarity import (
     Cell,
     Figures,
@@ -27,7 +27,6 @@ from cp2fast.inspection.similarity import (
     similarity_map,
     take_statistics,
 )
-from cp2fast.inspection.similarity_picture import draw_similarity_picture
 from cp2fast.inspection.style import check_target
 from cp2fast.model.cp2 import build_cp2
 from cp2fast.model.segmenter import Segmenter, build_segmenter
@@ -164,7 +163,7 @@ def similarity(
 def _check_inputs(settings: PretrainSettings, count: int) -> None:
     if not 1 <= count <= _MOST:
         raise UserError(f"{count} pairs cannot be drawn: name 1 to {_MOST}")
-    check_pretrain(settings)
+    check_root(settings.data)
     if settings.data.root is not None:
         check_exists(settings.data.root)
 
@@ -178,18 +177,11 @@ def describe(pairs: Pairs, settings: PretrainSettings) -> str:
     """One line that describes the data and the settings of the pairs."""
     backgrounds = {"batch": "backgrounds of the same batch", "none": "no backgrounds"}
     background = backgrounds.get(settings.data.background, "backgrounds from two more images")
+    differences = recipes.differences(AugmentSettings(), settings.augment)  # from the paper's
+    changed = "".join(f", augment.{key}={in_words(value)}" for key, _, value in differences)
     return (
         f"{pairs.images:,} images of {pairs.root}, decoded by {pairs.source.name}; "
-        f"{settings.model.size} px, {background}, "
-        f"seed {settings.train.seed}{_changed(settings.augment)}"
-    )
-
-
-def _changed(augment: AugmentSettings) -> str:
-    """The augmentation settings that differ from the paper's."""
-    return "".join(
-        f", augment.{key}={in_words(value)}"
-        for key, _, value in recipes.differences(AugmentSettings(), augment)
+        f"{settings.model.size} px, {background}, seed {settings.train.seed}{changed}"
     )
 
 

@@ -62,8 +62,7 @@ class SimilarityMap:
 
     Attributes:
         cosine_hw: cosines ``[h, w]`` over the feature grid of the key.
-        foreground: mean over the key's foreground cells.
-        background: mean over the other cells.
+        foreground: mean over the key's foreground cells; ``background`` that over the others.
         at_match: value at the cell with the true match; None if the key does not show it.
     """
 
@@ -124,7 +123,7 @@ def foreground_cells(pairs: Pairs, sample: int, stride: int) -> list[Cell]:
             match = None
         found.append(Cell(sample, row, column, place, match))
     middle = Point(left + width / 2, top + height / 2)
-    return sorted(found, key=lambda cell: _distance(cell.place, middle))
+    return sorted(found, key=lambda cell: math.dist(cell.place, middle))
 
 
 def chosen(cells: Sequence[Cell]) -> Cell:
@@ -171,7 +170,3 @@ def take_statistics(network: Segmenter, pairs: Pairs) -> None:
     Otherwise random weights would be compared with a normalisation that does nothing.
     """
     update_bn([torch.cat([pairs.composed.query, pairs.composed.key])], network)
-
-
-def _distance(first: Point, second: Point) -> float:
-    return (first.x - second.x) ** 2 + (first.y - second.y) ** 2

@@ -21,6 +21,8 @@ QUERY, KEY = "#1769e0", "#e8590c"
 INK, FAINT = "#1b1f24", "#7a828c"
 TITLE, HEADING, BODY, LABEL = 15, 9.5, 8, 6.4
 """Font sizes in points."""
+SIDE = 2.5
+"""Side of a panel in inches."""
 _DPI = 110
 _GAP, _MARGIN = 0.3, 0.45
 _FORMATS = {"png": QUICK_PNG, "webp": {"quality": 85, "method": 6}}
@@ -29,18 +31,32 @@ _CASING = [Stroke(linewidth=3.4, foreground="white", alpha=0.9), Normal()]
 
 
 class Sheet:
-    """A page of square panels in columns; positions are in inches from its top left corner.
+    """A page of rows of square panels; positions are in inches from its top left corner.
 
     Attributes:
         columns: left edge of each column.
-        side: side of a panel.
+        rows: top of the panels of each row; ``below`` them is room for text.
     """
 
-    def __init__(self, columns: int, side: float, height: float) -> None:
-        self.columns = [_MARGIN + column * (side + _GAP) for column in range(columns)]
-        self.side = side
-        self.width, self.height = self.columns[-1] + side + _MARGIN, height
-        self._figure = Figure(figsize=(self.width, height), facecolor="white")
+    def __init__(
+        self,
+        title: str,
+        lines: Sequence[str],
+        headings: Sequence[tuple[str, str]],
+        rows: int,
+        below: float,
+    ) -> None:
+        head = 0.77 + 0.19 * len(lines)
+        self.columns = [_MARGIN + column * (SIDE + _GAP) for column in range(len(headings))]
+        self.rows = [head + 0.26 + row * (SIDE + below) for row in range(rows)]
+        self.width = self.columns[-1] + SIDE + _MARGIN
+        self.height = head + 0.36 + rows * (SIDE + below)
+        self._figure = Figure(figsize=(self.width, self.height), facecolor="white")
+        self.write(_MARGIN, 0.28, title, size=TITLE, weight="bold")
+        for number, line in enumerate(lines):
+            self.write(_MARGIN, 0.62 + 0.19 * number, line, size=BODY + 0.5, colour=FAINT)
+        for left, (text, colour) in zip(self.columns, headings, strict=True):
+            self.write(left, head, text, size=HEADING, colour=colour, weight="bold")
 
     def panel(self, left: float, top: float, width: float, height: float) -> Axes:
         """Add an empty panel without axes."""
@@ -72,21 +88,10 @@ class Sheet:
             va="top",
         )
 
-    def title(self, title: str, lines: Sequence[str]) -> None:
-        """Write the title of the page and the lines below it."""
-        self.write(self.columns[0], 0.28, title, size=TITLE, weight="bold")
-        for row, line in enumerate(lines):
-            self.write(self.columns[0], 0.62 + 0.19 * row, line, size=BODY + 0.5, colour=FAINT)
-
-    def headings(self, top: float, headings: Sequence[tuple[str, str]]) -> None:
-        """Write the text and colour of each column's heading."""
-        for left, (text, colour) in zip(self.columns, headings, strict=True):
-            self.write(left, top, text, size=HEADING, colour=colour, weight="bold")
-
     def show(self, left: float, top: float, image_HW3: Tensor) -> Axes:
         """Show an image in continuous pixel coordinates, at the top of a square panel."""
         height, width = image_HW3.shape[:2]
-        axis = self.panel(left, top, self.side, self.side)
+        axis = self.panel(left, top, SIDE, SIDE)
         axis.imshow(image_HW3.numpy(), extent=(0, width, height, 0), interpolation="antialiased")
         axis.set_anchor("NW")
         axis.set_autoscale_on(False)  # What is drawn on it does not change its limits.

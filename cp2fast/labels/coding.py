@@ -20,8 +20,6 @@ from cp2fast.labels.painted import Annotations, paint
 IGNORED = 255
 """Label of pixels that are excluded from the loss and the evaluation."""
 
-Unknown = Literal["refuse", "ignore"]
-
 _NOT_KNOWN = -1
 _NEAR = 48.0
 """Largest RGB distance at which a colour gets its nearest class; black to white is 441.
@@ -57,16 +55,10 @@ class Coding:
     kind: Kind
     known: Mapping[int, int] = field(hash=False)
     """Label by stored number; may be ``IGNORED``."""
-    unknown: Unknown = "refuse"
+    unknown: Literal["refuse", "ignore"] = "refuse"
     """How to treat other stored numbers."""
     nearest: bool = False
     """Whether to try the nearest class first."""
-
-    @staticmethod
-    def plain(num_classes: int, unknown: Unknown) -> Coding:
-        """The coding of masks whose values are the labels, such as VOC's."""
-        known = {label: label for label in range(num_classes)} | {IGNORED: IGNORED}
-        return Coding("values", known, unknown)
 
     def read(self, mask: Path | Annotations) -> Labels:
         """The labels of a mask. Raises UserError if it cannot be read."""

@@ -39,7 +39,6 @@ class Level:
 
     Attributes:
         index: index among the outputs of timm's ``forward_intermediates``.
-        channels: number of channels.
         stride: pixels from one cell to the next.
     """
 
@@ -107,7 +106,7 @@ def feature_maps(backbone: Backbone, images_B3HW: Tensor, wanted: Sequence[Level
     their finer maps then have cells that lie beyond the image.
     """
     if isinstance(backbone, _LOSES_BORDERS):
-        cell = stride(backbone)
+        cell = levels(backbone)[-1].stride
         height, width = images_B3HW.shape[2:]
         right, bottom = ((cell - side % cell) % cell for side in (width, height))
         images_B3HW = F.pad(images_B3HW, (0, right, 0, bottom))
@@ -130,8 +129,3 @@ def has_patches(backbone: Backbone) -> bool:
 def channels(backbone: Backbone) -> int:
     """Channels of the last feature map."""
     return levels(backbone)[-1].channels
-
-
-def stride(backbone: Backbone) -> int:
-    """Pixels from one cell of the last feature map to the next."""
-    return levels(backbone)[-1].stride

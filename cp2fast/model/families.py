@@ -19,11 +19,9 @@ OUTPUT_STRIDE = 16
 
 @dataclass(frozen=True)
 class Family:
-    """Backbones in one module of timm that are built and used in the same way.
+    """Backbones in one module of ``timm.models`` that are built and used in the same way.
 
     Attributes:
-        title: title for tables and messages.
-        module: module in ``timm.models``.
         is_dilated: whether timm can dilate its last stages instead of striding.
         is_sized: whether it is built for one image size and resizes for others.
         options: additional options for ``timm.create_model``.

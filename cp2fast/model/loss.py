@@ -79,12 +79,8 @@ def dense_loss(
     """Negative mean log-probability of the positive pairs, averaged per image, then over the batch.
 
     There is no temperature. The original normalises over the query positions, including the
-    background. An image without a positive pair counts as 0; in the original it gives NaN.
-
-    Args:
-        similarity_BXY: result of ``similarities``.
-        positive_BXY: result of ``positive_pairs``.
-        axis: positions over which each softmax is computed.
+    background: ``axis`` is the positions that each softmax is computed over. An image without a
+    positive pair counts as 0; in the original it gives NaN.
     """
     if axis not in ("query", "key"):
         raise ValueError(f"axis must be 'query' or 'key', not {axis!r}")

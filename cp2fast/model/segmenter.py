@@ -30,8 +30,8 @@ class Segmenter(nn.Module):
         feature_stride: stride of the backbone's last map; image sizes should be multiples of it.
         embedding_stride: stride of the dense embedding.
         classes: class names in the order of the logits; empty before fine-tuning.
-        mean: mean of red, green and blue in 0 to 1, subtracted from the images.
-        std: deviation of red, green and blue, by which the images are divided.
+        mean: mean of red, green and blue in 0 to 1, subtracted from the images; ``std`` is the
+            deviation, by which they are divided.
     """
 
     def __init__(self, backbone: Backbone, decode_head: Head) -> None:
@@ -106,9 +106,7 @@ class Segmenter(nn.Module):
 def build_segmenter(settings: ModelSettings, num_classes: int = 21) -> Segmenter:
     """Build the network of ``settings``, with random weights from torch's generator.
 
-    Args:
-        settings: backbone, head, their sizes and the image size.
-        num_classes: outputs of ``conv_seg``; PASCAL VOC has 21 including the background.
+    It has ``num_classes`` class logits; those of PASCAL VOC include the background.
 
     Raises:
         UserError: no such backbone, or the head does not fit it.

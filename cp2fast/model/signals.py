@@ -58,10 +58,8 @@ def effective_rank(vectors_NC: Tensor) -> Tensor:
     """Number of directions that the vectors use: RankMe (Garrido et al., ICML 2023, equation 1).
 
     It is the exponential of the entropy of the singular values, normalised to a sum of 1. It is 1
-    if all vectors lie on one line, and min(N, C) if all directions are used equally.
-
-    Args:
-        vectors_NC: N vectors of C channels, not centred.
+    if all vectors, which are not centred, lie on one line, and min(N, C) if all directions are used
+    equally.
 
     Returns:
         A scalar in float64, on the CPU; 1 if all vectors are 0.

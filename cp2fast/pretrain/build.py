@@ -6,12 +6,12 @@ from cp2fast.config import SIZE_STEP, PretrainSettings, ProbeDataSettings, fewes
 from cp2fast.copypaste.backends import fastest_backend
 from cp2fast.cores import decoding_workers
 from cp2fast.data.cache.open import Cache, Sharing, open_cache
-from cp2fast.data.demo import data_root
 from cp2fast.data.image_sets.image_set import ImageSet
 from cp2fast.data.image_sets.listing import list_images
 from cp2fast.data.image_sets.roots import public_root
 from cp2fast.data.order import steps_per_epoch
 from cp2fast.data.remote.disk_cache import DiskCache
+from cp2fast.data.scenes import data_root
 from cp2fast.data.sources.choice import choose_source
 from cp2fast.data.survey import find_range
 from cp2fast.data.windows import check_window, window_width

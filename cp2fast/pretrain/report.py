@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from cp2fast.data.demo import DEMO_DATA, DEMO_RUN
+from cp2fast.data.scenes import DEMO_DATA, DEMO_RUN
 from cp2fast.pretrain.objects import objects_in_colours
 from cp2fast.pretrain.task import PretrainTask
 from cp2fast.pretrain.watch import PICTURE

@@ -69,7 +69,11 @@ def embed(run: str | Path, photos: Root, out: str | Path | None = None) -> Embed
     if file is not None:
         _check_target(file)
     trained = open_trained(run)
-    _check_embeds(trained, run)
+    if trained.is_finetuned:
+        raise UserError(
+            f"{run} was fine-tuned, which leaves the embedding untrained: name a run of "
+            "cp2fast pretrain"
+        )
     root = photos if isinstance(photos, Path) else root_of(photos)
     images = list_images(root, "name as PHOTOS")
     found = _embed(trained, images)
@@ -167,11 +171,3 @@ def _check_target(out: Path) -> None:
     refuse_target(picture_of(out))
     if out.suffix == ".parquet" and find_spec("pyarrow") is None:
         raise UserError(f"{out}: Parquet needs pyarrow: pip install pyarrow, or name it FILE.npz")
-
-
-def _check_embeds(trained: Trained, run: str | Path) -> None:
-    if trained.is_finetuned:
-        raise UserError(
-            f"{run} was fine-tuned, which leaves the embedding untrained: name a run of "
-            "cp2fast pretrain"
-        )

@@ -34,12 +34,9 @@ def dense_features(network: Segmenter, images_B3HW: Tensor, place: Place) -> Ten
 
 @dataclass(frozen=True)
 class Extractor:
-    """Computes dense features of whole images.
+    """Computes dense features of whole images by a frozen network, on its device.
 
-    Attributes:
-        network: a frozen network, which gives its device and the mean and deviation of its images.
-        place: where features are taken.
-        short_side: side in pixels to which the short side of an image is resized.
+    The short side of the images is resized to ``short_side`` pixels.
     """
 
     network: Segmenter

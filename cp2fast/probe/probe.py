@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cp2fast.errors import UserError
-from cp2fast.finetune.confusion import Scores, count_confusion, scores
+from cp2fast.finetune.evaluate import Scores, count_confusion, scores
 from cp2fast.finetune.loader import examples_in_batches
 from cp2fast.labels.coding import IGNORED
 from cp2fast.labels.dataset import Example, LabelledData, evenly

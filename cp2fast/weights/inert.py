@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pickle
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -65,11 +65,6 @@ class Shell(dict[Any, Any]):
     def append(self, item: object) -> None:
         """Add an item, as to a list."""
         self[len(self)] = item
-
-    def extend(self, items: Iterable[object]) -> None:
-        """Add items, as to a list."""
-        for item in items:
-            self.append(item)
 
     add = append
 

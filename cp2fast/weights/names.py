@@ -20,19 +20,16 @@ Rule: TypeAlias = tuple[str, str | Callable[[re.Match[str]], str]]
 
 @dataclass(frozen=True)
 class Names:
-    """A library's names for one kind of backbone.
-
-    Attributes:
-        marker: pattern of a name that only this layout has.
-        rules: replacements applied to each name, in order.
-        dropped: pattern of names for which timm has no tensor.
-        convert: converts tensors that differ in more than their names.
-    """
+    """A library's names for one kind of backbone."""
 
     marker: str
+    """Pattern of a name that only this layout has."""
     rules: tuple[Rule, ...]
+    """Replacements applied to each name, in order."""
     dropped: str = "(?!)"
+    """Pattern of names for which timm has no tensor."""
     convert: Callable[[Tensors], Tensors] = lambda tensors: tensors
+    """Converts tensors that differ in more than their names."""
 
 
 def to_timm(tensors: Mapping[str, Tensor], layouts: Iterable[Names]) -> Tensors:

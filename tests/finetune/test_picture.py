@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cp2fast.finetune.picture import mapped
+from cp2fast.finetune.outputs import mapped
 
 OPEN_IN_LITTLE_MEMORY = """
 import resource, sys

@@ -21,6 +21,8 @@ from cp2fast.labels.survey import survey
 from cp2fast.labels.voc import VOC_CLASSES
 from tests.data import image_files, metadata
 
+PLAIN = Coding("values", {0: 0, 1: 1, 2: 2, 255: 255})
+
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
@@ -287,9 +289,7 @@ def test_the_check_and_the_decoder_agree_on_odd_metadata(root: Path, block: str,
 def test_labels_of_few_bits_are_not_spread(root: Path, bits: int) -> None:
     labels = np.arange(20 * 31).reshape(20, 31) % min(3, 1 << bits)
     (root / "SegmentationClass" / "a.png").write_bytes(grey_png(labels, bits))
-    assert np.array_equal(
-        Coding.plain(3, "refuse").read(root / "SegmentationClass" / "a.png").labels, labels
-    )
+    assert np.array_equal(PLAIN.read(root / "SegmentationClass" / "a.png").labels, labels)
 
 
 def test_sixteen_bits_that_hold_more_than_labels_are_refused(root: Path) -> None:
@@ -303,7 +303,7 @@ def test_a_mask_that_is_no_png_is_named_as_what_it_is(root: Path, kind: str, nam
     path = root / "SegmentationClass" / "a.png"
     path.write_bytes(image_files.encode(Image.fromarray(np.zeros((20, 31), np.uint8)), kind))
     with pytest.raises(UserError, match=f"it is a {name} image: save it as a palette or grey PNG"):
-        Coding.plain(3, "refuse").read(path)
+        PLAIN.read(path)
 
 
 def test_a_mask_with_long_text_is_read(root: Path) -> None:

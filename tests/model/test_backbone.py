@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from cp2fast.errors import UserError
-from cp2fast.model.backbone import build_backbone, channels, feature_map, stride
+from cp2fast.model.backbone import build_backbone, channels, feature_map, levels
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_the_map_has_the_promised_shape(
     name: str, expected_channels: int, expected_stride: int
 ) -> None:
     backbone = build_backbone(name, size=224).eval()
-    assert (channels(backbone), stride(backbone)) == (expected_channels, expected_stride)
+    assert (channels(backbone), levels(backbone)[-1].stride) == (expected_channels, expected_stride)
     for height, width in [(224, 224), (70, 130)]:
         features = feature_map(backbone, torch.randn(1, 3, height, width))
         cells = [-(-side // expected_stride) for side in (height, width)]

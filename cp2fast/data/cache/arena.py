@@ -131,9 +131,6 @@ class Arena:
         ours = os.open(f"/proc/{process}/fd/{descriptor}", os.O_RDWR)
         return Arena(*_views(mmap.mmap(ours, 0), count), ours)
 
-    def __len__(self) -> int:
-        return len(self._state)
-
     def holds(self, numbers: NDArray[np.int64]) -> bool:
         """Whether all these images are in the cache."""
         return bool((self._state[numbers] == _READY).all())

@@ -86,15 +86,11 @@ def is_container(name: str) -> bool:
     return is_shard(name) or is_beton(name) or name.lower().endswith(COMPRESSED_SUFFIXES)
 
 
-def check_exists(root: Root, name_it: str = "set data.root to") -> None:
-    """Check quickly that ``root`` exists and may be read, without listing the images.
-
-    Raises:
-        UserError: it does not exist, or is neither a folder nor a file.
-    """
+def check_exists(root: Root) -> None:
+    """Raise UserError unless ``root`` is a folder or a file, without listing the images."""
     for place in places(root):
         if place.origin == "named" and not is_url(place.name):
-            _check_path(Path(place.name), name_it)
+            _check_path(Path(place.name), "set data.root to")
 
 
 def skipped_in_words(images: ImageSet) -> str | None:

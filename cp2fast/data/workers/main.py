@@ -21,6 +21,8 @@ Content = TypeVar("Content", covariant=True)
 
 START = "from cp2fast.data.workers.main import main; main()"
 """The program, for ``python -c``; its argument is the descriptor of the pipe to its parent."""
+Asked = tuple[Any, list[int]]
+"""A request, and the keys of memory that the parent no longer uses."""
 _NICE = 5
 _LOOK_SECONDS = 2.0
 """Interval between checks that the parent is still alive, in case the pipe is never closed."""
@@ -40,13 +42,6 @@ class Job(Protocol[Request, Content]):
         """
 
 
-class Ask(NamedTuple):
-    """A request, and the keys of memory that the parent no longer uses."""
-
-    request: Any
-    unused: list[int]
-
-
 class Answer(NamedTuple):
     """The answer to a request."""
 
@@ -64,7 +59,7 @@ def main() -> None:
     """Receive the job, and answer its requests until the parent ends this process."""
     os.nice(_NICE)
     connection = Connection(int(sys.argv[1]))
-    asked: queue.Queue[Ask | None] = queue.Queue()
+    asked: queue.Queue[Asked | None] = queue.Queue()
     job: Job[Any, Any] = connection.recv()
     threading.Thread(target=_listen, args=(connection, asked), daemon=True).start()
     memory = Lender()
@@ -78,7 +73,7 @@ def main() -> None:
     threading.Event().wait()  # Stay until the parent ends this: it may still map our memory.
 
 
-def _listen(connection: Connection, asked: queue.Queue[Ask | None]) -> None:
+def _listen(connection: Connection, asked: queue.Queue[Asked | None]) -> None:
     """Receive requests at once, so that sending never blocks the parent; exit with the parent."""
     parent = os.getppid()
     try:
@@ -91,10 +86,11 @@ def _listen(connection: Connection, asked: queue.Queue[Ask | None]) -> None:
         os._exit(0)
 
 
-def _requests(asked: queue.Queue[Ask | None], memory: Lender) -> Iterator[Any]:
+def _requests(asked: queue.Queue[Asked | None], memory: Lender) -> Iterator[Any]:
     while (message := asked.get()) is not None:
-        memory.take_back(message.unused)
-        yield message.request
+        request, unused = message
+        memory.take_back(unused)
+        yield request
 
 
 def _send(connection: Connection, content: Any, part: Tensor | None, memory: Lender) -> None:

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from cp2fast.data.prefetch import keep_ahead
 from cp2fast.data.remote.retry import count_retry
-from cp2fast.data.workers.main import START, Answer, Ask, Job
+from cp2fast.data.workers.main import START, Answer, Job
 from cp2fast.data.workers.shared_memory import Borrower
 from cp2fast.errors import UserError
 
@@ -117,7 +117,7 @@ class _Worker(Generic[Request, Content]):
 
     def ask(self, request: Request) -> None:
         """Send a request; answers come in the same order."""
-        self._send(Ask(request, self._memory.give_back()))
+        self._send((request, self._memory.give_back()))
 
     def finish(self) -> None:
         """Tell the worker that no more requests will follow."""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -23,7 +21,6 @@ class Exported:
     """A file that is ready to be written.
 
     Attributes:
-        content: content of the file.
         holds: description of the content, such as ``the backbone``.
         check: reads the written file as its user will and returns the largest difference between
             its outputs and the network's, relative to the network's largest output.
@@ -40,31 +37,6 @@ class Exported:
     usage: str
     notes: list[str] = field(default_factory=list)
     tolerance: float = 1e-5
-
-
-def tensors_as_bytes(tensors: Mapping[str, Tensor], suffix: str) -> bytes:
-    """A state dict as the content of a file with this suffix."""
-    contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    if suffix == SAFETENSORS:
-        return safetensors.torch.save(contiguous, {"format": "pt"})
-
-    buffer = io.BytesIO()
-    torch.save(contiguous, buffer)
-    return buffer.getvalue()
-
-
-def read_tensors(path: Path, suffix: str) -> dict[str, Tensor]:
-    """Read a file of ``tensors_as_bytes`` as a user would; ``path`` need not have the suffix."""
-    if suffix == SAFETENSORS:
-        return safetensors.torch.load_file(path)
-    return torch.load(path, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
-
-
-def reading_code(file: str) -> tuple[str, str]:
-    """Code for the user: the import besides torch, and the expression that reads ``file``."""
-    if file.endswith(SAFETENSORS):
-        return "from safetensors.torch import load_file\n", f'load_file("{file}")'
-    return "", f'torch.load("{file}", weights_only=True)'
 
 
 def random_images(count: int, height: int, width: int) -> Tensor:

@@ -8,13 +8,12 @@ from typing import Literal, NamedTuple
 
 from cp2fast.errors import UserError
 from cp2fast.run_folder import atomic_write
+from cp2fast.weights.export.backbone import export_timm, export_torchvision
 from cp2fast.weights.export.exported import SAFETENSORS, TORCH_SUFFIXES, Exported
 from cp2fast.weights.export.mmseg import export_mmseg
 from cp2fast.weights.export.model_card import card_path, model_card
 from cp2fast.weights.export.onnx import export_onnx
 from cp2fast.weights.export.safetensors import export_safetensors
-from cp2fast.weights.export.timm import export_timm
-from cp2fast.weights.export.torchvision import export_torchvision
 from cp2fast.weights.trained import Trained, open_trained
 
 

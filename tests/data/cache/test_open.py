@@ -235,7 +235,7 @@ time.sleep(then)
 
 
 def child(arena, number, then):
-    return Process(*arena.address, len(arena), number, then, script=CHILD)
+    return Process(*arena.address, len(arena.size), number, then, script=CHILD)
 
 
 def test_what_one_process_decodes_the_others_have():

@@ -1,35 +1,13 @@
-"""What the exports share: files of both kinds, images to compare on, and the comparison."""
+"""What the exports share: images to compare on, and the comparison."""
 
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import pytest
 import torch
 
-from cp2fast.weights.export.exported import (
-    largest_difference,
-    random_images,
-    read_tensors,
-    reading_code,
-    tensors_as_bytes,
-)
-
-TENSORS = {"a": torch.arange(6.0).view(2, 3).T, "b": torch.tensor(3)}
-
-
-@pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".pt"])
-def test_tensors_come_back_and_the_code_for_the_user_reads_them(
-    tmp_path: Path, suffix: str
-) -> None:
-    path = tmp_path / f"w{suffix}"
-    path.write_bytes(tensors_as_bytes(TENSORS, suffix))
-    torch.testing.assert_close(read_tensors(path, suffix), TENSORS)
-    imports, expression = reading_code(str(path))
-    names = {"torch": torch}
-    exec(f"{imports}\nread = {expression}", names)  # noqa: S102
-    torch.testing.assert_close(names["read"], TENSORS)
+from cp2fast.weights.export.exported import largest_difference, random_images
 
 
 def test_the_difference_is_relative_to_our_largest_value() -> None:

@@ -1,4 +1,4 @@
-"""Exports to torchvision: loaded by it without our help, and compared."""
+"""Exports to timm and torchvision: loaded by them without our help, and compared."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ from cp2fast.errors import UserError
 from cp2fast.model.backbone import build_backbone, channels, feature_map
 from cp2fast.model.head import FcnHead
 from cp2fast.model.segmenter import Segmenter
-from cp2fast.weights.export.torchvision import export_torchvision
+from cp2fast.weights.export.backbone import (
+    export_timm,
+    export_torchvision,
+    read_tensors,
+    reading_code,
+    tensors_as_bytes,
+)
 from tests.weights.export.trained_networks import around, pretrained
 
 IMAGES = torch.randn(1, 3, 64, 96)
@@ -81,3 +87,60 @@ def test_what_torchvision_does_not_have_is_refused(
         UserError, match=rf"torchvision has no {backbone} \(the nearest is {nearest}"
     ):
         export_torchvision(pretrained(tmp_path, backbone=backbone), "w.pth")
+
+
+@pytest.mark.parametrize("file", ["w.safetensors", "w.pth"])
+def test_a_resnet_gives_the_same_features_in_timm(tmp_path: Path, file: str) -> None:
+    trained = pretrained(tmp_path)
+    exported = export_timm(trained, file)
+    path = tmp_path / file
+    path.write_bytes(exported.content)
+    assert exported.check(path) <= exported.tolerance
+    theirs = timm.create_model("resnet18", num_classes=0, output_stride=16, checkpoint_path=path)
+    with torch.no_grad():
+        ours = feature_map(trained.network.backbone, IMAGES)
+        torch.testing.assert_close(theirs.eval().forward_features(IMAGES), ours)
+
+
+def test_a_transformer_gives_the_same_features_in_timm(tmp_path: Path) -> None:
+    trained = pretrained(tmp_path, backbone="vit_tiny_patch16_224")
+    exported = export_timm(trained, "w.safetensors")
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(exported.content)
+    assert exported.check(path) <= exported.tolerance
+    theirs = timm.create_model(
+        "vit_tiny_patch16_224", num_classes=0, img_size=64, dynamic_img_size=True
+    )
+    assert theirs.load_state_dict(load_file(path), strict=False).missing_keys == [
+        "norm.weight",
+        "norm.bias",
+    ]
+    options = {"indices": 1, "norm": False, "intermediates_only": True}
+    with torch.no_grad():
+        [features] = theirs.eval().forward_intermediates(IMAGES, **options)
+        torch.testing.assert_close(features, feature_map(trained.network.backbone, IMAGES))
+
+
+def test_the_check_notices_another_network(tmp_path: Path) -> None:
+    trained = pretrained(tmp_path)
+    exported = export_timm(trained, "w.pth")
+    (tmp_path / "w.pth").write_bytes(exported.content)
+    with torch.no_grad():
+        trained.network.backbone.layer4[1].bn2.weight.mul_(1.001)
+    assert exported.check(tmp_path / "w.pth") > exported.tolerance
+
+
+TENSORS = {"a": torch.arange(6.0).view(2, 3).T, "b": torch.tensor(3)}
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".pt"])
+def test_tensors_come_back_and_the_code_for_the_user_reads_them(
+    tmp_path: Path, suffix: str
+) -> None:
+    path = tmp_path / f"w{suffix}"
+    path.write_bytes(tensors_as_bytes(TENSORS, suffix))
+    torch.testing.assert_close(read_tensors(path, suffix), TENSORS)
+    imports, expression = reading_code(str(path))
+    names = {"torch": torch}
+    exec(f"{imports}\nread = {expression}", names)  # noqa: S102
+    torch.testing.assert_close(names["read"], TENSORS)

@@ -9,8 +9,8 @@ from PIL import Image
 
 from cp2fast.config import PretrainSettings
 from cp2fast.inspection.pairs import first_pairs
+from cp2fast.inspection.pictures import draw_similarity_picture
 from cp2fast.inspection.similarity import SimilarityMap, foreground_cells
-from cp2fast.inspection.similarity_picture import draw_similarity_picture
 
 STRIDE, GRID = 16, 4
 
@@ -36,12 +36,12 @@ def brightness(path: Path) -> dict[str, np.ndarray]:
     """Of sixteen strips of each map, from top to bottom."""
     with Image.open(path) as image:
         pixels = np.asarray(image.convert("L")).astype(float)
-    dots = pixels.shape[1] / (2 * 0.45 + 4 * 2.6 + 3 * 0.3)
+    dots = pixels.shape[1] / (2 * 0.45 + 4 * 2.5 + 3 * 0.3)
     strips = {}
     for column, name in ((2, "random"), (3, "trained")):
-        left = 0.45 + column * 2.9
-        rows = slice(round(1.85 * dots), round(4.35 * dots))
-        columns = slice(round((left + 0.1) * dots), round((left + 2.5) * dots))
+        left = 0.45 + column * 2.8
+        rows = slice(round(1.07 * dots), round(3.47 * dots))
+        columns = slice(round((left + 0.1) * dots), round((left + 2.4) * dots))
         parts = np.array_split(pixels[rows, columns], 16)
         strips[name] = np.array([part.mean() for part in parts])
     return strips

@@ -1,13 +1,15 @@
-"""The backbone as a state dict that torchvision's model of the same name loads, strictly."""
+"""The backbone as a state dict that timm's or torchvision's model of that name loads strictly."""
 
 from __future__ import annotations
 
 import difflib
+import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import safetensors.torch
 import timm
 import torch
 import torchvision
@@ -17,20 +19,73 @@ from torch import Tensor, nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from cp2fast.errors import UserError
-from cp2fast.model.backbone import feature_map
+from cp2fast.model.backbone import feature_map, options_of
 from cp2fast.weights.export.exported import (
+    SAFETENSORS,
     Exported,
     largest_difference,
     random_images,
-    read_tensors,
-    reading_code,
-    tensors_as_bytes,
 )
 from cp2fast.weights.foreign import TORCHVISION_VIT
 from cp2fast.weights.trained import Trained
 
 _DILATE_LAST_STAGE = {"replace_stride_with_dilation": [False, False, True]}
 """Gives the output stride of 16 used in training; basic blocks do not support it."""
+
+
+def export_timm(trained: Trained, file: str) -> Exported:
+    """Prepare ``file``, a ``.safetensors``, ``.pth`` or ``.pt``."""
+    backbone, model = trained.network.backbone, trained.model
+    name, size, suffix = model.backbone, model.size, Path(file).suffix
+    options = options_of(name, size, pyramid=model.head == "segformer")
+
+    @torch.no_grad()
+    def check(path: Path) -> float:
+        theirs = timm.create_model(name, pretrained=False, num_classes=0, **options).eval()
+        theirs.prune_intermediate_layers(1, prune_norm=True, prune_head=True)
+        theirs.load_state_dict(read_tensors(path, suffix), strict=True)
+        images = random_images(2, size, size)
+        [features] = theirs.forward_intermediates(
+            images, indices=1, output_fmt="NCHW", intermediates_only=True
+        )
+        return largest_difference(feature_map(backbone, images), features)
+
+    imports, read = reading_code(file)
+    arguments = "".join(f", {key}={value!r}" for key, value in options.items())
+    usage = f"""import timm
+import torch
+{imports}
+backbone = timm.create_model("{name}", pretrained=False, num_classes=0{arguments})
+backbone.prune_intermediate_layers(1, prune_norm=True, prune_head=True)  # not pretrained
+backbone.load_state_dict({read}, strict=True)
+backbone.eval()
+images = torch.rand(1, 3, {size}, {size})  # RGB, ImageNet-normalised
+[features] = backbone.forward_intermediates(
+    images, indices=1, output_fmt="NCHW", intermediates_only=True
+)
+"""
+    return Exported(
+        content=tensors_as_bytes(backbone.state_dict(), suffix),
+        holds="the backbone",
+        check=check,
+        library=f"timm {timm.__version__}",
+        usage=usage,
+        notes=_notes(options),
+    )
+
+
+def _notes(options: dict[str, object]) -> list[str]:
+    notes = [
+        "What follows the last feature map, such as a final norm, was not part of the pretraining: "
+        "prune_intermediate_layers leaves it out, and without it load_state_dict needs "
+        "strict=False."
+    ]
+    if "output_stride" in options:
+        notes.append(
+            f"output_stride={options['output_stride']} is how it was trained; the weights also "
+            "load without it, for features at stride 32."
+        )
+    return notes
 
 
 class _Counterpart(NamedTuple):
@@ -159,3 +214,28 @@ def _no_such(name: str, known: list[str]) -> UserError:
     return UserError(
         f"torchvision has no {name} (the nearest is {nearest}): use --to timm or --to safetensors"
     )
+
+
+def tensors_as_bytes(tensors: Mapping[str, Tensor], suffix: str) -> bytes:
+    """A state dict as the content of a file with this suffix."""
+    contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    if suffix == SAFETENSORS:
+        return safetensors.torch.save(contiguous, {"format": "pt"})
+
+    buffer = io.BytesIO()
+    torch.save(contiguous, buffer)
+    return buffer.getvalue()
+
+
+def read_tensors(path: Path, suffix: str) -> dict[str, Tensor]:
+    """Read a file of ``tensors_as_bytes`` as a user would; ``path`` need not have the suffix."""
+    if suffix == SAFETENSORS:
+        return safetensors.torch.load_file(path)
+    return torch.load(path, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
+
+
+def reading_code(file: str) -> tuple[str, str]:
+    """Code for the user: the import besides torch, and the expression that reads ``file``."""
+    if file.endswith(SAFETENSORS):
+        return "from safetensors.torch import load_file\n", f'load_file("{file}")'
+    return "", f'torch.load("{file}", weights_only=True)'
