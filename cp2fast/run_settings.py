@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from cp2fast import recipes
-from cp2fast.config import FinetuneSettings, PretrainSettings, check_finetune, check_pretrain
+from cp2fast.config import FinetuneSettings, PretrainSettings, check_root
 from cp2fast.errors import UserError
 from cp2fast.files import is_file
 from cp2fast.recipes import Overrides, Settings
@@ -22,14 +22,7 @@ def pretrain_settings(
     out: str | Path | None,
     resume: bool,
 ) -> tuple[PretrainSettings, Path]:
-    """The settings of a pretraining and its folder.
-
-    Args:
-        recipe: see ``recipes.load``; None is the demo, or when resuming the settings of the run in
-            ``out``.
-        overrides: see ``recipes.load``.
-        out: the run folder; None is a folder below ``runs/`` named after the recipe.
-        resume: whether to continue the run in the folder.
+    """The settings of a pretraining and its folder; see ``api.pretrain`` for the arguments.
 
     Raises:
         UserError: as ``recipes.load``, there is nothing to train on, or the folder to resume holds
@@ -38,7 +31,7 @@ def pretrain_settings(
     settings, folder = _run_settings(
         PretrainSettings, "pretrain", recipe, overrides, out, resume, "demo", ""
     )
-    check_pretrain(settings)
+    check_root(settings.data)
     return settings, folder
 
 
@@ -60,7 +53,7 @@ def finetune_settings(
     settings, folder = _run_settings(
         FinetuneSettings, "finetune", recipe, overrides, out, resume, default, prefix
     )
-    check_finetune(settings)
+    check_root(settings.data)
     return settings, folder
 
 

@@ -7,8 +7,7 @@ from cp2fast.config import (
     DataSettings,
     FinetuneSettings,
     PretrainSettings,
-    check_finetune,
-    check_pretrain,
+    check_root,
 )
 from cp2fast.errors import UserError
 
@@ -28,7 +27,7 @@ from cp2fast.errors import UserError
 )
 def test_a_combination_that_cannot_work_is_refused(overrides: list[str], keys: list[str]) -> None:
     with pytest.raises(UserError) as caught:
-        check_pretrain(recipes.load(PretrainSettings, None, overrides))
+        check_root(recipes.load(PretrainSettings, None, overrides).data)
     assert all(key in str(caught.value) for key in keys)
 
 
@@ -40,6 +39,6 @@ def test_python_users_get_the_same_refusal() -> None:
 
 
 def test_settings_without_data_can_be_made_and_not_run() -> None:
-    check_pretrain(PretrainSettings(data=DataSettings(scenes=8)))
+    check_root(DataSettings(scenes=8))
     with pytest.raises(UserError, match=r"data\.root"):
-        check_finetune(FinetuneSettings())
+        check_root(FinetuneSettings().data)

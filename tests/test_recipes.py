@@ -10,8 +10,7 @@ from cp2fast import recipes
 from cp2fast.config import (
     FinetuneSettings,
     PretrainSettings,
-    check_finetune,
-    check_pretrain,
+    check_root,
 )
 from cp2fast.errors import UserError
 
@@ -26,13 +25,13 @@ def refusal(*overrides: str, recipe: str | None = None) -> str:
 
 @pytest.mark.parametrize("recipe", recipes.names(PretrainSettings))
 def test_every_recipe_loads_and_can_be_run(recipe: str) -> None:
-    check_pretrain(recipes.load(PretrainSettings, recipe, ["data.root=photos"]))
+    check_root(recipes.load(PretrainSettings, recipe, ["data.root=photos"]).data)
 
 
 @pytest.mark.parametrize("recipe", recipes.names(FinetuneSettings))
 def test_every_finetuning_recipe_loads_by_either_name(recipe: str) -> None:
     settings = recipes.load(FinetuneSettings, recipe, ["data.root=photos"])
-    check_finetune(settings)
+    check_root(settings.data)
     assert recipes.load(FinetuneSettings, Path(recipe).name, ["data.root=photos"]) == settings
 
 

@@ -19,7 +19,7 @@ from cp2fast.bench.report import Report
 from cp2fast.bench.run import bench_run
 from cp2fast.bench.timing import Say
 from cp2fast.bench.train import bench_train
-from cp2fast.config import DataSettings, PretrainSettings, RangeSetting, check_pretrain
+from cp2fast.config import DataSettings, PretrainSettings, RangeSetting, check_root
 from cp2fast.cores import decoding_workers
 from cp2fast.data.decoding.decode import BadImage, decode_image
 from cp2fast.data.decoding.levels import Levels
@@ -113,7 +113,7 @@ def _settings(name: str, overrides: Overrides) -> PretrainSettings:
     batch = 32 if name in ("loader", "augment") else 256 if gpu else 8
     defaults = PretrainSettings.model_validate({"data": {"batch_size": batch, "scenes": _SCENES}})
     settings = recipes.load(PretrainSettings, defaults, overrides)
-    check_pretrain(settings)
+    check_root(settings.data)
     return settings
 
 

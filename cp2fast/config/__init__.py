@@ -11,7 +11,7 @@ from cp2fast.config.finetune import (
     FinetuneSettings,
     FinetuneTrainSettings,
     LabelledDataSettings,
-    check_finetune,
+    check_root,
 )
 from cp2fast.config.labels import ClassSettings, LabelSettings, Rgb, rgb_of
 from cp2fast.config.pretrain import (
@@ -20,7 +20,6 @@ from cp2fast.config.pretrain import (
     ModelSettings,
     PretrainSettings,
     TrainSettings,
-    check_pretrain,
     fewest_images,
 )
 from cp2fast.config.probe import ProbeDataSettings, ProbeSettings
@@ -66,8 +65,7 @@ __all__ = [
     "Root",
     "Section",
     "TrainSettings",
-    "check_finetune",
-    "check_pretrain",
+    "check_root",
     "fewest_images",
     "rgb_of",
     "root_of",

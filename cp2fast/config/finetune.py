@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
+from cp2fast.config.data import DataSettings
 from cp2fast.config.labels import LabelSettings
 from cp2fast.config.section import Colour, Deviations, Head, Section
 from cp2fast.config.train import CommonTrainSettings
@@ -165,11 +166,12 @@ class FinetuneSettings(Section):
         return self
 
 
-def check_finetune(settings: FinetuneSettings) -> None:
+def check_root(data: DataSettings | LabelledDataSettings) -> None:
     """Refuse settings without images to train on; combinations are checked on construction.
 
     Raises:
         UserError: the key to set.
     """
-    if settings.data.root is None and settings.data.scenes == 0:
-        raise UserError("data.root is not set: name your images with masks with data.root=DIR")
+    if data.root is None and data.scenes == 0:
+        what = "folder of images" if isinstance(data, DataSettings) else "images with masks"
+        raise UserError(f"data.root is not set: name your {what} with data.root=DIR")

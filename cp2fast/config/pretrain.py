@@ -119,13 +119,3 @@ class PretrainSettings(Section):
 def fewest_images(data: DataSettings) -> int:
     """How many images a data set, and a batch of them, must have to be trained on."""
     return 2 if data.background == "none" else MIN_IMAGES_FOR_BATCH_BACKGROUNDS
-
-
-def check_pretrain(settings: PretrainSettings) -> None:
-    """Refuse settings without images to train on; combinations are checked on construction.
-
-    Raises:
-        UserError: the key to set.
-    """
-    if settings.data.root is None and settings.data.scenes == 0:
-        raise UserError("data.root is not set: name your folder of images with data.root=DIR")

@@ -10,7 +10,6 @@ import io
 import math
 import os
 import tempfile
-import zipfile
 from collections.abc import Iterator, Sequence
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
@@ -194,19 +193,11 @@ def write_bands(
         mixed.append(overlay(band.image[thin], band.labels[thin], classes.colours))
     _write_image(outputs.overlay, Image.fromarray(np.concatenate(mixed)), "JPEG", quality=92)
     if outputs.probabilities is not None and kept is not None:
-        _write_npz(outputs.probabilities, kept, classes.names)
+        with atomic_write(outputs.probabilities) as file:
+            np.savez_compressed(file, probabilities=kept, classes=np.array(classes.names))
     mask = Image.fromarray(labels)
     mask.putpalette(palette_of(classes.colours).tobytes())
     _write_image(outputs.mask, mask, "PNG")
-
-
-def _write_npz(path: Path, probabilities: NDArray[np.float16], names: Sequence[str]) -> None:
-    """Same as ``numpy.savez_compressed``, but written one array at a time and in pieces."""
-    arrays = {"probabilities": probabilities, "classes": np.array(names)}
-    with atomic_write(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, array in arrays.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, array, allow_pickle=False)
 
 
 def _write_image(path: Path, image: Image.Image, kind: str, **options: int) -> None:

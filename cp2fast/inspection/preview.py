@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from cp2fast import recipes
-from cp2fast.config import AugmentSettings, ModelSettings, PretrainSettings, check_pretrain
+from cp2fast.config import AugmentSettings, ModelSettings, PretrainSettings, check_root
 from cp2fast.data.image_sets.listing import check_exists
 from cp2fast.errors import UserError
 from cp2fast.inspection.pairs import Pairs, first_pairs
@@ -163,7 +163,7 @@ def similarity(
 def _check_inputs(settings: PretrainSettings, count: int) -> None:
     if not 1 <= count <= _MOST:
         raise UserError(f"{count} pairs cannot be drawn: name 1 to {_MOST}")
-    check_pretrain(settings)
+    check_root(settings.data)
     if settings.data.root is not None:
         check_exists(settings.data.root)
 
