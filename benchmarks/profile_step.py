@@ -16,7 +16,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.common import write_result
 from cp2fast import recipes
-from cp2fast.bench.idle import idle_of
+from cp2fast.bench.run_parts import idle_of
 from cp2fast.bench.timing import finish
 from cp2fast.bench.train import compiled_learner
 from cp2fast.config import PretrainSettings

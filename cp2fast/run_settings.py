@@ -22,14 +22,7 @@ def pretrain_settings(
     out: str | Path | None,
     resume: bool,
 ) -> tuple[PretrainSettings, Path]:
-    """The settings of a pretraining and its folder.
-
-    Args:
-        recipe: see ``recipes.load``; None is the demo, or when resuming the settings of the run in
-            ``out``.
-        overrides: see ``recipes.load``.
-        out: the run folder; None is a folder below ``runs/`` named after the recipe.
-        resume: whether to continue the run in the folder.
+    """The settings of a pretraining and its folder; see ``api.pretrain`` for the arguments.
 
     Raises:
         UserError: as ``recipes.load``, there is nothing to train on, or the folder to resume holds

@@ -95,12 +95,7 @@ def find_limit(rates: Mapping[str, float]) -> Limit:
 
 
 def describe(rates: Mapping[str, float], reached: str) -> str:
-    """One sentence: the limiting stage, how much of the limit is reached, the setting to change.
-
-    Args:
-        rates: as for ``find_limit``.
-        reached: middle part of the sentence.
-    """
+    """One sentence: the limiting stage, what is ``reached`` of the limit, the setting to change."""
     found = find_limit(rates)
     stage = _stages(rates)[found.stage]
     others = ", ".join(f"{s} {format_rate(rates[s])}" for s in rates if s != found.stage)
@@ -111,12 +106,7 @@ def describe(rates: Mapping[str, float], reached: str) -> str:
 
 
 def describe_loading(composing: Mapping[str, float], rates: Mapping[str, float]) -> str:
-    """The sentence for the loader.
-
-    Args:
-        composing: samples per second of cp2fast's sources, for all these stages together.
-        rates: rates of the loader's stages, as for ``find_limit``.
-    """
+    """The sentence for the loader, from the rates of cp2fast's sources and of the stages alone."""
     return describe(rates, _fastest(composing, rates))
 
 

@@ -31,11 +31,8 @@ def decoders(
 ) -> dict[str, Stream]:
     """libjpeg-turbo in independent threads, for each library that calls it.
 
-    Args:
-        images: the data set; its first ``count`` images are kept in memory, encoded.
-        count: number of images, which are decoded repeatedly.
-        threads: number of decoding threads.
-        levels: how values of more than 8 bits and other bands are shown.
+    The first ``count`` images are kept in memory, encoded, and decoded again and again. ``levels``
+    says how values of more than 8 bits and other bands are shown.
     """
     encoded = [images.read(number) for number in range(min(count, len(images)))]
 

@@ -23,11 +23,7 @@ from cp2fast.pretrain.task import PretrainTask
 
 
 def host_milliseconds(task: PretrainTask) -> dict[str, float]:
-    """Median times in milliseconds, by part of a step.
-
-    Args:
-        task: task of a run that has not started.
-    """
+    """Median times in milliseconds, by part of a step; the task's run has not started."""
     settings, device, learner = task.settings, task.learner.device, task.learner
     data, augment, size = settings.data, settings.augment, settings.model.size
     independent = data.background == "independent"

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import cache, partial
 from itertools import islice, pairwise, repeat
@@ -20,9 +20,9 @@ from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from cp2fast.batch import CopyPasteBatch
-from cp2fast.bench.idle import idle_share
 from cp2fast.bench.timing import Say, finish
 from cp2fast.config import PretrainSettings
 from cp2fast.data.image_sets.image_set import ImageSet
@@ -100,11 +100,22 @@ class Parts:
         return build(self._of(root, steps), self._folder(), Processes.alone(self.device))
 
     def idle(self, root: Path) -> float:
-        """The share of time that the GPU is idle during the steps of a run."""
+        """The share of time that the GPU is idle in the second half of a run's steps."""
         steps = FEWEST_STEPS["cuda"]
-        watch, found = idle_share(steps // 2, steps - 2)
+        profiler = profile(activities=[ProfilerActivity.CUDA])
+
+        def watch(step: int) -> None:
+            if step == steps // 2:
+                finish(self.device)
+                profiler.start()
+            elif step == steps - 2:
+                finish(self.device)
+                profiler.stop()
+
         self._run(root, self.learner, steps, watch=watch)
-        return found()
+        events = profiler.events() or []  # type: ignore[no-untyped-call]
+        work = [event.time_range for event in events if event.device_type.name == "CUDA"]
+        return idle_of((time_range.start, time_range.end) for time_range in work)
 
     def _run(
         self,
@@ -221,6 +232,19 @@ def _ready(
     finish(task.learner.device)
     ready = Loaded(first.batch, first.images)
     return repeat(ready, steps * task.settings.train.gradient_accumulation_steps)
+
+
+def idle_of(intervals: Iterable[tuple[float, float]]) -> float:
+    """The share between the first start and the last end that no interval covers."""
+    ordered = sorted(intervals)
+    if not ordered:
+        return 1.0
+    begin, covered_to = ordered[0][0], ordered[0][0]
+    covered = 0.0
+    for start, end in ordered:
+        covered += max(0.0, end - max(start, covered_to))
+        covered_to = max(covered_to, end)
+    return 1 - covered / (covered_to - begin)
 
 
 def data_set(images: ImageSet, count: int, root: Path) -> Path:

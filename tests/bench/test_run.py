@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from cp2fast.bench.idle import idle_of
 from cp2fast.bench.run import bench_run, losses
+from cp2fast.bench.run_parts import idle_of
 from cp2fast.config import DataSettings, ModelSettings, PretrainSettings, TrainSettings
 from cp2fast.data.image_sets.listing import list_images
 from tests.pretrain.runs import write_photos

@@ -24,19 +24,12 @@ _shift_hue = jit(pixel.shift_hue)
 
 
 class Colour(NamedTuple):
-    """The colour operations of a view.
+    """The colour operations of a view."""
 
-    Attributes:
-        order: int64 ``[4]``, the jitter operations.
-        factor: float32 ``[4]``, factors of the operations.
-        hues: float32 ``[3]``, where the hue operation moves red, green and blue.
-        grey: whether the view is converted to grey.
-    """
-
-    order: _Integers
-    factor: _Floats
-    hues: _Floats
-    grey: bool
+    order: _Integers  # [4], the jitter operations
+    factor: _Floats  # [4], factors of the operations
+    hues: _Floats  # [3], where the hue operation moves red, green and blue
+    grey: bool  # whether the view is converted to grey
 
 
 @jit

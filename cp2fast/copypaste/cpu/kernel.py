@@ -49,17 +49,11 @@ _SPILL = 2 * WIDE
 
 
 class Inputs(NamedTuple):
-    """The inputs of the composition.
+    """The inputs of the composition."""
 
-    Attributes:
-        pixels: uint8 ``[N]``.
-        views: int32 ``[B, V, 16]``, the table of ``views.py``.
-        numbers: float32 ``[B, V, 16]``, the same memory as ``views``.
-    """
-
-    pixels: NDArray[np.uint8]
-    views: _Words
-    numbers: _Floats
+    pixels: NDArray[np.uint8]  # [N]
+    views: _Words  # [B, V, 16], the table of ``views.py``
+    numbers: _Floats  # the same memory as ``views``
 
 
 @jit

@@ -27,23 +27,14 @@ _gaussian, _normalise = jit(pixel.gaussian), jit(pixel.normalise)
 
 
 class Output(NamedTuple):
-    """The composed images, and how they are stored.
-
-    Attributes:
-        mean: float32 ``[3]``, mean of each channel.
-        std: float32 ``[3]``, standard deviation of each channel.
-        kind: FLOAT32, BFLOAT16 or FLOAT16.
-        single: ``[B S S 3]`` for FLOAT32, else unused.
-        half: bits ``[B S S 3]`` for the other types, else unused.
-        skew: position of the output's start within a cache line of 64 bytes, in values.
-    """
+    """The composed images, and how they are stored."""
 
     mean: _Floats
     std: _Floats
-    kind: int
-    single: _Floats
-    half: NDArray[np.uint16]
-    skew: int
+    kind: int  # FLOAT32, BFLOAT16 or FLOAT16
+    single: _Floats  # [B S S 3] for FLOAT32, else unused
+    half: NDArray[np.uint16]  # bits [B S S 3] for the other types, else unused
+    skew: int  # position of the output's start within a cache line of 64 bytes, in values
 
 
 @jit

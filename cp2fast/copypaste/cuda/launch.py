@@ -68,24 +68,13 @@ def copy_paste_cuda(request: Request) -> Composed:
 
 
 class Loaded(NamedTuple):
-    """The kernels on a GPU, and cuda-core's functions and grids to launch them with.
+    """The kernels on a GPU, and cuda-core's functions and grids to launch them with."""
 
-    Attributes:
-        launch: cuda-core's function.
-        stream_of: makes a stream of cuda-core from a handle.
-        blocks: blocks of ``mean_luma`` and of ``compose``.
-        planning: the grid of ``plan``.
-        working: the grid of ``mean_luma`` and of ``compose``.
-        plan: the kernel.
-        mean_luma: the kernel.
-        compose: the kernel.
-    """
-
-    launch: Any
-    stream_of: Any
-    blocks: np.int32
-    planning: Any
-    working: Any
+    launch: Any  # cuda-core's function
+    stream_of: Any  # makes a stream of cuda-core from a handle
+    blocks: np.int32  # of ``mean_luma`` and of ``compose``
+    planning: Any  # the grid of ``plan``
+    working: Any  # the grid of ``mean_luma`` and of ``compose``
     plan: Any
     mean_luma: Any
     compose: Any

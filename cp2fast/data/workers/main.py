@@ -21,8 +21,6 @@ Content = TypeVar("Content", covariant=True)
 
 START = "from cp2fast.data.workers.main import main; main()"
 """The program, for ``python -c``; its argument is the descriptor of the pipe to its parent."""
-Asked = tuple[Any, list[int]]
-"""A request, and the keys of memory that the parent no longer uses."""
 _NICE = 5
 _LOOK_SECONDS = 2.0
 """Interval between checks that the parent is still alive, in case the pipe is never closed."""
@@ -59,7 +57,7 @@ def main() -> None:
     """Receive the job, and answer its requests until the parent ends this process."""
     os.nice(_NICE)
     connection = Connection(int(sys.argv[1]))
-    asked: queue.Queue[Asked | None] = queue.Queue()
+    asked: queue.Queue[bytes] = queue.Queue()
     job: Job[Any, Any] = connection.recv()
     threading.Thread(target=_listen, args=(connection, asked), daemon=True).start()
     memory = Lender()
@@ -73,7 +71,7 @@ def main() -> None:
     threading.Event().wait()  # Stay until the parent ends this: it may still map our memory.
 
 
-def _listen(connection: Connection, asked: queue.Queue[Asked | None]) -> None:
+def _listen(connection: Connection, asked: queue.Queue[bytes]) -> None:
     """Receive requests at once, so that sending never blocks the parent; exit with the parent."""
     parent = os.getppid()
     try:
@@ -81,13 +79,14 @@ def _listen(connection: Connection, asked: queue.Queue[Asked | None]) -> None:
             while not connection.poll(_LOOK_SECONDS):
                 if os.getppid() != parent:
                     os._exit(1)
-            asked.put(connection.recv())
+            asked.put(connection.recv_bytes())
     except (EOFError, OSError):
         os._exit(0)
 
 
-def _requests(asked: queue.Queue[Asked | None], memory: Lender) -> Iterator[Any]:
-    while (message := asked.get()) is not None:
+def _requests(asked: queue.Queue[bytes], memory: Lender) -> Iterator[Any]:
+    """The requests; each comes with the keys of memory that the parent no longer uses."""
+    while (message := reduction.ForkingPickler.loads(asked.get())) is not None:
         request, unused = message
         memory.take_back(unused)
         yield request

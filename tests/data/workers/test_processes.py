@@ -38,6 +38,19 @@ def test_answers_come_in_order_with_memory_that_stays_while_it_is_held() -> None
     assert retries() - before == 20
 
 
+class Unreadable:
+    """What another version of the package may send: it cannot be unpickled."""
+
+    def __reduce__(self):
+        return int, ("no number",)
+
+
+@pytest.mark.slow
+def test_a_request_that_a_worker_cannot_read_ends_the_work() -> None:
+    with pytest.raises(ValueError, match="no number"):
+        list(work_in_processes(Squares(), [1, Unreadable()], count=1, ahead=1))
+
+
 def test_a_worker_has_about_eight_threads() -> None:
     assert [split_threads(n) for n in (0, 1, 8, 12, 16, 64)] == [
         (1, 1), (1, 1), (1, 8), (2, 6), (2, 8), (8, 8),
