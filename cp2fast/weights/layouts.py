@@ -82,28 +82,24 @@ def best_match(content: Mapping[str, Any], wanted: Mapping[str, Tensor]) -> Matc
     return max([Match((), ""), *found], key=Match.merits)
 
 
-def names_in(content: Mapping[str, Any]) -> list[str]:
-    """The names of all tensors, including the keys of enclosing dictionaries."""
-    return list(_flattened(content))
-
-
 def _dictionaries(
     content: Mapping[str, Any], inside: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor]]]:
     """Each dictionary with all tensors inside it, at any depth; outer dictionaries first."""
-    yield inside, _flattened(content)
+    yield inside, flattened(content)
     for name, value in _children(content):
         if isinstance(value, Mapping | list | tuple):
             yield from _dictionaries(_named(value), (*inside, name))
 
 
-def _flattened(content: Mapping[str, Any], prefix: str = "") -> dict[str, Tensor]:
+def flattened(content: Mapping[str, Any], prefix: str = "") -> dict[str, Tensor]:
+    """All tensors by name; names include the keys of enclosing dictionaries."""
     found: dict[str, Tensor] = {}
     for name, value in _children(content):
         if isinstance(value, Tensor):
             found[prefix + name] = value
         elif isinstance(value, Mapping | list | tuple):
-            found |= _flattened(_named(value), f"{prefix}{name}.")
+            found |= flattened(_named(value), f"{prefix}{name}.")
     return found
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from cp2fast.errors import UserError
 from cp2fast.model.segmenter import Segmenter
 from cp2fast.weights.files import find_file, read_content
-from cp2fast.weights.layouts import Match, best_match, names_in
+from cp2fast.weights.layouts import Match, best_match, flattened
 from cp2fast.weights.timm import download, is_timm_name
 
 _PROJECTIONS = ("decode_head.conv_seg.", "decode_head.contrast_conv.")
@@ -91,7 +91,7 @@ def load_weights(network: Segmenter, source: str | Path, skip: Sequence[str] = (
     tensors = _other_classes_left_out(match.tensors, wanted, notes)
     tensors = {name: t for name, t in tensors.items() if not name.startswith(tuple(skip))}
     if all(name.startswith(_SHARED_NAME) for name in tensors):
-        found = names_in(content)
+        found = list(flattened(content))
         raise UserError(
             f"{source}: matched 0 of {len(found)} keys: it holds {_some(found)}, the "
             f"network wants {_some(list(wanted))}; name a file of the same model.backbone"
