@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cp2fast.batch import RaggedBatch
 from cp2fast.config import MAX_SIGMA
+from cp2fast.copypaste.jit import exact, keep_compiled
 from cp2fast.copypaste.parameters import Parameters
 
 _BATCH = {"offset": torch.int64, "height": torch.int32, "width": torch.int32}
@@ -28,6 +29,16 @@ _PARAMETERS = {
 }
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 _LARGEST_FLOAT16 = 65_504
+
+_Words = NDArray[np.int32]
+_Floats = NDArray[np.float32]
+
+# The fields that ``_first_wrong`` checks, in this order.
+_IMAGE_FIELDS = ("height", "width", "offset", "pixels")
+_SAMPLE_FIELDS = ("source", "box", "orientation", "factor", "order", "sigma", "paste")
+_HEIGHT, _WIDTH, _OFFSET, _PIXELS = range(4)
+_SOURCE, _BOX, _ORIENTATION, _FACTOR, _ORDER, _SIGMA, _PASTE = range(4, 11)
+_NOTHING = 11
 
 
 def validate(
@@ -49,11 +60,16 @@ def validate(
         raise ValueError(f"dtype must be float32, bfloat16 or float16: {dtype}")
     _check_normalisation(mean, std)
     _check_shapes(batch, parameters)
-    for name, values, is_valid, must in _values(batch, parameters, size):
-        if not is_valid.all():
-            place = int(np.argwhere(~is_valid)[0, 0])
-            kind = "sample" if name in _PARAMETERS else "image"
-            raise ValueError(f"{name} of {kind} {place} {must}: {values[place].tolist()}")
+    p = parameters
+    looked_at = p.source, p.box, p.orientation, p.factor, p.order, p.sigma, p.paste
+    wrong, place = _first_wrong(
+        *(field.numpy() for field in (batch.height, batch.width, batch.offset)),
+        batch.pixels.numel(),
+        *(field.contiguous().numpy() for field in looked_at),
+        size,
+    )
+    if wrong != _NOTHING:
+        raise ValueError(_complaint(batch, parameters, size, wrong, place))
 
 
 def _check_normalisation(mean: Sequence[float], std: Sequence[float]) -> None:
@@ -67,6 +83,8 @@ def _check_normalisation(mean: Sequence[float], std: Sequence[float]) -> None:
 
 
 def _check_shapes(batch: RaggedBatch, parameters: Parameters) -> None:
+    if batch.pixels.dtype != torch.uint8:
+        raise ValueError(f"pixels must be torch.uint8: it is {batch.pixels.dtype}")
     _check_tensor("pixels", batch.pixels, torch.uint8, (batch.pixels.numel(),))
     for name, dtype in _BATCH.items():
         _check_on_host(name, getattr(batch, name), dtype, (batch.offset.numel(),))
@@ -90,43 +108,109 @@ def _check_on_host(name: str, tensor: Tensor, dtype: torch.dtype, shape: tuple[i
         raise ValueError(f"{name} must be on the CPU: it is on {tensor.device}")
 
 
-def _values(
-    batch: RaggedBatch, parameters: Parameters, size: int
-) -> Iterator[tuple[str, NDArray[np.generic], NDArray[np.bool_], str]]:
-    """Each field's name and values, which are valid, and what they must be.
+@exact
+def _first_wrong(
+    height: _Words,
+    width: _Words,
+    offset: NDArray[np.int64],
+    pixels: int,
+    source: _Words,
+    box: _Words,
+    orientation: NDArray[np.uint8],
+    factor: _Floats,
+    order: _Words,
+    sigma: _Floats,
+    paste: _Words,
+    size: int,
+) -> tuple[int, int]:
+    """The first field with an invalid value, and the first image or sample that has it."""
+    wrong, place = _NOTHING, 0
+    images = len(offset)
+    for i in range(images):
+        field = _wrong_of_image(height[i], width[i], offset[i], pixels)
+        if field < wrong:
+            wrong, place = field, i
+    if wrong < _NOTHING:
+        return wrong, place
+    for b in range(len(source)):
+        for v in range(4):
+            image = source[b, v]
+            if image < 0 or image >= images:
+                field = _SOURCE
+            elif not _inside(box[b, v], height[image], width[image]):
+                field = _BOX
+            else:
+                field = _wrong_of_view(orientation[b, v], factor[b, v], order[b, v], sigma[b, v])
+            if field < wrong:
+                wrong, place = field, b
+        for pair in range(2):
+            if wrong > _PASTE and not _inside(paste[b, pair], size, size):
+                wrong, place = _PASTE, b
+    return wrong, place
 
-    Later fields are checked only if the earlier ones are valid, on which they depend.
-    """
-    offset, height, width = (getattr(batch, name).numpy().astype(np.int64) for name in _BATCH)
-    for name, sides in (("height", height), ("width", width)):
-        yield name, sides, sides > 0, "must be positive"
-    yield "offset", offset, offset >= 0, "must not be negative"
-    # Divide, because the product of two sides and 3 may not fit 64 bits.
-    fits = height * width <= (len(batch.pixels) - offset) // 3
-    must = f"ends before the image does: its {len(batch.pixels)} bytes, offset, height and width"
-    yield "pixels", np.stack([offset, height, width], 1), fits, must
 
-    source, box, orientation, factor, order, sigma, paste = (
-        getattr(parameters, name).numpy()
-        for name in ("source", "box", "orientation", "factor", "order", "sigma", "paste")
-    )
-    known = (source >= 0) & (source < len(batch))
-    yield "source", source, known, f"must be the number of one of the {len(batch)} images"
-    inside = _inside(box, height[source], width[source])
-    yield "box", box, inside, "is empty or leaves its image"
-    yield "orientation", orientation, orientation <= 7, "must be from 0 to 7"
-    yield "factor", factor, np.isfinite(factor), "must be finite"
-    is_order = np.sort(order, -1) == np.arange(4)
-    yield "order", order, is_order, "must be a permutation of 0, 1, 2, 3"
-    in_range = (sigma >= 0) & (sigma <= MAX_SIGMA)  # also rejects NaN
-    yield "sigma", sigma, in_range, f"must be from 0 to {MAX_SIGMA:g}"
-    inside = _inside(paste, size, size)
-    yield "paste", paste, inside, f"is empty or leaves the {size} x {size} output"
+@exact
+def _wrong_of_image(height: int, width: int, offset: int, pixels: int) -> int:
+    if height <= 0:
+        return _HEIGHT
+    if width <= 0:
+        return _WIDTH
+    if offset < 0:
+        return _OFFSET
+    # Divide, because the product of two sides and 3 plus the offset may not fit 64 bits.
+    if offset > pixels or np.int64(height) * width > (pixels - offset) // 3:
+        return _PIXELS
+    return _NOTHING
 
 
-def _inside(box: NDArray[np.int32], height: ArrayLike, width: ArrayLike) -> NDArray[np.bool_]:
-    """Whether each (top, left, height, width) is a rectangle inside an image of this size."""
-    top, left, h, w = np.moveaxis(box.astype(np.int64), -1, 0)
-    inside: NDArray[np.bool_] = (top >= 0) & (left >= 0) & (h >= 1) & (w >= 1)
-    inside &= (top + h <= height) & (left + w <= width)
-    return inside
+@exact
+def _wrong_of_view(orientation: int, factor: _Floats, order: _Words, sigma: float) -> int:
+    if orientation > 7:
+        return _ORIENTATION
+    seen = 0
+    for i in range(4):
+        if not np.isfinite(factor[i]):
+            return _FACTOR
+        if 0 <= order[i] < 4:
+            seen |= 1 << order[i]
+    if seen != 15:
+        return _ORDER
+    if not 0 <= sigma <= MAX_SIGMA:  # also rejects NaN
+        return _SIGMA
+    return _NOTHING
+
+
+@exact
+def _inside(box: _Words, height: int, width: int) -> bool:
+    """Whether (top, left, height, width) is a rectangle inside an image of this size."""
+    top, left, h, w = np.int64(box[0]), np.int64(box[1]), np.int64(box[2]), np.int64(box[3])
+    placed = top >= 0 and left >= 0 and h >= 1 and w >= 1
+    return bool(placed and top + h <= height and left + w <= width)
+
+
+keep_compiled(_first_wrong)
+
+
+def _complaint(
+    batch: RaggedBatch, parameters: Parameters, size: int, wrong: int, place: int
+) -> str:
+    name = (*_IMAGE_FIELDS, *_SAMPLE_FIELDS)[wrong]
+    must = (
+        "must be positive",
+        "must be positive",
+        "must not be negative",
+        f"ends before the image does: its {len(batch.pixels)} bytes, offset, height and width",
+        f"must be the number of one of the {len(batch)} images",
+        "is empty or leaves its image",
+        "must be from 0 to 7",
+        "must be finite",
+        "must be a permutation of 0, 1, 2, 3",
+        f"must be from 0 to {MAX_SIGMA:g}",
+        f"is empty or leaves the {size} x {size} output",
+    )[wrong]
+    if name == "pixels":
+        values = [int(field[place]) for field in (batch.offset, batch.height, batch.width)]
+    else:
+        values = getattr(batch if name in _IMAGE_FIELDS else parameters, name)[place].tolist()
+    kind = "image" if name in _IMAGE_FIELDS else "sample"
+    return f"{name} of {kind} {place} {must}: {values}"
