@@ -2,17 +2,19 @@
 
     python -m benchmarks.few_photos FOLDER [RESULT.json] [--only rates|saving]
 
-``rates``: runs on 40 and on 500 photos of FOLDER alternate, with the same settings; rates are from
-the runs' metrics, without the first logged row. ``saving``: a run that saves every few seconds
-shows the longest time for which a checkpoint holds up a step; one that saves every minute, ten
-times as often as by default, shows the share of time spent on saving. Twenty minutes on two cores,
-six of them for ``saving``.
+``rates``: a run on 40 and one on 500 photos of FOLDER at the same time, with the same settings and
+a core each, which they swap from round to round: what else disturbs the machine then disturbs both.
+Rates are from the runs' metrics, without the first logged row. ``saving``: a run that saves every
+few seconds shows the longest time for which a checkpoint holds up a step; one that saves every
+minute, ten times as often as by default, shows the share of time spent on saving. Fifteen minutes
+on two cores, six of them for ``saving``.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 import time
@@ -20,12 +22,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.common import SMALL_NETWORK, pretrain
+from benchmarks.common import SMALL_NETWORK, pretrain, start_pretraining
 from cp2fast.bench.run_parts import data_set
 from cp2fast.data.image_sets.listing import list_images
 from cp2fast.machine import machine, versions
+from cp2fast.run_folder import RunFolder, read_metrics
 
-ROUNDS, STEPS, BATCH, COUNTS = 6, 40, 32, (40, 500)
+ROUNDS, STEPS, BATCH, COUNTS = 4, 40, 32, (40, 500)
+RATE_STEPS = 24
 SETTINGS = [*SMALL_NETWORK, "model.queue=1024", f"data.batch_size={BATCH}", "train.log_every=4"]
 MINUTES, CHECKPOINT_MINUTES = 4, 1
 
@@ -41,13 +45,23 @@ def seconds(row: dict[str, Any], steps: int) -> float:
 
 
 def measure_rates(folder: Path, photos: dict[int, Path]) -> dict[str, Any]:
-    """Alternate runs on few and on many photos; each comes first in every other round."""
+    """Runs on few and on many photos at the same time; the rates of each round are a pair."""
     rates: dict[int, list[float]] = {count: [] for count in COUNTS}
+    cores = sorted(os.sched_getaffinity(0))
     for number in range(ROUNDS):
-        for count in COUNTS if number % 2 == 0 else COUNTS[::-1]:
-            rows = run(photos[count], folder / f"{number}-{count}", f"train.steps={STEPS}")
+        outs = {count: folder / f"{number}-{count}" for count in COUNTS}
+        running = []
+        for count, core in zip(COUNTS[:: 1 if number % 2 else -1], cores, strict=False):
+            os.sched_setaffinity(0, {core})  # for the child, which inherits it
+            words = [*SETTINGS, f"data.root={photos[count]}", f"train.steps={RATE_STEPS}"]
+            running.append(start_pretraining("demo", words, outs[count]))
+        os.sched_setaffinity(0, cores)
+        if sum(process.wait() for process in running):
+            sys.exit("a pretraining failed")
+        for count, out in outs.items():
+            rows = read_metrics(RunFolder(out).metrics)
             rates[count].append(median(row["images_per_second"] for row in rows[1:]))
-            print(f"{count} photos: {rates[count][-1]:.2f} samples/s", flush=True)
+        print(", ".join(f"{n} photos: {found[-1]:.2f} samples/s" for n, found in rates.items()))
     few, many = (rates[count] for count in COUNTS)
     ratios = [a / b for a, b in zip(few, many, strict=True)]
     print(f"{COUNTS[0]} photos make {median(ratios):.3f} of the rate of {COUNTS[1]}", flush=True)
