@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from statistics import fmean
 from typing import IO, Any
+from uuid import uuid4
 
 import yaml
 
@@ -235,9 +236,10 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
         OSError: it cannot be written; ``filename`` is ``path``, also where the system names none,
             as of a full disk.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    own = uuid4().hex[:12]  # not the process number, which may be the same on another host
+    aside = path.with_name(f".{path.name}.{own}.partial")
     if len(os.fsencode(aside.name)) > LONGEST_NAME:
-        aside = path.with_name(f".{zlib.crc32(os.fsencode(path.name)):08x}.{os.getpid()}.partial")
+        aside = path.with_name(f".{zlib.crc32(os.fsencode(path.name)):08x}.{own}.partial")
     try:
         with aside.open("wb") as file:
             yield file

@@ -57,6 +57,16 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_rest(tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_writers_with_the_same_process_number_do_not_mix(tmp_path: Path) -> None:
+    path = tmp_path / "state"
+    with atomic_write(path) as one:
+        one.write(b"one")
+        with atomic_write(path) as other:
+            other.write(b"other")
+        assert path.read_bytes() == b"other"
+    assert path.read_bytes() == b"one"
+
+
 @pytest.mark.slow
 def test_a_process_killed_while_writing_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "state"
