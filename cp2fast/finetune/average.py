@@ -42,7 +42,9 @@ class Average:
 
     @torch.no_grad()
     def take_buffers(self) -> None:
-        """Copy the batch norm statistics of the network in training."""
+        """Copy the batch norm statistics of the network in training, unless nothing is averaged."""
+        if self.decay is None:
+            return
         for own, other in zip(self.network.buffers(), self.learning.buffers(), strict=True):
             own.copy_(other)
 

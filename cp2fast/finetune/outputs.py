@@ -27,8 +27,8 @@ from cp2fast.data.remote.urls import is_url
 from cp2fast.errors import UserError
 from cp2fast.files import place_of
 from cp2fast.finetune.inference import Band
-from cp2fast.finetune.pictures import overlay
 from cp2fast.labels.classes import palette_of
+from cp2fast.labels.pictures import overlay
 from cp2fast.run_folder import LONGEST_NAME, atomic_write
 
 Scalar = TypeVar("Scalar", bound=np.generic)

@@ -10,10 +10,10 @@ from cp2fast import recipes
 from cp2fast.config import FinetuneSettings
 from cp2fast.errors import UserError
 from cp2fast.files import refuse_target
-from cp2fast.finetune.pictures import draw_grid, overlay
 from cp2fast.labels.classes import palette_of
 from cp2fast.labels.dataset import LabelledData, evenly, read_example
 from cp2fast.labels.open import open_labelled
+from cp2fast.labels.pictures import draw_grid, overlay
 from cp2fast.labels.survey import Survey, survey
 from cp2fast.recipes import Overrides
 

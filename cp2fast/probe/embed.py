@@ -21,8 +21,8 @@ from cp2fast.data.image_sets.listing import list_images
 from cp2fast.data.sources.read_ahead import fetched
 from cp2fast.errors import UserError
 from cp2fast.files import refuse_target
-from cp2fast.finetune.pictures import draw_grid
 from cp2fast.labels.dataset import evenly
+from cp2fast.labels.pictures import draw_grid
 from cp2fast.probe.features import Extractor
 from cp2fast.run_folder import atomic_write
 from cp2fast.train.distributed import device_of, ranks_from_environment

@@ -12,7 +12,6 @@ from PIL import Image
 from cp2fast.config import FinetuneSettings
 from cp2fast.data.scenes import voc_palette
 from cp2fast.errors import UserError
-from cp2fast.finetune.pictures import overlay
 from cp2fast.finetune.predict import predict
 from cp2fast.finetune.start import build_network, resolve
 from tests import command_line
@@ -190,12 +189,6 @@ def test_a_folder_that_cannot_be_made_is_named_before_the_work(
     message = refusal(checkpoint, [photos], tmp_path / "file" / "masks")
     assert str(tmp_path / "file" / "masks") in message
     assert "choose another --out" in message
-
-
-def test_an_overlay_shows_the_background_as_it_is() -> None:
-    image = np.full((1, 3, 3), 100, np.uint8)
-    mixed = overlay(image, np.array([[0, 1, 255]]))
-    assert mixed.tolist() == [[[100] * 3, [(100 + 128) // 2, 50, 50], [100] * 3]]
 
 
 def test_two_photos_of_one_name_are_refused(checkpoint: Path, photos: Path, tmp_path: Path) -> None:
