@@ -52,8 +52,13 @@ class RaggedBatch:
         return self.pixels[begin : begin + height * width * 3].view(height, width, 3)
 
     def to(self, device: torch.device) -> RaggedBatch:
-        """The same batch with its pixels on ``device``."""
-        return replace(self, pixels=self.pixels.to(device))
+        """The same batch with its pixels on ``device``, without the rest of a cache."""
+        batch = self
+        if device.type != self.pixels.device.type:
+            own = int((self.height.long() * self.width).sum()) * 3
+            if own < len(self.pixels):
+                batch = RaggedBatch.pack([self.image(i) for i in range(len(self))], self.index)
+        return replace(batch, pixels=batch.pixels.to(device))
 
     def __len__(self) -> int:
         return len(self.offset)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.servers import S3, found_at, s3_server, set_environment
 
@@ -13,6 +14,10 @@ from tests.servers import S3, found_at, s3_server, set_environment
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup, runs that tests start would ignore it
+
+# The first example may compile, and the machine may be busy.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 _skipped: list[str] = []
 

@@ -45,6 +45,17 @@ def test_dtypes_are_those_of_the_contract():
     assert batch.index.tolist() == [7, 2**40]
 
 
+def test_of_a_cache_only_the_images_of_the_batch_move_to_another_device():
+    cache = RaggedBatch.pack(random_images([(50, 40), (2, 3), (9, 9)]), index=[4, 5, 6])
+    one = RaggedBatch(cache.pixels, *(field[1:2] for field in list(vars(cache).values())[1:]))
+    moved = one.to(torch.device("meta"))
+    assert moved.pixels.shape == (2 * 3 * 3,)
+    assert moved.offset.tolist() == [0]
+    assert moved.index.tolist() == [5]
+    assert one.to(torch.device("cpu")).pixels.data_ptr() == cache.pixels.data_ptr()
+    assert cache.to(torch.device("meta")).pixels.shape == cache.pixels.shape
+
+
 def test_an_image_with_strides_is_packed_row_by_row():
     wide = random_images([(4, 10)])[0]
     batch = RaggedBatch.pack([wide[:, ::2]], index=[0])

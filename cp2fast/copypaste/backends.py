@@ -101,6 +101,8 @@ def try_out(compose: Implementation, device: torch.device, compiler: str) -> str
         images = pixels.to(device), views.to(device)
         composed = compose(Request(*images, side, torch.float32, IMAGENET_MEAN, IMAGENET_STD))
         composed[0].cpu()  # waits for all work on the device
+    except torch.OutOfMemoryError:  # of a device that others use; the kernels are not at fault
+        raise
     except Exception as error:  # any error of the compiler, the driver or the device
         lines = str(error).strip().splitlines() or [""]
         why = f"{type(error).__name__}: {lines[0]}".rstrip(": ")

@@ -43,13 +43,14 @@ def copy_paste(
         Query and key ``[B, 3, S, S]``, channels-last and normalised, and their masks.
 
     Raises:
-        ValueError: an invalid argument; the message names it, and the sample concerned.
+        ValueError: an invalid argument; the message names it, and the sample concerned. Inside
+            ``torch.compile``, arguments are not checked, and invalid ones read other memory.
     """
     if not torch.compiler.is_compiling():
         validate(batch, parameters, size, dtype, mean, std)
-    pixels, views = batch.pixels, pack(batch, parameters)
     if device is not None:
-        pixels = pixels.to(device)
+        batch = batch.to(device)
+    pixels, views = batch.pixels, pack(batch, parameters)
     if pixels.is_cuda:  # From pinned memory, the copy does not block the host.
         views = views.pin_memory().to(pixels.device, non_blocking=True)
     return CopyPasteBatch(

@@ -59,6 +59,14 @@ def test_kernels_that_do_not_compile_are_said_in_one_line_with_the_fix() -> None
     assert len(said.splitlines()) == 1
 
 
+def test_a_full_device_is_not_taken_for_a_fault_of_the_kernels() -> None:
+    def needs_more(request: Request) -> Composed:
+        raise torch.OutOfMemoryError("no memory is left")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        try_out(needs_more, CPU, "cuda-core")
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, and it works")
 def test_a_gpu_that_cannot_be_used_is_found_by_trying() -> None:
     assert str(failure("cuda")).startswith("its kernels fail here (")

@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cp2fast.config import AugmentSettings
@@ -27,7 +27,6 @@ def fields(parameters, sample, names=None):
     }
 
 
-@settings(deadline=None)  # the first call compiles
 @given(INDEX_SETS, st.randoms(use_true_random=False))
 def test_the_order_of_the_batch_changes_nothing(index, random):
     sizes = [(50 + i % 100, 50 + i % 77) for i in index]

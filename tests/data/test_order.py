@@ -23,7 +23,6 @@ sizes = st.integers(1, 200)
 seeds = st.integers(0, 2**64 - 1)
 
 
-@settings(deadline=None)
 @given(seed=seeds, count=sizes, batch_size=st.integers(1, 16), world_size=st.integers(1, 4))
 def test_the_ranks_share_out_each_slice_of_the_epochs_permutation(
     seed, count, batch_size, world_size
@@ -53,7 +52,6 @@ def test_the_ranks_share_out_each_slice_of_the_epochs_permutation(
         assert len(set(together[epoch])) == steps * batch_size * world_size
 
 
-@settings(deadline=None)
 @given(seed=seeds, start=st.integers(0, 30), independent=st.booleans())
 def test_a_restart_goes_on_with_the_same_images(seed, start, independent):
     arguments = {"seed": seed, "count": 23, "batch_size": 3, "rank": 1, "world_size": 2}
@@ -63,7 +61,6 @@ def test_a_restart_goes_on_with_the_same_images(seed, start, independent):
         assert expected.tolist() == step.tolist()
 
 
-@settings(deadline=None)
 @given(seed=seeds, epoch=st.integers(0, 1000), count=st.integers(3, 50))
 def test_backgrounds_are_two_other_images(seed, epoch, count):
     foreground = np.arange(count)
@@ -103,7 +100,7 @@ def test_independent_backgrounds_follow_the_foregrounds():
         assert numbers[:4].tolist() == foreground.tolist()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=seeds, epoch=st.integers(0, 1000), count=st.integers(1, 30_000))
 def test_every_order_of_an_epoch_has_each_image_once(seed, epoch, count):
     for order in ("random", "quasi_random", "sequential"):
@@ -144,7 +141,6 @@ def test_epochs_and_seeds_differ():
     assert len({tuple(order) for order in orders}) == 3
 
 
-@settings(deadline=None)
 @given(seed=seeds, count=st.integers(2, 40), data=st.data())
 def test_a_substitute_is_another_image(seed, count, data):
     index = data.draw(st.integers(0, count - 1))

@@ -21,7 +21,7 @@ def plain(map_: Tensor, weight: Tensor, dilation: int) -> Tensor:
 
 
 @given(height=st.integers(1, 9), width=st.integers(1, 9), dilation=st.integers(1, 10))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_results_and_gradients_are_those_of_the_plain_convolution(
     height: int, width: int, dilation: int
 ) -> None:

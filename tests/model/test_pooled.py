@@ -18,7 +18,7 @@ def plain(pooled: Tensor, map_: Tensor, weight: Tensor) -> Tensor:
 
 
 @given(height=st.integers(1, 6), width=st.integers(1, 6), train=st.booleans())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_results_and_gradients_are_those_of_the_plain_convolution(
     height: int, width: int, train: bool
 ) -> None:

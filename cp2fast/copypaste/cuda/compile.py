@@ -95,6 +95,7 @@ def cubins(
     build: Callable[[str, str], bytes] = compile_kernel,
     made_with: str | None = None,
     source: Path = SOURCE,
+    options: Path = Path(__file__),
 ) -> dict[str, bytes]:
     """The compiled kernels by name: intact ones from the disk cache, the others built and cached.
 
@@ -105,11 +106,12 @@ def cubins(
         build: compiles a kernel for an architecture.
         made_with: names what ``build`` compiles with; by default cuda-core's and NVRTC's versions.
         source: file of the kernels; all CUDA files beside it belong to it.
+        options: file with the compiler's options.
     """
     if made_with is None:
         made_with = repr((version("cuda-core"), _nvrtc_version()))
     digest = hashlib.sha256(repr((arch, made_with)).encode())
-    for file in sorted(source.parent.glob("*.cu*")):
+    for file in (options, *sorted(source.parent.glob("*.cu*"))):
         digest.update(file.read_bytes())
     key, places = digest.hexdigest()[:16], list(_folders() if folders is None else folders)
 

@@ -10,7 +10,7 @@
 // the whole area, then blurred with the same kind of products (blur.cuh). If all operations before
 // contrast are linear, the mean is a weighted sum of source pixels (linear.cuh).
 //
-// A grid has only as many blocks as fit on the GPU at the same time, and they take items in turn:
+// A grid has about as many blocks as fit on the GPU at the same time, and they take items in turn:
 // with a block per item, the areas of large photos would hold up the rest. A block has four warps.
 // On compute capability 9.0 and 10.0, a multiprocessor has room for four blocks of compose, with
 // 128 registers per thread and 48 KiB of shared memory, or for five of mean_luma, with 96 registers

@@ -21,7 +21,8 @@ THREADS = 128
 PLANNERS, PLAN_BLOCKS = 1024, 32
 """Threads of a block of ``plan``, and its blocks, half of them for each list of work."""
 RESIDENT = 5
-"""Blocks of ``mean_luma``, and of ``compose``, per multiprocessor: as many as fit at most."""
+"""Blocks of either kernel per multiprocessor: as many of ``mean_luma`` as fit on compute capability
+9.0. Those that do not fit begin when the work is done, and end at once."""
 TILE, WARPS = 16, 4
 LEAST_AREA = 20
 """Side of an area of ``compose``, of a heavy view under the widest blur."""

@@ -12,7 +12,7 @@
 // A byte is used directly as the bits of a subnormal float16, b * 2^-24, which tensor cores
 // multiply exactly; the scale of the horizontal weights compensates for that. Weights are divided
 // by the sum of their rounded values. What is lost is the rounding of weights, by at most 2^-11 of
-// each, and that of the sums between the two passes, by at most 1/12 of a grey level, or 1/8 at the
+// each, and that of the sums between the two passes, by about 1/12 of a grey level, or 1/8 at the
 // edges of crops that are enlarged.
 #pragma once
 

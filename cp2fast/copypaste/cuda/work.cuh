@@ -41,7 +41,10 @@ DEVICE int mean_items(const View& view, int size) {
   return worth < most ? static_cast<int>(worth) : most;
 }
 
-DEVICE int radius_of(const View& view) { return static_cast<int>(ceilf(3.0f * view.sigma())); }
+// Below a thousandth of a pixel a blur changes nothing, and its square could be zero.
+DEVICE int radius_of(const View& view) {
+  return view.sigma() < 1e-3f ? 0 : static_cast<int>(ceilf(3.0f * view.sigma()));
+}
 
 // How a layer is cut into areas: a foreground from the paste's corner on, a background in the four
 // bands around the paste. A wider blur makes areas smaller. They start at multiples of 4 pixels.

@@ -42,7 +42,7 @@ def batch() -> RaggedBatch:
     return RaggedBatch.pack([photo(*s, seed=i) for i, s in enumerate(sides)], range(len(sides)))
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(cases.cases())
 def test_agrees_with_the_reference(case: tuple[RaggedBatch, Parameters, int]) -> None:
     assert_agrees(*case)

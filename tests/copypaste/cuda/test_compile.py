@@ -63,6 +63,17 @@ def test_another_card_another_source_and_another_compiler_each_have_their_own(
     assert len(list(kept.iterdir())) == 4 * len(KERNELS)
 
 
+def test_other_options_of_the_compiler_are_compiled_anew(
+    tmp_path: Path, compiler: Compiler
+) -> None:
+    source, options, kept = (tmp_path / name for name in ("kernels.cu", "compile.py", "kept"))
+    source.write_text("kernels")
+    for said in ("-std=c++17", "-std=c++20"):
+        options.write_text(said)
+        cubins(FOR, [kept], compiler, "a compiler", source, options)
+        assert len(compiler.taken()) == len(KERNELS)
+
+
 @pytest.mark.parametrize("damage", [b"", b"\0" * 100, "half"])
 def test_a_damaged_file_is_compiled_anew(
     tmp_path: Path, compiler: Compiler, damage: bytes | str

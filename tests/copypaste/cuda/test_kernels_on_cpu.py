@@ -40,7 +40,7 @@ def batch() -> RaggedBatch:
 
 def test_the_kernels_agree_with_the_reference(kernels: Kernels) -> None:
     @seed(0)
-    @settings(deadline=None, max_examples=60, database=None)
+    @settings(max_examples=60, database=None)
     @given(cases.cases(max_size=40, max_height=700, max_width=700))
     def agree(case: tuple[RaggedBatch, Parameters, int]) -> None:
         batch, parameters, size = case
@@ -81,6 +81,12 @@ def test_rounding_between_the_passes_costs_at_most_a_twelfth_of_a_grey_level(
     for image in kernels(batch, plain, 20)[:2]:
         levels = 255 * (image * std + mean)
         assert (levels - levels.round()).abs().max() <= 1 / 12
+
+
+def test_a_blur_too_narrow_to_square_is_none(kernels: Kernels, batch: RaggedBatch) -> None:
+    drawn = sample_parameters(0, 0, batch, 24)
+    narrow, none = (replace(drawn, sigma=torch.full_like(drawn.sigma, s)) for s in (1e-22, 0))
+    assert_same_bits(kernels(batch, narrow, 24), kernels(batch, none, 24))
 
 
 def test_other_means_and_deviations(kernels: Kernels, batch: RaggedBatch) -> None:
@@ -150,7 +156,7 @@ def test_no_access_is_out_of_bounds_and_no_arithmetic_undefined(
 
 def test_no_random_case_is_out_of_bounds_either(checked: Kernels) -> None:
     @seed(1)
-    @settings(deadline=None, max_examples=20, database=None)
+    @settings(max_examples=20, database=None)
     @given(cases.cases(max_size=24, max_height=300, max_width=300))
     def run(case: tuple[RaggedBatch, Parameters, int]) -> None:
         checked(*case)

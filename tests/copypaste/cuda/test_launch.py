@@ -67,7 +67,7 @@ def test_the_kernels_on_the_card_spill_nothing_and_share_a_multiprocessor(batch)
 
 
 @pytest.mark.gpu
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(cases.cases(max_size=120))
 def test_agrees_with_the_reference(case: tuple[RaggedBatch, Parameters, int]) -> None:
     batch, parameters, size = case

@@ -157,7 +157,6 @@ def generated() -> list[Case]:
         max_examples=CASES,
         phases=[Phase.generate],
         database=None,
-        deadline=None,
         suppress_health_check=list(HealthCheck),
     )
     @given(st.one_of(jpegs(), jpegs(), pngs(), webps()))

@@ -163,7 +163,7 @@ archives = st.builds(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.lists(archives, min_size=1, max_size=3), st.integers(0, 3))
 def test_whatever_was_joined_all_files_are_found(tmp_path_factory, parts, zeros):
     path = tmp_path_factory.mktemp("tar") / "a.tar"
@@ -171,7 +171,7 @@ def test_whatever_was_joined_all_files_are_found(tmp_path_factory, parts, zeros)
     assert [entry.name for entry in entries(path)] == [name for names, _ in parts for name in names]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(
     archives,
     st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 255)), max_size=4),
