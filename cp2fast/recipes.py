@@ -78,7 +78,12 @@ def stored_beside(weights: Path) -> str | None:
     Args:
         weights: a run folder, or a checkpoint in it.
     """
-    run = weights if place_of(weights) == "folder" else weights.parent.parent
+    run = weights
+    if place_of(weights) != "folder":
+        folder = weights.absolute().parent
+        if folder.name != "checkpoints":
+            return None
+        run = folder.parent
     stored = run / "config.yaml"
     return str(stored) if is_file(stored) else None
 
@@ -103,7 +108,7 @@ def _recipe_folder() -> Path:
 
 def _recipe_path(kind: type[Section], recipe: str) -> Path:
     for named in (folder(kind) / f"{recipe}.yaml", _recipe_folder() / f"{recipe}.yaml"):
-        if named.is_file():
+        if is_file(named):
             return named
     path = Path(os.path.expanduser(recipe))
     if is_file(path):

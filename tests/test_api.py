@@ -115,6 +115,34 @@ def test_bad_input_raises_the_line_that_the_command_prints(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"place": "neck"}, "place=neck: must be one of backbone, head, embedding"),
+        ({"short_side": 0}, "short_side=0: must be at least 1 pixel"),
+        ({"device": "gpu"}, "device=gpu cannot be used"),
+        ({"labels": 2.0}, "labels=2: must be above 0 and at most 1"),
+    ],
+)
+def test_a_probe_refuses_what_it_cannot_do(
+    pretrained: cp2fast.Run, given: dict[str, object], message: str
+) -> None:
+    with pytest.raises(cp2fast.UserError) as caught:
+        cp2fast.probe(pretrained.folder.path, "nowhere", **given)
+    assert message in str(caught.value)
+
+
+def test_a_tile_too_small_to_see_anything_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(cp2fast.UserError, match="tile=0: must be at least 32 pixels"):
+        cp2fast.predict(tmp_path / "run", "photos", tmp_path / "masks", tile=0)
+    assert not (tmp_path / "masks").exists()
+
+
+def test_a_recipe_with_an_impossible_name_is_refused() -> None:
+    with pytest.raises(cp2fast.UserError, match="File name too long"):
+        cp2fast.pretrain("a" * 300)
+
+
 def test_fine_tuning_gives_its_scores(pretrained: cp2fast.Run, tmp_path: Path) -> None:
     generate_scenes(tmp_path / "scenes", 10, seed=5)
     overrides = {

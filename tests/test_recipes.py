@@ -283,3 +283,23 @@ def test_a_recipe_that_is_no_file_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("key", ["train.seed", "data.batch_size", "data.workers", "model.size"])
 def test_a_number_beyond_all_machines_is_refused(key: str) -> None:
     assert key in refusal(f"{key}=99999999999999999999")
+
+
+def test_a_checkpoint_has_the_settings_of_its_run_from_wherever_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = tmp_path / "run" / "checkpoints" / "step_1.pt"
+    checkpoint.parent.mkdir(parents=True)
+    stored = tmp_path / "run" / "config.yaml"
+    stored.write_text("train: {}")
+    for named in (stored.parent, checkpoint):
+        assert recipes.stored_beside(named) == str(stored)
+    monkeypatch.chdir(checkpoint.parent)
+    assert recipes.stored_beside(Path("step_1.pt")) == str(stored)
+
+
+def test_settings_near_a_file_that_is_no_checkpoint_are_not_its_own(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("train: {}")
+    weights = tmp_path / "weights" / "weights.pth"
+    weights.parent.mkdir()
+    assert recipes.stored_beside(weights) is None

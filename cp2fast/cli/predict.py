@@ -41,7 +41,6 @@ def predict(
     tile: Annotated[
         int | None,
         typer.Option(
-            min=32,
             help="Cut longer photos into overlapping tiles of this side, each segmented by itself; "
             "photos beyond data.max_pixels always are.",
             metavar="PIXELS",

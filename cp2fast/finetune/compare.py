@@ -13,6 +13,7 @@ from cp2fast import recipes
 from cp2fast.config import FinetuneModelSettings, FinetuneSettings
 from cp2fast.data.scenes import data_root
 from cp2fast.errors import UserError
+from cp2fast.files import place_of
 from cp2fast.finetune.build import FINETUNE
 from cp2fast.finetune.result import read_result, scores_of
 from cp2fast.finetune.start import IMAGENET, RANDOM, build_network, load_start, resolve
@@ -115,14 +116,16 @@ def plan_trials(
             "--compare and --seeds each need one or more different values, as in "
             "--compare random,runs/demo --seeds 0,1,2"
         )
-    names = {start: Path(start).name if Path(start).exists() else start for start in starts}
+    names = {
+        start: Path(start).name if place_of(Path(start)) != "nothing" else start for start in starts
+    }
     if len(set(names.values())) < len(names):
         raise UserError("--compare names two starts whose last part is the same: rename one folder")
     common = _common(settings, starts).with_values("data", root=data_root(settings.data))
     trials = []
     for seed in seeds:
         for start in starts:
-            own = common.with_values("model", init=start).with_values("train", seed=seed)
+            own = recipes.load(FinetuneSettings, common, {"model.init": start, "train.seed": seed})
             folder = RunFolder(path / f"{names[start]}-seed{seed}")
             _check_unchanged(own, folder)
             trials.append(Trial(start, seed, own, folder))

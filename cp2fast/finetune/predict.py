@@ -31,6 +31,7 @@ from cp2fast.train.precision import autocast, dtype_of
 from cp2fast.weights.trained import Trained, open_trained
 
 _AHEAD = 8
+_LEAST_TILE = 32
 _MOST_AT_ONCE = 1 << 27
 """Number of probabilities upsampled at once: half a gigabyte."""
 
@@ -115,6 +116,8 @@ def predict(
         UserError: the model or an image does not exist, an output exists already, would replace
             an input or cannot be written. Photos that cannot be read do not raise it.
     """
+    if tile is not None and tile < _LEAST_TILE:
+        raise UserError(f"tile={tile}: must be at least {_LEAST_TILE} pixels")
     folder = Path(out)
     named = [images] if isinstance(images, str | Path) else images
     inputs = [root_of(one) if isinstance(one, str) else one for one in named]

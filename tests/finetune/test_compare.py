@@ -96,3 +96,17 @@ def test_a_start_that_cannot_be_had_is_found_before_any_training(
     with pytest.raises(UserError, match="no weights at nowhere"):
         run_compare(settings, tmp_path / "comparison", ["random", "nowhere"], [0])
     assert not (tmp_path / "comparison").exists()
+
+
+@pytest.mark.parametrize("seed", [-1, "a"])
+def test_a_seed_is_held_to_the_rules_of_its_setting(
+    settings: FinetuneSettings, tmp_path: Path, seed: int
+) -> None:
+    assert "train.seed" in refusal(settings, tmp_path / "comparison", ["random"], [seed])
+    assert not (tmp_path / "comparison").exists()
+
+
+def test_a_start_with_an_impossible_name_is_refused(
+    settings: FinetuneSettings, tmp_path: Path
+) -> None:
+    assert "File name too long" in refusal(settings, tmp_path, ["a" * 300], [0])
