@@ -30,7 +30,8 @@ class Run(Generic[AnyTask]):
 
     Attributes:
         kind: ``pretrain`` or ``finetune``.
-        owes_evaluation: whether an evaluation due after this step was interrupted by a stop.
+        owes_evaluation: whether an evaluation due after this step is not done yet: the last one of
+            the run, or one that was interrupted by a stop.
     """
 
     kind: str
