@@ -42,6 +42,34 @@ def test_a_run_is_neither_overwritten_nor_resumed_as_another(
     assert "no run to resume" in refusal(nothing)
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        "data.short_side=48",
+        "data.scale_low=0.6",
+        "data.scale_high=1.5",
+        "data.val_split=train",
+        "train.class_weight=auto",
+    ],
+)
+def test_a_run_is_not_resumed_with_other_crops_evaluation_or_loss(
+    undisturbed: Path, scenes: Path, changed: str
+) -> None:
+    assert changed in refusal(finetune(undisturbed, scenes, *NETWORK, changed, "--resume"))
+
+
+def test_a_run_that_needs_less_memory_is_resumed_with_smaller_batches_as_large_together(
+    scenes: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    assert finetune(out, scenes, *NETWORK, "data.batch_size=4", "train.steps=1").returncode == 0
+    words = ["data.batch_size=2", "train.steps=2", "--resume"]
+    assert "2 samples a step" in refusal(finetune(out, scenes, *NETWORK, *words))
+    done = finetune(out, scenes, *NETWORK, "train.gradient_accumulation_steps=2", *words)
+    assert done.returncode == 0, done.stderr
+    assert "steps 2 to 2" in done.stdout
+
+
 def test_a_run_is_not_resumed_to_fewer_steps_than_it_has(
     undisturbed: Path, scenes: Path, tmp_path: Path
 ) -> None:
