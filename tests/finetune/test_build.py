@@ -1,10 +1,18 @@
 """What is refused before a run begins or goes on."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
+from cp2fast.config import FinetuneSettings
+from cp2fast.errors import UserError
+from cp2fast.finetune.build import build
+from cp2fast.run_folder import RunFolder
+from cp2fast.train.distributed import Ranks
+from cp2fast.train.processes import Processes
 from tests.command_line import refusal
 from tests.finetune.runs import NETWORK, finetune
 
@@ -30,6 +38,17 @@ def test_bad_input_is_refused_in_one_line(
 ) -> None:
     assert expected in refusal(finetune(tmp_path / "run", scenes, *NETWORK, *words))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_one_crop_per_process_is_refused_with_aspp_as_a_cpu_normalises_it_alone(
+    scenes: Path, tmp_path: Path, world_size: int
+) -> None:
+    settings = FinetuneSettings().with_values("data", root=scenes, batch_size=1)
+    alone = Processes.alone(torch.device("cpu"))
+    processes = replace(alone, ranks=Ranks(world_size=world_size))
+    with pytest.raises(UserError, match=r"use data\.batch_size=2"):
+        build(settings, RunFolder(tmp_path / "run"), processes)
 
 
 def test_a_run_is_neither_overwritten_nor_resumed_as_another(
