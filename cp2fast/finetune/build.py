@@ -19,7 +19,6 @@ from cp2fast.labels.open import open_labelled
 from cp2fast.model.backbone import levels
 from cp2fast.model.segmenter import check_size
 from cp2fast.run_folder import RunFolder
-from cp2fast.train.distributed import Ranks
 from cp2fast.train.processes import Processes
 from cp2fast.train.run import Kind
 
@@ -41,7 +40,7 @@ def build(settings: FinetuneSettings, folder: RunFolder, processes: Processes) -
     )
     settings = settings.with_values("data", range=range_)
     data = replace(data, levels=Levels.of(range_, given.bands))
-    _check_batch(settings, len(data.train), processes.ranks)
+    _check_batch(settings, len(data.train), processes)
     network = build_network(settings.model, len(data.classes), settings.train.seed)
     if len(levels(network.backbone)) == 1:  # only these lose pixels at the image's border
         check_size(network, str(settings.model.backbone), settings.model.size)
@@ -52,12 +51,15 @@ def build(settings: FinetuneSettings, folder: RunFolder, processes: Processes) -
     return FinetuneTask(settings, folder, processes, data, network, range_line)
 
 
-def _check_batch(settings: FinetuneSettings, images: int, ranks: Ranks) -> None:
-    """Refuse batches of one with ASPP, which normalises one value per channel and image."""
-    crops = settings.data.batch_size * ranks.world_size
+def _check_batch(settings: FinetuneSettings, images: int, processes: Processes) -> None:
+    """Refuse batches of one with ASPP, which normalises one value per channel and image.
+
+    Only on GPUs do the processes normalise their batches together.
+    """
+    size, world_size = settings.data.batch_size, processes.ranks.world_size
     fewest = 2 if settings.model.head == "aspp" else 1
-    steps_per_epoch(images, crops, fewest)
-    if crops < fewest:
+    steps_per_epoch(images, size * world_size, fewest)
+    if size * (world_size if processes.device.type == "cuda" else 1) < fewest:
         raise UserError(
             "data.batch_size=1 with model.head=aspp: batch normalisation needs at least 2 crops; "
             "use data.batch_size=2"
@@ -69,8 +71,10 @@ FINETUNE = Kind(
     command="cp2fast finetune-voc",
     fixed=(
         "model.",
-        "data.batch_size",
+        "data.short_side",
+        "data.scale_",
         "data.train_split",
+        "data.val_split",
         "data.val_fraction",
         "data.val_seed",
         "data.masks",
@@ -83,6 +87,7 @@ FINETUNE = Kind(
         "train.freeze",
         "train.layer_decay",
         "train.ema",
+        "train.class_weight",
     ),
     last_file=RESULT,
     build=build,

@@ -19,7 +19,7 @@ from cp2fast.finetune.result import read_result, scores_of
 from cp2fast.finetune.start import IMAGENET, RANDOM, build_network, load_start, resolve
 from cp2fast.run_folder import RunFolder, write_json
 from cp2fast.train.processes import joined_processes
-from cp2fast.train.run import with_range_found
+from cp2fast.train.run import with_values_found
 from cp2fast.train.session import carry_out
 
 COMPARISON = "compare.json"
@@ -161,7 +161,7 @@ def _check_unchanged(settings: FinetuneSettings, folder: RunFolder) -> None:
     if not folder.holds_run:
         return
     before = recipes.load(FinetuneSettings, str(folder.config), [])
-    differing = recipes.differences(before, with_range_found(settings, folder))
+    differing = recipes.differences(before, with_values_found(settings, folder))
     if differing:
         key, old, new = differing[0]
         raise UserError(

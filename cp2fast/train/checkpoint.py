@@ -28,7 +28,7 @@ class Saver:
         Args:
             folder: the run folder's ``checkpoints/``.
             device: device of the saved tensors.
-            keep: number of newest checkpoints to keep.
+            keep: number of newest checkpoints to keep, up to the one just written.
             keep_each: also keep the checkpoints of steps that are a multiple of this.
         """
         self._folder = folder
@@ -83,8 +83,12 @@ class Saver:
     def _write(self, state: dict[str, Any], copied: torch.cuda.Event | None, name: str) -> None:
         if copied is not None:
             copied.synchronize()
-        write_checkpoint(self._folder / name, state)
-        for path in list_checkpoints(self._folder)[: -self._keep]:
+        written = self._folder / name
+        write_checkpoint(written, state)
+        # Later checkpoints are damaged: the run went back past them.
+        found = list_checkpoints(self._folder)
+        up_to_it = found[: found.index(written) + 1] if written in found else []
+        for path in up_to_it[: -self._keep]:
             if self._keep_each is None or checkpoint_step(path) % self._keep_each:
                 path.unlink(missing_ok=True)
 

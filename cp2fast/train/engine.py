@@ -97,6 +97,7 @@ class Engine:
         self.images: list[int] = []
         self.first_step = self.logged_step = self.run.step
         self.evaluated_step: int | None = None
+        self.saved_owing = self.run.owes_evaluation
         self.save_asked = time.monotonic()
         self.stopping = False
 
@@ -113,6 +114,8 @@ class Engine:
             self._evaluate()
         if run.is_complete:
             self._draw(complete=True)
+            if self.saved_owing:
+                self._save_step()
         with self.accounts.on("save"):
             self.saver.wait()
         self.accounts.lap()
@@ -128,6 +131,8 @@ class Engine:
     def _take_steps(self, batches: Iterator[Loaded[Any]]) -> None:
         while self.run.has_steps_left and not self.stopping:
             outputs = self._step(batches)
+            if not self.run.has_steps_left:  # the last evaluation follows the checkpoint
+                self.run.owes_evaluation = self.task.evaluate_every is not None
             due = self._due()
             if due.log or due.evaluate or due.save or self.losses.is_full:
                 self._refuse_broken(deeply=due.evaluate or due.save)
@@ -136,7 +141,7 @@ class Engine:
             if due.evaluate:
                 self._evaluate()
             if due.save or not self.run.has_steps_left:  # an evaluation may end the run
-                self._save(checkpoint_name(self.run.step))
+                self._save_step()
                 if self.run.has_steps_left:
                     self._draw(complete=False)
 
@@ -245,7 +250,7 @@ class Engine:
             run.owes_evaluation, is_judged = self.agreement.any(stopped, evaluation is not None)
         if run.owes_evaluation:
             self.stopping = True
-            self._save(checkpoint_name(run.step))
+            self._save_step()
             return
         self.evaluated_step = run.step
         if not is_judged:
@@ -259,6 +264,10 @@ class Engine:
                 self.console.print(f"step {run.step}/{self.task.total_steps}  {evaluation.line}")
         if evaluation.is_best:
             self._save(BEST)
+
+    def _save_step(self) -> None:
+        self.saved_owing = self.run.owes_evaluation
+        self._save(checkpoint_name(self.run.step))
 
     def _save(self, name: str) -> None:
         self.watchdog.note(self.run.step, Doing.SAVING)

@@ -30,7 +30,8 @@ class Run(Generic[AnyTask]):
 
     Attributes:
         kind: ``pretrain`` or ``finetune``.
-        owes_evaluation: whether an evaluation due after this step was interrupted by a stop.
+        owes_evaluation: whether an evaluation due after this step is not done yet: the last one of
+            the run, or one that was interrupted by a stop.
     """
 
     kind: str
@@ -193,12 +194,19 @@ def rewind(run: Run[Any]) -> None:
         file.write(recipes.to_yaml(run.task.settings).encode())
 
 
-def with_range_found(settings: Settings, folder: RunFolder) -> Settings:
-    """The settings with the range that ``data.range=auto`` found when the run began."""
-    if settings.data.range != "auto" or not folder.holds_run:
+def with_values_found(settings: Settings, folder: RunFolder) -> Settings:
+    """The settings with the range and the window that the run in ``folder`` found when it began.
+
+    These are found where ``data.range`` is ``auto`` and where ``data.window`` is None.
+    """
+    if not folder.holds_run:
         return settings
     before = recipes.load(type(settings), str(folder.config), [])
-    return settings.with_values("data", range=before.data.range)
+    if settings.data.range == "auto":
+        settings = settings.with_values("data", range=before.data.range)
+    if isinstance(before, PretrainSettings) and settings.data.window is None:
+        settings = settings.with_values("data", window=before.data.window)
+    return settings
 
 
 def _settings_of_same_run(
@@ -211,7 +219,7 @@ def _settings_of_same_run(
     """
     if not folder.holds_run:
         raise UserError(f"{folder.path} holds no run to resume: leave out --resume to start one")
-    settings = with_range_found(kind.resolve(settings), folder)
+    settings = with_values_found(kind.resolve(settings), folder)
     before = recipes.load(type(settings), str(folder.config), [])
     for key, old, new in recipes.differences(before, settings):
         if key.startswith(kind.fixed) and key != "model.init":

@@ -1,10 +1,18 @@
 """What is refused before a run begins or goes on."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
+from cp2fast.config import FinetuneSettings
+from cp2fast.errors import UserError
+from cp2fast.finetune.build import build
+from cp2fast.run_folder import RunFolder
+from cp2fast.train.distributed import Ranks
+from cp2fast.train.processes import Processes
 from tests.command_line import refusal
 from tests.finetune.runs import NETWORK, finetune
 
@@ -32,6 +40,17 @@ def test_bad_input_is_refused_in_one_line(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_one_crop_per_process_is_refused_with_aspp_as_a_cpu_normalises_it_alone(
+    scenes: Path, tmp_path: Path, world_size: int
+) -> None:
+    settings = FinetuneSettings().with_values("data", root=scenes, batch_size=1)
+    alone = Processes.alone(torch.device("cpu"))
+    processes = replace(alone, ranks=Ranks(world_size=world_size))
+    with pytest.raises(UserError, match=r"use data\.batch_size=2"):
+        build(settings, RunFolder(tmp_path / "run"), processes)
+
+
 def test_a_run_is_neither_overwritten_nor_resumed_as_another(
     undisturbed: Path, scenes: Path, tmp_path: Path
 ) -> None:
@@ -40,6 +59,34 @@ def test_a_run_is_neither_overwritten_nor_resumed_as_another(
     assert "train.seed=1" in refusal(seed)
     nothing = finetune(tmp_path / "nothing", scenes, *NETWORK, "--resume")
     assert "no run to resume" in refusal(nothing)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        "data.short_side=48",
+        "data.scale_low=0.6",
+        "data.scale_high=1.5",
+        "data.val_split=train",
+        "train.class_weight=auto",
+    ],
+)
+def test_a_run_is_not_resumed_with_other_crops_evaluation_or_loss(
+    undisturbed: Path, scenes: Path, changed: str
+) -> None:
+    assert changed in refusal(finetune(undisturbed, scenes, *NETWORK, changed, "--resume"))
+
+
+def test_a_run_that_needs_less_memory_is_resumed_with_smaller_batches_as_large_together(
+    scenes: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    assert finetune(out, scenes, *NETWORK, "data.batch_size=4", "train.steps=1").returncode == 0
+    words = ["data.batch_size=2", "train.steps=2", "--resume"]
+    assert "2 samples a step" in refusal(finetune(out, scenes, *NETWORK, *words))
+    done = finetune(out, scenes, *NETWORK, "train.gradient_accumulation_steps=2", *words)
+    assert done.returncode == 0, done.stderr
+    assert "steps 2 to 2" in done.stdout
 
 
 def test_a_run_is_not_resumed_to_fewer_steps_than_it_has(

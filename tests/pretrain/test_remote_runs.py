@@ -13,6 +13,7 @@ import pytest
 
 from cp2fast.data.image_sets.listing import list_images
 from cp2fast.data.remote.disk_cache import DiskCache
+from tests.command_line import cp2fast
 from tests.pretrain.runs import (
     losses,
     metrics,
@@ -112,6 +113,24 @@ def test_a_run_from_an_object_store_that_is_killed_goes_on_as_if_it_was_not(
     done = run(out, bucket, *windowed, "data.workers=2", "--resume")
     assert done.returncode == 0, done.stderr
     assert losses(out) == losses(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("resumed_by", ["hand", "torchrun"])
+def test_a_run_from_remote_shards_goes_on_by_the_words_that_started_it(
+    shards: Path, s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resumed_by: str
+) -> None:
+    bucket = s3.upload(shards, f"same-words-{resumed_by}")
+    out = tmp_path / "run"
+    command, *settings = words(out, bucket, "train.steps=2")
+    assert cp2fast(command, "demo", *settings).returncode == 0
+    (out / "curves.png").unlink()
+    if resumed_by == "torchrun":
+        monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    else:
+        settings.append("--resume")
+    done = cp2fast(command, "demo", *settings)
+    assert done.returncode == 0, done.stderr
+    assert (out / "curves.png").exists()
 
 
 def test_ten_seconds_of_refusals_do_not_end_a_run(

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cp2fast.errors import UserError
-from cp2fast.run_folder import checkpoint_name, list_checkpoints
+from cp2fast.run_folder import BEST, checkpoint_name, list_checkpoints, newest_intact
 from cp2fast.train.checkpoint import Saver, load_checkpoint, write_checkpoint
 
 CPU = torch.device("cpu")
@@ -70,6 +70,29 @@ def test_the_newest_are_kept(tmp_path: Path) -> None:
 def test_besides_those_of_each_so_many_steps_are_kept(tmp_path: Path) -> None:
     save_all(tmp_path, [3, 4, 6, 9, 10, 11], keep=1, keep_each=3)
     assert steps_in(tmp_path) == [3, 6, 9, 11]
+
+
+@pytest.mark.parametrize(("damaged", "keep"), [([200, 300], 2), ([200], 1)])
+def test_damaged_checkpoints_that_the_run_went_back_past_do_not_count_as_the_newest(
+    tmp_path: Path, damaged: list[int], keep: int
+) -> None:
+    save_all(tmp_path, [100, *damaged], keep=9)
+    for step in damaged:
+        (tmp_path / checkpoint_name(step)).write_bytes(b"damaged")
+    save_all(tmp_path, [150], keep)
+    assert newest_intact(tmp_path, lambda line: None) == tmp_path / checkpoint_name(150)
+    intact = [100, 150][-keep:]
+    assert list_checkpoints(tmp_path) == [
+        tmp_path / checkpoint_name(step) for step in (*intact, *damaged)
+    ]
+
+
+def test_saving_the_best_one_deletes_nothing(tmp_path: Path) -> None:
+    save_all(tmp_path, [1, 2, 3], keep=9)
+    saver = Saver(tmp_path, CPU, keep=1)
+    saver.save({"step": 1}, BEST)
+    saver.close()
+    assert steps_in(tmp_path) == [1, 2, 3]
 
 
 def test_other_files_are_neither_counted_nor_deleted(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from torch import nn
 from cp2fast.errors import UserError
 from cp2fast.run_folder import checkpoint_step, list_checkpoints
 from cp2fast.train.checkpoint import load_checkpoint
+from cp2fast.train.run import Run
+from cp2fast.train.task import Evaluation
 from tests.processes import two_ranks
 from tests.train.line import Fit, Line, carry_out, run_of, settings
 
@@ -52,6 +55,16 @@ def rows(folder: Path, name: str) -> list[dict[str, Any]]:
     return [row for row in found if name in row]
 
 
+def newest(folder: Path) -> Path:
+    return list_checkpoints(folder / "checkpoints")[-1]
+
+
+def resumed(folder: Path, task: Line) -> Run[Line]:
+    run = run_of(folder, task)
+    run.load_state_dict(load_checkpoint(newest(folder)))
+    return run
+
+
 def test_a_run_learns_and_ends_with_one_checkpoint(tmp_path: Path) -> None:
     run = run_of(tmp_path, Line(settings(steps=200)))
     assert carry_out(run)
@@ -65,11 +78,9 @@ def test_a_run_learns_and_ends_with_one_checkpoint(tmp_path: Path) -> None:
 def test_a_run_goes_on_from_a_checkpoint_bit_for_bit(tmp_path: Path) -> None:
     assert carry_out(run_of(tmp_path / "whole", Line(settings(steps=9))))
     assert carry_out(run_of(tmp_path / "parts", Line(settings(steps=4))))
-    resumed = run_of(tmp_path / "parts", Line(settings(steps=9)))
-    [path] = list_checkpoints(tmp_path / "parts" / "checkpoints")
-    resumed.load_state_dict(load_checkpoint(path))
-    assert resumed.step == 4
-    assert carry_out(resumed)
+    run = resumed(tmp_path / "parts", Line(settings(steps=9)))
+    assert run.step == 4
+    assert carry_out(run)
     for name in ("loss", "epoch"):
         whole, parts = ([row[name] for row in rows(tmp_path / d, name)] for d in ("whole", "parts"))
         assert parts == whole
@@ -130,11 +141,7 @@ def test_a_stop_in_an_evaluation_does_not_wait_for_it_and_it_is_made_on_resuming
     assert not carry_out(run)
     assert run.step == step
     left = [score for at, score in scores.items() if at >= step]
-    resumed = run_of(tmp_path / "parts", Line(settings(steps=7), scores=left))
-    resumed.load_state_dict(
-        load_checkpoint(list_checkpoints(tmp_path / "parts" / "checkpoints")[-1])
-    )
-    assert carry_out(resumed)
+    assert carry_out(resumed(tmp_path / "parts", Line(settings(steps=7), scores=left)))
     for name in ("loss", "score"):
         whole, parts = (
             [(row["step"], row[name]) for row in rows(tmp_path / folder, name)]
@@ -142,6 +149,41 @@ def test_a_stop_in_an_evaluation_does_not_wait_for_it_and_it_is_made_on_resuming
         )
         assert parts == whole
     assert load_checkpoint(tmp_path / "parts/checkpoints/best.pt")["step"] == 7
+    assert resumed(tmp_path / "parts", Line(settings(steps=7))).is_complete
+
+
+def test_a_run_that_is_extended_keeps_the_best_of_its_last_evaluation(tmp_path: Path) -> None:
+    assert carry_out(run_of(tmp_path, Line(settings(steps=7), scores=[0.2, 0.3, 0.5])))
+    longer = Line(settings(steps=10), scores=[0.4, 0.35])
+    assert carry_out(resumed(tmp_path, longer))
+    assert [row["score"] for row in rows(tmp_path, "score")] == [0.2, 0.3, 0.5, 0.4, 0.35]
+    assert load_checkpoint(tmp_path / "checkpoints" / "best.pt")["step"] == 7
+
+
+def test_a_run_that_dies_in_its_last_evaluation_is_saved_and_owes_it(tmp_path: Path) -> None:
+    dying = Line(settings(steps=2), scores=[0.1])
+    dying.evaluate = lambda step, alive: [][0]
+    with pytest.raises(IndexError):
+        carry_out(run_of(tmp_path, dying))
+    run = resumed(tmp_path, Line(settings(steps=2), scores=[0.1]))
+    assert (run.step, run.is_complete) == (2, False)
+
+
+class OneTry(Line):
+    """A line that is given up after its next evaluation."""
+
+    def evaluate(self, step: int, alive: Callable[[], None]) -> Evaluation | None:
+        found = super().evaluate(step, alive)
+        self.total_steps = step
+        return found
+
+
+def test_an_owed_evaluation_that_ends_the_run_is_not_owed_any_longer(tmp_path: Path) -> None:
+    stopped = OneTry(settings(steps=7), scores=[0.2])
+    stopped.stopped_at = 3
+    assert not carry_out(run_of(tmp_path, stopped))
+    assert carry_out(resumed(tmp_path, OneTry(settings(steps=7), scores=[0.2])))
+    assert not load_checkpoint(newest(tmp_path))["owes_evaluation"]
 
 
 @pytest.mark.parametrize("log_every", [1, 100])
