@@ -181,6 +181,17 @@ def test_the_size_is_checked_before_decoding():
             decode_image(encoded, 23 * 31 - 1)
 
 
+def test_a_size_that_no_image_has_is_bad():
+    """The edge of a JPEG 2000 before its origin, and a shape below zero."""
+    codestream = bytearray(imagecodecs.jpeg2k_encode(COLOUR, level=0, codecformat="j2k"))
+    codestream[20:24] = (40).to_bytes(4)  # YOsiz of 23 rows
+    array = numpy_file(np.zeros((40, 30), np.uint8)).replace(b"(40, 30)", b"(-40,30)")
+    for encoded, size in ((bytes(codestream), "31 x -17"), (array, "30 x -40")):
+        for read in (image_size, decode_image):
+            with pytest.raises(BadImage, match=f"its header says {size} pixels"):
+                read(encoded, LIMIT)
+
+
 @pytest.mark.parametrize("dtype", ["bool", "i1", "u1", "<i2", ">i2", "<f2", ">u8"])
 def test_numpy_of_every_type_and_order(dtype):
     values = (GREY[:, :, 0] % 100 if dtype != "bool" else GREY[:, :, 0] % 2).astype(dtype)
