@@ -88,10 +88,13 @@ def check_volume(height: int, width: int, bytes_per_pixel: int, max_pixels: int)
 
 @contextmanager
 def reading(what: str) -> Iterator[None]:
-    """Report whatever a library raises inside the block, on a damaged file, as a BadImage."""
+    """Report whatever is raised inside the block, on a damaged file, as a BadImage.
+
+    A lack of memory is not the file's fault.
+    """
     try:
         yield
-    except BadImage:
+    except (BadImage, MemoryError):
         raise
     except Exception as error:
         raise BadImage(f"{what} ({one_line(error)})") from error
