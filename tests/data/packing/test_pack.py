@@ -237,4 +237,6 @@ def test_only_bad_images_make_nothing(tmp_path) -> None:
     (tmp_path / "images" / "a.jpg").write_bytes(b"")
     with pytest.raises(UserError, match=r"none of the 1 images .*a.jpg: empty file.*fix them"):
         do(tmp_path / "images", tmp_path / "out.beton")
-    assert not (tmp_path / "out.beton").exists()
+    assert left_behind(tmp_path) == ["images"]
+    image_files.photo(20, 20).save(tmp_path / "images" / "a.jpg")
+    assert do(tmp_path / "images", tmp_path / "out.beton").images == 1
