@@ -24,7 +24,7 @@ from cp2fast.data.sources.bad_images import BadImages
 from cp2fast.data.sources.choice import choose_source
 from cp2fast.data.sources.open import open_source
 from cp2fast.data.survey import find_range
-from cp2fast.data.windows import windows
+from cp2fast.data.windows import check_window, windows
 
 _ENDLESS = 1 << 31
 """More epochs than anyone will reach."""
@@ -88,7 +88,8 @@ def open_images(
         seed: seed of the order.
         device: device of the pixels.
         rank: number of this process among ``world_size``; it gets its share of each step.
-        world_size: processes that share the images.
+        world_size: processes that share the images. Each has a pixel cache of its own: with several
+            on a machine, ``cache_gib`` limits it.
         data: the other settings of ``data``, such as ``order="sequential"`` or ``workers=4``. With
             ``background="independent"`` a batch holds 3 B images, see ``RaggedBatch``.
 
@@ -97,13 +98,14 @@ def open_images(
         ``batch.image(0)`` is the first image as ``[H, W, 3]``.
 
     Raises:
-        UserError: no images, too few for a batch, or an invalid setting; while iterating, too many
-            unreadable images.
+        UserError: no images, too few for a batch, an invalid setting, or a disk cache too small for
+            its shards; while iterating, too many unreadable images.
     """
     place = torch.device(device)
     epochs = _ENDLESS if epochs is None else epochs
     settings = recipes.load(DataSettings, None, {"root": root, "batch_size": batch_size, **data})
     images = list_images(data_root(settings), disk=DiskCache.of(settings))
+    check_window(settings, images)
     independent, fewest = settings.background == "independent", fewest_images(settings)
     per_epoch = steps_per_epoch(len(images), settings.batch_size * world_size, fewest)
     steps = plan(

@@ -2,8 +2,10 @@
 
 import functools
 import logging
+import tarfile
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 from PIL import Image
@@ -83,6 +85,18 @@ def test_a_bad_image_is_logged_and_replaced(
         [batch] = batches
     assert sum("broken.jpg" in message for message in caplog.messages) == 1
     assert not any("broken" in batches.images.name(i) for i in batch.index.tolist())
+
+
+def test_a_disk_cache_too_small_for_the_shards_is_refused(photos: Path, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "0.tar", "w") as tar:
+        for photo in photos.iterdir():
+            tar.add(photo, photo.name)
+    shard = (tmp_path / "0.tar").read_bytes()
+    for name in ("0.tar", "1.tar"):
+        fsspec.filesystem("memory").pipe_file(f"/window/{name}", shard)
+    room = {"disk_cache": tmp_path / "cache", "disk_gib": 1.5 * len(shard) / (1 << 30)}
+    with pytest.raises(UserError, match=r"data.window=16 needs room for 2 shards"):
+        open_images("memory://window", BATCH, **room)
 
 
 def test_what_cannot_be_is_refused(photos: Path, tmp_path: Path) -> None:

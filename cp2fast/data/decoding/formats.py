@@ -44,7 +44,6 @@ JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
 TIFF = Format("TIFF", (".tif", ".tiff"), ("tifffile", "imagecodecs"), "tiff")
 HEIF = Format("HEIF", (".heic", ".heif"), ("pillow_heif",), "heif")
 DICOM = Format("DICOM", (".dcm",), ("pydicom",), "dicom")
-WIDE_PNG = Format("PNG of 16 bits", (), ("imagecodecs",), "tiff")
 WIDE_JPEG2000 = Format("JPEG 2000 of more than 8 bits or 4 bands", (), ("imagecodecs",), "tiff")
 FORMATS = (
     Format("JPEG", JPEG_SUFFIXES),

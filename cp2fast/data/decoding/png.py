@@ -13,6 +13,8 @@ CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 """Channels, or palette indices, by colour type; alpha is the last of 2 and of 4."""
 
 _END = b"IEND"
+_ANCILLARY = 0x20
+"""Set in the first letter of the name of a chunk that is not needed for the pixels."""
 _MOST_TEXT = 1 << 18
 """In bytes; an Exif block is smaller than 64 KiB, or twice that in hexadecimal."""
 _PROFILE_IN_TEXT = b"Raw profile type exif\0"
@@ -36,6 +38,7 @@ class Header(NamedTuple):
     """Bits of a channel, or of a palette index."""
     colour_type: int
     """One of ``CHANNELS``."""
+    is_interlaced: bool
 
 
 def read_header(encoded: bytes) -> Header | None:
@@ -43,7 +46,7 @@ def read_header(encoded: bytes) -> Header | None:
     if not encoded.startswith(SIGNATURE) or encoded[12:16] != b"IHDR" or len(encoded) < 33:
         return None
     width, height = int.from_bytes(encoded[16:20]), int.from_bytes(encoded[20:24])
-    return Header(height, width, encoded[24], encoded[25])
+    return Header(height, width, encoded[24], encoded[25], encoded[28] != 0)
 
 
 def chunks(encoded: bytes) -> Iterator[Chunk]:
@@ -90,10 +93,16 @@ def without_metadata(encoded: bytes) -> bytes:
     """
     kept, position = [], 0
     for chunk in chunks(encoded):
-        if chunk.name[0] & 0x20:  # ancillary
+        if chunk.name[0] & _ANCILLARY:
             kept.append(encoded[position : chunk.begin])
             position = chunk.end
     return b"".join([*kept, encoded[position:]]) if kept else encoded
+
+
+def is_intact(encoded: bytes) -> bool:
+    """Whether the checksums of the complete chunks that are needed for the pixels are right."""
+    needed = (chunk for chunk in chunks(encoded) if not chunk.name[0] & _ANCILLARY)
+    return all(_checksum_holds(encoded, chunk.begin, chunk.end) for chunk in needed)
 
 
 def _checksum_holds(encoded: bytes, begin: int, end: int) -> bool:

@@ -69,13 +69,15 @@ def type_limits(dtype: np.dtype[Any], bits: int | None = None) -> tuple[float, f
 
 
 def check_size(height: int, width: int, max_pixels: int) -> None:
-    """Raise BadImage if an image has too many pixels."""
+    """Raise BadImage if an image has no pixels, by a damaged header, or too many."""
+    if min(height, width) < 1:
+        raise BadImage(f"its header says {width} x {height} pixels")
     if height * width > max_pixels:
         raise BadImage(f"{width} x {height} pixels are more than data.max_pixels={max_pixels}")
 
 
 def check_volume(height: int, width: int, bytes_per_pixel: int, max_pixels: int) -> None:
-    """Raise BadImage, before decoding, if an image has too many pixels or bytes."""
+    """Raise BadImage, before decoding, if an image has no or too many pixels, or bytes."""
     check_size(height, width, max_pixels)
     if height * width * bytes_per_pixel > _MOST_BYTES_PER_PIXEL * max_pixels:
         raise BadImage(
@@ -86,10 +88,13 @@ def check_volume(height: int, width: int, bytes_per_pixel: int, max_pixels: int)
 
 @contextmanager
 def reading(what: str) -> Iterator[None]:
-    """Report whatever a library raises inside the block, on a damaged file, as a BadImage."""
+    """Report whatever is raised inside the block, on a damaged file, as a BadImage.
+
+    A lack of memory is not the file's fault.
+    """
     try:
         yield
-    except BadImage:
+    except (BadImage, MemoryError):
         raise
     except Exception as error:
         raise BadImage(f"{what} ({one_line(error)})") from error

@@ -33,7 +33,7 @@ class Place(NamedTuple):
 
     name: str
     origin: Literal["named", "listed", "matched"] = "named"
-    """Named directly, listed in a file, or matched by a pattern."""
+    """Named directly, listed in a file or in braces, or matched by a pattern."""
     base: str = ""
     """Folder of the list, to which a relative name in it refers."""
     found: Remote | None = None
@@ -54,7 +54,7 @@ def places(root: Root) -> Iterator[Place]:
     """The places that a root stands for, in order; matches of a pattern are sorted.
 
     Raises:
-        UserError: a list cannot be read, or a pattern matches nothing.
+        UserError: a list cannot be read, or what a pattern or braces stand for is not there.
     """
     if isinstance(root, tuple):
         for one in root:
@@ -67,7 +67,7 @@ def places(root: Root) -> Iterator[Place]:
         yield from _listed(without_file_scheme(text[1:]))
     else:
         for name in braces_expanded(text):
-            yield from _matches(name)
+            yield from _matches(name, is_one_of_several=name != text)
 
 
 def shown(root: Root) -> str:
@@ -112,10 +112,13 @@ def _choices(inside: str) -> list[str]:
     return inside.split(",") if "," in inside else []
 
 
-def _matches(name: str) -> Iterator[Place]:
+def _matches(name: str, *, is_one_of_several: bool) -> Iterator[Place]:
     # In the query of a URL, a question mark does not belong to a pattern.
     if not _MAGIC.search(name.partition("?")[0] if name.startswith("http") else name):
-        yield Place(name)
+        is_listed = is_one_of_several and not is_url(name)
+        if is_listed and not os.path.lexists(name):
+            raise UserError(f"there is no {name}: leave it out of the braces, or restore it")
+        yield Place(name, "listed" if is_listed else "named")
         return
     if is_url(name):
         found = [Place(one, "matched", found=item) for one, item in objects.glob(name)]

@@ -6,6 +6,7 @@ as thoroughly as a folder. Listing a shard reads its headers and skips the conte
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import Counter
 from collections.abc import Iterable
@@ -155,10 +156,19 @@ def read_member(shard: str, offset: int, size: int) -> bytes:
     Raises:
         OSError: the shard is missing or shorter than before.
     """
-    file = _open(shard)
-    data = os.pread(file.descriptor, size, offset)
+    try:
+        file = _open(shard)  # referenced, so that it stays open while it is read
+        return _read(file.descriptor, offset, size)
+    except OSError as error:
+        if error.errno == errno.ESTALE:  # The next try needs another descriptor.
+            _open.cache_clear()
+        raise
+
+
+def _read(descriptor: int, offset: int, size: int) -> bytes:
+    data = os.pread(descriptor, size, offset)
     while len(data) < size:  # A single read ends at 2 GiB.
-        more = os.pread(file.descriptor, size - len(data), offset + len(data))
+        more = os.pread(descriptor, size - len(data), offset + len(data))
         if not more:
             raise OSError(0, "the shard ends before the image does")
         data += more

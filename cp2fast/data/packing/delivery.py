@@ -6,7 +6,9 @@ The packing itself is done in a local folder, ``work``. Messages call the destin
 
 from __future__ import annotations
 
+import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,12 +85,20 @@ class There:
 
     @property
     def work(self) -> Path:
-        """A folder in the user's cache, named after the URL."""
-        return default_folder() / "packing" / self.name.replace("://", "-").replace("/", "-")
+        """A folder in the user's cache, for this URL of this server alone."""
+        name = self.name.rstrip("/")
+        server = os.environ.get("AWS_ENDPOINT_URL", "")
+        number = hashlib.sha256(f"{server} {name}".encode()).hexdigest()[:16]
+        return default_folder() / "packing" / f"{name.rpartition('/')[2]}-{number}"
 
     def refuse_unless_new(self) -> None:
-        """The URL must be empty, unless a pack to it was started on this machine."""
+        """The URL must be empty, unless a pack to it was started on this machine.
+
+        Then what that uploaded must still be there.
+        """
         if (self.work / "journal.jsonl").exists():
+            packed = self.work / "shards"
+            self._sizes([shard for shard in shards_in(packed)[:-1] if _is_sent(shard)], packed)
             return
         is_there = objects.look_up(self.url) or next(objects.find(self.url), None)
         if is_there:
@@ -97,7 +107,7 @@ class There:
     def committed(self, packed: Path) -> None:
         """Upload all shards in ``packed`` except the newest, which may still grow."""
         for shard in shards_in(packed)[:-1]:
-            if shard.stat().st_size:
+            if not _is_sent(shard):
                 self._send(shard, packed)
                 # Keep the empty file, because shards are counted when a pack continues.
                 os.truncate(shard, 0)
@@ -110,8 +120,20 @@ class There:
         if rejects:
             content = rejects.encode(errors="surrogateescape")
             objects.write(content, f"{self.url.rstrip('/')}.{REJECTS}")
-        found = [objects.look_up(self._url(file, packed)) for file in files]
-        return sum(item.size for item in found if item is not None)
+        return sum(self._sizes(files, packed))
+
+    def _sizes(self, files: Sequence[Path], packed: Path) -> list[int]:
+        """Bytes of these files at the URL. Raises UserError if one is not there."""
+        sizes = []
+        for file in files:
+            found = objects.look_up(self._url(file, packed))
+            if found is None:
+                raise UserError(
+                    f"{join(self.name, file.name)} was uploaded and is not there any more: remove "
+                    f"{self.work} and what else is at {self.name}, and run the command again"
+                )
+            sizes.append(found.size)
+        return sizes
 
     def _send(self, file: Path, packed: Path) -> None:
         url = self._url(file, packed)
@@ -131,6 +153,10 @@ def shards_in(packed: Path) -> list[Path]:
     if packed.is_dir():
         return sorted(path for path in packed.iterdir() if is_shard(path.name))
     return [packed] if is_shard(packed.name) else []
+
+
+def _is_sent(shard: Path) -> bool:
+    return not shard.stat().st_size
 
 
 def _index(shard: Path) -> bytes:

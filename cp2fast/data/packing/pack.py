@@ -106,6 +106,7 @@ def pack(
                     *(progress, commit_every),
                 )
                 if not summary.images:
+                    shutil.rmtree(work, ignore_errors=True)  # so that mended images are tried
                     raise UserError(
                         f"none of the {len(images)} images in {shown(source)} can be packed (the "
                         f"first: {': '.join(summary.rejects[0])}): fix them"

@@ -10,10 +10,13 @@ from PIL import Image
 
 from cp2fast.config import Bands, RangeSetting
 from cp2fast.data.decoding import jpeg
-from cp2fast.data.decoding.decode import decode_image
+from cp2fast.data.decoding.decode import BadImage, decode_image
 from cp2fast.data.decoding.levels import Levels
 from cp2fast.data.decoding.orientation import UPRIGHT, jpeg_orientation
 from cp2fast.data.decoding.shrink import fitted
+
+_LONGEST_SIDE = 65_500
+"""In pixels, by libjpeg."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ def pack_jpeg(encoded: bytes, settings: JpegSettings) -> PackedJpeg:
     Kept bytes are decoded too, to make sure that the result can be read.
 
     Raises:
-        BadImage: it cannot be read.
+        BadImage: it cannot be read, or is too long for a JPEG.
     """
     levels = Levels.of(settings.range, settings.bands)
     image = Image.fromarray(decode_image(encoded, settings.max_pixels, levels=levels).numpy())
@@ -53,6 +56,8 @@ def pack_jpeg(encoded: bytes, settings: JpegSettings) -> PackedJpeg:
         image = image.resize((width, height), Image.Resampling.LANCZOS)
     elif settings.keep_bytes and _is_upright_rgb(encoded):
         return PackedJpeg(encoded, height, width)
+    if max(width, height) > _LONGEST_SIDE:
+        raise BadImage(f"JPEG holds at most {_LONGEST_SIDE:,} pixels a side: set --max-side")
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=settings.quality)
     return PackedJpeg(buffer.getvalue(), height, width)

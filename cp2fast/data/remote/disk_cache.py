@@ -18,6 +18,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
@@ -42,8 +43,14 @@ _GIB = 1 << 30
 
 
 def default_folder() -> Path:
-    """The user's cache folder: ``$XDG_CACHE_HOME``, else ``~/.cache``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cp2fast"
+    """The user's cache folder: in ``$XDG_CACHE_HOME``, else ``~/.cache``.
+
+    For a user without a home, as in a container, it is a temporary one.
+    """
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cp2fast"
+    except RuntimeError:
+        return Path(tempfile.gettempdir()) / f"cp2fast-{os.getuid()}"
 
 
 @dataclass(frozen=True)

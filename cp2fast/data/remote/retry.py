@@ -20,7 +20,8 @@ Result = TypeVar("Result")
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 30.0
 """In seconds; each pause is twice as long as the one before."""
 LOCAL_PATIENCE = 4.0
-"""Seconds before a local file counts as unreadable; a broken disk reports EIO for ever."""
+"""In seconds: after eight, by the pauses, a local file counts as unreadable. A broken disk reports
+EIO for ever."""
 _PASSING = frozenset({errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN})
 
 _SLOTS = 256
@@ -31,7 +32,7 @@ _this_thread = threading.local()
 
 
 def pauses(patience: float) -> Iterator[float]:
-    """Growing pauses that total about ``patience`` seconds."""
+    """Growing pauses that total ``patience`` seconds, or more by a part of the last."""
     pause, spent = _FIRST_PAUSE, 0.0
     while spent < patience:
         yield pause

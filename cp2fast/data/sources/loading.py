@@ -105,9 +105,9 @@ def deliver(decoded: Decoded, images: ImageSet, bad: BadImages) -> RaggedBatch:
     failed = [(images.name(failure.index), failure.reason) for failure in decoded.failures]
     bad.record(decoded.tried, failed, len(images))
     if decoded.batch is None:
-        last = decoded.failures[-1]
+        last, listed = decoded.failures[-1], bad.path or "the log"
         raise UserError(
             f"found no readable image after {MAX_SUBSTITUTES} substitutes (the last was "
-            f"{images.name(last.index)}: {last.reason}): fix the images listed in {bad.path}"
+            f"{images.name(last.index)}: {last.reason}): fix the images listed in {listed}"
         )
     return decoded.batch

@@ -92,6 +92,19 @@ def test_the_batches_are_those_without_a_cache(source, made, mixed, tmp_path):
         assert same_count.path.read_text() == count.path.read_text()
 
 
+def test_so_are_those_beside_a_header_that_says_less_than_nothing(tmp_path):
+    root = tmp_path / "arrays"
+    root.mkdir()
+    for number in range(20):
+        np.save(root / f"{number:02d}.npy", np.full((40, 30), number, np.uint8))
+    damaged = root / "05.npy"
+    damaged.write_bytes(damaged.read_bytes().replace(b"(40, 30)", b"(-40,30)"))
+    images = list_images(root)
+    plain, _ = decoded(images, None, tmp_path / "a", source="torch", stop=6)
+    cached, _ = decoded(images, whole(images).arena, tmp_path / "b", source="torch", stop=6)
+    assert_same(cached, plain)
+
+
 @pytest.mark.parametrize("kind", ["shard", "beton"])
 def test_so_are_those_of_shards_and_of_a_beton_with_a_bad_image(kind, tmp_path):
     if kind == "beton":

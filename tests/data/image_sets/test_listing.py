@@ -34,6 +34,15 @@ def test_hidden_files_and_folders_are_skipped(tmp_path):
     assert listed(tmp_path) == ["a.jpg"]
 
 
+def test_braces_name_images_and_folders(tmp_path):
+    make(tmp_path, "a.jpg", "b.jpg", "c.jpg", "d/e.jpg", "f/g.jpg")
+    images = list_images(f"{tmp_path}/{{c,a}}.jpg")
+    assert [images.name(n) for n in range(len(images))] == [f"{tmp_path}/{n}.jpg" for n in "ca"]
+    assert len(list_images(f"{tmp_path}/{{d,f}}")) == 2
+    with pytest.raises(UserError, match=r"there is no .*/z\.jpg: leave it out of the braces"):
+        list_images(f"{tmp_path}/{{a,z}}.jpg")
+
+
 def test_of_a_voc_folder_only_the_photos_are_taken(tmp_path):
     make(tmp_path, "JPEGImages/1.jpg", "SegmentationClass/1.png", "preview.jpg")
     assert listed(tmp_path) == ["JPEGImages/1.jpg"]

@@ -1,3 +1,4 @@
+import errno
 import io
 import os
 import pickle
@@ -68,6 +69,24 @@ def test_one_shard_or_a_folder_of_them_is_a_data_set(tmp_path):
     assert (every.kind, len(every), len(one)) == ("shards", 12, 4)
     assert every.name(5) == f"{tmp_path}/train-001.tar/11.jpg"
     assert every.read(5) == one.read(1) == b"image 1 1" * 101
+
+
+def test_a_shard_that_became_stale_is_opened_again(tmp_path, monkeypatch):
+    """As on NFS, where a file that was replaced is gone for those who have it open."""
+    images = list_images(webdataset(tmp_path, shards=1))
+    expected = [images.read(number) for number in range(len(images))]
+    shard = tmp_path / "train-000.tar"
+    gone, read = shard.stat().st_ino, os.pread
+
+    def pread(descriptor, size, offset):
+        if os.fstat(descriptor).st_ino == gone:
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return read(descriptor, size, offset)
+
+    (tmp_path / "new").write_bytes(shard.read_bytes())
+    (tmp_path / "new").replace(shard)
+    monkeypatch.setattr(os, "pread", pread)
+    assert [images.read(number) for number in range(len(images))] == expected
 
 
 def test_threads_and_a_copy_in_another_process_read_the_same(tmp_path):

@@ -1,13 +1,62 @@
 """Packs to an object store are those on the disk, killed or not."""
 
+import contextlib
+from pathlib import Path
+
+import fsspec
 import pytest
 
 from cp2fast.data.image_sets.listing import list_images
+from cp2fast.data.packing.pack import pack
 from cp2fast.errors import UserError
-from tests.data.packing.packs import do
+from tests.data.packing.packs import KEEP, do
 from tests.processes import Process
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+class Stopped(Exception):  # noqa: N818
+    pass
+
+
+def stop_after_two_shards(photos, url):
+    def progress(done: int, total: int) -> None:
+        if done == 60:
+            raise Stopped
+
+    with contextlib.suppress(Stopped):
+        pack(photos, url, KEEP, shard_size=25, workers=2, progress=progress, commit_every=10)
+
+
+def shards_at(url):
+    found = fsspec.filesystem("memory").find(url.removeprefix("memory:/"))
+    return [name.rpartition("/")[2] for name in found if name.endswith(".tar")]
+
+
+def test_a_pack_that_stopped_is_not_continued_at_a_url_that_looks_alike(photos) -> None:
+    stop_after_two_shards(photos, "memory://alike/photos/train")
+    assert len(shards_at("memory://alike/photos/train")) == 2
+    assert do(photos, "memory://alike/photos-train").images == 60
+    assert len(list_images("memory://alike/photos-train")) == 60
+    with pytest.raises(UserError, match="memory://alike/photos-train exists already"):
+        do(photos, "memory://alike/photos-train")
+    assert do(photos, "memory://alike/photos/train/").images == 60
+    assert len(list_images("memory://alike/photos/train")) == 60
+
+
+def test_a_pack_whose_shards_were_removed_at_the_url_does_not_go_on(photos) -> None:
+    url = "memory://removed/shards"
+    stop_after_two_shards(photos, url)
+    fsspec.filesystem("memory").rm("/removed/shards", recursive=True)
+    lost = r"removed/shards/shard-000000.tar .*is not there any more: remove (\S+) and"
+    with pytest.raises(UserError, match=lost):
+        do(photos, url)
+    assert shards_at(url) == []
 
 
 @pytest.mark.parametrize("out", ["shards", "one.tar", "photos.beton"])

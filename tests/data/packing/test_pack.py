@@ -223,9 +223,20 @@ def test_two_packs_of_one_name_do_not_meet(photos, tmp_path) -> None:
     assert len(list_images(out)) == 60
 
 
+def test_a_picture_too_long_for_a_jpeg_is_left_out(tmp_path) -> None:
+    (tmp_path / "images").mkdir()
+    for name, height in {"1.png": 20, "2.png": 65_501, "3.png": 20}.items():
+        image_files.photo(1, height).save(tmp_path / "images" / name)
+    summary = do(tmp_path / "images", tmp_path / "out.tar")
+    assert (summary.images, len(list_images(tmp_path / "out.tar"))) == (2, 2)
+    assert [Path(name).name for name, _ in summary.rejects] == ["2.png"]
+
+
 def test_only_bad_images_make_nothing(tmp_path) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "a.jpg").write_bytes(b"")
     with pytest.raises(UserError, match=r"none of the 1 images .*a.jpg: empty file.*fix them"):
         do(tmp_path / "images", tmp_path / "out.beton")
-    assert not (tmp_path / "out.beton").exists()
+    assert left_behind(tmp_path) == ["images"]
+    image_files.photo(20, 20).save(tmp_path / "images" / "a.jpg")
+    assert do(tmp_path / "images", tmp_path / "out.beton").images == 1

@@ -78,3 +78,14 @@ def test_what_cannot_be_read_is_refused(keep_bytes: bool) -> None:
             pack_jpeg(encoded, settings(keep_bytes=keep_bytes))
     with pytest.raises(BadImage, match="are more than"):
         pack_jpeg(whole, JpegSettings(None, 90, keep_bytes, max_pixels=100))
+
+
+def test_what_is_too_long_for_a_jpeg_is_refused_unless_it_is_reduced() -> None:
+    for size, is_too_long in ((65_500, False), (65_501, True)):
+        encoded = image_files.encode(Image.new("RGB", (1, size)), "PNG")
+        assert pack_jpeg(encoded, settings(max_side=100)).height == 100
+        if is_too_long:
+            with pytest.raises(BadImage, match=r"at most 65,500 pixels a side: set --max-side"):
+                pack_jpeg(encoded, settings())
+        else:
+            assert pack_jpeg(encoded, settings()).height == size

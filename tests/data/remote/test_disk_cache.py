@@ -1,14 +1,16 @@
 """The cache of remote objects on the disk, where its folder vanishes or may not be written."""
 
 import os
+import pwd
 import shutil
+import tempfile
 from pathlib import Path
 
 import fsspec
 import pytest
 
 from cp2fast.data.image_sets.listing import list_images
-from cp2fast.data.remote.disk_cache import DiskCache
+from cp2fast.data.remote.disk_cache import DiskCache, default_folder
 from cp2fast.data.remote.objects import Remote
 from cp2fast.data.sources.read_ahead import fetched
 from cp2fast.errors import UserError
@@ -53,6 +55,22 @@ def test_what_cannot_be_a_folder_is_named_with_the_setting(
         UserError, match=rf"cache .*{place} cannot be written .*data.disk_cache=DIR"
     ):
         disk.fetch(items()[0], verify=False)
+
+
+def test_a_user_without_a_home_needs_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container whose user is a number."""
+
+    def unknown(user: int) -> None:
+        raise KeyError(f"getpwuid(): uid not found: {user}")
+
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "1.jpg").write_bytes(b"1")
+    assert len(list_images(tmp_path / "photos")) == 1
+    assert default_folder() == tmp_path / f"cp2fast-{os.getuid()}"
 
 
 READ = """

@@ -39,8 +39,9 @@ def test_giving_up_names_an_image_and_the_list(tmp_path, count, tried):
     decoded = Decoded.of([loaded], None)
     assert decoded.tried == tried
     images = ImageSet.of_files(f"{number}.jpg" for number in range(count))
-    with pytest.raises(UserError, match=r"\d.jpg: bad \d.*bad_images.txt"):
-        deliver(decoded, images, BadImages(tmp_path, max_fraction=1))
+    for folder, named in ((tmp_path, "bad_images.txt"), (None, "the log")):
+        with pytest.raises(UserError, match=rf"\d.jpg: bad \d.*listed in .*{named}"):
+            deliver(decoded, images, BadImages(folder, max_fraction=1))
 
 
 def test_delivery_counts_what_was_tried(tmp_path):

@@ -17,7 +17,7 @@ from cp2fast.data.decoding.decoders import (
 from cp2fast.data.decoding.kinds import is_heif
 from cp2fast.data.decoding.orientation import UPRIGHT, orientation_of
 from cp2fast.data.decoding.orientation import upright_size as turned_size
-from cp2fast.data.decoding.raster import Raster
+from cp2fast.data.decoding.raster import Raster, reading
 
 
 def read(encoded: bytes, max_pixels: int) -> Raster:
@@ -26,8 +26,9 @@ def read(encoded: bytes, max_pixels: int) -> Raster:
     Raises:
         BadImage: not an image, damaged, too large, or the required library is not installed.
     """
-    raster: Raster = _decoder(encoded).read(encoded, max_pixels)
-    return raster
+    with reading("an image that cannot be read"):
+        raster: Raster = _decoder(encoded).read(encoded, max_pixels)
+        return raster
 
 
 def upright_size(encoded: bytes, max_pixels: int) -> tuple[int, int]:
@@ -36,11 +37,12 @@ def upright_size(encoded: bytes, max_pixels: int) -> tuple[int, int]:
     Raises:
         BadImage: there is no valid header.
     """
-    decoder = _decoder(encoded)
-    if decoder in (pillow, wide_png, netpbm):  # Pillow reads the headers of all of these.
-        return pillow.upright_size(encoded, max_pixels)
-    height, width = decoder.size(encoded)
-    return turned_size(height, width, orientation_of(encoded) if decoder is tiff else UPRIGHT)
+    with reading("an image that cannot be read"):
+        decoder = _decoder(encoded)
+        if decoder in (pillow, wide_png, netpbm):  # Pillow reads the headers of all of these.
+            return pillow.upright_size(encoded, max_pixels)
+        height, width = decoder.size(encoded)
+        return turned_size(height, width, orientation_of(encoded) if decoder is tiff else UPRIGHT)
 
 
 def _decoder(encoded: bytes) -> ModuleType:

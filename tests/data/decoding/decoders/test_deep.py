@@ -1,6 +1,8 @@
 """16 bits in PNG, PGM, PPM, JPEG 2000 and numpy's format: no bit is dropped before the range."""
 
 import io
+import struct
+import zlib
 
 import imagecodecs
 import numpy as np
@@ -9,7 +11,8 @@ from PIL import Image
 
 from cp2fast.data.decoding.decode import BadImage, decode_image, decode_raster, image_size
 from cp2fast.data.decoding.levels import Levels
-from tests.data import image_files
+from tests.data import image_files, metadata
+from tests.processes import Process
 
 LIMIT = 10**6
 RNG = np.random.default_rng(0)
@@ -24,6 +27,23 @@ def scaled(values, low=300, high=900):
     return np.broadcast_to(levels, (*values.shape[:2], 3))
 
 
+def interlaced_png(values):
+    """Written by hand, because neither Pillow nor imagecodecs writes any."""
+    lines = [
+        b"\0" + row.tobytes()
+        for top, left, down, right in (
+            *((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2)),
+            *((0, 1, 2, 2), (1, 0, 2, 1)),
+        )
+        for row in values[top::down, left::right].astype(">u2")
+        if row.size
+    ]
+    height, width, channels = values.shape
+    header = struct.pack(">IIBBBBB", width, height, 16, 0 if channels == 1 else 2, 0, 0, 1)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(b"".join(lines))), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(metadata.chunk(*chunk) for chunk in chunks)
+
+
 def numpy_file(values):
     file = io.BytesIO()
     np.save(file, values)
@@ -35,6 +55,32 @@ def test_png(values):
     encoded = image_files.write_png(values, 16, 0 if values.shape[2] == 1 else 2)
     assert np.array_equal(imagecodecs.png_decode(encoded).reshape(values.shape), values)
     assert np.array_equal(decode_image(encoded, LIMIT, levels=WINDOW), scaled(values))
+
+
+@BOTH
+@pytest.mark.parametrize("filter_", range(5))
+def test_png_of_every_filter(values, filter_):
+    smooth = np.sort(values, axis=0)
+    encoded = imagecodecs.png_encode(smooth.squeeze(), filter=8 << filter_)
+    assert np.array_equal(decode_raster(encoded, LIMIT).values, smooth)
+
+
+@BOTH
+@pytest.mark.parametrize("size", [(23, 31), (1, 1), (3, 2), (2, 5)])
+def test_an_interlaced_png(values, size):
+    values = values[: size[0], : size[1]]
+    encoded = interlaced_png(values)
+    assert np.array_equal(imagecodecs.png_decode(encoded).reshape(values.shape), values)
+    assert np.array_equal(decode_raster(encoded, LIMIT).values, values)
+    assert image_size(encoded, LIMIT) == size
+
+
+def test_a_damaged_png_ends_no_process():
+    """In a process of its own, because libpng by way of torchvision ends it."""
+    script = "from tests.data.decoding.decoders.damaged_png import main; main()"
+    process = Process(script=script)
+    said, errors = process.communicate()
+    assert (process.returncode, said) == (0, "{'BadImage': 120}\n"), errors
 
 
 @BOTH
@@ -133,6 +179,17 @@ def test_the_size_is_checked_before_decoding():
     ):
         with pytest.raises(BadImage, match=r"31 x 23 pixels are more than data.max_pixels=712"):
             decode_image(encoded, 23 * 31 - 1)
+
+
+def test_a_size_that_no_image_has_is_bad():
+    """The edge of a JPEG 2000 before its origin, and a shape below zero."""
+    codestream = bytearray(imagecodecs.jpeg2k_encode(COLOUR, level=0, codecformat="j2k"))
+    codestream[20:24] = (40).to_bytes(4)  # YOsiz of 23 rows
+    array = numpy_file(np.zeros((40, 30), np.uint8)).replace(b"(40, 30)", b"(-40,30)")
+    for encoded, size in ((bytes(codestream), "31 x -17"), (array, "30 x -40")):
+        for read in (image_size, decode_image):
+            with pytest.raises(BadImage, match=f"its header says {size} pixels"):
+                read(encoded, LIMIT)
 
 
 @pytest.mark.parametrize("dtype", ["bool", "i1", "u1", "<i2", ">i2", "<f2", ">u8"])

@@ -1,6 +1,7 @@
 """DICOM beside what pydicom's own functions make of the same file."""
 
 import io
+import struct
 
 import numpy as np
 import pydicom
@@ -90,6 +91,18 @@ def test_a_file_without_pixels_is_bad():
         pydicom.dcmwrite(file, report)
         with pytest.raises(BadImage, match="without a picture"):
             decode_image(file.getvalue(), LIMIT)
+
+
+@pytest.mark.parametrize("tag", [0x0002, 0x0010, 0x0100])
+@pytest.mark.parametrize("values", [0, 2], ids=["empty", "doubled"])
+def test_a_tag_with_no_value_or_two_is_bad(tag, values):
+    """Samples per pixel, rows, bits allocated: each a number of two bytes in group 0028."""
+    encoded = dicom(XRAY, bits=12)
+    begin = encoded.index(struct.pack("<HH2s", 0x28, tag, b"US"))
+    value = encoded[begin + 8 : begin + 10] * values
+    field = encoded[begin : begin + 6] + struct.pack("<H", len(value)) + value
+    with pytest.raises(BadImage):
+        decode_image(encoded[:begin] + field + encoded[begin + 10 :], LIMIT)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.95])

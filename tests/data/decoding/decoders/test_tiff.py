@@ -1,6 +1,8 @@
 """TIFF of every make, beside what tifffile and Pillow read of it."""
 
+import contextlib
 import io
+import random
 
 import numpy as np
 import pytest
@@ -131,6 +133,20 @@ def test_a_truncated_file_is_bad_in_one_line(compression, share):
     with pytest.raises(BadImage) as refusal:
         decode_image(encoded[: int(len(encoded) * share)], LIMIT)
     assert len(str(refusal.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("photometric", ["minisblack", "palette", "rgb"])
+def test_any_changed_byte_gives_a_picture_or_is_bad(photometric):
+    colours = {"colormap": np.zeros((3, 256), np.uint16)} if photometric == "palette" else {}
+    values = np.zeros((6, 5, 3) if photometric == "rgb" else (6, 5), np.uint8)
+    encoded = tiff(values, photometric=photometric, **colours)
+    generator = random.Random(0)
+    for _ in range(200):
+        damaged = bytearray(encoded)
+        damaged[generator.randrange(min(300, len(encoded)))] = generator.randrange(256)
+        for read in (decode_image, image_size):
+            with contextlib.suppress(BadImage):
+                read(bytes(damaged), LIMIT)
 
 
 def test_what_would_not_fit_in_memory_is_refused_by_its_header():
