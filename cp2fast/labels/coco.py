@@ -152,7 +152,7 @@ def _segment(annotation: Mapping[str, Any], path: Path) -> Segment:
             "segmentation"
         )
     stored = CROWD if annotation.get("iscrowd") else int(annotation["category_id"])
-    return Segment(stored, float(annotation.get("area", 0)), outline)
+    return Segment(stored, outline)
 
 
 def _declared(
