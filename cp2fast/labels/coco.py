@@ -51,7 +51,7 @@ def coco_layout(settings: LabelSettings, root: Path) -> Layout | None:
     for kind, name in named_splits(settings).items():
         if (train if kind == "train" else val) is None:
             raise no_such_split(kind, name, "JSON file")
-    first = train or next(file for file in files if file != val)
+    first = train or next((file for file in files if file != val), files[0])
     declared, examples = _read(first, settings.max_pixels)
     if val is None or val == first:
         return Layout("COCO JSON", examples, None, first.name, declared)

@@ -23,6 +23,17 @@ def test_cocos_json_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     assert "names the image a.jpg, which is in none of" in refusal(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["instances_val2017.json", "valid/_annotations.coco.json"])
+def test_a_file_that_is_the_only_one_is_drawn_from_even_by_the_name_of_a_split(
+    tmp_path: Path, name: str
+) -> None:
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
+    (coco(tmp_path) / "annotations.json").rename(file)
+    for root in (tmp_path, file):
+        assert "1 to score on (drawn" in opened(root, val_fraction=0.5).said
+
+
 @pytest.mark.parametrize("counts", [[5], [0, 10**9], "", "5", "oooo"])
 def test_run_lengths_that_do_not_fill_their_image_are_refused(
     tmp_path: Path, counts: object
