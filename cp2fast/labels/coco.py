@@ -14,19 +14,19 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
 from cp2fast.config import LabelSettings
 from cp2fast.errors import UserError
-from cp2fast.files import is_file, list_folder, place_of, read_text
+from cp2fast.files import cannot_read, is_file, list_folder, open_plain, place_of, read_text
 from cp2fast.labels.class_files import Declared, DeclaredClass
 from cp2fast.labels.dataset import Example
 from cp2fast.labels.layout import Layout, named_splits, no_such_split, split_names
 from cp2fast.labels.painted import BACKGROUND, CROWD, Annotations, Segment, coco_masks
 
 _NOT_SEGMENTATIONS = ("captions_", "person_keypoints_", "panoptic_", "image_info_", "stuff_")
-_HEAD = 1 << 20
 
 
 def coco_layout(settings: LabelSettings, root: Path) -> Layout | None:
@@ -84,19 +84,22 @@ def _files(root: Path) -> list[Path]:
         for path in list_folder(folder)
         if path.suffix.lower() == ".json"
         and not path.name.startswith(_NOT_SEGMENTATIONS)
-        and _looks_like_coco(path)
+        and _has(path, b'"images"', b'"annotations"', b'"categories"')
     )
-    return list(found)
+    return list(found) if any(_has(path, b'"segmentation"') for path in found) else []
 
 
-def _looks_like_coco(path: Path) -> bool:
-    """Whether this is COCO's format: Labelme and others write JSON beside their images too."""
+def _has(path: Path, *keys: bytes) -> bool:
+    """Whether a file has all these words; in large ones some are at the end alone."""
     if place_of(path) != "file":
         return False
-    with path.open("rb") as file:
-        begin = file.read(_HEAD)
-    is_coco = any(key in begin for key in (b'"categories"', b'"annotations"', b'"images"'))
-    return is_coco and b'"shapes"' not in begin[:4096]
+    try:
+        with open_plain(path) as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+            return all(content.find(key) >= 0 for key in keys)
+    except ValueError:  # It is empty.
+        return False
+    except OSError as error:
+        raise cannot_read(path, error) from error
 
 
 def _of_split(

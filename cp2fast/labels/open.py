@@ -97,7 +97,7 @@ def _recognise(settings: LabelSettings, root: Path) -> Layout:
     raise UserError(
         f"{root} holds no labelled images ({reason}): it needs VOC layout (JPEGImages, "
         "SegmentationClass, ImageSets), the folders images and masks, a CSV of pairs, or COCO's "
-        "JSON; or set data.masks={dir}/../labels/{stem}_mask.png"
+        "JSON with segmentations; or set data.masks={dir}/../labels/{stem}_mask.png"
     )
 
 

@@ -14,13 +14,16 @@ from cp2fast.errors import UserError
 from cp2fast.files import is_file, list_folder, place_of
 from cp2fast.labels.dataset import Example
 from cp2fast.labels.layout import TRAIN_NAMES, Layout, split_by_words, split_names
-from cp2fast.labels.rows import column, read_rows
+from cp2fast.labels.masks import SUFFIXES
+from cp2fast.labels.rows import column, first_rows, read_rows
 
 _IMAGE = ("image", "images", "image_path", "img", "photo", "file", "filename", "path", "image path")
 _MASK = ("mask", "masks", "mask_path", "label", "labels", "label_path", "annotation", "mask path")
 _SPLIT = ("split", "subset", "set", "fold")
 _WHOLE = ("pairs", "data", "dataset")
 """Names of a file of both splits."""
+_NO_HEADER = 0, 1, 2
+"""Columns of image, mask and split in a file without a header."""
 
 
 def csv_layout(settings: LabelSettings, root: Path) -> Layout | None:
@@ -43,7 +46,16 @@ def csv_layout(settings: LabelSettings, root: Path) -> Layout | None:
 def _first(root: Path, names: Sequence[str]) -> Path | None:
     inside = {path.name.lower(): path for path in list_folder(root) if path.suffix}
     files = (inside.get(f"{name}.csv") for name in names)
-    return next((file for file in files if file is not None and _is(file)), None)
+    return next((file for file in files if file is not None and _lists_pairs(file)), None)
+
+
+def _lists_pairs(path: Path) -> bool:
+    """Whether the first lines name a mask; other tables, such as of run lengths, lie there too."""
+    if not _is(path):
+        return False
+    rows = [row for _, row in first_rows(path)[:2]]
+    _, mask, _ = (_columns(rows[0]) if rows else None) or _NO_HEADER
+    return any(len(row) > mask and row[mask].lower().endswith(SUFFIXES) for row in rows)
 
 
 def _is(path: Path) -> bool:
@@ -63,16 +75,21 @@ def _read(path: Path) -> list[tuple[Example, str]]:
     numbered = read_rows(path)
     if not numbered:
         raise UserError(f"{path} names no image: it needs image,mask per line")
-    head = [cell.lower() for cell in numbered[0][1]]
-    image, mask, split = (column(head, names) for names in (_IMAGE, _MASK, _SPLIT))
-    if image is not None and mask is not None:
+    columns = _columns(numbered[0][1])
+    if columns is not None:
         numbered = numbered[1:]
-    else:
-        image, mask, split = 0, 1, 2
+    image, mask, split = columns or _NO_HEADER
     found = [_example(path, number, row, image, mask, split) for number, row in numbered]
     if not found:
         raise UserError(f"{path} names no image below its header: it needs image,mask per line")
     return found
+
+
+def _columns(header: Sequence[str]) -> tuple[int, int, int | None] | None:
+    """The columns of image, mask and split; None if this is no header of image and mask."""
+    head = [cell.lower() for cell in header]
+    image, mask, split = (column(head, names) for names in (_IMAGE, _MASK, _SPLIT))
+    return None if image is None or mask is None else (image, mask, split)
 
 
 def _example(

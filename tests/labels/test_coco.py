@@ -54,6 +54,12 @@ def test_all_files_of_no_split_are_drawn_from(tmp_path: Path) -> None:
     assert {example.image.parts[-3] for example in second.val} == {"part2"}
 
 
+def test_a_file_of_images_without_objects_is_taken_with_the_others(tmp_path: Path) -> None:
+    file = files_of_coco(tmp_path, "batch1.json", "batch2.json") / "batch2.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"annotations": []}))
+    assert "2 images to learn from, 2 to score on" in opened(tmp_path, val_fraction=0.5).said
+
+
 def test_files_of_one_split_are_taken_together(tmp_path: Path) -> None:
     files_of_coco(tmp_path, "train_a.json", "train_b.json", "VAL.json", "test.json")
     assert "4 images to learn from, 2 to score on (as split there" in opened(tmp_path).said

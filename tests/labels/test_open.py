@@ -1,5 +1,6 @@
 """Layouts that are found by themselves, and what is refused in one line that names the fix."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -90,6 +91,38 @@ def test_a_layout_is_found_and_said(layout: str, tmp_path: Path) -> None:
     assert said in data.said
     assert "3 images to learn from, 2 to score on" in data.said
     assert (len(data.train), len(data.val)) == sizes
+    expect_scene(data)
+
+
+def table_of_run_lengths(root: Path) -> None:
+    """As in Kaggle's TGS Salt: the masks a second time."""
+    (root / "train.csv").write_text(f"id,rle_mask\n0,1 5\n1,{'9 ' * 100_000}\n")
+
+
+def table_of_classes(root: Path) -> None:
+    (root / "data.csv").write_text("filename,label\n0.jpg,cat\n")
+
+
+def boxes(root: Path) -> None:
+    content = json.loads((coco(root / "annotations") / "annotations.json").read_text())
+    del content["annotations"][0]["segmentation"]
+    (root / "annotations/annotations.json").write_text(json.dumps(content))
+
+
+def other_json(root: Path) -> None:
+    (root / "meta.json").write_text('{"images": 5}')
+    (root / "empty.json").write_text("")
+
+
+@pytest.mark.parametrize("beside", [table_of_run_lengths, table_of_classes, boxes, other_json])
+@pytest.mark.parametrize("layout", [split_inside, pairs])
+def test_other_tables_and_json_beside_the_folders_are_no_layout(
+    layout: Callable, beside: Callable, tmp_path: Path
+) -> None:
+    layout(tmp_path)
+    beside(tmp_path)
+    data = opened(tmp_path)
+    assert data.said.startswith("folders ")
     expect_scene(data)
 
 
