@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -60,7 +60,7 @@ class Extractor:
         inputs = normalise(resized, network.mean, network.std)
         return inputs.contiguous(memory_format=torch.channels_last)
 
-    def take_statistics(self, images_HW3: Sequence[Tensor]) -> None:
+    def take_statistics(self, images_HW3: Iterable[Tensor]) -> None:
         """Set the network's batch norm statistics to those of uint8 RGB images of any sizes.
 
         This makes comparisons fair: otherwise random weights would use a normalisation that does
