@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
 from cp2fast.copypaste.reference import normalise
+from cp2fast.finetune.augment import resize_scale
 from cp2fast.model.backbone import feature_map
 from cp2fast.model.segmenter import Segmenter
 
@@ -50,10 +51,11 @@ class Extractor:
     def prepare(self, images_HW3: Sequence[Tensor]) -> Tensor:
         """The network's input from uint8 RGB images of one size: ``[B, 3, H', W']``.
 
-        The short side is resized to ``short_side``; then both sides are rounded to whole cells.
+        The short side is resized to ``short_side``, that of very long images to less; then both
+        sides are rounded to whole cells.
         """
         network, (height, width) = self.network, images_HW3[0].shape[:2]
-        scale, stride = self.short_side / min(height, width), network.feature_stride
+        scale, stride = resize_scale(height, width, self.short_side), network.feature_stride
         sides = [max(1, round(side * scale / stride)) * stride for side in (height, width)]
         images = torch.stack(list(images_HW3)).to(self._device).permute(0, 3, 1, 2).float() / 255
         resized = F.interpolate(images, sides, mode="bilinear", antialias=True)
