@@ -152,6 +152,23 @@ def test_a_template_finds_the_masks(rule: str, tmp_path: Path) -> None:
     assert "3_mask.png (1 of 5 photos have none" in refusal(tmp_path, masks=rule)
 
 
+@pytest.mark.parametrize("root", [".", "labels/..", "../data"])
+def test_a_template_is_of_a_folder_however_it_is_written(root: str, tmp_path: Path) -> None:
+    for number in range(COUNT):
+        photo(tmp_path / f"data/photos/{number}.jpg", number)
+        mask(tmp_path / f"data/labels/{number}.png", labels_of(number))
+    expect_scene(opened(tmp_path / "data" / root, masks="{dir}/../labels/{stem}.png"))
+
+
+@pytest.mark.parametrize("root", ["@{}/list.txt", "{}/photos/*.jpg", "{}/photos/0.jpg", "{}/none"])
+def test_a_template_needs_a_folder(root: str, tmp_path: Path) -> None:
+    photo(tmp_path / "photos/0.jpg", 0)
+    mask(tmp_path / "photos/0.png", labels_of(0))
+    (tmp_path / "list.txt").write_text(f"{tmp_path}/photos/0.jpg\n")
+    message = refusal(Path(root.format(tmp_path)), masks="{dir}/{stem}.png")
+    assert "needs a folder of images on this machine, which" in message
+
+
 def test_names_that_pair_in_two_ways_are_refused(tmp_path: Path) -> None:
     root = pairs(tmp_path)
     photo(root / "images/3.png", 3)
