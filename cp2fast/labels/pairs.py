@@ -82,7 +82,7 @@ def _split_layout(settings: LabelSettings, root: Path) -> Layout | None:
     """Folders of splits that contain two folders each, or have folders of masks beside them.
 
     Raises:
-        UserError: a split that was named has no such folders.
+        UserError: a split that was named has no such folders, or there is none to learn from.
     """
     inside, given = _by_name(root), named_splits(settings)
     found: dict[str, tuple[str, list[Example]]] = {}
@@ -95,6 +95,11 @@ def _split_layout(settings: LabelSettings, root: Path) -> Layout | None:
             raise no_such_split(kind, given[kind], "folder of images with masks")
     if not found:
         return None
+    if "val" in given and "train" not in found:
+        raise UserError(
+            f"data.val_split={given['val']}: {root} has no folder train to learn from: name one in "
+            "data.train_split"
+        )
     first, *others = found.values()
     return Layout(
         name=f"folders {', '.join(name for name, _ in found.values())}",

@@ -266,6 +266,9 @@ def test_folders_of_splits_are_scored_on_the_one_that_is_named(tmp_path: Path) -
     split_inside(tmp_path)
     (tmp_path / "val").rename(tmp_path / "Test")
     assert scored(tmp_path, val_split="test") == ["3", "4"]
+    (tmp_path / "train").rename(tmp_path / "fold1")
+    assert "no folder train to learn from" in refusal(tmp_path, val_split="test")
+    assert scored(tmp_path, train_split="fold1", val_split="test") == ["3", "4"]
 
 
 def test_settings_of_labels_are_those_of_the_defaults(tmp_path: Path) -> None:
