@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, stdev
@@ -49,8 +50,8 @@ def probe(
 ) -> None:
     """Parse, then probe."""
     words = arguments or []
-    names = [word for word in words if "=" not in word]
-    settings = recipes.load(ProbeSettings, None, [word for word in words if "=" in word])
+    names = [word for word in words if "=" not in word or os.path.exists(word)]
+    settings = recipes.load(ProbeSettings, None, [word for word in words if word not in names])
 
     console = open_console()
     probed = cp2fast.compare_probes(

@@ -8,7 +8,7 @@ Each tile is segmented as a separate picture, and memory is needed for only one 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import reduce
 from typing import NamedTuple
 
@@ -96,7 +96,7 @@ def probability_bands(
     del images
     for top in range(0, height, rows):
         found = [
-            _flipped(_rows(logits, (height, width), top, rows).softmax(dim=1), mirrored)
+            _flipped(upsampled_rows(logits, (height, width), top, rows).softmax(dim=1), mirrored)
             for logits, mirrored in views
         ]
         yield found[0] if len(found) == 1 else reduce(torch.add, found) / len(found)
@@ -126,11 +126,11 @@ def _flipped(maps: Tensor, mirrored: bool) -> Tensor:
     return maps.flip(-1) if mirrored else maps
 
 
-def _rows(logits_BKhw: Tensor, size: tuple[int, int], top: int, rows: int) -> Tensor:
+def upsampled_rows(logits_BKhw: Tensor, size: Sequence[int], top: int, rows: int) -> Tensor:
     """Some rows of the logits upsampled to ``size``, equal to those of ``interpolate``."""
     height, width = size
     if rows >= height:
-        return interpolate(logits_BKhw, size, mode="bilinear")
+        return interpolate(logits_BKhw, (height, width), mode="bilinear")
     h = logits_BKhw.shape[2]
     wanted = torch.arange(top, min(top + rows, height), device=logits_BKhw.device)
     source = ((wanted + 0.5) * (h / height) - 0.5).clamp(min=0)

@@ -12,27 +12,21 @@ background. Crowds, whose members are not told apart, are ignored.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
 from cp2fast.config import LabelSettings
 from cp2fast.errors import UserError
-from cp2fast.files import is_file, list_folder, place_of, read_text
+from cp2fast.files import cannot_read, is_file, list_folder, open_plain, place_of, read_text
 from cp2fast.labels.class_files import Declared, DeclaredClass
 from cp2fast.labels.dataset import Example
-from cp2fast.labels.layout import (
-    TRAIN_NAMES,
-    VAL_NAMES,
-    Layout,
-    given_val_split,
-    named_splits,
-    no_such_split,
-)
+from cp2fast.labels.layout import Layout, named_splits, no_such_split, split_names
 from cp2fast.labels.painted import BACKGROUND, CROWD, Annotations, Segment, coco_masks
 
 _NOT_SEGMENTATIONS = ("captions_", "person_keypoints_", "panoptic_", "image_info_", "stuff_")
-_HEAD = 1 << 20
 
 
 def coco_layout(settings: LabelSettings, root: Path) -> Layout | None:
@@ -40,27 +34,42 @@ def coco_layout(settings: LabelSettings, root: Path) -> Layout | None:
 
     Raises:
         UserError: a file is not in COCO's format, its images are missing, two files have different
-            categories, or pycocotools is not installed.
+            categories or one image, files are of several splits, or pycocotools is not installed.
     """
     files = _files(root)
     if not files:
         return None
     coco_masks()
-    train = _of_split(files, settings.train_split, TRAIN_NAMES)
-    val = _of_split(files, given_val_split(settings), VAL_NAMES)
-    for kind, name in named_splits(settings).items():
-        if (train if kind == "train" else val) is None:
+    given = named_splits(settings)
+    named = {
+        kind: _of_split(root, files, kind, names, kind in given)
+        for kind, names in split_names(settings).items()
+    }
+    for kind, name in given.items():
+        if not named[kind]:
             raise no_such_split(kind, name, "JSON file")
-    first = train or next(file for file in files if file != val)
-    declared, examples = _read(first, settings.max_pixels)
-    if val is None or val == first:
-        return Layout("COCO JSON", examples, None, first.name, declared)
-    other, scored = _read(val, settings.max_pixels)
-    if other.classes != declared.classes:
-        raise UserError(
-            f"{first} and {val} have different categories: export both with the same ones"
+    learned = named["train"] or [file for file in files if file not in named["val"]] or files
+    scored = [file for file in named["val"] if file not in learned]
+    read = {file: _read(file, settings.max_pixels) for file in (*learned, *scored)}
+    first, declared = learned[0], read[learned[0]][0]
+    seen: dict[Path, Path] = {}
+    for file, (other, examples) in read.items():
+        if other.classes != declared.classes:
+            raise UserError(
+                f"{first} and {file} have different categories: export both with the same ones"
+            )
+        twice = next(
+            (one.image for one in examples if seen.setdefault(one.image, file) != file), None
         )
-    return Layout("COCO JSON", examples, scored, first.name, declared)
+        if twice is not None:
+            raise UserError(
+                f"{seen[twice]} and {file} both have annotations of {twice}, which could be "
+                "learned from and scored on: take one out, or name the other in data.train_split"
+            )
+    train, val = (
+        [example for file in part for example in read[file][1]] for part in (learned, scored)
+    )
+    return Layout("COCO JSON", train, val if scored else None, first.name, declared)
 
 
 def _files(root: Path) -> list[Path]:
@@ -75,29 +84,47 @@ def _files(root: Path) -> list[Path]:
         for path in list_folder(folder)
         if path.suffix.lower() == ".json"
         and not path.name.startswith(_NOT_SEGMENTATIONS)
-        and _looks_like_coco(path)
+        and _has(path, b'"images"', b'"annotations"', b'"categories"')
     )
-    return list(found)
+    return list(found) if any(_has(path, b'"segmentation"') for path in found) else []
 
 
-def _looks_like_coco(path: Path) -> bool:
-    """Whether this is COCO's format: Labelme and others write JSON beside their images too."""
+def _has(path: Path, *keys: bytes) -> bool:
+    """Whether a file has all these words; in large ones some are at the end alone."""
     if place_of(path) != "file":
         return False
-    with path.open("rb") as file:
-        begin = file.read(_HEAD)
-    is_coco = any(key in begin for key in (b'"categories"', b'"annotations"', b'"images"'))
-    return is_coco and b'"shapes"' not in begin[:4096]
+    try:
+        with open_plain(path) as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+            return all(content.find(key) >= 0 for key in keys)
+    except ValueError:  # It is empty.
+        return False
+    except OSError as error:
+        raise cannot_read(path, error) from error
 
 
-def _of_split(files: Sequence[Path], given: str | None, usual: Iterable[str]) -> Path | None:
-    names = (given.lower(),) if given is not None else usual
-    for name in names:
-        for file in files:
-            parts = file.stem.lower().replace("-", "_").split("_")
-            if any(part.startswith(name) for part in parts) or file.parent.name.lower() == name:
-                return file
-    return None
+def _of_split(
+    root: Path, files: Sequence[Path], kind: str, names: Sequence[str], is_given: bool
+) -> list[Path]:
+    """The files of a split: one of ``names`` is a word of theirs, or of their folder.
+
+    A number may follow, as in ``train2017``. Files of several such words are taken only if the user
+    has given the name: those of COCO's years hold the same images.
+    """
+    one_of = "|".join(map(re.escape, names))
+    word = re.compile(rf"(?<![^\W_])(?:{one_of})(?:(?<=\D)\d+)?(?![^\W_])")
+    found: dict[Path, str] = {}
+    for file in files:
+        folder = "" if file.parent == root else file.parent.name
+        match = word.search(f"{file.stem}/{folder}".lower())
+        if match is not None:
+            found[file] = match[0]
+    several = sorted(set(found.values()))
+    if len(several) > 1 and not is_given:
+        raise UserError(
+            f"{root} holds JSON files of several splits, {' and '.join(several[:2])}: name one, as "
+            f"in data.{kind}_split={several[-1]}"
+        )
+    return list(found)
 
 
 def _read(path: Path, max_pixels: int) -> tuple[Declared, list[Example]]:
@@ -152,7 +179,7 @@ def _segment(annotation: Mapping[str, Any], path: Path) -> Segment:
             "segmentation"
         )
     stored = CROWD if annotation.get("iscrowd") else int(annotation["category_id"])
-    return Segment(stored, float(annotation.get("area", 0)), outline)
+    return Segment(stored, outline)
 
 
 def _declared(

@@ -55,36 +55,53 @@ def held_out(
 def split_by_folder(
     examples: Iterable[Example], root: Path, settings: LabelSettings
 ) -> tuple[list[Example], list[Example] | None, str]:
-    """Split examples by the folders of splits that their images are in, below ``root``.
+    """``split_by_words`` of the folders below ``root`` that the images are in."""
+    named = ((example, example.image.relative_to(root).parts[:-1]) for example in examples)
+    return split_by_words(named, settings, "folder of images")
+
+
+def split_by_words(
+    examples: Iterable[tuple[Example, Sequence[str]]], settings: LabelSettings, what: str
+) -> tuple[list[Example], list[Example] | None, str]:
+    """Split examples by words that go with each, such as its folders.
+
+    Args:
+        examples: the examples and their words.
+        settings: the names of the splits.
+        what: what the words name, for an error.
 
     Returns:
-        The training examples, the evaluation examples (None if no folder indicates them), and the
-        folder's name. If there are folders of both splits, files outside them, such as in
-        ``test``, are left out.
+        The training examples, the evaluation examples (None if no word indicates them), and the
+        word of the former. If there are words of both splits, examples of neither, such as those
+        in ``test``, are left out. All examples but those of a ``data.val_split`` that the user has
+        named are learned from if none are of the training split.
 
     Raises:
-        UserError: a split that was named has no folder.
+        UserError: a split that was named has no examples.
     """
-    names = {
-        "train": _names(settings.train_split, TRAIN_NAMES),
-        "val": _names(given_val_split(settings), VAL_NAMES),
-    }
+    names, given = split_names(settings), named_splits(settings)
     found: dict[str, list[Example]] = {"train": [], "val": [], "": []}
-    folder = ""
-    for example in examples:
-        parts = example.image.relative_to(root).parts[:-1]
-        inside = {part.lower() for part in parts}
+    split = ""
+    for example, words in examples:
+        inside = {word.lower() for word in words}
         kind = next((kind for kind, known in names.items() if inside.intersection(known)), "")
-        if kind == "train" and not folder:
-            folder = next(part for part in parts if part.lower() in names["train"])
+        if kind == "train" and not split:
+            split = next(word for word in words if word.lower() in names["train"])
         found[kind].append(example)
-    for kind, given in named_splits(settings).items():
+    for kind, name in given.items():
         if not found[kind]:
-            raise no_such_split(kind, given, "folder of images")
-    if found["train"] and found["val"]:
-        return found["train"], found["val"], folder
+            raise no_such_split(kind, name, what)
+    if found["val"] and (found["train"] or "val" in given):
+        return found["train"] or found[""], found["val"], split or "the images"
     rest = found["train"] or found[""] + found["val"]
-    return rest, None, folder or "the images"
+    return rest, None, split or "the images"
+
+
+def split_names(settings: LabelSettings) -> dict[str, tuple[str, ...]]:
+    """The names of the two splits in lower case: the one that the user has named, or the usual."""
+    given = named_splits(settings)
+    usual = {"train": TRAIN_NAMES, "val": VAL_NAMES}
+    return {kind: (given[kind].lower(),) if kind in given else usual[kind] for kind in usual}
 
 
 def named_splits(settings: LabelSettings) -> dict[str, str]:
@@ -104,7 +121,3 @@ def no_such_split(kind: str, name: str, what: str) -> UserError:
     return UserError(
         f"data.{kind}_split={name}: no {what} has that name: correct it, or leave it out"
     )
-
-
-def _names(given: str | None, usual: Sequence[str]) -> tuple[str, ...]:
-    return (given.lower(),) if given is not None else tuple(usual)

@@ -150,9 +150,11 @@ def _numbers(mask: Image.Image, path: Path, encoded: bytes, kind: Kind) -> NDArr
     header = png.read_header(encoded)
     if header is not None and header.colour_type == png.GREY and 1 < header.bits < 8:
         values //= 255 // ((1 << header.bits) - 1)  # Pillow scales them to 0 to 255.
-    if values.size and not 0 <= int(values.min()) <= int(values.max()) < 1 << 16:
+    low, high = (int(values.min()), int(values.max())) if values.size else (0, 0)
+    if low < 0 or high >= 1 << 16:
         raise UserError(
-            f"the mask {path} holds the value {int(values.max())}: labels have 16 bits, 0 to 65535"
+            f"the mask {path} holds the value {low if low < 0 else high}: labels have 16 bits, 0 "
+            "to 65535"
         )
     return values.astype(np.int32)
 

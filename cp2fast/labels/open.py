@@ -22,7 +22,6 @@ from cp2fast.labels.coco import coco_layout
 from cp2fast.labels.dataset import LabelledData, evenly
 from cp2fast.labels.kinds import BINARY, kind_of_masks, unnamed_colours, with_numbers
 from cp2fast.labels.layout import Layout, held_out
-from cp2fast.labels.masks import Kind
 from cp2fast.labels.painted import Annotations
 from cp2fast.labels.pairs import folders_layout
 from cp2fast.labels.table import csv_layout
@@ -97,7 +96,7 @@ def _recognise(settings: LabelSettings, root: Path) -> Layout:
     raise UserError(
         f"{root} holds no labelled images ({reason}): it needs VOC layout (JPEGImages, "
         "SegmentationClass, ImageSets), the folders images and masks, a CSV of pairs, or COCO's "
-        "JSON; or set data.masks={dir}/../labels/{stem}_mask.png"
+        "JSON with segmentations; or set data.masks={dir}/../labels/{stem}_mask.png"
     )
 
 
@@ -119,10 +118,7 @@ def _classes(
             raise UserError(f"{root} names no classes")
         return settle(declared, "values", settings), "outlines"
     sample = evenly(files, _LOOKED_AT)
-    if layout.has_border and (declared is None or not declared.has_colours):
-        kind: Kind = "values"
-    else:
-        kind = kind_of_masks(sample, declared)
+    kind = kind_of_masks(sample, declared)
     if not layout.has_border and kind != "colours":
         declared = with_numbers(declared, files, sample, kind, settings.nearest == "on", threads)
     if declared is None or (kind == "colours" and not declared.has_colours):

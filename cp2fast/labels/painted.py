@@ -28,8 +28,6 @@ class Segment(NamedTuple):
 
     stored: int
     """Number of its category, or ``CROWD``."""
-    area: float
-    """In pixels; smaller segments are painted over larger ones."""
     outline: Any
     """Polygons ``[[x, y, x, y, ...], ...]``, or run lengths in COCO's format."""
 
@@ -52,7 +50,9 @@ class Annotations:
 
 
 def paint(annotations: Annotations) -> NDArray[np.uint16]:
-    """The annotations as stored numbers, ``[H, W]``.
+    """The annotations as stored numbers, ``[H, W]``; smaller ones lie over larger ones.
+
+    Sizes are those of the outlines: many exports have no ``area``, or 0.
 
     Raises:
         UserError: an outline does not follow COCO's format.
@@ -60,18 +60,22 @@ def paint(annotations: Annotations) -> NDArray[np.uint16]:
     masks = coco_masks()
     height, width = annotations.size
     painted = np.full((height, width), annotations.background, np.uint16)
-    for segment in sorted(annotations.segments, key=lambda one: -one.area):
-        _refuse_unsafe(annotations, segment.outline)
-        try:
+    covered: list[tuple[float, int, Any]] = []
+    try:
+        for segment in annotations.segments:
+            _refuse_unsafe(annotations, segment.outline)
             runs = _runs(masks, segment.outline, height, width)
-            inside = None if runs is None else masks.decode(runs)
-        except Exception as error:  # pycocotools raises plain exceptions of several kinds.
-            raise UserError(
-                f"{annotations} has a segmentation that is neither polygons nor run lengths: "
-                f"{' '.join(str(error).split())[:120]}"
-            ) from error
-        if inside is not None:
-            painted[inside.astype(bool)] = segment.stored
+            if runs is not None:
+                covered.append((float(masks.area(runs)), segment.stored, runs))
+        for _, stored, runs in sorted(covered, key=lambda one: -one[0]):
+            painted[masks.decode(runs).astype(bool)] = stored
+    except UserError:
+        raise
+    except Exception as error:  # pycocotools raises plain exceptions of several kinds.
+        raise UserError(
+            f"{annotations} has a segmentation that is neither polygons nor run lengths: "
+            f"{' '.join(str(error).split())[:120]}"
+        ) from error
     return painted
 
 

@@ -22,7 +22,13 @@ from cp2fast.errors import UserError
 from cp2fast.files import cannot_read, list_folder, place_of
 from cp2fast.labels.dataset import Example
 from cp2fast.labels.known import known_classes
-from cp2fast.labels.layout import TRAIN_NAMES, VAL_NAMES, Layout, split_by_folder
+from cp2fast.labels.layout import (
+    Layout,
+    named_splits,
+    no_such_split,
+    split_by_folder,
+    split_names,
+)
 from cp2fast.labels.masks import SUFFIXES as MASK_SUFFIXES
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages", "photos", "leftimg8bit", "rgb")
@@ -73,25 +79,33 @@ def folders_layout(settings: LabelSettings, root: Path) -> Layout | None:
 
 
 def _split_layout(settings: LabelSettings, root: Path) -> Layout | None:
-    """Folders of splits that contain two folders each, or have folders of masks beside them."""
-    inside = _by_name(root)
-    splits: dict[str, list[Example]] = {}
-    given = (settings.train_split or "train").lower(), settings.val_split.lower()
-    for kinds in ((given[0], *TRAIN_NAMES), (given[1], *VAL_NAMES)):
-        name = next((inside[kind] for kind in kinds if kind in inside), None)
-        if name is None:
-            continue
-        folders = _folders(root / name) or _beside(root, name, inside)
-        if folders is not None:
-            splits[name] = pair(*folders)
-    if not splits:
+    """Folders of splits that contain two folders each, or have folders of masks beside them.
+
+    Raises:
+        UserError: a split that was named has no such folders, or there is none to learn from.
+    """
+    inside, given = _by_name(root), named_splits(settings)
+    found: dict[str, tuple[str, list[Example]]] = {}
+    for kind, names in split_names(settings).items():
+        name = next((inside[name] for name in names if name in inside), None)
+        folders = None if name is None else _folders(root / name) or _beside(root, name, inside)
+        if name is not None and folders is not None:
+            found[kind] = name, pair(*folders)
+        elif inside and kind in given:
+            raise no_such_split(kind, given[kind], "folder of images with masks")
+    if not found:
         return None
-    first, *others = splits
+    if "val" in given and "train" not in found:
+        raise UserError(
+            f"data.val_split={given['val']}: {root} has no folder train to learn from: name one in "
+            "data.train_split"
+        )
+    first, *others = found.values()
     return Layout(
-        name=f"folders {', '.join(splits)}",
-        train=splits[first],
-        val=splits[others[0]] if others else None,
-        train_split=first,
+        name=f"folders {', '.join(name for name, _ in found.values())}",
+        train=first[1],
+        val=others[0][1] if others else None,
+        train_split=first[0],
     )
 
 

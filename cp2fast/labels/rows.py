@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cp2fast.errors import UserError
-from cp2fast.files import read_text
+from cp2fast.files import cannot_read, open_plain, read_text, without_mark
 
 _DELIMITERS = ",;\t"
+_HEAD = 1 << 16
 
 
 def read_rows(path: Path) -> list[tuple[int, list[str]]]:
@@ -20,7 +21,21 @@ def read_rows(path: Path) -> list[tuple[int, list[str]]]:
     Raises:
         UserError: the file cannot be read, or is no CSV.
     """
-    lines = read_text(path).splitlines()
+    return _rows(read_text(path), path)
+
+
+def first_rows(path: Path) -> list[tuple[int, list[str]]]:
+    """``read_rows`` of the beginning of a file that may be large, or no CSV at all."""
+    try:
+        with open_plain(path) as file:
+            begin = file.read(_HEAD)
+    except OSError as error:
+        raise cannot_read(path, error) from error
+    return _rows(without_mark(begin).decode("utf-8", "replace"), path)
+
+
+def _rows(text: str, path: Path) -> list[tuple[int, list[str]]]:
+    lines = text.splitlines()
     first = next((line for line in lines if line.strip()), "")
     delimiter = max(_DELIMITERS, key=first.count)
     try:

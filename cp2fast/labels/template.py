@@ -24,12 +24,18 @@ def template_layout(settings: LabelSettings, root: Path) -> Layout | None:
     A rule that does not begin with ``{dir}``, ``{root}`` or ``/`` is relative to the data set.
 
     Raises:
-        UserError: unknown field, images without masks, or no images.
+        UserError: unknown field, images without masks, no images, or ``root`` is no folder.
     """
     rule = settings.masks
     if rule is None:
         return None
     _check(rule)
+    root = Path(os.path.normpath(root))  # as are the masks, which are looked for among the images
+    if place_of(root) != "folder":
+        raise UserError(
+            f"data.masks={rule} needs a folder of images on this machine, which {root} is not: "
+            "name one in data.root"
+        )
     images = list_images(root)
     if images.kind != "folder":
         raise UserError(f"data.masks={rule} needs a folder of images, but {root} is of shards")

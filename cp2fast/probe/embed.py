@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cp2fast.config import Root, root_of
+from cp2fast.console import printable
 from cp2fast.data.decoding.decode import BadImage, decode_image
 from cp2fast.data.decoding.levels import Levels
 from cp2fast.data.image_sets.image_set import ImageSet
@@ -116,7 +117,10 @@ def instance_vectors(embedding_BChw: Tensor) -> Tensor:
 
 
 def write(found: Embedded, path: Path) -> None:
-    """Write ``names`` and ``vectors`` to .npz, or columns ``name`` and ``vector`` to .parquet."""
+    """Write ``names`` and ``vectors`` to .npz, or columns ``name`` and ``vector`` to .parquet.
+
+    Parquet holds text: there, bytes of file names that are none become escapes.
+    """
     with atomic_write(path) as file:
         if path.suffix == ".npz":
             np.savez_compressed(file, names=np.array(found.names), vectors=found.vectors)
@@ -124,7 +128,8 @@ def write(found: Embedded, path: Path) -> None:
         import pyarrow as pa
         from pyarrow import parquet
 
-        table = pa.table({"name": found.names, "vector": list(found.vectors)})
+        names = [printable(name) for name in found.names]
+        table = pa.table({"name": names, "vector": list(found.vectors)})
         parquet.write_table(table, file)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
 from cp2fast.copypaste.reference import normalise
+from cp2fast.finetune.augment import resize_scale
 from cp2fast.model.backbone import feature_map
 from cp2fast.model.segmenter import Segmenter
 
@@ -50,17 +51,18 @@ class Extractor:
     def prepare(self, images_HW3: Sequence[Tensor]) -> Tensor:
         """The network's input from uint8 RGB images of one size: ``[B, 3, H', W']``.
 
-        The short side is resized to ``short_side``; then both sides are rounded to whole cells.
+        The short side is resized to ``short_side``, that of very long images to less; then both
+        sides are rounded to whole cells.
         """
         network, (height, width) = self.network, images_HW3[0].shape[:2]
-        scale, stride = self.short_side / min(height, width), network.feature_stride
+        scale, stride = resize_scale(height, width, self.short_side), network.feature_stride
         sides = [max(1, round(side * scale / stride)) * stride for side in (height, width)]
         images = torch.stack(list(images_HW3)).to(self._device).permute(0, 3, 1, 2).float() / 255
         resized = F.interpolate(images, sides, mode="bilinear", antialias=True)
         inputs = normalise(resized, network.mean, network.std)
         return inputs.contiguous(memory_format=torch.channels_last)
 
-    def take_statistics(self, images_HW3: Sequence[Tensor]) -> None:
+    def take_statistics(self, images_HW3: Iterable[Tensor]) -> None:
         """Set the network's batch norm statistics to those of uint8 RGB images of any sizes.
 
         This makes comparisons fair: otherwise random weights would use a normalisation that does

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from cp2fast.errors import UserError
 from cp2fast.finetune.evaluate import Scores, count_confusion, scores
+from cp2fast.finetune.inference import upsampled_rows
 from cp2fast.finetune.loader import examples_in_batches
 from cp2fast.labels.coding import IGNORED
 from cp2fast.labels.dataset import Example, LabelledData, evenly
@@ -30,6 +31,8 @@ STATISTICS_IMAGES = 64
 SHORT_SIDE = 240
 """Default short side of the images in pixels."""
 _BATCH = 8
+_MOST = 1 << 26
+"""Most values of a tensor at the photos' own size, where photos and classes times photos are."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ def probe(
     wanted = sorted({number for numbers in subsets.values() for number in numbers})
     examples = [data.train[number] for number in wanted]
     statistics = examples_in_batches(evenly(data.train, STATISTICS_IMAGES), data, _BATCH)
-    extractor.take_statistics([image for images, _ in statistics for image in images])
+    extractor.take_statistics(image for images, _ in statistics for image in images)
     images = dict(zip(wanted, _cells(extractor, examples, data, alive), strict=True))
     classifiers: list[Classifier] = []
     for seed, numbers in subsets.items():
@@ -106,9 +109,12 @@ def _features(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Features ``[B, C, h, w]`` and labels ``[B, H, W]`` of the examples, batch by batch."""
     for images, labels in examples_in_batches(examples, data, _BATCH):
-        features_BChw = extractor(images)
-        yield features_BChw, torch.stack(labels).to(features_BChw.device)
-        alive()
+        at_once = max(1, _MOST // images[0].numel())
+        for begin in range(0, len(images), at_once):
+            part = slice(begin, begin + at_once)
+            features_BChw = extractor(images[part])
+            yield features_BChw, torch.stack(labels[part]).to(features_BChw.device)
+            alive()
 
 
 def _cells(
@@ -129,9 +135,12 @@ def class_shares(labels_BHW: Tensor, num_classes: int, cells: Sequence[int]) -> 
 
     Labels are uint8, below K or 255.
     """
-    kinds = torch.arange(num_classes, device=labels_BHW.device)
-    of_class = labels_BHW[:, None] == kinds[:, None, None]
-    return F.interpolate(of_class.float(), tuple(cells), mode="area")
+    height, width = cells
+    shares = [
+        F.adaptive_avg_pool2d((labels_BHW == kind).float(), (height, width))
+        for kind in range(num_classes)
+    ]
+    return torch.stack(shares, dim=1)
 
 
 def _confusions(
@@ -155,7 +164,15 @@ def segment(classify: Classifier, features_BChw: Tensor, size: Sequence[int]) ->
     batch, _, height, width = features_BChw.shape
     votes_NK = classify(features_BChw.movedim(1, -1).flatten(0, 2))
     votes_BKhw = votes_NK.view(batch, height, width, -1).movedim(-1, 1)
-    return F.interpolate(votes_BKhw, tuple(size), mode="bilinear").argmax(dim=1)
+    of_a_row = votes_BKhw.shape[1] * size[1]
+    at_once, rows = (max(1, _MOST // each) for each in (of_a_row * size[0], of_a_row))
+    predicted = []
+    for begin in range(0, batch, at_once):
+        votes = votes_BKhw[begin : begin + at_once]
+        tops = range(0, size[0], rows)
+        bands = [upsampled_rows(votes, size, top, rows).argmax(dim=1) for top in tops]
+        predicted.append(torch.cat(bands, dim=1))
+    return torch.cat(predicted)
 
 
 def _rows(map_Chw: Tensor) -> Tensor:

@@ -128,12 +128,18 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
 def _read_parts(index: Path) -> dict[str, Any]:
     """The tensors of all files listed in a JSON index, under ``weight_map``."""
     try:
-        names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
+        listed = json.loads(index.read_text("utf-8"))["weight_map"].values()
+        parts = sorted({index.parent / Path(name).name for name in listed})
+        strange = [
+            part for part in parts if part.name.endswith(_INDEX) or place_of(part) == "folder"
+        ]
+        if strange:
+            raise ValueError(f"it lists {strange[0]}")
     except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
         raise UserError(f"{index} is not an index of weights: fetch it again") from error
     content: dict[str, Any] = {}
-    for name in names:
-        content |= read_content(find_file(index.parent / Path(name).name))
+    for part in parts:
+        content |= read_content(find_file(part))
     return content
 
 

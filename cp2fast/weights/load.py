@@ -7,7 +7,8 @@ in the file that has the most names of the network.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
-from cp2fast.errors import UserError
+from cp2fast.errors import UserError, is_out_of_memory
 from cp2fast.model.segmenter import Segmenter
 from cp2fast.weights.files import find_file, read_content
 from cp2fast.weights.layouts import Match, best_match, flattened
@@ -84,32 +85,33 @@ def load_weights(network: Segmenter, source: str | Path, skip: Sequence[str] = (
     """
     file, wanted = find_weights(source), network.state_dict()
     content = download(str(source)) if file is None else read_content(file)
-    match = best_match(content, wanted)
-    notes = [f"read under {match.prefix}"] if match.prefix else []
-    if match.is_average and match.inside:
-        notes.append(f"of {'.'.join(match.inside)}")
-    tensors = _other_classes_left_out(match.tensors, wanted, notes)
-    tensors = {name: t for name, t in tensors.items() if not name.startswith(tuple(skip))}
-    if all(name.startswith(_SHARED_NAME) for name in tensors):
-        found = list(flattened(content))
-        raise UserError(
-            f"{source}: matched 0 of {len(found)} keys: it holds {_some(found)}, the "
-            f"network wants {_some(list(wanted))}; name a file of the same model.backbone"
+    with _odd_tensors_refused(source):
+        match = best_match(content, wanted)
+        notes = [f"read under {match.prefix}"] if match.prefix else []
+        if match.is_average and match.inside:
+            notes.append(f"of {'.'.join(match.inside)}")
+        tensors = _other_classes_left_out(match.tensors, wanted, notes)
+        tensors = {name: t for name, t in tensors.items() if not name.startswith(tuple(skip))}
+        if all(name.startswith(_SHARED_NAME) for name in tensors):
+            found = list(flattened(content))
+            raise UserError(
+                f"{source}: matched 0 of {len(found)} keys: it holds {_some(found)}, the "
+                f"network wants {_some(list(wanted))}; name a file of the same model.backbone"
+            )
+        _check_numbers(tensors, wanted, source)
+        tensors = _position_embedding_resampled(network, tensors, notes)
+        tensors = _windows_resampled(_reshaped(tensors, wanted), wanted, notes)
+        differences = _differences(
+            tensors,
+            match.unexpected,
+            {name: t for name, t in wanted.items() if not name.startswith(tuple(skip))},
         )
-    _check_numbers(tensors, wanted, source)
-    tensors = _position_embedding_resampled(network, tensors, notes)
-    tensors = _windows_resampled(_reshaped(tensors, wanted), wanted, notes)
-    differences = _differences(
-        tensors,
-        match.unexpected,
-        {name: t for name, t in wanted.items() if not name.startswith(tuple(skip))},
-    )
-    if differences:
-        raise UserError(
-            f"{source} holds another architecture, set model.backbone and model.head to its own: "
-            f"{len(differences)} tensors differ: {_some(differences)}"
-        )
-    _check_attention_heads(network, match, source)
+        if differences:
+            raise UserError(
+                f"{source} holds another architecture, set model.backbone and model.head to its "
+                f"own: {len(differences)} tensors differ: {_some(differences)}"
+            )
+        _check_attention_heads(network, match, source)
     network.load_state_dict(tensors, strict=False)
     if not any(name.startswith("decode_head.") for name in tensors):
         notes.append("the backbone alone: the head keeps its initial weights")
@@ -119,6 +121,18 @@ def load_weights(network: Segmenter, source: str | Path, skip: Sequence[str] = (
         unexpected=match.unexpected,
         notes=notes,
     )
+
+
+@contextmanager
+def _odd_tensors_refused(source: str | Path) -> Iterator[None]:
+    """Refuse tensors of unusual shapes and kinds, on which torch raises almost anything."""
+    try:
+        yield
+    except (RuntimeError, TypeError, ValueError, LookupError) as error:
+        if is_out_of_memory(error):
+            raise
+        reason = str(error).split("\n")[0][:120]
+        raise UserError(f"{source} holds unusable tensors ({reason}): name another file") from error
 
 
 def find_weights(source: str | Path) -> Path | None:
@@ -232,7 +246,7 @@ def _check_numbers(
     for name, tensor in tensors.items():
         if not wanted[name].is_floating_point():
             continue
-        if not tensor.is_floating_point():
+        if not tensor.is_floating_point() or tensor.dtype.itemsize == 1:
             kind = str(tensor.dtype).removeprefix("torch.")
             raise UserError(
                 f"{source} holds {name} as {kind}: these are quantised weights; name the file that "

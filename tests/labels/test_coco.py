@@ -23,6 +23,77 @@ def test_cocos_json_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     assert "names the image a.jpg, which is in none of" in refusal(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["instances_val2017.json", "valid/_annotations.coco.json"])
+def test_a_file_that_is_the_only_one_is_drawn_from_even_by_the_name_of_a_split(
+    tmp_path: Path, name: str
+) -> None:
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
+    (coco(tmp_path) / "annotations.json").rename(file)
+    for root in (tmp_path, file):
+        assert "1 to score on (drawn" in opened(root, val_fraction=0.5).said
+
+
+def files_of_coco(root: Path, *names: str) -> Path:
+    """Files of two images each."""
+    for number, name in enumerate(names):
+        part = coco(root / f"part{number}")
+        content = json.loads((part / "annotations.json").read_text())
+        for image in content["images"]:
+            image["file_name"] = f"part{number}/images/{image['file_name']}"
+        (part / "annotations.json").unlink()
+        (root / name).write_text(json.dumps(content))
+    return root
+
+
+def test_all_files_of_no_split_are_drawn_from(tmp_path: Path) -> None:
+    files_of_coco(tmp_path, "batch1.json", "batch2.json", "batch3.json")
+    assert "4 images to learn from, 2 to score on (drawn" in opened(tmp_path, val_fraction=0.4).said
+    second = opened(tmp_path, train_split="batch2", val_split="batch3")
+    assert {example.image.parts[-3] for example in second.train} == {"part1"}
+    assert {example.image.parts[-3] for example in second.val} == {"part2"}
+
+
+def test_a_file_of_images_without_objects_is_taken_with_the_others(tmp_path: Path) -> None:
+    file = files_of_coco(tmp_path, "batch1.json", "batch2.json") / "batch2.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"annotations": []}))
+    assert "2 images to learn from, 2 to score on" in opened(tmp_path, val_fraction=0.5).said
+
+
+def test_files_of_one_split_are_taken_together(tmp_path: Path) -> None:
+    files_of_coco(tmp_path, "train_a.json", "train_b.json", "VAL.json", "test.json")
+    assert "4 images to learn from, 2 to score on (as split there" in opened(tmp_path).said
+    assert {one.image.parts[-3] for one in opened(tmp_path, val_split="test").val} == {"part3"}
+
+
+@pytest.mark.parametrize("name", ["valley", "devices"])
+def test_a_word_that_begins_like_a_split_is_none(name: str, tmp_path: Path) -> None:
+    files_of_coco(tmp_path, f"{name}_train.json", f"{name}_val.json")
+    data = opened(tmp_path)
+    assert "2 images to learn from, 2 to score on (as split there" in data.said
+    assert {example.image.parts[-3] for example in data.val} == {"part1"}
+
+
+def test_years_of_coco_are_not_mixed(tmp_path: Path) -> None:
+    years = ("train2014", "val2014", "train2017", "val2017")
+    files_of_coco(tmp_path, *(f"instances_{name}.json" for name in years))
+    assert "train2014 and train2017: name one, as in data.train_split=train2017" in refusal(
+        tmp_path
+    )
+    data = opened(tmp_path, train_split="train2014", val_split="val2017")
+    assert {example.image.parts[-3] for example in data.train} == {"part0"}
+    assert {example.image.parts[-3] for example in data.val} == {"part3"}
+
+
+def test_an_image_in_two_files_is_refused(tmp_path: Path) -> None:
+    file = coco(tmp_path) / "annotations.json"
+    (tmp_path / "again.json").write_text(file.read_text())
+    message = refusal(tmp_path)
+    assert "again.json and" in message
+    assert "annotations.json both have annotations of" in message
+    assert len(opened(tmp_path, train_split="again", val_fraction=0.5).train) == 1
+
+
 @pytest.mark.parametrize("counts", [[5], [0, 10**9], "", "5", "oooo"])
 def test_run_lengths_that_do_not_fill_their_image_are_refused(
     tmp_path: Path, counts: object

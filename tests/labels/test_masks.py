@@ -162,3 +162,13 @@ def test_a_mask_of_numbers_among_colours_is_told(tmp_path: Path) -> None:
     message = refusal(root, colours=NAMED)
     assert "4.png" in message
     assert "it is a mask of numbers among masks of colours" in message
+
+
+@pytest.mark.parametrize("value", [-9999, 70_000])
+def test_a_number_that_no_label_has_is_named(tmp_path: Path, value: int) -> None:
+    root = pairs(tmp_path)
+    labels = labels_of(0).astype(np.int32)
+    labels[0, 0] = value
+    (root / "masks/0.png").unlink()
+    mask(root / "masks/0.tif", labels)
+    assert f"0.tif holds the value {value}: labels have 16 bits" in refusal(root)

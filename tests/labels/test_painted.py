@@ -12,6 +12,7 @@ from cp2fast.labels.dataset import read_example
 from cp2fast.labels.open import open_labelled
 from cp2fast.labels.painted import Annotations, Segment, paint
 from tests.labels import public_layouts
+from tests.labels.small_sets import coco, opened
 
 
 def test_the_labels_are_what_pycocotools_reads(
@@ -33,18 +34,31 @@ def test_the_labels_are_what_pycocotools_reads(
     capsys.readouterr()
 
 
-def test_a_smaller_one_lies_on_a_larger_whatever_their_order() -> None:
-    large = Segment(1, 100.0, [[0, 0, 10, 0, 10, 10, 0, 10]])
-    small = Segment(2, 4.0, [[4, 4, 6, 4, 6, 6, 4, 6]])
-    for order in ((large, small), (small, large)):
-        painted = paint(Annotations(Path("x.json"), "a", (12, 12), 0, order))
-        assert painted[5, 5] == 2
-        assert painted[1, 1] == 1
-        assert painted[11, 11] == 0
+SMALL = [[4, 4, 6, 4, 6, 6, 4, 6]]
+LARGE = [[0, 0, 10, 0, 10, 10, 0, 10]]
+LARGE_RUNS = {"size": [12, 16], "counts": [0, *([10, 2] * 9), 10, 74]}
+
+
+@pytest.mark.parametrize("large", [LARGE, LARGE_RUNS], ids=["polygon", "runs"])
+@pytest.mark.parametrize("area", [{}, {"area": 0}, {"area": None}], ids=["absent", "0", "null"])
+def test_a_smaller_one_lies_on_a_larger_whatever_their_order(
+    tmp_path: Path, large: object, area: dict[str, object]
+) -> None:
+    path = coco(tmp_path) / "annotations.json"
+    content = json.loads(path.read_text())
+    content["categories"] = [{"id": 1, "name": "large"}, {"id": 2, "name": "small"}]
+    both = [{"category_id": 1, "segmentation": large}, {"category_id": 2, "segmentation": SMALL}]
+    for order in (both, both[::-1]):
+        content["annotations"] = [{"image_id": "a"} | one | area for one in order]
+        path.write_text(json.dumps(content))
+        data = opened(tmp_path, val_fraction=0.5)
+        [example] = [one for one in (*data.train, *data.val) if one.image.stem == "a"]
+        labels = read_example(example, data)[1]
+        assert [labels[y, x].item() for y, x in ((5, 5), (1, 1), (11, 11))] == [2, 1, 0]
 
 
 def test_an_annotation_without_points_paints_nothing() -> None:
-    empty = Annotations(Path("x.json"), "a", (4, 4), 7, (Segment(1, 0.0, []),))
+    empty = Annotations(Path("x.json"), "a", (4, 4), 7, (Segment(1, []),))
     assert (paint(empty) == 7).all()
 
 

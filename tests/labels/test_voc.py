@@ -171,10 +171,24 @@ def test_unknown_labels_can_be_ignored(root: Path) -> None:
     assert read_example(data.val[0], data)[1].unique().tolist() == [255]
 
 
-def test_a_mask_in_colour_is_refused(root: Path) -> None:
-    colour = np.zeros((20, 31, 3), np.uint8)
-    Image.fromarray(colour).save(root / "SegmentationClass" / "a.png")
-    assert "a.png is a mask of mode RGB" in refusal(root)
+def test_grey_masks_saved_as_rgb_hold_the_same_labels(root: Path) -> None:
+    before = [read_example(example, opened(root))[1] for example in opened(root).train]
+    for path in (root / "SegmentationClass").iterdir():
+        with Image.open(path) as mask:
+            Image.fromarray(np.repeat(np.asarray(mask)[..., None], 3, axis=-1)).save(path)
+    data = opened(root)
+    assert "masks of numbers saved as RGB" in data.said
+    after = [read_example(example, data)[1] for example in data.train]
+    assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
+
+
+def test_masks_in_colour_are_refused(root: Path) -> None:
+    masks = sorted((root / "SegmentationClass").iterdir())
+    for path, height in zip(masks, range(20, 24), strict=True):
+        Image.new("RGB", (31, height), (128, 0, 0)).save(path)
+    assert "hold colours (#800000 (2,666 pixels)), and nothing says which class" in refusal(root)
+    write_mask(masks[1], np.zeros((21, 31), np.uint8))
+    assert "a.png holds colours (RGB) and" in refusal(root)
 
 
 @pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n broken", b"not an image"])

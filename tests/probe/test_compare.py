@@ -19,6 +19,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     generate_scenes(root / "scenes", 8, seed=0)
     save_pretraining(root / "run")
     save_finetuning(root / "tuned")
+    (root / "lr=0.1").mkdir()
     return root
 
 
@@ -50,6 +51,7 @@ def test_a_run_beside_random_weights(root: Path, tmp_path: Path) -> None:
         ),
         (["nowhere", "data.root=scenes"], "nowhere"),
         (["scenes/classes.txt", "data.root=scenes"], "classes.txt"),
+        (["scenes/../lr=0.1", "data.root=scenes"], "lr=0.1 is not a run folder"),
     ],
 )
 def test_bad_input_gets_one_line(

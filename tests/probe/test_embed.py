@@ -1,5 +1,6 @@
 """Vectors of photos: from a run, written, compared."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -53,10 +54,15 @@ def test_the_nearest_are_those_of_the_largest_cosine_without_oneself() -> None:
     assert nearest(vectors, range(4), 9).shape == (4, 3)
 
 
-def test_parquet_holds_names_and_vectors(tmp_path) -> None:
+def test_parquet_holds_names_and_vectors_and_bytes_that_are_no_text_as_escapes(
+    tmp_path: Path,
+) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     vectors = np.eye(3, dtype=np.float32)
-    write(Embedded([0, 1, 2], ["a", "b", "c"], vectors), tmp_path / "v.parquet")
+    names = ["a", "ü", os.fsdecode(b"b\xff")]
+    write(Embedded([0, 1, 2], names, vectors), tmp_path / "v.parquet")
     table = parquet.read_table(tmp_path / "v.parquet")
-    assert table["name"].to_pylist() == ["a", "b", "c"]
+    assert table["name"].to_pylist() == ["a", "ü", r"b\udcff"]
+    write(Embedded([0, 1, 2], names, vectors), tmp_path / "v.npz")
+    assert np.load(tmp_path / "v.npz")["names"].tolist() == names
     np.testing.assert_array_equal(np.array(table["vector"].to_pylist()), vectors)

@@ -33,6 +33,13 @@ def test_photos_are_brought_to_whole_cells_and_normalised() -> None:
     torch.testing.assert_close(prepare([white])[0, :, 7, 9], torch.full((3,), 2.0))
 
 
+def test_very_long_photos_are_enlarged_by_their_long_side() -> None:
+    prepare = Extractor(network(), "backbone", 64).prepare
+    assert prepare(photos(1, 20, 80)).shape == (1, 3, 64, 256)
+    assert prepare(photos(1, 2, 1000)).shape == (1, 3, 16, 256)
+    assert prepare(photos(1, 1000, 2)).shape == (1, 3, 256, 16)
+
+
 def test_features_can_be_taken_at_three_places() -> None:
     net, inputs = network(), torch.randn(2, 3, 64, 96)
     channels = net.backbone.num_features

@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from cp2fast.config import LabelledDataSettings, ModelSettings
 from cp2fast.data.scenes import generate_scenes
@@ -93,6 +95,33 @@ def test_votes_of_cells_become_labels_of_pixels() -> None:
     predicted = segment(right_is_1, features, (8, 8))
     assert (predicted[:, :, :4] == 0).all()
     assert (predicted[:, :, 4:] == 1).all()
+
+
+class LargestTensor(TorchDispatchMode):
+    """Records the most values of any tensor that is computed inside."""
+
+    values = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        result = function(*arguments, **(keywords or {}))
+        if isinstance(result, Tensor):
+            self.values = max(self.values, result.numel())
+        return result
+
+
+def test_memory_does_not_grow_with_classes_times_pixels() -> None:
+    classes, size, cells = 300, (600, 400), (6, 4)
+    torch.manual_seed(0)
+    votes = torch.rand(2, classes, *cells)
+    labels = torch.randint(0, 256, (2, *size), dtype=torch.uint8)
+    with LargestTensor() as largest:
+        predicted = segment(lambda features_NC: features_NC, votes, size)
+        shares = class_shares(labels, 200, cells)
+    assert largest.values <= 2**26 < classes * predicted[0].numel()
+    whole = F.interpolate(votes[:1], size, mode="bilinear").argmax(dim=1)
+    assert (predicted[:1] == whole).float().mean() > 0.9999  # the others are ties
+    of_class = labels[:1, None] == torch.arange(9)[:, None, None]
+    assert torch.equal(shares[:1, :9], F.interpolate(of_class.float(), cells, mode="area"))
 
 
 def test_splits_without_a_common_class_are_refused(data: LabelledData, tmp_path: Path) -> None:

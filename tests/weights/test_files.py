@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import json
 import os
 import pickle
 import tarfile
@@ -233,3 +234,11 @@ def test_of_a_run_the_best_intact_checkpoint_is_found_and_named(
     assert find_file(tmp_path) == newest
     assert f"{best} is damaged" in caplog.messages[-1]
     assert find_file(newest) == newest
+
+
+@pytest.mark.parametrize("part", [1, "", ".", "model.safetensors.index.json"])
+def test_an_index_that_lists_no_files_of_weights_is_refused(tmp_path: Path, part: object) -> None:
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"conv1.weight": part}}))
+    with pytest.raises(UserError, match=r"index\.json is not an index of weights"):
+        read_content(index)

@@ -183,11 +183,39 @@ def test_a_file_of_which_nothing_fits_is_refused(
     assert "\n" not in str(info.value)
 
 
-def test_quantised_weights_are_refused(tmp_path: Path, network: Segmenter) -> None:
-    state = {n: (t * 100).to(torch.int8) for n, t in snapshot(network).items()}
-    torch.save(state, tmp_path / "w.pth")
-    with pytest.raises(UserError, match=r"as int8: these are quantised weights"):
+@pytest.mark.parametrize("dtype", [torch.int8, torch.float8_e4m3fn])
+def test_quantised_weights_are_refused(
+    tmp_path: Path, network: Segmenter, dtype: torch.dtype
+) -> None:
+    torch.save({n: t.to(dtype) for n, t in snapshot(network).items()}, tmp_path / "w.pth")
+    with pytest.raises(UserError, match=r"as (int8|float8_e4m3fn): these are quantised weights"):
         load_weights(network, tmp_path / "w.pth")
+
+
+ODD_TENSORS = {
+    "no dimensions": {"decode_head.conv_seg.weight": torch.tensor(1.0)},
+    "sparse": {"backbone.conv1.weight": torch.zeros(3, 3).to_sparse()},
+    "on no device": {"backbone.conv1.weight": torch.zeros(3, device="meta")},
+    "unequal query and key": {
+        "embeddings.cls_token": torch.zeros(1, 1, 8),
+        "encoder.layer.0.attention.attention.query.weight": torch.zeros(8, 8),
+        "encoder.layer.0.attention.attention.key.weight": torch.zeros(4, 9),
+    },
+}
+
+
+@pytest.mark.parametrize("odd", ODD_TENSORS)
+def test_tensors_of_unusual_kinds_and_shapes_are_refused(
+    tmp_path: Path, network: Segmenter, odd: str
+) -> None:
+    torch.save(snapshot(network) | ODD_TENSORS[odd], tmp_path / "w.pth")
+    before = snapshot(network)
+    with pytest.raises(
+        UserError, match=r"w\.pth holds unusable tensors \(.+\): name another"
+    ) as info:
+        load_weights(network, tmp_path / "w.pth")
+    assert "\n" not in str(info.value)
+    torch.testing.assert_close(snapshot(network), before, rtol=0, atol=0)
 
 
 def test_weights_that_are_no_numbers_are_refused(tmp_path: Path, network: Segmenter) -> None:
