@@ -5,7 +5,6 @@ import shutil
 import signal
 import time
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -15,7 +14,6 @@ from PIL import Image
 from torchmetrics.classification import MulticlassJaccardIndex
 
 from cp2fast import load
-from cp2fast.finetune.task import FinetuneTask
 from tests.command_line import cp2fast
 from tests.finetune.runs import NETWORK, apart, finetune, rows, weights
 from tests.processes import Process, two_ranks
@@ -175,23 +173,23 @@ def test_a_run_killed_in_its_last_evaluation_evaluates_again(
     assert one["per_class"] == other["per_class"]
 
 
-def test_a_longer_run_killed_in_its_last_evaluation_does_not_end_with_the_result_of_the_shorter(
-    undisturbed: Path, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_longer_run_that_ends_in_its_last_evaluation_does_not_keep_the_result_of_the_shorter(
+    undisturbed: Path, scenes: Path, tmp_path: Path
 ) -> None:
     out = shutil.copytree(undisturbed, tmp_path / "run")
+    root = shutil.copytree(scenes, tmp_path / "scenes")
     longer = [*NETWORK, "train.steps=10", "--resume"]
-    with monkeypatch.context() as killed:
-        killed.setattr(FinetuneTask, "evaluate", interrupt)
-        assert finetune(out, scenes, *longer).returncode == 130
+    val = (root / "ImageSets" / "Segmentation" / "val.txt").read_text().split()
+    photo = root / "JPEGImages" / f"{val[-1]}.jpg"
+    whole = photo.read_bytes()
+    photo.write_bytes(whole[: len(whole) // 2])  # read in evaluations alone
+    assert finetune(out, root, *longer).returncode == 2
     assert json.loads((out / "result.json").read_text())["step"] == 9
-    assert finetune(out, scenes, *longer).returncode == 0
+    photo.write_bytes(whole)
+    assert finetune(out, root, *longer).returncode == 0
     assert json.loads((out / "result.json").read_text())["step"] == 10
     assert [row["step"] for row in rows(out, "miou")] == [4, 8, 9, 10]
-    assert "is complete" in finetune(out, scenes, *longer).stdout
-
-
-def interrupt(*_: object) -> NoReturn:
-    raise KeyboardInterrupt
+    assert "is complete" in finetune(out, root, *longer).stdout
 
 
 def test_two_processes_evaluate_every_image_once(scenes: Path, tmp_path: Path) -> None:
