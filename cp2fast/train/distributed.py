@@ -78,15 +78,6 @@ def _no_processes(names: Sequence[str]) -> UserError:
     )
 
 
-def was_restarted() -> bool:
-    """Whether torchrun restarted this process after one of the processes failed."""
-    return _restarts() > 0
-
-
-def _restarts() -> int:
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
-
-
 def device_of(setting: str, ranks: Ranks) -> torch.device:
     """The device of this process.
 
@@ -171,10 +162,17 @@ def shared_store(name: str, ranks: Ranks, timeout: timedelta) -> Store:
     return PrefixStore(f"cp2fast/{_meeting}/{name}", _connect(ranks, timeout))
 
 
+def launch_store(ranks: Ranks) -> Store | None:
+    """What all processes that one torchrun starts and restarts have in common; None without it."""
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":  # it would end with this process
+        return None
+    return PrefixStore("cp2fast/launch", _connect(ranks, timedelta(seconds=30)))
+
+
 def _connect(ranks: Ranks, timeout: timedelta) -> Store:
     """Connect to torchrun's key-value store, or to one of the main process."""
-    store, _, _ = next(rendezvous("env://", ranks.rank, ranks.world_size, timeout=timeout))
-    return store
+    met = next(rendezvous("env://", ranks.rank, ranks.world_size, timeout=timeout))
+    return cast(Store, met[0])
 
 
 _first_connection = cache(_connect)

@@ -13,7 +13,6 @@ from cp2fast.train.distributed import (
     device_of,
     process_group,
     ranks_from_environment,
-    was_restarted,
 )
 from tests.processes import Process, torchrun, two_ranks
 from tests.train.tasks import TORCHRUN
@@ -49,25 +48,20 @@ for number in (1, 2):
 def test_without_torchrun_there_is_one_process_and_no_group(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "TORCHELASTIC_RESTART_COUNT"):
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
     ranks = ranks_from_environment()
     assert ranks == Ranks(rank=0, world_size=1, local_rank=0)
     assert ranks.is_main
-    assert not was_restarted()
     with process_group(ranks, CPU, timeout_minutes=1):
         assert not torch.distributed.is_initialized()
 
 
 def test_torchrun_says_who_one_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    environment = {
-        "RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "TORCHELASTIC_RESTART_COUNT": "2"
-    }  # fmt: skip
-    for name, value in environment.items():
+    for name, value in {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}.items():
         monkeypatch.setenv(name, value)
     assert ranks_from_environment() == Ranks(rank=5, world_size=8, local_rank=1)
     assert not ranks_from_environment().is_main
-    assert was_restarted()
 
 
 @pytest.mark.parametrize(
