@@ -87,6 +87,11 @@ def two_ranks(*words: object, script: str | None = None, **environment: object) 
     return [Process(*words, script=script, RANK=r, LOCAL_RANK=r, **common) for r in (0, 1)]
 
 
+def torchrun(*words: object) -> Process:
+    """torchrun itself, which starts the ranks as new processes."""
+    return Process(*words, script="from torch.distributed.run import main; main()")
+
+
 @functools.cache
 def _server() -> socket.socket:
     ours, theirs = socket.socketpair()

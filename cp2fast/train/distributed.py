@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from typing import Any, TypeVar, cast
+from uuid import uuid4
 
 import torch
 import torch.distributed as dist
@@ -21,6 +24,10 @@ Value = TypeVar("Value")
 _CALLS_UNDER_WAY = 2
 """Steps that an exchange of flags may take. Each step updates the weights, which no process can do
 without the others, so by then every process has joined the exchange."""
+
+
+_meeting = ""
+"""Name of the current ``process_group``."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +78,7 @@ def _no_processes(names: Sequence[str]) -> UserError:
     )
 
 
+<<<<<<< HEAD
 def was_restarted() -> bool:
     """Whether torchrun restarted this process after one of the processes failed."""
     return _restarts() > 0
@@ -94,6 +102,8 @@ def device_named(name: torch.device | str) -> torch.device:
     return device
 
 
+=======
+>>>>>>> m1
 def device_of(setting: str, ranks: Ranks) -> torch.device:
     """The device of this process.
 
@@ -132,17 +142,25 @@ def process_group(ranks: Ranks, device: torch.device, timeout_minutes: float) ->
         timeout_minutes: see ``collective_timeout``.
 
     Raises:
-        UserError: the environment does not say where the processes meet.
+        UserError: the environment does not say where the processes meet, one of them does not
+            come, or this one is in a group of torch's already.
     """
+    global _meeting
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if ranks.world_size == 1:
         yield
         return
+    if dist.is_initialized():
+        raise UserError(
+            "this process is in a process group of torch's already: if the script made it, call "
+            "torch.distributed.destroy_process_group() before; if a run failed, start all anew"
+        )
     meeting = ("MASTER_ADDR", "MASTER_PORT")
     if not (os.environ.get(meeting[0]) and os.environ.get(meeting[1], "").isdecimal()):
         raise _no_processes(meeting)
     timeout = collective_timeout(timeout_minutes)
+    _meeting = _meet(ranks, timeout)
     dist.init_process_group(
         "nccl" if device.type == "cuda" else "gloo",
         store=shared_store("collectives", ranks, timeout),
@@ -166,13 +184,59 @@ def collective_timeout(timeout_minutes: float) -> timedelta:
 
 
 def shared_store(name: str, ranks: Ranks, timeout: timedelta) -> Store:
-    """A new connection to the key-value store that torchrun gives the processes.
+    """A new connection to the processes' store, with keys for this ``process_group`` alone."""
+    return PrefixStore(f"cp2fast/{_meeting}/{name}", _connect(ranks, timeout))
 
-    The store outlives processes that torchrun restarts. Each attempt has its own keys, so that
-    restarted processes do not find entries of dead ones, such as their addresses.
+
+def launch_store(ranks: Ranks) -> Store | None:
+    """What all processes that one torchrun starts and restarts have in common; None without it."""
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":  # it would end with this process
+        return None
+    return PrefixStore("cp2fast/launch", _connect(ranks, timedelta(seconds=30)))
+
+
+def _connect(ranks: Ranks, timeout: timedelta) -> Store:
+    """Connect to torchrun's key-value store, or to one of the main process."""
+    met = next(rendezvous("env://", ranks.rank, ranks.world_size, timeout=timeout))
+    return cast(Store, met[0])
+
+
+_first_connection = cache(_connect)
+"""Kept until the process ends, and with it the store, should the main process have it."""
+
+
+def _meet(ranks: Ranks, timeout: timedelta) -> str:
+    """A new name, which all processes that are here get and no earlier ones had.
+
+    The store outlives processes that torchrun restarts, and a script may train several times. The
+    addresses of dead processes are then found there, and nothing tells the attempts apart: each
+    machine counts its own restarts. So each process asks by a new name of its own, and the main
+    process answers all until each has heard it.
+
+    Raises:
+        UserError: in the main process: one of them did not come.
     """
-    store, _, _ = next(rendezvous("env://", ranks.rank, ranks.world_size, timeout=timeout))
-    return PrefixStore(f"cp2fast/{_restarts()}/{name}", store)
+    store = PrefixStore("cp2fast/meeting", _first_connection(ranks, timeout))
+    own, deadline = uuid4().hex, time.monotonic() + timeout.total_seconds()
+    if not ranks.is_main:
+        store.set(str(ranks.rank), own)
+        store.wait([own], timeout)
+        meeting = store.get(own).decode()
+        store.set(f"{meeting}/{ranks.rank}", "heard")
+        return meeting
+    missing = list(range(1, ranks.world_size))
+    while missing:
+        if time.monotonic() > deadline:
+            raise UserError(
+                f"rank {missing[0]} of {ranks.world_size} has not joined within "
+                f"{timeout.total_seconds() / 60:g} minutes: look at what it says, and its machine"
+            )
+        for rank in missing:
+            if store.check([str(rank)]):
+                store.set(store.get(str(rank)).decode(), own)
+        time.sleep(0.01)
+        missing = [rank for rank in missing if not store.check([f"{own}/{rank}"])]
+    return own
 
 
 class Agreement:

@@ -242,6 +242,7 @@ class Engine:
 
     def _evaluate(self) -> None:
         run, evaluation, stopped = self.run, None, False
+        self._alive()  # on all processes, also those that have nothing to evaluate
         with self.accounts.on("evaluate"):
             try:
                 evaluation = self.task.evaluate(run.step, self._alive_or_stop)

@@ -24,6 +24,11 @@ class Holder:
     started: str
 
 
+def this_process() -> Holder:
+    """What tells this process from all others."""
+    return Holder(socket.gethostname(), os.getpid(), _started(os.getpid()) or "")
+
+
 def refuse_running(folder: RunFolder) -> None:
     """Refuse a run folder that another process is using.
 
@@ -47,22 +52,16 @@ def refuse_running(folder: RunFolder) -> None:
 
 
 @contextmanager
-def locked(folder: RunFolder, take_over: bool) -> Iterator[None]:
-    """Hold the lock of a run folder for the duration of the context.
-
-    Args:
-        folder: folder of the run; must exist.
-        take_over: take the lock from any holder: torchrun has ended all processes of the previous
-            attempt.
+def locked(folder: RunFolder) -> Iterator[None]:
+    """Hold the lock of a run folder, which must exist, for the duration of the context.
 
     Raises:
         UserError: as ``refuse_running``, or the folder cannot be written.
     """
-    holder = Holder(socket.gethostname(), os.getpid(), _started(os.getpid()) or "")
+    holder = this_process()
     try:
         with _one_at_a_time(folder.path):
-            if not take_over:
-                refuse_running(folder)
+            refuse_running(folder)
             folder.lock.unlink(missing_ok=True)  # left by a process that is gone
             with folder.lock.open("x", encoding="utf-8") as file:
                 json.dump(asdict(holder), file)

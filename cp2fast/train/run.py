@@ -180,10 +180,10 @@ def open_run(
         run.load_state_dict(load_checkpoint(newest))
     if resuming:
         _check_reaches(run)
-    elif processes.is_main:
-        folder.create(recipes.to_yaml(run.task.settings))
     if processes.ranks.world_size > 1:
         run.task.learner.distribute()
+    if processes.is_main and not resuming:
+        folder.create(recipes.to_yaml(run.task.settings))
     return run
 
 

@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 
+from torch.distributed import Store  # type: ignore[attr-defined]
+
 from cp2fast.run_folder import RunFolder, means_of_end_tenths, read_metrics
 from cp2fast.train.accounts import Account, Accounts
 from cp2fast.train.advice import of_whole_run
-from cp2fast.train.distributed import was_restarted
+from cp2fast.train.distributed import launch_store
 from cp2fast.train.engine import train
-from cp2fast.train.lock import locked, refuse_running
+from cp2fast.train.lock import locked, refuse_running, this_process
 from cp2fast.train.loggers import Log
 from cp2fast.train.processes import Processes, joined_processes
 from cp2fast.train.run import AnyTask, Kind, Run, Settings, open_run, rewind
@@ -61,19 +63,21 @@ def carry_out(
 ) -> Run[AnyTask]:
     """``run_task`` in processes that are joined already, without the report.
 
-    A process that torchrun restarted always continues from the last checkpoint.
+    Processes that torchrun restarts continue the run that they had begun or resumed.
     """
     began, console = time.perf_counter(), processes.console
-    restarted = was_restarted() and folder.holds_run
-    (resuming,) = processes.agreement.any(resuming or restarted)
-    if processes.is_main and resuming and not restarted:
+    launch = launch_store(processes.ranks) if processes.is_main else None
+    (resuming,) = processes.agreement.any(resuming or _is_of_earlier_attempt(folder, launch))
+    if processes.is_main and resuming:
         refuse_running(folder)
     run = open_run(kind, settings, folder, processes, resuming)
+    if launch is not None:
+        launch.set(str(folder.path.resolve()), str(this_process()))
     if run.is_complete and (folder.path / kind.last_file).exists():
         console.print(f"{folder.path} is complete: all {run.step} steps were run before")
         return run
     first, accounts = run.step, Accounts(processes.device, began)
-    with locked(folder, take_over=restarted) if processes.is_main else nullcontext():
+    with locked(folder) if processes.is_main else nullcontext():
         if processes.is_main and resuming:
             rewind(run)
         train(run, accounts, on_row)
@@ -81,6 +85,17 @@ def carry_out(
     for line in _outcome(folder, run.step - first, seconds, accounts.shares()):
         console.print(line)
     return run
+
+
+def _is_of_earlier_attempt(folder: RunFolder, launch: Store | None) -> bool:
+    """Whether the run is one that a process before this one, of the same torchrun, worked on.
+
+    torchrun restarts processes after any failure, so also after the refusal of another's run.
+    """
+    name = str(folder.path.resolve())
+    if launch is None or not folder.holds_run or not launch.check([name]):
+        return False
+    return bool(launch.get(name).decode() != str(this_process()))
 
 
 def _outcome(

@@ -1,8 +1,8 @@
 """Ends a run of several processes that has stalled, and reports which process caused it.
 
 A rank that hangs makes all others wait in a collective, and they cannot tell which rank it is. So
-each rank publishes from a thread that it is alive and how far it has come. If its own run has
-stalled for too long, it reads what the others published.
+each rank publishes from a thread that it is alive, how far it has come and since when. If its own
+run has stalled for too long, it reads what the others published: one of them may be at work.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _LONGEST_BEAT_SECONDS = 10.0
 
 
 class Doing(IntEnum):
-    """What a rank does in a step, in order."""
+    """What a rank does in a part of a step."""
 
     READING = 0
     COMPUTING = 1
@@ -31,18 +31,32 @@ class Doing(IntEnum):
     EVALUATING = 3
 
 
+class Place(NamedTuple):
+    """How far a rank has come. All ranks go through the same parts of a step in the same order.
+
+    Attributes:
+        step: steps done.
+        part: parts of the step that it has completed.
+        doing: what it does in this part.
+    """
+
+    step: int
+    part: int
+    doing: Doing
+
+
 class Beat(NamedTuple):
     """What a rank publishes.
 
     Attributes:
         number: counter that grows while the process is alive.
-        step: steps done.
-        doing: what it has been doing since then.
+        place: how far it has come.
+        idle: seconds since it last noted progress.
     """
 
     number: int
-    step: int
-    doing: Doing
+    place: Place
+    idle: float
 
 
 class Watchdog:
@@ -55,13 +69,15 @@ class Watchdog:
         self._interval = min(_LONGEST_BEAT_SECONDS, timeout_minutes * 60 / 4)
         self._beats = 0
         self._closed = threading.Event()
-        self.note(0, Doing.READING)
+        self._place, self._since = Place(0, 0, Doing.READING), time.monotonic()
         if ranks.world_size > 1:
             threading.Thread(target=self._watch, name="cp2fast-watchdog", daemon=True).start()
 
     def note(self, step: int, doing: Doing) -> None:
         """Record what the run is about to do; each call counts as progress."""
-        self._step, self._doing, self._since = step, doing, time.monotonic()
+        at = self._place
+        part = at.part + (doing != at.doing) if step == at.step else 0
+        self._place, self._since = Place(step, part, doing), time.monotonic()
 
     def close(self) -> None:
         """Stop watching."""
@@ -71,38 +87,44 @@ class Watchdog:
         store = shared_store("watchdog", self._ranks, timedelta(seconds=30))
         while not self._closed.wait(self._interval):
             self._publish(store)
-            if time.monotonic() - self._since > 60 * self._minutes:
+            if self._idle > 60 * self._minutes:
                 self._end(store)
+
+    @property
+    def _idle(self) -> float:
+        return time.monotonic() - self._since
 
     def _publish(self, store: Store) -> None:
         self._beats += 1
-        store.set(str(self._ranks.rank), f"{self._beats} {self._step} {int(self._doing)}")
+        place = " ".join(str(int(number)) for number in self._place)
+        store.set(str(self._ranks.rank), f"{self._beats} {place} {self._idle}")
 
     def _end(self, store: Store) -> None:
         """Watch the other ranks' beats for a while, report the diagnosis, and end this process."""
-        before, since = self._read(store), self._since
+        before = self._read(store)
         for _ in range(3):
             time.sleep(self._interval)
             self._publish(store)
         after = self._read(store)
         answering = [rank for rank in after if before[rank].number != after[rank].number]
-        if self._closed.is_set() or self._since != since:
-            return  # The run ended or continued after all.
-        if self._ranks.rank == min(answering):
+        if self._closed.is_set() or any(after[r].idle < 60 * self._minutes for r in answering):
+            return  # The run has ended, or one of them is at work and the others wait for it.
+        if store.add("reports", 1) == 1:
             print(f"cp2fast: {diagnosis(after, answering, self._minutes)}", file=sys.stderr)
             sys.stderr.flush()
         else:
-            time.sleep(4 * self._interval)  # torchrun then ends all: let that rank report first
+            time.sleep(self._interval)  # torchrun then ends all: let the one that reports be first
         os._exit(1)
 
     def _read(self, store: Store) -> dict[int, Beat]:
         beats = {}
         for rank in range(self._ranks.world_size):
             if store.check([str(rank)]):  # get would wait for one that has never published
-                number, step, doing = map(int, store.get(str(rank)).split())
-                beats[rank] = Beat(number, step, Doing(doing))
+                number, step, part, doing, idle = store.get(str(rank)).split()
+                place = Place(int(step), int(part), Doing(int(doing)))
+                beats[rank] = Beat(int(number), place, float(idle))
             else:
-                beats[rank] = Beat(0, 0, Doing.READING)
+                beats[rank] = Beat(0, Place(0, 0, Doing.READING), 0)
         return beats
 
 
@@ -115,19 +137,15 @@ def diagnosis(beats: dict[int, Beat], answering: list[int], minutes: float) -> s
         minutes: how long the run has been stalled.
     """
     silent = [rank for rank in beats if rank not in answering]
-    furthest = max((beat.step, beat.doing) for beat in beats.values())
-    behind = [rank for rank in answering if (beats[rank].step, beats[rank].doing) < furthest]
     if silent:
         who, what = silent, "does not answer"
-    elif behind:
-        slowest = min((beats[rank].step, beats[rank].doing) for rank in behind)
-        who = [rank for rank in behind if (beats[rank].step, beats[rank].doing) == slowest]
-        what = f"hangs while {slowest[1].name.lower()}"
     else:
-        who, what = list(beats), f"hangs while {furthest[1].name.lower()}"
+        least = min(beat.place for beat in beats.values())
+        who = [rank for rank in beats if beats[rank].place == least]
+        what = f"hangs while {least.doing.name.lower()}"
     names = "rank" if len(who) == 1 else "each of ranks"
     return (
         f"{names} {', '.join(map(str, who))} of {len(beats)} {what} after step "
-        f"{min(beats[rank].step for rank in who)}; no progress for {minutes:g} minutes "
+        f"{min(beats[rank].place.step for rank in who)}; no progress for {minutes:g} minutes "
         "(train.timeout_minutes), so the run ends here: look at that machine, then --resume"
     )

@@ -1,7 +1,11 @@
 """Ranks from the environment, and a process group of two real processes."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 import torch
+import torch.distributed as dist
 
 from cp2fast.errors import UserError
 from cp2fast.train.distributed import (
@@ -9,9 +13,9 @@ from cp2fast.train.distributed import (
     device_of,
     process_group,
     ranks_from_environment,
-    was_restarted,
 )
-from tests.processes import two_ranks
+from tests.processes import Process, torchrun, two_ranks
+from tests.train.tasks import TORCHRUN
 
 pytestmark = pytest.mark.slow
 
@@ -21,36 +25,43 @@ TWO_RANKS = """
 import torch, torch.distributed as dist
 from cp2fast.train.distributed import device_of, process_group, ranks_from_environment
 ranks = ranks_from_environment()
-with process_group(ranks, device_of("cpu", ranks), timeout_minutes=1):
+with process_group(ranks, device_of("cpu", ranks), timeout_minutes=-0.3):
     total = torch.tensor([10.0 + ranks.rank])
     dist.all_reduce(total)
     print(f"rank {ranks.rank} main {ranks.is_main} of {ranks.world_size} sum {total.item()}")
 assert not dist.is_initialized()
 """
 
+TWICE = """
+import sys, time, torch, torch.distributed as dist
+from cp2fast.train.distributed import device_of, process_group, ranks_from_environment
+ranks = ranks_from_environment()
+for number in (1, 2):
+    time.sleep(3 * ranks.rank * (number - 1))
+    with process_group(ranks, device_of("cpu", ranks), timeout_minutes=-0.3):
+        total = torch.tensor([10.0 + ranks.rank])
+        dist.all_reduce(total)
+        sys.stdout.write(f"group {number}: {total.item()}\\n")
+"""
+
 
 def test_without_torchrun_there_is_one_process_and_no_group(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "TORCHELASTIC_RESTART_COUNT"):
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
     ranks = ranks_from_environment()
     assert ranks == Ranks(rank=0, world_size=1, local_rank=0)
     assert ranks.is_main
-    assert not was_restarted()
     with process_group(ranks, CPU, timeout_minutes=1):
         assert not torch.distributed.is_initialized()
 
 
 def test_torchrun_says_who_one_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    environment = {
-        "RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "TORCHELASTIC_RESTART_COUNT": "2"
-    }  # fmt: skip
-    for name, value in environment.items():
+    for name, value in {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}.items():
         monkeypatch.setenv(name, value)
     assert ranks_from_environment() == Ranks(rank=5, world_size=8, local_rank=1)
     assert not ranks_from_environment().is_main
-    assert was_restarted()
 
 
 @pytest.mark.parametrize(
@@ -88,6 +99,63 @@ def test_two_processes_meet_and_part() -> None:
         "rank 0 main True of 2 sum 21.0\n",
         "rank 1 main False of 2 sum 21.0\n",
     ]
+
+
+@pytest.fixture
+def torchruns() -> Iterator[dict[str, object]]:
+    """What torchrun sets for its processes; its store outlives them."""
+    store = dist.TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
+    yield {"MASTER_PORT": store.port, "TORCHELASTIC_USE_AGENT_STORE": True}
+    del store
+
+
+def test_a_script_may_join_its_processes_again_and_need_not_be_in_step(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(TWICE)
+    launch = torchrun(*TORCHRUN[2:], tmp_path / "script.py")
+    output, errors = launch.communicate()
+    assert launch.returncode == 0, errors
+    assert sorted(output.splitlines()) == ["group 1: 21.0"] * 2 + ["group 2: 21.0"] * 2
+
+
+def test_processes_meet_again_after_a_restart_that_one_machine_counts_and_the_other_does_not(
+    torchruns: dict[str, object],
+) -> None:
+    """As torchrun counts: a machine whose own processes were well has not restarted them."""
+    for counts in ((0, 0), (0, 1)):
+        ranks = [
+            Process(
+                script=TWO_RANKS, RANK=r, LOCAL_RANK=0, WORLD_SIZE=2, MASTER_ADDR="localhost",
+                TORCHELASTIC_RESTART_COUNT=counts[r], **torchruns,
+            )
+            for r in (0, 1)
+        ]  # fmt: skip
+        said = [rank.communicate() for rank in ranks]
+        assert ["sum 21.0" in output for output, _ in said] == [True, True], said
+
+
+def test_a_process_that_does_not_join_is_named(
+    monkeypatch: pytest.MonkeyPatch, torchruns: dict[str, object]
+) -> None:
+    for name, value in torchruns.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setenv("MASTER_ADDR", "localhost")
+    with (
+        pytest.raises(UserError, match=r"rank 1 of 2 has not joined within"),
+        process_group(Ranks(0, 2, 0), CPU, timeout_minutes=-0.49),
+    ):
+        pass
+
+
+def test_a_process_that_is_in_a_group_of_torchs_is_told_to_leave_it() -> None:
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        with (
+            pytest.raises(UserError, match="destroy_process_group"),
+            process_group(Ranks(0, 2, 0), CPU, timeout_minutes=1),
+        ):
+            pass
+    finally:
+        dist.destroy_process_group()
 
 
 def test_the_cpu_can_always_be_had() -> None:

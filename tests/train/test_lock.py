@@ -16,7 +16,7 @@ from cp2fast.train.lock import locked, refuse_running
 
 def test_the_lock_names_its_process_and_goes_with_it(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    with locked(folder, take_over=False):
+    with locked(folder):
         held = json.loads(folder.lock.read_text())
         assert (held["host"], held["pid"]) == (socket.gethostname(), os.getpid())
         with pytest.raises(UserError, match=rf"still running.*{os.getpid()}"):
@@ -26,14 +26,14 @@ def test_the_lock_names_its_process_and_goes_with_it(tmp_path: Path) -> None:
 
 def test_it_goes_too_when_the_run_fails(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    with pytest.raises(ValueError, match="x"), locked(folder, take_over=False):
+    with pytest.raises(ValueError, match="x"), locked(folder):
         raise ValueError("x")
     assert not folder.lock.exists()
 
 
 def hold(folder: RunFolder, **changed: object) -> None:
     """As this process would, but for what is changed."""
-    with locked(folder, take_over=False):
+    with locked(folder):
         held = json.loads(folder.lock.read_text())
     folder.lock.write_text(json.dumps(held | changed))
 
@@ -42,7 +42,7 @@ def test_a_lock_whose_process_is_gone_is_taken_over(tmp_path: Path) -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     hold(RunFolder(tmp_path), pid=gone.pid)
-    with locked(RunFolder(tmp_path), take_over=False):
+    with locked(RunFolder(tmp_path)):
         assert json.loads(RunFolder(tmp_path).lock.read_text())["pid"] == os.getpid()
 
 
@@ -50,7 +50,7 @@ def test_of_many_that_take_it_over_at_once_one_gets_it(tmp_path: Path) -> None:
     def take(_: int) -> bool:
         start.wait()
         try:
-            with locked(RunFolder(tmp_path), take_over=False):
+            with locked(RunFolder(tmp_path)):
                 done.wait()
         except UserError:
             done.wait()
@@ -77,6 +77,3 @@ def test_a_lock_that_cannot_be_judged_is_refused_saying_what_to_delete(
     folder.lock.write_text(content)
     with pytest.raises(UserError, match=f"delete {folder.lock}"):
         refuse_running(folder)
-    with locked(folder, take_over=True):  # torchrun has ended whoever held it
-        pass
-    assert not folder.lock.exists()

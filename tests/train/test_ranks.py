@@ -12,7 +12,7 @@ import pytest
 
 from cp2fast.run_folder import checkpoint_step, damage, list_checkpoints
 from tests.pretrain.runs import start, wait_for_step
-from tests.processes import two_ranks
+from tests.processes import torchrun, two_ranks
 from tests.train.tasks import TORCHRUN, Kind, losses, newest
 
 pytestmark = pytest.mark.slow
@@ -28,6 +28,10 @@ def ranks_of(torchrun: subprocess.Popen[str]) -> list[int]:
         if rank is not None:
             by_rank[int(rank.removeprefix(b"RANK="))] = child
     return [by_rank[0], by_rank[1]]
+
+
+def files(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.fixture(scope="module")
@@ -65,21 +69,19 @@ def test_a_killed_rank_is_restarted_by_torchrun_and_the_run_ends_as_if_nothing_h
     assert losses(out) == losses(undisturbed)
 
 
-def test_ranks_that_torchrun_starts_again_resume_the_run(
-    kind: Kind, undisturbed: Path, tmp_path: Path
+@pytest.mark.parametrize("kind", ["pretrain"], indirect=True)
+def test_what_torchrun_restarts_takes_no_run_that_it_did_not_begin(
+    kind: Kind, undisturbed: Path
 ) -> None:
-    """With the same command; torchrun tells them by the environment."""
-    out = tmp_path / "killed"
-    ranks = two_ranks(*kind.words(out))
-    wait_for_step(out, 7, ranks[0])
-    for rank in ranks:
-        rank.kill()
-    for rank in ranks:
-        rank.communicate()
-    ranks = two_ranks(*kind.words(out), TORCHELASTIC_RESTART_COUNT=1)
-    said = [rank.communicate() for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [0, 0], said
-    assert losses(out) == losses(undisturbed)
+    """The refusal of the first attempt is a failure too, after which torchrun tries again."""
+    before = files(undisturbed)
+    words = [*TORCHRUN[2:], "--max-restarts", 1, "-m", "cp2fast"]
+    words += kind.words(undisturbed, "train.steps=14", "train.lr=0.5")
+    launch = torchrun(*words)
+    _, errors = launch.communicate()
+    assert launch.returncode != 0
+    assert errors.count("already holds a run") >= 2
+    assert files(undisturbed) == before
 
 
 def test_an_error_of_one_rank_is_told_and_ends_all(kind: Kind, undisturbed: Path) -> None:
