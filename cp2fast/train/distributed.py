@@ -78,16 +78,6 @@ def _no_processes(names: Sequence[str]) -> UserError:
     )
 
 
-<<<<<<< HEAD
-def was_restarted() -> bool:
-    """Whether torchrun restarted this process after one of the processes failed."""
-    return _restarts() > 0
-
-
-def _restarts() -> int:
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
-
-
 def device_named(name: torch.device | str) -> torch.device:
     """The device with a name of torch's, such as ``cuda:1``.
 
@@ -102,8 +92,6 @@ def device_named(name: torch.device | str) -> torch.device:
     return device
 
 
-=======
->>>>>>> m1
 def device_of(setting: str, ranks: Ranks) -> torch.device:
     """The device of this process.
 
