@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from enum import IntEnum
 from typing import NamedTuple
@@ -20,6 +21,8 @@ from torch.distributed import Store  # type: ignore[attr-defined]
 from cp2fast.train.distributed import Ranks, shared_store
 
 _LONGEST_BEAT_SECONDS = 10.0
+
+Connect = Callable[[str, Ranks, timedelta], Store]
 
 
 class Doing(IntEnum):
@@ -62,9 +65,22 @@ class Beat(NamedTuple):
 class Watchdog:
     """Monitors this process's run from a thread; does nothing for a single process."""
 
-    def __init__(self, ranks: Ranks, timeout_minutes: float) -> None:
-        """Requires torchrun's environment if there is more than one process."""
-        self._ranks = ranks
+    def __init__(
+        self,
+        ranks: Ranks,
+        timeout_minutes: float,
+        connect: Connect = shared_store,
+        end: Callable[[int], None] = os._exit,
+    ) -> None:
+        """Requires torchrun's environment if there is more than one process.
+
+        Args:
+            ranks: this process's place among the others.
+            timeout_minutes: after so long without progress, the run has stalled.
+            connect: gives the store in which the processes publish.
+            end: ends this process, with an exit code.
+        """
+        self._ranks, self._connect, self._exit = ranks, connect, end
         self._minutes = timeout_minutes
         self._interval = min(_LONGEST_BEAT_SECONDS, timeout_minutes * 60 / 4)
         self._beats = 0
@@ -84,7 +100,7 @@ class Watchdog:
         self._closed.set()
 
     def _watch(self) -> None:
-        store = shared_store("watchdog", self._ranks, timedelta(seconds=30))
+        store = self._connect("watchdog", self._ranks, timedelta(seconds=30))
         while not self._closed.wait(self._interval):
             self._publish(store)
             if self._idle > 60 * self._minutes:
@@ -114,7 +130,7 @@ class Watchdog:
             sys.stderr.flush()
         else:
             time.sleep(self._interval)  # torchrun then ends all: let the one that reports be first
-        os._exit(1)
+        self._exit(1)
 
     def _read(self, store: Store) -> dict[int, Beat]:
         beats = {}

@@ -147,8 +147,8 @@ def test_a_probe_set_that_is_none_is_refused_before_the_run(scenes: Path, tmp_pa
 def test_a_probe_that_fails_on_the_way_does_not_end_the_run(scenes: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(scenes, broken)
-    for mask in broken.glob("SegmentationClass/*.png"):
-        mask.write_bytes(b"no mask")
+    for photo in broken.glob("JPEGImages/*.jpg"):  # found when they are decoded
+        photo.write_bytes(photo.read_bytes()[: photo.stat().st_size // 2])
     done = run(tmp_path / "run", scenes, f"train.probe={broken}", "train.steps=2")
     assert done.returncode == 0, done.stderr
     assert (done.stdout + done.stderr).count("the probe failed and is left out from now on") == 1

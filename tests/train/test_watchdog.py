@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 import pytest
 from torch.distributed import HashStore
 
-from cp2fast.train import watchdog
 from cp2fast.train.distributed import Ranks
 from cp2fast.train.watchdog import Beat, Doing, Place, Watchdog, diagnosis
 
@@ -20,32 +19,28 @@ def beat(step: int, part: int, doing: Doing) -> Beat:
 
 
 @pytest.fixture
-def ended(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+def ended() -> list[int]:
     """Exit codes of the processes that watchdogs have ended; here only their threads stop."""
-    codes, over = list[int](), threading.Event()
-
-    def end(code: int) -> None:
-        codes.append(code)
-        over.wait()
-
-    monkeypatch.setattr(watchdog.os, "_exit", end)
-    yield codes
-    over.set()
+    return []
 
 
 @pytest.fixture
-def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
+def start(ended: list[int]) -> Iterator[Start]:
     """Starts the watchdog of one of two ranks."""
-    store, started = HashStore(), list[Watchdog]()
-    monkeypatch.setattr(watchdog, "shared_store", lambda *_: store)
+    store, started, over = HashStore(), list[Watchdog](), threading.Event()
+
+    def end(code: int) -> None:
+        ended.append(code)
+        over.wait()
 
     def start_one(rank: int) -> Watchdog:
-        started.append(Watchdog(Ranks(rank, 2, rank), MINUTES))
+        started.append(Watchdog(Ranks(rank, 2, rank), MINUTES, lambda *_: store, end))
         return started[-1]
 
     yield start_one
     for one in started:
         one.close()
+    over.set()
 
 
 def wait_until(found: Callable[[], bool]) -> None:
