@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from cp2fast.config import MIN_IMAGES_FOR_BATCH_BACKGROUNDS as FEWEST
 from cp2fast.errors import UserError, is_out_of_memory
 from cp2fast.files import place_of
 from cp2fast.train.run import Run
@@ -36,13 +37,18 @@ def explained(run: Run[Any]) -> Iterator[None]:
 
 
 def _out_of_memory(run: Run[Any]) -> str:
-    settings, learner = run.task.settings, run.task.learner
-    half = max(1, settings.data.batch_size // 2)
-    precision = ", or train.precision=bf16" if learner.dtype == torch.float32 else ""
+    learner, batch = run.task.learner, run.task.settings.data.batch_size
+    # As many samples a step as now, or the run could not be resumed with it.
+    parts = next((k for k in range(2, batch // FEWEST + 1) if batch % k == 0), None)
+    advice = ["a smaller model.size"]
+    if parts is not None:
+        accumulate = f"train.gradient_accumulation_steps={parts * learner.accumulate}"
+        advice = [f"data.batch_size={batch // parts} {accumulate}"]
+    if learner.dtype == torch.float32:
+        advice.append("train.precision=bf16")
     return (
-        f"the memory of {learner.device} does not hold data.batch_size="
-        f"{settings.data.batch_size}: use data.batch_size={half} "
-        f"train.gradient_accumulation_steps={2 * learner.accumulate}{precision}"
+        f"the memory of {learner.device} does not hold data.batch_size={batch}: "
+        f"use {', or '.join(advice)}"
     )
 
 

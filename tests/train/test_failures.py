@@ -16,13 +16,22 @@ from tests.train.line import Line, run_of, settings
 
 
 @pytest.mark.parametrize("allocate", [np.empty, torch.empty])
-def test_memory_that_runs_out_is_told_with_the_settings_that_need_less(
-    tmp_path: Path, allocate
+@pytest.mark.parametrize(
+    ("batch", "advice"),
+    [
+        (64, "data.batch_size=32 train.gradient_accumulation_steps=6"),
+        (25, "data.batch_size=5 train.gradient_accumulation_steps=15"),
+        (7, "a smaller model.size"),
+        (4, "a smaller model.size"),
+    ],
+)
+def test_memory_that_runs_out_is_told_with_settings_that_need_less_and_can_be_resumed(
+    tmp_path: Path, allocate, batch: int, advice: str
 ) -> None:
-    run = run_of(tmp_path, Line(settings(gradient_accumulation_steps=3)))
-    batch = run.task.settings.data.batch_size
-    asked = f"data.batch_size={batch // 2} train.gradient_accumulation_steps=6"
-    with pytest.raises(UserError, match=asked), explained(run):
+    line = Line(settings(gradient_accumulation_steps=3))
+    line.settings = line.settings.with_values("data", batch_size=batch)
+    run = run_of(tmp_path, line)
+    with pytest.raises(UserError, match=f"data.batch_size={batch}: use {advice}"), explained(run):
         allocate(1 << 50)
 
 

@@ -69,9 +69,9 @@ def test_memory_that_runs_out_is_told_with_the_settings_that_need_less(
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     size = pages * resource.getpagesize() + (1 << 30)  # a batch of such images takes 3 GiB or more
     with at_most(size, resource.RLIMIT_AS):
-        line = refusal(kind.run(tmp_path / "run", "data.batch_size=4", "model.size=8192"))
-    assert "the memory of cpu does not hold data.batch_size=4" in line
-    assert "data.batch_size=2 train.gradient_accumulation_steps=2" in line
+        line = refusal(kind.run(tmp_path / "run", "data.batch_size=6", "model.size=8192"))
+    assert "the memory of cpu does not hold data.batch_size=6" in line
+    assert "data.batch_size=3 train.gradient_accumulation_steps=2" in line
     assert not list_checkpoints(tmp_path / "run/checkpoints")
 
 
