@@ -13,7 +13,7 @@ import torch
 from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
 from cp2fast.copypaste.interface import Implementation, Request
 from cp2fast.copypaste.views import HEIGHT, PASTE, PITCH, VIEWS, WIDTH, WORDS
-from cp2fast.errors import UserError
+from cp2fast.errors import UserError, is_out_of_memory
 
 Backend = Literal["auto", "reference", "cpu", "cuda"]
 
@@ -101,9 +101,9 @@ def try_out(compose: Implementation, device: torch.device, compiler: str) -> str
         images = pixels.to(device), views.to(device)
         composed = compose(Request(*images, side, torch.float32, IMAGENET_MEAN, IMAGENET_STD))
         composed[0].cpu()  # waits for all work on the device
-    except torch.OutOfMemoryError:  # of a device that others use; the kernels are not at fault
-        raise
     except Exception as error:  # any error of the compiler, the driver or the device
+        if is_out_of_memory(error):  # others use the device too; the kernels are not at fault
+            raise
         lines = str(error).strip().splitlines() or [""]
         why = f"{type(error).__name__}: {lines[0]}".rstrip(": ")
         return f"its kernels fail here ({why}): pip install --upgrade {compiler}"
