@@ -1,0 +1,73 @@
+"""Memory of decoded images that processes share, and what one that is killed leaves in it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cp2fast.data.cache.arena import Arena
+from tests.processes import Process
+
+pytestmark = pytest.mark.slow
+
+CHILD = """
+import sys, time
+import numpy as np
+from cp2fast.data.cache.arena import Arena
+
+pid, descriptor, count, number, then = map(int, sys.argv[1:])
+arena = Arena.attach((pid, descriptor), count)
+room = arena.claim(number, 10, 20)
+assert room is not None
+room[...] = number
+if then == 0:
+    arena.publish(number, 10, 20)
+print("done", flush=True)
+time.sleep(then)
+"""
+
+
+def child(arena, number, then):
+    return Process(*arena.address, len(arena.size), number, then, script=CHILD)
+
+
+def test_what_one_process_decodes_the_others_have():
+    arena = Arena.new_host(np.full(5, 600, np.int64), shared=True)
+    process = child(arena, 3, 0)
+    assert process.wait() == 0
+    assert (arena.image(3) == 3).all()
+    assert arena.image(3).shape == (10, 20, 3)
+    assert arena.image(2) is None
+    assert not arena.reserve(3, 10, 20)
+
+
+def test_a_process_killed_while_it_decodes_leaves_no_pixel_behind():
+    arena = Arena.new_host(np.full(5, 600, np.int64), shared=True)
+    process = child(arena, 3, 60)
+    assert process.stdout.readline() == "done\n"
+    assert arena.claim(3, 10, 20) is None  # It is decoding.
+    process.kill()
+    process.wait()
+    assert arena.image(3) is None
+    assert arena.claim(3, 10, 20) is not None
+
+
+def test_shared_memory_has_no_name_and_goes_with_its_last_process():
+    script = """
+import numpy as np, time
+from cp2fast.data.cache.arena import Arena
+arena = Arena.new_host(np.full(5, 600, np.int64), shared=True)
+print(*arena.address, flush=True)
+time.sleep(60)
+"""
+    process = Process(script=script)
+    pid, descriptor = map(int, process.stdout.readline().split())
+    assert str(Path(f"/proc/{pid}/fd/{descriptor}").readlink()).endswith("(deleted)")
+    arena = Arena.attach((pid, descriptor), 5)
+    process.kill()
+    process.wait()
+    arena.claim(3, 10, 20)[...] = 7  # Ours as long as we are there.
+    arena.publish(3, 10, 20)
+    assert (arena.image(3) == 7).all()
+    with pytest.raises(OSError, match="No such file"):
+        Arena.attach((pid, descriptor), 5)
