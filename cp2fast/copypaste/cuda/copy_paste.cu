@@ -12,8 +12,8 @@
 //
 // A grid has about as many blocks as fit on the GPU at the same time, and they take items in turn:
 // with a block per item, the areas of large photos would hold up the rest. A block has four warps.
-// On compute capability 9.0 and 10.0, a multiprocessor has room for four blocks of compose, with
-// 128 registers per thread and 48 KiB of shared memory, or for five of mean_luma, with 96 registers
+// On compute capability 8.0, 9.0 and 10.0, a multiprocessor has room for four blocks of compose, with
+// 128 registers per thread and 39 KiB of shared memory, or for five of mean_luma, with 96 registers
 // and 24 KiB. The limit is instructions rather than bytes: issuing them, and also fetching them, so
 // the loops over tiles are kept below 32 KiB; with 45 KB, warps waited for them (docs/speed.md).
 //
@@ -25,13 +25,13 @@
 #include "store.cuh"
 #include "work.cuh"
 
-// Blocks of compose that fit in a multiprocessor's shared memory: 227, 163 or 99 KiB.
-#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ == 900 || __CUDA_ARCH__ / 100 == 10
-constexpr int RESIDENT = 4;
-#elif __CUDA_ARCH__ == 800 || __CUDA_ARCH__ == 870
-constexpr int RESIDENT = 3;
+// Blocks that a multiprocessor has room for; those of the first case have at least 163 KiB of shared
+// memory, the others 99.
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ == 800 || __CUDA_ARCH__ == 870 || \
+    __CUDA_ARCH__ == 900 || __CUDA_ARCH__ / 100 == 10
+constexpr int COMPOSE_BLOCKS = 4, MEAN_BLOCKS = 5;
 #else
-constexpr int RESIDENT = 2;
+constexpr int COMPOSE_BLOCKS = 2, MEAN_BLOCKS = 3;
 #endif
 
 #ifdef WITH_PLAN
@@ -114,9 +114,8 @@ DEVICE float luma_of_tiles(const View& view, int count, int number, int size, ui
   Left kept;
   for (int tile = begin + warp * tiles / WARPS, end = begin + (warp + 1) * tiles / WARPS; tile < end; ++tile) {
     int x = tile / strips.across * TILE, y = tile % strips.across * TILE;
-    Right fresh;
     Colours colours;
-    resize(view, across, down, x, y, kept, fresh, shared, colours);
+    resize(view, across, down, x, y, kept, shared, colours);
     jitter(colours, view, count, 0.0f);
     int lane = lane_number();
     int columns = size - x - lane / 4, rows = size - y - lane % 4 * 4;  // remaining from here on
@@ -142,9 +141,9 @@ DEVICE void store_sum(float total, float* sums, float* to) {
 
 // The sum of the luma that contrast will see, for each item. partial is float32 [views, parts], of
 // which a view uses as many as it has items.
-extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT == 4 ? 5 : RESIDENT == 3 ? 4 : 3)
+extern "C" __global__ void __launch_bounds__(THREADS, MEAN_BLOCKS)
     mean_luma(const uint8* pixels, int64 bytes, const int4* views, int4* lists, float* partial, int parts, int size) {
-  __shared__ uint4 shared[WARPS][WARP_MEMORY];
+  __shared__ uint4 shared[LINEAR_WEIGHTS / 4];
   __shared__ float sums[WARPS];
   for (int4 item; (item = take(lists, shared)).x >= 0;) {
     View view(pixels, bytes, views, item.x);
@@ -155,7 +154,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT == 4 ? 5 : RESIDE
       int top = view.height * number / item.z, bottom = view.height * (number + 1) / item.z;
       total = before.gain * luma_of_rows(view, top, bottom, size, reinterpret_cast<float*>(shared));
     } else {
-      total = luma_of_tiles(view, before.count, number, size, shared[warp_number()]);
+      total = luma_of_tiles(view, before.count, number, size, shared + warp_number() * WARP_MEMORY);
     }
     store_sum(total, sums, partial + static_cast<int64>(item.x) * parts + number);
   }
@@ -173,27 +172,27 @@ DEVICE float mean_of(const float* sums, int count, int size) {
   return mean * reciprocal(static_cast<float>(size) * static_cast<float>(size));
 }
 
-// Call `act` for each tile in a warp's share of the width x height pixels, row by row.
+// Call `act` for each tile in a warp's share of the width x height pixels, column by column.
 template <class Do>
 DEVICE void each_tile(int width, int height, Do act) {
-  int warp = warp_number(), across = ceil_div(width, TILE), tiles = across * ceil_div(height, TILE);
+  int warp = warp_number(), down = ceil_div(height, TILE), tiles = down * ceil_div(width, TILE);
   int first = warp * tiles / WARPS, left = (warp + 1) * tiles / WARPS - first;
-  int x = first % across * TILE, y = first / across * TILE;
+  int x = first / down * TILE, y = first % down * TILE;
   for (; left > 0; --left) {
     act(x, y);
-    x += TILE;
-    if (x >= width) x = 0, y += TILE;
+    y += TILE;
+    if (y >= height) y = 0, x += TILE;
   }
 }
 
 // Compose queries and keys, item by item. lists come from plan, and partial from mean_luma.
-extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
+extern "C" __global__ void __launch_bounds__(THREADS, COMPOSE_BLOCKS)
     compose(const uint8* pixels, int64 bytes, const int4* views, int4* lists, int length, const float* partial,
             int parts, int size, int kind, void* query, void* key, uint8* query_mask, uint8* key_mask, float red_scale,
             float green_scale, float blue_scale, float red_shift, float green_shift, float blue_shift) {
-  __shared__ uint4 shared[WARPS][WARP_MEMORY];
+  __shared__ uint4 shared[WARPS * WARP_MEMORY];
   __shared__ uint4 planes[3 * AREA_PLANE];
-  int warp = warp_number();
+  uint4* mine = shared + warp_number() * WARP_MEMORY;
   for (int4 item; (item = take(lists + length, shared)).x >= 0;) {
     int n = item.x;
     bool foreground = is_foreground(n);
@@ -212,24 +211,24 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
     int wide = width + 2 * radius, high = height + 2 * radius;  // with the blur's halo
     Axis across(area.left - radius, wide, size, view.width, view.flags & (transposed ? MIRROR_Y : MIRROR_X));
     Axis down(area.top - radius, high, size, view.height, view.flags & (transposed ? MIRROR_X : MIRROR_Y));
-    uint32* taps = reinterpret_cast<uint32*>(shared[warp]);
+    uint32* taps = reinterpret_cast<uint32*>(mine);
     // One pass without a blur, two with one: the first fills the planes, and the last stores the
     // output. They share their code, or compose would be too large for the instruction cache.
 #pragma unroll 1
     for (bool blurring = false, last;; blurring = true) {
       last = blurring || radius == 0;
-      Right kept;
+      Left kept;
       each_tile(blurring ? width : wide, blurring ? height : high, [&](int x, int y) {
         Colours colours = {};
         if (blurring) {
           uint32 a[2][4], b[2][2][2];
           float gain = blur_weights(taps, a, b);
           Area filled(planes, ceil_div(wide, TILE) * TILE, ceil_div(high, TILE) * TILE, x, y);
-          filter(colours, a, b, true, true, filled);
+          filter<0>(colours, a, 32, b[0], filled);
+          filter<1>(colours, a, 32, b[1], filled);
           each_pixel(colours, [=](float& r, float& g, float& b) { r *= gain, g *= gain, b *= gain; });
         } else {
-          Left fresh;
-          resize(view, across, down, x, y, fresh, kept, shared[warp], colours);
+          resize(view, across, down, x, y, kept, mine, colours);
           jitter(colours, view, view.flags & JITTER ? 4 : 0, mean);
           if (view.flags & GREY)
             each_pixel(colours, [](float& r, float& g, float& b) { r = g = b = luma(r, g, b); });

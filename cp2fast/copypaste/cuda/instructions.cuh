@@ -17,10 +17,12 @@ constexpr uint32 ONES = 0x3C003C00;  // two float16 of 1.0
 
 #ifndef ON_CPU
 // The thread's number in its warp. The empty asm keeps the compiler from computing everything that
-// depends on it ahead of the loops, which would take too many registers.
+// depends on it ahead of the loops, which would take too many registers. It also hides the number's
+// range, without which divisions need corrections for negative numbers.
 DEVICE int lane_number() {
   int lane = threadIdx.x % WARP;
   asm volatile("" : "+r"(lane));
+  __builtin_assume(0 <= lane && lane < WARP);
   return lane;
 }
 
@@ -43,9 +45,12 @@ DEVICE void load_transposed(uint32 (&b)[4], const uint4* row) {
                : "memory");
 }
 
-// Copy 16 bytes to shared memory, bypassing registers; a thread waits only for its own copies.
-DEVICE void copy_async(void* to, const void* from) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(to)), "l"(from) : "memory");
+// Copy 16 bytes to shared memory, bypassing registers; a thread waits only for its own copies. A
+// constant offset, in units of 16 bytes, needs no register.
+template <int OFFSET>
+DEVICE void copy_async(uint4* to, const void* from) {
+  asm volatile("cp.async.cg.shared.global [%0 + %2], [%1], 16;" ::"r"(shared_address(to)), "l"(from), "n"(16 * OFFSET)
+               : "memory");
 }
 DEVICE void wait_for_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 

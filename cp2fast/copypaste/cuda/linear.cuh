@@ -5,7 +5,8 @@
 #include "colour.cuh"
 
 // Floats of a block's shared memory, for the weights of a view's columns and of an item's rows.
-constexpr int LINEAR_WEIGHTS = WARPS * WARP_MEMORY * 4;
+constexpr int LINEAR_WEIGHTS = 6144;
+static_assert(LINEAR_WEIGHTS >= 4 * WARPS * WARP_MEMORY, "other views need this memory");
 
 // The operations of a view's jitter before contrast.
 struct BeforeContrast {
@@ -74,7 +75,7 @@ DEVICE float luma_of_rows(const View& view, int top, int bottom, int size, float
     for (int i = 0; i < 4; ++i) {
       uint64 first = reinterpret_cast<uint64>(view.origin) + static_cast<uint64>(top + min(y + i, rows - 1)) * view.pitch;
       words[i] = reinterpret_cast<const uint32*>(first & ~3ull), shift[i] = static_cast<int>(first & 3) * 8;
-      uint64 rest = (reinterpret_cast<uint64>(view.end) - 1 - (first & ~3ull)) / 4;
+      uint64 rest = (reinterpret_cast<uint64>(view.last) + 12 - (first & ~3ull)) / 4;
       last[i] = rest < 0x7FFFFFFF ? static_cast<int>(rest) : 0x7FFFFFFF;
     }
     for (int quad = lane; quad < quads; quad += WARP) {

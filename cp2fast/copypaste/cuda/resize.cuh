@@ -1,7 +1,7 @@
 // Crop and resize on tensor cores, with the same filter as Pillow's antialiased bilinear resize.
 //
 // A resize is a product of three matrices, columns x source x rows, of which the outer two are
-// banded. A warp computes TILE x TILE pixels at a time from blocks of at most CHUNK x CHUNK source
+// banded. A warp computes TILE x TILE pixels at a time from blocks of at most COLUMNS x ROWS source
 // pixels, which it copies to its shared memory. The horizontal product comes first: then a thread's
 // operands are 4 adjacent pixels of a row, which it reads as three words. The accumulators become,
 // in registers, the left operand of the vertical product. Larger filters are summed block by block.
@@ -18,10 +18,10 @@
 
 #include "view.cuh"
 
-constexpr int TILE = 16;       // side of the block of pixels that a warp computes at a time
-constexpr int CHUNK = 32;      // side of the block of source pixels that a warp holds at a time
-constexpr int RAW_PITCH = 112; // bytes of a row of CHUNK pixels, out to 16-byte boundaries
-constexpr int WARP_MEMORY = 384;  // a warp's shared memory, in units of 16 bytes
+constexpr int TILE = 16;                // side of the block of pixels that a warp computes at a time
+constexpr int COLUMNS = 48, ROWS = 16;  // of the block of source pixels that a warp holds at a time
+constexpr int PITCH = 11;         // of its rows, in units of 16 bytes; one more than fit, against bank conflicts
+constexpr int WARP_MEMORY = 228;  // a warp's shared memory, in the same units
 constexpr uint32 BYTE_ONES = 0x00010001;  // the byte 1 twice
 
 // One axis of a view's resize: output pixels from `start` on, and their source positions. Pixels
@@ -72,56 +72,61 @@ DEVICE float left_unit(const Axis& axis) {
   return axis.support > 1.0f ? 7 * 1024.0f * axis.step : 8 * 1024.0f;
 }
 
-// The left operands for TILE outputs from CHUNK source pixels starting at `first`, in mma's layout,
-// with source pixels permuted so that a thread's are 4t to 4t + 3 of each half.
-DEVICE void left_weights(const Axis& axis, int tile, int first, uint32 (&a)[2][4]) {
+// The left operands for TILE outputs from COLUMNS source pixels starting at `first`, in mma's layout,
+// with source pixels permuted so that a thread's are 4t to 4t + 3 of each 16.
+DEVICE void left_weights(const Axis& axis, int tile, int first, uint32 (&a)[3][4]) {
   int lane = lane_number(), k = 4 * (lane % 4);
   float unit = left_unit(axis), step = unit * axis.step;
   float from = static_cast<float>(first + k) + 0.5f;
   float upper = (from - axis.centre(tile + lane / 4)) * step;
   float lower = (from - axis.centre(tile + lane / 4 + 8)) * step;
-  for (int i = 0; i < 4; ++i) {
+  for (int i = 0; i < 6; ++i) {
     float after = static_cast<float>(i / 2 * 16 + i % 2 * 2) * step;
     a[i / 2][i % 2 * 2] = two_weights(upper + after, step, unit);
     a[i / 2][i % 2 * 2 + 1] = two_weights(lower + after, step, unit);
   }
   int count = axis.length - first;
-  if (count < CHUNK) {
-    for (int i = 0; i < 4; ++i) {
+  if (count < COLUMNS) {
+    for (int i = 0; i < 6; ++i) {
       uint32 exist = two_exist(k + i / 2 * 16 + i % 2 * 2, count);
       a[i / 2][i % 2 * 2] &= exist, a[i / 2][i % 2 * 2 + 1] &= exist;
     }
   }
 }
 
-// The right operands, `b[half of the chunk][half of the tile]`. A thread's accumulators belong to
-// outputs 2t and 2t + 1 of each half; outputs are permuted so that these are pixels 4t to 4t + 3.
+// The right operands for TILE outputs from ROWS source pixels, `b[half of the tile]`. A thread's
+// accumulators belong to outputs 2t and 2t + 1 of each half; outputs are permuted so that these are
+// pixels 4t to 4t + 3.
 DEVICE int output_of(int half, int n) { return n / 2 * 4 + half * 2 + n % 2; }
 
-DEVICE void right_weights(const Axis& axis, int tile, int first, uint32 (&b)[2][2][2]) {
-  int lane = lane_number(), k = 2 * (lane % 4), count = axis.length - first;
+DEVICE void right_weights(const Axis& axis, const float (&centres)[2], int first, uint32 (&b)[2][2]) {
+  int k = 2 * (lane_number() % 4), count = axis.length - first;
   float step = axis.step, from = static_cast<float>(first + k) + 0.5f;
   for (int half = 0; half < 2; ++half) {
-    float distance = (from - axis.centre(tile + output_of(half, lane / 4))) * step;
-    for (int i = 0; i < 4; ++i)
-      b[i / 2][half][i % 2] = two_weights(distance + static_cast<float>(8 * i) * step, step);
-    if (count < CHUNK) {
-      for (int i = 0; i < 4; ++i) b[i / 2][half][i % 2] &= two_exist(k + 8 * i, count);
-    }
+    float distance = (from - centres[half]) * step;
+    b[half][0] = two_weights(distance, step);
+    b[half][1] = two_weights(distance + 8.0f * step, step);
+  }
+  if (count < ROWS) {
+    for (int i = 0; i < 4; ++i) b[i / 2][i % 2] &= two_exist(k + i % 2 * 8, count);
   }
 }
 
-// Fetch the block, with what is beside and below it, in units of 16 bytes; not beyond the last
-// image.
-DEVICE void fetch(const Source& source, uint4* shared) {
-  int lane = lane_number(), unit = lane % 8, offset = source.offset(lane / 8);
-  uint4* to = shared + lane / 8 * (RAW_PITCH / 16) + unit;
-#pragma unroll
-  for (int i = 0; i < CHUNK / 4; ++i, offset += 4 * source.pitch) {
-    if (i == 4 && source.rows <= 16) break;
-    int from = min((offset & ~15) + 16 * unit, source.last);
-    if (unit < RAW_PITCH / 16) copy_async(to + 4 * i * (RAW_PITCH / 16), source.base + from);
+// Fetch the block's first `width` columns, with what is beside and below them, in units of 16 bytes;
+// not beyond the last image.
+DEVICE void fetch(const Source& source, int width, uint4* shared) {
+  int lane = lane_number(), units = (3 * width + 30) / 16;  // of a row, wherever it starts
+  auto at = [&](int row, int unit) { return source.base + min((source.offset(row) & ~15) + 16 * unit, source.last); };
+  int row = lane / 8, unit = lane % 8;
+  if (unit < units) {
+    uint4* to = shared + row * PITCH + unit;
+    copy_async<0>(to, at(row, unit));
+    copy_async<4 * PITCH>(to, at(row + 4, unit));
+    copy_async<8 * PITCH>(to, at(row + 8, unit));
+    copy_async<12 * PITCH>(to, at(row + 12, unit));
   }
+  row = lane / 2, unit = 8 + lane % 2;
+  if (unit < units) copy_async<0>(shared + row * PITCH + unit, at(row, unit));
 }
 
 // A warp's 16 x 16 pixels: red, green, blue; for each half of the right operands' outputs, a
@@ -131,9 +136,9 @@ struct Colours {
   float of[3][2][4];
 };
 
-// d += left weights x pixels x right weights. load.template at<I, J>(b) loads 16 x 16 pixels of each
-// channel: the Ith half along the left weights, the Jth half along the right ones. Channels
-// alternate, so that no product waits for the previous one of its channel.
+// between += left weights x pixels. load.template at<I, J>(b) loads 16 x 16 pixels of each channel:
+// the Ith 16 along the left weights, the Jth along the right ones. Channels alternate, so that no
+// product waits for the previous one of its channel.
 template <int I, int J, class Load>
 DEVICE void multiply_left(float (&between)[3][2][4], const uint32 (&a)[4], const Load& load) {
   uint32 pixels[3][4];
@@ -142,12 +147,16 @@ DEVICE void multiply_left(float (&between)[3][2][4], const uint32 (&a)[4], const
     multiply(between[i % 3][i / 3], a, pixels[i % 3][i / 3 * 2], pixels[i % 3][i / 3 * 2 + 1]);
 }
 
-template <int J, class Load>
-DEVICE void filter_half(Colours& d, const uint32 (&a)[2][4], const uint32 (&b)[2][2], bool both_left,
-                        const Load& load) {
+// d += left weights x pixels x right weights, for 16 pixels along the right weights and the first
+// `columns` along the left ones.
+template <int J, int N, class Load>
+DEVICE void filter(Colours& d, const uint32 (&a)[N][4], int columns, const uint32 (&b)[2][2], const Load& load) {
   float between[3][2][4] = {};
   multiply_left<0, J>(between, a[0], load);
-  if (both_left) multiply_left<1, J>(between, a[1], load);
+  if (columns > 16) multiply_left<1, J>(between, a[1], load);
+  if constexpr (N > 2) {
+    if (columns > 32) multiply_left<2, J>(between, a[2], load);
+  }
   for (int c = 0; c < 3; ++c) {
     const float(&x)[2][4] = between[c];
     uint32 left[4] = {two_float16(x[0][0], x[0][1]), two_float16(x[0][2], x[0][3]),
@@ -157,86 +166,81 @@ DEVICE void filter_half(Colours& d, const uint32 (&a)[2][4], const uint32 (&b)[2
   }
 }
 
-template <class Load>
-DEVICE void filter(Colours& d, const uint32 (&a)[2][4], const uint32 (&b)[2][2][2], bool both_left, bool both_right,
-                   const Load& load) {
-  filter_half<0>(d, a, b[0], both_left, load);
-  if (both_right) filter_half<1>(d, a, b[1], both_left, load);
-}
-
 // A block of source pixels as right operands: source rows along the right weights.
 struct Pixels {
-  const Source& source;
-  const uint4* shared;
+  const uint32* words[2];  // of rows g and g + 8, with the first byte of this thread's pixels
+  int shift[2];            // of that byte, in bits
+
+  DEVICE Pixels(const Source& source, const uint4* shared) {
+    int lane = lane_number();
+    for (int i = 0; i < 2; ++i) {
+      int row = lane / 4 + 8 * i, offset = source.offset(row);
+      words[i] = reinterpret_cast<const uint32*>(shared + row * PITCH) + 3 * (lane % 4) + (offset & 15) / 4;
+      shift[i] = (offset & 3) * 8;
+    }
+  }
 
   template <int I, int J>
   DEVICE void at(uint32 (&b)[3][4]) const {
-    int lane = lane_number();
-    const uint32* raw = reinterpret_cast<const uint32*>(shared + lane / 4 * (RAW_PITCH / 16)) + 3 * (lane % 4);
     for (int i = 0; i < 2; ++i) {
-      int row = 16 * J + 8 * i, offset = source.offset(lane / 4 + row);
-      const uint32* word = raw + row * (RAW_PITCH / 4) + 12 * I + (offset & 15) / 4;
-      uint32 words[3];
-      for (int j = 0; j < 3; ++j) words[j] = __funnelshift_r(word[j], word[j + 1], (offset & 3) * 8);
-      const uint32 even = 0x00FF00FF;
-      uint32 x = words[0], y = words[1], z = words[2];  // RGBR GBRG BRGB
-      b[0][2 * i] = __byte_perm(x, 0, 0x4340), b[0][2 * i + 1] = __byte_perm(y, z, 0x0502) & even;
-      b[1][2 * i] = __byte_perm(x, y, 0x0401) & even, b[1][2 * i + 1] = __byte_perm(y, z, 0x0603) & even;
-      b[2][2 * i] = __byte_perm(x, y, 0x0502) & even, b[2][2 * i + 1] = __byte_perm(z, 0, 0x4340);
+      uint32 three[3];
+      for (int j = 0; j < 3; ++j)
+        three[j] = __funnelshift_r(words[i][12 * I + j], words[i][12 * I + j + 1], shift[i]);
+      uint32 x = three[0], y = three[1], z = three[2];  // RGBR GBRG BRGB
+      uint32 even = y & 0x00FF00FF, odd = y & 0xFF00FF00;  // so that there are bytes of 0 to choose
+      b[0][2 * i] = __byte_perm(x, 0, 0x4340), b[0][2 * i + 1] = __byte_perm(even, z, 0x1512);
+      b[1][2 * i] = __byte_perm(x, even, 0x5451), b[1][2 * i + 1] = __byte_perm(odd, z, 0x0603);
+      b[2][2 * i] = __byte_perm(x, odd, 0x4542), b[2][2 * i + 1] = __byte_perm(z, 0, 0x4340);
     }
   }
 };
 
-// Weights of a tile along each axis; a warp reuses them along a row, or a column, of tiles.
+// Weights of a tile along the left axis; a warp reuses them for the tiles of a column.
 struct Left {
   int tile = -1, first, end;
-  uint32 a[2][4];  // for the last block of source pixels
-};
-
-struct Right {
-  int tile = -1, first, end;
-  uint32 b[2][2][2];
+  uint32 a[3][4];  // for the last block of source pixels
+  float gain[2];   // which make the sum of each output's weights 1 / 255
 };
 
 // Resize 16 x 16 pixels, `x` and `y` pixels from the axes' starts, to values in [0, 1]. The axes are
 // those of the source's columns and rows.
-DEVICE void resize(const View& view, const Axis& across, const Axis& down, int x, int y, Left& left, Right& right,
-                   uint4* shared, Colours& colours) {
-  bool same_left = left.tile == x, same_right = right.tile == y;
-  if (!same_left) across.window(x, left.first, left.end);
-  if (!same_right) down.window(y, right.first, right.end);
-  left.tile = x, right.tile = y;
-  bool left_known = same_left && left.end - left.first <= CHUNK;
-  bool right_known = same_right && right.end - right.first <= CHUNK;
+DEVICE void resize(const View& view, const Axis& across, const Axis& down, int x, int y, Left& left, uint4* shared,
+                   Colours& colours) {
+  bool known = left.tile == x && left.end - left.first <= COLUMNS;
+  if (left.tile != x) across.window(x, left.first, left.end);
+  left.tile = x;
+  int top, bottom;
+  down.window(y, top, bottom);
+  float centres[2];
+  for (int half = 0; half < 2; ++half) centres[half] = down.centre(y + output_of(half, lane_number() / 4));
   float left_sum[4] = {}, right_sum[4] = {};  // of all weights; the right ones as [half][2]
   colours = {};
-  for (int column = left.first; column < left.end; column += CHUNK) {
-    for (int row = right.first; row < right.end; row += CHUNK) {
-      int width = min(left.end - column, CHUNK), height = min(right.end - row, CHUNK);
-      Source source = view.source(row, column, height);
+  for (int column = left.first; column < left.end; column += COLUMNS) {
+    int width = min(left.end - column, COLUMNS);
+    if (!known) {
+      left_weights(across, x, column, left.a);
+      for (int i = 0; i < 3; ++i) multiply(left_sum, left.a[i], BYTE_ONES, BYTE_ONES);
+    }
+    for (int row = top; row < bottom; row += ROWS) {
+      Source source = view.source(row, column);
       __syncwarp();  // other threads may still read the previous content
-      fetch(source, shared);
-      if (row == right.first) {
-        if (!left_known) left_weights(across, x, column, left.a);
-        multiply(left_sum, left.a[0], BYTE_ONES, BYTE_ONES);
-        multiply(left_sum, left.a[1], BYTE_ONES, BYTE_ONES);
-      }
-      if (!right_known) right_weights(down, y, row, right.b);
+      fetch(source, width, shared);
+      uint32 b[2][2];
+      right_weights(down, centres, row, b);
       if (column == left.first) {
         const uint32 upper[4] = {ONES, 0, ONES, 0}, lower[4] = {0, ONES, 0, ONES};
-        for (int i = 0; i < 2; ++i) {
-          multiply(right_sum, upper, right.b[i][0][0], right.b[i][0][1]);
-          multiply(right_sum, lower, right.b[i][1][0], right.b[i][1][1]);
-        }
+        multiply(right_sum, upper, b[0][0], b[0][1]);
+        multiply(right_sum, lower, b[1][0], b[1][1]);
       }
       wait_for_copies();
       __syncwarp();
-      filter(colours, left.a, right.b, width > 16, height > 16, Pixels{source, shared});
+      filter<0>(colours, left.a, width, b, Pixels(source, shared));
     }
   }
+  if (!known) left.gain[0] = reciprocal(255.0f * left_sum[0]), left.gain[1] = reciprocal(255.0f * left_sum[2]);
   for (int half = 0; half < 2; ++half) {
     for (int i = 0; i < 4; ++i) {
-      float gain = reciprocal(255.0f * left_sum[i / 2 * 2]) * reciprocal(right_sum[2 * half + i % 2]);
+      float gain = left.gain[i / 2] * reciprocal(right_sum[2 * half + i % 2]);
       for (int channel = 0; channel < 3; ++channel) colours.of[channel][half][i] *= gain;
     }
   }
@@ -244,7 +248,7 @@ DEVICE void resize(const View& view, const Axis& across, const Axis& down, int x
 
 // Transpose a warp's pixels, through 3.4 KiB of its shared memory, aligned to 8 bytes.
 DEVICE void transpose(Colours& colours, float* shared) {
-  constexpr int PITCH = 18;  // no bank conflicts when writing
+  constexpr int PITCH = 18;  // in floats; no bank conflicts when writing
   int lane = lane_number(), four = lane % 4 * 4, one = lane / 4;
   __syncwarp();
   for (int i = 0; i < 24; ++i) {

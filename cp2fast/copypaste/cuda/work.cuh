@@ -96,14 +96,14 @@ DEVICE int4 item_of(const View& view, int n, int number, int size, bool composin
 
 // The next item of a list, for the whole block; its view is negative at the end. Each warp gets a
 // copy in its own shared memory, and the shuffles tell the compiler that it is uniform in a warp.
-DEVICE int4 take(int4* list, uint4 (*shared)[WARP_MEMORY]) {
+DEVICE int4 take(int4* list, uint4* shared) {
   __syncthreads();
   if (threadIdx.x == 0) {
     int4 item = list[1 + atomicAdd(&list->x, 1)];
-    for (int i = 0; i < WARPS; ++i) *reinterpret_cast<int4*>(shared[i]) = item;
+    for (int i = 0; i < WARPS; ++i) *reinterpret_cast<int4*>(shared + i * WARP_MEMORY) = item;
   }
   __syncthreads();
-  int4 item = *reinterpret_cast<const int4*>(shared[threadIdx.x / WARP]);
+  int4 item = *reinterpret_cast<const int4*>(shared + threadIdx.x / WARP * WARP_MEMORY);
   __syncwarp();
   return {__shfl_sync(0xFFFFFFFF, item.x, 0), __shfl_sync(0xFFFFFFFF, item.y, 0),
           __shfl_sync(0xFFFFFFFF, item.z, 0), __shfl_sync(0xFFFFFFFF, item.w, 0)};

@@ -376,7 +376,9 @@ void load_transposed(uint32_t (&b)[4], const uint4* row) {
   gpu::meet_warp("ldmatrix.trans", &mine, [](auto& lanes) { gpu::load_together(lanes); });
 }
 
-inline void copy_async(void* to, const void* from) {
+template <int OFFSET>
+void copy_async(uint4* to, const void* from) {
+  to += OFFSET;
   if ((reinterpret_cast<uintptr_t>(to) | reinterpret_cast<uintptr_t>(from)) % 16)
     gpu::fail("not at a multiple of 16 bytes:", "cp.async");
   gpu::threads[gpu::thread_index.x].copies.push_back({to, from});
