@@ -16,6 +16,7 @@ import fcntl
 import mmap
 import os
 import threading
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -94,10 +95,11 @@ class Arena:
             os.ftruncate(descriptor, total)
             memory = mmap.mmap(descriptor, total)
         else:
-            # Private memory may use huge pages, which take a fifth of the time of small ones.
+            # Private memory may use huge pages, which take a fifth of the time of small ones, where
+            # Python and the kernel know them.
             flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
             memory = mmap.mmap(-1, total, flags)
-            if hasattr(mmap, "MADV_HUGEPAGE"):
+            with suppress(AttributeError, OSError):
                 memory.madvise(mmap.MADV_HUGEPAGE)
         pixels, tables = _views(memory, len(size))
         _place(tables, size)

@@ -1,5 +1,7 @@
 """Memory of decoded images that processes share, and what one that is killed leaves in it."""
 
+import errno
+import mmap
 from pathlib import Path
 
 import numpy as np
@@ -71,3 +73,15 @@ time.sleep(60)
     assert (arena.image(3) == 7).all()
     with pytest.raises(OSError, match="No such file"):
         Arena.attach((pid, descriptor), 5)
+
+
+def test_a_kernel_without_huge_pages_has_a_cache_all_the_same(monkeypatch):
+    class WithoutHugePages(mmap.mmap):
+        def madvise(self, *_: int) -> None:
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(mmap, "mmap", WithoutHugePages)
+    arena = Arena.new_host(np.full(5, 600, np.int64), shared=False)
+    arena.claim(3, 10, 20)[...] = 7
+    arena.publish(3, 10, 20)
+    assert (arena.image(3) == 7).all()
