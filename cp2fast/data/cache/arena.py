@@ -29,11 +29,12 @@ from cp2fast.data.cache.memory import free_memory
 
 _EMPTY, _READY = 0, 1
 _HUGE_PAGE = 2 << 20
+_BLOCK = 512  # Unit of st_blocks.
 _MAP_NORESERVE = 0x4000  # Linux; Python has no constant for it.
 RESERVE = 1 << 30
 """The cache takes no more images when less memory than this is free, in bytes."""
 CHECK_EVERY = 256 << 20
-"""Bytes claimed between two checks of the free memory."""
+"""Bytes that the processes add between two checks of the free memory, in each of them."""
 
 Pixels = NDArray[np.uint8]
 
@@ -67,7 +68,7 @@ class Arena:
         self._descriptor = descriptor
         self._reserve = reserve
         self._check_every = check_every
-        self._unchecked = 0
+        self._taken = self._checked = 0
         self._lock = threading.Lock()
         self._claimed: set[int] = set()
 
@@ -123,15 +124,22 @@ class Arena:
         return os.getpid(), self._descriptor
 
     @staticmethod
-    def attach(address: tuple[int, int], count: int) -> Arena:
+    def attach(
+        address: tuple[int, int],
+        count: int,
+        reserve: int = RESERVE,
+        check_every: int = CHECK_EVERY,
+    ) -> Arena:
         """Attach to a cache of ``count`` images made by another process on this machine.
+
+        ``reserve`` and ``check_every`` are as for ``new_host``.
 
         Raises:
             OSError: its memory is not accessible.
         """
         process, descriptor = address
         ours = os.open(f"/proc/{process}/fd/{descriptor}", os.O_RDWR)
-        return Arena(*_views(mmap.mmap(ours, 0), count), ours)
+        return Arena(*_views(mmap.mmap(ours, 0), count), ours, reserve, check_every)
 
     def holds(self, numbers: NDArray[np.int64]) -> bool:
         """Whether all these images are in the cache."""
@@ -217,10 +225,13 @@ class Arena:
         return room
 
     def _may_grow(self, by: int) -> bool:
-        self._unchecked += by
-        if self.grows and self._reserve is not None and self._unchecked > self._check_every:
-            self._unchecked = 0
-            self.grows = free_memory() > self._reserve
+        if self.grows and self._reserve is not None:
+            if self._descriptor is not None:  # All processes add to the file.
+                self._taken = os.fstat(self._descriptor).st_blocks * _BLOCK
+            self._taken += by
+            if self._taken - self._checked > self._check_every:
+                self._checked = self._taken
+                self.grows = free_memory() > self._reserve
         return self.grows
 
     def _lock_in_all_processes(self, number: int) -> bool:

@@ -75,6 +75,21 @@ time.sleep(60)
         Arena.attach((pid, descriptor), 5)
 
 
+def test_eight_processes_together_take_no_more_unchecked_than_one():
+    limits = {"reserve": 1 << 60, "check_every": 1 << 20}  # Never is that much memory free.
+    first = Arena.new_host(np.full(400, 3 << 14, np.int64), shared=True, **limits)
+    arenas = [Arena.attach(first.address, 400, **limits) for _ in range(8)]
+    for number in range(400):
+        arena = arenas[number % 8]
+        room = arena.claim(number, 128, 128)
+        if room is not None:
+            room[...] = 7
+            arena.publish(number, 128, 128)
+    there = 400 - len(first.missing(np.arange(400)))
+    assert 0 < there * (3 << 14) <= 1 << 20
+    assert not any(arena.grows for arena in arenas)
+
+
 def test_a_kernel_without_huge_pages_has_a_cache_all_the_same(monkeypatch):
     class WithoutHugePages(mmap.mmap):
         def madvise(self, *_: int) -> None:
