@@ -47,4 +47,4 @@ def read_bad(bad: BadImages) -> list[str]:
     """The bad images so far: path, a tab, the reason."""
     if bad.path is None or not bad.path.exists():
         return []
-    return bad.path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    return bad.path.read_bytes().decode(errors="surrogateescape").split("\n")[:-1]

@@ -18,6 +18,7 @@ import shutil
 from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
+from itertools import starmap
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -33,6 +34,7 @@ from cp2fast.data.packing.packed_jpeg import JpegSettings, PackedJpeg, pack_jpeg
 from cp2fast.data.packing.writers import BetonWriter, TarWriter, Writer, WriterState, page_size
 from cp2fast.data.prefetch import map_ahead
 from cp2fast.data.remote.urls import is_url
+from cp2fast.data.sources.bad_images import line_of
 from cp2fast.data.sources.read_ahead import fetched
 from cp2fast.data.survey import find_range
 from cp2fast.errors import UserError
@@ -112,8 +114,8 @@ def pack(
                         f"first: {': '.join(summary.rejects[0])}): fix them"
                     )
                 writer.finish()
-                lines = (f"{name}\t{reason}\n" for name, reason in summary.rejects)
-                summary.bytes_out = delivery.finish(writer.path, "".join(lines))
+                rejects = "".join(starmap(line_of, summary.rejects))
+                summary.bytes_out = delivery.finish(writer.path, rejects)
     except OSError as error:
         raise UserError(
             f"cannot write {work} ({error.strerror or error}): make room there or change its "

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from itertools import starmap
 from pathlib import Path
 
 from cp2fast.errors import UserError
 
 _FEWEST_TRIED = 100
 _LOG = logging.getLogger("cp2fast")
+_ESCAPES = str.maketrans({"\n": r"\n", "\r": r"\r", "\t": r"\t"})
+
+
+def line_of(name: str, reason: str) -> str:
+    """An image's line in a list of bad ones: name, tab, reason; breaks in these are escaped."""
+    return f"{name.translate(_ESCAPES)}\t{reason.translate(_ESCAPES)}\n"
 
 
 def allowed_bad(images: int, max_fraction: float) -> float:
@@ -25,7 +34,8 @@ class BadImages:
 
     Attributes:
         path: the list in the run folder, one image per line: its name, a tab, the reason. It is
-            created with the first bad image. None without a folder.
+            created with the first bad image, and shared by all processes of the run. None without a
+            folder.
         tried: images tried so far, counting repeats.
         bad: how many of them could not be read, counting repeats.
     """
@@ -45,10 +55,8 @@ class BadImages:
         self._max_fraction, self._again = max_fraction, again
         # Of this process only: images that an earlier one listed may have been repaired since.
         self._found: set[str] = set()
-        self._listed: set[str] = set()
-        if self.path is not None and self.path.exists():
-            lines = self.path.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
-            self._listed = {line.partition("\t")[0] for line in lines}
+        self._listed: set[str] = set()  # as far as the file has been read
+        self._read = 0
 
     def record(self, tried: int, failed: Iterable[tuple[str, str]], images: int) -> None:
         """Count ``tried`` images, of which those in ``failed`` (name, reason) are bad.
@@ -92,12 +100,21 @@ class BadImages:
         return _FEWEST_TRIED <= self.tried <= images and self.bad > most * self.tried
 
     def _list(self, failed: Iterable[tuple[str, str]]) -> None:
-        new = {name: reason for name, reason in failed if name not in self._listed}
-        self._listed |= new.keys()
+        lines = {line.partition("\t")[0]: line for line in starmap(line_of, failed)}
         if self.path is None:
-            for name, reason in new.items():
-                _LOG.warning("%s: %s", name, reason)
-        elif new:
+            for line in self._new(lines):
+                _LOG.warning("%s", line.rstrip("\n").replace("\t", ": "))
+        elif self._new(lines):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a", encoding="utf-8", errors="surrogateescape") as file:
-                file.writelines(f"{name}\t{reason}\n" for name, reason in new.items())
+            with self.path.open("a+b") as file:
+                with suppress(OSError):  # Not every file system has locks.
+                    fcntl.flock(file, fcntl.LOCK_EX)
+                file.seek(self._read)
+                others = file.read().decode(errors="surrogateescape").split("\n")
+                self._listed |= {line.partition("\t")[0] for line in others}
+                file.write("".join(self._new(lines)).encode(errors="surrogateescape"))
+                self._read = file.tell()
+        self._listed |= lines.keys()
+
+    def _new(self, lines: Mapping[str, str]) -> list[str]:
+        return [line for name, line in lines.items() if name not in self._listed]

@@ -40,6 +40,16 @@ def test_rejects_are_listed_with_the_reason(out, photos, tmp_path) -> None:
     assert lines == [f"{path}\ttext, not an image" for path in bad]
 
 
+def test_a_reject_whose_name_is_several_lines_is_one_in_the_list(tmp_path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    image_files.photo(40, 60).save(folder / "good.jpg")
+    (folder / "a\nb.jpg").write_bytes(b"not an image")
+    do(folder, tmp_path / "photos.tar")
+    [line] = (tmp_path / "photos.tar.rejects.txt").read_text().splitlines()
+    assert line == rf"{folder}/a\nb.jpg" + "\ttext, not an image"
+
+
 @outs
 def test_the_number_of_threads_changes_nothing(out, photos, tmp_path) -> None:
     (tmp_path / "one").mkdir()

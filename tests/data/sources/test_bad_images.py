@@ -6,6 +6,10 @@ from cp2fast.errors import UserError
 A, B = ("a.jpg", "empty file"), ("b.jpg", "cannot be read: Permission denied")
 
 
+def names(bad: BadImages) -> list[str]:
+    return [line.split("\t")[0] for line in bad.path.read_text().splitlines()]
+
+
 def test_each_bad_image_is_listed_once_with_its_reason(tmp_path):
     bad = BadImages(tmp_path / "run", max_fraction=1)
     bad.record(10, [A], 50)
@@ -25,11 +29,31 @@ def test_a_resumed_run_adds_to_the_list_and_to_the_counts(tmp_path):
     after = BadImages(tmp_path, max_fraction=1)
     after.load_state_dict(before.state_dict())
     after.record(60, [A, B], 50)
-    assert [line.split("\t")[0] for line in after.path.read_text().splitlines()] == [
-        "a.jpg",
-        "b.jpg",
-    ]
+    assert names(after) == ["a.jpg", "b.jpg"]
     assert after.state_dict() == {"tried": 120, "bad": 3}
+
+
+def test_processes_that_share_a_run_folder_list_an_image_once(tmp_path):
+    ranks = [BadImages(tmp_path, max_fraction=1) for _ in range(2)]
+    for failed in ([A], [A, B], [B]):
+        for rank in ranks:
+            rank.record(10, failed, 50)
+    assert [rank.bad for rank in ranks] == [4, 4]
+    assert names(ranks[0]) == ["a.jpg", "b.jpg"]
+
+
+def test_a_name_that_is_several_lines_is_one_in_the_list_however_often_a_run_is_resumed(tmp_path):
+    odd = ["a\nb.jpg", "c\rd.jpg", "e\tf.jpg", "g\\n\udcff.jpg"]
+    for _ in range(3):
+        bad = BadImages(tmp_path, max_fraction=1)
+        bad.record(4, [(name, "damaged:\nempty") for name in odd], 50)
+    lines = bad.path.read_bytes().splitlines()
+    assert lines == [
+        rb"a\nb.jpg" + b"\t" + rb"damaged:\nempty",
+        rb"c\rd.jpg" + b"\t" + rb"damaged:\nempty",
+        rb"e\tf.jpg" + b"\t" + rb"damaged:\nempty",
+        rb"g\n" + b"\xff.jpg\t" + rb"damaged:\nempty",
+    ]
 
 
 def test_too_many_end_the_run_and_the_list_is_complete(tmp_path):
