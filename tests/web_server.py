@@ -3,20 +3,21 @@
 Its own listings have no slash behind the names of folders, unlike those of nginx and Apache.
 """
 
+import os
 import ssl
 import sys
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote_to_bytes
 
 from aiohttp import web
 
 
 async def answer(request: web.Request) -> web.StreamResponse:
-    path = Path(folder, request.path.strip("/"))
+    path = Path(folder, os.fsdecode(unquote_to_bytes(request.rel_url.raw_path)).strip("/"))
     if path.is_dir():
         names = (f"{one.name}/" if one.is_dir() else one.name for one in sorted(path.iterdir()))
-        root = quote(request.path.rstrip("/"))
-        links = (f'<a href="{root}/{quote(name)}">{name}</a>' for name in names)
+        root = request.rel_url.raw_path.rstrip("/")
+        links = (f'<a href="{root}/{quote(os.fsencode(name))}">it</a>' for name in names)
         return web.Response(text="\n".join(links), content_type="text/html")
     return web.FileResponse(path) if path.is_file() else web.Response(status=404)
 

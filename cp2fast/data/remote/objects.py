@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
 
 import fsspec
 
@@ -90,7 +91,9 @@ def find(url: str) -> Iterator[tuple[str, int, int]]:
         relative = name.removeprefix(base)
         if relative and info["type"] != "directory":
             described = _described("", info)
-            yield unquote(relative) if is_http else relative, described.size, described.version
+            if is_http:
+                relative = os.fsdecode(unquote_to_bytes(relative))
+            yield relative, described.size, described.version
 
 
 def glob(pattern: str) -> list[tuple[str, Remote | None]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
@@ -36,7 +37,7 @@ def join(base: str, relative: str) -> str:
     if not base:
         return relative
     if is_url(base):
-        relative = quote(relative) if base.startswith("http") else relative
+        relative = quote(os.fsencode(relative)) if base.startswith("http") else relative
         return f"{base.rstrip('/')}/{relative}"
     return f"{base}/{relative}"
 
