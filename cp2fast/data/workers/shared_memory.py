@@ -45,6 +45,7 @@ class Lender:
         os.ftruncate(descriptor, max(1, size))
         memory = np.frombuffer(mmap.mmap(descriptor, max(1, size)), np.uint8)
         self._blocks[key], self._descriptors[key] = memory, descriptor
+        weakref.finalize(memory, _close, self._descriptors, key).atexit = False
         return memory
 
     def holds(self, part: Tensor) -> bool:
@@ -105,6 +106,13 @@ class Borrower:
     def give_back(self) -> list[int]:
         """The keys of blocks that are no longer used, each once; for ``Lender.take_back``."""
         return [self._unused.popleft() for _ in range(len(self._unused))]
+
+
+def _close(descriptors: dict[int, int], key: int) -> None:
+    """Close the descriptor of a block that is gone, unless it was handed over."""
+    descriptor = descriptors.pop(key, None)
+    if descriptor is not None:
+        os.close(descriptor)
 
 
 def _pin(memory: Memory) -> None:
