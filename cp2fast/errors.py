@@ -1,5 +1,7 @@
 """Errors that users can fix: their exception, and how memory that ran out is told."""
 
+import re
+
 
 class UserError(Exception):
     """Bad input: the message is one line that says what is wrong and how to fix it.
@@ -9,10 +11,14 @@ class UserError(Exception):
     """
 
 
+_NO_MEMORY = re.compile(r"out[ _]of[ _]memory|can't allocate memory|_alloc_failed", re.IGNORECASE)
+"""In the messages of CUDA's runtime and driver, of torch on the host, of cuBLAS and cuDNN."""
+
+
 def is_out_of_memory(error: Exception) -> bool:
     """Whether memory ran out, by any library's error; torch need not be imported to tell."""
     return (
         isinstance(error, MemoryError)
         or type(error).__name__ == "OutOfMemoryError"
-        or "can't allocate memory" in str(error)
+        or _NO_MEMORY.search(str(error)) is not None
     )

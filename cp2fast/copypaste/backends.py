@@ -90,7 +90,11 @@ def failure(backend: str) -> str | None:
 
 
 def try_out(compose: Implementation, device: torch.device, compiler: str) -> str | None:
-    """The error in composing a small pair, with the package to upgrade; None if there is none."""
+    """The error in composing a small pair, with the package to upgrade; None if there is none.
+
+    Raises:
+        torch.OutOfMemoryError: memory ran out, by whichever library's error.
+    """
     side = 4
     views = torch.zeros(1, VIEWS, WORDS, dtype=torch.int32)
     views[..., PITCH] = 3 * side
@@ -103,7 +107,7 @@ def try_out(compose: Implementation, device: torch.device, compiler: str) -> str
         composed[0].cpu()  # waits for all work on the device
     except Exception as error:  # any error of the compiler, the driver or the device
         if is_out_of_memory(error):  # others use the device too; the kernels are not at fault
-            raise
+            raise torch.OutOfMemoryError(str(error)) from error
         lines = str(error).strip().splitlines() or [""]
         why = f"{type(error).__name__}: {lines[0]}".rstrip(": ")
         return f"its kernels fail here ({why}): pip install --upgrade {compiler}"

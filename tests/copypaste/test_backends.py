@@ -18,6 +18,7 @@ from cp2fast.copypaste.cpu.launch import copy_paste_cpu
 from cp2fast.copypaste.interface import Composed, Request
 from cp2fast.copypaste.reference import copy_paste_reference
 from cp2fast.errors import UserError
+from tests.test_errors import NO_MEMORY
 
 CPU = torch.device("cpu")
 
@@ -59,12 +60,14 @@ def test_kernels_that_do_not_compile_are_said_in_one_line_with_the_fix() -> None
     assert len(said.splitlines()) == 1
 
 
-def test_a_full_device_is_not_taken_for_a_fault_of_the_kernels() -> None:
+@pytest.mark.parametrize("error", NO_MEMORY, ids=lambda error: str(error)[:25])
+def test_a_full_device_is_not_taken_for_a_fault_of_the_kernels(error: Exception) -> None:
     def needs_more(request: Request) -> Composed:
-        raise torch.OutOfMemoryError("no memory is left")
+        raise error
 
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(torch.OutOfMemoryError) as raised:
         try_out(needs_more, CPU, "cuda-core")
+    assert str(raised.value) == str(error)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, and it works")
