@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cp2fast.errors import UserError
+from cp2fast.errors import UserError, is_out_of_memory
 from cp2fast.run_folder import DAMAGED, atomic_write, checkpoint_step, list_checkpoints
 
 _PARTIAL = ".*.pt.*.partial"
@@ -180,6 +180,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, *DAMAGED) as error:
+        if is_out_of_memory(error):
+            raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path} cannot be read as a checkpoint: {reason}") from error
     if not isinstance(state, dict):

@@ -12,7 +12,7 @@ from rich.console import RenderableType
 
 from cp2fast import __version__, recipes
 from cp2fast.config import FinetuneSettings, PretrainSettings
-from cp2fast.errors import UserError
+from cp2fast.errors import UserError, is_out_of_memory
 from cp2fast.run_folder import RunFolder, atomic_write, newest_intact
 from cp2fast.train.checkpoint import load_checkpoint
 from cp2fast.train.loggers import check_loggers
@@ -89,9 +89,9 @@ class Run(Generic[AnyTask]):
                 learner.scaler.load_state_dict(state["scaler"])
             self.step = int(state["step"])
             self.owes_evaluation = bool(state.get("owes_evaluation", False))
-        except torch.OutOfMemoryError:
-            raise
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            if is_out_of_memory(error):
+                raise
             reason = " ".join(str(error).split())[:200]
             raise UserError(
                 f"the checkpoint in {self.folder.path} does not fit the run "

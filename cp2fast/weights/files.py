@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from cp2fast.data.decoding.kinds import kind_of
-from cp2fast.errors import UserError
+from cp2fast.errors import UserError, is_out_of_memory
 from cp2fast.files import cannot_read, is_file, open_plain, place_of
 from cp2fast.run_folder import damage, trained_weights
 from cp2fast.weights import inert
@@ -95,6 +95,8 @@ def read_content(path: Path) -> dict[str, Any]:
         reason = "it is damaged, or a pickle that PyTorch did not write"
         raise UserError(_cannot(path, head, reason)) from error
     except (RuntimeError, EOFError, OSError, ValueError, LookupError, SafetensorError) as error:
+        if is_out_of_memory(error):
+            raise
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(_cannot(path, head, reason)) from error
     if isinstance(content, list | tuple):
@@ -112,9 +114,9 @@ def _read_torch(path: Path) -> Any:
             file.seek(0)
         try:
             content = torch.load(file, "cpu", pickle_module=inert, weights_only=False)
-        except RunsCode:
-            raise
         except Exception as error:  # A damaged pickle raises almost anything.
+            if isinstance(error, RunsCode) or is_out_of_memory(error):
+                raise
             raise UnpicklingError(str(error)) from error
     return tensors_of(content)
 

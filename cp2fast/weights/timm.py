@@ -13,7 +13,7 @@ import huggingface_hub.constants
 import timm
 from torch import Tensor
 
-from cp2fast.errors import UserError
+from cp2fast.errors import UserError, is_out_of_memory
 from cp2fast.model.families import matching
 
 _PREFIX = "timm/"
@@ -68,6 +68,8 @@ def download(name: str) -> dict[str, Tensor]:
         with _quiet_retries():
             return timm.create_model(model, pretrained=True).state_dict()  # type: ignore[no-any-return]
     except (OSError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
         raise UserError(
             f"timm/{model} cannot be downloaded here ({_first_sentence(error)}): download it where "
             "there is a network and name the file, as in model.init=FILE.safetensors"

@@ -23,7 +23,7 @@ from cp2fast.config import (
     RangeSetting,
 )
 from cp2fast.data.decoding.levels import Levels
-from cp2fast.errors import UserError
+from cp2fast.errors import UserError, is_out_of_memory
 from cp2fast.model.segmenter import Segmenter, build_segmenter
 from cp2fast.weights.files import find_file, read_content
 from cp2fast.weights.layouts import METADATA
@@ -123,6 +123,8 @@ def open_trained(path: str | Path) -> Trained:
         network.classes = tuple(facts.get("classes") or ())
         network.mean, network.std = _normalisation(facts["settings"])
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path} does not hold the network that it describes: {reason}") from error
     return Trained(network.eval(), model, facts, path)

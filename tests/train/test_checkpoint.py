@@ -162,6 +162,15 @@ def test_a_tensor_alone_is_no_checkpoint(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "tensor.pt")
 
 
+def test_memory_that_runs_out_while_one_is_read_is_not_taken_for_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_checkpoint(tmp_path / "state.pt", {"step": 1})
+    monkeypatch.setattr(torch, "load", lambda *_, **__: torch.empty(1 << 50))
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
+        load_checkpoint(tmp_path / "state.pt")
+
+
 @pytest.mark.gpu
 def test_a_copy_from_the_gpu_is_of_the_weights_as_they_were(tmp_path: Path) -> None:
     device = torch.device("cuda")

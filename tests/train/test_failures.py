@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,6 +35,21 @@ def test_memory_that_runs_out_is_told_with_settings_that_need_less_and_can_be_re
     run = run_of(tmp_path, line)
     with pytest.raises(UserError, match=f"data.batch_size={batch}: use {advice}"), explained(run):
         allocate(1 << 50)
+
+
+class Large(Line):
+    """A task whose state no memory holds."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        torch.empty(1 << 50)
+
+
+def test_memory_that_runs_out_while_a_run_is_resumed_does_not_condemn_the_checkpoint(
+    tmp_path: Path,
+) -> None:
+    run = run_of(tmp_path, Large(settings()))
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
+        run.load_state_dict(run.state_dict())
 
 
 def test_a_disk_that_is_full_is_told_with_the_file(tmp_path: Path) -> None:

@@ -203,6 +203,21 @@ def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
         read_content(tmp_path / "w.pt")
 
 
+@pytest.mark.parametrize("plain", [True, False], ids=["tensors", "and_more"])
+def test_memory_that_runs_out_while_one_is_read_is_not_taken_for_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plain: bool
+) -> None:
+    def load(*_: object, weights_only: bool, **__: object) -> object:
+        if weights_only != plain:
+            raise pickle.UnpicklingError("it holds more than tensors")
+        return torch.empty(1 << 50)
+
+    torch.save(WEIGHT, tmp_path / "w.pt")
+    monkeypatch.setattr(torch, "load", load)
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
+        read_content(tmp_path / "w.pt")
+
+
 def test_a_path_without_weights_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no weights at .*nowhere\.pt"):
         find_file(tmp_path / "nowhere.pt")

@@ -21,6 +21,7 @@ from cp2fast.config import ModelSettings
 from cp2fast.errors import UserError
 from cp2fast.model.segmenter import build_segmenter
 from cp2fast.weights.load import load_weights
+from cp2fast.weights.timm import download
 from tests.command_line import cp2fast, refusal
 
 SETTINGS = ModelSettings(backbone="resnet18", head="fcn", head_channels=8, embedding=4, size=64)
@@ -131,3 +132,11 @@ def test_part_of_a_name_is_enough_and_what_matches_nothing_is_refused() -> None:
     assert "no backbone matches 'resnest*': the nearest is" in refusal(
         cp2fast("models", "resnest*")
     )
+
+
+def test_memory_that_runs_out_is_not_taken_for_a_lack_of_network(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(timm, "create_model", lambda *_, **__: torch.empty(1 << 50))
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
+        download("timm/resnet18.a1_in1k")

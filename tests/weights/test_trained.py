@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 import cp2fast
 from cp2fast.errors import UserError
@@ -47,6 +48,15 @@ def test_a_checkpoint_is_read_with_what_is_known_of_its_run(tmp_path: Path) -> N
     assert (trained.facts["step"], trained.facts["images"]) == (7, 20)
     assert trained.model.backbone == "resnet18"
     assert not trained.is_finetuned
+
+
+def test_memory_that_runs_out_is_not_taken_for_a_fault_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = save_pretraining(tmp_path / "run")
+    monkeypatch.setattr(nn.Module, "load_state_dict", lambda *_: torch.empty(1 << 50))
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
+        open_trained(run)
 
 
 def test_loading_does_not_touch_the_random_numbers(tmp_path: Path) -> None:
