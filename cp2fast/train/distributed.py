@@ -148,7 +148,15 @@ def process_group(ranks: Ranks, device: torch.device, timeout_minutes: float) ->
     if not (os.environ.get(meeting[0]) and os.environ.get(meeting[1], "").isdecimal()):
         raise _no_processes(meeting)
     timeout = collective_timeout(timeout_minutes)
-    _meeting = _meet(ranks, timeout)
+    try:
+        _meeting = _meet(ranks, timeout)
+    except (dist.DistNetworkError, dist.DistStoreError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"rank {ranks.rank} of {ranks.world_size} could not meet the others through rank 0 at "
+            f"{':'.join(os.environ[name] for name in meeting)} ({reason}): look at what they say, "
+            f"and check {' and '.join(meeting)}"
+        ) from error
     dist.init_process_group(
         "nccl" if device.type == "cuda" else "gloo",
         store=shared_store("collectives", ranks, timeout),
@@ -203,6 +211,7 @@ def _meet(ranks: Ranks, timeout: timedelta) -> str:
 
     Raises:
         UserError: in the main process: one of them did not come.
+        torch.distributed.DistStoreError, torch.distributed.DistNetworkError: nobody answers.
     """
     store = PrefixStore("cp2fast/meeting", _first_connection(ranks, timeout))
     own, deadline = uuid4().hex, time.monotonic() + timeout.total_seconds()

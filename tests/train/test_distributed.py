@@ -15,6 +15,7 @@ from cp2fast.train.distributed import (
     ranks_from_environment,
 )
 from tests.processes import Process, torchrun, two_ranks
+from tests.servers import free_port
 from tests.train.tasks import TORCHRUN
 
 pytestmark = pytest.mark.slow
@@ -142,6 +143,34 @@ def test_a_process_that_does_not_join_is_named(
     with (
         pytest.raises(UserError, match=r"rank 1 of 2 has not joined within"),
         process_group(Ranks(0, 2, 0), CPU, timeout_minutes=-0.49),
+    ):
+        pass
+
+
+def test_a_process_that_the_main_process_does_not_answer_says_so(
+    monkeypatch: pytest.MonkeyPatch, torchruns: dict[str, object]
+) -> None:
+    for name, value in torchruns.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setenv("MASTER_ADDR", "localhost")
+    where = f"rank 1 of 2 .* rank 0 at localhost:{torchruns['MASTER_PORT']} "
+    with (
+        pytest.raises(UserError, match=where),
+        process_group(Ranks(1, 2, 1), CPU, timeout_minutes=-0.49),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_without_torchrun_too_a_process_that_waits_in_vain_says_so(
+    monkeypatch: pytest.MonkeyPatch, rank: int
+) -> None:
+    port = free_port()
+    monkeypatch.setenv("MASTER_ADDR", "localhost")
+    monkeypatch.setenv("MASTER_PORT", str(port))
+    with (
+        pytest.raises(UserError, match=f"rank {rank} of 2 .* rank 0 at localhost:{port} "),
+        process_group(Ranks(rank, 2, rank), CPU, timeout_minutes=-0.495),
     ):
         pass
 
