@@ -28,7 +28,7 @@ def explained(run: Run[Any]) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        raise UserError(_out_of_memory(run)) from error
+        raise UserError(_out_of_memory(run, error)) from error
     except OSError as error:
         gone = not run.folder.holds_run or place_of(run.folder.checkpoints) == "nothing"
         if not gone and error.errno not in _OF_THE_DISK:
@@ -36,8 +36,14 @@ def explained(run: Run[Any]) -> Iterator[None]:
         raise UserError(_moved(run) if gone else _cannot_write(run, error)) from error
 
 
-def _out_of_memory(run: Run[Any]) -> str:
+def _out_of_memory(run: Run[Any], error: Exception) -> str:
     learner, batch = run.task.learner, run.task.settings.data.batch_size
+    cache = getattr(run.task, "cache", None)  # of a pretraining
+    cached_on = None if cache is None or cache.arena is None else cache.arena.pixels.device.type
+    of_host = isinstance(error, MemoryError) or "can't allocate memory" in str(error)
+    if of_host and learner.device.type != "cpu":
+        smaller = ", or a smaller data.cache_gib" if cached_on == "cpu" else ""
+        return f"the host's memory is full: use fewer data.workers{smaller}"
     # As many samples a step as now, or the run could not be resumed with it.
     parts = next((k for k in range(2, batch // FEWEST + 1) if batch % k == 0), None)
     advice = ["a smaller model.size"]
@@ -46,6 +52,8 @@ def _out_of_memory(run: Run[Any]) -> str:
         advice = [f"data.batch_size={batch // parts} {accumulate}"]
     if learner.dtype == torch.float32:
         advice.append("train.precision=bf16")
+    if cached_on not in (None, "cpu"):
+        advice.insert(0, "data.cache=host")
     return (
         f"the memory of {learner.device} does not hold data.batch_size={batch}: "
         f"use {', or '.join(advice)}"

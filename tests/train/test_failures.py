@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 
+from cp2fast.data.cache.arena import Arena
+from cp2fast.data.cache.open import Cache
 from cp2fast.errors import UserError
 from cp2fast.train.failures import explained
 from tests.train.line import Line, run_of, settings
@@ -35,6 +37,34 @@ def test_memory_that_runs_out_is_told_with_settings_that_need_less_and_can_be_re
     run = run_of(tmp_path, line)
     with pytest.raises(UserError, match=f"data.batch_size={batch}: use {advice}"), explained(run):
         allocate(1 << 50)
+
+
+CARD, HOST = torch.device("meta"), torch.device("cpu")
+"""As a GPU is to the message: not the host."""
+
+
+@pytest.mark.parametrize(
+    ("cached_on", "error", "message"),
+    [
+        (CARD, torch.OutOfMemoryError("CUDA out of memory."), "hold .*: use data.cache=host, or d"),
+        (HOST, torch.OutOfMemoryError("CUDA out of memory."), "hold .*: use data.batch_size=8 tr"),
+        (None, torch.OutOfMemoryError("CUDA out of memory."), "hold .*: use data.batch_size=8 tr"),
+        (HOST, MemoryError(), "the host's memory is full: use fewer data.workers, or a smaller da"),
+        (CARD, MemoryError(), "the host's memory is full: use fewer data.workers$"),
+        (None, RuntimeError("can't allocate memory"), "the host's memory is full: use fewer data"),
+    ],
+    ids=["gpu-gpu", "gpu-host", "gpu-none", "host-host", "host-gpu", "host-none"],
+)
+def test_a_run_on_a_gpu_is_told_which_memory_is_full_and_what_of_the_cache_is_there(
+    tmp_path: Path, cached_on: torch.device | None, error: Exception, message: str
+) -> None:
+    line = Line(settings())
+    line.settings = line.settings.with_values("data", batch_size=16)
+    line.learner.device = CARD
+    size = np.array([12])
+    line.cache = Cache(None if cached_on is None else Arena.new_gpu(size, cached_on), "")
+    with pytest.raises(UserError, match=message), explained(run_of(tmp_path, line)):
+        raise error
 
 
 class Large(Line):
