@@ -245,11 +245,12 @@ def probe(
     from typing import get_args
 
     from cp2fast.config import ProbeDataSettings
+    from cp2fast.cores import device_named
     from cp2fast.errors import UserError
     from cp2fast.labels.open import open_labelled
     from cp2fast.probe.features import Extractor, Place
     from cp2fast.probe.probe import probe as probe_network
-    from cp2fast.train.distributed import device_named, device_of, ranks_from_environment
+    from cp2fast.train.distributed import device_of, ranks_from_environment
     from cp2fast.weights.trained import load
 
     if not 0 < labels <= 1:

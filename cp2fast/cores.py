@@ -1,9 +1,11 @@
-"""The CPU cores that this process may use."""
+"""The CPU cores and the devices that this process may use."""
 
 from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING
+
+from cp2fast.errors import UserError
 
 if TYPE_CHECKING:
     import torch
@@ -32,3 +34,19 @@ def decodes_apart(device: torch.device) -> bool:
     They do if this process launches the kernels of a GPU: the threads' work would delay launches.
     """
     return device.type == "cuda"
+
+
+def device_named(name: torch.device | str) -> torch.device:
+    """The device with a name of torch's, such as ``cuda:1``.
+
+    Raises:
+        UserError: there is no such device here.
+    """
+    import torch
+
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device={name} cannot be used: {str(error).splitlines()[0]}") from error
+    return device

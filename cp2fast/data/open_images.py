@@ -13,7 +13,7 @@ import torch
 from cp2fast import recipes
 from cp2fast.batch import RaggedBatch
 from cp2fast.config import DataSettings, fewest_images
-from cp2fast.cores import decoding_workers
+from cp2fast.cores import decoding_workers, device_named
 from cp2fast.data.cache.open import open_cache
 from cp2fast.data.image_sets.image_set import ImageSet
 from cp2fast.data.image_sets.listing import list_images
@@ -98,10 +98,10 @@ def open_images(
         ``batch.image(0)`` is the first image as ``[H, W, 3]``.
 
     Raises:
-        UserError: no images, too few for a batch, an invalid setting, or a disk cache too small for
-            its shards; while iterating, too many unreadable images.
+        UserError: no images, too few for a batch, an invalid setting, no such device, or a disk
+            cache too small for its shards; while iterating, too many unreadable images.
     """
-    place = torch.device(device)
+    place = device_named(device)
     epochs = _ENDLESS if epochs is None else epochs
     settings = recipes.load(DataSettings, None, {"root": root, "batch_size": batch_size, **data})
     images = list_images(data_root(settings), disk=DiskCache.of(settings))

@@ -78,20 +78,6 @@ def _no_processes(names: Sequence[str]) -> UserError:
     )
 
 
-def device_named(name: torch.device | str) -> torch.device:
-    """The device with a name of torch's, such as ``cuda:1``.
-
-    Raises:
-        UserError: there is no such device here.
-    """
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device={name} cannot be used: {str(error).splitlines()[0]}") from error
-    return device
-
-
 def device_of(setting: str, ranks: Ranks) -> torch.device:
     """The device of this process.
 

@@ -99,6 +99,13 @@ def test_a_disk_cache_too_small_for_the_shards_is_refused(photos: Path, tmp_path
         open_images("memory://window", BATCH, **room)
 
 
+@pytest.mark.parametrize("device", ["gpu", "cuda:99"])
+def test_a_device_that_is_not_here_is_refused(photos: Path, device: str) -> None:
+    with pytest.raises(UserError, match=f"device={device} cannot be used: ") as refused:
+        open_images(photos, BATCH, device=device)
+    assert "\n" not in str(refused.value)
+
+
 def test_what_cannot_be_is_refused(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="do not fill one step"):
         open_images(photos, COUNT + 1)
