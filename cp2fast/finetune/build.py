@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from torch import nn
-
 from cp2fast.config import FinetuneSettings
 from cp2fast.data.decoding.levels import Levels
 from cp2fast.data.order import steps_per_epoch
 from cp2fast.data.scenes import data_root
 from cp2fast.errors import UserError
 from cp2fast.finetune.result import RESULT, report
-from cp2fast.finetune.start import build_network, resolve
+from cp2fast.finetune.start import build_network, resolve, synchronised
 from cp2fast.finetune.task import FinetuneTask
 from cp2fast.labels.dataset import range_of
 from cp2fast.labels.open import open_labelled
@@ -47,7 +45,7 @@ def build(settings: FinetuneSettings, folder: RunFolder, processes: Processes) -
     if settings.train.freeze == "backbone":
         network.freeze_backbone()
     if processes.ranks.world_size > 1 and processes.device.type == "cuda":
-        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
+        network = synchronised(network)
     return FinetuneTask(settings, folder, processes, data, network, range_line)
 
 

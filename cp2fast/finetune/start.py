@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from timm.layers import convert_sync_batchnorm
 from timm.models import group_parameters
 from torch import nn
 
@@ -67,6 +68,16 @@ def build_network(model: FinetuneModelSettings, num_classes: int, seed: int) -> 
     network.decode_head.contrast_conv.requires_grad_(False)
     network.mean, network.std = model.mean or IMAGENET_MEAN, model.std or IMAGENET_STD
     return network
+
+
+def synchronised(network: Segmenter) -> Segmenter:
+    """The network with the same weights, whose batch norms take all processes' batches together.
+
+    torch's own conversion drops the activations that timm keeps inside the batch norms of
+    EfficientNets and MobileNets.
+    """
+    converted: Segmenter = convert_sync_batchnorm(network)
+    return converted
 
 
 def load_start(network: Segmenter, model: FinetuneModelSettings) -> str:

@@ -1,5 +1,6 @@
 """What a fine-tuning starts from: random, a run, foreign weights, a frozen backbone; its groups."""
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 
 from cp2fast import load
 from cp2fast.config import FinetuneTrainSettings, ModelSettings
-from cp2fast.finetune.start import parameter_groups
+from cp2fast.finetune.start import parameter_groups, synchronised
 from cp2fast.model.segmenter import Segmenter, build_segmenter
 from cp2fast.train.learner import Learner
 from tests.command_line import cp2fast, refusal
@@ -81,6 +82,18 @@ def test_a_linear_head_on_a_frozen_backbone_with_averaged_weights(
 
 def network_of(backbone: str, head: str) -> Segmenter:
     return build_segmenter(ModelSettings(backbone=backbone, head=head, head_channels=8, size=32))
+
+
+@pytest.mark.parametrize("backbone", ["mobilenetv3_small_050", "efficientnet_lite0", "resnet10t"])
+def test_a_network_that_normalises_with_other_processes_is_otherwise_the_same(
+    backbone: str,
+) -> None:
+    alone = network_of(backbone, "fcn").eval()
+    together = synchronised(copy.deepcopy(alone))
+    assert not any(isinstance(layer, torch.nn.BatchNorm2d) for layer in together.modules())
+    assert list(together.state_dict()) == list(alone.state_dict())
+    images = torch.rand(2, 3, 32, 32)
+    assert torch.equal(together(images), alone(images))
 
 
 def scales(network: Segmenter, decay: float) -> dict[str, float]:
