@@ -20,7 +20,7 @@ def segmentation_loss(
     class_weight_K: Tensor | None = None,
     dice_weight: float = 0.0,
 ) -> Tensor:
-    """Cross-entropy of the logits.
+    """Cross-entropy of the logits; does not wait for the device.
 
     Args:
         logits_BKHW: logits of K classes at each pixel, in single precision at least.
@@ -43,7 +43,8 @@ def segmentation_loss(
     elif class_weight_K is None:
         loss = total / valid_BHW.sum().clamp(min=1)
     else:
-        loss = total / class_weight_K[labels[valid_BHW]].sum().clamp(min=1e-12)
+        weight_BHW = class_weight_K[labels.masked_fill(~valid_BHW, 0)] * valid_BHW
+        loss = total / weight_BHW.sum().clamp(min=1e-12)
     return loss + dice_weight * dice_loss(logits_BKHW, labels) if dice_weight else loss
 
 
@@ -57,15 +58,12 @@ def dice_loss(logits_BKHW: Tensor, labels_BHW: Tensor) -> Tensor:
     Returns:
         A scalar from 0 to 1; 0 where every pixel is ignored.
     """
-    valid_BHW = labels_BHW != IGNORED
-    classes = logits_BKHW.shape[1]
-    probability_NK = logits_BKHW.softmax(dim=1).movedim(1, -1)[valid_BHW]
-    target_N = labels_BHW[valid_BHW]
-    shared_K = probability_NK.new_zeros(classes).index_add(
-        0, target_N, probability_NK.gather(1, target_N[:, None])[:, 0]
-    )
-    pixels_K = torch.bincount(target_N, minlength=classes).to(shared_K.dtype)
-    dice_K = 2 * shared_K / (probability_NK.sum(dim=0) + pixels_K).clamp(min=1e-6)
+    classes_K11 = torch.arange(logits_BKHW.shape[1], device=labels_BHW.device)[:, None, None]
+    true_BKHW = labels_BHW[:, None] == classes_K11
+    probability_BKHW = logits_BKHW.softmax(dim=1) * (labels_BHW != IGNORED)[:, None]
+    shared_K = (probability_BKHW * true_BKHW).sum(dim=(0, 2, 3))
+    pixels_K = true_BKHW.sum(dim=(0, 2, 3))
+    dice_K = 2 * shared_K / (probability_BKHW.sum(dim=(0, 2, 3)) + pixels_K).clamp(min=1e-6)
     there_K = pixels_K > 0
     return ((1 - dice_K) * there_K).sum() / there_K.sum().clamp(min=1)
 

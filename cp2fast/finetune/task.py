@@ -91,7 +91,7 @@ class FinetuneTask:
         self.average = Average(network, train.ema)
         self.learner.optimizer.register_step_post_hook(lambda *_: self.average.update())
         self.result: Scores | None = None
-        self._class_weight: list[float] | None = None
+        self._class_weight_K: Tensor | None = None
         self._best = Best()
 
     def initialise(self) -> None:
@@ -103,7 +103,8 @@ class FinetuneTask:
         for line in [*shares_in_words(found, self.data), *found.warnings]:
             say(line)
         if self.settings.train.class_weight == "auto":
-            self._class_weight = balanced_weights(found.train[: len(self.data.classes)].tolist())
+            weights = balanced_weights(found.train[: len(self.data.classes)].tolist())
+            self._class_weight_K = torch.tensor(weights, device=self.learner.device)
         say(load_start(self.network, self.settings.model))
         self.average.restart()
 
@@ -199,7 +200,7 @@ class FinetuneTask:
         return self.average.state_dict() | {
             "classes": list(self.data.classes),
             "colours": [list(colour) for colour in self.data.colours],
-            "class_weight": self._class_weight,
+            "class_weight": self._class_weight_K,
             "best": [miou, step] if step else None,
             "patience": [miou, since],
         }
@@ -217,7 +218,9 @@ class FinetuneTask:
                 "restore them, or start another run with --out DIR"
             )
         self.average.load_state_dict(state)
-        self._class_weight = state.get("class_weight")
+        weights = state.get("class_weight")
+        if weights is not None:  # a list in runs of earlier versions
+            self._class_weight_K = torch.as_tensor(weights, device=self.learner.device)
         if state.get("best"):
             (miou, best_step), (_, since) = state["best"], state.get("patience", (0, 0))
             self._best = Best(miou, best_step, since)
@@ -238,11 +241,9 @@ class FinetuneTask:
             words = philox.words(train.seed, Stream.DROPOUT, step, self.processes.ranks.rank)
             torch.manual_seed(int(words[0]))
         logits = network(batch.images)
-        weight = self._class_weight
-        weight_K = None if weight is None else torch.tensor(weight, device=logits.device)
         with torch.autocast(logits.device.type, enabled=False):
             logits = self.network.upsample(logits, batch.labels.shape[1:])
             loss = segmentation_loss(
-                logits, batch.labels, train.loss_mean, weight_K, train.dice_weight
+                logits, batch.labels, train.loss_mean, self._class_weight_K, train.dice_weight
             )
         return SegmentationOutput(loss)

@@ -2,8 +2,8 @@
 
 Its only state besides the task's is the step: order, augmentation and schedule are pure functions
 of (seed, step), so a resumed run gives the same result as one that was never stopped. The loop
-waits for the device only when a step is logged or saved, and for the other processes only when a
-step is logged.
+waits for the device only when a step is logged or saved (and in each step of SGD in float16), and
+for the other processes only when a step is logged.
 """
 
 from __future__ import annotations

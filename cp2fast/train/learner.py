@@ -1,6 +1,6 @@
 """The network with its optimiser, and one training step: forward, backward, update.
 
-Nothing here waits for the device.
+Nothing here waits for the device, except that SGD in float16 reads whether a gradient overflowed.
 """
 
 from __future__ import annotations

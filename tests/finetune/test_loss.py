@@ -61,6 +61,16 @@ def test_weights_by_class_are_torchs() -> None:
     torch.testing.assert_close(segmentation_loss(logits, labels, "valid", weight), expected)
 
 
+@pytest.mark.parametrize("mean", ["valid", "all"])
+def test_no_value_is_asked_of_the_device_which_a_step_would_wait_for(mean: str) -> None:
+    """Shown on torch's device that has shapes and no values."""
+    logits, labels = (tensor.to("meta") for tensor in drawn())
+    weight = torch.ones(4, device="meta")
+    loss = segmentation_loss(logits.requires_grad_(), labels, mean, weight, dice_weight=0.5)
+    loss.backward()
+    assert logits.grad is not None
+
+
 def test_dice_is_that_of_its_definition() -> None:
     logits, labels = drawn()
     probability, coefficients = logits.softmax(dim=1), []

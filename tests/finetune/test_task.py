@@ -13,7 +13,12 @@ import yaml
 from PIL import Image
 from torchmetrics.classification import MulticlassJaccardIndex
 
-from cp2fast import load
+from cp2fast import load, recipes
+from cp2fast.config import FinetuneSettings
+from cp2fast.finetune.build import build
+from cp2fast.run_folder import RunFolder
+from cp2fast.train.checkpoint import load_checkpoint
+from cp2fast.train.processes import Processes
 from tests.command_line import cp2fast
 from tests.finetune.runs import NETWORK, apart, finetune, rows, weights
 from tests.processes import Process, two_ranks
@@ -152,6 +157,17 @@ def test_a_run_without_progress_stops_with_all_that_a_complete_one_leaves(
     longer = [word for word in words if "patience" not in word] + ["train.patience=3"]
     assert finetune(out, scenes, *longer, "--resume").returncode == 0
     assert rows(out, "miou")[-1]["step"] > steps[-1]
+
+
+def test_class_weights_are_taken_from_a_checkpoint_of_an_earlier_version(
+    undisturbed: Path, tmp_path: Path
+) -> None:
+    settings = recipes.load(FinetuneSettings, str(undisturbed / "config.yaml"), [])
+    task = build(settings, RunFolder(tmp_path), Processes.alone(torch.device("cpu")))
+    state = load_checkpoint(max((undisturbed / "checkpoints").glob("step_*.pt")))
+    listed = [1.0 + number for number in range(len(state["classes"]))]
+    task.load_state_dict(state | {"class_weight": listed})
+    assert task.state_dict()["class_weight"].tolist() == listed
 
 
 def test_a_complete_run_is_not_run_again(undisturbed: Path, scenes: Path) -> None:
