@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
+from cp2fast.errors import is_out_of_memory
 from cp2fast.model.cp2 import CP2
+from cp2fast.model.segmenter import Segmenter
 from cp2fast.train.learner import Learner
 from cp2fast.train.precision import autocast
 
@@ -20,6 +22,9 @@ _GRAPHS = "reduce-overhead"
 """The mode of ``torch.compile`` that records CUDA graphs."""
 _RUNS_TO_REPLAY = 3
 """A CUDA graph is recorded in the second run and replayed in the third."""
+
+Method = Literal["forward", "embed"]
+"""A method that is compiled; both map images to a tensor."""
 
 
 def compile_encoders(
@@ -44,8 +49,8 @@ def compile_encoders(
 
 
 def compile_method(
-    modules: Sequence[nn.Module],
-    name: str,
+    modules: Sequence[Segmenter],
+    name: Method,
     setting: Literal["auto", "on", "off"],
     images_B3SS: Tensor,
     dtype: torch.dtype,
@@ -54,11 +59,12 @@ def compile_method(
 ) -> bool:
     """Compile a method of some modules and run it as a step does; they keep their state.
 
-    A missing or failing compiler is thus reported, in one line, before the first step.
+    A missing or failing compiler is thus reported, in one line, before the first step. This is
+    undone by ``uncompile``.
 
     Args:
         modules: modules whose method is replaced.
-        name: name of the method, which maps images to a tensor.
+        name: name of the method.
         setting: ``train.compile``; ``auto`` compiles for a GPU.
         images_B3SS: a batch of the shape used in training; its values do not matter.
         dtype: result of ``dtype_of``.
@@ -85,6 +91,28 @@ def compile_method(
     return failure is None
 
 
+def uncompile(modules: Iterable[nn.Module]) -> None:
+    """Undo ``compile_method``, and give back what it took: CUDA graphs hold all activations.
+
+    Does nothing where none of the modules is compiled.
+    """
+    compiled = [
+        (module, name)
+        for module in modules
+        if isinstance(module, Segmenter)
+        for name in get_args(Method)
+        if name in vars(module)
+    ]
+    if not compiled:
+        return
+    for module, name in compiled:
+        delattr(module, name)  # restores the class's method
+    # torch can only forget all code of this process: what else was compiled, a model of the user's
+    # own, is compiled again when it is called.
+    torch.compiler.reset()
+    torch.cuda.empty_cache()
+
+
 def blank_images(batch_size: int, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """A batch of the form that the network gets in training: ``[B, 3, S, S]``, channels-last."""
     images_B3SS = torch.zeros(batch_size, 3, size, size, dtype=dtype, device=device)
@@ -100,7 +128,7 @@ def uncompiled() -> AbstractContextManager[object]:
 
 
 def _compile(
-    modules: Sequence[nn.Module], name: str, mode: str, images_B3SS: Tensor, dtype: torch.dtype
+    modules: Sequence[Segmenter], name: Method, mode: str, images_B3SS: Tensor, dtype: torch.dtype
 ) -> str | None:
     """Compile and try; if this fails, the methods are as before, and the reason is returned."""
     for module in modules:
@@ -108,16 +136,21 @@ def _compile(
     try:
         _try(modules, name, images_B3SS, dtype, runs=_RUNS_TO_REPLAY if mode == _GRAPHS else 1)
     except Exception as error:  # a compiler can fail in any way
-        for module in modules:
-            delattr(module, name)  # restores the class's method
-        if isinstance(error, torch.OutOfMemoryError) and mode != _GRAPHS:
+        if is_out_of_memory(error) and mode != _GRAPHS:
             raise
-        return next(iter(str(error).strip().splitlines()), type(error).__name__)
-    return None
+        failure = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    else:
+        return None
+    uncompile(modules)  # after the error, whose frames hold memory
+    return failure
 
 
 def _try(
-    modules: Sequence[nn.Module], name: str, images_B3SS: Tensor, dtype: torch.dtype, runs: int
+    modules: Sequence[Segmenter],
+    name: Method,
+    images_B3SS: Tensor,
+    dtype: torch.dtype,
+    runs: int,
 ) -> None:
     """Run the forward passes, then the backward pass of what is trained; restore all state."""
     before = [[buffer.clone() for buffer in module.buffers()] for module in modules]

@@ -12,6 +12,7 @@ from torch.distributed import Store  # type: ignore[attr-defined]
 from cp2fast.run_folder import RunFolder, means_of_end_tenths, read_metrics
 from cp2fast.train.accounts import Account, Accounts
 from cp2fast.train.advice import of_whole_run
+from cp2fast.train.compile import uncompile
 from cp2fast.train.distributed import launch_store
 from cp2fast.train.engine import train
 from cp2fast.train.lock import locked, refuse_running, this_process
@@ -80,7 +81,10 @@ def carry_out(
     with locked(folder) if processes.is_main else nullcontext():
         if processes.is_main and resuming:
             rewind(run)
-        train(run, accounts, on_row)
+        try:
+            train(run, accounts, on_row)
+        finally:
+            uncompile(run.task.learner.network.modules())
     seconds = round(time.perf_counter() - began)
     for line in _outcome(folder, run.step - first, seconds, accounts.shares()):
         console.print(line)

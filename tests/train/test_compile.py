@@ -1,16 +1,21 @@
 """Compiled encoders give what plain ones give; where compilation fails, training goes on."""
 
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
+from typing import Any
+from weakref import WeakSet
 
 import pytest
 import torch
 from torch._dynamo.utils import counters
 from torch.profiler import ProfilerActivity, profile
 
+import cp2fast
 from cp2fast.batch import CopyPasteBatch
 from cp2fast.bench.train import random_pairs
-from cp2fast.config import ModelSettings, TrainSettings
+from cp2fast.config import ModelSettings, PretrainSettings, TrainSettings
 from cp2fast.model.backbone import build_backbone, channels
 from cp2fast.model.cp2 import CP2
 from cp2fast.model.head import FcnHead
@@ -18,6 +23,7 @@ from cp2fast.model.segmenter import Segmenter
 from cp2fast.pretrain.learner import contrast
 from cp2fast.train.compile import compile_encoders
 from cp2fast.train.learner import Learner
+from tests.pretrain.runs import TINY, write_photos
 
 BATCH = random_pairs(4, 32, torch.device("cpu"), torch.float32)
 
@@ -97,6 +103,75 @@ def test_without_a_compiler_training_goes_on_and_says_so_in_one_line(
     assert line.startswith("torch.compile does not work here (")
     assert "\n" not in line
     assert loss(learner) == loss(new_learner())
+
+
+class Code:
+    """What a compiler makes of a graph: the graph itself, or what fails when it is run."""
+
+    def __init__(self, graph: Callable[..., Any], failure: type[Exception] | None) -> None:
+        self.graph, self.failure = graph, failure
+
+    def __call__(self, *inputs: Any) -> Any:
+        if self.failure is not None:
+            raise self.failure("no such instruction")
+        return self.graph(*inputs)
+
+
+def compile_to_code(
+    monkeypatch: pytest.MonkeyPatch, failure: type[Exception] | None = None
+) -> WeakSet[Code]:
+    """Let torch compile to ``Code``; returns all of it that is still in memory."""
+    held: WeakSet[Code] = WeakSet()
+
+    def backend(graph: Callable[..., Any], inputs: object, **options: object) -> Code:
+        code = Code(graph, failure)
+        held.add(code)
+        return code
+
+    torch.compiler.reset()
+    monkeypatch.setattr("torch.compile", partial(torch.compile, backend=backend))
+    return held
+
+
+def test_code_that_fails_is_forgotten_with_the_memory_that_it_holds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    held = compile_to_code(monkeypatch, RuntimeError)
+    learner, said = new_learner(), []
+    assert not compiled(learner, "on", said)
+    assert "no such instruction" in said[0]
+    assert not held
+    assert "embed" not in vars(learner.network.encoder_q)
+
+
+@pytest.mark.parametrize("failure", [MemoryError, torch.OutOfMemoryError])
+def test_memory_that_runs_out_is_not_blamed_on_the_compiler(
+    monkeypatch: pytest.MonkeyPatch, failure: type[Exception]
+) -> None:
+    compile_to_code(monkeypatch, failure)
+    with pytest.raises(failure):
+        compiled(new_learner(), "on", [])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fails", [False, True])
+def test_when_a_run_ends_what_it_compiled_is_forgotten(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fails: bool
+) -> None:
+    held, in_the_run = compile_to_code(monkeypatch), []
+
+    def follow(row: Mapping[str, Any]) -> None:
+        in_the_run.append(len(held))
+        if fails:
+            raise InterruptedError
+
+    data = f"data.root={write_photos(tmp_path / 'photos', 4)}"
+    words = [*TINY, data, "train.steps=1", "train.compile=on"]
+    with pytest.raises(InterruptedError) if fails else nullcontext():
+        run = cp2fast.pretrain(PretrainSettings(), words, out=tmp_path / "run", on_row=follow)
+        assert "embed" not in vars(run.task.network.encoder_q)
+    assert in_the_run == [2]
+    assert not held
 
 
 @pytest.mark.gpu
