@@ -11,14 +11,26 @@ from cp2fast.errors import UserError
 
 
 def window_width(data: DataSettings, images: ImageSet) -> int | None:
-    """Shards per window; by default a few for remote shards, else None: the whole data set."""
-    if data.window is None and data.order == "random" and images.has_remote_shards:
-        return DEFAULT_WINDOW
-    return data.window
+    """Shards per window; by default a few for remote shards, else None: the whole data set.
+
+    Raises:
+        UserError: windows of an order that is not random.
+    """
+    if data.order == "random":
+        return DEFAULT_WINDOW if data.window is None and images.has_remote_shards else data.window
+    if data.window is not None:
+        raise UserError(
+            f"data.window={data.window} mixes shards in a random order, which data.order="
+            f"{data.order} is not: leave out one of them"
+        )
+    return None
 
 
 def check_window(data: DataSettings, images: ImageSet) -> None:
-    """Raise UserError unless the disk cache can hold two windows of shards, this and the next."""
+    """Raise UserError unless the disk cache can hold two windows of shards, this and the next.
+
+    Windows of an order that is not random are refused, too.
+    """
     width = window_width(data, images)
     if width is None or images.disk is None or not images.has_remote_shards:
         return

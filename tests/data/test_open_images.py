@@ -106,6 +106,12 @@ def test_a_device_that_is_not_here_is_refused(photos: Path, device: str) -> None
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize("order", ["sequential", "quasi_random"])
+def test_windows_are_of_a_random_order_and_of_no_other(photos: Path, order: str) -> None:
+    with pytest.raises(UserError, match=rf"data.window=2 .* data.order={order} is not"):
+        open_images(photos, BATCH, window=2, order=order)
+
+
 def test_what_cannot_be_is_refused(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="do not fill one step"):
         open_images(photos, COUNT + 1)
