@@ -46,9 +46,9 @@ def open_torch(
     """Batches in the order of ``plan``, on the CPU; 0 ``workers`` decode in this process.
 
     Raises:
-        UserError: too many bad images, or a worker that died.
+        UserError: too many bad images, a worker that died, or one raised by a worker.
     """
-    loader: DataLoader[Decoded | str] = DataLoader(
+    loader: DataLoader[Decoded | UserError] = DataLoader(
         _Batches(images, settings),
         batch_size=None,
         sampler=plan,
@@ -73,22 +73,19 @@ def open_torch(
                 f"a decoding process ended unexpectedly ({reason}): most often "
                 "memory or shared memory (/dev/shm) ran out; set data.workers lower, or to 0"
             ) from error
-        if isinstance(decoded, str):
-            raise UserError(
-                f"a decoding process cannot share its memory ({decoded}): give /dev/shm more room, "
-                "or set data.workers lower, or to 0"
-            )
+        if isinstance(decoded, UserError):
+            raise decoded
         yield deliver(decoded, images, bad)
 
 
-def _started(loader: DataLoader[Decoded | str]) -> Iterator[Decoded | str]:
+def _started(loader: DataLoader[Decoded | UserError]) -> Iterator[Decoded | UserError]:
     """The loader's iterator, whose workers are forked by a thread of its own.
 
     A forked worker continues in the thread that forked it. In a thread of a pool it would wait for
     itself at exit (CPython's gh-88110) and exit with code 1. In the main thread torch would set
     a signal handler that raises a worker's death at any point; here ``next`` raises it.
     """
-    started: Future[Iterator[Decoded | str]] = Future()
+    started: Future[Iterator[Decoded | UserError]] = Future()
 
     def start() -> None:
         try:
@@ -102,31 +99,44 @@ def _started(loader: DataLoader[Decoded | str]) -> Iterator[Decoded | str]:
     return started.result()
 
 
-class _Batches(Dataset[Decoded | str]):
-    """One item is one batch, indexed by its image numbers; or why it cannot be handed over."""
+class _Batches(Dataset[Decoded | UserError]):
+    """One item is one batch, indexed by its image numbers; or the error that it ends with.
+
+    An error that is raised would arrive with the worker's traceback as its message.
+    """
 
     def __init__(self, images: ImageSet, settings: DecodeSettings) -> None:
         self._images, self._settings = images, settings
 
-    def __getitem__(self, numbers: NDArray[np.int64]) -> Decoded | str:
+    def __getitem__(self, numbers: NDArray[np.int64]) -> Decoded | UserError:
+        try:
+            return self._decoded(numbers)
+        except UserError as error:
+            return error
+
+    def _decoded(self, numbers: NDArray[np.int64]) -> Decoded:
         seed, count = self._settings.seed, len(self._images)
         loaded = [read_or_replace(number, self._read, seed, count) for number in numbers.tolist()]
         pixels = [place.content for place in loaded if place.content is not None]
         if len(pixels) < len(loaded):
             return Decoded.of(loaded, None)
         batch = RaggedBatch.pack(pixels, [place.index for place in loaded])
-        problem = None if get_worker_info() is None else _share(batch)
-        return Decoded.of(loaded, batch) if problem is None else problem
+        if get_worker_info() is not None:
+            _share(batch)
+        return Decoded.of(loaded, batch)
 
     def _read(self, index: int) -> Tensor:
         return self._settings.decode(self._images.read(index))
 
 
-def _share(batch: RaggedBatch) -> str | None:
-    """Move a worker's batch to shared memory; returns why that is not possible, if so.
+def _share(batch: RaggedBatch) -> None:
+    """Move a worker's batch to shared memory.
 
     torch would do so by itself, in a thread whose errors reach nobody: with /dev/shm full, the
     parent would wait forever.
+
+    Raises:
+        UserError: there is no room.
     """
     try:
         for field in fields(batch):
@@ -134,8 +144,10 @@ def _share(batch: RaggedBatch) -> str | None:
     except RuntimeError as error:
         for left in Path("/dev/shm").glob(f"torch_{os.getpid()}_*"):  # noqa: S108
             left.unlink(missing_ok=True)  # torch leaves what it could not fill
-        return str(error).splitlines()[0]
-    return None
+        raise UserError(
+            f"a decoding process cannot share its memory ({str(error).splitlines()[0]}): "
+            "give /dev/shm more room, or set data.workers lower, or to 0"
+        ) from error
 
 
 def _is_worker_death(error: Exception) -> bool:

@@ -10,11 +10,14 @@ from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
+import fsspec
+import numpy as np
 import pytest
 import torch
 
 from cp2fast.data.image_sets.listing import list_images
 from cp2fast.data.order import plan
+from cp2fast.data.remote.disk_cache import DiskCache
 from cp2fast.data.sources.bad_images import BadImages
 from cp2fast.data.sources.loading import DecodeSettings
 from cp2fast.data.sources.torch_source import open_torch
@@ -155,3 +158,19 @@ def test_an_error_in_a_living_worker_is_not_taken_for_a_death(images, tmp_path, 
     bad = BadImages(tmp_path / "run", max_fraction=0)
     with pytest.raises(raised, match="of the numbers"):
         next(open_torch(images, order, DecodeSettings(0, 10_000), bad, workers=1))
+
+
+def test_what_a_worker_says_of_a_fault_is_what_this_process_says(tmp_path):
+    """A picture that is gone from its server after it was listed."""
+    memory = fsspec.filesystem("memory")
+    memory.pipe_file("/gone/0.jpg", image_files.encode(image_files.photo(30, 40), "JPEG"))
+    gone = list_images("memory://gone", disk=DiskCache(tmp_path / "disk"))
+    memory.rm("/gone/0.jpg")
+    said = []
+    for workers in (0, 1):
+        order, bad = iter([np.array([0])]), BadImages(tmp_path / "run", max_fraction=0)
+        batches = open_torch(gone, order, DecodeSettings(0, 10_000), bad, workers=workers)
+        with pytest.raises(UserError, match=r"memory://gone/0.jpg is not there") as caught:
+            next(batches)
+        said.append(str(caught.value))
+    assert said[0] == said[1]
