@@ -6,7 +6,8 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import groupby, islice
+from operator import attrgetter
 from pathlib import Path
 from typing import Literal
 
@@ -46,8 +47,8 @@ class ImageSet:
             their shard; a ``.beton`` has numbers instead.
         shards: paths or URLs of the containers: shards, ``.beton`` files, or folders of single
             images; empty for a local folder.
-        places: int64 ``[N, 3]``: number in ``shards``, offset (-1 if it is a separate file there)
-            and size of each image; ``[0, 3]`` for a local folder.
+        places: int64 ``[N, 3]``: number in ``shards``, ascending, offset (-1 if it is a separate
+            file there) and size of each image; ``[0, 3]`` for a local folder.
         pixels: int64 ``[N, 3]``: height, width and mode if known, from a ``.beton`` or an index;
             else ``[0, 3]``. A height of 0 is unknown.
         skipped: the other files in a folder or in shards, counted by suffix.
@@ -91,15 +92,17 @@ class ImageSet:
 
     @staticmethod
     def of_members(members: Sequence[Member]) -> ImageSet:
-        """Images inside local shards."""
-        shards = {member.shard: None for member in members}
-        number = {shard: number for number, shard in enumerate(shards)}
+        """Images inside local shards; one that is named again after others counts as another."""
+        shards, places = list[str](), list[tuple[int, int, int]]()
+        for number, (shard, adjacent) in enumerate(groupby(members, attrgetter("shard"))):
+            shards.append(str(shard))
+            places += [(number, member.offset, member.size) for member in adjacent]
         pixels = np.array([(m.height, m.width, JPEG) for m in members], np.int64)
         return ImageSet(
             "shards",
             Names.of(member.name for member in members),
-            tuple(map(str, shards)),
-            np.array([(number[m.shard], m.offset, m.size) for m in members], np.int64),
+            tuple(shards),
+            np.array(places, np.int64),
             pixels if pixels[:, 0].any() else np.empty((0, 3), np.int64),
         )
 

@@ -122,6 +122,18 @@ def test_what_was_fetched_is_read_without_the_server(
         proxy.status = None
 
 
+def test_a_shard_that_is_named_twice_is_read_twice(s3: S3, tmp_path: Path) -> None:
+    s3.client.create_bucket(Bucket="twice")
+    for name, salt in {"short": b"", "long": b"er" * 999}.items():
+        s3.client.put_object(Bucket="twice", Key=f"{name}.tar", Body=shard(0, salt))
+        (tmp_path / f"{name}.tar").write_bytes(shard(0, salt))
+    named, disk = ("short", "long", "short"), DiskCache(tmp_path / "disk")
+    there = list_images(tuple(f"s3://twice/{name}.tar" for name in named), disk=disk)
+    here = list_images(tuple(f"{tmp_path}/{name}.tar" for name in named))
+    assert contents(fetched(there, disk)) == contents(here)
+    assert len(here) == 3 * IMAGES
+
+
 def test_a_shard_that_was_indexed_once_is_not_fetched_to_be_listed_again(
     stored: str, proxy: Proxy, tmp_path: Path
 ) -> None:
