@@ -15,7 +15,7 @@ class RaggedBatch:
 
     Attributes:
         pixels: uint8 ``[N]``, RGB, each image HWC and contiguous, on the device of the op. It may
-            be a whole cache of which the batch uses a small part.
+            be a whole cache of which the batch uses a small part: clone an image to write into it.
         offset: int64 ``[B]``, start of each image in ``pixels``.
         height: int32 ``[B]``.
         width: int32 ``[B]``.

@@ -77,8 +77,9 @@ def open_images(
     """Decode the photos of a folder, tar shards or a ``.beton``, batch by batch.
 
     The order depends only on (seed, epoch), so opening again with ``start`` continues with the same
-    batches. From the second epoch on, images in the pixel cache are not decoded again. Unreadable
-    images are logged and replaced by others.
+    batches. From the second epoch on, images in the pixel cache are not decoded again. A batch may
+    be the cache's own memory, so clone its images before writing into them. Unreadable images are
+    logged and replaced by others.
 
     Args:
         root: folder (nested or flat), URL or pattern of the images; or several of these.
