@@ -5,7 +5,7 @@ root -> image set -> plan of the steps -> source, behind the pixel cache -> Ragg
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import torch
@@ -40,7 +40,11 @@ class ImageBatches(Iterator[RaggedBatch]):
     """
 
     def __init__(
-        self, images: ImageSet, steps_per_epoch: int, step: int, batches: Iterator[RaggedBatch]
+        self,
+        images: ImageSet,
+        steps_per_epoch: int,
+        step: int,
+        batches: Generator[RaggedBatch, None, None],
     ) -> None:
         self.images, self.steps_per_epoch, self.step = images, steps_per_epoch, step
         self._batches = batches
@@ -56,10 +60,8 @@ class ImageBatches(Iterator[RaggedBatch]):
         return batch
 
     def close(self) -> None:
-        """Stop the decoding threads and processes."""
-        close = getattr(self._batches, "close", None)
-        if close is not None:
-            close()
+        """Stop the threads and processes."""
+        self._batches.close()
 
 
 def open_images(

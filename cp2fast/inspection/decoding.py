@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -35,12 +35,8 @@ def opened(
     """
     with tempfile.TemporaryDirectory() as folder:
         bad = BadImages(Path(folder), max_fraction=1)
-        batches = open_source(choice, data, images, plan, seed, device, bad)
-        try:
+        with closing(open_source(choice, data, images, plan, seed, device, bad)) as batches:
             yield batches, bad
-        finally:
-            if isinstance(batches, Generator):
-                batches.close()
 
 
 def read_bad(bad: BadImages) -> list[str]:

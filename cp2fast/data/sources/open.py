@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from itertools import chain
 
 import numpy as np
@@ -37,8 +37,10 @@ def open_source(
     device: torch.device,
     bad: BadImages,
     arena: Arena | None = None,
-) -> Iterator[RaggedBatch]:
+) -> Generator[RaggedBatch, None, None]:
     """The batches of ``plan``, decoded by the chosen source or taken from the cache.
+
+    Closing the generator ends all threads and processes.
 
     Args:
         choice: result of ``choose_source`` for the same data set and device.
@@ -60,7 +62,7 @@ def open_source(
     on_gpu = device.type == "cuda"
     first = next(plan, None)
     if first is None:
-        return iter(())
+        return
     plan = chain([first], plan)
     if images.disk is not None:
         plan = read_ahead(images, images.disk, plan, arena, settings.window)
@@ -92,9 +94,16 @@ def open_source(
         return to_gpu(batches, device, workers) if on_gpu else batches
 
     in_turbo = choice.name == "turbo" and arena is not None and not arena.pixels.is_cuda
-    if arena is None or in_turbo:
-        return there(plan)
-    if arena.pixels.is_cuda:
-        return open_cached(arena, there, plan, len(images), bad)
-    batches = open_cached(arena, decoded, plan, len(images), bad)
-    return to_gpu(batches, device, workers) if on_gpu else batches
+    try:
+        if arena is None or in_turbo:
+            yield from there(plan)
+        elif arena.pixels.is_cuda:
+            yield from open_cached(arena, there, plan, len(images), bad)
+        else:
+            batches = open_cached(arena, decoded, plan, len(images), bad)
+            yield from to_gpu(batches, device, workers) if on_gpu else batches
+    finally:
+        # DALI holds the plan in a circle of references. Collecting it later, in whichever thread
+        # that happens, could join the fetching threads in the one that they wait for.
+        if isinstance(plan, Generator):
+            plan.close()

@@ -1,6 +1,9 @@
+import gc
 import tarfile
+import threading
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 import torch
@@ -9,6 +12,7 @@ from PIL import Image
 from cp2fast.config import DataSettings
 from cp2fast.data.image_sets.listing import list_images
 from cp2fast.data.order import plan, substitute
+from cp2fast.data.remote.disk_cache import DiskCache
 from cp2fast.data.sources.bad_images import BadImages
 from cp2fast.data.sources.choice import choose_source
 from cp2fast.data.sources.open import open_source
@@ -263,6 +267,32 @@ def area_means(image, height, width):
         integral = sums.take(low, axis) * (1 - share) + sums.take(low + 1, axis) * share
         image = np.diff(integral, axis=axis) * size / before
     return image
+
+
+@sources
+def test_no_picture_is_fetched_once_the_batches_are_closed(source, tmp_path):
+    """Even if references in a circle, such as DALI's, still hold what has been opened."""
+    memory, count = fsspec.filesystem("memory"), 60
+    for number in range(count):
+        photo = image_files.encode(image_files.photo(40, 30, seed=number), "JPEG")
+        memory.pipe_file(f"/closed/{number:02d}.jpg", photo)
+    images = list_images("memory://closed", disk=DiskCache(tmp_path / "disk"))
+    settings = DataSettings(source=source, workers=1)
+    order = plan(seed=SEED, count=count, batch_size=2)
+    choice, bad = choose_source(settings, images, CPU), BadImages(tmp_path, 0)
+    gc.disable()
+    try:
+        opened = open_source(choice, settings, images, order, SEED, CPU, bad)
+        next(opened)
+        assert threads_that_fetch()
+        opened.close()
+        assert not threads_that_fetch()
+    finally:
+        gc.enable()
+
+
+def threads_that_fetch():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("cp2fast-fetch")]
 
 
 @pytest.mark.gpu
