@@ -12,15 +12,19 @@ from typing import Any
 
 from cp2fast.cores import available_cores
 from cp2fast.machine import machine, versions
-from cp2fast.run_folder import RunFolder, read_metrics
+from cp2fast.run_folder import RunFolder, atomic_write, read_metrics
 
 SMALL_NETWORK = ["model.backbone=resnet18", "model.head_channels=128", "model.size=128"]
 
 
 def write_result(path: Path, result: Mapping[str, Any]) -> None:
-    """Write a result as JSON, with the machine and the versions that it was measured on."""
+    """Write a result as JSON, with the machine and the versions that it was measured on.
+
+    A script that is killed leaves the file whole: its last result, or none.
+    """
     content = {"machine": machine(), "versions": versions(), **result}
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    with atomic_write(path) as file:
+        file.write(json.dumps(content, indent=1).encode() + b"\n")
 
 
 def pretrain(

@@ -93,6 +93,8 @@ def run_stage(stage: Stage, job: Job) -> Result:
     result = Result(stage.name)
     for command in stage.commands(job):
         left = (stage.seconds if job.gpu else REHEARSAL) - (time.perf_counter() - began)
+        if command.figures is not None:  # of an earlier call
+            command.figures.unlink(missing_ok=True)
         done = start(command.words, left)
         log = job.out / f"{stage.name}.txt"
         with log.open("a", encoding="utf-8") as file:

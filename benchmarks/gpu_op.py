@@ -39,6 +39,7 @@ from cp2fast.copypaste.cuda import launch
 from cp2fast.copypaste.interface import Request
 from cp2fast.copypaste.sampling import sample_parameters
 from cp2fast.copypaste.views import pack
+from cp2fast.run_folder import write_json
 
 MEAN, STD = IMAGENET_MEAN, IMAGENET_STD
 PAIRS, WARM, CALLS = 256, 5, 40
@@ -82,7 +83,7 @@ def main() -> None:
     def done(name: str, figures: Any) -> None:
         """Write the result after each step, so that nothing is lost if the machine goes away."""
         result[name] = figures
-        asked.json.write_text(json.dumps(result, indent=1) + "\n")
+        write_json(asked.json, result)
         print(name, json.dumps(figures), flush=True)
 
     done("start_seconds", start_up())

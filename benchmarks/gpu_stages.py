@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -86,8 +87,9 @@ class Result:
 
     def add(self, command: Command, done: subprocess.CompletedProcess[str]) -> None:
         """Add the outcome of a command; the first failure is that of the stage."""
-        if command.figures is not None and command.figures.exists():
-            self.figures[command.figures.stem] = json.loads(command.figures.read_text("utf-8"))
+        if command.figures is not None:
+            with suppress(FileNotFoundError, ValueError):  # killed before they were written whole
+                self.figures[command.figures.stem] = json.loads(command.figures.read_text("utf-8"))
         if self.status == "failed":
             return
         lines = (done.stdout if done.returncode == 0 else done.stderr or done.stdout).split("\n")

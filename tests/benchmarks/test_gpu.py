@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.gpu import start
-from benchmarks.gpu_stages import STAGES, Job
+from benchmarks.gpu import run_stage, start
+from benchmarks.gpu_stages import STAGES, Command, Job, Result, Stage
 from cp2fast.data.scenes import generate_scenes
 from tests.command_line import cp2fast
 
@@ -36,6 +36,12 @@ def exists(process: int) -> bool:
     return True
 
 
+def run(job: Job, script: str, figures: Path) -> Result:
+    """Run a stage with one command: a script that is told where its figures belong."""
+    command = Command([sys.executable, "-c", script, str(figures)], figures)
+    return run_stage(Stage("one", "a script", 60, lambda job: iter([command])), job)
+
+
 def gpu_sh(*stages: str, out: Path) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"GPU_OUT": str(out), "PYTHON": sys.executable}
     return subprocess.run(
@@ -57,6 +63,35 @@ def test_a_stage_at_its_limit_ends_with_its_children_and_keeps_what_it_said() ->
     while exists(child):
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+WRITES_A_NEW_FILE = """
+import sys
+with open(sys.argv[1], "x") as file:
+    file.write('{"bottleneck": "the disk"}')
+"""
+DIES_AS_IT_WRITES = """
+import sys
+with open(sys.argv[1], "w") as file:
+    file.write('{"bottleneck": "the d')
+sys.exit("no memory is left")
+"""
+
+
+def test_a_stage_runs_again_and_its_figures_are_those_of_the_last_call(job: Job) -> None:
+    figures = job.out / "figures.json"
+    for _ in range(2):
+        result = run(job, WRITES_A_NEW_FILE, figures)
+        assert (result.status, result.detail) == ("done", "the disk")
+    result = run(job, "raise SystemExit(3)", figures)
+    assert (result.status, result.figures) == ("failed", {})
+
+
+def test_a_stage_that_dies_as_it_writes_its_figures_has_none(job: Job) -> None:
+    result = run(job, DIES_AS_IT_WRITES, job.out / "figures.json")
+    assert (result.status, result.figures) == ("failed", {})
+    assert result.detail == "exit code 1: no memory is left"
+    assert json.loads((job.out / "one.json").read_text("utf-8"))["status"] == "failed"
 
 
 def test_a_stage_gives_its_output_and_exit_code() -> None:
