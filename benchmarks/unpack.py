@@ -56,19 +56,11 @@ def _extract_tar_xz(parts: list[Path], site: Path) -> None:
         with tarfile.open(fileobj=io.BytesIO(_joined(parts)), mode="r:xz") as archive:
             archive.extractall(site, filter="data")
         return
-    with subprocess.Popen(
-        ["xz", "--decompress", "--stdout", "--threads=0"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    ) as xz:
-        tar = subprocess.Popen(["tar", "--extract", "--directory", str(site)], stdin=xz.stdout)
-        if xz.stdin is None:
-            raise RuntimeError("xz was started without its standard input")
-        for part in parts:
-            xz.stdin.write(part.read_bytes())
-        xz.stdin.close()
-        if tar.wait() or xz.wait():
-            sys.exit(f"cannot unpack {parts[0]}: tar ended with {tar.returncode}")
+    # The shell's pipe ends with any of them; one held open here would keep xz waiting for ever.
+    script = 'cat -- "$@" | xz --decompress --stdout --threads=0 | tar --extract --directory "$0"'
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", script, site, *parts], check=False)
+    if done.returncode:
+        sys.exit(f"cannot unpack {parts[0]}: exit code {done.returncode}")
 
 
 if __name__ == "__main__":
