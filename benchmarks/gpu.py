@@ -1,8 +1,8 @@
 """Run the stages that show what works on a GPU, and how fast; see gpu.sh.
 
 Each stage runs in processes of its own under a time limit, so the others run even if it hangs or
-dies. Encoders for later stages are compiled during stages that are not timed. Each stage writes its
-figures, and a table shows all of them.
+dies; none outlives its limit or this process. Encoders for later stages are compiled during stages
+that are not timed. Each stage writes its figures, and a table shows all of them.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import IO
 
 import torch
 from rich.console import Console
@@ -22,6 +24,7 @@ from rich.table import Table
 from benchmarks.common import write_result
 from benchmarks.gpu_stages import STAGES, Job, Result, Stage
 from cp2fast.bench.run_parts import data_set
+from cp2fast.console import open_console
 from cp2fast.data.image_sets.listing import list_images
 from cp2fast.data.scenes import generate_scenes
 from cp2fast.errors import UserError
@@ -32,6 +35,10 @@ LINKS = 2048
 """Minimum number of files of the data set: with fewer, an epoch would be a single step."""
 REHEARSAL = 900
 """Time limit of a stage in seconds without a GPU, as kernels are compiled and cores are shared."""
+AHEAD = 300
+"""Time limit in seconds of compiling for later stages, from the start."""
+LATE = 124
+"""Exit code of what was not done at its limit, as of timeout(1)."""
 
 
 def main() -> int:
@@ -52,22 +59,29 @@ def main() -> int:
     # Shared by all stages, so that each network is compiled once.
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(out / "inductor"))
 
-    console = Console(soft_wrap=True, highlight=False)
-    chosen = [stage for stage in STAGES.values() if stage.name in names]
-    compiled = dict.fromkeys(settings for stage in chosen for settings in stage.compiles)
-    ahead = [compile_ahead(job, settings) for settings in compiled] if gpu else []
-    results = []
-    for stage in chosen:
-        if stage.timed:
-            for process in ahead:
-                process.wait()
-        console.print(f"{stage.name} ...")
-        results.append(run_stage(stage, job))
-        console.print(f"  {results[-1].status}: {results[-1].detail}")
-    for process in ahead:
-        process.wait()
-    show(console, results)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    results = run_stages([stage for stage in STAGES.values() if stage.name in names], job)
     return int(any(result.status == "failed" for result in results))
+
+
+def run_stages(stages: list[Stage], job: Job) -> list[Result]:
+    """Run stages one after the other, compiling for the later ones meanwhile, and show a table."""
+    began, console, results = time.perf_counter(), open_console(), list[Result]()
+    ahead = compile_ahead(stages, job.out / "compile.txt") if job.gpu else []
+    try:
+        for stage in stages:
+            while stage.timed and ahead:
+                if code := finish(ahead.pop(), began + AHEAD - time.perf_counter()):
+                    why = f"not done after {AHEAD} s" if code == LATE else f"exit code {code}"
+                    console.print(f"not compiled ahead ({why}): see {job.out / 'compile.txt'}")
+            console.print(f"{stage.name} ...")
+            results.append(run_stage(stage, job))
+            console.print(f"  {results[-1].status}: {results[-1].detail}")
+    finally:
+        for process in ahead:
+            finish(process, 0)
+    show(console, results)
+    return results
 
 
 def photos(scenes: Path, out: Path, gpu: bool) -> Path:
@@ -80,11 +94,12 @@ def photos(scenes: Path, out: Path, gpu: bool) -> Path:
     return links if links.exists() else data_set(images, LINKS, links)
 
 
-def compile_ahead(job: Job, settings: tuple[str, ...]) -> subprocess.Popen[bytes]:
-    """Start compiling the encoders for some settings in the background."""
-    words = [sys.executable, "-m", "benchmarks.compile_ahead", *settings]
-    with (job.out / "compile.txt").open("ab") as log:
-        return subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT)
+def compile_ahead(stages: list[Stage], log: Path) -> list[subprocess.Popen[bytes]]:
+    """Start compiling the encoders of these stages in the background."""
+    words = [sys.executable, "-m", "benchmarks.compile_ahead"]
+    compiled = dict.fromkeys(settings for stage in stages for settings in stage.compiles)
+    with log.open("ab") as file:
+        return [begin([*words, *settings], file) for settings in compiled]
 
 
 def run_stage(stage: Stage, job: Job) -> Result:
@@ -95,33 +110,47 @@ def run_stage(stage: Stage, job: Job) -> Result:
         left = (stage.seconds if job.gpu else REHEARSAL) - (time.perf_counter() - began)
         if command.figures is not None:  # of an earlier call
             command.figures.unlink(missing_ok=True)
-        done = start(command.words, left)
-        log = job.out / f"{stage.name}.txt"
-        with log.open("a", encoding="utf-8") as file:
-            file.write(f"$ {' '.join(command.words)}\n{done.stdout}{done.stderr}\n")
-        result.add(command, done)
+        result.add(command, *start(command.words, job.out / f"{stage.name}.txt", left))
     result.seconds = time.perf_counter() - began
     write_result(job.out / f"{stage.name}.json", asdict(result))
     return result
 
 
-def start(words: list[str], limit: float) -> subprocess.CompletedProcess[str]:
-    """Run a command; after ``limit`` seconds it and all processes it has started are killed."""
-    process = subprocess.Popen(
+def start(words: list[str], log: Path, limit: float) -> tuple[int, str]:
+    """Run a command within its limit; returns its exit code and what it has added to ``log``."""
+    with log.open("ab", buffering=0) as file:
+        file.write(f"$ {' '.join(words)}\n".encode())
+        start_of_output = file.tell()
+        code = finish(begin(words, file), limit)
+        if code == LATE:
+            file.write(f"\nnot done after {limit:.0f} s\n".encode())
+    return code, log.read_bytes()[start_of_output:].decode(errors="replace")
+
+
+def begin(words: list[str], output: IO[bytes]) -> subprocess.Popen[bytes]:
+    """Start a command in a session of its own; what it prints is in the file at once."""
+    return subprocess.Popen(
         words,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},  # or its traceback stands before what it said
         start_new_session=True,
     )
+
+
+def finish(process: subprocess.Popen[bytes], limit: float) -> int:
+    """Wait for a process of ``begin``; returns its exit code, or LATE after ``limit`` seconds.
+
+    In either case, and if this process is interrupted, all that it has started ends with it.
+    """
     try:
-        output, errors = process.communicate(timeout=max(0.0, limit))
-        code = process.returncode
+        return process.wait(timeout=max(0.0, limit))
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        output, errors = process.communicate()
-        code, errors = 124, f"{errors}\nnot done after {limit:.0f} s"
-    return subprocess.CompletedProcess(words, code, output, errors)
+        return LATE
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def show(console: Console, results: list[Result]) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -85,20 +84,19 @@ class Result:
     seconds: float = 0.0
     figures: dict[str, Any] = field(default_factory=dict)
 
-    def add(self, command: Command, done: subprocess.CompletedProcess[str]) -> None:
+    def add(self, command: Command, code: int, said: str) -> None:
         """Add the outcome of a command; the first failure is that of the stage."""
         if command.figures is not None:
             with suppress(FileNotFoundError, ValueError):  # killed before they were written whole
                 self.figures[command.figures.stem] = json.loads(command.figures.read_text("utf-8"))
         if self.status == "failed":
             return
-        lines = (done.stdout if done.returncode == 0 else done.stderr or done.stdout).split("\n")
-        said = [line for line in lines if line.strip()] or ["nothing said"]
-        if done.returncode:
-            self.status, self.detail = "failed", f"exit code {done.returncode}: {said[-1].strip()}"
+        last = ([line for line in said.split("\n") if line.strip()] or ["nothing said"])[-1]
+        if code:
+            self.status, self.detail = "failed", f"exit code {code}: {last.strip()}"
             return
         figures = self.figures.get(command.figures.stem, {}) if command.figures else {}
-        self.status, self.detail = "done", str(figures.get("bottleneck", said[-1].strip("= ")))
+        self.status, self.detail = "done", str(figures.get("bottleneck", last.strip("= ")))
 
 
 @dataclass(frozen=True)

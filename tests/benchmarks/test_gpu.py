@@ -1,16 +1,19 @@
 """benchmarks/gpu.sh: a limit for everything a stage starts, and a rehearsal of each stage."""
 
+import dataclasses
 import json
 import os
 import runpy
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from benchmarks.gpu import run_stage, start
+from benchmarks.gpu import run_stage, run_stages, start
 from benchmarks.gpu_stages import STAGES, Command, Job, Result, Stage
 from cp2fast.data.scenes import generate_scenes
 from tests.command_line import cp2fast
@@ -53,16 +56,70 @@ def gpu_sh(*stages: str, out: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_stage_at_its_limit_ends_with_its_children_and_keeps_what_it_said() -> None:
-    done = start([sys.executable, "-c", TALKS_AND_LEAVES_A_CHILD], limit=5)
-    assert done.returncode == 124
-    assert done.stdout.startswith("the child is ")
-    assert "not done after 5 s" in done.stderr
-    child = int(done.stdout.split()[-1])
-    deadline = time.monotonic() + 30
-    while exists(child):
+def wait_until(true: Callable[[], object], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_a_stage_at_its_limit_ends_with_its_children_and_keeps_what_it_said(tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"
+    code, said = start([sys.executable, "-c", TALKS_AND_LEAVES_A_CHILD], log, limit=5)
+    assert code == 124
+    assert said.startswith("the child is ")
+    assert said.endswith("not done after 5 s\n")
+    assert log.read_text("utf-8").endswith(said)
+    child = int(said.split()[3])
+    wait_until(lambda: not exists(child))
+
+
+def test_a_call_that_is_stopped_ends_what_it_has_started(tmp_path: Path) -> None:
+    environment = os.environ | {"GPU_OUT": str(tmp_path), "PYTHON": sys.executable}
+    call = subprocess.Popen(
+        ["benchmarks/gpu.sh", "memcheck"], env=environment, stderr=subprocess.DEVNULL
+    )
+    children = Path(f"/proc/{call.pid}/task/{call.pid}/children")
+    wait_until(lambda: (tmp_path / "memcheck.txt").exists() and children.read_text())
+    [child] = map(int, children.read_text().split())
+    call.send_signal(signal.SIGTERM)
+    assert call.wait(timeout=60) != 0
+    assert not exists(child)
+    assert not (tmp_path / "memcheck.json").exists()
+
+
+def test_the_output_of_a_stage_is_in_its_file_while_it_runs(tmp_path: Path) -> None:
+    reads_its_own = "import sys; print('be' 'gun'); print('begun' in open(sys.argv[1]).read())"
+    log = tmp_path / "log.txt"
+    assert start([sys.executable, "-c", reads_its_own, str(log)], log, 60) == (0, "begun\nTrue\n")
+
+
+def test_a_stage_ends_with_what_it_left_running(tmp_path: Path) -> None:
+    leaves_a_child = TALKS_AND_LEAVES_A_CHILD.rpartition("time.sleep")[0]
+    code, said = start([sys.executable, "-c", leaves_a_child], tmp_path / "log.txt", limit=60)
+    assert code == 0
+    wait_until(lambda: not exists(int(said.split()[-1])))
+
+
+def test_what_a_stage_says_is_shown_literally(job: Job, capsys: pytest.CaptureFixture[str]) -> None:
+    said = "cannot open [/usr/lib/libcuda.so]"
+    command = Command([sys.executable, "-c", f"raise SystemExit({said!r})"])
+    run_stages([Stage("one", "a script", 60, lambda job: iter([command]))], job)
+    assert f"failed: exit code 1: {said}" in capsys.readouterr().out
+
+
+def test_encoders_that_cannot_be_compiled_ahead_are_told_and_the_stage_runs(
+    job: Job, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(job.out)  # away from the script that compiles
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    command = Command([sys.executable, "-c", "print('measured')"])
+    stage = Stage("one", "a script", 60, lambda job: iter([command]), compiles=(("a=1",),))
+    [result] = run_stages([stage], dataclasses.replace(job, gpu=True))
+    assert result.status == "done"
+    said = f"not compiled ahead (exit code 1): see {job.out / 'compile.txt'}"
+    assert said in capsys.readouterr().out
+    assert "No module named" in (job.out / "compile.txt").read_text("utf-8")
 
 
 WRITES_A_NEW_FILE = """
@@ -94,9 +151,9 @@ def test_a_stage_that_dies_as_it_writes_its_figures_has_none(job: Job) -> None:
     assert json.loads((job.out / "one.json").read_text("utf-8"))["status"] == "failed"
 
 
-def test_a_stage_gives_its_output_and_exit_code() -> None:
-    done = start([sys.executable, "-c", "print('seen'); raise SystemExit(3)"], limit=60)
-    assert (done.returncode, done.stdout) == (3, "seen\n")
+def test_a_stage_gives_its_output_and_exit_code(tmp_path: Path) -> None:
+    words = [sys.executable, "-c", "print('seen'); raise SystemExit(3)"]
+    assert start(words, tmp_path / "log.txt", limit=60) == (3, "seen\n")
 
 
 def test_stages_keep_what_became_of_them(tmp_path: Path) -> None:
