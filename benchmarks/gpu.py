@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import suppress
 from dataclasses import asdict
@@ -52,15 +53,18 @@ def main() -> int:
     out = Path(os.environ.get("GPU_OUT", "gpu-results")).absolute()
     out.mkdir(parents=True, exist_ok=True)
     gpu = torch.cuda.is_available()
-    scenes = out / "scenes"
+    count, fewest = (SCENES, LINKS) if gpu else (32, 1)
+    scenes = out / f"scenes-{count}"
     if not scenes.exists():
-        generate_scenes(scenes, SCENES if gpu else 32, seed=0)
-    job = Job(gpu, photos(scenes, out, gpu), scenes, out)
+        generate_scenes(scenes, count, seed=0)
+    given = Path(os.environ.get("GPU_PHOTOS") or scenes / "JPEGImages")
     # Shared by all stages, so that each network is compiled once.
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(out / "inductor"))
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    results = run_stages([stage for stage in STAGES.values() if stage.name in names], job)
+    with tempfile.TemporaryDirectory(prefix="photos-", dir=out) as links:
+        job = Job(gpu, photos(given, Path(links) / "photos", fewest), scenes, out)
+        results = run_stages([stage for stage in STAGES.values() if stage.name in names], job)
     return int(any(result.status == "failed" for result in results))
 
 
@@ -84,14 +88,13 @@ def run_stages(stages: list[Stage], job: Job) -> list[Result]:
     return results
 
 
-def photos(scenes: Path, out: Path, gpu: bool) -> Path:
-    """The data set: the user's photos or scenes, repeated by links if they are few."""
-    given = os.environ.get("GPU_PHOTOS")
-    folder = Path(given) if given is not None else scenes / "JPEGImages"
-    images, links = list_images(folder), out / "photos"
-    if not gpu or len(images) >= LINKS:
-        return folder
-    return links if links.exists() else data_set(images, LINKS, links)
+def photos(folder: Path, links: Path, fewest: int) -> Path:
+    """The photos of a folder, or a new folder of links that repeat them if there are too few.
+
+    The links are those of one call: an earlier one may have had other photos.
+    """
+    images = list_images(folder)
+    return folder if len(images) >= fewest else data_set(images, fewest, links)
 
 
 def compile_ahead(stages: list[Stage], log: Path) -> list[subprocess.Popen[bytes]]:

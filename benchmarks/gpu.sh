@@ -13,6 +13,9 @@
 #     GPU_WHEELS   folder with wheels and site*.tar.xz archives (whole, or split into NAME.00, NAME.01, ...)
 #                  of packages that are missing here; they are unpacked beside the results, not installed
 set -euo pipefail
+for name in GPU_PHOTOS GPU_EVIDENCE GPU_OUT GPU_WHEELS; do
+    if [ -n "${!name:-}" ]; then export "$name=$(realpath -m -- "${!name}")"; fi
+done
 cd "$(dirname "$0")/.."
 python="${PYTHON:-$(command -v python || command -v python3)}"
 export GPU_OUT="${GPU_OUT:-gpu-results}"

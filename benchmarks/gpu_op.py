@@ -22,23 +22,27 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from cp2fast.batch import RaggedBatch
-from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
+from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD, DataSettings
 from cp2fast.copypaste.cuda import compile as compile_module
 from cp2fast.copypaste.cuda import launch
 from cp2fast.copypaste.interface import Request
 from cp2fast.copypaste.sampling import sample_parameters
 from cp2fast.copypaste.views import pack
+from cp2fast.data.decoding.decode import BadImage, decode_image
+from cp2fast.data.image_sets.image_set import ImageSet
+from cp2fast.data.image_sets.listing import list_images
 from cp2fast.run_folder import write_json
 
 MEAN, STD = IMAGENET_MEAN, IMAGENET_STD
@@ -112,10 +116,8 @@ def main() -> None:
 def photos(folder: Path | None) -> list[Tensor]:
     """Up to 256 decoded photos, uint8 HWC; without a folder, generated clouds with noise."""
     if folder is not None:
-        from PIL import Image
-
-        files = sorted(file for file in folder.rglob("*") if file.is_file())[:PAIRS]
-        return [torch.from_numpy(np.array(Image.open(file).convert("RGB"))) for file in files]
+        found = list(islice(decoded(list_images(folder)), PAIRS))
+        return found or sys.exit(f"no image in {folder} can be decoded")
     random, images = torch.Generator().manual_seed(0), []
     for i in range(64):
         coarse = torch.rand(1, 3, 9, 12, generator=random)
@@ -124,6 +126,13 @@ def photos(folder: Path | None) -> list[Tensor]:
         image = (255 * (cloud * 1.4 - 0.2 + noise)).clamp(0, 255)
         images.append(image.byte().permute(1, 2, 0).contiguous())
     return images
+
+
+def decoded(images: ImageSet) -> Iterator[Tensor]:
+    """All that can be decoded, in their order."""
+    for number in range(len(images)):
+        with suppress(BadImage):
+            yield decode_image(images.read(number), DataSettings().max_pixels)
 
 
 def start_up() -> dict[str, float]:

@@ -7,16 +7,20 @@ import runpy
 import signal
 import subprocess
 import sys
+import tarfile
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from benchmarks.gpu import run_stage, run_stages, start
+from benchmarks import gpu_op
+from benchmarks.gpu import photos, run_stage, run_stages, start
 from benchmarks.gpu_stages import STAGES, Command, Job, Result, Stage
 from cp2fast.data.scenes import generate_scenes
 from tests.command_line import cp2fast
+from tests.data.image_files import photo
 
 pytestmark = pytest.mark.slow
 
@@ -29,6 +33,11 @@ child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 print("the child is", child.pid, flush=True)
 time.sleep(600)
 """
+
+
+def write_picture(path: Path) -> Path:
+    photo(60, 40).save(path)
+    return path
 
 
 def exists(process: int) -> bool:
@@ -45,11 +54,12 @@ def run(job: Job, script: str, figures: Path) -> Result:
     return run_stage(Stage("one", "a script", 60, lambda job: iter([command])), job)
 
 
-def gpu_sh(*stages: str, out: Path) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"GPU_OUT": str(out), "PYTHON": sys.executable}
+def gpu_sh(*stages: str, folder: Path, **paths: str) -> subprocess.CompletedProcess[str]:
+    """Called in this folder."""
     return subprocess.run(
-        ["benchmarks/gpu.sh", *stages],
-        env=environment,
+        [Path("benchmarks/gpu.sh").absolute(), *stages],
+        cwd=folder,
+        env=os.environ | {"PYTHON": sys.executable} | paths,
         capture_output=True,
         text=True,
         check=False,
@@ -157,11 +167,47 @@ def test_a_stage_gives_its_output_and_exit_code(tmp_path: Path) -> None:
 
 
 def test_stages_keep_what_became_of_them(tmp_path: Path) -> None:
-    done = gpu_sh(*PROCESSES, out=tmp_path)
+    done = gpu_sh(*PROCESSES, folder=tmp_path, GPU_OUT="results")
     assert done.returncode == 0, done.stdout + done.stderr
     for stage in PROCESSES:
-        kept = json.loads((tmp_path / f"{stage}.json").read_text("utf-8"))
+        kept = json.loads((tmp_path / "results" / f"{stage}.json").read_text("utf-8"))
         assert (kept["name"], kept["status"]) == (stage, "done")
+
+
+def test_paths_are_seen_from_the_folder_in_which_it_is_called(tmp_path: Path) -> None:
+    for name in ("photos", "wheels"):
+        (tmp_path / name).mkdir()
+    with zipfile.ZipFile(tmp_path / "wheels" / "one-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("one/__init__.py", "")
+    paths = {"GPU_PHOTOS": "photos", "GPU_WHEELS": "wheels", "GPU_OUT": "results"}
+    done = gpu_sh("op", folder=tmp_path, **paths)
+    assert done.returncode == 2
+    assert f"no images in {tmp_path / 'photos'}" in done.stderr
+    assert (tmp_path / "results" / "site" / "one" / "__init__.py").exists()
+
+
+def test_few_photos_are_repeated_and_those_of_an_earlier_call_are_not_taken(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        folder, links = tmp_path / name, tmp_path / f"links of {name}"
+        folder.mkdir()
+        picture = write_picture(folder / f"{name}.jpg")
+        assert photos(folder, links, fewest=1) == folder
+        repeated = photos(folder, links, fewest=3)
+        assert [link.resolve() for link in sorted(repeated.iterdir())] == [picture] * 3
+
+
+def test_the_op_is_timed_on_what_can_be_decoded(tmp_path: Path) -> None:
+    picture = write_picture(tmp_path / "a.jpg")
+    (tmp_path / "broken.jpg").write_bytes(picture.read_bytes()[:-400])
+    (tmp_path / "notes.txt").write_text("not a photo")
+    assert [image.shape for image in gpu_op.photos(tmp_path)] == [(40, 60, 3)]
+    with tarfile.open(tmp_path / "shard.tar", "w") as tar:
+        tar.add(picture, "a.jpg")
+    assert len(gpu_op.photos(tmp_path / "shard.tar")) == 1
+    picture.unlink()
+    (tmp_path / "shard.tar").unlink()
+    with pytest.raises(SystemExit, match="can be decoded"):
+        gpu_op.photos(tmp_path)
 
 
 @pytest.fixture(scope="module")
