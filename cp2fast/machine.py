@@ -59,10 +59,9 @@ def _cpu_name() -> str:
 
 def _commit() -> str:
     """The commit of a checkout; an installed wheel has none."""
-    done = subprocess.run(
-        ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    words = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+    except FileNotFoundError:  # git itself, as in many containers
+        return "unknown"
     return done.stdout.strip() or "unknown"
