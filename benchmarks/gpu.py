@@ -108,7 +108,7 @@ def compile_ahead(stages: list[Stage], log: Path) -> list[subprocess.Popen[bytes
 def run_stage(stage: Stage, job: Job) -> Result:
     """Run the commands of a stage within its time limit, and keep their output and figures."""
     began = time.perf_counter()
-    result = Result(stage.name)
+    result = Result(stage.name, detail=f"there is no {stage.needs} here")
     for command in stage.commands(job):
         left = (stage.seconds if job.gpu else REHEARSAL) - (time.perf_counter() - began)
         if command.figures is not None:  # of an earlier call

@@ -161,6 +161,7 @@ def test_a_beton_smaller_than_a_batch_is_refused(photos, tmp_path):
 
 @pytest.mark.gpu
 def test_on_a_gpu_the_transfer_is_a_stage(photos):
+    pytest.importorskip("nvidia.dali")
     gpu = torch.device("cuda", 0)
     report = bench_loader(task(photos, device=gpu), rounds=1, seconds=0.05)
     assert set(report.ceilings) == {"read", "decode", "transfer", "augment", "pairs"}

@@ -174,6 +174,36 @@ def test_stages_keep_what_became_of_them(tmp_path: Path) -> None:
         assert (kept["name"], kept["status"]) == (stage, "done")
 
 
+def test_memory_is_checked_by_the_tool_allocation_by_allocation_or_not_at_all(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = dataclasses.replace(job, gpu=True)
+    monkeypatch.setenv("PATH", str(job.out))
+    result = run_stage(STAGES["memcheck"], job)
+    assert (result.status, result.detail) == ("left out", "there is no compute-sanitizer here")
+    tool = job.out / "compute-sanitizer"
+    tool.write_text("")
+    tool.chmod(0o755)
+    [command] = STAGES["memcheck"].commands(job)
+    assert command.words[:3] == ["env", "PYTORCH_NO_CUDA_MEMORY_CACHING=1", str(tool)]
+    assert command.words[-3:] == [sys.executable, "-m", "benchmarks.small_case"]
+
+
+WITHOUT_KORNIA_AND_DALI = """
+import sys
+import pytest
+sys.modules["kornia"] = sys.modules["nvidia.dali"] = None
+sys.exit(pytest.main(["-m", "gpu", "--collect-only", "-q", "-p", "no:cacheprovider", "tests"]))
+"""
+
+
+def test_what_needs_a_gpu_is_found_without_kornia_and_dali() -> None:
+    words = [sys.executable, "-c", WITHOUT_KORNIA_AND_DALI]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "tests/copypaste/cuda/test_launch.py::test_every_pixel_is_written" in done.stdout
+
+
 def test_paths_are_seen_from_the_folder_in_which_it_is_called(tmp_path: Path) -> None:
     for name in ("photos", "wheels"):
         (tmp_path / name).mkdir()

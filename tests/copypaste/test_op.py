@@ -159,6 +159,7 @@ def test_without_a_background_the_mask_is_whole(batch, backend):
 @pytest.mark.gpu
 @pytest.mark.parametrize("backend", ["auto", "reference", "cuda"])
 def test_the_gpu_gives_the_same(batch, parameters, backend):
+    pytest.importorskip("kornia")
     out = copy_paste(batch.to(torch.device("cuda")), parameters, SIZE, backend=backend)
     expected = copy_paste(batch, parameters, SIZE, backend="reference")
     assert out.query.is_cuda

@@ -297,6 +297,7 @@ def test_half_precision_rounds_the_result_alone(batch, dtype):
 
 @pytest.mark.gpu
 def test_the_gpu_composes_the_same(batch):
+    pytest.importorskip("kornia")
     p = sample_parameters(0, 0, batch, SIZE)
     cuda = torch.device("cuda")
     for there, here in zip(compose(batch.to(cuda), p), compose(batch, p), strict=True):

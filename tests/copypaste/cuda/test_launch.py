@@ -70,12 +70,14 @@ def test_the_kernels_on_the_card_spill_nothing_and_share_a_multiprocessor(batch)
 @settings(max_examples=100)
 @given(cases.cases(max_size=120))
 def test_agrees_with_the_reference(case: tuple[RaggedBatch, Parameters, int]) -> None:
+    pytest.importorskip("kornia")
     batch, parameters, size = case
     assert_agrees(on_gpu(batch, parameters, size), batch, parameters, size, share=SHARE)
 
 
 @pytest.mark.gpu
 def test_agrees_closely_as_drawn_at_the_papers_size(batch: RaggedBatch) -> None:
+    pytest.importorskip("kornia")
     parameters = sample_parameters(0, 0, batch, 224)
     assert_agrees(on_gpu(batch, parameters, 224), batch, parameters, 224, share=0.1)
 

@@ -280,6 +280,7 @@ def test_a_gpu_holds_the_whole_data_set_or_none_of_it(mixed):
 @pytest.mark.gpu
 @pytest.mark.parametrize("where", ["gpu", "both"])
 def test_the_gpus_decoder_may_fill_a_cache_on_the_gpu(mixed, tmp_path, where):
+    pytest.importorskip("nvidia.dali")
     gpu = torch.device("cuda", torch.cuda.current_device())
     settings = DataSettings(decode=where, workers=2, max_pixels=10**6, cache="gpu")
     plain, _ = decoded(mixed, None, tmp_path / "a")

@@ -298,6 +298,7 @@ def threads_that_fetch():
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="decoding on the GPU needs a GPU")
 def test_the_gpu_decodes_the_same_images(photos, mixed_folder, mixed_shards, tmp_path):
+    pytest.importorskip("nvidia.dali")
     for root in (photos, mixed_folder, mixed_shards):
         gpu = torch.device("cuda", torch.cuda.current_device())
         on_gpu = batches(root, "dali", BadImages(tmp_path / "g", 1), decode="gpu", device=gpu)
