@@ -18,31 +18,32 @@ from cp2fast.bench.timing import Stream, finish
 from cp2fast.copypaste.op import copy_paste
 from cp2fast.copypaste.sampling import Background, sample_parameters
 from cp2fast.data.decoding import jpeg, turbojpeg
-from cp2fast.data.decoding.decode import decode_image
-from cp2fast.data.decoding.levels import BY_TYPE, Levels
+from cp2fast.data.decoding.shrink import shrink
 from cp2fast.data.image_sets.image_set import ImageSet
+from cp2fast.data.sources.loading import DecodeSettings
 
 _CHUNK = 256
 """Images between two looks at the clock, so that threads rarely wait for each other."""
+_WHOLE = DecodeSettings(seed=0, max_pixels=10**9)
 
 
 def decoders(
-    images: ImageSet, count: int, threads: int, levels: Levels = BY_TYPE
+    images: ImageSet, count: int, threads: int, how: DecodeSettings = _WHOLE
 ) -> dict[str, Stream]:
     """libjpeg-turbo in independent threads, for each library that calls it.
 
-    The first ``count`` images are kept in memory, encoded, and decoded again and again. ``levels``
-    says how values of more than 8 bits and other bands are shown.
+    The first ``count`` images are kept in memory, encoded, and decoded again and again, shrunk
+    according to ``how``.
     """
     encoded = [images.read(number) for number in range(min(count, len(images)))]
 
     def by_torchvision(number: int) -> Tensor:
-        return decode_image(encoded[number], 10**9, levels=levels)
+        return how.decode(encoded[number])
 
     decode: dict[str, Callable[[int], object]] = {"torchvision": by_torchvision}
     for name, library in (("simplejpeg", turbojpeg), ("libturbojpeg", system_turbojpeg)):
         if library.problem() is None:
-            decode[name] = _into_memory(encoded, library.decode_into, by_torchvision)
+            decode[name] = _into_memory(encoded, library.decode_into, how.max_side, by_torchvision)
     return {name: Stream(_in_threads(threads, by, len(encoded))) for name, by in decode.items()}
 
 
@@ -105,6 +106,7 @@ def _in_threads(threads: int, work: Callable[[int], object], count: int) -> Iter
 def _into_memory(
     encoded: Sequence[bytes],
     decode_into: Callable[[bytes, NDArray[np.uint8]], bool],
+    max_side: int | None,
     otherwise: Callable[[int], object],
 ) -> Callable[[int], object]:
     """Decode into one buffer per thread, so without the cost of fresh memory."""
@@ -117,7 +119,9 @@ def _into_memory(
             of_thread.buffer = np.empty(largest, np.uint8)
         height, width = shapes[number]
         place = of_thread.buffer[: height * width * 3].reshape(height, width, 3)
-        if not decode_into(encoded[number], place):
+        if decode_into(encoded[number], place):
+            shrink(place, max_side)
+        else:
             otherwise(number)
 
     return decode

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
+from cp2fast.batch import RaggedBatch
 from cp2fast.bench import ceilings
 from cp2fast.bench.bottleneck import describe_loading, find_limit
 from cp2fast.bench.loader_sources import IN_PROGRESS, sources
@@ -32,7 +33,6 @@ from cp2fast.bench.report import Report, results_of
 from cp2fast.bench.timing import Rate, Say, Stream, measure, silent, stream_of_pairs
 from cp2fast.data.image_sets.image_set import ImageSet
 from cp2fast.data.sources.bad_images import BadImages
-from cp2fast.data.sources.loading import DecodeSettings
 from cp2fast.data.sources.torch_source import START_METHOD, open_torch
 
 _CEILING_IMAGES = 512
@@ -143,11 +143,16 @@ def _limited_by(systems: Iterable[str], found: Mapping[str, float]) -> dict[str,
     return limited_by
 
 
+def few_batches(task: Task, bad: BadImages) -> list[RaggedBatch]:
+    """Batches as the sources of cp2fast decode them, for the ceilings that begin with pixels."""
+    plan = task.plan(task.images, 4)
+    return list(open_torch(task.images, plan, task.decoding, bad, workers=0))
+
+
 def _limits(task: Task, bad: BadImages) -> dict[str, Stream]:
     """Each stage alone; decoding by each library that can do it."""
     images, packed = task.images, task.beton
-    settings = DecodeSettings(SEED, task.data.max_pixels, levels=task.levels)
-    few = list(open_torch(images, task.plan(images, 4), settings, bad, workers=0))
+    few = few_batches(task, bad)
     limits = _decoders("decode", images, task)
     if packed is not None and packed is not images:
         limits |= _decoders(_PACKED, packed, task)
@@ -160,7 +165,7 @@ def _limits(task: Task, bad: BadImages) -> dict[str, Stream]:
 
 
 def _decoders(stage: str, images: ImageSet, task: Task) -> dict[str, Stream]:
-    streams = ceilings.decoders(images, _CEILING_IMAGES, task.workers, task.levels)
+    streams = ceilings.decoders(images, _CEILING_IMAGES, task.workers, task.decoding)
     return {f"{stage} by {library}": stream for library, stream in streams.items()}
 
 

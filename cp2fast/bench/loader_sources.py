@@ -23,7 +23,6 @@ from cp2fast.data.prefetch import prefetch
 from cp2fast.data.sources.bad_images import BadImages
 from cp2fast.data.sources.choice import choose_source
 from cp2fast.data.sources.dali_source import open_dali
-from cp2fast.data.sources.loading import DecodeSettings
 from cp2fast.data.sources.open import open_source
 from cp2fast.data.sources.turbo_process import batches_in_the_making
 from cp2fast.errors import UserError
@@ -69,13 +68,12 @@ def sources(task: Task, missing: dict[str, str], bad: BadImages) -> dict[str, St
             numbers = task.plan(images)
             batches = _lazily(open_source, choice, settings, images, numbers, SEED, where, bad)
             streams[f"decode-{name}"] = Stream(_counted(batches, where), ahead)
-    how = DecodeSettings(SEED, task.data.max_pixels, levels=task.levels)
     for share in HARDWARE_SHARES:
         name = f"decode-dali-gpu@{share:g}"
         if name not in missing:
             batches = _lazily(
                 open_dali,
-                *(task.images, task.plan(task.images), how, bad),
+                *(task.images, task.plan(task.images), task.decoding, bad),
                 threads=task.workers,
                 gpu=task.device,
                 hardware_share=share,

@@ -15,10 +15,10 @@ from cp2fast.bench.peers import ffcv_kornia, lightly_train, spdl_v2
 from cp2fast.config import DataSettings
 from cp2fast.copypaste.backends import available_backends
 from cp2fast.data.decoding.decode import BadImage, decode_raster
-from cp2fast.data.decoding.levels import Levels
 from cp2fast.data.image_sets.image_set import ImageSet
 from cp2fast.data.order import plan, steps_per_epoch
 from cp2fast.data.sources.choice import available_sources
+from cp2fast.data.sources.loading import DecodeSettings
 
 SEED = 0
 HARDWARE_SHARES = (0.0, 0.5, 0.9, 1.0)
@@ -67,9 +67,9 @@ class Task:
                 steps_per_epoch(len(each), self.batch_size)
 
     @property
-    def levels(self) -> Levels:
-        """How values of more than 8 bits and other bands are shown."""
-        return Levels.of(self.data.range, self.data.bands)
+    def decoding(self) -> DecodeSettings:
+        """How every source of cp2fast decodes the images, and so the ceilings."""
+        return DecodeSettings.of(SEED, self.data)
 
     def plan(
         self, images: ImageSet, stop: int | None = None, independent: bool = False

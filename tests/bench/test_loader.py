@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.utils.data import default_collate
 
-from cp2fast.bench.loader import bench_loader
+from cp2fast.bench.loader import bench_loader, few_batches
 from cp2fast.bench.loader_sources import sources
 from cp2fast.bench.loader_task import Task, find_missing
 from cp2fast.bench.peers import dali_all, original, torchvision_v2
@@ -140,6 +140,13 @@ def test_pipelines_for_photos_are_left_out_where_the_images_are_none(photos, tmp
     with closing(sources(asked, missing, bad)["decode-turbo"].samples) as samples:
         assert next(samples) == 4
     assert bad.bad == 0
+
+
+def test_what_composing_is_measured_on_is_shrunk_as_in_a_run(photos, tmp_path):
+    """Else its ceiling is that of larger images, and is surpassed several times."""
+    asked = task(photos, data=DataSettings(max_side=16))
+    for batch in few_batches(asked, BadImages(tmp_path, 0)):
+        assert max(batch.height.max(), batch.width.max()) == 16
 
 
 @pytest.mark.skipif(find_spec("ffcv") is None, reason="pip install ffcv")

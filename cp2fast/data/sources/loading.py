@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 from torch import Tensor
 
 from cp2fast.batch import RaggedBatch
+from cp2fast.config import DataSettings
 from cp2fast.data.decoding.decode import BadImage, decode_image
 from cp2fast.data.decoding.levels import BY_TYPE, Levels
 from cp2fast.data.image_sets.image_set import ImageSet
@@ -31,6 +32,12 @@ class DecodeSettings:
     max_pixels: int
     max_side: int | None = None
     levels: Levels = BY_TYPE
+
+    @staticmethod
+    def of(seed: int, data: DataSettings) -> DecodeSettings:
+        """Those of a run with this seed."""
+        levels = Levels.of(data.range, data.bands)
+        return DecodeSettings(seed, data.max_pixels, data.max_side, levels)
 
     def decode(self, encoded: bytes) -> Tensor:
         """``decode_image`` with these settings."""

@@ -13,7 +13,6 @@ from cp2fast.batch import RaggedBatch
 from cp2fast.config import DataSettings
 from cp2fast.cores import decoding_workers
 from cp2fast.data.cache.arena import Arena
-from cp2fast.data.decoding.levels import Levels
 from cp2fast.data.image_sets.image_set import ImageSet
 from cp2fast.data.sources.bad_images import BadImages
 from cp2fast.data.sources.both_source import open_both
@@ -56,9 +55,7 @@ def open_source(
         UserError: while iterating, too many bad images or a dead decoding process.
     """
     workers = decoding_workers(settings.workers)
-    how = DecodeSettings(
-        seed, settings.max_pixels, settings.max_side, Levels.of(settings.range, settings.bands)
-    )
+    how = DecodeSettings.of(seed, settings)
     on_gpu = device.type == "cuda"
     first = next(plan, None)
     if first is None:
