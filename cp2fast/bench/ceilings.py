@@ -6,6 +6,7 @@ import itertools
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import numpy as np
 import torch
@@ -18,9 +19,11 @@ from cp2fast.bench.timing import Stream, finish
 from cp2fast.copypaste.op import copy_paste
 from cp2fast.copypaste.sampling import Background, sample_parameters
 from cp2fast.data.decoding import jpeg, turbojpeg
+from cp2fast.data.decoding.decode import BadImage
 from cp2fast.data.decoding.shrink import shrink
 from cp2fast.data.image_sets.image_set import ImageSet
 from cp2fast.data.sources.loading import DecodeSettings
+from cp2fast.errors import UserError
 
 _CHUNK = 256
 """Images between two looks at the clock, so that threads rarely wait for each other."""
@@ -33,9 +36,12 @@ def decoders(
     """libjpeg-turbo in independent threads, for each library that calls it.
 
     The first ``count`` images are kept in memory, encoded, and decoded again and again, shrunk
-    according to ``how``.
+    according to ``how``; bad ones are left out.
+
+    Raises:
+        UserError: all of these are bad.
     """
-    encoded = [images.read(number) for number in range(min(count, len(images)))]
+    encoded = _intact(images, min(count, len(images)), threads, how)
 
     def by_torchvision(number: int) -> Tensor:
         return how.decode(encoded[number])
@@ -49,7 +55,12 @@ def decoders(
 
 def reading(images: ImageSet, threads: int) -> Stream:
     """Only reading the encoded images, from disk or the system's file cache."""
-    return Stream(_in_threads(threads, images.read, len(images)))
+
+    def read(number: int) -> None:
+        with suppress(BadImage):
+            images.read(number)
+
+    return Stream(_in_threads(threads, read, len(images)))
 
 
 def transfer(batches: Sequence[RaggedBatch], device: torch.device) -> Stream:
@@ -91,6 +102,24 @@ def compose(
 def dtype_on(device: torch.device) -> torch.dtype:
     """The dtype of composed images in a training on this device."""
     return torch.float32 if device.type == "cpu" else torch.bfloat16
+
+
+def _intact(images: ImageSet, count: int, threads: int, how: DecodeSettings) -> list[bytes]:
+    """The files of the first ``count`` images that can be decoded."""
+
+    def read(number: int) -> bytes | None:
+        try:
+            encoded = images.read(number)
+            how.decode(encoded)
+        except BadImage:
+            return None
+        return encoded
+
+    with ThreadPoolExecutor(threads, "cp2fast-ceiling") as pool:
+        intact = [encoded for encoded in pool.map(read, range(count)) if encoded is not None]
+    if not intact:
+        raise UserError(f"none of the first {count} images can be read: fix them, or take others")
+    return intact
 
 
 def _in_threads(threads: int, work: Callable[[int], object], count: int) -> Iterator[int]:

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import numpy as np
@@ -31,6 +34,7 @@ from cp2fast.bench.peers import (
 )
 from cp2fast.bench.report import Report, results_of
 from cp2fast.bench.timing import Rate, Say, Stream, measure, silent, stream_of_pairs
+from cp2fast.data.decoding.decode import BadImage
 from cp2fast.data.image_sets.image_set import ImageSet
 from cp2fast.data.sources.bad_images import BadImages
 from cp2fast.data.sources.torch_source import START_METHOD, open_torch
@@ -56,7 +60,7 @@ def bench_loader(task: Task, rounds: int, seconds: float, say: Say = silent) -> 
         shutil.rmtree(scratch)
     found = _ceilings(rates)
     decoders = _decoder_rates("decode", rates)
-    measured = {name: rates[name] for name in systems}
+    measured = {name: rates[name] for name in systems if name not in missing}
     limited_by = _limited_by(systems, found)
     composing = {n: rate.median for n, rate in measured.items() if limited_by.get(n) == "pairs"}
     stages = {name: rate for name, rate in found.items() if name not in ("pairs", _PACKED)}
@@ -124,7 +128,20 @@ def _peers(task: Task, missing: dict[str, str]) -> dict[str, Stream]:
     if task.beton and "ffcv-kornia" not in missing:
         pairs = ffcv_kornia.composed(task.beton, task.batch_size, size, workers, device)
         peers["ffcv-kornia"] = stream_of_pairs(pairs, ffcv_kornia.BATCHES_AHEAD + 1)
-    return peers
+    return {name: _until_it_fails(name, peer, missing) for name, peer in peers.items()}
+
+
+def _until_it_fails(name: str, peer: Stream, missing: dict[str, str]) -> Stream:
+    """The stream of a peer; where it fails, as at a damaged photo, it ends and is missing."""
+
+    def samples() -> Iterator[int]:
+        try:
+            yield from peer.samples
+        except Exception as error:  # The others are still measured.
+            reason = traceback.format_exception_only(error)[-1].strip()
+            missing[name] = f"it failed: {reason.splitlines()[-1]}"
+
+    return Stream(samples(), peer.ahead)
 
 
 def _limited_by(systems: Iterable[str], found: Mapping[str, float]) -> dict[str, str]:
@@ -185,5 +202,8 @@ def _ceilings(rates: Mapping[str, Rate]) -> dict[str, float]:
 
 
 def _mean_bytes(images: ImageSet) -> int:
-    some: Sequence[int] = range(min(_CEILING_IMAGES, len(images)))
-    return round(sum(len(images.read(number)) for number in some) / len(some))
+    sizes = []
+    for number in range(min(_CEILING_IMAGES, len(images))):
+        with suppress(BadImage):
+            sizes.append(len(images.read(number)))
+    return round(mean(sizes))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from statistics import median
 
@@ -47,7 +48,7 @@ def silent(line: str) -> None:
 
 @dataclass(frozen=True)
 class Stream:
-    """A system under measurement, as an endless sequence of batches.
+    """A system under measurement, as an endless sequence of batches; it ends only if it fails.
 
     Attributes:
         samples: the number of samples of each batch; taking a number takes the batch.
@@ -91,29 +92,43 @@ def measure(
             something else keeps the machine busy.
 
     Returns:
-        The rates, in the order of ``streams``.
+        The rates, in the order of ``streams``, without those that ended.
     """
-    for stream in streams.values():
-        began = time.perf_counter()
-        for _ in range(stream.ahead + 1):
-            next(stream.samples)
-        time.sleep(stream.ahead * (time.perf_counter() - began) / (stream.ahead + 1))
-    rates: dict[str, list[float]] = {name: [] for name in streams}
-    count, least = len(streams), rounds * seconds * len(streams)
+    rates: dict[str, list[float]] = {}
+    for name, stream in streams.items():
+        with suppress(StopIteration):
+            _warm_up(stream)
+            rates[name] = []
+    count, least = len(rates), rounds * seconds * len(rates)
     say(f"{count} systems and ceilings, {rounds} x {seconds:g} s each: at least {least:.0f} s")
     for _ in in_rounds(rounds, say):
-        for name, stream in streams.items():
-            for _ in range(stream.ahead):
-                next(stream.samples)
-            batches, samples, elapsed, begin = 0, 0, 0.0, clock()
-            turn = time.perf_counter()
-            while batches == 0 or elapsed < seconds:
-                samples += next(stream.samples)
-                batches += 1
-                elapsed = clock() - begin
-            rates[name].append(samples / elapsed)
-            time.sleep(stream.ahead * (time.perf_counter() - turn) / batches)
+        for name in list(rates):
+            try:
+                rates[name].append(_turn(streams[name], seconds, clock))
+            except StopIteration:
+                del rates[name]
     return {name: Rate(tuple(values)) for name, values in rates.items()}
+
+
+def _warm_up(stream: Stream) -> None:
+    began = time.perf_counter()
+    for _ in range(stream.ahead + 1):
+        next(stream.samples)
+    time.sleep(stream.ahead * (time.perf_counter() - began) / (stream.ahead + 1))
+
+
+def _turn(stream: Stream, seconds: float, clock: Callable[[], float]) -> float:
+    """Samples per second in one turn of at least ``seconds``."""
+    for _ in range(stream.ahead):
+        next(stream.samples)
+    batches, samples, elapsed, begin = 0, 0, 0.0, clock()
+    turn = time.perf_counter()
+    while batches == 0 or elapsed < seconds:
+        samples += next(stream.samples)
+        batches += 1
+        elapsed = clock() - begin
+    time.sleep(stream.ahead * (time.perf_counter() - turn) / batches)
+    return samples / elapsed
 
 
 def in_rounds(rounds: int, say: Say) -> Iterator[int]:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch.utils.data import default_collate
 
+from cp2fast.bench import ceilings
 from cp2fast.bench.loader import bench_loader, few_batches
 from cp2fast.bench.loader_sources import sources
 from cp2fast.bench.loader_task import Task, find_missing
@@ -147,6 +148,30 @@ def test_what_composing_is_measured_on_is_shrunk_as_in_a_run(photos, tmp_path):
     asked = task(photos, data=DataSettings(max_side=16))
     for batch in few_batches(asked, BadImages(tmp_path, 0)):
         assert max(batch.height.max(), batch.width.max()) == 16
+
+
+def test_a_damaged_photo_ends_only_loaders_that_cannot_bear_it(photos, tmp_path):
+    for number in range(7):
+        (tmp_path / f"{number}.jpg").write_bytes(photos.read(number))
+    (tmp_path / "cut.jpg").write_bytes(photos.read(7)[:900])
+    report = bench_loader(task(list_images(tmp_path)), rounds=1, seconds=0)
+    assert_nothing_runs_on()
+    assert set(report.ceilings) == {"read", "decode", "augment", "pairs"}
+    measured = {result.system for result in report.results}
+    ours = {name for name in SYSTEMS if name.startswith(("cp2fast-", "decode-"))}
+    assert measured >= ours
+    assert report.extra["bad_images"] > 0
+    # A batch is half of the photos, so these have all been read.
+    assert not measured & {"torchvision", "dali-all"}
+    assert "BadImage" in report.missing["torchvision"]
+    assert report.missing["dali-all"].startswith("it failed: ")
+
+
+def test_photos_of_which_none_can_be_read_are_refused(tmp_path):
+    for number in range(4):
+        (tmp_path / f"{number}.jpg").write_bytes(b"no photo")
+    with pytest.raises(UserError, match="none of the first 4 images can be read"):
+        ceilings.decoders(list_images(tmp_path), 4, threads=1)
 
 
 @pytest.mark.skipif(find_spec("ffcv") is None, reason="pip install ffcv")

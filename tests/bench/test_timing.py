@@ -36,6 +36,13 @@ def test_what_takes_turns_and_how_long_at_least_is_told_before() -> None:
     assert lines[0] == "2 systems and ceilings, 3 x 0.2 s each: at least 1 s"
 
 
+@pytest.mark.parametrize("batches", [0, 2])
+def test_a_stream_that_ends_is_left_out_and_the_others_are_measured(batches: int) -> None:
+    streams = {"ends": Stream(iter([1] * batches)), "goes on": Stream(itertools.repeat(1))}
+    rates = measure(streams, rounds=3, seconds=0)
+    assert {name: len(rate.samples_per_second) for name, rate in rates.items()} == {"goes on": 3}
+
+
 def test_median_spread_and_ratio() -> None:
     fast, slow = Rate((20.0, 30.0, 10.0)), Rate((10.0, 10.0, 10.0))
     assert fast.median == 20
