@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import repeat
 from typing import Any
 
 import torch
@@ -43,12 +42,14 @@ def bench_train(
     """Measure both systems on random composed pairs; see ``measure`` for the arguments.
 
     Of the settings count the model, ``data.batch_size``, ``train.precision`` and ``train.compile``;
-    the original, if it is measured, always uses float32 without compilation.
+    the original, if it is measured, always uses float32 without compilation. Gradients are not
+    accumulated, which the original cannot do.
 
     Raises:
         UserError: no such backbone, size or precision.
         RuntimeError: the systems' losses differ, so they do not compute the same.
     """
+    settings = settings.with_values("train", gradient_accumulation_steps=1)
     first_losses: dict[str, float] = {}
     static: dict[str, int] = {}
     steps: dict[str, Step] = {}
@@ -197,7 +198,7 @@ def _cp2fast(
     settings: PretrainSettings, device: torch.device, say: Say
 ) -> tuple[Step, torch.dtype]:
     learner, batch = compiled_learner(settings, device, say)
-    return lambda: learner.step(repeat(batch, learner.accumulate))[-1].loss, learner.dtype
+    return lambda: learner.step(iter([batch]))[0].loss, learner.dtype
 
 
 def _check_equal(losses: dict[str, float], tolerance: float) -> None:

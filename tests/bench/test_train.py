@@ -21,6 +21,14 @@ def test_both_systems_are_measured_and_do_the_same() -> None:
     assert "matrix products" in report.bottleneck
 
 
+def test_steps_are_of_one_batch_also_where_a_run_accumulates() -> None:
+    """The original does not accumulate, so the same step is compared."""
+    accumulating = TINY.with_values("train", gradient_accumulation_steps=4)
+    report = bench_train(accumulating, torch.device("cpu"), rounds=1, seconds=0)
+    losses = report.extra["first_loss"]
+    assert losses["cp2fast"] == pytest.approx(losses["original"], rel=1e-4)
+
+
 def test_flops_of_resnet50_are_those_of_the_layers() -> None:
     settings = PretrainSettings()
     plain, ours = (flops_per_sample(settings, p, "cpu") / 1e9 for p in (True, False))
