@@ -65,13 +65,17 @@ def benchmark(
         on_report: called with each report once it is complete.
 
     Returns:
-        The reports, in the order measured. ``combine`` makes one result of all four.
+        The reports, in the order measured. ``combine`` makes one result of them.
 
     Raises:
         UserError: bad input, detected before anything is measured.
     """
     if what not in (*BENCHMARKS, "all"):
         raise UserError(f"no benchmark '{what}': there are {', '.join(BENCHMARKS)} and all")
+    if rounds < 1:
+        raise UserError(f"rounds={rounds}: must be 1 or more")
+    if not seconds >= 0:
+        raise UserError(f"seconds={seconds:g}: must be 0 or more")
     chosen = BENCHMARKS if what == "all" else (what,)
     settings = {name: _settings(name, overrides) for name in chosen}
     packed = None if beton is None else Path(beton)
@@ -84,8 +88,15 @@ def benchmark(
 
 
 def combine(reports: Sequence[Report]) -> dict[str, Any]:
-    """One result for all reports; rows and ceilings are prefixed with their benchmark's name."""
-    loader, train = (next(r for r in reports if r.benchmark == n) for n in ("loader", "train"))
+    """One result for all reports; rows and ceilings are prefixed with their benchmark's name.
+
+    ``stages`` and ``bottleneck`` are there once ``loader`` and ``train`` are.
+    """
+    of = {report.benchmark: report for report in reports}
+    stages: dict[str, Any] = {}
+    if "loader" in of and "train" in of:
+        stages["stages"] = stages_of_training(of["loader"], of["train"])
+        stages["bottleneck"] = describe_training(of["loader"], of["train"])
     rows = [
         {"benchmark": report.benchmark, **row}
         for report in reports
@@ -100,8 +111,7 @@ def combine(reports: Sequence[Report]) -> dict[str, Any]:
             for report in reports
             for stage, rate in report.ceilings.items()
         },
-        "stages": stages_of_training(loader, train),
-        "bottleneck": describe_training(loader, train),
+        **stages,
         "results": rows,
         "reports": [report.to_json() for report in reports],
     }

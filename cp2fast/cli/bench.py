@@ -74,25 +74,26 @@ def bench(
         chart.check_format(plot)
     kept = None if against is None else show.read_kept(against)
     console, progress = open_console(), open_console(stderr=True)
+    reports: list[Report] = []
 
-    def show_report(report: Report) -> None:
+    def keep_and_show(report: Report) -> None:
+        reports.append(report)
+        if json is not None:
+            write_json(json, combine(reports) if what == "all" else report.to_json())
         show.show(report, console)
         if kept is not None:
             show.show_against(report, kept, console)
 
-    reports = cp2fast.benchmark(
+    cp2fast.benchmark(
         what,
         words,
         rounds=rounds,
         seconds=seconds,
         beton=beton,
         say=lambda name, line: progress.print(f"bench {name}: {line}"),
-        on_report=show_report,
+        on_report=keep_and_show,
     )
-    result = reports[0].to_json() if len(reports) == 1 else combine(reports)
-    if len(reports) > 1:
-        console.print(result["bottleneck"])
-    if json is not None:
-        write_json(json, result)
+    if what == "all":
+        console.print(combine(reports)["bottleneck"])
     if plot is not None:
         chart.plot(reports, plot)

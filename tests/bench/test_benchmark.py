@@ -6,6 +6,8 @@ import re
 import pytest
 from PIL import Image
 
+from cp2fast import benchmark
+from cp2fast.errors import UserError
 from tests.command_line import cp2fast, refusal
 from tests.data import image_files
 
@@ -48,6 +50,30 @@ def test_everything_is_measured_shown_kept_drawn_and_compared(photos, tmp_path) 
     again = cp2fast("bench", "augment", *common, "--against", kept)
     assert again.returncode == 0, again.stderr
     assert "now / then" in again.stdout
+
+
+def test_what_was_measured_is_kept_though_a_later_benchmark_fails(photos, tmp_path) -> None:
+    kept = tmp_path / "all.json"
+    options = [*QUICK, f"data.root={photos}", "data.batch_size=4", "data.workers=1"]
+    done = cp2fast("bench", "all", *options, "model.backbone=no_such_network", "--json", kept)
+    assert done.returncode == 2
+    assert "no_such_network" in done.stderr.splitlines()[-1]
+    result = json.loads(kept.read_text())
+    assert [report["benchmark"] for report in result["reports"]] == ["loader", "augment"]
+    assert {"loader: decode", "augment: memory of the CPU"} <= result["ceilings"].keys()
+
+
+@pytest.mark.parametrize(
+    ("times", "named"),
+    [
+        ({"rounds": 0}, "rounds=0: must be 1 or more"),
+        ({"seconds": -1.0}, "seconds=-1: must be 0 or more"),
+        ({"seconds": float("nan")}, "seconds=nan: must be 0 or more"),
+    ],
+)
+def test_times_that_cannot_be_are_refused_before_anything_is_measured(times, named) -> None:
+    with pytest.raises(UserError, match=f"^{named}$"):
+        benchmark("augment", ["data.root=nowhere"], **times)
 
 
 @pytest.mark.parametrize(
