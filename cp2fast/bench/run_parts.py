@@ -96,8 +96,10 @@ class Parts:
         return systems
 
     def task(self, root: Path, steps: int = 1) -> PretrainTask:
-        """The task of a run that has not started."""
-        return build(self._of(root, steps), self._folder(), Processes.alone(self.device))
+        """The task of a run that has not started, with the shared network."""
+        task = build(self._of(root, steps), self._folder(), Processes.alone(self.device))
+        task.learner = self.learner
+        return task
 
     def idle(self, root: Path) -> float:
         """The share of time that the GPU is idle in the second half of a run's steps."""

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from cp2fast.bench.run import bench_run, losses
-from cp2fast.bench.run_parts import idle_of
+from cp2fast.bench.run_parts import Parts, idle_of
+from cp2fast.bench.timing import silent
 from cp2fast.config import DataSettings, ModelSettings, PretrainSettings, TrainSettings
 from cp2fast.data.image_sets.listing import list_images
 from tests.pretrain.runs import write_photos
@@ -50,6 +51,12 @@ def test_the_host_is_told_what_each_part_of_a_step_costs_it(report) -> None:
     host = report.extra["host_milliseconds_per_step"]
     assert list(host) == ["draw", "check", "pack", "launch", "step", "log"]
     assert host["step"] > host["draw"] > 0
+
+
+def test_the_network_that_the_host_is_timed_with_is_the_compiled_one(tmp_path: Path) -> None:
+    roots = {4: write_photos(tmp_path / "photos", 4)}
+    parts = Parts(TINY, torch.device("cpu"), tmp_path, silent)
+    assert parts.task(roots[4]).learner is parts.learner
 
 
 def test_the_largest_loss_is_named(report) -> None:
