@@ -45,19 +45,20 @@ def compare(
     if not isinstance(root := settings.data.root, Path):
         sys.exit("data.root must be one folder")
     gpu = device.type == "cuda"
-    first_epoch = -(-len(list_images(root)) // settings.data.batch_size)
+    images = len(list_images(root))
+    first_epoch = -(-images // settings.data.batch_size)
     part = max(first_epoch + 1, LEAST_STEPS if gpu else 1)
     parts = Parts(settings.with_values("train", log_every=part), device, scratch, print)
-    systems = parts.systems({0: root})
+    systems = parts.systems({images: root})
     ready = systems["ready"](4 * part)
     yield row_of("ready", ready, ready)
     for cache in ["off", "host", *(["gpu"] if gpu else [])]:
         parts.settings = parts.settings.with_values("data", cache=cache)
         for system in ("run", "loader"):
-            measured = systems[f"{system}-0"](4 * part)
+            measured = systems[f"{system}-{images}"](4 * part)
             yield row_of(f"{system} cache={cache}", measured, ready)
     if gpu:
-        yield {"run": "idle share with cache=gpu", "gpu_idle_share": parts.idle(root)}
+        yield {"run": "idle share with cache=gpu", "gpu_idle_share": parts.idle(root, images)}
 
 
 def row_of(run: str, measured: Measured, ready: Measured) -> dict[str, Any]:

@@ -3,7 +3,8 @@
     photos -> source -> op -> pairs | engine | network
 
 A run is measured together with its parts (``run_parts.py``), each on data sets of several sizes,
-with checkpoints according to the settings.
+with checkpoints according to the settings. Without a GPU, where the epoch in which a pixel cache
+fills can take an hour, there is none.
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ def bench_run(
         UserError: the settings are invalid.
     """
     samples = settings.data.batch_size * settings.train.gradient_accumulation_steps
+    if device.type != "cuda":
+        settings = settings.with_values("data", cache="off")
     counts = [count for count in counts if count >= samples] or [samples]
     scratch = Path(tempfile.mkdtemp(prefix="cp2fast-bench-"))
     try:
@@ -56,7 +59,7 @@ def bench_run(
         parts = Parts(settings, device, scratch, say)
         systems = parts.systems(roots)
         measured = _take_turns(systems, FEWEST_STEPS[device.type], parts, rounds, seconds, say)
-        idle = parts.idle(roots[counts[-1]]) if device.type == "cuda" else None
+        idle = parts.idle(roots[counts[-1]], counts[-1]) if device.type == "cuda" else None
         host = host_milliseconds(parts.task(roots[counts[-1]]))
     finally:
         shutil.rmtree(scratch)
@@ -74,16 +77,13 @@ def _take_turns(
     """Measure all systems in every round, with enough steps each for the minimum time.
 
     The number of steps is estimated from a run of ``fewest``; if these suffice, it is the first
-    round. Loader and engine take the same steps: the first epoch is slower, as nothing is cached.
+    round.
     """
     firsts = {name: measure(fewest) for name, measure in systems.items()}
     steps = {
         name: max(fewest, ceil(seconds * first.rate / parts.samples))
         for name, first in firsts.items()
     }
-    for engine in [name for name in systems if name.startswith("engine-")]:
-        loader = engine.replace("engine", "loader")
-        steps[engine] = steps[loader] = max(steps[engine], steps[loader])
     for name, first in firsts.items():
         say(f"{name}: about {format_rate(first.rate)} images/s, {steps[name]} steps a round")
     found = {name: [first] if steps[name] == fewest else [] for name, first in firsts.items()}

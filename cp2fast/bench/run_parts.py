@@ -5,6 +5,9 @@ ready    the engine and the network, with pairs composed in advance
 loader   source and op; the pairs are not used
 engine   source, op and engine, with a step that does nothing
 run      everything
+
+Where there is a pixel cache, the first epoch, in which it fills, is not counted: later ones can be
+many times as fast, and no part would be the limit in both.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from contextlib import closing
 from functools import cache, partial
 from itertools import islice, pairwise, repeat
+from math import ceil
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
@@ -51,7 +55,8 @@ class Measured(NamedTuple):
     """The result for one run, or for one part.
 
     Attributes:
-        rate: samples per second, without the time before the first logged step.
+        rate: samples per second, without the first epoch where there is a cache, and without the
+            time before the first logged step.
         time: shares of this time by account; None for a single part.
         memory: peak bytes on the GPU; 0 without one.
     """
@@ -63,6 +68,14 @@ class Measured(NamedTuple):
 
 Measure = Callable[[int], Measured]
 """Measures this many steps."""
+
+
+class _Length(NamedTuple):
+    """The steps of a run, those of them that are not counted, and the steps between two rows."""
+
+    steps: int
+    uncounted: int
+    log_every: int
 
 
 class Parts:
@@ -83,38 +96,39 @@ class Parts:
         self.nothing = _Nothing(network, trained, contrast, settings.train, device)
 
     def systems(self, roots: Mapping[int, Path]) -> dict[str, Measure]:
-        """The measurements by name; data sets are ordered from small to large."""
+        """The measurements by name; data sets, by their number of images, from small to large."""
         some = roots[max(roots)]
         systems: dict[str, Measure] = {
             "step": partial(self._step_alone, some),
             "ready": partial(self._run, some, self.learner, ready=True),
         }
         for count, root in roots.items():
-            systems[f"loader-{count}"] = partial(self._loader, root)
-            systems[f"engine-{count}"] = partial(self._run, root, self.nothing)
-            systems[f"run-{count}"] = partial(self._run, root, self.learner)
+            systems[f"loader-{count}"] = partial(self._loader, root, images=count)
+            systems[f"engine-{count}"] = partial(self._run, root, self.nothing, images=count)
+            systems[f"run-{count}"] = partial(self._run, root, self.learner, images=count)
         return systems
 
     def task(self, root: Path, steps: int = 1) -> PretrainTask:
         """The task of a run that has not started, with the shared network."""
-        task = build(self._of(root, steps), self._folder(), Processes.alone(self.device))
+        task = build(self._of(root, steps=steps), self._folder(), Processes.alone(self.device))
         task.learner = self.learner
         return task
 
-    def idle(self, root: Path) -> float:
-        """The share of time that the GPU is idle in the second half of a run's steps."""
+    def idle(self, root: Path, images: int) -> float:
+        """The share of time that the GPU is idle in the last steps of a run on ``images``."""
         steps = FEWEST_STEPS["cuda"]
+        last = self._length(steps, images).steps * self.learner.accumulate - 1
         profiler = profile(activities=[ProfilerActivity.CUDA])
 
-        def watch(step: int) -> None:
-            if step == steps // 2:
+        def watch(batch: int) -> None:
+            if batch == last - steps // 2:
                 finish(self.device)
                 profiler.start()
-            elif step == steps - 2:
+            elif batch == last:
                 finish(self.device)
                 profiler.stop()
 
-        self._run(root, self.learner, steps, watch=watch)
+        self._run(root, self.learner, steps, images, watch=watch)
         events = profiler.events() or []  # type: ignore[no-untyped-call]
         work = [event.time_range for event in events if event.device_type.name == "CUDA"]
         return idle_of((time_range.start, time_range.end) for time_range in work)
@@ -124,8 +138,9 @@ class Parts:
         root: Path,
         learner: Shared,
         steps: int,
+        images: int = 0,
         ready: bool = False,
-        watch: Callable[[int], None] = lambda step: None,
+        watch: Callable[[int], None] = lambda batch: None,
     ) -> Measured:
         """A run as the command makes it, except for the parts that are replaced."""
 
@@ -150,15 +165,19 @@ class Parts:
         self._forget_memory()
         kind = dataclasses.replace(PRETRAIN, build=built)
         alone = Processes.alone(self.device)
-        train(open_run(kind, self._of(root, steps), folder, alone, resuming=False), accounts)
-        return Measured(*_of_rows(read_metrics(folder.metrics), self.samples), self._memory())
+        length = self._length(steps, images)
+        settings = self._of(root, steps=length.steps, log_every=length.log_every)
+        train(open_run(kind, settings, folder, alone, resuming=False), accounts)
+        rows = read_metrics(folder.metrics)
+        return Measured(*of_rows(rows, self.samples, length.uncounted), self._memory())
 
-    def _loader(self, root: Path, steps: int) -> Measured:
+    def _loader(self, root: Path, steps: int, images: int) -> Measured:
         """Take batches as a run gets them, without using them."""
+        steps, uncounted, _ = self._length(steps, images)
         task = self.task(root, steps)
         with closing(task.batches(0, steps)) as batches:
             of_steps = (islice(batches, task.learner.accumulate) for _ in range(steps))
-            return self._timed(([batch.ready() for batch in own] for own in of_steps), steps)
+            return self._timed(([batch.ready() for batch in own] for own in of_steps), uncounted)
 
     def _step_alone(self, root: Path, steps: int) -> Measured:
         """The learner's steps on one batch, without an engine."""
@@ -166,11 +185,12 @@ class Parts:
         with closing(task.batches(0, 1)) as batches:
             own = [batch.ready() for batch in batches]
         self._forget_memory()
-        return self._timed((self.learner.step(iter(own)) for _ in range(steps)), steps)
+        uncounted = self._length(steps).uncounted
+        return self._timed((self.learner.step(iter(own)) for _ in range(steps)), uncounted)
 
-    def _timed(self, work: Iterator[object], steps: int) -> Measured:
-        """Time these steps; as in a run, those before the first logged row are not counted."""
-        for _ in range(self._log_every(steps)):
+    def _timed(self, work: Iterator[object], uncounted: int) -> Measured:
+        """Time these steps, as a run is timed."""
+        for _ in range(uncounted):
             next(work)
         finish(self.device)
         begin = time.perf_counter()
@@ -179,13 +199,15 @@ class Parts:
         rate = done * self.samples / (time.perf_counter() - begin)
         return Measured(rate, None, self._memory())
 
-    def _of(self, root: Path, steps: int) -> PretrainSettings:
-        every = self._log_every(steps)
-        settings = self.settings.with_values("train", steps=steps, log_every=every)
-        return settings.with_values("data", root=root)
+    def _of(self, root: Path, **train: int) -> PretrainSettings:
+        return self.settings.with_values("data", root=root).with_values("train", **train)
 
-    def _log_every(self, steps: int) -> int:
-        return min(self.settings.train.log_every, max(1, steps // _ROWS))
+    def _length(self, steps: int, images: int = 0) -> _Length:
+        """That of a run in which ``steps``, or a row fewer, follow the epoch of the ``images``."""
+        every = min(self.settings.train.log_every, max(1, steps // _ROWS))
+        filling = 0 if self.settings.data.cache == "off" else ceil(images / self.samples)
+        uncounted = every * max(1, ceil(filling / every))
+        return _Length(steps - every + uncounted, uncounted, every)
 
     def _folder(self) -> RunFolder:
         for folder in self.scratch.glob("run-*"):
@@ -264,9 +286,11 @@ def data_set(images: ImageSet, count: int, root: Path) -> Path:
     return root
 
 
-def _of_rows(rows: Sequence[Mapping[str, Any]], samples: int) -> tuple[float, dict[Account, float]]:
-    """Samples per second, and shares of the time, over all logged rows except the first."""
-    logged = [row for row in rows if "images_per_second" in row]
+def of_rows(
+    rows: Sequence[Mapping[str, Any]], samples: int, uncounted: int
+) -> tuple[float, dict[Account, float]]:
+    """Samples per second, and shares of the time, after the row of step ``uncounted``."""
+    logged = [row for row in rows if "images_per_second" in row and row["step"] >= uncounted]
     steps, whole, spent = 0, 0.0, dict.fromkeys(ACCOUNTS, 0.0)
     for before, row in pairwise(logged):
         seconds = (row["step"] - before["step"]) * samples / row["images_per_second"]

@@ -6,10 +6,12 @@ import pytest
 import torch
 
 from cp2fast.bench.run import bench_run, losses
-from cp2fast.bench.run_parts import Parts, idle_of
+from cp2fast.bench.run_parts import Parts, idle_of, of_rows
 from cp2fast.bench.timing import silent
 from cp2fast.config import DataSettings, ModelSettings, PretrainSettings, TrainSettings
 from cp2fast.data.image_sets.listing import list_images
+from cp2fast.run_folder import RunFolder, read_metrics
+from cp2fast.train.accounts import ACCOUNTS
 from tests.pretrain.runs import write_photos
 
 pytestmark = pytest.mark.slow
@@ -32,6 +34,7 @@ def test_runs_and_parts_are_measured_for_each_data_set(report) -> None:
     assert [result.system for result in report.results] == ["cp2fast-ready", *of_sizes]
     assert all(result.images_per_second > 0 for result in report.results)
     assert report.settings["images"] == [5, 9]
+    assert report.settings["cache"] == "off"
     assert report.ceilings["loader and op alone on 5 images"] > 0
     assert report.ceilings["the network's step alone"] > 0
 
@@ -85,6 +88,37 @@ def test_parts_take_turns_on_a_cpu_and_work_side_by_side_on_a_gpu() -> None:
     assert cpu == {"run-4": pytest.approx(3 / 4), "ready": 1.0, "engine-4": 1.0}
     assert gpu == {"run-4": pytest.approx(3 / 6), "ready": 1.0, "engine-4": 1.0}
     assert losses(rates, [4], on_gpu=True)[0].whole == "run-4"
+
+
+def test_a_run_that_is_as_fast_as_the_slower_part_in_every_phase_loses_nothing() -> None:
+    """Loading limits while the cache fills, and then the network does."""
+    filling, cached, network = 3_000.0, 60_000.0, 21_000.0
+
+    def rate(in_first_epoch: float, later: float) -> float:
+        paces = {20: in_first_epoch, 40: later, 60: later}
+        rows = [
+            {"step": step, "images_per_second": pace, "time": dict.fromkeys(ACCOUNTS, 0.1)}
+            for step, pace in paces.items()
+        ]
+        return of_rows(rows, samples=256, uncounted=20)[0]
+
+    engine = rate(filling, cached)
+    rates = {"ready": network, "step": network, "loader-5000": engine, "engine-5000": engine}
+    rates["run-5000"] = rate(filling, network)
+    found = {loss.whole: loss.share for loss in losses(rates, [5000], on_gpu=True)}
+    assert found["run-5000"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("cache", "steps"), [("off", 6), ("host", 6 - 2 + 6)])
+def test_the_epoch_in_which_a_cache_fills_precedes_the_steps_that_count(
+    tmp_path: Path, cache: str, steps: int
+) -> None:
+    """That of 24 photos takes 6 steps; of the 6 others, the first two start the clock."""
+    root = write_photos(tmp_path / "photos", 24)
+    parts = Parts(TINY.with_values("data", cache=cache), torch.device("cpu"), tmp_path, silent)
+    assert parts.systems({24: root})["run-24"](6).rate > 0
+    (folder,) = tmp_path.glob("run-*")
+    assert read_metrics(RunFolder(folder).metrics)[-1]["step"] == steps
 
 
 @pytest.mark.parametrize(
