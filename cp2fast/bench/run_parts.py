@@ -90,8 +90,9 @@ class Parts:
         batch_size, size, dtype = settings.data.batch_size, settings.model.size, self.learner.dtype
         images_B3SS = blank_images(batch_size, size, dtype, device)
         compile_encoders(self.learner, settings.train.compile, images_B3SS, say)
-        # The network is compiled here, once for all parts.
-        self.settings = settings.with_values("train", compile="off")
+        # The network is compiled here, once for all parts. Bad images are repeated with the others.
+        of_parts = settings.with_values("train", compile="off")
+        self.settings = of_parts.with_values("data", max_bad_fraction=1.0)
         network, trained = self.learner.network, self.learner.network.encoder_q.parameters()
         self.nothing = _Nothing(network, trained, contrast, settings.train, device)
 

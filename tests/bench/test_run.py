@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cp2fast.bench.run import bench_run, losses
-from cp2fast.bench.run_parts import Parts, idle_of, of_rows
+from cp2fast.bench.run_parts import Parts, data_set, idle_of, of_rows
 from cp2fast.bench.timing import silent
 from cp2fast.config import DataSettings, ModelSettings, PretrainSettings, TrainSettings
 from cp2fast.data.image_sets.listing import list_images
@@ -67,6 +67,14 @@ def test_the_largest_loss_is_named(report) -> None:
     assert [loss["share"] for loss in found] == sorted(loss["share"] for loss in found)
     assert report.bottleneck.startswith("largest loss: ")
     assert f"reaches {found[0]['share']:.0%} of what" in report.bottleneck
+
+
+def test_a_damaged_photo_is_borne_however_often_it_is_repeated(tmp_path: Path) -> None:
+    root = write_photos(tmp_path / "photos", 4)
+    (root / "cut.jpg").write_bytes((root / "000.jpg").read_bytes()[:300])
+    repeated = data_set(list_images(root), 24, tmp_path / "repeated")
+    parts = Parts(TINY, torch.device("cpu"), tmp_path, silent)
+    assert parts.systems({24: repeated})["loader-24"](6).rate > 0
 
 
 def test_nothing_is_left_behind(report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
