@@ -10,6 +10,7 @@ TFLOP/s of the counted work how close each comes to the limit of the card.
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 import time
@@ -52,6 +53,10 @@ def main() -> None:
         "missing": {},
     }
     for name, run in systems.items():
+        gc.collect()  # the network before it, which may be in a cycle
+        if gpu:
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
         try:
             figures = run()
         except Exception as error:  # the others are still measured
