@@ -21,7 +21,7 @@ import torch
 from cp2fast.bench.host import host_milliseconds
 from cp2fast.bench.report import Report, format_rate, results_of
 from cp2fast.bench.run_parts import FEWEST_STEPS, Measure, Measured, Parts, data_set
-from cp2fast.bench.timing import Rate, Say, in_rounds, silent
+from cp2fast.bench.timing import Rate, Say, in_rounds, least_time, silent
 from cp2fast.bench.train import settings_of_step
 from cp2fast.config import PretrainSettings
 from cp2fast.data.image_sets.image_set import ImageSet
@@ -79,6 +79,7 @@ def _take_turns(
     The number of steps is estimated from a run of ``fewest``; if these suffice, it is the first
     round.
     """
+    say(least_time("runs and parts", len(systems), rounds, seconds))
     firsts = {name: measure(fewest) for name, measure in systems.items()}
     steps = {
         name: max(fewest, ceil(seconds * first.rate / parts.samples))

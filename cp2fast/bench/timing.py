@@ -99,8 +99,7 @@ def measure(
         with suppress(StopIteration):
             _warm_up(stream)
             rates[name] = []
-    count, least = len(rates), rounds * seconds * len(rates)
-    say(f"{count} systems and ceilings, {rounds} x {seconds:g} s each: at least {least:.0f} s")
+    say(least_time("systems and ceilings", len(rates), rounds, seconds))
     for _ in in_rounds(rounds, say):
         for name in list(rates):
             try:
@@ -129,6 +128,12 @@ def _turn(stream: Stream, seconds: float, clock: Callable[[], float]) -> float:
         elapsed = clock() - begin
     time.sleep(stream.ahead * (time.perf_counter() - turn) / batches)
     return samples / elapsed
+
+
+def least_time(what: str, count: int, rounds: int, seconds: float) -> str:
+    """A line about ``count`` of ``what``, which take turns, and their minimum time."""
+    least = count * rounds * seconds
+    return f"{count} {what}, {rounds} x {seconds:g} s each: at least {least:.0f} s"
 
 
 def in_rounds(rounds: int, say: Say) -> Iterator[int]:

@@ -31,9 +31,9 @@ def test_everything_is_measured_shown_kept_drawn_and_compared(photos, tmp_path) 
     assert done.returncode == 0, done.stderr
     result = json.loads(kept.read_text())
     assert {row["benchmark"] for row in result["results"]} == {"loader", "augment", "train", "run"}
-    announced = re.findall(r"^bench (\w+): \d+ systems and .*: at least \d s$", done.stderr, re.M)
+    announced = re.findall(r"^bench (\w+): \d+ \w+ and \w+, .*: at least \d s$", done.stderr, re.M)
     told = re.findall(r"^bench (\w+): round 1 of 1 done", done.stderr, re.M)
-    assert announced == ["loader", "augment", "train"]
+    assert announced == ["loader", "augment", "train", "run"]
     assert told == ["loader", "augment", "train", "run"]
     assert {"original", "cp2fast-dali", "cp2fast-cpu", "cp2fast"} <= {
         row["system"] for row in result["results"]
