@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +77,7 @@ def keep_compiled(kernel: Any) -> None:
     """Cache a compiled ``kernel`` on disk; compile once per process if no folder is writable.
 
     It is compiled again when its source changes, or any source of this package that it imports,
-    directly or indirectly.
+    directly or indirectly, and when what was cached cannot be read.
     """
     sources = sorted(_sources(kernel.__module__, Path(kernel.py_func.__code__.co_filename)))
     digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
@@ -83,6 +85,17 @@ def keep_compiled(kernel: Any) -> None:
     class Cache(FunctionCache):  # type: ignore[misc]  # numba is untyped
         def _index_key(self, *args: Any) -> tuple[Any, ...]:
             return (*super()._index_key(*args), digest)
+
+        def load_overload(self, *args: Any) -> Any:
+            try:
+                return super().load_overload(*args)
+            except Exception:  # damaged files, as after a crash; unpickling them raises anything
+                self._remove_index()
+                return None
+
+        def _remove_index(self) -> None:
+            with suppress(OSError):
+                os.unlink(self._cache_file._index_path)
 
     try:
         kernel._cache = Cache(kernel.py_func)

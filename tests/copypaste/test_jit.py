@@ -38,8 +38,8 @@ def run(folder: Path, returns: int, **environment: str) -> str:
     """What a new process prints: the number two imports away, and whether the kernel was kept."""
     package = folder / "package"
     package.mkdir(exist_ok=True)
-    (package / "kernel.py").write_text(KERNEL)
-    os.utime(package / "kernel.py", (0, 0))
+    if not (package / "kernel.py").exists():
+        (package / "kernel.py").write_text(KERNEL)
     (package / "helper.py").write_text(HELPER)
     (package / "constants.py").write_text(f"NUMBER = {returns}\n")
     done = subprocess.run(
@@ -65,3 +65,13 @@ def test_compiled_every_time_where_nothing_can_be_written(tmp_path: Path) -> Non
     nowhere = {"HOME": "/dev/null", "XDG_CACHE_HOME": "/dev/null", "NUMBA_CACHE_DIR": ""}
     assert run(tmp_path, 1, **nowhere) == "1 0"
     assert run(tmp_path, 1, **nowhere) == "1 0"
+
+
+@pytest.mark.parametrize("suffix", ["nbi", "nbc"])
+def test_compiled_anew_where_a_kept_file_is_damaged(tmp_path: Path, suffix: str) -> None:
+    """As by a node that goes down before its disk has what was written."""
+    assert run(tmp_path, 1) == "1 0"
+    for damaged in tmp_path.glob(f"package/__pycache__/*.{suffix}"):
+        os.truncate(damaged, 0)
+    assert run(tmp_path, 1) == "1 0"
+    assert run(tmp_path, 1) == "1 1"
