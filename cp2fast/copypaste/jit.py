@@ -74,7 +74,7 @@ def _special(count: int, one: Any, rest: Any) -> Any:
 
 
 def keep_compiled(kernel: Any) -> None:
-    """Cache a compiled ``kernel`` on disk; compile once per process if no folder is writable.
+    """Cache a compiled ``kernel`` on disk; compile once per process where nothing can be written.
 
     It is compiled again when its source changes, or any source of this package that it imports,
     directly or indirectly, and when what was cached cannot be read.
@@ -92,6 +92,12 @@ def keep_compiled(kernel: Any) -> None:
             except Exception:  # damaged files, as after a crash; unpickling them raises anything
                 self._remove_index()
                 return None
+
+        def save_overload(self, *args: Any) -> None:
+            try:
+                super().save_overload(*args)
+            except OSError:  # no room; the index may name the file of an older kernel by now
+                self._remove_index()
 
         def _remove_index(self) -> None:
             with suppress(OSError):

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from resource import RLIMIT_FSIZE, setrlimit
 
 import pytest
 
@@ -34,8 +35,11 @@ def number():
 """
 
 
-def run(folder: Path, returns: int, **environment: str) -> str:
-    """What a new process prints: the number two imports away, and whether the kernel was kept."""
+def run(folder: Path, returns: int, largest_file: int = -1, **environment: str) -> str:
+    """What a new process prints: the number two imports away, and whether the kernel was kept.
+
+    It may write files of at most ``largest_file`` bytes, where that is not negative.
+    """
     package = folder / "package"
     package.mkdir(exist_ok=True)
     if not (package / "kernel.py").exists():
@@ -49,6 +53,7 @@ def run(folder: Path, returns: int, **environment: str) -> str:
         capture_output=True,
         text=True,
         check=True,
+        preexec_fn=lambda: setrlimit(RLIMIT_FSIZE, (largest_file, largest_file)),
     )
     return done.stdout.strip()
 
@@ -75,3 +80,13 @@ def test_compiled_anew_where_a_kept_file_is_damaged(tmp_path: Path, suffix: str)
         os.truncate(damaged, 0)
     assert run(tmp_path, 1) == "1 0"
     assert run(tmp_path, 1) == "1 1"
+
+
+def test_a_full_disk_keeps_nothing_and_nothing_outdated(tmp_path: Path) -> None:
+    assert run(tmp_path, 1) == "1 0"
+    with (tmp_path / "package" / "kernel.py").open("a") as source:
+        source.write("# another version\n")
+    for _ in range(2):
+        assert run(tmp_path, 2, largest_file=4096) == "2 0"
+    assert run(tmp_path, 2) == "2 0"
+    assert run(tmp_path, 2) == "2 1"
