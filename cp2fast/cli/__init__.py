@@ -72,7 +72,7 @@ def main() -> None:
         sys.exit(_refuse(str(error)))
     except _UsageError as error:
         sys.exit(_refuse(mistake(error, sys.argv[1:])))
-    except (KeyboardInterrupt, typer.Abort):
+    except KeyboardInterrupt:
         print("cp2fast: interrupted", file=sys.stderr)
         sys.exit(_INTERRUPTED)
     except (MemoryError, RuntimeError) as error:
@@ -99,13 +99,13 @@ def main() -> None:
 
 
 def _run(words: list[str]) -> None:
-    """Run a command, raising ``BrokenPipeError`` where typer and rich only exit with code 1."""
+    """Run a command, raising the errors that typer and rich turn into an exit or an abort."""
     with _messages():
         try:
             if app(words, prog_name="cp2fast", standalone_mode=False) == _INTERRUPTED:
                 raise KeyboardInterrupt
-        except SystemExit as ended:
-            if isinstance(ended.__context__, BrokenPipeError):
+        except (SystemExit, typer.Abort) as ended:
+            if isinstance(ended.__context__, BrokenPipeError | EOFError):
                 raise ended.__context__ from None
             raise
         sys.stdout.flush()

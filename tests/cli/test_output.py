@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from cp2fast.data.scenes import generate_scenes
+from tests.command_line import cp2fast
 from tests.processes import Process
 
 # Background jobs of a shell, and what they start, ignore the signal unless a handler is set.
@@ -38,3 +39,14 @@ def test_ctrl_c_is_no_traceback_and_no_success(tmp_path: Path) -> None:
     _, errors = process.communicate()
     assert process.returncode == 130
     assert errors.splitlines() == ["cp2fast: interrupted"]
+
+
+def test_an_end_of_file_is_no_interruption(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No command asks for input: what it reads is cut off, and the traceback says where."""
+
+    def cut_off() -> list[str]:
+        raise EOFError("Ran out of input")
+
+    monkeypatch.setattr("timm.list_pretrained", cut_off)
+    with pytest.raises(EOFError, match="Ran out of input"):
+        cp2fast("models", "resnet18")
