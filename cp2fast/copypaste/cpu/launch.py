@@ -91,7 +91,8 @@ def _workspace(size: int, crop: int, radius: int) -> Workspace:
     """This thread's scratch memory, reallocated only for a larger crop or blur, or another size."""
     fits: tuple[int, int, int] = getattr(_own, "fits", (0, 0, 0))
     if fits[0] != size or fits[1] < crop or fits[2] < radius:
-        _own.fits = size, max(crop, fits[1]), max(radius, fits[2])
-        _own.workspace = Workspace.allocate(*_own.fits)
+        fits = size, max(crop, fits[1]), max(radius, fits[2])
+        _own.workspace = Workspace.allocate(*fits)
+        _own.fits = fits  # not before: there may be no memory
     workspace: Workspace = _own.workspace
     return workspace

@@ -18,6 +18,35 @@ from cp2fast.copypaste.sampling import sample_parameters
 from cp2fast.copypaste.views import pack
 from tests.copypaste import cases
 from tests.copypaste.cases import Composed, assert_same_bits, photo, take
+from tests.processes import Process
+
+# Prints what becomes of a crop that needs more scratch than there is memory for, and whether it is
+# composed as by a new thread once there is.
+MEMORY_COMES_BACK = """
+import resource
+from dataclasses import replace
+import torch
+from tests.copypaste.cpu.test_launch import RaggedBatch, compose, photo, sample_parameters
+
+def long(width):
+    batch = RaggedBatch.pack([photo(1, width)] * 3, range(3))
+    whole = torch.tensor([0, 0, 1, width], dtype=torch.int32).expand(3, 4, 4)
+    return batch, replace(sample_parameters(0, 0, batch, 32), box=whole), 32
+
+torch.set_num_threads(1)
+compose(*long(100))
+case, limits = long(4_000_000), resource.getrlimit(resource.RLIMIT_AS)
+taken = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (taken + (16 << 20), limits[1]))
+try:
+    compose(*case)
+except MemoryError:
+    print("no memory")
+resource.setrlimit(resource.RLIMIT_AS, limits)
+again = compose(*case)
+torch.set_num_threads(2)
+print(all(map(torch.equal, again, compose(*case))))
+"""
 
 
 def compose(
@@ -225,3 +254,11 @@ def test_a_forked_process_may_call(batch: RaggedBatch) -> None:
         same = all((x.numpy() == y.numpy()).all() for x, y in zip(ours, expected, strict=True))
         os._exit(0 if same else 1)
     assert os.waitpid(child, 0) == (child, 0)
+
+
+@pytest.mark.slow
+def test_memory_that_was_missing_may_come_back() -> None:
+    process = Process(script=MEMORY_COMES_BACK)
+    said, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert said.split("\n") == ["no memory", "True", ""]
