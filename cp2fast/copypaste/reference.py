@@ -53,7 +53,8 @@ def copy_paste_reference(request: Request) -> Composed:
 
 def make_view(pixels: Tensor, view: View, size: int) -> Tensor:
     """One complete view before normalisation: float32 ``[3, S, S]`` in [0, 1]."""
-    crop_HWC = pixels.as_strided((view.height, view.width, 3), (view.pitch, 3, 1), view.start)
+    shape, strides = (view.height, view.width, 3), (view.pitch, 3, 1)
+    crop_HWC = pixels[view.start :].as_strided(shape, strides)
     x = orient(resize(crop_HWC, size), view.orientation)
     if view.jitter:
         for operation in view.order:

@@ -1,5 +1,7 @@
 """The op: its outputs, its backends, and its place in torch."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn.functional import interpolate
@@ -106,6 +108,13 @@ def test_tensors_with_strides_are_taken(batch, parameters):
         out = copy_paste(batch, strided, SIZE, backend=backend)
         expected = copy_paste(batch, parameters, SIZE, backend=backend)
         assert torch.equal(out.query, expected.query)
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_pixels_may_be_a_part_of_a_larger_tensor(batch, parameters, backend):
+    store = torch.cat([torch.zeros(7, dtype=torch.uint8), batch.pixels])
+    out = copy_paste(replace(batch, pixels=store[7:]), parameters, SIZE, backend=backend)
+    assert torch.equal(out.query, copy_paste(batch, parameters, SIZE, backend=backend).query)
 
 
 def test_wrong_parameters_are_refused(batch, parameters):
