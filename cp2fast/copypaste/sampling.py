@@ -54,9 +54,9 @@ def sample_parameters(
             key, and the number of the foreground is used.
         size: side S of the output in pixels.
         background: source of the backgrounds. ``batch`` takes them from the other samples: no image
-            is its own background, and query and key have different ones. ``none`` disables
-            copy-paste: the foreground fills the output, and its own image serves as the background,
-            which is invisible.
+            is its own background, and query and key have different ones, unless more than a third
+            of the batch have the same number. ``none`` disables copy-paste: the foreground fills
+            the output, and its own image serves as the background, which is invisible.
         augment: ranges and probabilities; by default those of the paper.
 
     Returns:
@@ -107,10 +107,13 @@ def _sources(
     source = np.repeat(foreground[:, None], 4, axis=1)
     if background == "batch":
         # The next two images in a random cyclic order. Sorted by numpy, as numba would compile its
-        # own sort for two seconds.
+        # own sort for two seconds. Dealt into as many rounds as there are of the most frequent
+        # number, whose images come first: equal numbers are a round apart, or more.
         random = np.empty(images, np.uint64)
         partner_words(key, epoch, index, random)
-        order = np.argsort(random, kind="stable").astype(np.int32)
+        _, number, counts = np.unique(random, return_inverse=True, return_counts=True)
+        order = np.lexsort((random, -counts[number])).astype(np.int32)
+        order = order[np.argsort(np.arange(images) % counts.max(), kind="stable")]
         source[order, 2], source[order, 3] = np.roll(order, -1), np.roll(order, -2)
     elif background == "independent":
         source[:, 2] += samples

@@ -16,6 +16,10 @@ from tests.copypaste.sampling_in_numpy import draw_in_numpy
 
 SIZE = 224
 INDEX_SETS = st.lists(st.integers(0, 2**40), min_size=3, max_size=40, unique=True)
+REPEATED = st.lists(st.integers(0, 9), min_size=6, max_size=20).filter(
+    lambda index: max(map(index.count, index)) <= len(index) // 3
+)
+"""Numbers of which each is that of at most a third of the images."""
 
 
 def fields(parameters, sample, names=None):
@@ -129,6 +133,15 @@ def test_backgrounds_are_two_different_other_images(index, seed, epoch):
     # Every image lends its background to one query and to one key.
     assert torch.equal(source[:, 2].sort().values, count)
     assert torch.equal(source[:, 3].sort().values, count)
+
+
+@given(REPEATED, st.integers(0, 1000))
+def test_an_image_that_stands_in_for_others_is_no_background_of_itself(index, epoch):
+    source = sample_parameters(0, epoch, batch_of([(9, 9)] * len(index), index), SIZE).source
+    for row in torch.tensor(index)[source.long()].tolist():
+        assert len(set(row[1:])) == 3
+    for view in (2, 3):
+        assert source[:, view].sort().values.tolist() == list(range(len(index)))
 
 
 def test_every_other_image_is_equally_likely_to_lend_its_background():
