@@ -91,9 +91,9 @@ def of_original(images: Sequence[Tensor]) -> Callable[[int, Sequence[int]], Stat
 def collect(
     batch_of: Callable[[int, Sequence[int]], Statistics], count: int, epochs: int, batch_size: int
 ) -> Statistics:
-    """Statistics of every composed image, ``[epochs, count, 2]``."""
-    order = [range(i, min(i + batch_size, count)) for i in range(0, count, batch_size)]
-    rows = [[batch_of(epoch, numbers) for numbers in order] for epoch in range(epochs)]
+    """Statistics of every composed image, ``[epochs, count, 2]``, in batches of nearly one size."""
+    shares = np.array_split(np.arange(count), -(-count // batch_size))
+    rows = [[batch_of(epoch, share.tolist()) for share in shares] for epoch in range(epochs)]
     return {
         name: np.stack([np.concatenate([batch[name] for batch in row]) for row in rows])
         for name in rows[0][0]

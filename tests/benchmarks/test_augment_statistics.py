@@ -44,6 +44,12 @@ def test_composed_images_are_distributed_as_the_originals(images, of_the_origina
         assert is_same(name, of_the_original[name].mean(), ours[name].mean(), z), name
 
 
+@pytest.mark.parametrize("count", [6, 12])
+def test_no_batch_is_too_small_for_its_own_backgrounds(images, count) -> None:
+    found = collect(partial(of_cp2fast, images), count, 1, 5)
+    assert found["mean"].shape == (1, count, 2)
+
+
 @pytest.mark.parametrize(("name", "factor"), [("deviation", 0.97), ("red mean", 1.1)])
 def test_a_small_systematic_difference_is_noticed(of_the_original, name, factor) -> None:
     """Of a few per cent, in contrast or in one colour."""
