@@ -228,11 +228,12 @@ def _build(kind: type[Settings], tree: Mapping[str, Any]) -> Settings:
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
-        first = error.errors()[0]
+        errors = error.errors()
+    first = errors[0]
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] in ("extra_forbidden", "invalid_key"):
         raise UserError(_unknown(kind, key, first["input"]))
-    raise UserError(complaint(kind, tree, first))
+    raise UserError(complaint(kind, tree, errors))
 
 
 def _keys(kind: type[Section]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from types import NoneType
@@ -34,6 +34,8 @@ class Values:
     is_list: bool = False
     length: int | None = None
     """Of a list of fixed length."""
+    instead: Values | None = None
+    """The list that may be given instead."""
 
     def __str__(self) -> str:
         noun = "|".join(self.choices) if self.choices else self.noun
@@ -116,14 +118,18 @@ def counted(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def complaint(kind: type[Section], tree: Mapping[str, Any], error: Mapping[str, Any]) -> str:
+def complaint(
+    kind: type[Section], tree: Mapping[str, Any], errors: Sequence[Mapping[str, Any]]
+) -> str:
     """One line: what is wrong with a value, what the setting is for and what it accepts.
 
     Args:
         kind: class of the settings.
         tree: the data that they were read from.
-        error: pydantic's error for a value or a part of it; not for an unknown key.
+        errors: pydantic's. The first, which counts, is for a value or a part of it, not for an
+            unknown key.
     """
+    error = errors[0]
     place = list(map(str, error["loc"]))
     settings = {setting.key: setting for setting in describe(kind)}
     # Below a setting, pydantic gives the index of a list item or the member of a union.
@@ -135,12 +141,17 @@ def complaint(kind: type[Section], tree: Mapping[str, Any], error: Mapping[str, 
     for name in key.split("."):
         value = value[name]
     setting = settings[key]
-    inside = isinstance(value, list | tuple) and value is not error["input"]
-    accepted = setting.values.item() if inside else setting.values
+    values = setting.values
+    if values.instead and isinstance(error["input"], list | tuple):
+        values = values.instead
+        in_list = (e for e in errors if ".".join(map(str, e["loc"])).startswith(f"{key}.tuple["))
+        error = next(in_list, error)
+    inside = isinstance(error["loc"][-1], int) and error["type"] != "missing"
+    accepted = values.item() if inside else values
     item = f": {_typed(error['input'])}" if inside else ""
     return (
         f"{key}={_typed(value)}{item} {_wrong(error, accepted)} ({setting.help}; takes "
-        f"{setting.values}, default {setting.default})"
+        f"{values}, default {setting.default})"
     )
 
 
@@ -158,7 +169,9 @@ def _values(annotation: Any, metadata: Sequence[object]) -> Values:
         item = _values(inner[0], ())
         length = None if Ellipsis in inner else len(inner)
         return Values(item.noun, item.choices, item.bounds, is_list=True, length=length)
-    return _values(next(member for member in inner if member is not NoneType), metadata)
+    one = _values(next(member for member in inner if member is not NoneType), metadata)
+    lists = (_values(member, ()) for member in inner if get_origin(member) is tuple)
+    return replace(one, instead=next(lists, None))
 
 
 def _bounds(metadata: Sequence[object]) -> str:

@@ -85,6 +85,19 @@ def test_a_setting_is_described_with_its_bounds_and_a_default_as_it_is_typed() -
         (PretrainSettings, "augment.std=[0, 1, 1]", "augment.std=[0, 1, 1]: 0 must be at least"),
         (PretrainSettings, "augment.turn=1.5", "augment.turn=1.5 must be at most 1 ("),
         (PretrainSettings, "augment.brightness=-1", "augment.brightness=-1 must be at least 0 ("),
+        (PretrainSettings, "augment.hue=[-0.6, 0.2]", "augment.hue=[-0.6, 0.2]: -0.6 must be at"),
+        (PretrainSettings, "augment.contrast=[1, x]", "augment.contrast=[1, x]: x is not a number"),
+        (
+            PretrainSettings,
+            "augment.brightness=[0.6, 1.4, 2]",
+            "augment.brightness=[0.6, 1.4, 2] must be a list of 2 (",
+        ),
+        (PretrainSettings, "augment.hue=[0.2]", "augment.hue=[0.2] must be a list of 2 ("),
+        (PretrainSettings, "augment.hue={a: 1}", "augment.hue={a: 1} is not a number ("),
+        (PretrainSettings, "data.range=[1, x]", "data.range=[1, x]: x is not a number ("),
+        (PretrainSettings, "data.range=1,x", "data.range=1,x: x is not a number ("),
+        (PretrainSettings, "data.range=all", "data.range=all is not auto or type ("),
+        (PretrainSettings, "data.bands=1,x", "data.bands=1,x: x is not a whole number ("),
         (
             FinetuneSettings,
             "evaluation.scales=0.5",
@@ -114,6 +127,12 @@ def test_a_refusal_says_what_the_setting_is_for_and_takes() -> None:
         "(segmentation head; none: that of model.init, else aspp; takes "
         "aspp|fcn|linear|segformer, default none)"
     )
+
+
+def test_the_refusal_of_a_list_says_what_the_list_may_hold() -> None:
+    """Where a single value may be given as well."""
+    line = refusal(PretrainSettings, "augment.hue=[-0.6, 0.2]")
+    assert line.endswith("takes list of 2 numbers, -0.5 to 0.5, default 0.1)")
 
 
 @pytest.mark.parametrize(
