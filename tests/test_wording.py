@@ -92,6 +92,12 @@ def test_a_setting_is_described_with_its_bounds_and_a_default_as_it_is_typed() -
             "augment.brightness=[0.6, 1.4, 2]",
             "augment.brightness=[0.6, 1.4, 2] must be a list of 2 (",
         ),
+        (PretrainSettings, "augment.contrast=2000", "augment.contrast=2000 must be at most 1000 ("),
+        (
+            PretrainSettings,
+            "augment.saturation=[0, 1.0e+39]",
+            "augment.saturation=[0, 1.0e+39]: 1.0e+39 must be at most 1000 (",
+        ),
         (PretrainSettings, "augment.hue=[0.2]", "augment.hue=[0.2] must be a list of 2 ("),
         (PretrainSettings, "augment.hue={a: 1}", "augment.hue={a: 1} is not a number ("),
         (PretrainSettings, "data.range=[1, x]", "data.range=[1, x]: x is not a number ("),

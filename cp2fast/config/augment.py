@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, field_validator
+from pydantic import Field, PositiveFloat, field_validator
 from pydantic_core import PydanticCustomError
 
 from cp2fast.config.section import (
@@ -22,7 +22,8 @@ MAX_SIGMA = 2.0
 Share = Annotated[float, Field(gt=0, le=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Turns = Annotated[float, Field(ge=-0.5, le=0.5)]
-Strength = NonNegativeFloat | tuple[NonNegativeFloat, NonNegativeFloat]
+Factor = Annotated[float, Field(ge=0, le=1000)]
+Strength = Factor | tuple[Factor, Factor]
 Sigma = Annotated[float, Field(ge=0, le=MAX_SIGMA)]
 
 
