@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,12 +56,21 @@ class Similarity:
     loaded: str
 
     def __str__(self) -> str:
-        """The figures as a sentence."""
-        return (
-            f"foreground minus background {self.random.gap:+.2f} at random, "
-            f"{self.trained.gap:+.2f} trained; the true place beats "
-            f"{self.random.below_match:.0%} and {self.trained.below_match:.0%} of the cells."
+        """The figures as a sentence, without those that the pairs do not have."""
+        random, trained = self.random, self.trained
+        gap = (
+            "no key has both foreground and background"
+            if math.isnan(random.gap)
+            else f"foreground minus background {random.gap:+.2f} at random, {trained.gap:+.2f} "
+            "trained"
         )
+        below = (
+            "no key shows a place of its query"
+            if math.isnan(random.below_match)
+            else f"the true place beats {random.below_match:.0%} and {trained.below_match:.0%} of "
+            "the cells"
+        )
+        return f"{gap}; {below}."
 
 
 def preview(
@@ -115,8 +125,8 @@ def similarity(
         count: number of maps to draw, 1 to 32.
 
     Raises:
-        UserError: bad input, weights of another network or without a head, or ``out`` exists
-            already; nothing was overwritten.
+        UserError: bad input, weights of another network or without a head, pairs without
+            foreground, or ``out`` exists already; nothing was overwritten.
     """
     file, path = Path(weights), Path(out)
     find_weights(file)
@@ -137,6 +147,10 @@ def similarity(
     cells = [
         foreground_cells(pairs, sample, trained.embedding_stride) for sample in range(len(pairs))
     ]
+    if not any(cells):
+        raise UserError(
+            "these pairs have no foreground cell: set a larger augment.paste_area or model.size"
+        )
     drawn = sorted(map(chosen, filter(None, cells)), key=lambda cell: cell.match is None)[:count]
     every = list(itertools.chain.from_iterable(cells))
     found = Similarity(

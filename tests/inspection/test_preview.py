@@ -109,6 +109,31 @@ def test_weights_without_a_head_are_refused(settings: PretrainSettings, tmp_path
     assert not (tmp_path / "maps.png").exists()
 
 
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("data.background=none", "no key has both foreground and background; the true place"),
+        ("augment.crop_area=[0.001, 0.001]", "trained; no key shows a place of its query."),
+    ],
+)
+def test_a_figure_that_these_pairs_do_not_have_is_not_given(
+    run_folder: Path, scenes: Path, tmp_path: Path, override: str, said: str
+) -> None:
+    words = [*TINY, f"data.root={scenes}", override]
+    found = str(similarity(run_folder, None, words, out=tmp_path / "maps.png", count=1))
+    assert said in found
+    assert "nan" not in found
+
+
+def test_pairs_without_foreground_cells_are_refused(
+    run_folder: Path, scenes: Path, tmp_path: Path
+) -> None:
+    words = [*TINY, f"data.root={scenes}", "augment.paste_area=[0.0001, 0.0001]"]
+    with pytest.raises(UserError, match=r"no foreground cell.*augment\.paste_area"):
+        similarity(run_folder, None, words, out=tmp_path / "maps.png", count=1)
+    assert not (tmp_path / "maps.png").exists()
+
+
 def test_what_is_read_is_checked_before_where_the_picture_goes(tmp_path: Path) -> None:
     there = tmp_path / "mine.png"
     there.write_text("precious")
