@@ -71,7 +71,7 @@ def start(command: list[str]) -> "subprocess.Popen[str]":
 
 def wait_for_step(out: Path, step: int, process: "subprocess.Popen[str]") -> None:
     """Return when the run has logged this step."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600  # of a process that hangs; how fast it is does not matter
     file = out / "metrics.jsonl"
     while not file.exists() or len(file.read_text().splitlines()) < step:
         assert process.poll() is None, process.communicate()

@@ -69,14 +69,14 @@ def read(encoded: bytes, max_pixels: int) -> Raster:
         else:
             planes = [series.pages[place].asarray() for place in places]
             values = np.concatenate([_upright_axes(p, page.axes) for p in planes], axis=2)
+        if values.shape[:2] != (page.imagelength, page.imagewidth):
+            raise BadImage(f"a TIFF image whose pixels cannot be read ({bits} bits a sample)")
         nodata, names = _nodata(page), _names(page)
         extra = tuple(map(int, page.extrasamples or ()))
-        colormap = page.colormap if photometric == _PALETTE else None
+        if photometric == _PALETTE and page.colormap is not None:
+            return picture(_coloured(values, page.colormap))
     if values.dtype.kind not in "buif":
         raise BadImage(f"its values are of type {values.dtype}, which are not a picture")
-    if colormap is not None:
-        table = (colormap.T >> 8).astype(np.uint8)  # 16-bit colours become 8, as in other readers
-        return picture(table[values[:, :, 0]])
     return Raster(
         values,
         type_limits(values.dtype, bits if values.dtype.kind in "ui" else None),
@@ -129,6 +129,14 @@ def _upright_axes(values: NDArray[Any], axes: str) -> NDArray[Any]:
     if axes == "SYX":
         return np.ascontiguousarray(values.transpose(1, 2, 0))
     raise BadImage(f"a TIFF image of axes {axes}, which is not a picture of two dimensions")
+
+
+def _coloured(values: NDArray[Any], colormap: NDArray[Any]) -> NDArray[np.uint8]:
+    """The colours of a palette, 16-bit ``[3, N]``, as 8 bits, as in other readers."""
+    if colormap.ndim != 2 or len(colormap) != 3:
+        raise BadImage(f"a TIFF image with a palette of shape {colormap.shape}")
+    table = (colormap.T >> 8).astype(np.uint8)
+    return np.asarray(table[values[:, :, 0]])
 
 
 def _colours(bands: int, photometric: int, channels: int, extra: tuple[int, ...]) -> int | None:

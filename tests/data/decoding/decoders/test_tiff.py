@@ -3,6 +3,7 @@
 import contextlib
 import io
 import random
+import struct
 
 import numpy as np
 import pytest
@@ -133,6 +134,25 @@ def test_a_truncated_file_is_bad_in_one_line(compression, share):
     with pytest.raises(BadImage) as refusal:
         decode_image(encoded[: int(len(encoded) * share)], LIMIT)
     assert len(str(refusal.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("tag", "written", "damaged"),
+    [(320, (3, 768), (3, 48)), (258, (3, 1, 8), (3, 1, 8456))],
+    ids=["fewer colours than values", "no such depth"],
+)
+def test_a_palette_that_does_not_fit_is_a_bad_image(tag, written, damaged):
+    def entry(type_: int, count: int, *value: int) -> bytes:
+        return struct.pack(f"<HHI{len(value)}I", tag, type_, count, *value)
+
+    encoded = tiff(
+        np.full((6, 5), 200, np.uint8),
+        photometric="palette",
+        colormap=np.zeros((3, 256), np.uint16),
+    )
+    assert entry(*written) in encoded
+    with pytest.raises(BadImage):
+        decode_image(encoded.replace(entry(*written), entry(*damaged)), LIMIT)
 
 
 @pytest.mark.parametrize("photometric", ["minisblack", "palette", "rgb"])
