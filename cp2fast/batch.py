@@ -8,6 +8,9 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
+LONGEST_SIDE = 1 << 23
+"""Of an image: single precision, in which the op computes positions, has no halves beyond it."""
+
 
 @dataclass(frozen=True)
 class RaggedBatch:
@@ -17,8 +20,8 @@ class RaggedBatch:
         pixels: uint8 ``[N]``, RGB, each image HWC and contiguous, on the device of the op. It may
             be a whole cache of which the batch uses a small part: clone an image to write into it.
         offset: int64 ``[B]``, start of each image in ``pixels``.
-        height: int32 ``[B]``.
-        width: int32 ``[B]``.
+        height: int32 ``[B]``, at most ``LONGEST_SIDE``.
+        width: int32 ``[B]``, the same.
         index: int64 ``[B]``, number of each image in the data set.
 
     Everything but the pixels is on the CPU, so that the host never has to wait for a GPU to learn

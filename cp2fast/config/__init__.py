@@ -4,7 +4,7 @@ The command line's ``--help``, a run folder's ``config.yaml`` and the error mess
 declarations; ``recipes.py`` reads them from files and ``KEY=VALUE``.
 """
 
-from cp2fast.config.augment import MAX_SIGMA, AugmentSettings
+from cp2fast.config.augment import MAX_SIGMA, MAX_SIZE, AugmentSettings
 from cp2fast.config.data import DataSettings, Root, root_of
 from cp2fast.config.finetune import (
     FinetuneModelSettings,
@@ -41,6 +41,7 @@ __all__ = [
     "IMAGENET_MEAN",
     "IMAGENET_STD",
     "MAX_SIGMA",
+    "MAX_SIZE",
     "MIN_IMAGES_FOR_BATCH_BACKGROUNDS",
     "SIZE_STEP",
     "AugmentSettings",

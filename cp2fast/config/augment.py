@@ -19,6 +19,9 @@ from cp2fast.config.section import (
 MAX_SIGMA = 2.0
 """In pixels: the blur's radius, ceil(3 sigma), is at most the 6 pixels that the kernels keep."""
 
+MAX_SIZE = 1 << 14
+"""Side of the composed images, in pixels: kernels count their values in 32 bits."""
+
 Share = Annotated[float, Field(gt=0, le=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Turns = Annotated[float, Field(ge=-0.5, le=0.5)]

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from cp2fast.config.augment import AugmentSettings
+from cp2fast.config.augment import MAX_SIZE, AugmentSettings
 from cp2fast.config.data import DataSettings
 from cp2fast.config.section import Head, Section
 from cp2fast.config.train import CommonTrainSettings
@@ -26,7 +26,9 @@ class ModelSettings(Section):
     backbone: str = Field("resnet50", description="timm model (cp2fast models lists them)")
     head: Head = Field("aspp", description="segmentation head")
     head_channels: PositiveInt = Field(512, description="channels inside the head")
-    size: PositiveInt = Field(224, description="side of the composed images, in pixels")
+    size: PositiveInt = Field(
+        224, le=MAX_SIZE, description="side of the composed images, in pixels"
+    )
     embedding: PositiveInt = Field(128, description="channels of the dense embedding")
     queue: PositiveInt = Field(65_536, description="negative keys kept for the instance loss")
     queue_start: Literal["random", "keys"] = Field(

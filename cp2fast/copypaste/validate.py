@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cp2fast.batch import RaggedBatch
-from cp2fast.config import MAX_SIGMA
+from cp2fast.batch import LONGEST_SIDE, RaggedBatch
+from cp2fast.config import MAX_SIGMA, MAX_SIZE
 from cp2fast.copypaste.jit import exact, keep_compiled
 from cp2fast.copypaste.parameters import Parameters
 
@@ -54,8 +54,8 @@ def validate(
     Raises:
         ValueError: an invalid argument; the message names it, and the sample or image concerned.
     """
-    if size < 1:
-        raise ValueError(f"size must be at least 1: {size}")
+    if not 1 <= size <= MAX_SIZE:
+        raise ValueError(f"size must be from 1 to {MAX_SIZE}: {size}")
     if dtype not in _DTYPES:
         raise ValueError(f"dtype must be float32, bfloat16 or float16: {dtype}")
     _check_normalisation(mean, std)
@@ -151,9 +151,9 @@ def _first_wrong(
 
 @exact
 def _wrong_of_image(height: int, width: int, offset: int, pixels: int) -> int:
-    if height <= 0:
+    if not 0 < height <= LONGEST_SIDE:
         return _HEIGHT
-    if width <= 0:
+    if not 0 < width <= LONGEST_SIDE:
         return _WIDTH
     if offset < 0:
         return _OFFSET
@@ -196,8 +196,8 @@ def _complaint(
 ) -> str:
     name = (*_IMAGE_FIELDS, *_SAMPLE_FIELDS)[wrong]
     must = (
-        "must be positive",
-        "must be positive",
+        f"must be from 1 to {LONGEST_SIDE}",
+        f"must be from 1 to {LONGEST_SIDE}",
         "must not be negative",
         f"ends before the image does: its {len(batch.pixels)} bytes, offset, height and width",
         f"must be the number of one of the {len(batch)} images",

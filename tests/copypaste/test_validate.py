@@ -87,11 +87,13 @@ def test_wrong_values_are_named_with_their_sample(batch, parameters, name, place
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("height", 0, "height of image 1 must be positive"),
-        ("width", -3, "width of image 1 must be positive"),
+        ("height", 0, "height of image 1 must be from 1 to 8388608"),
+        ("width", -3, "width of image 1 must be from 1 to 8388608"),
+        ("height", 2**23 + 1, "height of image 1 must be from 1 to"),
+        ("width", 2**31 - 1, "width of image 1 must be from 1 to"),
         ("offset", -1, "offset of image 1 must not be negative"),
         ("offset", 10**9, "pixels of image 1 ends before the image does"),
-        ("height", 2**31 - 1, "pixels of image 1 ends before the image does"),
+        ("height", 2**23, "pixels of image 1 ends before the image does"),
     ],
 )
 def test_wrong_images_are_named(batch, parameters, name, value, message):
@@ -160,7 +162,8 @@ def test_fields_of_different_lengths_are_refused(batch, parameters):
 
 
 def test_size_and_dtype_are_checked(batch, parameters):
-    with pytest.raises(ValueError, match="size must be at least 1: 0"):
-        check(batch, parameters, size=0)
+    for size in (0, 2**14 + 1):
+        with pytest.raises(ValueError, match=f"size must be from 1 to 16384: {size}"):
+            check(batch, parameters, size=size)
     with pytest.raises(ValueError, match="dtype must be float32, bfloat16 or float16"):
         check(batch, parameters, dtype=torch.float64)

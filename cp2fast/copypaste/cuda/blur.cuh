@@ -28,6 +28,7 @@ DEVICE void keep(const Colours& colours, int top, int left, uint4* planes) {
 // The Gaussian, cut off at the radius, at whole distances from -radius - 15 to 30 - radius: each
 // entry has two adjacent taps. Every warp makes the table in its own shared memory.
 constexpr int TAPS = 46, TAP_0 = 15;  // entries; the one at -radius
+static_assert(4 * WARP_MEMORY >= TAPS + TRANSPOSED && TAPS % 2 == 0, "both are in a warp's memory, the latter aligned");
 
 DEVICE void make_taps(float sigma, int radius, uint32* taps) {
   float exponent = -0.72134752f * reciprocal(sigma * sigma);  // log2(e) / 2

@@ -3,7 +3,7 @@
 // A resize is a product of three matrices, columns x source x rows, of which the outer two are
 // banded. A warp computes TILE x TILE pixels at a time from blocks of at most COLUMNS x ROWS source
 // pixels, which it copies to its shared memory. The horizontal product comes first: then a thread's
-// operands are 4 adjacent pixels of a row, which it reads as three words. The accumulators become,
+// operands are 4 adjacent pixels of a row, three words once they are shifted. The accumulators become,
 // in registers, the left operand of the vertical product. Larger filters are summed block by block.
 //
 // Mirroring is part of the filters. The result has the source's orientation, transposed (Colours):
@@ -20,8 +20,9 @@
 
 constexpr int TILE = 16;                // side of the block of pixels that a warp computes at a time
 constexpr int COLUMNS = 48, ROWS = 16;  // of the block of source pixels that a warp holds at a time
-constexpr int PITCH = 11;         // of its rows, in units of 16 bytes; one more than fit, against bank conflicts
-constexpr int WARP_MEMORY = 228;  // a warp's shared memory, in the same units
+constexpr int PITCH = 11;               // of its rows, in units of 16 bytes; odd, as fewer banks conflict
+constexpr int WARP_MEMORY = 228;        // a warp's shared memory, in the same units
+static_assert(WARP_MEMORY >= ROWS * PITCH, "a block of source pixels needs this memory");
 constexpr uint32 BYTE_ONES = 0x00010001;  // the byte 1 twice
 
 // One axis of a view's resize: output pixels from `start` on, and their source positions. Pixels
@@ -169,15 +170,14 @@ DEVICE void filter(Colours& d, const uint32 (&a)[N][4], int columns, const uint3
 // A block of source pixels as right operands: source rows along the right weights.
 struct Pixels {
   const uint32* words[2];  // of rows g and g + 8, with the first byte of this thread's pixels
-  int shift[2];            // of that byte, in bits
+  int shift;               // of that byte, in bits: the same for both, which are whole words apart
 
-  DEVICE Pixels(const Source& source, const uint4* shared) {
-    int lane = lane_number();
-    for (int i = 0; i < 2; ++i) {
-      int row = lane / 4 + 8 * i, offset = source.offset(row);
-      words[i] = reinterpret_cast<const uint32*>(shared + row * PITCH) + 3 * (lane % 4) + (offset & 15) / 4;
-      shift[i] = (offset & 3) * 8;
-    }
+  // `row` is where row g would have this thread's pixels if it began at a 16-byte boundary.
+  DEVICE Pixels(const Source& source, const uint32* row) {
+    int offset = source.offset(lane_number() / 4);
+    words[0] = row + (offset & 15) / 4;
+    words[1] = row + 8 * PITCH * 4 + ((offset + 8 * source.pitch) & 15) / 4;
+    shift = (offset & 3) * 8;
   }
 
   template <int I, int J>
@@ -185,7 +185,7 @@ struct Pixels {
     for (int i = 0; i < 2; ++i) {
       uint32 three[3];
       for (int j = 0; j < 3; ++j)
-        three[j] = __funnelshift_r(words[i][12 * I + j], words[i][12 * I + j + 1], shift[i]);
+        three[j] = __funnelshift_r(words[i][12 * I + j], words[i][12 * I + j + 1], shift);
       uint32 x = three[0], y = three[1], z = three[2];  // RGBR GBRG BRGB
       uint32 even = y & 0x00FF00FF, odd = y & 0xFF00FF00;  // so that there are bytes of 0 to choose
       b[0][2 * i] = __byte_perm(x, 0, 0x4340), b[0][2 * i + 1] = __byte_perm(even, z, 0x1512);
@@ -211,8 +211,10 @@ DEVICE void resize(const View& view, const Axis& across, const Axis& down, int x
   left.tile = x;
   int top, bottom;
   down.window(y, top, bottom);
+  int lane = lane_number();
+  const uint32* words = reinterpret_cast<const uint32*>(shared + lane / 4 * PITCH) + 3 * (lane % 4);
   float centres[2];
-  for (int half = 0; half < 2; ++half) centres[half] = down.centre(y + output_of(half, lane_number() / 4));
+  for (int half = 0; half < 2; ++half) centres[half] = down.centre(y + output_of(half, lane / 4));
   float left_sum[4] = {}, right_sum[4] = {};  // of all weights; the right ones as [half][2]
   colours = {};
   for (int column = left.first; column < left.end; column += COLUMNS) {
@@ -234,7 +236,7 @@ DEVICE void resize(const View& view, const Axis& across, const Axis& down, int x
       }
       wait_for_copies();
       __syncwarp();
-      filter<0>(colours, left.a, width, b, Pixels(source, shared));
+      filter<0>(colours, left.a, width, b, Pixels(source, words));
     }
   }
   if (!known) left.gain[0] = reciprocal(255.0f * left_sum[0]), left.gain[1] = reciprocal(255.0f * left_sum[2]);
@@ -246,19 +248,21 @@ DEVICE void resize(const View& view, const Axis& across, const Axis& down, int x
   }
 }
 
-// Transpose a warp's pixels, through 3.4 KiB of its shared memory, aligned to 8 bytes.
+// Transpose a warp's pixels, through TRANSPOSED floats of its shared memory, aligned to 8 bytes.
+constexpr int TRANSPOSED_PITCH = 18;  // no bank conflicts when writing
+constexpr int TRANSPOSED = 3 * TILE * TRANSPOSED_PITCH;
+
 DEVICE void transpose(Colours& colours, float* shared) {
-  constexpr int PITCH = 18;  // in floats; no bank conflicts when writing
   int lane = lane_number(), four = lane % 4 * 4, one = lane / 4;
   __syncwarp();
   for (int i = 0; i < 24; ++i) {
     int row = i / 8 * TILE + four + i % 8 / 4 * 2 + i % 2;
-    shared[row * PITCH + one + i % 4 / 2 * 8] = colours.of[i / 8][i % 8 / 4][i % 4];
+    shared[row * TRANSPOSED_PITCH + one + i % 4 / 2 * 8] = colours.of[i / 8][i % 8 / 4][i % 4];
   }
   __syncwarp();
   for (int i = 0; i < 12; ++i) {
     int row = i / 4 * TILE + one + i % 2 * 8;
-    float2 two = *reinterpret_cast<const float2*>(shared + row * PITCH + four + i % 4 / 2 * 2);
+    float2 two = *reinterpret_cast<const float2*>(shared + row * TRANSPOSED_PITCH + four + i % 4 / 2 * 2);
     float(&to)[4] = colours.of[i / 4][i % 4 / 2];
     to[i % 2 * 2] = two.x, to[i % 2 * 2 + 1] = two.y;
   }

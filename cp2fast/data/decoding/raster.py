@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from cp2fast.batch import LONGEST_SIDE
+
 BYTE = (0.0, 255.0)
 """The limits of an 8-bit channel."""
 
@@ -69,9 +71,11 @@ def type_limits(dtype: np.dtype[Any], bits: int | None = None) -> tuple[float, f
 
 
 def check_size(height: int, width: int, max_pixels: int) -> None:
-    """Raise BadImage if an image has no pixels, by a damaged header, or too many."""
+    """Raise BadImage if an image has no pixels, by its header, too long a side, or too many."""
     if min(height, width) < 1:
         raise BadImage(f"its header says {width} x {height} pixels")
+    if max(height, width) > LONGEST_SIDE:
+        raise BadImage(f"{width} x {height} pixels: a side may have {LONGEST_SIDE}")
     if height * width > max_pixels:
         raise BadImage(f"{width} x {height} pixels are more than data.max_pixels={max_pixels}")
 

@@ -14,7 +14,7 @@ constexpr int BLOCKS = 3;       // that take items in turn
 
 struct Header {
   int64_t bytes;  // of pixels
-  int samples, size, parts, most_items, kind, element;
+  int samples, size, parts, most_items, kind, element, skip;  // skip: bytes in memory before the pixels
   uint64_t seed;
   float scale[3], shift[3];
 };
@@ -37,7 +37,8 @@ int main() {
   Header header;
   read(&header, sizeof header);
   size_t samples = header.samples, area = static_cast<size_t>(header.size) * header.size;
-  auto* pixels = allocate<uint8>(header.bytes);
+  auto* memory_of_pixels = allocate<uint8>(header.skip + header.bytes);
+  auto* pixels = memory_of_pixels + header.skip;
   auto* views = allocate<int4>(samples * 4 * 64);
   int layers = header.samples * 4, size = header.size, parts = header.parts;
   int length = 1 + layers * header.most_items + BLOCKS;
@@ -54,6 +55,6 @@ int main() {
               outputs[0], outputs[1], outputs[2], outputs[3], header.scale[0], header.scale[1], header.scale[2],
               header.shift[0], header.shift[1], header.shift[2]);
   for (int i = 0; i < 4; ++i) std::fwrite(outputs[i], 1, i < 2 ? image : mask, stdout);
-  for (void* memory : std::initializer_list<void*>{pixels, views, lists, partial}) std::free(memory);
+  for (void* memory : std::initializer_list<void*>{memory_of_pixels, views, lists, partial}) std::free(memory);
   for (uint8* output : outputs) std::free(output);
 }

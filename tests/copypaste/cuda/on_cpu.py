@@ -47,13 +47,19 @@ class Kernels:
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
         seed: int = 1,
+        skip: int = 0,
     ) -> Composed:
-        """Compose a batch; ``seed`` is of the order in which a block's threads take turns."""
+        """Compose a batch.
+
+        Args:
+            seed: of the order in which a block's threads take turns.
+            skip: bytes from a 16-byte boundary of the memory to the pixels.
+        """
         views = pack(batch, parameters)
         samples, pixels = len(views), batch.pixels.numpy().tobytes()
-        sides = samples, size, parts(size), most_items(size), KINDS[dtype], dtype.itemsize
+        sides = samples, size, parts(size), most_items(size), KINDS[dtype], dtype.itemsize, skip
         factors = normalisation(tuple(mean), tuple(std))
-        header = struct.pack("q6iQ6f", len(pixels), *sides, seed, *factors)
+        header = struct.pack("q7i4xQ6f", len(pixels), *sides, seed, *factors)
         done = subprocess.run(
             [self.program],
             input=header + pixels + views.numpy().tobytes(),

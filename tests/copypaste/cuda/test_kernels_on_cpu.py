@@ -144,6 +144,14 @@ def test_nothing_but_the_crops_matters(kernels: Kernels, batch: RaggedBatch) -> 
     assert_same_bits(kernels(other, parameters, 9), expected)
 
 
+def test_pixels_may_begin_anywhere_in_memory(checked: Kernels, batch: RaggedBatch) -> None:
+    for size in (9, 36):
+        parameters = sample_parameters(1, 0, batch, size)
+        expected = checked(batch, parameters, size)
+        for skip in (1, 6, 15):
+            assert_same_bits(checked(batch, parameters, size, skip=skip), expected)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_no_access_is_out_of_bounds_and_no_arithmetic_undefined(
     checked: Kernels, batch: RaggedBatch, dtype: torch.dtype

@@ -1,8 +1,10 @@
+import io
 import zlib
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from cp2fast.data.decoding.decode import BadImage, decode_image
 from cp2fast.data.image_sets.image_set import ImageSet
@@ -53,6 +55,13 @@ def test_the_size_is_checked_before_decoding(kind):
     header_alone = encoded if kind == "WEBP" else encoded[: len(encoded) - 20]
     with pytest.raises(BadImage, match=r"40 x 30 pixels are more than data.max_pixels=1199"):
         decode_image(header_alone, 40 * 30 - 1)
+
+
+def test_a_side_beyond_what_the_op_can_place_is_refused():
+    long = io.BytesIO()
+    Image.new("1", (2**23 + 1, 1)).save(long, "PNG")
+    with pytest.raises(BadImage, match="8388609 x 1 pixels: a side may have 8388608"):
+        decode_image(long.getvalue(), 10**9)
 
 
 @pytest.mark.parametrize("share", np.linspace(0.05, 0.999, 25))
