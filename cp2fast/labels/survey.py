@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from cp2fast.data.decoding.decode import BadImage, image_size, read_file
 from cp2fast.data.decoding.orientation import UPRIGHT, orientation_of
+from cp2fast.data.prefetch import map_ahead
 from cp2fast.errors import UserError
 from cp2fast.labels.coding import IGNORED, Oddity
 from cp2fast.labels.dataset import Example, LabelledData, differs, unknown_labels, unreadable
@@ -44,9 +45,15 @@ def survey(data: LabelledData) -> Survey:
             that belong to no class.
     """
     examples = list(dict.fromkeys([*data.train, *data.val]))
-    with ThreadPoolExecutor(data.threads) as threads:
-        looked_at = dict(zip(examples, threads.map(partial(_look_at, data), examples), strict=True))
-    _refuse(looked_at, data)
+    looked_at: dict[Example, _Look] = {}
+    unknown = Counter[int]()
+    look_at, threads = partial(_look_at, data), data.threads
+    with closing(map_ahead(look_at, examples, threads=threads, ahead=threads)) as looks:
+        for example, (look, of_mask) in zip(examples, looks, strict=True):
+            looked_at[example] = look
+            if not unknown or data.coding.kind == "colours":
+                unknown.update(of_mask)
+    _refuse(looked_at, unknown, data)
     train, val = (
         np.sum([looked_at[example].pixels for example in split], axis=0)
         for split in (data.train, data.val)
@@ -82,22 +89,22 @@ def _share(share: float) -> str:
     return f"{'< 0.01 %':>8}" if share < 0.0001 else f"{100 * share:6.2f} %"
 
 
-def _refuse(looked_at: Mapping[Example, _Look], data: LabelledData) -> None:
+def _refuse(
+    looked_at: Mapping[Example, _Look], unknown: Mapping[int, int], data: LabelledData
+) -> None:
+    """Refuse problems, and ``unknown`` values: colours of all masks, numbers of the first alone."""
     problems = [look.problem for look in looked_at.values() if look.problem is not None]
     if problems:
         raise UserError(problems[0] + _and_more(len(problems) - 1))
-    strange = {example: look for example, look in looked_at.items() if look.unknown}
-    if not strange or data.coding.unknown == "ignore":
+    strange = [(example.mask, look.oddity) for example, look in looked_at.items() if look.strange]
+    if not strange:
         return
-    first, look = next(iter(strange.items()))
+    mask, oddity = strange[0]
+    others = len(strange) - 1
     if data.coding.kind != "colours":
-        message = unknown_labels(first.mask, look.unknown, look.oddity, data)
-        raise UserError(message + _and_more(len(strange) - 1))
-    pixels = Counter[int]()
-    for one in strange.values():
-        pixels.update(one.unknown)
-    where = str(first.mask) + (f" (with {len(strange) - 1} more)" if len(strange) > 1 else "")
-    raise UserError(unknown_labels(where, dict(pixels), look.oddity, data))
+        raise UserError(unknown_labels(mask, unknown, oddity, data) + _and_more(others))
+    where = str(mask) + (f" (with {others} more)" if others else "")
+    raise UserError(unknown_labels(where, unknown, oddity, data))
 
 
 def _missing_classes(pixels_by_label: NDArray[np.int64], data: LabelledData) -> Iterator[str]:
@@ -154,30 +161,33 @@ class _Look(NamedTuple):
     problem: str | None
     pixels: NDArray[np.int64]
     """Pixel counts by label, 256 values."""
-    unknown: Mapping[int, int]
+    strange: bool = False
+    """Whether the mask holds values of no class, which are refused."""
     guessed: int = 0
     oddity: Oddity = ""
     turned_alone: bool = False
     """Whether metadata rotates the photo but not the mask."""
 
 
-def _look_at(data: LabelledData, example: Example) -> _Look:
+def _look_at(data: LabelledData, example: Example) -> tuple[_Look, Mapping[int, int]]:
+    """The findings, and the pixel counts of values of no class if these are refused."""
     nothing = np.zeros(256, np.int64)
     try:
         found = data.coding.read(example.mask)
         photo = read_file(example.image)
         size = image_size(photo, data.max_pixels)
         if size != found.labels.shape:
-            return _Look(differs(example, size, found.labels.shape), nothing, {})
+            return _Look(differs(example, size, found.labels.shape), nothing), {}
         mask = example.mask
         mask_turned = isinstance(mask, Path) and orientation_of(read_file(mask)) != UPRIGHT
         alone = orientation_of(photo) != UPRIGHT and not mask_turned
     except UserError as error:
-        return _Look(str(error), nothing, {})
+        return _Look(str(error), nothing), {}
     except BadImage as bad:
-        return _Look(unreadable(example, bad), nothing, {})
+        return _Look(unreadable(example, bad), nothing), {}
     pixels = np.bincount(found.labels.ravel(), minlength=256)
-    return _Look(None, pixels, found.unknown, found.guessed, found.oddity, alone)
+    unknown = found.unknown if data.coding.unknown == "refuse" else {}
+    return _Look(None, pixels, bool(unknown), found.guessed, found.oddity, alone), unknown
 
 
 def _and_more(count: int) -> str:

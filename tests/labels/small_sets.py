@@ -25,9 +25,9 @@ def labels_of(number: int) -> np.ndarray:
     return labels
 
 
-def photo(path: Path, number: int) -> None:
+def photo(path: Path, number: int, height: int = 12) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (16 + number, 12), (number, 9, 9)).save(path)
+    Image.new("RGB", (16 + number, height), (number, 9, 9)).save(path)
 
 
 def mask(path: Path, values: np.ndarray, **how: object) -> None:
