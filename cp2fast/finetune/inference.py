@@ -27,6 +27,8 @@ MARGIN = 1 / 8
 """Share of a tile's side that is cut off next to a neighbour: edges of tiles lack context."""
 _AT_ONCE = 4
 """Tiles per forward pass."""
+MOST_AT_ONCE = 1 << 27
+"""Number of probabilities upsampled at once: half a gigabyte."""
 
 
 class Band(NamedTuple):
@@ -45,7 +47,9 @@ class Band(NamedTuple):
     probabilities: NDArray[np.float16] | None
 
 
-def segment(network: Segmenter, images_BHW3: Tensor, settings: FinetuneSettings) -> Tensor:
+def segment(
+    network: Segmenter, images_BHW3: Tensor, settings: FinetuneSettings, most: int = MOST_AT_ONCE
+) -> Tensor:
     """The most probable label of each pixel.
 
     The image is resized (short side ``evaluation.short_side``) and the logits are upsampled to the
@@ -57,34 +61,36 @@ def segment(network: Segmenter, images_BHW3: Tensor, settings: FinetuneSettings)
         images_BHW3: uint8 RGB of any size, on the network's device.
         settings: settings; ``evaluation``, ``data.short_side`` and the sizes and colours of
             ``model`` are used.
+        most: number of probabilities that are upsampled at once.
 
     Returns:
         int64 ``[B, H, W]``.
     """
-    return class_probabilities(network, images_BHW3, settings).argmax(dim=1)
-
-
-def class_probabilities(
-    network: Segmenter, images_BHW3: Tensor, settings: FinetuneSettings, side: int | None = None
-) -> Tensor:
-    """The probability of each class at each pixel, float32 ``[B, K, H, W]``; see ``segment``.
-
-    ``side`` is the length in pixels that is scaled to the short side; None is the images' own.
-    """
-    height = images_BHW3.shape[1]
-    return next(probability_bands(network, images_BHW3, settings, height, side))
+    found = probability_bands(network, images_BHW3, settings, most=most)
+    return torch.stack([torch.cat([band.argmax(dim=0) for band in bands]) for bands in found])
 
 
 def probability_bands(
     network: Segmenter,
     images_BHW3: Tensor,
     settings: FinetuneSettings,
-    rows: int,
     side: int | None = None,
-) -> Iterator[Tensor]:
-    """``class_probabilities`` in bands of ``rows`` rows, for images too large for memory.
+    most: int = MOST_AT_ONCE,
+) -> Iterator[Iterator[Tensor]]:
+    """The probability of each class at each pixel, for each image; see ``segment``.
 
-    The network sees the whole images; only its small logits are upsampled band by band.
+    The network sees the whole images; only its small logits are upsampled image by image, and in
+    bands of rows where an image has more than ``most`` probabilities.
+
+    Args:
+        network: as for ``segment``.
+        images_BHW3: as for ``segment``.
+        settings: as for ``segment``.
+        side: the length in pixels that is scaled to the short side; None is the images' own.
+        most: as for ``segment``.
+
+    Returns:
+        The bands of each image from top to bottom, float32 ``[K, h, W]``.
     """
     images = images_BHW3.permute(0, 3, 1, 2).float() / 255
     views = [
@@ -92,14 +98,25 @@ def probability_bands(
         for scale in settings.evaluation.scales
         for mirrored in ((False,) if settings.evaluation.flip == "none" else (False, True))
     ]
-    height, width = images.shape[2:]
-    del images
+    size = images.shape[2:]
+    return (
+        _bands([(logits[number, None], mirrored) for logits, mirrored in views], size, most)
+        for number in range(len(images))
+    )
+
+
+def _bands(
+    views_1Khw: Sequence[tuple[Tensor, bool]], size: Sequence[int], most: int
+) -> Iterator[Tensor]:
+    height, width = size
+    rows = max(1, most // (views_1Khw[0][0].shape[1] * width))
     for top in range(0, height, rows):
-        found = [
-            _flipped(upsampled_rows(logits, (height, width), top, rows).softmax(dim=1), mirrored)
-            for logits, mirrored in views
-        ]
-        yield found[0] if len(found) == 1 else reduce(torch.add, found) / len(found)
+        found = (
+            _flipped(upsampled_rows(logits, size, top, rows).softmax(dim=1), mirrored)
+            for logits, mirrored in views_1Khw
+        )
+        total = reduce(torch.add, found)[0]
+        yield total if len(views_1Khw) == 1 else total / len(views_1Khw)
 
 
 def _logits(
@@ -205,9 +222,9 @@ def segment_tiles(
         for begin in range(0, len(columns), _AT_ONCE):
             group = columns[begin : begin + _AT_ONCE]
             tiles = torch.stack([torch.from_numpy(band[:, column.tile]) for column in group])
-            found = class_probabilities(network, tiles.to(device), settings, side=tile)
-            for column, probabilities in zip(group, found, strict=True):
-                inside = probabilities[:, row.inside, column.inside]
+            found = probability_bands(network, tiles.to(device), settings, side=tile)
+            for column, bands in zip(group, found, strict=True):
+                inside = torch.cat(list(bands), dim=1)[:, row.inside, column.inside]
                 place = (..., column.kept)
                 labels[place] = inside.argmax(dim=0).byte().cpu().numpy()
                 if wants_probabilities:

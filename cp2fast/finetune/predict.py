@@ -32,8 +32,6 @@ from cp2fast.weights.trained import Trained, open_trained
 
 _AHEAD = 8
 _LEAST_TILE = 32
-_MOST_AT_ONCE = 1 << 27
-"""Number of probabilities upsampled at once: half a gigabyte."""
 
 
 @dataclass(frozen=True)
@@ -155,25 +153,25 @@ def _predict_whole(
     predictor: Predictor, images_HW3: Sequence[Tensor], photos: Sequence[Photo]
 ) -> None:
     """Segment photos of one size as a whole, upsampling in bands that fit into memory."""
-    height, width = images_HW3[0].shape[:2]
-    count, classes = len(photos), len(predictor.classes.names)
-    rows = max(1, _MOST_AT_ONCE // (count * classes * width))
     images = torch.stack(list(images_HW3)).to(predictor.device)
-    labels_BHW = np.empty((count, height, width), np.uint8)
-    kept_BKHW: NDArray[np.float16] | None = None
-    if predictor.wants_probabilities:
-        kept_BKHW = np.empty((count, classes, height, width), np.float16)
-    bands = probability_bands(predictor.network, images, predictor.settings, rows)
-    for top, found_BKhw in zip(range(0, height, rows), bands, strict=True):
-        band = (..., slice(top, top + rows), slice(None))
-        labels_BHW[band] = found_BKhw.argmax(dim=1).byte().cpu().numpy()
-        if kept_BKHW is not None:
-            kept_BKHW[band] = found_BKhw.half().cpu().numpy()
-    for number, photo in enumerate(photos):
-        kept = None if kept_BKHW is None else kept_BKHW[number]
-        whole = Band(0, images_HW3[number].numpy(), labels_BHW[number], kept)
+    found = probability_bands(predictor.network, images, predictor.settings)
+    for photo, image, probabilities in zip(photos, images_HW3, found, strict=True):
+        bands = _bands(image.numpy(), probabilities, predictor.wants_probabilities)
         with _writing(photo):
-            write_bands(photo.outputs, (height, width), iter([whole]), predictor.classes)
+            height, width = image.shape[:2]
+            write_bands(photo.outputs, (height, width), bands, predictor.classes)
+
+
+def _bands(
+    image_HW3: NDArray[np.uint8], probabilities: Iterator[Tensor], wants_probabilities: bool
+) -> Iterator[Band]:
+    top = 0
+    for found_KhW in probabilities:
+        bottom = top + found_KhW.shape[1]
+        labels = found_KhW.argmax(dim=0).byte().cpu().numpy()
+        kept = found_KhW.half().cpu().numpy() if wants_probabilities else None
+        yield Band(top, image_HW3[top:bottom], labels, kept)
+        top = bottom
 
 
 def _predict_tiled(predictor: Predictor, photo: Photo, bad: dict[str, str]) -> bool:

@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
+from torch.overrides import TorchFunctionMode
 
 from cp2fast.config import FinetuneSettings, ModelSettings, PretrainSettings
 from cp2fast.copypaste.reference import normalise
-from cp2fast.finetune.inference import class_probabilities, probability_bands, segment
+from cp2fast.finetune.inference import probability_bands, segment
 from cp2fast.finetune.start import build_network, resolve
 from cp2fast.model.segmenter import build_segmenter
 from cp2fast.weights.trained import open_trained
@@ -161,9 +162,41 @@ def test_images_are_normalised_as_the_network_was_trained(tmp_path: Path) -> Non
 def test_bands_of_rows_are_those_of_the_whole(evaluation: dict[str, Any]) -> None:
     images = torch.randint(0, 256, (2, 61, 45, 3), dtype=torch.uint8)
     network, given = Darkness(), settings(**evaluation)
-    whole = class_probabilities(network, images, given)
-    assert torch.allclose(whole.sum(dim=1), torch.ones(2, 61, 45), atol=1e-5)
-    for rows in (1, 7, 60):
-        bands = list(probability_bands(network, images, given, rows))
-        assert [band.shape[2] for band in bands[:-1]] == [rows] * (len(bands) - 1)
-        torch.testing.assert_close(torch.cat(bands, dim=2), whole, atol=1e-5, rtol=0)
+    for image in images[:, None]:
+        ((whole,),) = probability_bands(network, image, given)
+        assert torch.allclose(whole.sum(dim=0), torch.ones(61, 45), atol=1e-5)
+        for rows in (1, 7, 60):
+            ((*bands,),) = probability_bands(network, image, given, most=rows * 2 * 45)
+            assert [band.shape[1] for band in bands[:-1]] == [rows] * (len(bands) - 1)
+            torch.testing.assert_close(torch.cat(bands, dim=1), whole, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("evaluation", [{}, {"scales": [0.5, 1.0], "flip": "horizontal"}])
+@pytest.mark.parametrize("most", [1 << 27, 7 * 5 * 45, 1])
+def test_labels_are_the_most_probable_whatever_is_in_memory_at_once(
+    network: nn.Module, evaluation: dict[str, Any], most: int
+) -> None:
+    images = torch.randint(0, 256, (2, 61, 45, 3), dtype=torch.uint8)
+    with torch.no_grad():
+        found = probability_bands(network, images, settings(**evaluation))
+        expected = torch.stack([whole.argmax(dim=0) for (whole,) in found])
+        assert torch.equal(segment(network, images, settings(**evaluation), most), expected)
+
+
+class Largest(TorchFunctionMode):
+    """Notes the number of elements of the largest tensor that is made."""
+
+    elements = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, Tensor):
+            self.elements = max(self.elements, result.numel())
+        return result
+
+
+def test_a_batch_needs_the_probabilities_of_one_image_at_a_time(network: nn.Module) -> None:
+    images = torch.randint(0, 256, (8, 96, 96, 3), dtype=torch.uint8)
+    with torch.no_grad(), Largest() as largest:
+        segment(network, images, settings(short_side=32))
+    assert largest.elements == images.numel() < 5 * images[..., 0].numel()

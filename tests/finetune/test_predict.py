@@ -1,6 +1,7 @@
 """Predictions: files, folders, sizes; nothing of the user's is overwritten."""
 
 import tarfile
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,29 @@ def test_probabilities_are_those_of_the_mask(
         assert np.allclose(probabilities.sum(axis=0), 1, atol=2e-3)
         chosen = np.take_along_axis(probabilities, labels[None].astype(int), axis=0)[0]
         assert (probabilities.max(axis=0) - chosen).max() < 1e-3
+
+
+def test_only_one_photo_of_a_batch_has_its_probabilities_in_memory(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    state = torch.load(checkpoint, weights_only=True)
+    state["settings"]["data"]["batch_size"] = 8
+    torch.save(state, tmp_path / "network.pt")
+    for number in range(9):
+        folder = tmp_path / ("one" if number == 0 else "eight")
+        folder.mkdir(exist_ok=True)
+        Image.new("RGB", (400, 300), (number, 20, 30)).save(folder / f"{number}.png")
+
+    def most_memory(name: str) -> int:
+        out = tmp_path / "out" / name
+        tracemalloc.start()
+        predict(tmp_path / "network.pt", tmp_path / name, out, probabilities=True)
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    one, eight = most_memory("one"), most_memory("eight")
+    assert eight < one + 8 * 5 * 300 * 400  # a photo has 3 bytes a pixel, its probabilities 6
 
 
 def test_a_photo_too_large_is_segmented_in_tiles_of_its_own_size(
