@@ -77,6 +77,8 @@ FINETUNE = Kind(
         "data.val_seed",
         "data.masks",
         "data.classes",
+        "data.unknown",
+        "data.nearest",
         "data.range",
         "data.bands",
         "data.colours",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -25,6 +26,7 @@ from cp2fast.finetune.pictures import CURVES, draw_confusion, draw_crops, draw_p
 from cp2fast.finetune.result import RESULT
 from cp2fast.finetune.start import load_start, parameter_groups
 from cp2fast.labels.dataset import LabelledData
+from cp2fast.labels.painted import Annotations
 from cp2fast.labels.survey import shares_in_words, survey
 from cp2fast.model.segmenter import Segmenter
 from cp2fast.philox import Stream
@@ -141,9 +143,15 @@ class FinetuneTask:
     @cached_property
     def digest(self) -> str:
         """Digest of the training photos."""
-        photos = [example.image for example in self.data.train]
-        names = (photo.name.encode("utf-8", "surrogateescape") for photo in photos)
-        return digest(names, len(photos), lambda number: file_size(photos[number]))
+        return _digest([example.image for example in self.data.train])
+
+    @cached_property
+    def _labels_digest(self) -> str:
+        """Digest of what ``digest`` leaves out: the photos to evaluate on, and the masks' files."""
+        train, val = self.data.train, self.data.val
+        masks = (example.mask for example in [*train, *val])
+        files = (mask.file if isinstance(mask, Annotations) else mask for mask in masks)
+        return _digest([*(example.image for example in val), *dict.fromkeys(files)])
 
     def measure(self, step: int, outputs: Sequence[SegmentationOutput]) -> dict[str, float]:
         """The loss."""
@@ -200,6 +208,7 @@ class FinetuneTask:
         return self.average.state_dict() | {
             "classes": list(self.data.classes),
             "colours": [list(colour) for colour in self.data.colours],
+            "labels_digest": self._labels_digest,
             "class_weight": self._class_weight_K,
             "best": [miou, step] if step else None,
             "patience": [miou, since],
@@ -209,13 +218,19 @@ class FinetuneTask:
         """Load the result of ``state_dict``.
 
         Raises:
-            UserError: the data set now has other classes.
+            UserError: the data set now has other classes, masks or photos to evaluate on.
         """
         if state["classes"] != list(self.data.classes):
             raise UserError(
                 f"{self.settings.data.root} holds {len(self.data.classes)} classes, but the run in "
                 f"{self.folder.path} was started with {len(state['classes'])} or other names: "
                 "restore them, or start another run with --out DIR"
+            )
+        if state.get("labels_digest", self._labels_digest) != self._labels_digest:
+            raise UserError(
+                f"{self.settings.data.root} holds other masks, or other images to evaluate on, "
+                f"than those that the run in {self.folder.path} was started with, by their names "
+                "and sizes: restore them, or start another run with --out DIR"
             )
         self.average.load_state_dict(state)
         weights = state.get("class_weight")
@@ -247,3 +262,8 @@ class FinetuneTask:
                 logits, batch.labels, train.loss_mean, self._class_weight_K, train.dice_weight
             )
         return SegmentationOutput(loss)
+
+
+def _digest(files: Sequence[Path]) -> str:
+    names = (file.name.encode("utf-8", "surrogateescape") for file in files)
+    return digest(names, len(files), lambda number: file_size(files[number]))

@@ -1,11 +1,13 @@
 """What is refused before a run begins or goes on."""
 
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from cp2fast.config import FinetuneSettings
 from cp2fast.errors import UserError
@@ -68,6 +70,8 @@ def test_a_run_is_neither_overwritten_nor_resumed_as_another(
         "data.scale_low=0.6",
         "data.scale_high=1.5",
         "data.val_split=train",
+        "data.unknown=ignore",
+        "data.nearest=on",
         "train.class_weight=auto",
     ],
 )
@@ -108,3 +112,38 @@ def test_another_data_set_is_not_resumed_on(
     shutil.copytree(undisturbed, out)
     (root / "classes.txt").write_text("a\nb\nc\nd\ne\nf\n")
     assert "other names" in refusal(finetune(out, root, *NETWORK, "--resume"))
+
+
+def evaluate_on_one(root: Path) -> None:
+    val = root / "ImageSets" / "Segmentation" / "val.txt"
+    val.write_text(val.read_text().splitlines()[0])
+
+
+def ignore_all(root: Path) -> None:
+    for mask in (root / "SegmentationClass").iterdir():
+        with Image.open(mask) as labels:
+            ignored = Image.new("P", labels.size, 255)
+        ignored.save(mask)
+
+
+@pytest.mark.parametrize("change", [evaluate_on_one, ignore_all])
+def test_a_run_is_not_resumed_on_other_masks_or_evaluated_on_other_images(
+    undisturbed: Path, scenes: Path, tmp_path: Path, change: Callable[[Path], None]
+) -> None:
+    root, out = tmp_path / "scenes", tmp_path / "run"
+    shutil.copytree(scenes, root)
+    shutil.copytree(undisturbed, out)
+    longer = [*NETWORK, "train.steps=10", "--resume"]
+    change(root)
+    assert "other masks, or other images to evaluate on" in refusal(finetune(out, root, *longer))
+
+
+def test_a_run_of_an_earlier_version_is_resumed_without_knowing_its_masks(
+    undisturbed: Path, scenes: Path, tmp_path: Path
+) -> None:
+    out = shutil.copytree(undisturbed, tmp_path / "run")
+    for checkpoint in (out / "checkpoints").iterdir():
+        state = torch.load(checkpoint, weights_only=True)
+        del state["labels_digest"]
+        torch.save(state, checkpoint)
+    assert "is complete" in finetune(out, scenes, *NETWORK, "--resume").stdout
