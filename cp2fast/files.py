@@ -186,8 +186,12 @@ def refuse_target(path: Path | None, option: str = "--out") -> None:
         )
 
 
-def make_folder(folder: Path) -> None:
+def make_folder(folder: Path, option: str = "--out") -> None:
     """Create a folder for results, with its parents; one that exists is fine.
+
+    Args:
+        folder: the folder.
+        option: option that names it, for the message.
 
     Raises:
         UserError: it cannot be created, or may not be written to.
@@ -196,9 +200,9 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
-            f"cannot make the folder {folder}: {error.strerror or error}; choose another --out"
+            f"cannot make the folder {folder}: {error.strerror or error}; choose another {option}"
         ) from error
     if not os.access(folder, os.W_OK | os.X_OK):
         raise UserError(
-            f"{folder} may not be written to: change its permissions, or choose another --out"
+            f"{folder} may not be written to: change its permissions, or choose another {option}"
         )

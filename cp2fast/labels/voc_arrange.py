@@ -21,6 +21,7 @@ from PIL import Image
 from cp2fast.config import LabelledDataSettings
 from cp2fast.data.scenes import voc_palette
 from cp2fast.errors import UserError
+from cp2fast.files import make_folder, place_of, read_text
 from cp2fast.labels.open import open_labelled
 from cp2fast.run_folder import atomic_write
 
@@ -56,17 +57,19 @@ def arrange_voc(folder: str | Path, say: Callable[[str], None] = lambda line: No
         say: called with one line before each long task.
 
     Raises:
-        UserError: a download failed or is damaged; says where to put the file by hand.
+        UserError: a download failed or is damaged, with where to put the file by hand; or a folder
+            cannot be made, or a list cannot be read.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    if place_of(folder) != "folder":
+        make_folder(folder, "DIR")
     root = _find_voc(folder, say)
     sbd = _find_sbd(folder, say)
     lists = root / "ImageSets" / "Segmentation"
     train, val = (_names(lists / f"{split}.txt") for split in ("train", "val"))
     in_sbd = {name for split in ("train", "val") for name in _names(sbd / f"{split}.txt")}
     masks = root / "SegmentationClassAug"
-    masks.mkdir(exist_ok=True)
+    make_folder(masks, "DIR")
     needed = sorted(in_sbd - set(train) - set(val))
     wanted = [name for name in needed if not (masks / f"{name}.png").exists()]
     if wanted:
@@ -120,7 +123,7 @@ def _find_sbd(folder: Path, say: Callable[[str], None]) -> Path:
     found = next((place for place in unpacked if _holds_sbd(place)), None)
     if found is not None:
         return found
-    sbd.mkdir(exist_ok=True)
+    make_folder(sbd, "DIR")
     from torchvision.datasets import SBDataset
 
     _fetch(
@@ -163,7 +166,7 @@ def _holds_sbd(place: Path) -> bool:
 
 
 def _names(split: Path) -> list[str]:
-    return split.read_text("utf-8").split()
+    return read_text(split).split()
 
 
 def _convert(source: Path, target: Path) -> None:

@@ -1,5 +1,6 @@
 """Arranging VOC 2012 and SBD, on a small tree with real .mat files."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -130,4 +131,21 @@ def test_without_a_network_it_says_so_of_sbd_too(
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     (folder / "sbd").rename(folder / "elsewhere")
     with pytest.raises(UserError, match=r"put benchmark\.tgz into .*sbd"):
+        arrange(folder)
+
+
+@pytest.mark.parametrize("place", [".", "sbd", "VOCdevkit/VOC2012/SegmentationClassAug"])
+def test_a_file_where_a_folder_belongs_is_named(folder: Path, place: str) -> None:
+    target = folder / place
+    if target.is_dir():
+        shutil.rmtree(target)
+    target.write_text("a file, not a folder")
+    with pytest.raises(UserError, match=f"{target}: File exists; choose another DIR"):
+        arrange(folder)
+
+
+def test_a_list_that_is_not_utf_8_is_named(folder: Path) -> None:
+    names = folder / "VOCdevkit" / "VOC2012" / "ImageSets" / "Segmentation" / "val.txt"
+    names.write_bytes("v3\ncafé\n".encode("latin-1"))
+    with pytest.raises(UserError, match=r"val\.txt is not UTF-8 \(line 2\)"):
         arrange(folder)
