@@ -70,7 +70,7 @@ def cut(
     data, side = settings.data, settings.model.size
     relative = data.scale_low + random[_GEOMETRY, 0] * (data.scale_high - data.scale_low)
     height, width = labels_HW.shape
-    scale = resize_scale(height, width, round(data.short_side * relative))
+    scale = resize_scale(height, width, max(1, round(data.short_side * relative)))
     h, w = (min(length, max(1, round(side / scale))) for length in (height, width))
     for top, left in np.floor(random[_PLACES:, :2] * [height - h + 1, width - w + 1]).astype(int):
         labels = labels_HW[top : top + h, left : left + w]

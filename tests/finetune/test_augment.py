@@ -65,6 +65,12 @@ def test_images_of_any_size_fill_a_batch(shape: tuple[int, int]) -> None:
     assert images.isfinite().all()
 
 
+def test_an_image_is_scaled_to_one_pixel_at_least() -> None:
+    image, labels = chequered(90, 120)
+    crop = cut(image, labels, settings(scale_low=0.0009, scale_high=0.001), 0, 0)
+    assert crop.size == (1, 1)
+
+
 def test_labels_stay_on_their_pixels() -> None:
     image, labels = chequered(90, 120)
     crops = [plain(cut(image, labels, settings(), 0, index)) for index in range(20)]
