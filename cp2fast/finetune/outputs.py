@@ -158,6 +158,14 @@ def _check_outputs(photos: Sequence[Photo]) -> None:
                     f"the output {output} of {photo.name} would replace {other} or its output: "
                     "choose another --out, or give them different names"
                 )
+    folders = {folder: photo.name for photo in photos for folder in photo.outputs.mask.parents}
+    for folder, name in folders.items():
+        of = taken.get(folder.resolve())
+        if of is not None:
+            raise UserError(
+                f"the folder {folder} of the outputs of {name} would replace {of} or its "
+                "output: choose another --out, or give them different names"
+            )
     there = [file for photo in photos for file in photo.outputs.paths() if file.exists()]
     if there:
         more = f" and {len(there) - 1} more outputs exist" if len(there) > 1 else " exists"

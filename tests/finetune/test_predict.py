@@ -221,6 +221,14 @@ def test_two_photos_of_one_name_are_refused(checkpoint: Path, photos: Path, tmp_
     assert not (tmp_path / "masks").exists()
 
 
+def test_a_photo_named_as_the_folder_of_another_is_refused_before_the_work(
+    checkpoint: Path, photos: Path, tmp_path: Path
+) -> None:
+    (photos / "deep").rename(photos / "a.png")
+    assert "masks/a.png" in refusal(checkpoint, [photos], tmp_path / "masks")
+    assert not (tmp_path / "masks").exists()
+
+
 def test_a_name_too_long_for_its_overlay_is_refused_before_the_work(
     checkpoint: Path, photos: Path, tmp_path: Path
 ) -> None:
