@@ -18,11 +18,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
 
 from cp2fast.data.decoding import jpeg, png
 from cp2fast.data.decoding.decode import BadImage, read_file
 from cp2fast.data.decoding.kinds import kind_of
-from cp2fast.data.decoding.orientation import orient, orientation_of
+from cp2fast.data.decoding.orientation import UPRIGHT, orient, orientation_of
 from cp2fast.data.decoding.raster import one_line
 from cp2fast.errors import UserError
 
@@ -66,8 +67,9 @@ def read_stored(path: Path, kind: Kind) -> Stored:
         except Exception as error:  # Pillow raises almost anything on a damaged file.
             raise UserError(_damaged(path, error)) from error
         mode = mask.mode
-    turned = orient(torch.from_numpy(pixels), orientation_of(encoded)).numpy()
-    return Stored(turned, mode, encoded.startswith(jpeg.SIGNATURE))
+        turn = UPRIGHT if isinstance(mask, TiffImageFile) else orientation_of(encoded)
+    upright = orient(torch.from_numpy(pixels), turn).numpy()  # Pillow has turned TIFF masks.
+    return Stored(upright, mode, encoded.startswith(jpeg.SIGNATURE))
 
 
 def mode_of(path: Path) -> str:

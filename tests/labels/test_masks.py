@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cp2fast.labels.dataset import read_example
 from cp2fast.labels.survey import survey
 from tests.labels.small_sets import (
     COUNT,
@@ -44,6 +45,21 @@ def test_masks_of_numbers_are_read_as_they_are(how: str, tmp_path: Path) -> None
     else:
         assert data.classes == ("0", "1", "2")
         expect_scene(data)
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_a_photo_and_its_mask_in_tiff_are_turned_alike(orientation: int, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[274] = orientation
+    for number in range(COUNT):
+        labels = labels_of(number)
+        labels[:3, :5] = 2
+        mask(tmp_path / f"masks/{number}.tif", labels, exif=exif)
+        mask(tmp_path / f"images/{number}.tif", labels * 100, exif=exif)
+    data = opened(tmp_path)
+    for example in data.train:
+        image, labels = read_example(example, data)
+        assert (image[:, :, 0] == 100 * labels).all()
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from cp2fast.data.decoding.decoders import pillow
 from cp2fast.data.decoding.formats import TIFF
+from cp2fast.data.decoding.orientation import UPRIGHT
 from cp2fast.data.decoding.raster import (
     BadImage,
     Raster,
@@ -149,8 +150,8 @@ def _colours(bands: int, photometric: int, channels: int, extra: tuple[int, ...]
 
 def _photo(encoded: bytes, max_pixels: int) -> Raster:
     with pillow.opened(encoded, max_pixels, ("TIFF",)) as image:
-        image.load()
-        return picture(np.array(image.convert("RGB")))
+        image.load()  # Pillow turns TIFF images upright.
+        return picture(np.array(image.convert("RGB")), UPRIGHT)
 
 
 def _names(page: Any) -> tuple[str, ...]:

@@ -127,6 +127,17 @@ def test_the_orientation_is_applied_once(orientation):
     assert image_size(encoded, LIMIT) == turned.shape
 
 
+@pytest.mark.parametrize("mode", ["RGB", "CMYK", "LAB"])
+def test_the_orientation_is_applied_once_whatever_the_colours(mode):
+    photo = image_files.photo(40, 30).convert(mode)
+    upright = decode_image(image_files.encode(photo, "TIFF"), LIMIT).numpy()
+    exif = Image.Exif()
+    exif[274] = 6
+    encoded = image_files.encode(photo, "TIFF", exif=exif)
+    assert np.array_equal(decode_image(encoded, LIMIT).numpy(), np.rot90(upright, -1))
+    assert image_size(encoded, LIMIT) == (40, 30)
+
+
 @pytest.mark.parametrize("share", [0.05, 0.3, 0.7, 0.98])
 @pytest.mark.parametrize("compression", [None, "zlib", "lzw"])
 def test_a_truncated_file_is_bad_in_one_line(compression, share):
