@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from PIL.TiffImagePlugin import TiffImageFile
+from PIL.TiffImagePlugin import BITSPERSAMPLE, TiffImageFile
 
 from cp2fast.data.decoding import jpeg, png
 from cp2fast.data.decoding.decode import BadImage, read_file
@@ -149,9 +149,8 @@ def _numbers(mask: Image.Image, path: Path, encoded: bytes, kind: Kind) -> NDArr
             "colours of the classes in data.colours, classes.csv or labelmap.txt"
         )
     values = np.array(mask)
-    header = png.read_header(encoded)
-    if header is not None and header.colour_type == png.GREY and 1 < header.bits < 8:
-        values //= 255 // ((1 << header.bits) - 1)  # Pillow scales them to 0 to 255.
+    if mask.mode == "L" and (bits := _bits(mask, encoded)) < 8:
+        values //= 255 // ((1 << bits) - 1)  # Pillow scales them to 0 to 255.
     low, high = (int(values.min()), int(values.max())) if values.size else (0, 0)
     if low < 0 or high >= 1 << 16:
         raise UserError(
@@ -159,6 +158,14 @@ def _numbers(mask: Image.Image, path: Path, encoded: bytes, kind: Kind) -> NDArr
             "to 65535"
         )
     return values.astype(np.int32)
+
+
+def _bits(mask: Image.Image, encoded: bytes) -> int:
+    """How many bits of the file a grey pixel has."""
+    if isinstance(mask, TiffImageFile):
+        return int(mask.tag_v2[BITSPERSAMPLE][0])
+    header = png.read_header(encoded)
+    return 8 if header is None else header.bits
 
 
 def _damaged(path: Path, error: Exception) -> str:

@@ -1,5 +1,6 @@
 """What the values of masks mean: numbers, palettes and colours, and what is refused as neither."""
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from PIL import Image
 
 from cp2fast.labels.dataset import read_example
 from cp2fast.labels.survey import survey
+from tests.data import metadata
 from tests.labels.small_sets import (
     COUNT,
     NAMED,
@@ -45,6 +47,32 @@ def test_masks_of_numbers_are_read_as_they_are(how: str, tmp_path: Path) -> None
     else:
         assert data.classes == ("0", "1", "2")
         expect_scene(data)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_tiff_masks_of_few_bits_are_not_spread(bits: int, tmp_path: Path) -> None:
+    highest = (1 << bits) - 1
+    pairs(tmp_path, lambda labels: np.where(labels == 2, highest, 0).astype(np.uint8))
+    for path in sorted((tmp_path / "masks").iterdir()):
+        with Image.open(path) as image:
+            values = np.array(image)
+        path.unlink()
+        path.with_suffix(".tif").write_bytes(grey_tiff(values, bits))
+    data = opened(tmp_path)
+    assert data.classes == ("0", str(highest))
+    assert np.array_equal(all_labels(data)[0], labels_of(0) == 2)
+
+
+def grey_tiff(values: np.ndarray, bits: int) -> bytes:
+    """A grey TIFF of few bits, which Pillow does not write."""
+    height, width = values.shape
+    spread = (values[:, :, None] >> np.arange(bits)[::-1]) & 1
+    rows = np.packbits(spread.astype(np.uint8).reshape(height, -1), axis=1).tobytes()
+    tags = [(256, width), (257, height), (258, bits), (259, 1), (262, 1), (273, 0), (278, height)]
+    tags.append((279, len(rows)))
+    begin = 8 + 2 + 12 * len(tags) + 4
+    entries = [(tag, 4, 1, struct.pack("<I", value or begin)) for tag, value in tags]
+    return metadata.tiff(entries) + rows
 
 
 @pytest.mark.parametrize("orientation", range(2, 9))
