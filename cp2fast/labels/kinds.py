@@ -67,8 +67,8 @@ def with_numbers(
 ) -> Declared:
     """The classes of masks of numbers, found if masks hold only 0 and 255 or nothing names them.
 
-    The ``sample`` of the masks shows whether all must be read. With ``nearest``, nearly black and
-    nearly white count as black and white.
+    All masks are read unless a ``sample`` of them holds other numbers. With ``nearest``, nearly
+    black and nearly white count as black and white.
 
     Raises:
         UserError: masks are nearly black and white, or hold too many numbers or too few.
@@ -79,8 +79,10 @@ def with_numbers(
     ):
         return declared
     some = _values(sample, kind, threads)
-    if set(some) <= set(_BLACK_AND_WHITE) and IGNORED in _values(masks, kind, threads):
-        return _binary(names)
+    if set(some) <= set(_BLACK_AND_WHITE):
+        some = _values(masks, kind, threads)
+        if IGNORED in some and set(some) <= set(_BLACK_AND_WHITE):
+            return _binary(names)
     if _nearly_binary(sample, some):
         if nearest:
             return _binary(names)

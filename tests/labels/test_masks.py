@@ -178,6 +178,20 @@ def test_binary_masks_of_0_and_255_have_two_classes(suffix: str, tmp_path: Path)
     assert opened(tmp_path, classes=["wall", "crack"], nearest="on").classes == ("wall", "crack")
 
 
+@pytest.mark.parametrize("names", [None, ["ground", "crack"]])
+def test_a_rare_class_beside_0_and_255_is_a_class(names: object, tmp_path: Path) -> None:
+    for number in range(60):  # more than the sample
+        photo(tmp_path / f"images/{number}.jpg", 0)
+        labels = np.array([0, 0, 255], np.uint8)[labels_of(0)]
+        mask(tmp_path / f"masks/{number}.png", labels)
+    second = opened(tmp_path).train[1].mask  # The sample has 0, 2, 5, ...
+    mask(second, np.array([0, 1, 255], np.uint8)[labels_of(0)])
+    data = opened(tmp_path, classes=names)
+    assert data.classes == (("0", "1") if names is None else tuple(names))
+    [labels] = [labels for labels in all_labels(data) if 1 in labels]
+    assert np.array_equal(labels, np.array([0, 1, 255])[labels_of(0)])
+
+
 def test_white_of_two_values_is_not_a_class_and_its_border(tmp_path: Path) -> None:
     """Masks of 0 and 255 in which a tool has left some 254: the 255 would be ignored."""
     pairs(tmp_path, lambda labels: np.array([0, 254, 255], np.uint8)[labels])
