@@ -71,7 +71,8 @@ def with_numbers(
     black and nearly white count as black and white.
 
     Raises:
-        UserError: masks are nearly black and white, or hold too many numbers or too few.
+        UserError: masks are nearly black and white, or JPEGs without names, or hold too many
+            numbers or too few.
     """
     names = None if declared is None else [one.name for one in declared.classes]
     if declared is not None and (
@@ -116,6 +117,12 @@ def _binary(names: Sequence[str] | None) -> Declared:
 
 def _by_number(masks: Sequence[Path], kind: Kind, threads: int) -> Declared:
     """One class for each number in the masks."""
+    lossy = next(filter(_is_jpeg, masks), None)
+    if lossy is not None:
+        raise UserError(
+            f"{lossy} is a JPEG, whose values are approximate: name those that are classes in "
+            "data.classes and set data.nearest=on, or save the masks as PNG"
+        )
     values = [value for value in _values(masks, kind, threads) if value != IGNORED]
     if len(values) > IGNORED:
         raise UserError(
@@ -134,11 +141,15 @@ def _nearly_binary(sample: Sequence[Path], values: Sequence[int]) -> bool:
     """Whether these are JPEGs whose pixels are almost all nearly black or nearly white."""
     if max(values) < IGNORED - _JPEG_SPREAD or min(values) > _JPEG_SPREAD:
         return False
-    if not all(path.suffix.lower() in (".jpg", ".jpeg") for path in sample):
+    if not all(map(_is_jpeg, sample)):
         return False
     pixels = np.concatenate([read_stored(path, "values").pixels.ravel() for path in sample[:4]])
     near = (pixels <= _JPEG_SPREAD) | (pixels >= IGNORED - _JPEG_SPREAD)
     return bool(near.mean() > 0.9)
+
+
+def _is_jpeg(mask: Path) -> bool:
+    return mask.suffix.lower() in (".jpg", ".jpeg")
 
 
 def _values(masks: Sequence[Path], kind: Kind, threads: int) -> list[int]:

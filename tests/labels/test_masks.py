@@ -178,6 +178,21 @@ def test_binary_masks_of_0_and_255_have_two_classes(suffix: str, tmp_path: Path)
     assert opened(tmp_path, classes=["wall", "crack"], nearest="on").classes == ("wall", "crack")
 
 
+@pytest.mark.parametrize("nearest", ["off", "on"])
+def test_the_levels_of_grey_jpegs_are_no_classes(nearest: str, tmp_path: Path) -> None:
+    for number in range(COUNT):
+        photo(tmp_path / f"images/{number}.jpg", number)
+        Image.new("RGB", (128, 96)).save(tmp_path / f"images/{number}.jpg")
+        scene = np.kron(labels_of(0), np.full((8, 8), 100, np.uint8))
+        mask(tmp_path / f"masks/{number}.jpg", scene, quality=60)
+    message = refusal(tmp_path, nearest=nearest)
+    assert "is a JPEG, whose values are approximate: name those" in message
+    assert "data.nearest=on" in message
+    named = {0: "sky", 100: "road", 200: "sea"}
+    labels = all_labels(opened(tmp_path, nearest="on", classes=named))[0]
+    assert np.array_equal(labels[4::8, 4::8], labels_of(0))
+
+
 @pytest.mark.parametrize("names", [None, ["ground", "crack"]])
 def test_a_rare_class_beside_0_and_255_is_a_class(names: object, tmp_path: Path) -> None:
     for number in range(60):  # more than the sample
