@@ -66,14 +66,23 @@ class Coding:
             return self.label(paint(mask))
         stored = read_stored(mask, self.kind)
         other = self.kind == "colours" and stored.mode not in (*COLOURED, "P")
-        return self.label(stored.pixels, "jpeg" if stored.is_lossy else "numbers" if other else "")
+        oddity: Oddity = "jpeg" if stored.is_lossy else "numbers" if other else ""
+        return self.label(stored.pixels, oddity, stored.void)
 
-    def label(self, stored_HW: NDArray[Any], oddity: Oddity = "") -> Labels:
-        """The labels of stored numbers."""
+    def label(
+        self,
+        stored_HW: NDArray[Any],
+        oddity: Oddity = "",
+        void_HW: NDArray[np.bool_] | bool = False,
+    ) -> Labels:
+        """The labels of stored numbers; where ``void_HW``, those of no class are ignored."""
         labels_HW = self._table[stored_HW]
         beyond_HW = labels_HW == _NOT_KNOWN
         if not beyond_HW.any():
             return Labels(labels_HW.astype(np.uint8), {}, 0, oddity)
+        ignored_HW = beyond_HW & void_HW
+        labels_HW[ignored_HW] = IGNORED
+        beyond_HW ^= ignored_HW
         strange, places, counts = np.unique(
             stored_HW[beyond_HW], return_inverse=True, return_counts=True
         )

@@ -45,11 +45,12 @@ def kind_of_masks(sample: Sequence[Path], declared: Declared | None) -> Kind:
 
 
 def _all_known(sample: Iterable[Path], declared: Declared | None) -> bool:
-    """Whether all colours in these masks belong to classes."""
+    """Whether all colours in these masks belong to classes, or to 255 of a palette."""
     classes = () if declared is None else declared.classes
     known = [one.colour for one in classes if one.colour is not None]
     codes = packed(np.array(known, np.uint8).reshape(-1, 3))
-    return all(bool(np.isin(read_stored(path, "colours").pixels, codes).all()) for path in sample)
+    masks = (read_stored(path, "colours") for path in sample)
+    return all(bool((np.isin(mask.pixels, codes) | mask.void).all()) for mask in masks)
 
 
 def _is_grey(path: Path) -> bool:

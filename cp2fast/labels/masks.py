@@ -35,6 +35,7 @@ SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".gif", ".jpg", ".jpeg")
 
 _AS_PNG = "save it as a palette or grey PNG whose pixel values are the labels"
 _NUMBERED = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L")
+_VOID = 255
 COLOURED = ("RGB", "RGBA", "RGBX")
 """Pillow's modes of masks of colours."""
 
@@ -48,6 +49,9 @@ class Stored(NamedTuple):
     """Pillow's mode of the file."""
     is_lossy: bool
     """Whether the file is a JPEG, whose values are only approximate."""
+    void: NDArray[np.bool_] | bool = False
+    """``[H, W]``, where a palette mask that is read as colours stores 255: as a number this is
+    ignored, and its colour often belongs to no class."""
 
 
 def read_stored(path: Path, kind: Kind) -> Stored:
@@ -62,14 +66,21 @@ def read_stored(path: Path, kind: Kind) -> Stored:
     with _opened(path, encoded) as mask:
         try:
             pixels = _colours(mask) if kind == "colours" else _numbers(mask, path, encoded, kind)
+            by_palette = kind == "colours" and mask.mode == "P"
+            void = np.asarray(mask) == _VOID if by_palette else None
         except UserError:
             raise
         except Exception as error:  # Pillow raises almost anything on a damaged file.
             raise UserError(_damaged(path, error)) from error
         mode = mask.mode
+        # Pillow has turned TIFF masks.
         turn = UPRIGHT if isinstance(mask, TiffImageFile) else orientation_of(encoded)
-    upright = orient(torch.from_numpy(pixels), turn).numpy()  # Pillow has turned TIFF masks.
-    return Stored(upright, mode, encoded.startswith(jpeg.SIGNATURE))
+    return Stored(
+        orient(torch.from_numpy(pixels), turn).numpy(),
+        mode,
+        encoded.startswith(jpeg.SIGNATURE),
+        void is not None and orient(torch.from_numpy(void), turn).numpy(),
+    )
 
 
 def mode_of(path: Path) -> str:

@@ -13,6 +13,7 @@ from tests.data import metadata
 from tests.labels.small_sets import (
     COUNT,
     NAMED,
+    TABLE,
     all_labels,
     expect_scene,
     in_colours,
@@ -113,6 +114,38 @@ def test_masks_of_colours_are_told_by_what_names_them(source: str, tmp_path: Pat
     assert data.classes == ("sky", "road", "sea")
     assert data.colours == tuple(map(tuple, NAMED.values()))
     expect_scene(data)
+
+
+@pytest.mark.parametrize("nearest", ["off", "on"])
+@pytest.mark.parametrize("place", [0, 1])  # The sample has 0, 2, 5, ...
+def test_255_of_a_palette_is_ignored_if_its_colour_is_not_named(
+    place: int, nearest: str, tmp_path: Path
+) -> None:
+    palette = TABLE[[2, 0, 1]].ravel().tolist() + [1, 2, 3] * 253
+    (tmp_path / "classes.csv").write_text("sky,0,0,0\nroad,128,64,128\nsea,0,130,180\n")
+    indices = np.array([1, 2, 0], np.uint8)[labels_of(0)]
+
+    def write(path: Path, values: np.ndarray) -> None:
+        image = Image.fromarray(values)
+        image.putpalette(palette)
+        image.save(path)
+
+    (tmp_path / "masks").mkdir()
+    for number in range(60):
+        photo(tmp_path / f"images/{number}.jpg", 0)
+        write(tmp_path / f"masks/{number}.png", indices)
+    example = opened(tmp_path).train[place]
+    expected = labels_of(0)
+    indices[0], expected[0] = 255, 255
+    write(example.mask, indices)
+    data = opened(tmp_path, nearest=nearest)
+    assert "masks of colours" in data.said
+    assert np.array_equal(read_example(example, data)[1], expected)
+    assert not survey(data).warnings
+    palette[-3:] = TABLE[1].tolist()
+    write(example.mask, indices)
+    expected[0] = 1
+    assert np.array_equal(read_example(example, data)[1], expected)
 
 
 def test_colours_that_nothing_names_are_listed_with_their_count(tmp_path: Path) -> None:
