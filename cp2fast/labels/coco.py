@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cp2fast.config import LabelSettings
 from cp2fast.errors import UserError
@@ -27,6 +28,19 @@ from cp2fast.labels.layout import Layout, named_splits, no_such_split, split_nam
 from cp2fast.labels.painted import BACKGROUND, CROWD, Annotations, Segment, coco_masks
 
 _NOT_SEGMENTATIONS = ("captions_", "person_keypoints_", "panoptic_", "image_info_", "stuff_")
+
+
+class _Content(NamedTuple):
+    """What a file says."""
+
+    images: dict[Any, Mapping[str, Any]]
+    """Images by id."""
+    categories: dict[Any, str]
+    """Names by number."""
+    segments: dict[Any, list[Segment]]
+    """Annotations by the id of their image."""
+    used: set[int]
+    """Categories that have annotations."""
 
 
 def coco_layout(settings: LabelSettings, root: Path) -> Layout | None:
@@ -50,25 +64,30 @@ def coco_layout(settings: LabelSettings, root: Path) -> Layout | None:
             raise no_such_split(kind, name, "JSON file")
     learned = named["train"] or [file for file in files if file not in named["val"]] or files
     scored = [file for file in named["val"] if file not in learned]
-    read = {file: _read(file, settings.max_pixels) for file in (*learned, *scored)}
-    first, declared = learned[0], read[learned[0]][0]
+    read = {file: _read(file) for file in (*learned, *scored)}
+    first = learned[0]
+    categories = read[first].categories
+    different = next((file for file in read if read[file].categories != categories), None)
+    if different is not None:
+        raise UserError(
+            f"{first} and {different} have different categories: export both with the same ones"
+        )
+    declared, background = _declared(read, first)
+    examples = {
+        file: _examples(content, background, file, settings.max_pixels)
+        for file, content in read.items()
+    }
     seen: dict[Path, Path] = {}
-    for file, (other, examples) in read.items():
-        if other.classes != declared.classes:
-            raise UserError(
-                f"{first} and {file} have different categories: export both with the same ones"
-            )
+    for file, of_file in examples.items():
         twice = next(
-            (one.image for one in examples if seen.setdefault(one.image, file) != file), None
+            (one.image for one in of_file if seen.setdefault(one.image, file) != file), None
         )
         if twice is not None:
             raise UserError(
                 f"{seen[twice]} and {file} both have annotations of {twice}, which could be "
                 "learned from and scored on: take one out, or name the other in data.train_split"
             )
-    train, val = (
-        [example for file in part for example in read[file][1]] for part in (learned, scored)
-    )
+    train, val = ([one for file in part for one in examples[file]] for part in (learned, scored))
     return Layout("COCO JSON", train, val if scored else None, first.name, declared)
 
 
@@ -127,19 +146,35 @@ def _of_split(
     return list(found)
 
 
-def _read(path: Path, max_pixels: int) -> tuple[Declared, list[Example]]:
-    try:
+def _read(path: Path) -> _Content:
+    with _of_coco(path):
         content = json.loads(read_text(path))
         images = {image["id"]: image for image in content["images"]}
         if len(images) < len(content["images"]):
             raise UserError(f"{path} gives one id to several images: export it again")
         categories = {category["id"]: str(category["name"]) for category in content["categories"]}
+        beyond = next((one for one in categories if not 0 <= int(one) < BACKGROUND), None)
+        if beyond is not None:
+            raise UserError(
+                f"{path} has a category of the number {beyond}: give it one from 0 to "
+                f"{BACKGROUND - 1}"
+            )
         segments: dict[Any, list[Segment]] = {}
         for annotation in content["annotations"]:
             segments.setdefault(annotation["image_id"], []).append(_segment(annotation, path))
-        declared, background = _declared(categories, segments, path)
-        folders = _folders(path)
-        return declared, [
+        used = {segment.stored for of_image in segments.values() for segment in of_image} - {CROWD}
+        strange = next((number for number in used if number not in categories), None)
+        if strange is not None:
+            raise UserError(
+                f"{path} has annotations of the category {strange}, which it does not name"
+            )
+        return _Content(images, categories, segments, used)
+
+
+def _examples(content: _Content, background: int, path: Path, max_pixels: int) -> list[Example]:
+    folders = _folders(path)
+    with _of_coco(path):
+        return [
             Example(
                 _find(str(image["file_name"]), folders, path),
                 Annotations(
@@ -147,11 +182,18 @@ def _read(path: Path, max_pixels: int) -> tuple[Declared, list[Example]]:
                     image=str(image["file_name"]),
                     size=_size(image, path, max_pixels),
                     background=background,
-                    segments=tuple(segments.get(number, ())),
+                    segments=tuple(content.segments.get(number, ())),
                 ),
             )
-            for number, image in images.items()
+            for number, image in content.images.items()
         ]
+
+
+@contextmanager
+def _of_coco(path: Path) -> Iterator[None]:
+    """What is not as in COCO's format becomes a UserError."""
+    try:
+        yield
     except (LookupError, TypeError, ValueError, OverflowError, RecursionError) as error:
         reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
         raise UserError(
@@ -182,19 +224,10 @@ def _segment(annotation: Mapping[str, Any], path: Path) -> Segment:
     return Segment(stored, outline)
 
 
-def _declared(
-    categories: Mapping[Any, str], segments: Mapping[Any, Sequence[Segment]], path: Path
-) -> tuple[Declared, int]:
-    """The classes, and the value stored where there is no annotation."""
-    beyond = next((one for one in categories if not 0 <= int(one) < BACKGROUND), None)
-    if beyond is not None:
-        raise UserError(
-            f"{path} has a category of the number {beyond}: give it one from 0 to {BACKGROUND - 1}"
-        )
-    used = {segment.stored for of_image in segments.values() for segment in of_image}
-    strange = next((number for number in used - {CROWD} if number not in categories), None)
-    if strange is not None:
-        raise UserError(f"{path} has annotations of the category {strange}, which it does not name")
+def _declared(read: Mapping[Path, _Content], first: Path) -> tuple[Declared, int]:
+    """The classes of files of equal categories, and the value stored outside all annotations."""
+    categories = read[first].categories
+    used = set[int]().union(*(content.used for content in read.values()))
     if 0 in categories and 0 not in used and len(categories) > 1:
         # Roboflow's first category is the group that contains the others.
         categories = {number: name for number, name in categories.items() if number != 0}
@@ -205,7 +238,7 @@ def _declared(
         background = int(named[0])
     else:
         classes.insert(0, DeclaredClass("background", background))
-    return Declared(tuple(classes), str(path), ignored=(CROWD,)), background
+    return Declared(tuple(classes), str(first), ignored=(CROWD,)), background
 
 
 def _folders(path: Path) -> list[Path]:

@@ -4,11 +4,12 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cp2fast.errors import UserError
 from cp2fast.labels.survey import survey
-from tests.labels.small_sets import coco, opened, refusal
+from tests.labels.small_sets import all_labels, coco, opened, refusal
 
 
 def test_cocos_json_that_cannot_be_used_is_named(tmp_path: Path) -> None:
@@ -58,6 +59,21 @@ def test_a_file_of_images_without_objects_is_taken_with_the_others(tmp_path: Pat
     file = files_of_coco(tmp_path, "batch1.json", "batch2.json") / "batch2.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"annotations": []}))
     assert "2 images to learn from, 2 to score on" in opened(tmp_path, val_fraction=0.5).said
+
+
+def test_a_category_0_that_one_file_alone_has_annotations_of_is_a_class_of_all(
+    tmp_path: Path,
+) -> None:
+    files_of_coco(tmp_path, "train.json", "val.json")
+    for name, number in (("train.json", 0), ("val.json", 1)):
+        content = json.loads((tmp_path / name).read_text())
+        content["categories"] = [{"id": 0, "name": "car"}, {"id": 1, "name": "tree"}]
+        content["annotations"][0]["category_id"] = number
+        (tmp_path / name).write_text(json.dumps(content))
+    data = opened(tmp_path)
+    assert data.classes == ("background", "car", "tree")
+    painted = [set(np.unique(labels)) for labels in all_labels(data)]
+    assert painted == [{0, 1}, {0, 2}, {0}, {0}]  # a.jpg of both files, then b.jpg
 
 
 def test_files_of_one_split_are_taken_together(tmp_path: Path) -> None:
