@@ -79,14 +79,17 @@ def coco_layout(settings: LabelSettings, root: Path) -> Layout | None:
     }
     seen: dict[Path, Path] = {}
     for file, of_file in examples.items():
-        twice = next(
-            (one.image for one in of_file if seen.setdefault(one.image, file) != file), None
-        )
-        if twice is not None:
-            raise UserError(
-                f"{seen[twice]} and {file} both have annotations of {twice}, which could be "
-                "learned from and scored on: take one out, or name the other in data.train_split"
-            )
+        for image in (one.image for one in of_file):
+            if image not in seen:
+                seen[image] = file
+            elif seen[image] == file:
+                raise UserError(f"{file} gives several ids to the image {image}: export it again")
+            else:
+                raise UserError(
+                    f"{seen[image]} and {file} both have annotations of {image}, which could be "
+                    "learned from and scored on: take one out, or name the other in "
+                    "data.train_split"
+                )
     train, val = ([one for file in part for one in examples[file]] for part in (learned, scored))
     return Layout("COCO JSON", train, val if scored else None, first.name, declared)
 
@@ -162,6 +165,12 @@ def _read(path: Path) -> _Content:
         segments: dict[Any, list[Segment]] = {}
         for annotation in content["annotations"]:
             segments.setdefault(annotation["image_id"], []).append(_segment(annotation, path))
+        if segments and not segments.keys() & images.keys():
+            other = repr(next(iter(segments)))[:40]
+            raise UserError(
+                f"{path} has annotations of the image {other} and others, but all its images have "
+                "other ids: export it again"
+            )
         used = {segment.stored for of_image in segments.values() for segment in of_image} - {CROWD}
         strange = next((number for number in used if number not in categories), None)
         if strange is not None:
