@@ -260,7 +260,7 @@ def _folders(path: Path) -> list[Path]:
 def _find(name: str, folders: list[Path], path: Path) -> Path:
     """The image of this name; its folder comes first from then on, as others are there too."""
     for place, folder in enumerate(folders):
-        if (folder / name).is_file():
+        if place_of(folder / name) == "file":
             folders.insert(0, folders.pop(place))
             return folder / name
     shown = ", ".join(map(str, folders[:4]))

@@ -135,6 +135,7 @@ def test_numbers_of_cocos_json_that_no_mask_has_are_refused(tmp_path: Path) -> N
         ("images", {"height": 10**9}, "data.max_pixels"),
         ("images", {"height": float("inf")}, "not in COCO's format"),
         ("images", {"id": "b"}, "one id to several images"),
+        ("images", {"file_name": "x" * 300}, "File name too long"),
         ("images", {"file_name": "b.jpg"}, "several ids to the image"),
         ("images", {"file_name": "./b.jpg"}, "several ids to the image"),
         ("annotations", {"image_id": 1}, "has annotations of the image 1 and others"),
