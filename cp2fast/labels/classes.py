@@ -42,8 +42,7 @@ def declared_in(settings: LabelSettings) -> Declared | None:
     given = settings.classes
     if not isinstance(given, ClassSettings):
         given = ClassSettings(names=given)
-    names, colours = given.names, given.colours
-    colours = settings.colours if colours is None else colours
+    names, colours = given.names, given_colours(settings)
     if names is None and isinstance(colours, dict):
         coloured = (DeclaredClass(name, colour=colour) for name, colour in colours.items())
         return Declared(tuple(coloured), "data.colours")
@@ -55,6 +54,12 @@ def declared_in(settings: LabelSettings) -> Declared | None:
         classes = tuple(map(DeclaredClass, names))
     declared = Declared(classes, "data.classes")
     return declared if colours is None else declared.coloured(colours)
+
+
+def given_colours(settings: LabelSettings) -> tuple[Rgb, ...] | dict[str, Rgb] | None:
+    """The colours that the settings name; those of ``data.classes`` come first."""
+    given = settings.classes.colours if isinstance(settings.classes, ClassSettings) else None
+    return settings.colours if given is None else given
 
 
 def settle(declared: Declared, kind: Kind, settings: LabelSettings) -> Classes:

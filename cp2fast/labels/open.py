@@ -17,7 +17,7 @@ from cp2fast.data.remote.urls import typed_as_path
 from cp2fast.errors import UserError
 from cp2fast.files import place_of
 from cp2fast.labels.class_files import read_class_file
-from cp2fast.labels.classes import Classes, declared_in, settle
+from cp2fast.labels.classes import Classes, declared_in, given_colours, settle
 from cp2fast.labels.coco import coco_layout
 from cp2fast.labels.dataset import LabelledData, evenly
 from cp2fast.labels.kinds import BINARY, kind_of_masks, unnamed_colours, with_numbers
@@ -110,8 +110,9 @@ def _classes(
     """The classes, and a description of the kind of masks."""
     folder = root if place_of(root) == "folder" else root.parent
     declared = declared_in(settings) or layout.declared or read_class_file(folder) or layout.default
-    if declared is not None and isinstance(settings.colours, tuple):
-        declared = declared.coloured(settings.colours)
+    colours = given_colours(settings)
+    if declared is not None and isinstance(colours, tuple):
+        declared = declared.coloured(colours)
     files = [mask for mask in masks if isinstance(mask, Path)]
     if not files:
         if declared is None:

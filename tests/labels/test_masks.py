@@ -116,6 +116,19 @@ def test_masks_of_colours_are_told_by_what_names_them(source: str, tmp_path: Pat
     expect_scene(data)
 
 
+@pytest.mark.parametrize("names", ["classes.txt", "data.classes"])
+def test_the_colours_of_data_classes_override_data_colours(names: str, tmp_path: Path) -> None:
+    root, classes = pairs(tmp_path, in_colours), {"colours": TABLE.tolist()}
+    if names == "data.classes":
+        classes["names"] = list(NAMED)
+    else:
+        (root / "classes.txt").write_text("\n".join(NAMED))
+    for colours in (None, [[9, 9, 9], [8, 8, 8], [7, 7, 7]]):
+        data = opened(root, classes=classes, colours=colours)
+        assert data.classes == tuple(NAMED)
+        expect_scene(data)
+
+
 @pytest.mark.parametrize("nearest", ["off", "on"])
 @pytest.mark.parametrize("place", [0, 1])  # The sample has 0, 2, 5, ...
 def test_255_of_a_palette_is_ignored_if_its_colour_is_not_named(
