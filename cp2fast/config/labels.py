@@ -128,19 +128,25 @@ def _by_value(given: Mapping[Any, Any]) -> ClassSettings:
     """``{0: sky, 3: road}``, or ``{0: sky, 1: {name: vehicle, values: [3, 4]}}``."""
     names: dict[int, str] = {}
     merge: dict[str, tuple[int, ...]] = {}
-    for key, declared in given.items():
-        if not isinstance(declared, Mapping):
-            names[int(key)] = str(declared)
-            continue
-        values = declared.get("values", declared.get("labels", [int(key)]))
+    taken: dict[int, str] = {}
+    for key, written in given.items():
+        declared = written if isinstance(written, Mapping) else {"name": written}
+        values = declared.get("values", declared.get("labels", [key]))
         if "name" not in declared or not isinstance(values, list | tuple) or not values:
             raise UserError(
                 f"data.classes of {key} is {dict(declared)}: write its name, or {{name: NAME, "
                 "values: [stored values]}"
             )
-        names |= {int(value): str(declared["name"]) for value in values[:1]}
-        if len(values) > 1:
-            merge[str(declared["name"])] = tuple(int(value) for value in values)
+        name, stored = str(declared["name"]), tuple(int(value) for value in values)
+        twice = next((value for value in stored if value in taken), None)
+        if twice is not None:
+            raise UserError(
+                f"data.classes gives {twice} to both '{taken[twice]}' and '{name}': leave it in one"
+            )
+        taken |= dict.fromkeys(stored, name)
+        names[stored[0]] = name
+        if len(stored) > 1:
+            merge[name] = stored
     return _checked({"names": names, "merge": merge})
 
 

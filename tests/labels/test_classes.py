@@ -74,6 +74,15 @@ def test_names_may_be_by_stored_value_as_other_tools_write_them() -> None:
     assert labels(classes, 7, 11, 26, 27, 28) == [0, 1, 2, 2, 2]
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_stored_value_of_two_classes_is_refused(order: int) -> None:
+    given = {0: "sky", 1: {"name": "vehicle", "values": [2, 3]}, 2: "tree"}
+    message = refusal(dict(list(given.items())[::order]))
+    assert "data.classes gives 2 to both" in message
+    assert "'vehicle'" in message
+    assert "'tree'" in message
+
+
 def test_colours_are_merged_and_ignored_by_name_or_as_they_are_written() -> None:
     colours = {"sky": [0, 0, 255], "road": "#808080", "car": [255, 0, 0], "bus": [255, 0, 9]}
     classes = settled(
