@@ -78,6 +78,11 @@ def settle(declared: Declared, kind: Kind, settings: LabelSettings) -> Classes:
     for member in changes.ignore:
         groups.ignore(groups.stored(member, "ignore", may_be_unknown=True))
     names = groups.names()
+    if "" in names:
+        raise UserError(
+            f"{declared.source} has a class without a name: name it, or list what its masks store "
+            "in data.classes.ignore"
+        )
     if not 2 <= len(names) <= IGNORED:
         raise UserError(
             f"{declared.source} has {len(names)} classes: 2 to {IGNORED} are needed"
@@ -131,7 +136,8 @@ class _Groups:
     def __init__(self, keyed: Mapping[int, DeclaredClass], declared: Declared, kind: Kind) -> None:
         self._keyed, self._declared, self._kind = keyed, declared, kind
         self._by_name = {one.name: stored for stored, one in keyed.items()}
-        self._group = {stored: one.name for stored, one in keyed.items()}
+        self._group: dict[int, str | None] = {stored: one.name for stored, one in keyed.items()}
+        """The name of the class by stored number; None if it is ignored."""
         self._colours = {one.name: one.colour for one in keyed.values()}
         self._merged: dict[int, str] = {}
 
@@ -168,7 +174,7 @@ class _Groups:
                 )
             self._merged[stored] = target
         if target not in self._colours:
-            self._colours[target] = self._colours.get(self._group.get(members[0], ""))
+            self._colours[target] = self._colours.get(self._group.get(members[0]) or "")
         self._group |= dict.fromkeys(members, target)
 
     def ignore(self, stored: int) -> None:
@@ -178,11 +184,11 @@ class _Groups:
                 f"data.classes ignores {self._name(stored)} and merges it into "
                 f"'{self._merged[stored]}': leave it in one"
             )
-        self._group[stored] = ""
+        self._group[stored] = None
 
     def names(self) -> tuple[str, ...]:
         """Class names by label."""
-        return tuple(dict.fromkeys(name for name in self._group.values() if name))
+        return tuple(dict.fromkeys(name for name in self._group.values() if name is not None))
 
     def colours(self) -> tuple[Rgb, ...]:
         """Class colours by label, for at most 256 classes: VOC's, unless all classes have one."""
@@ -194,7 +200,7 @@ class _Groups:
 
     def labels(self) -> dict[int, int]:
         """Labels by stored number; 255 if ignored."""
-        order = {name: label for label, name in enumerate(self.names())}
+        order: dict[str | None, int] = {name: label for label, name in enumerate(self.names())}
         return {stored: order.get(name, IGNORED) for stored, name in self._group.items()}
 
     def _name(self, stored: int) -> str:

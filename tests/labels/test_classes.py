@@ -74,6 +74,14 @@ def test_names_may_be_by_stored_value_as_other_tools_write_them() -> None:
     assert labels(classes, 7, 11, 26, 27, 28) == [0, 1, 2, 2, 2]
 
 
+def test_a_class_without_a_name_is_refused_unless_it_is_ignored() -> None:
+    assert "data.classes has a class without a name: name it" in refusal(["", "road", "car"])
+    assert "has a class without a name" in refusal({"merge": {"": ["road", "car"]}})
+    classes = settled({"names": ["", "road", "car"], "ignore": [0]})
+    assert classes.names == ("road", "car")
+    assert labels(classes, 0, 1, 2) == [255, 0, 1]
+
+
 @pytest.mark.parametrize("order", [1, -1])
 def test_a_stored_value_of_two_classes_is_refused(order: int) -> None:
     given = {0: "sky", 1: {"name": "vehicle", "values": [2, 3]}, 2: "tree"}
