@@ -36,6 +36,18 @@ class Layout:
     """Whether 255 is a border between objects and never a class."""
 
 
+def refuse_shared_masks(examples: Sequence[Example]) -> None:
+    """Raise UserError if a mask is that of two images, such as ``a.jpg`` and ``a.png``."""
+    taken: dict[object, Path] = {}
+    for image, mask in examples:
+        other = taken.setdefault(mask, image)
+        if other != image:
+            raise UserError(
+                f"{other} and {image} go together with the same mask {mask}: keep one, or give it "
+                "a mask of its own"
+            )
+
+
 def held_out(
     examples: Sequence[Example], settings: LabelSettings
 ) -> tuple[list[Example], list[Example]]:

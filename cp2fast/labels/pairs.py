@@ -26,6 +26,7 @@ from cp2fast.labels.layout import (
     Layout,
     named_splits,
     no_such_split,
+    refuse_shared_masks,
     split_by_folder,
     split_names,
 )
@@ -141,7 +142,6 @@ def _paired(
     rule: tuple[str, str],
 ) -> list[Example]:
     examples, missing = [], list[Path]()
-    taken: dict[Path, Path] = {}
     for photo in photos:
         place = photo.parent.relative_to(images)
         stem = photo.stem.removesuffix(rule[0]) + rule[1]
@@ -154,18 +154,13 @@ def _paired(
             raise UserError(
                 f"{photo} goes together with {candidates[0]} and {candidates[1].name}: keep one"
             )
-        other = taken.setdefault(candidates[0], photo)
-        if other != photo:
-            raise UserError(
-                f"{other} and {photo.name} go together with the same mask {candidates[0]}: keep "
-                "one, or rename it and give it a mask of its own"
-            )
         examples.append(Example(photo, candidates[0]))
     if missing:
         raise UserError(
             f"there is no mask {missing[0]} ({len(missing)} of {len(photos)} photos have none): "
             "add them, or take the photos out"
         )
+    refuse_shared_masks(examples)
     return examples
 
 

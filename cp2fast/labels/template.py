@@ -11,7 +11,7 @@ from cp2fast.data.image_sets.listing import list_images
 from cp2fast.errors import UserError
 from cp2fast.files import place_of
 from cp2fast.labels.dataset import Example
-from cp2fast.labels.layout import Layout, split_by_folder
+from cp2fast.labels.layout import Layout, refuse_shared_masks, split_by_folder
 
 _FIELDS = ("dir", "stem", "name", "root", "parent")
 
@@ -24,7 +24,8 @@ def template_layout(settings: LabelSettings, root: Path) -> Layout | None:
     A rule that does not begin with ``{dir}``, ``{root}`` or ``/`` is relative to the data set.
 
     Raises:
-        UserError: unknown field, images without masks, no images, or ``root`` is no folder.
+        UserError: unknown field, images without masks or with the same, no images, or ``root`` is
+            no folder.
     """
     rule = settings.masks
     if rule is None:
@@ -51,6 +52,7 @@ def template_layout(settings: LabelSettings, root: Path) -> Layout | None:
             f"none by data.masks={rule}): correct the rule, or take the photos out"
         )
     examples = [Example(image, masks[image]) for image in photos]
+    refuse_shared_masks(examples)
     train, val, split = split_by_folder(examples, root, settings)
     return Layout("masks by data.masks", train, val, split)
 

@@ -173,7 +173,8 @@ def test_names_that_pair_in_two_ways_are_refused(tmp_path: Path) -> None:
     root = pairs(tmp_path)
     photo(root / "images/3.png", 3)
     message = refusal(root)
-    assert "3.jpg and 3.png go together with the same mask" in message
+    assert f"3.jpg and {root}/images/3.png go together with the same mask" in message
+    assert message == refusal(root, masks="{dir}/../masks/{stem}.png")
     (root / "images/3.png").unlink()
     mask(root / "masks/3.tif", labels_of(3))
     assert "3.jpg goes together with" in refusal(root)
