@@ -147,14 +147,14 @@ def _renamed(tensors: Mapping[str, Tensor], wanted: Iterable[str]) -> dict[str, 
 
 
 def _without_numbers(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Restore a ResNet's names if it was made a sequence of its modules."""
-    stems = [name.removesuffix("4.0.conv1.weight") for name in tensors]
-    prefix = next((stem for stem, name in zip(stems, tensors, strict=True) if stem != name), None)
-    if prefix is None or f"{prefix}1.running_mean" not in tensors:
-        return tensors
-    renamed = {}
-    for name, tensor in tensors.items():
-        number, dot, rest = name.removeprefix(prefix).partition(".")
-        known = name.startswith(prefix) and number in _NUMBERED
-        renamed[f"{prefix}{_NUMBERED[number]}{dot}{rest}" if known else name] = tensor
-    return renamed
+    """Restore the names of each ResNet that was made a sequence of its modules."""
+    end = "4.0.conv1.weight"
+    stems = [name.removesuffix(end) for name in tensors if name.endswith(end)]
+    for prefix in (stem for stem in stems if f"{stem}1.running_mean" in tensors):
+        renamed = {}
+        for name, tensor in tensors.items():
+            number, dot, rest = name.removeprefix(prefix).partition(".")
+            known = name.startswith(prefix) and number in _NUMBERED
+            renamed[f"{prefix}{_NUMBERED[number]}{dot}{rest}" if known else name] = tensor
+        tensors = renamed
+    return tensors

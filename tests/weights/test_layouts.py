@@ -100,6 +100,23 @@ def test_a_resnet_made_a_sequence_has_its_names_back() -> None:
     torch.testing.assert_close(match.tensors, expected, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("first", ["the right one", "the other"])
+@pytest.mark.parametrize(
+    ("right", "other"),
+    [("teacher_backbone.", "student_backbone."), ("backbone.", "backbone_momentum.")],
+)
+def test_of_two_resnets_made_sequences_the_more_suitable_is_taken(
+    right: str, other: str, first: str
+) -> None:
+    model = ResNet(BasicBlock, [1, 1, 1, 1])
+    state = torch.nn.Sequential(*list(model.children())[:-1]).state_dict()
+    both = [prefixed(right, state), prefixed(other, wrong(state))]
+    one, two = both if first == "the right one" else both[::-1]
+    match = best_match({"state_dict": one | two}, OURS)
+    expected = {f"backbone.{n}": t for n, t in model.state_dict().items() if "fc." not in n}
+    torch.testing.assert_close(match.tensors, expected, rtol=0, atol=0)
+
+
 def test_what_has_no_place_in_the_network_is_named() -> None:
     head = {"projector.0.weight": torch.zeros(2)}
     match = best_match({"model": prefixed("module.", BACKBONE | head)}, OURS)
