@@ -26,10 +26,10 @@ Backbone: TypeAlias = nn.Module
 _FINEST = 4
 """Smallest stride of the maps used by heads; finer maps are too large and too shallow."""
 
-_LOSES_BORDERS = (ConvNeXt, SwinTransformer, SwinTransformerV2)
+LOSES_BORDERS = (ConvNeXt, SwinTransformer, SwinTransformerV2)
 """Backbones without padding: pixels beyond the last whole cell of an image would be cut off."""
 
-_PATCHES = (*_LOSES_BORDERS, VisionTransformer, Eva)
+_PATCHES = (*LOSES_BORDERS, VisionTransformer, Eva)
 """Backbones whose cells are squares side by side, the last ones partly beyond the image."""
 
 
@@ -105,7 +105,7 @@ def feature_maps(backbone: Backbone, images_B3HW: Tensor, wanted: Sequence[Level
     Backbones that would cut off pixels beyond the last whole cell see images padded with zeros;
     their finer maps then have cells that lie beyond the image.
     """
-    if isinstance(backbone, _LOSES_BORDERS):
+    if isinstance(backbone, LOSES_BORDERS):
         cell = levels(backbone)[-1].stride
         height, width = images_B3HW.shape[2:]
         right, bottom = ((cell - side % cell) % cell for side in (width, height))

@@ -19,12 +19,13 @@ from torch import Tensor, nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from cp2fast.errors import UserError
-from cp2fast.model.backbone import feature_map, options_of
+from cp2fast.model.backbone import LOSES_BORDERS, feature_map, options_of
 from cp2fast.weights.export.exported import (
     SAFETENSORS,
     Exported,
     largest_difference,
     random_images,
+    side_in_whole_cells,
 )
 from cp2fast.weights.foreign import TORCHVISION_VIT
 from cp2fast.weights.trained import Trained
@@ -38,13 +39,14 @@ def export_timm(trained: Trained, file: str) -> Exported:
     backbone, model = trained.network.backbone, trained.model
     name, size, suffix = model.backbone, model.size, Path(file).suffix
     options = options_of(name, size, pyramid=model.head == "segformer")
+    side = side_in_whole_cells(trained)
 
     @torch.no_grad()
     def check(path: Path) -> float:
         theirs = timm.create_model(name, pretrained=False, num_classes=0, **options).eval()
         theirs.prune_intermediate_layers(1, prune_norm=True, prune_head=True)
         theirs.load_state_dict(read_tensors(path, suffix), strict=True)
-        images = random_images(2, size, size)
+        images = random_images(2, side, side)
         [features] = theirs.forward_intermediates(
             images, indices=1, output_fmt="NCHW", intermediates_only=True
         )
@@ -59,7 +61,7 @@ backbone = timm.create_model("{name}", pretrained=False, num_classes=0{arguments
 backbone.prune_intermediate_layers(1, prune_norm=True, prune_head=True)  # not pretrained
 backbone.load_state_dict({read}, strict=True)
 backbone.eval()
-images = torch.rand(1, 3, {size}, {size})  # RGB, ImageNet-normalised
+images = torch.rand(1, 3, {side}, {side})  # RGB, ImageNet-normalised
 [features] = backbone.forward_intermediates(
     images, indices=1, output_fmt="NCHW", intermediates_only=True
 )
@@ -70,11 +72,11 @@ images = torch.rand(1, 3, {size}, {size})  # RGB, ImageNet-normalised
         check=check,
         library=f"timm {timm.__version__}",
         usage=usage,
-        notes=_notes(options),
+        notes=_notes(trained, options),
     )
 
 
-def _notes(options: dict[str, object]) -> list[str]:
+def _notes(trained: Trained, options: dict[str, object]) -> list[str]:
     notes = [
         "What follows the last feature map, such as a final norm, was not part of the pretraining: "
         "prune_intermediate_layers leaves it out, and without it load_state_dict needs "
@@ -84,6 +86,11 @@ def _notes(options: dict[str, object]) -> list[str]:
         notes.append(
             f"output_stride={options['output_stride']} is how it was trained; the weights also "
             "load without it, for features at stride 32."
+        )
+    if isinstance(trained.network.backbone, LOSES_BORDERS):
+        notes.append(
+            f"Pad images to a multiple of {trained.network.feature_stride} pixels with zeros at "
+            "the right and the bottom, as cp2fast does: timm cuts off what is no whole cell."
         )
     return notes
 

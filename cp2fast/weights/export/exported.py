@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from cp2fast.philox import Stream, uniform
+from cp2fast.weights.trained import Trained
 
 TORCH_SUFFIXES = (".pth", ".pt")
 SAFETENSORS = ".safetensors"
@@ -37,6 +38,15 @@ class Exported:
     usage: str
     notes: list[str] = field(default_factory=list)
     tolerance: float = 1e-5
+
+
+def side_in_whole_cells(trained: Trained) -> int:
+    """Side of the images that exports are compared on: the trained size, rounded up to whole cells.
+
+    What lies beyond them is padded by cp2fast, and cut off by some libraries.
+    """
+    cell = trained.network.feature_stride
+    return -(-trained.model.size // cell) * cell
 
 
 def random_images(count: int, height: int, width: int) -> Tensor:

@@ -24,7 +24,12 @@ from cp2fast.labels.classes import palette_of
 from cp2fast.model.backbone import has_patches, levels, options_of
 from cp2fast.model.head import ASPP_DILATIONS, DROPOUT, LinearHead
 from cp2fast.model.segmenter import build_segmenter
-from cp2fast.weights.export.exported import Exported, largest_difference, random_images
+from cp2fast.weights.export.exported import (
+    Exported,
+    largest_difference,
+    random_images,
+    side_in_whole_cells,
+)
 from cp2fast.weights.load import load_weights
 from cp2fast.weights.trained import Trained
 
@@ -60,8 +65,7 @@ def export_mmseg(trained: Trained, file: str) -> Exported:
     torch.save({"meta": meta, "state_dict": _state(trained)}, buffer)
 
     config = _config(trained, file)
-    cell = trained.network.feature_stride
-    side = -(-trained.model.size // cell) * cell  # images as mmseg's preprocessor pads them
+    side = side_in_whole_cells(trained)  # images as mmseg's preprocessor pads them
 
     @torch.no_grad()
     def check(path: Path) -> float:

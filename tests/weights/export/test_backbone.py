@@ -121,6 +121,22 @@ def test_a_transformer_gives_the_same_features_in_timm(tmp_path: Path) -> None:
         torch.testing.assert_close(features, feature_map(trained.network.backbone, IMAGES))
 
 
+@pytest.mark.parametrize("backbone", ["convnext_atto", "swin_tiny_patch4_window7_224"])
+def test_in_timm_images_of_no_whole_cells_are_compared_padded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backbone: str
+) -> None:
+    trained = pretrained(tmp_path, backbone=backbone, head="linear", size=100)
+    exported = export_timm(trained, "w.pth")
+    (tmp_path / "w.pth").write_bytes(exported.content)
+    assert exported.check(tmp_path / "w.pth") <= exported.tolerance
+    cell = trained.network.feature_stride
+    assert f"Pad images to a multiple of {cell} pixels" in exported.notes[-1]
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, torch.Tensor] = {}
+    exec(exported.usage, names)  # noqa: S102
+    assert names["features"].shape[2] == -(-100 // cell)
+
+
 def test_the_check_notices_another_network(tmp_path: Path) -> None:
     trained = pretrained(tmp_path)
     exported = export_timm(trained, "w.pth")
