@@ -145,19 +145,28 @@ def _resnet(trained: Trained) -> _Counterpart:
     known = torchvision.models.list_models(module=torchvision.models, include="*resne*")
     if name not in known:
         raise _no_such(name, known)
-    basic = isinstance(backbone.layer1[0], BasicBlock)  # type: ignore[index]
+    dilated = False
+    if trained.model.head == "segformer":
+        note = "The features are at stride 32, as in training."
+    elif isinstance(backbone.layer1[0], BasicBlock):  # type: ignore[index]
+        note = (
+            f"torchvision's {name} cannot be dilated: it gives features at stride 32, and was "
+            "compared there, with timm's. The network was trained at stride 16."
+        )
+    else:
+        dilated = True
+        note = (
+            "replace_stride_with_dilation is how it was trained (output stride 16); the weights "
+            "also load without it, for features at stride 32."
+        )
     return _Counterpart(
         name=name,
-        options={} if basic else _DILATE_LAST_STAGE,
+        options=_DILATE_LAST_STAGE if dilated else {},
         classifier="fc",
         layer="layer4",
         state=backbone.state_dict(),
-        features=lambda images: _features(trained, images, dilated=not basic),
-        note=f"torchvision's {name} cannot be dilated: it gives features at stride 32, and was "
-        "compared there, with timm's. The network was trained at stride 16."
-        if basic
-        else "replace_stride_with_dilation is how it was trained (output stride 16); the weights "
-        "also load without it, for features at stride 32.",
+        features=lambda images: _features(trained, images, dilated),
+        note=note,
     )
 
 

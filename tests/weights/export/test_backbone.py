@@ -57,6 +57,16 @@ def test_basic_blocks_are_compared_without_dilation_and_the_card_says_so(tmp_pat
         torch.testing.assert_close(extractor(IMAGES)["features"], ours)
 
 
+@pytest.mark.parametrize("backbone", ["resnet18", "resnet50"])
+def test_a_resnet_trained_undilated_is_so_in_torchvision(tmp_path: Path, backbone: str) -> None:
+    trained = pretrained(tmp_path, backbone=backbone, head="segformer")
+    exported = export_torchvision(trained, "w.pth")
+    (tmp_path / "w.pth").write_bytes(exported.content)
+    assert exported.check(tmp_path / "w.pth") <= exported.tolerance
+    assert "dilation" not in exported.usage
+    assert exported.notes == ["The features are at stride 32, as in training."]
+
+
 @pytest.mark.slow
 def test_a_transformer_gives_the_same_tokens_in_torchvision(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
