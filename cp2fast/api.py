@@ -242,21 +242,21 @@ def probe(
         UserError: no such network, or unusable images or masks.
     """
     import copy
-    from typing import get_args
 
     from cp2fast.config import ProbeDataSettings
     from cp2fast.cores import device_named
     from cp2fast.errors import UserError
     from cp2fast.labels.open import open_labelled
-    from cp2fast.probe.features import Extractor, Place
+    from cp2fast.probe.features import Extractor, check_place
     from cp2fast.probe.probe import probe as probe_network
     from cp2fast.train.distributed import device_of, ranks_from_environment
     from cp2fast.weights.trained import load
 
     if not 0 < labels <= 1:
         raise UserError(f"labels={labels:g}: must be above 0 and at most 1")
-    if place not in get_args(Place):
-        raise UserError(f"place={place}: must be one of {', '.join(get_args(Place))}")
+    if len(seeds) < 1:
+        raise UserError("seeds is empty: name one or more")
+    check_place(place)
     if short_side < 1:
         raise UserError(f"short_side={short_side}: must be at least 1 pixel")
     place_of_work = device_named(device) if device else device_of("auto", ranks_from_environment())

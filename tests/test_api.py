@@ -119,6 +119,7 @@ def test_bad_input_raises_the_line_that_the_command_prints(
     ("given", "message"),
     [
         ({"place": "neck"}, "place=neck: must be one of backbone, head, embedding"),
+        ({"seeds": []}, "seeds is empty: name one or more"),
         ({"short_side": 0}, "short_side=0: must be at least 1 pixel"),
         ({"device": "gpu"}, "device=gpu cannot be used"),
         ({"labels": 2.0}, "labels=2: must be above 0 and at most 1"),

@@ -25,7 +25,7 @@ from cp2fast.labels.pictures import draw_grid
 from cp2fast.machine import machine, versions
 from cp2fast.model.segmenter import Segmenter, build_segmenter
 from cp2fast.probe.classify import Classifier
-from cp2fast.probe.features import Extractor, Place
+from cp2fast.probe.features import Extractor, Place, check_place
 from cp2fast.probe.probe import ProbeScores, probe, segment
 from cp2fast.recipes import Overrides
 from cp2fast.run_folder import write_json
@@ -91,6 +91,9 @@ def compare_probes(
         raise UserError("name what to probe: run folders, files of weights, or random")
     if not 0 < labels <= 1:
         raise UserError(f"--labels {labels:g}: must be above 0 and at most 1")
+    if not isinstance(seeds, int) or seeds < 1:
+        raise UserError(f"--seeds {seeds}: must be a whole number, 1 or more")
+    check_place(place)
     if settings.data.root is None:
         raise UserError("data.root is not set: name your images with masks with data.root=DIR")
     data = open_labelled(settings.data, settings.data.root, settings.data.workers)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
 from cp2fast.copypaste.reference import normalise
+from cp2fast.errors import UserError
 from cp2fast.finetune.augment import resize_scale
 from cp2fast.model.backbone import feature_map
 from cp2fast.model.segmenter import Segmenter
@@ -21,6 +22,16 @@ Place = Literal["backbone", "head", "embedding"]
 """Where features are taken: the backbone's last map, the head's hidden map, or the embedding."""
 
 _STATISTICS_BATCH = 16
+
+
+def check_place(place: str) -> None:
+    """Refuse a place that networks do not have.
+
+    Raises:
+        UserError: it is none of ``Place``.
+    """
+    if place not in get_args(Place):
+        raise UserError(f"place={place}: must be one of {', '.join(get_args(Place))}")
 
 
 @torch.no_grad()

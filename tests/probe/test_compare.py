@@ -2,11 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from cp2fast.data.scenes import generate_scenes
+from cp2fast.errors import UserError
+from cp2fast.probe.compare import compare_probes
 from tests.command_line import cp2fast, refusal
 from tests.weights.export.trained_networks import save_finetuning, save_pretraining
 
@@ -59,6 +62,24 @@ def test_bad_input_gets_one_line(
 ) -> None:
     placed = [word.replace("scenes", str(root / "scenes")) for word in words]
     assert message in refusal(cp2fast("probe", *placed, "--out", tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"place": "neck"}, "place=neck: must be one of backbone, head, embedding"),
+        ({"seeds": 0}, "--seeds 0: must be a whole number, 1 or more"),
+        ({"seeds": 1.5}, "--seeds 1.5: must be a whole number, 1 or more"),
+    ],
+)
+def test_in_python_a_wrong_place_or_number_of_seeds_is_refused_before_any_work(
+    root: Path, tmp_path: Path, given: dict[str, Any], message: str
+) -> None:
+    overrides = ["model.backbone=resnet18", f"data.root={root / 'scenes'}", *SMALL]
+    with pytest.raises(UserError) as caught:
+        compare_probes(["random"], overrides=overrides, out=tmp_path / "out", **given)
+    assert message in str(caught.value)
     assert not (tmp_path / "out").exists()
 
 
