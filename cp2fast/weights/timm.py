@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import huggingface_hub.constants
 import timm
+from safetensors import SafetensorError
 from torch import Tensor
 
 from cp2fast.errors import UserError, is_out_of_memory
@@ -51,7 +52,7 @@ def download(name: str) -> dict[str, Tensor]:
     """The pretrained weights of a model (``MODEL`` or ``MODEL.TAG``), from timm's cache or the net.
 
     Raises:
-        UserError: timm has no such weights, or they cannot be downloaded.
+        UserError: timm has no such weights, they cannot be downloaded, or are damaged.
     """
     model = name.removeprefix(_PREFIX)
     if not timm.models.is_model_pretrained(model):
@@ -67,7 +68,12 @@ def download(name: str) -> dict[str, Tensor]:
     try:
         with _quiet_retries():
             return timm.create_model(model, pretrained=True).state_dict()  # type: ignore[no-any-return]
-    except (OSError, RuntimeError) as error:
+    except SafetensorError as error:
+        raise UserError(
+            f"timm/{model} in {huggingface_hub.constants.HF_HUB_CACHE} is damaged "
+            f"({_first_sentence(error)}): remove it there and it is downloaded again"
+        ) from error
+    except Exception as error:  # httpx's are neither OSErrors nor RuntimeErrors
         if is_out_of_memory(error):
             raise
         raise UserError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -54,14 +55,19 @@ def empty_hub() -> Iterator[str]:
         server.shutdown()
 
 
+def place_in(cache: Path) -> Path:
+    """Where the cache has the file of timm/resnet18.a1_in1k."""
+    repository = cache / "models--timm--resnet18.a1_in1k"
+    (repository / "snapshots/0").mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs/main").write_text("0")
+    return repository / "snapshots/0/model.safetensors"
+
+
 @pytest.mark.parametrize("name", ["timm/resnet18.a1_in1k", "resnet18.a1_in1k", "resnet18"])
 def test_a_name_of_timm_is_loaded(cache: Path, name: str) -> None:
     downloaded = timm.create_model("resnet18").state_dict()
-    repository = cache / "models--timm--resnet18.a1_in1k"
-    (repository / "snapshots/0").mkdir(parents=True)
-    save_file(downloaded, repository / "snapshots/0/model.safetensors")
-    (repository / "refs").mkdir()
-    (repository / "refs/main").write_text("0")
+    save_file(downloaded, place_in(cache))
 
     network = build_segmenter(SETTINGS)
     report = load_weights(network, name)
@@ -76,6 +82,27 @@ def test_without_a_network_one_line_says_what_to_do(caplog: pytest.LogCaptureFix
     assert "\n" not in str(info.value)
     assert "model.init=FILE.safetensors" in str(info.value)
     assert "huggingface_hub" not in {record.name.split(".")[0] for record in caplog.records}
+
+
+def test_a_damaged_file_in_the_cache_is_told_from_a_lack_of_network(cache: Path) -> None:
+    file = place_in(cache)
+    save_file(timm.create_model("resnet18").state_dict(), file)
+    file.write_bytes(file.read_bytes()[:1000])
+    damaged = rf"timm/resnet18\.a1_in1k in {re.escape(str(cache))} is damaged \(.*\): remove it"
+    with pytest.raises(UserError, match=damaged):
+        download("timm/resnet18.a1_in1k")
+
+
+def test_a_proxy_that_refuses_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    class ProxyError(Exception):
+        """httpx's is neither an OSError nor a RuntimeError."""
+
+    def refused(*_: object, **__: object) -> None:
+        raise ProxyError("403 Forbidden")
+
+    monkeypatch.setattr(timm, "create_model", refused)
+    with pytest.raises(UserError, match=r"cannot be downloaded here \(403 Forbidden\)"):
+        download("timm/resnet18.a1_in1k")
 
 
 @pytest.mark.slow
