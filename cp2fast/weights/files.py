@@ -91,13 +91,14 @@ def read_content(path: Path) -> dict[str, Any]:
             f"{path} would run code when read ({error}), which no weights need: it was not read; "
             "download it from a source that you trust"
         ) from error
-    except UnpicklingError as error:
-        reason = "it is damaged, or a pickle that PyTorch did not write"
-        raise UserError(_cannot(path, head, reason)) from error
-    except (RuntimeError, EOFError, OSError, ValueError, LookupError, SafetensorError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # a damaged pickle raises almost anything
         if is_out_of_memory(error):
             raise
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = "it is damaged, or a pickle that PyTorch did not write"
+        if isinstance(error, RuntimeError | OSError | SafetensorError):
+            reason = (str(error).splitlines() or [reason])[0]
         raise UserError(_cannot(path, head, reason)) from error
     if isinstance(content, list | tuple):
         return {str(number): one for number, one in enumerate(content)}
@@ -112,12 +113,7 @@ def _read_torch(path: Path) -> Any:
             return torch.load(file, "cpu", weights_only=True)
         except UnpicklingError:  # it holds more than tensors and plain values
             file.seek(0)
-        try:
-            content = torch.load(file, "cpu", pickle_module=inert, weights_only=False)
-        except Exception as error:  # A damaged pickle raises almost anything.
-            if isinstance(error, RunsCode) or is_out_of_memory(error):
-                raise
-            raise UnpicklingError(str(error)) from error
+        content = torch.load(file, "cpu", pickle_module=inert, weights_only=False)
     return tensors_of(content)
 
 

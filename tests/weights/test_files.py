@@ -7,10 +7,12 @@ import gzip
 import json
 import os
 import pickle
+import random
 import tarfile
 import zipfile
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -201,6 +203,25 @@ def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "w.pt").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match=r"w\.pt cannot be read as weights: "):
         read_content(tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize("beside", [{"epoch": 3}, {"args": argparse.Namespace(a=[1])}])
+def test_a_file_damaged_anywhere_gives_its_content_or_a_line(
+    tmp_path: Path, beside: dict[str, Any]
+) -> None:
+    path = tmp_path / "w.pth"
+    torch.save(WEIGHT | beside, path, _use_new_zipfile_serialization=False)
+    whole, draw = path.read_bytes(), random.Random(0)
+    values = sorted(set(range(256)) - set(pickle.LONG_BINPUT))  # it fills memory up to its number
+    damaged = [whole[:end] for end in range(len(whole))]
+    for _ in range(200):
+        flipped = bytearray(whole)
+        flipped[draw.randrange(len(whole))] = draw.choice(values)
+        damaged.append(bytes(flipped))
+    for content in damaged:
+        path.write_bytes(content)
+        with suppress(UserError, MemoryError):  # a length may become any number
+            read_content(path)
 
 
 @pytest.mark.parametrize("plain", [True, False], ids=["tensors", "and_more"])
