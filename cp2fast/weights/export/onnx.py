@@ -22,6 +22,9 @@ _NEEDED = ("onnx", "onnxscript", "onnxruntime")
 _OPSET = 18
 """The newest opset that TensorRT 10 supports completely."""
 
+_MOST = 1 << 31
+"""Bytes that no file of protobuf may have."""
+
 _FIXED_SIZE = SwinTransformer | SwinTransformerV2
 """Backbones whose windows are fixed to one image size when traced."""
 
@@ -50,11 +53,17 @@ def export_onnx(trained: Trained, file: str) -> Exported:
     Number, height and width of the images are free; with Swin transformers only the number is.
 
     Raises:
-        UserError: a required library is not installed.
+        UserError: a required library is not installed, or the network is too large.
     """
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise UserError(f"--to onnx needs {' '.join(missing)}: pip install {' '.join(_NEEDED)}")
+    weights = sum(tensor.nbytes for tensor in trained.network.state_dict().values())
+    if weights >= _MOST:
+        raise UserError(
+            f"an ONNX file holds less than {_MOST >> 30} GiB, and these weights have "
+            f"{weights / (1 << 30):.1f}: use --to safetensors or --to timm"
+        )
     import onnxruntime
 
     network, size = trained.network, trained.model.size

@@ -69,6 +69,14 @@ def test_a_swin_transformer_keeps_the_size_it_was_trained_at(tmp_path: Path) -> 
     assert [axis.dim_value for axis in axes] == [0, 3, 56, 56]
 
 
+def test_weights_that_no_onnx_file_can_hold_are_refused_before_they_are_traced() -> None:
+    with torch.device("meta"):
+        backbone = build_backbone("vit_huge_patch14_224", 56)
+        network = Segmenter(backbone, FcnHead(channels(backbone), 8, 4, 3))
+    with pytest.raises(UserError, match=r"less than 2 GiB, .* have 2\.3: use --to safetensors"):
+        export_onnx(around(network), "w.onnx")
+
+
 @pytest.mark.parametrize("name", ["onnx", "onnxscript", "onnxruntime"])
 def test_a_missing_library_is_named_with_the_way_to_install_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
