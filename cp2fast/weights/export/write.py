@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from cp2fast.errors import UserError
+from cp2fast.errors import UserError, is_out_of_memory
 from cp2fast.run_folder import atomic_write
 from cp2fast.weights.export.backbone import export_timm, export_torchvision
 from cp2fast.weights.export.exported import SAFETENSORS, TORCH_SUFFIXES, Exported
@@ -109,6 +109,8 @@ def _checked(exported: Exported, written: Path, out: Path) -> float:
     try:
         difference = exported.check(written)
     except RuntimeError as error:  # raised by a strict load_state_dict
+        if is_out_of_memory(error):
+            raise
         reason = " ".join(str(error).split())[:300]
         raise UserError(
             f"{out} was deleted: {exported.library} cannot load it: {reason}"
