@@ -61,7 +61,7 @@ backbone = timm.create_model("{name}", pretrained=False, num_classes=0{arguments
 backbone.prune_intermediate_layers(1, prune_norm=True, prune_head=True)  # not pretrained
 backbone.load_state_dict({read}, strict=True)
 backbone.eval()
-images = torch.rand(1, 3, {side}, {side})  # RGB, ImageNet-normalised
+images = torch.rand(1, 3, {side}, {side})  # RGB, normalised as below
 [features] = backbone.forward_intermediates(
     images, indices=1, output_fmt="NCHW", intermediates_only=True
 )
@@ -220,7 +220,7 @@ backbone = torchvision.models.get_model("{theirs.name}", weights=None{arguments}
 backbone.{theirs.classifier} = torch.nn.Identity()
 backbone.load_state_dict({read}, strict=True)
 backbone.eval()
-images = torch.rand(1, 3, {size}, {size})  # RGB, ImageNet-normalised
+images = torch.rand(1, 3, {size}, {size})  # RGB, normalised as below
 features = create_feature_extractor(backbone, ["{theirs.layer}"])(images)["{theirs.layer}"]
 """
 
@@ -253,5 +253,5 @@ def read_tensors(path: Path, suffix: str) -> dict[str, Tensor]:
 def reading_code(file: str) -> tuple[str, str]:
     """Code for the user: the import besides torch, and the expression that reads ``file``."""
     if file.endswith(SAFETENSORS):
-        return "from safetensors.torch import load_file\n", f'load_file("{file}")'
-    return "", f'torch.load("{file}", weights_only=True)'
+        return "from safetensors.torch import load_file\n", f"load_file({file!r})"
+    return "", f"torch.load({file!r}, weights_only=True)"

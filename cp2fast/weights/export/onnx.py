@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
+import shlex
 import warnings
 from pathlib import Path
 
@@ -99,8 +100,8 @@ def _usage(file: str, output: str, size: int) -> str:
     return f"""import numpy as np
 import onnxruntime
 
-session = onnxruntime.InferenceSession("{file}")
-images = np.random.rand(1, 3, {size}, {size}).astype("float32")  # RGB, ImageNet-normalised
+session = onnxruntime.InferenceSession({file!r})
+images = np.random.rand(1, 3, {size}, {size}).astype("float32")  # RGB, normalised as below
 [{output}] = session.run(["{output}"], {{"images": images}})
 {labels}"""
 
@@ -122,7 +123,7 @@ def _notes(trained: Trained, file: str, any_size: bool) -> list[str]:
     return [
         f"ONNX opset {_OPSET}. Input images [B, 3, H, W], float32: {free} of the images are "
         f"dynamic axes{fixed}. Output {output}.",
-        f"For TensorRT: trtexec --onnx={file} {arguments} --saveEngine=network.engine",
+        f"For TensorRT: trtexec --onnx={shlex.quote(file)} {arguments} --saveEngine=network.engine",
     ]
 
 

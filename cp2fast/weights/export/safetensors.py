@@ -42,8 +42,8 @@ def _usage(trained: Trained, file: str) -> str:
     head = f"""import torch
 import cp2fast
 
-network = cp2fast.load("{file}")
-images = torch.rand(1, 3, {size}, {size})  # RGB, ImageNet-normalised
+network = cp2fast.load({file!r})
+images = torch.rand(1, 3, {size}, {size})  # RGB, normalised as below
 """
     if trained.is_finetuned:
         return head + (

@@ -8,8 +8,9 @@ import pytest
 import safetensors.torch
 import torch
 
-from cp2fast.weights.export.write import export
-from tests.weights.export.trained_networks import save_pretraining
+from cp2fast.weights.export.model_card import model_card
+from cp2fast.weights.export.write import FORMATS, export
+from tests.weights.export.trained_networks import pretrained, save_pretraining
 
 
 @pytest.fixture(scope="module")
@@ -24,3 +25,20 @@ def test_memory_that_runs_out_is_not_taken_for_a_file_that_cannot_be_loaded(
     with pytest.raises(RuntimeError, match="can't allocate memory"):
         export(run, "timm", tmp_path / "w.safetensors")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "to", ["timm", "torchvision", "safetensors", pytest.param("onnx", marks=pytest.mark.slow)]
+)
+def test_the_code_of_a_card_agrees_with_the_card_whatever_the_name_and_the_normalisation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to: str
+) -> None:
+    trained, file = pretrained(tmp_path), f"the 'w\"{FORMATS[to].suffixes[0]}"
+    trained.network.mean = (0.5, 0.5, 0.5)
+    exported = FORMATS[to].prepare(trained, file)
+    card = model_card(trained, exported, file, 0.0)
+    assert "ImageNet" not in card
+    assert "normalised with mean [0.5, 0.5, 0.5]" in card
+    (tmp_path / file).write_bytes(exported.content)
+    monkeypatch.chdir(tmp_path)
+    exec(exported.usage, {})  # noqa: S102
