@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import warnings
 import zipfile
 from pathlib import Path
@@ -47,7 +48,7 @@ def find_file(path: Path) -> Path:
     Raises:
         UserError: there is no file, or it is damaged.
     """
-    path = path.expanduser()
+    path = Path(os.path.expanduser(path))
     if place_of(path) == "folder":
         downloaded = (path / name for name in _IN_FOLDERS if is_file(path / name))
         checkpoint = trained_weights(path, print, _warn) or next(downloaded, None)

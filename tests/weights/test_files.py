@@ -25,6 +25,7 @@ from torch import nn
 from cp2fast.errors import UserError
 from cp2fast.weights.files import find_file, read_content
 from cp2fast.weights.layouts import METADATA, best_match
+from cp2fast.weights.load import find_weights
 
 pytestmark = pytest.mark.slow
 
@@ -237,6 +238,22 @@ def test_memory_that_runs_out_while_one_is_read_is_not_taken_for_damage(
     monkeypatch.setattr(torch, "load", load)
     with pytest.raises(RuntimeError, match="can't allocate memory"):
         read_content(tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("w" * 300, "cannot be read .*name too long"),
+        ("w\0", "cannot be read .*null byte"),
+        ("~nobody.pth", "no weights at ~nobody"),
+    ],
+    ids=["too long", "zero", "nobody's home"],
+)
+def test_a_name_that_no_file_can_have_is_refused_in_a_line(name: str, reason: str) -> None:
+    with pytest.raises(UserError, match=reason):
+        find_weights(name)
+    with pytest.raises(UserError, match=reason):
+        find_file(Path(name))
 
 
 def test_a_path_without_weights_is_refused(tmp_path: Path) -> None:

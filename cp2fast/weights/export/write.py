@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from cp2fast.errors import UserError, is_out_of_memory
+from cp2fast.files import place_of
 from cp2fast.run_folder import atomic_write
 from cp2fast.weights.export.backbone import export_timm, export_torchvision
 from cp2fast.weights.export.exported import SAFETENSORS, TORCH_SUFFIXES, Exported
@@ -57,13 +59,13 @@ def export(
     if to not in FORMATS:
         raise UserError(f"--to {to} is not a format: choose {', '.join(FORMATS)}")
     form = FORMATS[to]
-    path = None if out is None else Path(out)
+    path = None if out is None else Path(os.path.expanduser(out))
     if path is not None and path.suffix not in form.suffixes:
         raise UserError(f"--out {path} must end in {' or '.join(form.suffixes)} for --to {to}")
     trained = open_trained(run)
     path = path or _default_file(trained, to, form.suffixes[0])
     for taken in (path, card_path(path)):
-        if taken.exists():
+        if place_of(taken) != "nothing":
             raise UserError(
                 f"{taken} exists and is not overwritten: choose another with --out FILE"
             )

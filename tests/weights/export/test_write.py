@@ -8,6 +8,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from cp2fast.errors import UserError
 from cp2fast.weights.export.model_card import model_card
 from cp2fast.weights.export.write import FORMATS, export
 from tests.weights.export.trained_networks import pretrained, save_pretraining
@@ -42,3 +43,23 @@ def test_the_code_of_a_card_agrees_with_the_card_whatever_the_name_and_the_norma
     (tmp_path / file).write_bytes(exported.content)
     monkeypatch.chdir(tmp_path)
     exec(exported.usage, {})  # noqa: S102
+
+
+def test_a_path_may_begin_at_home(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert export(run, "timm", "~/w.pth") == tmp_path / "w.pth"
+    assert (tmp_path / "w.pth.md").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("w" * 300, "name too long"), ("w" * 250, "name too long"), ("w\0", "null byte")],
+    ids=["too long", "too long with its card", "zero"],
+)
+def test_a_name_that_no_file_can_have_is_refused_in_a_line(
+    run: Path, tmp_path: Path, name: str, reason: str
+) -> None:
+    with pytest.raises(UserError, match=reason):
+        export(run, "timm", tmp_path / f"{name}.pth")
