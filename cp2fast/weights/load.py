@@ -255,7 +255,7 @@ def _check_numbers(
                 f"{source} holds {name} as {kind}: these are quantised weights; name the file that "
                 "they were made of"
             )
-        if not torch.isfinite(tensor).all():
+        if not torch.isfinite(tensor.to(wanted[name].dtype)).all():
             raise UserError(
                 f"{source} holds NaN or infinity in {name}: the training that made it had failed; "
                 "name an earlier checkpoint"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 
@@ -218,9 +219,14 @@ def test_tensors_of_unusual_kinds_and_shapes_are_refused(
     torch.testing.assert_close(snapshot(network), before, rtol=0, atol=0)
 
 
-def test_weights_that_are_no_numbers_are_refused(tmp_path: Path, network: Segmenter) -> None:
+@pytest.mark.parametrize("value", [math.nan, math.inf, 1e300])
+def test_weights_that_are_no_numbers_of_the_network_are_refused(
+    tmp_path: Path, network: Segmenter, value: float
+) -> None:
+    """1e300 is a number in 64 bits, and infinity in the network's 32."""
     state = snapshot(network)
-    state["backbone.conv1.weight"][0] = float("nan")
+    state["backbone.conv1.weight"] = state["backbone.conv1.weight"].double()
+    state["backbone.conv1.weight"][0] = value
     torch.save(state, tmp_path / "w.pth")
     with pytest.raises(UserError, match=r"holds NaN or infinity in backbone.conv1.weight"):
         load_weights(network, tmp_path / "w.pth")
