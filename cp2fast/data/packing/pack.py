@@ -31,7 +31,14 @@ from cp2fast.data.image_sets.roots import shown
 from cp2fast.data.image_sets.shards import COMPRESSED_SUFFIXES, is_shard
 from cp2fast.data.packing.delivery import Delivery, Here, There
 from cp2fast.data.packing.packed_jpeg import JpegSettings, PackedJpeg, pack_jpeg
-from cp2fast.data.packing.writers import BetonWriter, TarWriter, Writer, WriterState, page_size
+from cp2fast.data.packing.writers import (
+    BetonWriter,
+    LostError,
+    TarWriter,
+    Writer,
+    WriterState,
+    page_size,
+)
 from cp2fast.data.prefetch import map_ahead
 from cp2fast.data.remote.urls import is_url
 from cp2fast.data.sources.bad_images import line_of
@@ -108,7 +115,7 @@ def pack(
                     *(progress, commit_every),
                 )
                 if not summary.images:
-                    shutil.rmtree(work, ignore_errors=True)  # so that mended images are tried
+                    journal.discard()  # so that mended images are tried
                     raise UserError(
                         f"none of the {len(images)} images in {shown(source)} can be packed (the "
                         f"first: {': '.join(summary.rejects[0])}): fix them"
@@ -116,12 +123,17 @@ def pack(
                 writer.finish()
                 rejects = "".join(starmap(line_of, summary.rejects))
                 summary.bytes_out = delivery.finish(writer.path, rejects)
+            journal.discard()
+    except LostError as error:
+        raise UserError(
+            f"{error} is not as the pack that was interrupted left it: remove {work}, and {name} "
+            "if there is one, then run the same command again to start anew"
+        ) from error
     except OSError as error:
         raise UserError(
             f"cannot write {work} ({error.strerror or error}): make room there or change its "
             "permissions, then run the same command again to continue"
         ) from error
-    shutil.rmtree(work, ignore_errors=True)
     return summary
 
 
@@ -212,8 +224,8 @@ class _Journal:
     def __init__(self, work: Path) -> None:
         """Create both if needed. Raises UserError if another process uses them."""
         work.mkdir(parents=True, exist_ok=True)
-        self._work = work
-        self._file = (work / "journal.jsonl").open("a+b", buffering=0)
+        self._work, self._path = work, work / "journal.jsonl"
+        self._file = self._path.open("a+b", buffering=0)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -243,6 +255,11 @@ class _Journal:
         while line:
             line = line[self._file.write(line) :]
         os.fsync(self._file.fileno())
+
+    def discard(self) -> None:
+        """Remove it, and after it the data, which nothing continues then."""
+        self._path.unlink(missing_ok=True)
+        shutil.rmtree(self._work, ignore_errors=True)
 
     def close(self) -> None:
         """Release the lock."""

@@ -1,7 +1,7 @@
 """Writers for packed data sets, which can continue after being killed.
 
 A writer's ``commit`` flushes everything to disk and returns a state. A new writer continues from
-that state and cuts off what was written after it.
+that state and cuts off what was written after it; it raises ``LostError`` if something was lost.
 """
 
 from __future__ import annotations
@@ -25,6 +25,10 @@ _SMALLEST_PAGE = 1 << 23
 """FFCV's default."""
 
 
+class LostError(Exception):
+    """A file that a writer should continue is not there, or has become shorter; names it."""
+
+
 class WriterState(TypedDict):
     """The position of a writer: images written, and the end of the newest file."""
 
@@ -45,7 +49,8 @@ class BetonWriter:
         self._page = page_size
         self._rows_begin = beton.HEADER.itemsize + beton.FIELD.itemsize
         data_begin = _align(self._rows_begin + capacity * _ROW.itemsize, page_size)
-        self._file = _Appender(self.path, state["end"] or data_begin)
+        self._file = _Appender(self.path, state["end"] if state["images"] else 0)
+        self._file.end = state["end"] or data_begin
         # The data of the rows and the table, in a file of its own until the end.
         self._index = _Appender(folder / "index", state["images"] * beton.SAMPLE.itemsize)
 
@@ -100,6 +105,9 @@ class TarWriter:
         if shard_size:
             self.path.mkdir(exist_ok=True)
             newest = max(0, self._images - 1) // shard_size
+            older = [self.path / SHARD.format(number) for number in range(newest)]
+            if lost := next((shard for shard in older if not shard.exists()), None):
+                raise LostError(lost)
             for beyond in sorted(self.path.glob("*.tar"))[newest + 1 :]:
                 beyond.unlink()
             self._file = _Appender(self.path / SHARD.format(newest), state["end"])
@@ -154,6 +162,9 @@ class _Appender:
     def __init__(self, path: Path, end: int) -> None:
         self.path, self.end = path, end
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        if os.fstat(self._descriptor).st_size < end:  # truncating would fill it with zeros
+            os.close(self._descriptor)
+            raise LostError(path)
         os.ftruncate(self._descriptor, end)
 
     def append(self, data: bytes) -> None:

@@ -1,6 +1,7 @@
 """Packs to an object store are those on the disk, killed or not."""
 
 import contextlib
+import shutil
 from pathlib import Path
 
 import fsspec
@@ -57,6 +58,26 @@ def test_a_pack_whose_shards_were_removed_at_the_url_does_not_go_on(photos) -> N
     with pytest.raises(UserError, match=lost):
         do(photos, url)
     assert shards_at(url) == []
+
+
+@pytest.mark.parametrize("out", ["shards", "one.tar", "photos.beton"])
+def test_a_pack_that_is_killed_while_it_tidies_up_leaves_what_it_has_uploaded(
+    out, photos, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(work: Path, **options: bool) -> None:
+        for file in work.rglob("*"):
+            if file.is_file() and file.name != "journal.jsonl":
+                file.unlink()
+        raise Stopped
+
+    url = f"memory://tidying/{out}"
+    with monkeypatch.context() as patch, contextlib.suppress(Stopped):
+        patch.setattr(shutil, "rmtree", killed)
+        do(photos, url)
+    with pytest.raises(UserError, match=f"{url} exists already"):
+        do(photos, url)
+    here = list_images(url)
+    assert [len(here.read(number)) > 0 for number in range(60)] == [True] * 60
 
 
 @pytest.mark.parametrize("out", ["shards", "one.tar", "photos.beton"])

@@ -1,7 +1,10 @@
 """Packing: what comes out, and that neither a kill nor a full disk spoils it."""
 
 import contextlib
+import os
 import resource
+import shutil
+import stat
 import tarfile
 import time
 from pathlib import Path
@@ -124,6 +127,47 @@ def test_a_pack_that_stops_anywhere_goes_on_to_the_same_result(out, junk, photos
     assert again == whole
     rejects = f"{out}.rejects.txt"
     assert (tmp_path / rejects).read_text() == (tmp_path / "whole" / rejects).read_text()
+
+
+@outs
+def test_a_pack_that_stops_at_its_very_end_leaves_nothing_that_becomes_zeros(
+    out, photos, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop_at_folders(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise Stopped
+
+    with monkeypatch.context() as patch, contextlib.suppress(Stopped):
+        patch.setattr(os, "fsync", stop_at_folders)
+        do(photos, tmp_path / out)
+    whole = contents(tmp_path / out)
+    (shutil.rmtree if out == "shards" else os.unlink)(tmp_path / out)
+    work = tmp_path / f"{out}.partial"
+    with pytest.raises(UserError, match=f"was interrupted left it: remove {work}, and"):
+        do(photos, tmp_path / out)
+    shutil.rmtree(work)
+    do(photos, tmp_path / out)
+    assert contents(tmp_path / out) == whole
+
+
+@pytest.mark.parametrize(
+    ("out", "lost"),
+    [("photos.beton", "index"), ("photos.beton", "packed.beton"), ("photos.tar", "packed.tar"),
+     ("shards", "shards/shard-000000.tar"), ("shards", "shards/shard-000001.tar")],
+)  # fmt: skip
+def test_a_pack_that_has_lost_a_file_does_not_go_on(out, lost, photos, tmp_path) -> None:
+    def stop(done: int, total: int) -> None:
+        if done == 50:
+            raise Stopped
+
+    with contextlib.suppress(Stopped):
+        pack(photos, tmp_path / out, KEEP, shard_size=20, workers=2, progress=stop, commit_every=35)
+    file = tmp_path / f"{out}.partial" / lost
+    file.unlink()
+    for _ in range(2):
+        with pytest.raises(UserError, match=f"{file} is not as the pack"):
+            do(photos, tmp_path / out, shard_size=20)
+    assert not (tmp_path / out).exists()
 
 
 @pytest.fixture(scope="module")
