@@ -40,7 +40,7 @@ from cp2fast.data.packing.writers import (
     page_size,
 )
 from cp2fast.data.prefetch import map_ahead
-from cp2fast.data.remote.urls import is_url
+from cp2fast.data.remote.urls import is_url, public
 from cp2fast.data.sources.bad_images import line_of
 from cp2fast.data.sources.read_ahead import fetched
 from cp2fast.data.survey import find_range
@@ -267,8 +267,11 @@ class _Journal:
 
 
 def _fingerprint(images: ImageSet) -> str:
-    """A hash of the names and the order of the images and, in shards, of their positions."""
-    found = hashlib.sha256(images.base.encode(errors="surrogateescape"))
-    for table in (images.names.text, images.names.ends, images.places.tobytes()):
-        found.update(table)
+    """A hash of the images' names, order and places, and of the versions of remote ones."""
+    folders = "\0".join([images.base, *map(public, images.shards)])
+    found = hashlib.sha256(folders.encode(errors="surrogateescape"))
+    found.update(images.names.text)
+    found.update(images.names.ends)
+    for table in (images.places, images.stored, images.versions):
+        found.update(table.tobytes())
     return found.hexdigest()

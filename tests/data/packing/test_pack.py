@@ -9,7 +9,9 @@ import tarfile
 import time
 from pathlib import Path
 
+import fsspec
 import pytest
+from PIL import Image
 
 from cp2fast.data.image_sets.listing import list_images
 from cp2fast.data.packing.pack import pack
@@ -246,6 +248,45 @@ def test_a_pack_begun_with_other_options_is_not_mixed_with_these(photos, tmp_pat
     with pytest.raises(UserError, match="was started with other images or options"):
         do(photos, out, other, shard_size=20)
     assert do(photos, out, shard_size=20).images == 60
+
+
+@pytest.mark.parametrize("out", ["photos.beton", "photos.tar"])
+def test_a_pack_of_one_source_is_not_gone_on_with_from_another_that_looks_alike(
+    out, tmp_path
+) -> None:
+    """Of the same names, sizes and order; also with new content at the same URL."""
+
+    def stop(done: int, total: int) -> None:
+        if done == 4:
+            raise Stopped
+
+    memory = fsspec.filesystem("memory")
+    for number, name in enumerate(("a", "b")):
+        plain = Image.new("RGB", (32, 32), (number, 0, 0))
+        encoded = image_files.encode(plain, "BMP")
+        (tmp_path / name).mkdir()
+        for image in range(6):
+            (tmp_path / name / f"{image}.bmp").write_bytes(encoded)
+            memory.pipe_file(f"/alike-{out}/{name}/{image}.bmp", encoded)
+        with tarfile.open(tmp_path / f"{name}.tar", "w") as tar:
+            for image in range(6):
+                tar.add(tmp_path / name / f"{image}.bmp", f"{image}.bmp")
+        memory.put_file(str(tmp_path / f"{name}.tar"), f"/alike-{out}/{name}.tar")
+    url = f"memory://alike-{out}"
+    pairs = [
+        (tmp_path / "a.tar", tmp_path / "b.tar"),
+        (f"{url}/a", f"{url}/b"),
+        (f"{url}/a.tar", f"{url}/b.tar"),
+        (f"{url}/a", f"{url}/a"),
+    ]
+    for one, other in pairs:
+        with contextlib.suppress(Stopped):
+            pack(one, tmp_path / out, KEEP, shard_size=9, workers=1, progress=stop, commit_every=2)
+        if one == other:
+            memory.pipe_file(f"/alike-{out}/a/5.bmp", memory.cat_file(f"/alike-{out}/b/5.bmp"))
+        with pytest.raises(UserError, match="was started with other images or options"):
+            do(other, tmp_path / out, shard_size=9)
+        shutil.rmtree(tmp_path / f"{out}.partial")
 
 
 def test_a_compressed_tar_is_refused(photos, tmp_path) -> None:
