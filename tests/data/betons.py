@@ -16,7 +16,7 @@ def write_beton(path: Path, images: list[PackedJpeg], page_size: int = 1 << 21) 
     """A ``.beton`` of these very bytes; they need not be JPEG."""
     folder = path.with_name(f"{path.name}.made")
     folder.mkdir(parents=True)
-    writer = BetonWriter(folder, len(images), page_size, WriterState(images=0, end=0))
+    writer = BetonWriter(folder, len(images), page_size, WriterState(images=0, end=0, page=0))
     for image in images:
         writer.add("", image)
     writer.commit()

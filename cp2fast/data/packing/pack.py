@@ -61,7 +61,7 @@ class PackSummary:
     """Total size of their source files."""
     rejects: list[tuple[str, str]] = field(default_factory=list)
     """Name of each image that was not packed, and the reason."""
-    writer: WriterState = field(default_factory=lambda: WriterState(images=0, end=0))
+    writer: WriterState = field(default_factory=lambda: WriterState(images=0, end=0, page=0))
     range_line: str = ""
     """States the range of values, if it was determined automatically."""
     bytes_out: int = 0
@@ -208,7 +208,8 @@ def _open_writer(
     work: Path, out: str, images: ImageSet, shard_size: int, state: WriterState
 ) -> Writer:
     if is_beton(out):
-        return BetonWriter(work, len(images), page_size(images.largest()), state)
+        page = state["page"] or page_size(images.largest())
+        return BetonWriter(work, len(images), page, state)
     return TarWriter(work, None if is_shard(PurePosixPath(out).name) else shard_size, state)
 
 

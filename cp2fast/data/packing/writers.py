@@ -30,10 +30,14 @@ class LostError(Exception):
 
 
 class WriterState(TypedDict):
-    """The position of a writer: images written, and the end of the newest file."""
+    """The position of a writer: images written, and the end of the newest file.
+
+    Of a ``.beton`` also the size of the pages in which its samples lie, else 0.
+    """
 
     images: int
     end: int
+    page: int
 
 
 class BetonWriter:
@@ -71,7 +75,8 @@ class BetonWriter:
         """Flush the data, then the index to disk."""
         self._file.sync()
         self._index.sync()
-        return {"images": self._index.end // beton.SAMPLE.itemsize, "end": self._file.end}
+        images = self._index.end // beton.SAMPLE.itemsize
+        return {"images": images, "end": self._file.end, "page": self._page}
 
     def finish(self) -> None:
         """Write the table, the rows, and last the header, which makes the file a valid .beton."""
@@ -134,7 +139,7 @@ class TarWriter:
     def commit(self) -> WriterState:
         """Flush the newest shard to disk; the others already are."""
         self._file.sync()
-        return {"images": self._images, "end": self._file.end}
+        return {"images": self._images, "end": self._file.end, "page": 0}
 
     def finish(self) -> None:
         """Write the end marker of the newest shard."""

@@ -10,9 +10,11 @@ import time
 from pathlib import Path
 
 import fsspec
+import numpy as np
 import pytest
 from PIL import Image
 
+from cp2fast.data.image_sets import beton
 from cp2fast.data.image_sets.listing import list_images
 from cp2fast.data.packing.pack import pack
 from cp2fast.data.packing.packed_jpeg import JpegSettings
@@ -170,6 +172,30 @@ def test_a_pack_that_has_lost_a_file_does_not_go_on(out, lost, photos, tmp_path)
         with pytest.raises(UserError, match=f"{file} is not as the pack"):
             do(photos, tmp_path / out, shard_size=20)
     assert not (tmp_path / out).exists()
+
+
+def test_pages_keep_their_size_when_the_largest_image_shrinks_before_a_pack_goes_on(
+    tmp_path,
+) -> None:
+    """As readers of FFCV's format fetch page by page, no sample may cross a page's end."""
+
+    def stop(done: int, total: int) -> None:
+        if done == 8:
+            raise Stopped
+
+    out, folder = tmp_path / "out.beton", tmp_path / "photos"
+    folder.mkdir()
+    padded = image_files.encode(image_files.photo(40, 40), "JPEG") + bytes(3_000_000)
+    for number in range(8):
+        (folder / f"{number}.jpg").write_bytes(padded)
+    (folder / "8.jpg").write_bytes(padded + bytes(3_000_000))
+    with contextlib.suppress(Stopped):
+        pack(folder, out, KEEP, shard_size=25, workers=1, progress=stop, commit_every=4)
+    (folder / "8.jpg").write_bytes(padded)
+    do(folder, out)
+    page = int(np.fromfile(out, beton.HEADER, 1)[0]["page_size"])
+    _, offsets, sizes = list_images(out).places.T
+    assert (offsets // page == (offsets + sizes - 1) // page).all()
 
 
 @pytest.fixture(scope="module")
