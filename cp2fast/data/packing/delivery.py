@@ -113,13 +113,16 @@ class There:
                 os.truncate(shard, 0)
 
     def finish(self, packed: Path, rejects: str) -> int:
-        """Upload the rest, and the list of rejects if any; returns the size in bytes."""
+        """Upload the rest and the list of rejects; returns the size in bytes.
+
+        The list of an earlier OUT of this name becomes empty if there are no rejects.
+        """
         self.committed(packed)
         files = shards_in(packed) or [packed]
         self._send(files[-1], packed)
-        if rejects:
-            content = rejects.encode(errors="surrogateescape")
-            objects.write(content, f"{self.url.rstrip('/')}.{REJECTS}")
+        listed = f"{self.url.rstrip('/')}.{REJECTS}"
+        if rejects or objects.look_up(listed):
+            objects.write(rejects.encode(errors="surrogateescape"), listed)
         return sum(self._sizes(files, packed))
 
     def _sizes(self, files: Sequence[Path], packed: Path) -> list[int]:

@@ -80,6 +80,15 @@ def test_a_pack_that_is_killed_while_it_tidies_up_leaves_what_it_has_uploaded(
     assert [len(here.read(number)) > 0 for number in range(60)] == [True] * 60
 
 
+def test_the_rejects_of_an_earlier_pack_do_not_stay_beside_one_without(photos, tmp_path) -> None:
+    url, memory = "memory://rejects/out.tar", fsspec.filesystem("memory")
+    do(photos, url)
+    assert memory.cat_file("/rejects/out.tar.rejects.txt").count(b"\n") == 5
+    memory.rm("/rejects/out.tar")
+    do(photos / "class.0", url)
+    assert memory.cat_file("/rejects/out.tar.rejects.txt") == b""
+
+
 @pytest.mark.parametrize("out", ["shards", "one.tar", "photos.beton"])
 def test_a_pack_to_an_object_store_is_that_on_the_disk(out, photos, tmp_path, s3) -> None:
     s3.client.create_bucket(Bucket=f"pack-{len(out)}")
