@@ -40,8 +40,8 @@ class Here:
         return beside(self.out, "partial")
 
     def refuse_unless_new(self) -> None:
-        """OUT must not exist."""
-        if self.out.exists():
+        """OUT must not exist, not even as a broken link."""
+        if os.path.lexists(self.out):
             raise UserError(f"{self.out} exists already: remove it, or name another")
 
     def committed(self, packed: Path) -> None:
@@ -49,12 +49,11 @@ class Here:
 
     def finish(self, packed: Path, rejects: str) -> int:
         """Index the shards, then rename the work folder; returns the size in bytes."""
+        self.refuse_unless_new()  # It may have appeared meanwhile, as from another pack.
         listed = beside(self.out, REJECTS)
         listed.unlink(missing_ok=True)  # from an earlier OUT of this name
         if rejects:
             listed.write_text(rejects, encoding="utf-8", errors="surrogateescape")
-        if self.out.exists():
-            raise UserError(f"{self.out} appeared meanwhile: remove it and run the command again")
         for shard in shards_in(packed):
             place = shard if packed.is_dir() else self.out
             place.with_name(place.name + shard_index.SUFFIX).write_bytes(_index(shard))

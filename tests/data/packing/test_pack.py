@@ -261,6 +261,26 @@ def test_nothing_that_exists_is_overwritten(out, photos, tmp_path) -> None:
         do(photos, tmp_path / out)
     assert (tmp_path / out).read_bytes() == b"precious"
     assert left_behind(tmp_path) == [out]
+    (tmp_path / out).unlink()
+    (tmp_path / out).symlink_to(tmp_path / "a disk that is not mounted")
+    with pytest.raises(UserError, match="exists already: remove it, or name another"):
+        do(photos, tmp_path / out)
+    assert left_behind(tmp_path) == [out]
+
+
+@outs
+def test_what_appears_while_a_pack_works_is_left_alone_with_its_rejects(
+    out, photos, tmp_path
+) -> None:
+    theirs = [tmp_path / out, tmp_path / f"{out}.rejects.txt"]
+
+    def appear(done: int, total: int) -> None:
+        for file in theirs:
+            file.write_bytes(b"theirs")
+
+    with pytest.raises(UserError, match=f"{out} exists already: remove it, or name another"):
+        pack(photos, tmp_path / out, KEEP, shard_size=25, workers=2, progress=appear)
+    assert [file.read_bytes() for file in theirs] == [b"theirs", b"theirs"]
 
 
 def test_a_pack_begun_with_other_options_is_not_mixed_with_these(photos, tmp_path) -> None:
