@@ -200,11 +200,13 @@ def pack(
         raise UserError(f"quality={quality}: must be 1 to 100")
     named = {f"data.{name}": value for name, value in {"root": source, **data}.items()}
     chosen = recipes.load(PretrainSettings, None, named).data
+    if not chosen.root:
+        raise UserError("SRC is empty: name what holds the images")
     jpeg = JpegSettings(
         max_side, quality, keep_bytes, chosen.max_pixels, chosen.range, chosen.bands
     )
     return pack_images(
-        chosen.root or Path(),
+        chosen.root,
         out,
         jpeg,
         shard_size=shard_size,

@@ -23,8 +23,11 @@ _SEVERAL = re.compile(r"\[.*(?:,|://).*\]", re.DOTALL)
 def root_of(typed: str | Sequence[object]) -> Root:
     """The root that a user typed, or listed in a recipe.
 
-    A list in brackets is one, unless a file of that name exists; a URL stays text.
+    A list in brackets is one, unless a file of that name exists; a URL stays text. No text is
+    nothing: as a path, it would be the current folder.
     """
+    if not typed:
+        return ()
     if isinstance(typed, str) and _SEVERAL.fullmatch(typed) and not os.path.lexists(typed):
         items = (item.strip().strip("'\"") for item in _COMMA.split(typed[1:-1]))
         typed = [item for item in items if item]

@@ -58,6 +58,18 @@ def test_what_is_wrong_with_the_photos_is_said_in_the_words_of_this_command(
         assert "data.root" not in line
 
 
+@pytest.mark.parametrize("source", ["", None, [], (), "[,]"])
+def test_an_empty_source_is_not_the_current_folder(
+    source: str | None, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a variable that is not set, or a glob that matches nothing."""
+    monkeypatch.chdir(photos)
+    with pytest.raises(UserError, match="SRC is empty: name what holds the images"):
+        cp2fast.pack(source, tmp_path / "out.tar")
+    assert "SRC is empty" in refusal(pack("", tmp_path / "out.tar"))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_command_refuses_in_one_line(photos: Path, tmp_path: Path) -> None:
     assert "there is no folder" in refusal(pack(tmp_path / "none", tmp_path / "out.beton"))
     assert "exists already" in refusal(pack(photos, photos))

@@ -2,6 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from cp2fast.config import root_of
+from cp2fast.data.image_sets.listing import list_images
 from cp2fast.data.image_sets.roots import places
 from cp2fast.errors import UserError
 
@@ -43,3 +45,8 @@ def test_a_list_may_have_a_mark_of_its_encoding(root: Path) -> None:
 def test_braces_that_stand_for_too_much_are_refused() -> None:
     with pytest.raises(UserError, match=r"\{0..99999999999\} stands for more than 1,000,000"):
         list(places("shard-{0..99999999999}.tar"))
+
+
+def test_no_text_is_nothing_and_not_the_current_folder(root: Path) -> None:
+    with pytest.raises(UserError, match="no images in"):
+        list_images(root_of(""))
