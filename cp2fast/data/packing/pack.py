@@ -139,15 +139,20 @@ def pack(
 
 def _delivery(out: Path | str) -> Delivery:
     """The delivery for OUT. Raises UserError if pack cannot write such files."""
-    name = PurePosixPath(str(out)).name
+    public_name = shown(str(out))
+    if str(out).startswith("http") and "?" in str(out):
+        raise UserError(
+            f"{public_name} is signed for one file, and pack writes several: name another"
+        )
+    name = PurePosixPath(public_name).name
     if name.lower().endswith(COMPRESSED_SUFFIXES):
         raise UserError(
-            f"{out} would be compressed, which JPEG already is: name a .tar or a folder"
+            f"{public_name} would be compressed, which JPEG already is: name a .tar or a folder"
         )
     suffix = PurePosixPath(name).suffix
     if suffix and not is_beton(name) and not is_shard(name):
         raise UserError(
-            f"{shown(str(out))}: pack writes no {suffix}: name a .beton, a .tar, or for a folder "
+            f"{public_name}: pack writes no {suffix}: name a .beton, a .tar, or for a folder "
             "of shards a name without a dot"
         )
     return There(str(out)) if is_url(str(out)) else Here(Path(out))

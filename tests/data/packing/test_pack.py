@@ -340,6 +340,13 @@ def test_a_compressed_tar_is_refused(photos, tmp_path) -> None:
         do(photos, tmp_path / "photos.tar.gz")
 
 
+@pytest.mark.parametrize("name", ["out.tar.gz", "out.zip", "out.tar?signature=SECRET"])
+def test_a_url_that_is_refused_is_named_without_credentials(photos, name: str) -> None:
+    with pytest.raises(UserError, match=r"^https://host/out\.\w+") as error:
+        do(photos, f"https://user:SECRET@host/{name}")
+    assert "SECRET" not in str(error.value)
+
+
 @pytest.mark.parametrize("name", ["photos.zip", "photos.v2", "photos.tarr"])
 def test_a_suffix_that_is_not_written_is_refused_with_those_that_are(
     photos, tmp_path, name: str
