@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -58,8 +59,8 @@ def doctor(
     show_data(console, found)
     if write is not None:
         found.write_recipe(write)
-        console.print(f"wrote {write}; see it with: cp2fast preview {write}")
-    show_verdict(console, found, None if write is None else f"cp2fast pretrain {write}")
+        console.print(f"wrote {write}; see it with: cp2fast preview {quote(str(write))}")
+    show_verdict(console, found, None if write is None else f"cp2fast pretrain {quote(str(write))}")
     if json is not None:
         write_json(json, found.to_json())
         console.print(f"wrote {json}")

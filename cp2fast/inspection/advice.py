@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Iterator
 
 from cp2fast import recipes
@@ -116,7 +117,7 @@ def _small(health: DataHealth, settings: PretrainSettings) -> str:
     queue = recipes.load(PretrainSettings, "small", []).model.queue
     if not low <= health.images <= high or settings.model.queue <= queue:
         return ""
-    return f"cp2fast pretrain small data.root={health.root}"
+    return shlex.join(["cp2fast", "pretrain", "small", f"data.root={health.root}"])
 
 
 def batch_of_few(images: int) -> int:
@@ -160,7 +161,7 @@ def _pack(health: DataHealth) -> str:
     range_, bands = health.proposal.range, health.proposal.bands
     values = "" if isinstance(range_, str) else f" --range {as_typed(range_)[1:-1]}"
     chosen = "" if bands is None else f" --bands {as_typed(bands)[1:-1]}"
-    return f"cp2fast pack {health.root} packed.tar{values}{chosen}"
+    return f"cp2fast pack {shlex.quote(health.root)} packed.tar{values}{chosen}"
 
 
 def _disk(health: DataHealth) -> Iterator[Check]:

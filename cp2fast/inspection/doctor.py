@@ -13,6 +13,7 @@ import yaml
 from cp2fast import __version__, recipes
 from cp2fast.config import MIN_IMAGES_FOR_BATCH_BACKGROUNDS, PretrainSettings
 from cp2fast.console import printable
+from cp2fast.data.image_sets.roots import public_root
 from cp2fast.errors import UserError
 from cp2fast.files import refuse_target
 from cp2fast.inspection.advice import advise, batch_of_few
@@ -82,6 +83,8 @@ class Diagnosis:
 
     def write_recipe(self, path: str | Path) -> None:
         """Write a recipe: settings that are not defaults, and those that suit the data set.
+
+        ``data.root`` is written without credentials.
 
         Raises:
             UserError: no data set was examined, or the file exists already or cannot be written.
@@ -154,6 +157,8 @@ def _recipe(settings: PretrainSettings, health: DataHealth) -> tuple[list[str], 
     if settings.model.init is not None:
         lines.append("# augment.mean and std: those that the weights of model.init are used to.")
     proposed = found.applied(settings)
+    if settings.data.root is not None:
+        proposed = proposed.with_values("data", root=public_root(settings.data.root))
     if MIN_IMAGES_FOR_BATCH_BACKGROUNDS <= health.images < proposed.data.batch_size:
         lines.append("# data.batch_size: so few images fill no larger batch.")
         proposed = proposed.with_values("data", batch_size=batch_of_few(health.images))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from datetime import timedelta
 
 from rich.console import Console
@@ -127,21 +128,26 @@ def _show_bad(console: Console, health: DataHealth) -> None:
 
 
 def _pretrain(settings: PretrainSettings) -> str:
-    """The command that trains with these settings, or a template if ``data.root`` is not set."""
+    """The command that trains with these settings, to be pasted into a shell; without credentials.
+
+    A template if ``data.root`` is not set.
+    """
     if settings.data.root is None:
         return "cp2fast pretrain r50 data.root=DIR"
     root = f"data.root={shown(settings.data.root)}"
     changes = {}
     for name in recipes.names(PretrainSettings):
         found = recipes.differences(recipes.load(PretrainSettings, name, [root]), settings)
-        changes[name] = [f"{key}={_word(new)}" for key, _, new in found]
+        changes[name] = [f"{key}={_word(new)}" for key, _, new in found if key != "data.root"]
     nearest = min(changes, key=lambda name: (len(changes[name]), name))
-    return " ".join(["cp2fast pretrain", nearest, root, *changes[nearest]])
+    return shlex.join(["cp2fast", "pretrain", nearest, root, *changes[nearest]])
 
 
 def _word(value: object) -> str:
-    if isinstance(value, tuple) and all(isinstance(item, int | float) for item in value):
-        return as_typed(value)
+    if isinstance(value, tuple):
+        return f"[{','.join(map(_word, value))}]"
+    if isinstance(value, float):
+        return f"{value:.10g}"
     return "null" if value is None else str(value)
 
 

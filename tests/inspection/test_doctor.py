@@ -1,8 +1,10 @@
 """cp2fast doctor as a whole: what it prints, writes and exits with."""
 
 import json
+import shlex
 from pathlib import Path
 
+import fsspec
 import pytest
 
 from cp2fast import recipes
@@ -75,6 +77,37 @@ def test_what_to_run_next_is_what_was_judged(
     root = f"data.root={scenes}"
     text = printed(diagnosis(*words, root, recipe=recipe), capsys)
     assert text.splitlines()[-1].endswith(f"next: cp2fast {judged.format(root=root)}")
+
+
+def test_what_to_run_next_can_be_pasted_into_a_shell(
+    scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = tmp_path / "it's all & more"
+    photos.symlink_to(scenes)
+    words = [*TINY, f"data.root={photos}", "train.log=[mlflow]"]
+    text = printed(diagnosis(*words), capsys)
+    _, _, command = text.splitlines()[-1].partition("next: ")
+    called, subcommand, recipe, *pasted = shlex.split(command)
+    assert (called, subcommand) == ("cp2fast", "pretrain")
+    pasted_settings = recipes.load(PretrainSettings, recipe, pasted)
+    assert pasted_settings.data.root == photos
+    assert pasted_settings.train.log == ("mlflow",)
+    assert pasted_settings.model.backbone == "test_resnet"
+
+
+def test_credentials_are_neither_printed_nor_written(
+    scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    memory = fsspec.filesystem("memory")
+    memory.put(str(scenes / "JPEGImages"), "/user:SECRET@host/photos", recursive=True)
+    found = diagnosis(*TINY, f"data.root=[memory://user:SECRET@host/photos,{scenes}]")
+    found.write_recipe(tmp_path / "my.yaml")
+    recipe = (tmp_path / "my.yaml").read_text()
+    text = printed(found, capsys)
+    root = f"data.root=[memory://host/photos, {scenes}]"
+    assert text.splitlines()[-1].count("data.root=") == text.splitlines()[-1].count(root) == 1
+    assert "- memory://host/photos\n" in recipe
+    assert "SECRET" not in text + recipe + json.dumps(found.to_json())
 
 
 def test_piped_lines_hold_no_control_characters_and_are_not_cut(
