@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from shlex import quote
@@ -47,6 +48,8 @@ def doctor(
     settings = recipes.load(PretrainSettings, recipe, words)
     refuse_target(json, "--json")
     refuse_target(write, "--write")
+    if json is not None and write is not None and os.path.realpath(json) == os.path.realpath(write):
+        raise UserError(f"--json and --write both name {json}: name two files")
     if write is not None and settings.data.root is None:
         raise UserError(f"--write {write} needs a data set to look at: set data.root=DIR")
 

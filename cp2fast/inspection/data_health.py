@@ -77,8 +77,8 @@ class DataHealth:
         read_milliseconds: time to read a file, from the disk if the system's cache can be dropped.
         decode_per_second: images per second decoded by one thread.
         source: source that decodes in a run with these settings.
-        images_per_second: rate of the source with ``data.workers`` workers; None if the data set
-            has fewer than two batches.
+        images_per_second: rate of the source with ``data.workers`` workers; None if no image can be
+            decoded.
         proposal: settings that suit the values of the images.
     """
 

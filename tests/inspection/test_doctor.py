@@ -15,7 +15,7 @@ from cp2fast.inspection.check import Check
 from cp2fast.inspection.data_health import examine
 from cp2fast.inspection.doctor import Diagnosis
 from cp2fast.inspection.doctor_report import CheckLines, show_data, show_verdict
-from tests.command_line import cp2fast
+from tests.command_line import cp2fast, refusal
 from tests.inspection.tiny import TINY
 
 FINE = Check("thing", "ok", "did it", needed=True)
@@ -171,3 +171,12 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     assert Path("here.json").read_text() == "precious"
+
+
+def test_the_recipe_is_not_written_where_the_report_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    line = refusal(cp2fast("doctor", "data.root=.", "--json", "new", "--write", "./new"))
+    assert line.endswith(": --json and --write both name new: name two files")
+    assert list(tmp_path.iterdir()) == []
