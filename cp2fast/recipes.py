@@ -19,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 from cp2fast.config import Section
 from cp2fast.errors import UserError
 from cp2fast.files import is_file, place_of, read_text
+from cp2fast.run_folder import RunFolder
 from cp2fast.wording import complaint, describe, renamed_settings, text_settings
 
 Settings = TypeVar("Settings", bound=Section)
@@ -73,10 +74,13 @@ def load(
 
 
 def stored_beside(weights: Path) -> str | None:
-    """The settings file that a run left beside its weights, for ``load``; None if there is none.
+    """The settings file that a pretraining left beside its weights; None if there is none.
 
     Args:
         weights: a run folder, or a checkpoint in it.
+
+    Raises:
+        UserError: they are of a fine-tuning, which has other settings.
     """
     run = weights
     if place_of(weights) != "folder":
@@ -84,8 +88,13 @@ def stored_beside(weights: Path) -> str | None:
         if folder.name != "checkpoints":
             return None
         run = folder.parent
-    stored = run / "config.yaml"
-    return str(stored) if is_file(stored) else None
+    found = RunFolder(run)
+    if found.kind == "finetune":
+        raise UserError(
+            f"{weights} was fine-tuned, which leaves the embedding untrained: name a run of "
+            "cp2fast pretrain"
+        )
+    return str(found.config) if is_file(found.config) else None
 
 
 def to_yaml(settings: BaseModel) -> str:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from cp2fast.config import PretrainSettings
+from cp2fast import recipes
+from cp2fast.config import FinetuneSettings, PretrainSettings
 from cp2fast.errors import UserError
 from cp2fast.inspection.preview import preview, similarity
 from tests.command_line import cp2fast, refusal
@@ -152,3 +153,14 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
     assert done.returncode == 2
     [line] = done.stderr.splitlines()
     assert "nowhere" in line
+
+
+def test_a_fine_tuned_run_has_no_similarity_maps(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoints" / "best.pt"
+    checkpoint.parent.mkdir()
+    checkpoint.write_bytes(b"")
+    (tmp_path / "config.yaml").write_text(recipes.to_yaml(FinetuneSettings()))
+    for named in (tmp_path, checkpoint):
+        line = refusal(cp2fast("preview", "--model", str(named)))
+        assert f"{named} was fine-tuned" in line
+        assert "name a run of cp2fast pretrain" in line
