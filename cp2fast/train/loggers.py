@@ -11,6 +11,7 @@ import functools
 import json
 import logging
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -236,7 +237,9 @@ def _open_mlflow(run: _Run) -> _Logger:
         experiment = mlflow.set_experiment(name).experiment_id
         known = client.create_run(experiment, run_name=run.folder.path.name).info.run_id
         _keep_id(run.folder, "mlflow", known)
-        parameters = [Param(name, str(value)) for name, value in _flat(run.config)]
+        # It refuses other characters in names, as of classes.
+        named = {re.sub(r"[^\w.\- :/]", "_", name): value for name, value in _flat(run.config)}
+        parameters = [Param(name, str(value)) for name, value in named.items()]
         client.log_batch(known, params=parameters)
     else:
         client.update_run(known, status="RUNNING")

@@ -243,6 +243,22 @@ def test_a_run_that_fails_is_marked_as_failed(
     assert ask(server.address, f"runs/get?run_id={known}")["run"]["info"]["status"] == "FAILED"
 
 
+def test_classes_may_have_names_that_mlflow_refuses(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "names")
+    folder = RunFolder(tmp_path / "run")
+    folder.create("")  # Failures are only reported in a folder that holds a run.
+    config = {"data": {"colours": {"tree (dead)": [1, 2, 3], "élan": [4, 5, 6]}}}
+    with loggers(["mlflow"], config, folder, 0, pytest.fail) as follow:
+        follow(ROWS[0])
+    known = json.loads(folder.loggers.read_text())["mlflow"]
+    parameters = ask(server.address, f"runs/get?run_id={known}")["run"]["data"]["params"]
+    expected = {"data.colours.tree _dead_": "[1, 2, 3]", "data.colours.élan": "[4, 5, 6]"}
+    assert {each["key"]: each["value"] for each in parameters} == expected
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_one_that_is_not_installed_is_refused_with_the_line_that_installs_it(
     name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
