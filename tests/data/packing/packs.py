@@ -1,11 +1,30 @@
 """Packs of the photos in conftest.py, and what they leave."""
 
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from cp2fast.data.packing.pack import PackSummary, pack
 from cp2fast.data.packing.packed_jpeg import JpegSettings
 
 KEEP = JpegSettings(None, 90, keep_bytes=True, max_pixels=1_000_000)
+
+outs = pytest.mark.parametrize("out", ["photos.beton", "shards", "photos.tar"])
+
+
+class Stopped(Exception):  # noqa: N818
+    """What stops a pack."""
+
+
+def stop_at(image: int) -> Callable[[int, int], None]:
+    """A ``progress`` that stops the pack after that image."""
+
+    def progress(done: int, total: int) -> None:
+        if done == image:
+            raise Stopped
+
+    return progress
 
 
 def do(source: Path, out: Path, settings=KEEP, shard_size=25, workers=2) -> PackSummary:

@@ -10,7 +10,7 @@ import pytest
 from cp2fast.data.image_sets.listing import list_images
 from cp2fast.data.packing.pack import pack
 from cp2fast.errors import UserError
-from tests.data.packing.packs import KEEP, do
+from tests.data.packing.packs import KEEP, Stopped, do, stop_at
 from tests.processes import Process
 
 pytestmark = pytest.mark.slow
@@ -21,17 +21,9 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
-class Stopped(Exception):  # noqa: N818
-    pass
-
-
 def stop_after_two_shards(photos, url):
-    def progress(done: int, total: int) -> None:
-        if done == 60:
-            raise Stopped
-
     with contextlib.suppress(Stopped):
-        pack(photos, url, KEEP, shard_size=25, workers=2, progress=progress, commit_every=10)
+        pack(photos, url, KEEP, shard_size=25, workers=2, progress=stop_at(60), commit_every=10)
 
 
 def shards_at(url):
