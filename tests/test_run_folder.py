@@ -92,7 +92,9 @@ def test_metrics_after_a_step_are_forgotten_and_a_torn_line_is_ignored(tmp_path:
 
 def test_a_mangled_line_of_metrics_loses_only_itself(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
-    path.write_bytes(b'{"step": 1, "loss": 2.0}\n{"ste\xff\n[]\n{"step": 3, "loss": 1.0}\n')
+    mangled = [b'{"ste\xff', b"[]", b"1" * 5000, b"[" * 100_000]
+    whole = [b'{"step": 1, "loss": 2.0}', b'{"step": 3, "loss": 1.0}']
+    path.write_bytes(b"\n".join([whole[0], *mangled, whole[1], b""]))
     assert [row["step"] for row in read_metrics(path)] == [1, 3]
 
 
