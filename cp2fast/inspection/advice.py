@@ -71,9 +71,10 @@ def _values(health: DataHealth, settings: PretrainSettings) -> Iterator[Check]:
             f"data.bands={as_typed(found.bands)} ({found.reason}); cp2fast preview shows them",
         )
     if not isinstance(found.range, str) and data.range == "auto":
+        share = f"{found.wide:.0%}" if found.wide else "some"
         yield _advice(
             "range",
-            f"{found.wide:.0%} of the images have more than 8 bits: a run maps the 1st to the 99th "
+            f"{share} of the images have more than 8 bits: a run maps the 1st to the 99th "
             "percentile of a sample",
             f"data.range={as_typed(found.range)} sets that range",
         )

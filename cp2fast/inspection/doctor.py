@@ -151,7 +151,7 @@ def _recipe(settings: PretrainSettings, health: DataHealth) -> tuple[list[str], 
         f"# {sum(found.values.values())} of {health.images:,} images were looked at: {values}.",
     ]
     if found.range != "auto" and settings.data.range == "auto":
-        lines.append("# data.range: the 1st to the 99th percentile of their values.")
+        lines.append("# data.range: the 1st to the 99th percentile of those of more than 8 bits.")
     if found.bands is not None and settings.data.bands is None:
         lines.append(f"# data.bands, counted from 1: {found.reason}.")
     if settings.model.init is not None:

@@ -75,12 +75,23 @@ class Proposal:
 
 
 def propose(images: ImageSet, settings: PretrainSettings) -> Proposal:
-    """Examine up to 64 images and propose settings; settings already made are kept."""
+    """Examine some images and propose settings; settings already made are kept.
+
+    Range and bands are those of up to 64 images that may have more than 8 bits; all else describes
+    64 of all images.
+    """
     data = settings.data
-    rasters = _rasters(images, data.max_pixels)
+    order = philox.permutation(0, Stream.SURVEY, 0, len(images))
+    sample, deep = order[:SAMPLE].tolist(), islice(candidates(images), SAMPLE)
+    found = {
+        number: raster
+        for number in dict.fromkeys([*sample, *deep])
+        if (raster := _raster(images, number, data.max_pixels)) is not None
+    }
+    rasters = [found[number] for number in sample if number in found]
     bands, reason = data.bands, ""
     if bands is None:
-        bands, reason = propose_bands(rasters)
+        bands, reason = propose_bands(list(found.values()))
     range_ = data.range
     if range_ == "auto":
         range_ = survey(images, bands, data.max_pixels, available_cores()).range or "auto"
@@ -140,19 +151,12 @@ def _pixels(raster: Raster, levels: Levels) -> NDArray[np.float64]:
     return shown[~missing.all(axis=2)] / 255
 
 
-def _rasters(images: ImageSet, max_pixels: int) -> list[Raster]:
-    """Rasters of images that may have more than 8 bits, or else any, thinned to few pixels each."""
-    numbers = list(islice(candidates(images), SAMPLE))
-    if not numbers:
-        order = philox.permutation(0, Stream.SURVEY, 0, len(images))
-        numbers = order[:SAMPLE].tolist()
-    found = []
-    for number in numbers:
-        try:
-            found.append(_thinned(decode_raster(images.read(number), max_pixels)))
-        except BadImage:
-            continue
-    return found
+def _raster(images: ImageSet, number: int, max_pixels: int) -> Raster | None:
+    """An image, thinned to few pixels; None if it cannot be used."""
+    try:
+        return _thinned(decode_raster(images.read(number), max_pixels))
+    except BadImage:
+        return None
 
 
 def _thinned(raster: Raster) -> Raster:

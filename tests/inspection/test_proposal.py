@@ -1,15 +1,19 @@
 """Which bands doctor proposes, and the statistics of what they show."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
+from cp2fast.config import PretrainSettings
 from cp2fast.data.decoding.decode import decode_raster
 from cp2fast.data.decoding.levels import Levels
 from cp2fast.data.decoding.raster import BYTE, Raster
-from cp2fast.inspection.proposal import propose_bands, statistics
+from cp2fast.data.image_sets.listing import list_images
+from cp2fast.inspection.proposal import Proposal, propose, propose_bands, statistics
 
 NAMES = {
     "colours": (["Blue", "Green", "Red", "NIR", "Undefined"], (3, 2, 1)),
@@ -71,3 +75,32 @@ def test_a_deviation_is_never_nothing():
     _, std = statistics([Raster(np.full((4, 4, 1), 9, np.uint8), BYTE, 1)], Levels())
     assert std == (0.001,) * 3
     assert statistics([], Levels()) == (None, None)
+
+
+def proposal_of(root: Path) -> Proposal:
+    return propose(list_images(root), PretrainSettings())
+
+
+@pytest.mark.parametrize("depth", [np.uint8, np.uint16])
+def test_a_few_pngs_among_jpegs_do_not_decide_mean_and_deviation(tmp_path: Path, depth: type):
+    for number in range(30):
+        Image.new("RGB", (32, 24), (200, 200, 200)).save(tmp_path / f"{number}.jpg")
+    dark = np.arange(24 * 32, dtype=depth).reshape(24, 32) // 100
+    for number in range(3):
+        Image.fromarray(dark).save(tmp_path / f"dark {number}.png")
+    found = proposal_of(tmp_path)
+    assert found.mean is not None
+    assert found.mean == pytest.approx([30 / 33 * 200 / 255] * 3, abs=0.05)
+    assert sum(found.values.values()) == 33
+
+
+def test_range_and_bands_are_those_of_few_deep_images_among_many(tmp_path: Path):
+    for number in range(600):
+        Image.new("RGB", (16, 16), "grey").save(tmp_path / f"{number:03}.jpg")
+    values = np.full((16, 16, 13), 900, np.uint16) + np.arange(13, dtype=np.uint16)
+    file = tmp_path / "deep.tif"
+    tifffile.imwrite(file, values, photometric="minisblack", planarconfig="contig")
+    found = proposal_of(tmp_path)
+    assert found.range == (901.0, 903.0)
+    assert found.bands == (4, 3, 2)
+    assert found.mean == pytest.approx([128 / 255] * 3, abs=0.02)
