@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import Literal
 
 from cp2fast import recipes
@@ -76,7 +77,7 @@ def _run_settings(
             what, command = _IN_WORDS[found]
             raise UserError(
                 f"{folder.path} holds a {what}: continue it with cp2fast {command} --resume --out "
-                f"{folder.path}"
+                f"{quote(str(folder.path))}"
             )
         if recipe is None and is_file(folder.config):
             named = folder.config

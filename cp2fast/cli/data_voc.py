@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -32,4 +33,4 @@ def voc(
 
     usual = "" if train_aug == TRAIN_AUG else f", not the usual {TRAIN_AUG:,}"
     print(f"train_aug {train_aug:,} images{usual}; val {val:,}; {converted:,} masks converted")
-    print(f"next: cp2fast finetune-voc data.root={root} model.init=RUN")
+    print(f"next: cp2fast finetune-voc {quote(f'data.root={root}')} model.init=RUN")

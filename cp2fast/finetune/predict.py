@@ -7,6 +7,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 import torch
@@ -201,7 +202,7 @@ def _open(path: Path) -> tuple[Trained, FinetuneSettings]:
     if not trained.is_finetuned:
         raise UserError(
             f"{path} is a pretraining and knows no classes: fine-tune it first with "
-            f"cp2fast finetune-voc data.root=DIR model.init={path}"
+            f"cp2fast finetune-voc data.root=DIR {quote(f'model.init={path}')}"
         )
     return trained, FinetuneSettings.model_validate(trained.facts["settings"])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import fields
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -50,7 +51,7 @@ def report(run: Run[FinetuneTask]) -> Iterator[str | Table]:
             f"the best is {best['miou']:.2%} at step {best['step']}: {folder.checkpoints / BEST}, "
             "which predict and export take"
         )
-    yield f"next: cp2fast predict {folder.path} IMAGES --out DIR"
+    yield f"next: cp2fast predict {quote(str(folder.path))} IMAGES --out DIR"
 
 
 def _table(scores: Scores, title: str) -> Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from shlex import quote
 
 from cp2fast.data.scenes import DEMO_DATA, DEMO_RUN
 from cp2fast.pretrain.objects import objects_in_colours
@@ -22,10 +23,11 @@ def report(run: Run[PretrainTask]) -> Iterator[str]:
         objects = objects_in_colours(path, DEMO_DATA / "SegmentationClass")
         if objects is not None:
             yield str(objects)
-        init = "" if path == DEMO_RUN else f" model.init={path}"
+        init = "" if path == DEMO_RUN else f" {quote(f'model.init={path}')}"
         yield f"next, the same scenes with their masks: cp2fast finetune-voc{init}"
         yield "then, on your own photos: cp2fast pretrain r50 data.root=DIR"
     else:
-        yield f"next, on images with masks: cp2fast finetune-voc data.root=DIR model.init={path}"
-        yield f"in other libraries: cp2fast export {path} --to timm"
-        yield f"what it has learned: cp2fast preview --model {path}"
+        init = quote(f"model.init={path}")
+        yield f"next, on images with masks: cp2fast finetune-voc data.root=DIR {init}"
+        yield f"in other libraries: cp2fast export {quote(str(path))} --to timm"
+        yield f"what it has learned: cp2fast preview --model {quote(str(path))}"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
+from shlex import quote
 from typing import Any
 
 import torch
@@ -86,7 +87,7 @@ class PretrainTask:
         self.bad = BadImages(
             self.folder.path,
             data.max_bad_fraction,
-            again=f"cp2fast pretrain --resume --out {self.folder.path}",
+            again=f"cp2fast pretrain --resume --out {quote(str(self.folder.path))}",
         )
 
     @property

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
+from shlex import quote
 
 from torch.distributed import Store  # type: ignore[attr-defined]
 
@@ -46,7 +47,7 @@ def run_task(
     with joined_processes(settings.train, quiet) as processes:
         run = carry_out(kind, settings, RunFolder(path), processes, resuming, on_row)
     if not run.is_complete:
-        resume = f"{kind.command} --resume --out {path}"
+        resume = f"{kind.command} --resume --out {quote(str(path))}"
         processes.console.print(f"stopped and saved; continue with: {resume}")
     elif processes.is_main:
         for line in kind.report(run):

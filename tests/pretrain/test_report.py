@@ -1,5 +1,6 @@
 """What ``cp2fast pretrain`` says at its end: commands that work as they are printed."""
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,11 @@ TINY_SCENES = [*TINY, "data.scenes=12", "train.steps=1"]
 def printed(output: str, beginning: str) -> list[str]:
     """The words after ``cp2fast`` on the line that begins so."""
     [line] = [line for line in output.splitlines() if line.startswith(beginning)]
-    return line.partition(": cp2fast ")[2].split()
+    command = line.partition(": cp2fast ")[2]
+    return shlex.split(command)
 
 
-@pytest.mark.parametrize("out", ["runs/demo", "elsewhere"])
+@pytest.mark.parametrize("out", ["runs/demo", "my demo #2"])
 def test_after_the_demo_its_weights_are_fine_tuned_on_the_same_scenes(
     out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -36,7 +38,7 @@ def test_after_a_run_on_own_photos_its_weights_are_used_and_looked_at(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    out = tmp_path / "run"
+    out = tmp_path / "my run #1"
     done = run(out, photos, "train.steps=1")
     assert done.returncode == 0, done.stderr
     assert "scenes" not in done.stdout

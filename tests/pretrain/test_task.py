@@ -1,6 +1,7 @@
 """Whole runs through the command line: what they leave and what they refuse."""
 
 import re
+import shlex
 from dataclasses import fields
 from pathlib import Path
 
@@ -121,14 +122,14 @@ def test_too_many_broken_images_stop_the_run(tmp_path: Path) -> None:
     photos = write_photos(tmp_path / "photos", 30)
     for i in range(0, 30, 5):
         (photos / f"{i:03}.jpg").write_bytes(b"")
-    out = tmp_path / "run"
+    out = tmp_path / "my run"
     message = refusal(run(out, photos, "train.steps=40"))
     assert "data.max_bad_fraction" in message
     assert "bad_images.txt" in message
     count = int(re.search(r"at least (\d+) of the 30 images", message)[1])
     assert 2 <= count <= 6
 
-    fix = message.rpartition(" with cp2fast ")[2].split()
+    fix = shlex.split(message.rpartition(" with cp2fast ")[2])
     done = cp2fast(*fix, "train.steps=3")
     assert done.returncode == 0, done.stderr
     assert len(metrics(out)) == 3

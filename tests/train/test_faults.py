@@ -134,7 +134,7 @@ def test_weights_that_are_not_numbers_are_refused_before_the_run_begins(
 def test_a_run_that_is_still_running_is_neither_resumed_nor_disturbed(
     kind: Kind, tmp_path: Path
 ) -> None:
-    out = tmp_path / "running"
+    out = tmp_path / "my run"
     process = Process(*kind.words(out, "train.steps=5000"))
     wait_for_step(out, 3, process)
     line = refusal(kind.run(out, "train.steps=5000", "--resume"))
@@ -145,6 +145,7 @@ def test_a_run_that_is_still_running_is_neither_resumed_nor_disturbed(
     output, errors = process.communicate()
     assert process.returncode == 0, errors
     assert "stopped and saved" in output
+    assert f" --resume --out '{out}'" in output
     steps = [step for step, _ in losses(out)]
     assert steps == list(range(1, len(steps) + 1))
     assert checkpoint_step(newest(out)) == steps[-1]

@@ -12,6 +12,7 @@ import io
 import os
 from io import FileIO
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -74,7 +75,9 @@ def list_samples(path: Path) -> NDArray[np.void]:
             f"{path} cannot be read ({error.strerror}): change its permissions"
         ) from error
     if not len(samples):
-        raise UserError(f"no images in {path}: pack it again, with cp2fast pack SRC {path.name}")
+        raise UserError(
+            f"no images in {path}: pack it again, with cp2fast pack SRC {quote(path.name)}"
+        )
     return samples
 
 
