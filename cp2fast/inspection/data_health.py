@@ -19,10 +19,8 @@ from cp2fast.data.decoding.decode import BadImage, decode_image
 from cp2fast.data.decoding.kinds import kind_of
 from cp2fast.data.decoding.levels import Levels
 from cp2fast.data.image_sets.image_set import ImageSet
-from cp2fast.data.image_sets.listing import list_images
 from cp2fast.data.image_sets.roots import shown
 from cp2fast.data.order import plan
-from cp2fast.data.remote.disk_cache import DiskCache
 from cp2fast.data.sources.choice import Choice, choose_source
 from cp2fast.data.windows import windows
 from cp2fast.files import open_plain
@@ -99,13 +97,12 @@ class DataHealth:
     proposal: Proposal = field(default_factory=Proposal)
 
 
-def examine(settings: PretrainSettings, root: Root) -> DataHealth:
-    """Examine up to 512 images of ``root`` for a few seconds, then time the source.
+def examine(settings: PretrainSettings, root: Root, images: ImageSet) -> DataHealth:
+    """Examine up to 512 images, which are those of ``root``, then time the source.
 
     Raises:
-        UserError: ``root`` contains no images, or the chosen source does not work here.
+        UserError: the chosen source does not work here.
     """
-    images = list_images(root, disk=DiskCache.of(settings.data))
     proposal = propose(images, settings)
     settings = proposal.applied(settings)
     sampled = _sample(images, settings.data)

@@ -14,6 +14,8 @@ from cp2fast import __version__, recipes
 from cp2fast.config import MIN_IMAGES_FOR_BATCH_BACKGROUNDS, PretrainSettings
 from cp2fast.console import printable
 from cp2fast.data.image_sets.roots import public_root
+from cp2fast.data.image_sets.listing import list_images
+from cp2fast.data.remote.disk_cache import DiskCache
 from cp2fast.errors import UserError
 from cp2fast.files import refuse_target
 from cp2fast.inspection.advice import advise, batch_of_few
@@ -129,6 +131,9 @@ def doctor(
     """
     began = time.perf_counter()
     settings = recipes.load(PretrainSettings, settings, overrides)
+    root, images = settings.data.root, None
+    if root is not None:  # first, because the installation takes long to test
+        images = list_images(root, disk=DiskCache.of(settings.data))
     checks: dict[str, list[Check]] = {}
     for group, test in _GROUPS.items():
         checks[group] = []
@@ -136,8 +141,8 @@ def doctor(
             checks[group].append(check)
             on_check(group, check)
     health = None
-    if settings.data.root is not None:
-        health = examine(settings, settings.data.root)
+    if root is not None and images is not None:
+        health = examine(settings, root, images)
         checks["data"] = list(advise(health, settings))
     return Diagnosis(settings, checks, health, time.perf_counter() - began)
 

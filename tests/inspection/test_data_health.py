@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from cp2fast.config import PretrainSettings
-from cp2fast.errors import UserError
+from cp2fast.data.image_sets.listing import list_images
 from cp2fast.inspection.data_health import Quantiles, examine
 
 
@@ -23,7 +23,7 @@ def test_counts_formats_and_sizes_are_those_of_the_files(
         write(tmp_path, f"{number}.jpg", 100 + number, 60)
     for number in range(3):
         write(tmp_path, f"{number}.png", 60, 100)
-    health = examine(settings, tmp_path)
+    health = examine(settings, tmp_path, list_images(tmp_path))
     assert (health.images, health.sampled) == (9, 9)
     assert health.formats == {"JPEG": 6, "PNG": 3}
     assert health.short_side == Quantiles(60, 60, 60)
@@ -42,7 +42,7 @@ def test_a_format_is_told_by_content_not_by_name(
     Image.new("RGB", (40, 40)).save(buffer, "PNG")
     for number in range(4):
         (tmp_path / f"{number}.jpg").write_bytes(buffer.getvalue())
-    assert examine(settings, tmp_path).formats == {"PNG": 4}
+    assert examine(settings, tmp_path, list_images(tmp_path)).formats == {"PNG": 4}
 
 
 def test_broken_files_are_listed_with_reasons(settings: PretrainSettings, tmp_path: Path) -> None:
@@ -51,7 +51,8 @@ def test_broken_files_are_listed_with_reasons(settings: PretrainSettings, tmp_pa
     (tmp_path / "empty.jpg").write_bytes(b"")
     (tmp_path / "half.jpg").write_bytes((tmp_path / "0.jpg").read_bytes()[:200])
     (tmp_path / "text.png").write_text("not an image")
-    bad = {Path(name).name: reason for name, reason in examine(settings, tmp_path).bad}
+    found = examine(settings, tmp_path, list_images(tmp_path))
+    bad = {Path(name).name: reason for name, reason in found.bad}
     assert bad.keys() == {"empty.jpg", "half.jpg", "text.png"}
     assert bad["empty.jpg"] == "empty file"
     assert all(reason and "\n" not in reason for reason in bad.values())
@@ -60,7 +61,7 @@ def test_broken_files_are_listed_with_reasons(settings: PretrainSettings, tmp_pa
 def test_the_epoch_takes_as_long_as_its_images_at_the_measured_rate(
     settings: PretrainSettings, scenes: Path
 ) -> None:
-    health = examine(settings, scenes)
+    health = examine(settings, scenes, list_images(scenes))
     assert health.source == "torch"
     assert health.images_per_second is not None
     assert health.images_per_second > 0
@@ -74,13 +75,8 @@ def test_a_folder_in_which_nothing_can_be_used_has_no_rates(
 ) -> None:
     for number in range(4):
         (tmp_path / f"{number}.jpg").write_bytes(b"")
-    health = examine(settings, tmp_path)
+    health = examine(settings, tmp_path, list_images(tmp_path))
     assert len(health.bad) == 4
     assert health.images_per_second is None
     assert health.epoch_seconds is None
     assert health.short_side is None
-
-
-def test_an_empty_folder_is_refused(settings: PretrainSettings, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no images"):
-        examine(settings, tmp_path)

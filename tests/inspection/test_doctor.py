@@ -10,6 +10,7 @@ import pytest
 from cp2fast import recipes
 from cp2fast.config import PretrainSettings
 from cp2fast.console import open_console
+from cp2fast.data.image_sets.listing import list_images
 from cp2fast.inspection.advice import advise
 from cp2fast.inspection.check import Check
 from cp2fast.inspection.data_health import examine
@@ -26,7 +27,7 @@ def diagnosis(*words: str, recipe: str | None = None, installed: Check = FINE) -
     settings = recipes.load(PretrainSettings, recipe, list(words))
     checks, data = {"sources": [installed]}, None
     if settings.data.root is not None:
-        data = examine(settings, settings.data.root)
+        data = examine(settings, settings.data.root, list_images(settings.data.root))
         checks["data"] = list(advise(data, settings))
     return Diagnosis(settings, checks, data, seconds=0.1)
 
@@ -161,14 +162,18 @@ def test_all_that_was_found_is_kept_as_plain_values(scenes: Path) -> None:
     assert found["versions"]["torch"]
 
 
-@pytest.mark.parametrize("words", [["data.root=nowhere"], ["data.rot=x"], ["--json", "here.json"]])
-def test_bad_input_is_one_line_and_exit_code_2(
+@pytest.mark.parametrize(
+    "words", [["data.root=nowhere"], ["data.root=empty"], ["data.rot=x"], ["--json", "here.json"]]
+)
+def test_bad_input_is_one_line_and_exit_code_2_before_anything_is_tested(
     words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("here.json").write_text("precious")
+    Path("empty").mkdir()
     done = cp2fast("doctor", *words)
     assert done.returncode == 2
+    assert "devices" not in done.stdout
     assert len(done.stderr.splitlines()) == 1
     assert Path("here.json").read_text() == "precious"
 
