@@ -97,7 +97,8 @@ class FinetuneTask:
         self._best = Best()
 
     def initialise(self) -> None:
-        """Read all masks once, then load ``model.init``."""
+        """Load ``model.init``, then read all masks once."""
+        start = load_start(self.network, self.settings.model)
         found, say = survey(self.data), self.processes.console.print
         say(f"{self.settings.data.root}: {self.data.said}")
         if self.range_line:
@@ -107,7 +108,7 @@ class FinetuneTask:
         if self.settings.train.class_weight == "auto":
             weights = balanced_weights(found.train[: len(self.data.classes)].tolist())
             self._class_weight_K = torch.tensor(weights, device=self.learner.device)
-        say(load_start(self.network, self.settings.model))
+        say(start)
         self.average.restart()
 
     def prepare(self, step: int, alive: Callable[[], None]) -> None:

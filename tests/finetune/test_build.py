@@ -42,6 +42,14 @@ def test_bad_input_is_refused_in_one_line(
     assert not (tmp_path / "run").exists()
 
 
+def test_weights_that_are_not_there_are_refused_before_all_masks_are_read(
+    scenes: Path, tmp_path: Path
+) -> None:
+    done = finetune(tmp_path / "run", scenes, *NETWORK, "model.init=runs/nothere")
+    assert "runs/nothere" in refusal(done)
+    assert "images to learn from" not in done.stdout
+
+
 @pytest.mark.parametrize("world_size", [1, 2])
 def test_one_crop_per_process_is_refused_with_aspp_as_a_cpu_normalises_it_alone(
     scenes: Path, tmp_path: Path, world_size: int
