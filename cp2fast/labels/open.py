@@ -91,10 +91,10 @@ def _recognise(settings: LabelSettings, root: Path) -> Layout:
             f"{url}: images with masks are read from this machine only: copy them here and name "
             "that folder"
         )
-    there = place_of(root)
-    reason = "there is no such folder or file" if there == "nothing" else "no known layout"
+    if place_of(root) == "nothing":
+        raise UserError(f"there is no folder or file {root}: correct the path")
     raise UserError(
-        f"{root} holds no labelled images ({reason}): it needs VOC layout (JPEGImages, "
+        f"{root} holds no labelled images (no known layout): it needs VOC layout (JPEGImages, "
         "SegmentationClass, ImageSets), the folders images and masks, a CSV of pairs, or COCO's "
         "JSON with segmentations; or set data.masks={dir}/../labels/{stem}_mask.png"
     )

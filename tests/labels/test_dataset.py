@@ -54,6 +54,11 @@ def test_what_is_missing_is_named(pairs: Path, tmp_path: Path) -> None:
         open_labelled(SETTINGS, pairs)
 
 
+def test_a_mistyped_path_is_no_question_of_the_layout(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^there is no folder or file .*nix: correct the path$"):
+        open_labelled(SETTINGS, tmp_path / "nix")
+
+
 def test_some_items_are_chosen_evenly_in_order() -> None:
     assert evenly(range(10), 4) == [0, 2, 5, 7]
     assert evenly(range(3), 8) == [0, 1, 2]

@@ -110,7 +110,7 @@ def test_what_fails_is_named_once_and_left_out(scenes: Path, tmp_path: Path) -> 
     assert look.probe(encoder(of)) is None
     [line] = said
     assert "the probe failed and is left out from now on" in line
-    assert "holds no labelled images" in line
+    assert "there is no folder or file" in line
     look.picture(encoder(of), 2)
     assert (tmp_path / PICTURE).exists()
 

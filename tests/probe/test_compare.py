@@ -47,7 +47,7 @@ def test_a_run_beside_random_weights(root: Path, tmp_path: Path) -> None:
         (["data.root=scenes"], "name what to probe"),
         (["random", "random", "data.root=scenes"], "named twice"),
         (["random", "data.root=scenes", "--labels", "0"], "--labels 0"),
-        (["random", "data.root=nothing"], "holds no labelled images"),
+        (["random", "data.root=nothing"], "there is no folder or file nothing"),
         (
             ["random", "data.root=s3://bucket/voc"],
             "s3://bucket/voc: images with masks are read from this machine only",
