@@ -102,7 +102,7 @@ def _pictures(given: Root) -> ImageSet:
     """The pictures of an input; a single file is one, whatever its suffix."""
     if isinstance(given, Path) and not is_container(given.name) and place_of(given) == "file":
         return ImageSet.of_files([given])
-    return list_images(given, "name as IMAGES")
+    return list_images(given, "name as PHOTOS")
 
 
 def _places(images: ImageSet, given: Root) -> list[PurePosixPath]:

@@ -51,7 +51,7 @@ def report(run: Run[FinetuneTask]) -> Iterator[str | Table]:
             f"the best is {best['miou']:.2%} at step {best['step']}: {folder.checkpoints / BEST}, "
             "which predict and export take"
         )
-    yield f"next: cp2fast predict {quote(str(folder.path))} IMAGES --out DIR"
+    yield f"next: cp2fast predict {quote(str(folder.path))} PHOTOS --out DIR"
 
 
 def _table(scores: Scores, title: str) -> Table:

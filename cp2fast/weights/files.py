@@ -56,10 +56,7 @@ def find_file(path: Path) -> Path:
             raise UserError(f"{path} is not a run folder with a checkpoint: name a file in it")
         return checkpoint
     if place_of(path) != "file":
-        raise UserError(
-            f"no weights at {path}: name a run folder, a checkpoint or a state dict; what a "
-            "training starts from is model.init=FILE"
-        )
+        raise UserError(f"no weights at {path}: name a run folder, a checkpoint or a state dict")
     return path
 
 

@@ -52,7 +52,7 @@ def test_a_result_of_an_older_version_is_reported_as_far_as_it_goes(
     assert list(table.columns[1].cells) == ["75.00%", "25.00%", "nowhere", "50.00%", "90.00%"]
     assert "mIoU 50.00% and pixel accuracy 90.00% over 2 images" in summary
     assert "the best is 60.00% at step 8" in best
-    assert following == f"next: cp2fast predict '{run.folder.path}' IMAGES --out DIR"
+    assert following == f"next: cp2fast predict '{run.folder.path}' PHOTOS --out DIR"
 
 
 def test_scores_are_those_of_the_file_until_this_process_has_evaluated(

@@ -257,7 +257,7 @@ def test_a_name_that_no_file_can_have_is_refused_in_a_line(name: str, reason: st
 
 
 def test_a_path_without_weights_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no weights at .*nowhere\.pt"):
+    with pytest.raises(UserError, match=r"no weights at .*nowhere\.pt: name .* a state dict$"):
         find_file(tmp_path / "nowhere.pt")
     with pytest.raises(UserError, match="not a run folder with a checkpoint"):
         find_file(tmp_path)

@@ -121,9 +121,9 @@ def _is_rest(place: Place) -> bool:
 def _check_path(path: Path, name_it: str) -> None:
     place = place_of(path)
     if place == "nothing":
-        raise UserError(f"there is no folder {path}: {name_it} your folder of images")
+        raise UserError(f"there is no folder or file {path}: {name_it} your images")
     if place == "other":
-        raise UserError(f"{path} is neither a folder nor a file: {name_it} your folder of images")
+        raise UserError(f"{path} is neither a folder nor a file: {name_it} your images")
 
 
 def _single(group: list[Place], disk: DiskCache) -> Iterator[ImageSet]:
@@ -193,8 +193,11 @@ def _one(name: str, name_it: str, disk: DiskCache) -> ImageSet:
         return ImageSet.of_beton(path)
     if path.name.lower().endswith(COMPRESSED_SUFFIXES):
         return _local_shards([path])
+    if is_image(path.name):
+        raise UserError(f"{path} is a single image: {name_it} its folder, {path.parent}")
     raise UserError(
-        f"{path} is neither a folder nor a .tar shard nor a .beton: {name_it} what holds the images"
+        f"{path} is neither a folder nor a .tar shard nor a .beton: {name_it} what holds the "
+        f"images, or @{path} if it lists them"
     )
 
 

@@ -71,10 +71,16 @@ def test_names_that_are_not_utf8_survive(tmp_path):
 
 def test_what_is_wrong_with_the_folder_is_said(tmp_path):
     make(tmp_path, "file.jpg", "empty/notes.txt")
-    with pytest.raises(UserError, match=r"there is no folder .*missing.*data.root"):
+    with pytest.raises(UserError, match=r"there is no folder or file .*missing.*data.root"):
         list_images(tmp_path / "missing")
-    with pytest.raises(UserError, match=r"file.jpg is neither a folder nor a .tar shard"):
+    folder = re.escape(str(tmp_path))
+    with pytest.raises(
+        UserError, match=rf"is a single image: set data.root to its folder, {folder}$"
+    ):
         list_images(tmp_path / "file.jpg")
+    listed = tmp_path / "empty" / "notes.txt"
+    with pytest.raises(UserError, match=rf"nor a .tar shard .* or @{listed} if it lists them$"):
+        list_images(listed)
     with pytest.raises(UserError, match=r"no images in .*empty"):
         list_images(tmp_path / "empty")
 

@@ -136,7 +136,7 @@ def test_what_is_wrong_is_said_in_one_line_that_names_the_shard(tmp_path):
         (zipped, r"zipped.tar is compressed: unpack it"),
         (none, r"no images in .*none.tar"),
         (tmp_path / "empty.tar", r"empty.tar is an empty file, not a tar: fetch it again"),
-        (tmp_path / "gone.tar", r"there is no folder .*gone.tar"),
+        (tmp_path / "gone.tar", r"there is no folder or file .*gone.tar"),
     ):
         with pytest.raises(UserError, match=message) as error:
             list_images(path)
