@@ -254,13 +254,14 @@ def _unknown(kind: type[Section], key: str, value: object) -> str:
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:
-    """The known name closest to ``name``; also matches the last part of a key without a section."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    if close:
-        return close[0]
-    last_parts = {key.rpartition(".")[2]: key for key in reversed(known)}
-    close = difflib.get_close_matches(name.rpartition(".")[2], last_parts, n=1, cutoff=0.0)
-    return last_parts[close[0]] if close else ""
+    """The known name closest to ``name``: by the last part, then by the section before it."""
+
+    def closeness(key: str) -> tuple[float, ...]:
+        parts = zip(key.rpartition("."), name.rpartition("."), strict=True)
+        section, _, last = (difflib.SequenceMatcher(None, *both).ratio() for both in parts)
+        return last, section
+
+    return max(known, key=closeness)
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -126,6 +126,7 @@ def test_a_colour_takes_a_strength_or_a_range(tmp_path: Path, brightness: object
 @pytest.mark.parametrize(
     ("override", "nearest"),
     [
+        ("train.batch=5", "data.batch_size"),
         ("data.rot=x", "data.root"),
         ("root=x", "data.root"),
         ("train.batch_size=8", "data.batch_size"),

@@ -31,6 +31,8 @@ def mistake(error: Any, words: Sequence[str]) -> str:
         text = f"{option} is a setting, not an option: write {key}=VALUE"
     else:
         text = " ".join(error.format_message().split()).rstrip(".?")
+        if command in _SETTINGS and not getattr(error, "possibilities", True):
+            text += "; settings are KEY=VALUE, without dashes"
     return f"{text}; see {f'cp2fast {command}'.strip()} --help"
 
 

@@ -61,31 +61,33 @@ def family_of(name: str) -> Family:
     """The family of a backbone.
 
     Raises:
-        UserError: timm has no such model, or its family is not supported; names the nearest.
+        UserError: timm has no such model, or its family is not supported.
     """
     known = supported()
     if name in known:
         return known[name]
-    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0)[0]
     if timm.is_model(name):
         raise UserError(
-            f"model.backbone={name} is of a family without feature maps that can be used here "
-            f"(cp2fast models lists those that can): the nearest is {nearest}"
+            f"model.backbone={name} is of a family without feature maps that can be used here"
+            f"{_nearest(name)}"
         )
-    raise UserError(
-        f"model.backbone={name} is not a backbone that timm knows: the nearest is {nearest}"
-    )
+    raise UserError(f"model.backbone={name} is not a backbone that timm knows{_nearest(name)}")
 
 
 def matching(pattern: str) -> dict[str, Family]:
     """The backbones whose names match ``pattern``, with shell wildcards.
 
     Raises:
-        UserError: no name matches; names the nearest.
+        UserError: no name matches.
     """
     known = supported()
     found = {name: known[name] for name in known if fnmatch.fnmatchcase(name, pattern)}
     if not found:
-        nearest = difflib.get_close_matches(pattern.strip("*?"), known, n=1, cutoff=0)[0]
-        raise UserError(f"no backbone matches '{pattern}': the nearest is {nearest}")
+        raise UserError(f"no backbone matches '{pattern}'{_nearest(pattern.strip('*?'))}")
     return found
+
+
+def _nearest(name: str) -> str:
+    """The end of a message: the backbone whose name is near, or what lists all."""
+    near = difflib.get_close_matches(name, supported(), n=1)
+    return f": the nearest is {near[0]}" if near else ": cp2fast models lists all that can be used"

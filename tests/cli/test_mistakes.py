@@ -24,6 +24,7 @@ from tests.data import image_files
         ("data voc a b", ["(b)"], "data voc"),
         ("pretrain --batch-size 8", ["write data.batch_size=VALUE"], "pretrain"),
         ("finetune-voc --train.lr 1", ["write train.lr=VALUE"], "finetune-voc"),
+        ("pretrain --stps 3", ["--stps", "settings are KEY=VALUE"], "pretrain"),
     ],
 )
 def test_a_word_that_cannot_be_parsed_is_named(words: str, named: list[str], command: str) -> None:

@@ -81,7 +81,12 @@ def test_an_unknown_name_is_refused_with_the_nearest(name: str, nearest: str) ->
         build_backbone(name, size=224)
 
 
-@pytest.mark.parametrize("name", ["mixer_b16_224", "resnetv2_50"])
-def test_a_model_of_another_family_is_refused_with_the_nearest_that_is_not(name: str) -> None:
-    with pytest.raises(UserError, match=rf"model.backbone={name} .* the nearest is \w+$"):
+@pytest.mark.parametrize(
+    ("name", "instead"),
+    [("resnetv2_50", r"the nearest is resnet\w+"), ("mixer_b16_224", "cp2fast models lists .*")],
+)
+def test_a_model_of_another_family_is_refused_with_one_that_is_near(
+    name: str, instead: str
+) -> None:
+    with pytest.raises(UserError, match=rf"model.backbone={name} .* used here: {instead}$"):
         build_backbone(name, size=224)

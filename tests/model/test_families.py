@@ -35,6 +35,8 @@ def test_names_are_found_as_a_shell_finds_files() -> None:
     assert set(matching("convnext_?????")) >= {"convnext_femto", "convnext_large"}
     with pytest.raises(UserError, match=r"no backbone matches 'convnex_\*': the nearest is conv"):
         matching("convnex_*")
+    with pytest.raises(UserError, match=r"no backbone matches 'foo\*': cp2fast models lists all"):
+        matching("foo*")
 
 
 def test_a_model_without_usable_maps_is_refused_otherwise_than_a_name_that_is_none() -> None:
