@@ -89,9 +89,10 @@ def preview(
         count: number of pairs to draw, 1 to 32.
 
     Returns:
-        The pairs, ``count`` or more: ``composed`` (query and key ``[B, 3, S, S]`` with their
-        masks), ``parameters``, the ``decoded`` photos and their ``names``; ``bad`` lists images
-        that could not be read and were replaced.
+        The pairs, of which the first ``count`` are drawn; with backgrounds of the same batch there
+        are 8 or more, because each needs another's photo. ``composed`` holds query and key
+        ``[B, 3, S, S]`` with their masks; beside it are ``parameters``, the ``decoded`` photos and
+        their ``names``; ``bad`` lists images that could not be read and were replaced.
 
     Raises:
         UserError: bad input, or ``out`` exists already; nothing was overwritten.
