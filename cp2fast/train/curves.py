@@ -36,8 +36,7 @@ def draw_curves(
         panels: names of the metrics in each panel, by its title.
         path: path of the PNG.
     """
-    figure = Figure(figsize=(10, 6))
-    figure.subplots_adjust(0.045, 0.07, 0.99, 0.95, wspace=0.18, hspace=0.32)
+    figure = Figure(figsize=(10, 6), layout="constrained")
     axes = list(figure.subplots(2, 3).flat)
     for axis, (title, names) in zip(axes, panels.items(), strict=False):
         for name in names:

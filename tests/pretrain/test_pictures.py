@@ -48,6 +48,13 @@ def test_the_areas_of_the_time_accounts_are_their_shares(tmp_path: Path):
         assert waiting / (step + waiting) == pytest.approx(data, abs=0.03)
 
 
+def test_no_label_is_cut_at_the_edge(tmp_path: Path):
+    rows = [row | {"similarity_gap": row["step"] / 1e5 - 0.0040} for row in metrics(range(1, 12))]
+    draw_curves(rows, CURVES, tmp_path / "curves.png")
+    with Image.open(tmp_path / "curves.png") as image:
+        assert (np.asarray(image)[:, :2] == 255).all()
+
+
 def test_a_legend_hides_no_curve(tmp_path: Path):
     """All of a flat curve is there, wherever it lies in its panel."""
     for value in (0.0, 1.0):
