@@ -126,8 +126,14 @@ def test_nothing_is_overwritten(runs: Path, tmp_path: Path, in_the_way: str) -> 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["finetune", "--to", "tim"], "--to tim is not a format: choose timm, torchvision, mmseg"),
-        (["finetune", "--to", "onnx", "--out", "w.pth"], "w.pth must end in .onnx for --to onnx"),
+        (
+            ["finetune", "--to", "tim"],
+            "cp2fast: tim is not a format: choose timm, torchvision, mmseg",
+        ),
+        (
+            ["finetune", "--to", "onnx", "--out", "w.pth"],
+            "cp2fast: w.pth must end in .onnx for onnx",
+        ),
         (["nowhere", "--to", "timm"], "no weights at nowhere: name a run folder"),
         (["empty", "--to", "timm"], "empty is not a run folder with a checkpoint"),
         (["finetune"], "to"),

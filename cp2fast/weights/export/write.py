@@ -57,11 +57,11 @@ def export(
             overwritten or left behind.
     """
     if to not in FORMATS:
-        raise UserError(f"--to {to} is not a format: choose {', '.join(FORMATS)}")
+        raise UserError(f"{to} is not a format: choose {', '.join(FORMATS)}")
     form = FORMATS[to]
     path = None if out is None else Path(os.path.expanduser(out))
     if path is not None and path.suffix not in form.suffixes:
-        raise UserError(f"--out {path} must end in {' or '.join(form.suffixes)} for --to {to}")
+        raise UserError(f"{path} must end in {' or '.join(form.suffixes)} for {to}")
     trained = open_trained(run)
     path = path or _default_file(trained, to, form.suffixes[0])
     for taken in (path, card_path(path)):
