@@ -8,6 +8,9 @@ from io import TextIOWrapper
 
 from rich.console import Console
 
+_NO_LIMIT = 10_000
+"""Width in characters."""
+
 
 def open_console(*, stderr: bool = False, quiet: bool = False) -> Console:
     """A command's console; rich's ``[markup]`` and ``:emoji:`` in paths and names stay text.
@@ -16,9 +19,17 @@ def open_console(*, stderr: bool = False, quiet: bool = False) -> Console:
         stderr: print there instead of to standard output.
         quiet: print nothing.
     """
-    return Console(
+    console = Console(
         stderr=stderr, quiet=quiet, soft_wrap=True, highlight=False, markup=False, emoji=False
     )
+    widen(console)
+    return console
+
+
+def widen(console: Console) -> None:
+    """Let tables be as wide as they are, unless a terminal limits them."""
+    if not console.is_terminal:
+        console.width = _NO_LIMIT
 
 
 def show_everything() -> None:

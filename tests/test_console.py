@@ -3,11 +3,15 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+from rich.table import Table
 
 from cp2fast.console import open_console
+from cp2fast.train.console import RunConsole
 from tests.command_line import cp2fast, refusal
 from tests.data import image_files
 
@@ -20,6 +24,17 @@ NAMES = ["[photos]", "a[/b]c", "[bold]x", ":smile:", "a\\[b]"]
 def test_a_name_is_printed_as_it_is(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     open_console().print(f"wrote {name}")
     assert capsys.readouterr().out == f"wrote {name}\n"
+
+
+@pytest.mark.parametrize("console", [open_console, lambda: RunConsole(quiet=False)])
+def test_a_table_that_is_piped_is_as_wide_as_its_names(
+    console: Callable[[], Console], capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, names = Table(*"abcd"), [60 * letter for letter in "abcd"]
+    table.add_row(*names)
+    console().print(table)
+    piped = capsys.readouterr().out
+    assert all(name in piped for name in names)
 
 
 def test_commands_take_folders_of_any_name(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def pack(
     """Parse, then pack."""
     console = open_console(stderr=True)
     columns = (TextColumn("packing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    progress = Progress(*columns, console=console)
+    progress = Progress(*columns, console=console, disable=not console.is_terminal)
     bar = progress.add_task("", total=None)
 
     def show(done: int, total: int) -> None:

@@ -10,6 +10,8 @@ from typing import TextIO, cast
 
 from rich.console import Console
 
+from cp2fast.console import widen
+
 
 class RunConsole(Console):
     """A console that goes silent once stdout is closed; the run then stops as after SIGTERM."""
@@ -29,6 +31,7 @@ class RunConsole(Console):
             markup=False,
             emoji=False,
         )
+        widen(self)
 
     @property
     def is_gone(self) -> bool:

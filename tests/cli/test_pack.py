@@ -31,8 +31,9 @@ def pack(*words: object) -> Done:
 
 def test_the_command_ends_with_a_summary(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "photos.beton"
-    code, stdout, _ = pack(photos, out, "--max-side", "64", "--quality", "70")
+    code, stdout, stderr = pack(photos, out, "--max-side", "64", "--quality", "70")
     assert code == 0
+    assert stderr == ""  # the bar is for terminals
     assert f"{out}: 6 images, 0.0 MB in, " in stdout
     assert " out, 1 rejected" in stdout
     assert "bad.jpg: text, not an image" in stdout
