@@ -13,8 +13,8 @@ import yaml
 from cp2fast import __version__, recipes
 from cp2fast.config import MIN_IMAGES_FOR_BATCH_BACKGROUNDS, PretrainSettings
 from cp2fast.console import printable
-from cp2fast.data.image_sets.roots import public_root
 from cp2fast.data.image_sets.listing import list_images
+from cp2fast.data.image_sets.roots import public_root
 from cp2fast.data.remote.disk_cache import DiskCache
 from cp2fast.errors import UserError
 from cp2fast.files import refuse_target
