@@ -32,7 +32,8 @@ from cp2fast.inspection.style import check_target
 from cp2fast.model.cp2 import build_cp2
 from cp2fast.model.segmenter import Segmenter, build_segmenter
 from cp2fast.recipes import Overrides
-from cp2fast.weights.load import find_weights, load_weights
+from cp2fast.weights.files import find_file
+from cp2fast.weights.load import load_weights
 from cp2fast.wording import in_words
 
 _EMBEDDING = "decode_head.contrast_conv."
@@ -130,7 +131,7 @@ def similarity(
             foreground, or ``out`` exists already; nothing was overwritten.
     """
     file, path = Path(weights), Path(out)
-    find_weights(file)
+    find_file(file)
     named = settings or recipes.stored_beside(file) or "demo"
     settings = recipes.load(PretrainSettings, named, overrides)
     _check_inputs(settings, count)

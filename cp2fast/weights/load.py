@@ -144,8 +144,14 @@ def find_weights(source: str | Path) -> Path | None:
         UserError: ``source`` is neither a file, a run folder with a checkpoint nor a timm model.
     """
     path = Path(os.path.expanduser(source))
-    is_there = place_of(path) != "nothing"
-    return find_file(path) if is_there or not is_timm_name(str(source)) else None
+    if place_of(path) != "nothing":
+        return find_file(path)
+    if is_timm_name(str(source)):
+        return None
+    raise UserError(
+        f"no weights at {source}: name a run folder, a checkpoint or a state dict, in a training "
+        "with model.init=FILE"
+    )
 
 
 def _other_classes_left_out(

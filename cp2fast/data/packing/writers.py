@@ -53,8 +53,7 @@ class BetonWriter:
         self._page = page_size
         self._rows_begin = beton.HEADER.itemsize + beton.FIELD.itemsize
         data_begin = _align(self._rows_begin + capacity * _ROW.itemsize, page_size)
-        self._file = _Appender(self.path, state["end"] if state["images"] else 0)
-        self._file.end = state["end"] or data_begin
+        self._file = _Appender(self.path, state["end"] or data_begin, new=not state["images"])
         # The data of the rows and the table, in a file of its own until the end.
         self._index = _Appender(folder / "index", state["images"] * beton.SAMPLE.itemsize)
 
@@ -164,10 +163,10 @@ def page_size(largest_image: int) -> int:
 class _Appender:
     """A file that grows from ``end``; anything beyond that is cut off at first."""
 
-    def __init__(self, path: Path, end: int) -> None:
+    def __init__(self, path: Path, end: int, new: bool = False) -> None:
         self.path, self.end = path, end
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        if os.fstat(self._descriptor).st_size < end:  # truncating would fill it with zeros
+        if os.fstat(self._descriptor).st_size < end and not new:  # truncating would add zeros
             os.close(self._descriptor)
             raise LostError(path)
         os.ftruncate(self._descriptor, end)
