@@ -55,7 +55,7 @@ def test_a_path_may_begin_at_home(
 
 @pytest.mark.parametrize(
     ("name", "reason"),
-    [("w" * 300, "name too long"), ("w" * 250, "name too long"), ("w\0", "null byte")],
+    [("w" * 300, "name too long"), ("w" * 250, "name too long"), ("w\0", "embedded null")],
     ids=["too long", "too long with its card", "zero"],
 )
 def test_a_name_that_no_file_can_have_is_refused_in_a_line(
