@@ -6,8 +6,7 @@ the first with ``data.cache``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
-from typing import ParamSpec
+from collections.abc import Generator, Iterator
 
 import numpy as np
 import torch
@@ -33,7 +32,6 @@ IN_PROGRESS = 6
 _CACHED = 1024
 """Number of images that is enough to measure a cache."""
 _CPU = torch.device("cpu")
-_P = ParamSpec("_P")
 
 
 def sources(task: Task, missing: dict[str, str], bad: BadImages) -> dict[str, Stream]:
@@ -60,38 +58,30 @@ def sources(task: Task, missing: dict[str, str], bad: BadImages) -> dict[str, St
             ahead = batches_in_the_making(task.workers)
         if f"cp2fast-{name}" in names:
             numbers, where = task.plan(images), task.device
-            batches = _lazily(open_source, choice, settings, images, numbers, SEED, where, bad)
+            batches = open_source(choice, settings, images, numbers, SEED, where, bad)
             samples = prefetch(compose(batches, task.size, where), COMPOSED_AHEAD)
             streams[f"cp2fast-{name}"] = Stream(samples, ahead + COMPOSED_AHEAD + 1)
         if f"decode-{name}" in names:
             where = _CPU if choice.decode == "cpu" else task.device
             numbers = task.plan(images)
-            batches = _lazily(open_source, choice, settings, images, numbers, SEED, where, bad)
+            batches = open_source(choice, settings, images, numbers, SEED, where, bad)
             streams[f"decode-{name}"] = Stream(_counted(batches, where), ahead)
     for share in HARDWARE_SHARES:
         name = f"decode-dali-gpu@{share:g}"
         if name not in missing:
-            batches = _lazily(
-                open_dali,
+            decoded = open_dali(
                 *(task.images, task.plan(task.images), task.decoding, bad),
                 threads=task.workers,
                 gpu=task.device,
                 hardware_share=share,
             )
-            streams[name] = Stream(_counted(batches, task.device), IN_PROGRESS)
+            streams[name] = Stream(_counted(decoded, task.device), IN_PROGRESS)
     for name in ("cached", "cached-independent"):
         if f"cp2fast-{name}" not in missing:
             independent = name.endswith("independent")
             samples = prefetch(_cached(task, bad, independent), COMPOSED_AHEAD)
             streams[f"cp2fast-{name}"] = Stream(samples, IN_PROGRESS + COMPOSED_AHEAD + 1)
     return streams
-
-
-def _lazily(
-    open_: Callable[_P, Iterator[RaggedBatch]], *args: _P.args, **kwargs: _P.kwargs
-) -> Generator[RaggedBatch, None, None]:
-    """The batches of a source, which is opened when the first one is taken."""
-    yield from open_(*args, **kwargs)
 
 
 def _counted(batches: Iterator[RaggedBatch], device: torch.device) -> Generator[int, None, None]:
