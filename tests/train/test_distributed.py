@@ -134,29 +134,23 @@ def test_processes_meet_again_after_a_restart_that_one_machine_counts_and_the_ot
         assert ["sum 21.0" in output for output, _ in said] == [True, True], said
 
 
-def test_a_process_that_does_not_join_is_named(
-    monkeypatch: pytest.MonkeyPatch, torchruns: dict[str, object]
+@pytest.mark.parametrize(
+    ("rank", "said"),
+    [
+        (0, "rank 1 of 2 has not joined within"),
+        (1, "rank 1 of 2 .* rank 0 at localhost:{MASTER_PORT} "),
+    ],
+    ids=["the main process", "another"],
+)
+def test_a_process_that_waits_in_vain_says_for_whom(
+    monkeypatch: pytest.MonkeyPatch, torchruns: dict[str, object], rank: int, said: str
 ) -> None:
     for name, value in torchruns.items():
         monkeypatch.setenv(name, str(value))
     monkeypatch.setenv("MASTER_ADDR", "localhost")
     with (
-        pytest.raises(UserError, match=r"rank 1 of 2 has not joined within"),
-        process_group(Ranks(0, 2, 0), CPU, timeout_minutes=-0.49),
-    ):
-        pass
-
-
-def test_a_process_that_the_main_process_does_not_answer_says_so(
-    monkeypatch: pytest.MonkeyPatch, torchruns: dict[str, object]
-) -> None:
-    for name, value in torchruns.items():
-        monkeypatch.setenv(name, str(value))
-    monkeypatch.setenv("MASTER_ADDR", "localhost")
-    where = f"rank 1 of 2 .* rank 0 at localhost:{torchruns['MASTER_PORT']} "
-    with (
-        pytest.raises(UserError, match=where),
-        process_group(Ranks(1, 2, 1), CPU, timeout_minutes=-0.49),
+        pytest.raises(UserError, match=said.format(**torchruns)),
+        process_group(Ranks(rank, 2, rank), CPU, timeout_minutes=-0.49),
     ):
         pass
 

@@ -1,5 +1,6 @@
 """Packs of the photos in conftest.py, and what they leave."""
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +26,12 @@ def stop_at(image: int) -> Callable[[int, int], None]:
             raise Stopped
 
     return progress
+
+
+def stopped(source: Path | str, out: Path | str, at: int, **options: int) -> None:
+    """A pack that stops after an image; the options are those of ``pack``."""
+    with contextlib.suppress(Stopped):
+        pack(source, out, KEEP, progress=stop_at(at), **options)
 
 
 def do(source: Path, out: Path, settings=KEEP, shard_size=25, workers=2) -> PackSummary:

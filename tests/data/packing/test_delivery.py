@@ -8,9 +8,8 @@ import fsspec
 import pytest
 
 from cp2fast.data.image_sets.listing import list_images
-from cp2fast.data.packing.pack import pack
 from cp2fast.errors import UserError
-from tests.data.packing.packs import KEEP, Stopped, do, stop_at
+from tests.data.packing.packs import Stopped, do, stopped
 from tests.processes import Process
 
 pytestmark = pytest.mark.slow
@@ -22,8 +21,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def stop_after_two_shards(photos, url):
-    with contextlib.suppress(Stopped):
-        pack(photos, url, KEEP, shard_size=25, workers=2, progress=stop_at(60), commit_every=10)
+    stopped(photos, url, 60, shard_size=25, workers=2, commit_every=10)
 
 
 def shards_at(url):

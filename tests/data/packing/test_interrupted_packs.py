@@ -20,7 +20,7 @@ from cp2fast.data.packing.pack import pack
 from cp2fast.data.packing.packed_jpeg import JpegSettings
 from cp2fast.errors import UserError
 from tests.data import image_files
-from tests.data.packing.packs import KEEP, Stopped, contents, do, outs, stop_at
+from tests.data.packing.packs import Stopped, contents, do, outs, stopped
 from tests.processes import Process
 
 
@@ -32,8 +32,7 @@ def test_a_pack_that_stops_anywhere_goes_on_to_the_same_result(out, junk, photos
 
     options = {"shard_size": 20, "workers": 2, "commit_every": 10}
     for at in (3, 9, 27, 30, 41, 65):
-        with contextlib.suppress(Stopped):
-            pack(photos, tmp_path / out, KEEP, progress=stop_at(at), **options)
+        stopped(photos, tmp_path / out, at, **options)
         assert not (tmp_path / out).exists()
         work = tmp_path / f"{out}.partial"
         newest_shard = sorted(work.glob("shards/*"))[-1:]
@@ -74,16 +73,7 @@ def test_a_pack_that_stops_at_its_very_end_leaves_nothing_that_becomes_zeros(
      ("shards", "shards/shard-000000.tar"), ("shards", "shards/shard-000001.tar")],
 )  # fmt: skip
 def test_a_pack_that_has_lost_a_file_does_not_go_on(out, lost, photos, tmp_path) -> None:
-    with contextlib.suppress(Stopped):
-        pack(
-            photos,
-            tmp_path / out,
-            KEEP,
-            shard_size=20,
-            workers=2,
-            progress=stop_at(50),
-            commit_every=35,
-        )
+    stopped(photos, tmp_path / out, 50, shard_size=20, workers=2, commit_every=35)
     file = tmp_path / f"{out}.partial" / lost
     file.unlink()
     for _ in range(2):
@@ -103,8 +93,7 @@ def test_pages_keep_their_size_when_the_largest_image_shrinks_before_a_pack_goes
     for number in range(8):
         (folder / f"{number}.jpg").write_bytes(padded)
     (folder / "8.jpg").write_bytes(padded + bytes(3_000_000))
-    with contextlib.suppress(Stopped):
-        pack(folder, out, KEEP, shard_size=25, workers=1, progress=stop_at(8), commit_every=4)
+    stopped(folder, out, 8, shard_size=25, workers=1, commit_every=4)
     (folder / "8.jpg").write_bytes(padded)
     do(folder, out)
     page = int(np.fromfile(out, beton.HEADER, 1)[0]["page_size"])
@@ -170,8 +159,7 @@ def test_a_full_disk_is_said_and_the_pack_goes_on_when_there_is_room(out, photos
 
 def test_a_pack_begun_with_other_options_is_not_mixed_with_these(photos, tmp_path) -> None:
     out = tmp_path / "photos.beton"
-    with contextlib.suppress(Stopped):
-        pack(photos, out, KEEP, shard_size=20, workers=2, progress=stop_at(1))
+    stopped(photos, out, 1, shard_size=20, workers=2)
     other = JpegSettings(50, 90, keep_bytes=True, max_pixels=1_000_000)
     with pytest.raises(UserError, match="was started with other images or options"):
         do(photos, out, other, shard_size=20)
@@ -204,16 +192,7 @@ def test_a_pack_of_one_source_is_not_gone_on_with_from_another_that_looks_alike(
         (f"{url}/a", f"{url}/a"),
     ]
     for one, other in pairs:
-        with contextlib.suppress(Stopped):
-            pack(
-                one,
-                tmp_path / out,
-                KEEP,
-                shard_size=9,
-                workers=1,
-                progress=stop_at(4),
-                commit_every=2,
-            )
+        stopped(one, tmp_path / out, 4, shard_size=9, workers=1, commit_every=2)
         if one == other:
             memory.pipe_file(f"/alike-{out}/a/5.bmp", memory.cat_file(f"/alike-{out}/b/5.bmp"))
         with pytest.raises(UserError, match="was started with other images or options"):
