@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from contextlib import suppress
 from dataclasses import asdict
@@ -40,6 +41,9 @@ AHEAD = 300
 """Time limit in seconds of compiling for later stages, from the start."""
 LATE = 124
 """Exit code of what was not done at its limit, as of timeout(1)."""
+_stopped = threading.Event()
+"""Set by a signal that ends this call. An exception from its handler could arise before a process
+that was just started is known here, and leave it behind."""
 
 
 def main() -> int:
@@ -61,7 +65,8 @@ def main() -> int:
     # Shared by all stages, so that each network is compiled once.
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(out / "inductor"))
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: _stopped.set())
     with tempfile.TemporaryDirectory(prefix="photos-", dir=out) as links:
         job = Job(gpu, photos(given, Path(links) / "photos", fewest), scenes, out)
         results = run_stages([stage for stage in STAGES.values() if stage.name in names], job)
@@ -144,12 +149,15 @@ def begin(words: list[str], output: IO[bytes]) -> subprocess.Popen[bytes]:
 def finish(process: subprocess.Popen[bytes], limit: float) -> int:
     """Wait for a process of ``begin``; returns its exit code, or LATE after ``limit`` seconds.
 
-    In either case, and if this process is interrupted, all that it has started ends with it.
+    In either case, and if this call is stopped, all that it has started ends with it.
     """
+    end = time.perf_counter() + limit
     try:
-        return process.wait(timeout=max(0.0, limit))
-    except subprocess.TimeoutExpired:
-        return LATE
+        while (code := process.poll()) is None and time.perf_counter() < end:
+            if _stopped.is_set():
+                raise KeyboardInterrupt
+            time.sleep(0.02)
+        return LATE if code is None else code
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

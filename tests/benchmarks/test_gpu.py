@@ -70,7 +70,7 @@ def wait_until(true: Callable[[], object], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline
-        time.sleep(0.05)
+        time.sleep(0.001)
 
 
 def test_a_stage_at_its_limit_ends_with_its_children_and_keeps_what_it_said(tmp_path: Path) -> None:

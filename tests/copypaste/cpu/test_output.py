@@ -1,5 +1,7 @@
 """Blur, rounding and channels-last storage of one row."""
 
+from types import ModuleType
+
 import numpy as np
 import pytest
 import torch
@@ -17,13 +19,16 @@ from cp2fast.copypaste.cpu.output import (
 from cp2fast.copypaste.jit import jit
 from cp2fast.copypaste.views import BFLOAT16, FLOAT16, FLOAT32
 
-filters = pytest.importorskip("kornia.filters")
-
 DTYPES = {FLOAT32: torch.float32, BFLOAT16: torch.bfloat16, FLOAT16: torch.float16}
 
 
+@pytest.fixture
+def filters() -> ModuleType:
+    return pytest.importorskip("kornia.filters")
+
+
 @pytest.mark.parametrize("sigma", [0.05, 1 / 3, 0.34, 1.0, 5 / 3, 2.0])
-def test_blur_filter_is_a_gaussian_over_three_deviations(sigma: float) -> None:
+def test_blur_filter_is_a_gaussian_over_three_deviations(sigma: float, filters: ModuleType) -> None:
     taps = np.full(7, np.nan, np.float32)
     radius = blur_filter(np.float32(sigma), taps)
     assert radius == int(np.ceil(3 * float(np.float32(sigma))))
@@ -124,7 +129,9 @@ def blur_rows(
 
 @pytest.mark.parametrize("sigma", [0.3, 1.0, 2.0])
 @pytest.mark.parametrize(("left", "right"), [(0, 37), (0, 20), (5, 6), (17, 37)])
-def test_blur_is_kornias_up_to_the_edges(sigma: float, left: int, right: int) -> None:
+def test_blur_is_kornias_up_to_the_edges(
+    sigma: float, left: int, right: int, filters: ModuleType
+) -> None:
     size, pitch, radius = 37, 48, 6
     image = torch.rand(3, size, size, generator=torch.Generator().manual_seed(0))
     flat = np.full(3 * size * pitch + 16, np.nan, np.float32)
