@@ -131,13 +131,15 @@ def _by_value(given: Mapping[Any, Any]) -> ClassSettings:
     taken: dict[int, str] = {}
     for key, written in given.items():
         declared = written if isinstance(written, Mapping) else {"name": written}
+        name = declared.get("name")
         values = declared.get("values", declared.get("labels", [key]))
-        if "name" not in declared or not isinstance(values, list | tuple) or not values:
+        are_stored = isinstance(values, list | tuple) and all(map(_is_whole, values))
+        if not isinstance(name, str | int | float) or not are_stored or not values:
             raise UserError(
                 f"data.classes of {key} is {dict(declared)}: write its name, or {{name: NAME, "
                 "values: [stored values]}"
             )
-        name, stored = str(declared["name"]), tuple(int(value) for value in values)
+        name, stored = str(name), tuple(int(value) for value in values)
         twice = next((value for value in stored if value in taken), None)
         if twice is not None:
             raise UserError(

@@ -19,7 +19,7 @@ from torch.nn.functional import interpolate
 
 from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD, FinetuneSettings
 from cp2fast.copypaste.reference import normalise
-from cp2fast.labels.coding import IGNORED
+from cp2fast.labels.masks import IGNORED
 from cp2fast.philox import Stream, uniform
 
 MAX_ASPECT = 4

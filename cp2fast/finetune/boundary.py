@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from cp2fast.labels.coding import IGNORED
+from cp2fast.labels.masks import IGNORED
 
 
 def sum_boundary_f(

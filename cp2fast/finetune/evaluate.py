@@ -16,8 +16,8 @@ from cp2fast.config import FinetuneSettings
 from cp2fast.finetune.boundary import sum_boundary_f
 from cp2fast.finetune.inference import segment
 from cp2fast.finetune.loader import examples_in_batches
-from cp2fast.labels.coding import IGNORED
 from cp2fast.labels.dataset import LabelledData
+from cp2fast.labels.masks import IGNORED
 from cp2fast.model.segmenter import Segmenter
 from cp2fast.train.interrupt import StopAsked
 from cp2fast.train.precision import autocast, dtype_of

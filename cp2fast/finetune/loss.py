@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from cp2fast.labels.coding import IGNORED
+from cp2fast.labels.masks import IGNORED
 
 
 def segmentation_loss(

@@ -15,8 +15,8 @@ from cp2fast.config import ClassSettings, LabelSettings, Rgb, rgb_of
 from cp2fast.data.scenes import voc_palette
 from cp2fast.errors import UserError
 from cp2fast.labels.class_files import Declared, DeclaredClass
-from cp2fast.labels.coding import IGNORED, Coding
-from cp2fast.labels.masks import Kind, colour_name
+from cp2fast.labels.coding import Coding
+from cp2fast.labels.masks import IGNORED, Kind, colour_name
 
 _HIGHEST = 65_535
 _VOC_COLOURS = np.frombuffer(voc_palette(), np.uint8).reshape(256, 3)

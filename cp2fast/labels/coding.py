@@ -14,11 +14,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cp2fast.labels.masks import COLOURED, Kind, read_stored
+from cp2fast.labels.masks import COLOURED, IGNORED, Kind, read_stored
 from cp2fast.labels.painted import Annotations, paint
-
-IGNORED = 255
-"""Label of pixels that are excluded from the loss and the evaluation."""
 
 _NOT_KNOWN = -1
 _NEAR = 48.0

@@ -16,8 +16,8 @@ from cp2fast.data.decoding.levels import BY_TYPE, Levels
 from cp2fast.data.image_sets.image_set import ImageSet
 from cp2fast.data.survey import find_range
 from cp2fast.errors import UserError
-from cp2fast.labels.coding import IGNORED, Coding, Oddity
-from cp2fast.labels.masks import colours_in_words
+from cp2fast.labels.coding import Coding, Oddity
+from cp2fast.labels.masks import IGNORED, colours_in_words
 from cp2fast.labels.painted import Annotations
 
 Item = TypeVar("Item")

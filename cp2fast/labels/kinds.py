@@ -11,8 +11,15 @@ import numpy as np
 
 from cp2fast.errors import UserError
 from cp2fast.labels.class_files import Declared, DeclaredClass
-from cp2fast.labels.coding import IGNORED
-from cp2fast.labels.masks import COLOURED, Kind, colours_in_words, mode_of, packed, read_stored
+from cp2fast.labels.masks import (
+    COLOURED,
+    IGNORED,
+    Kind,
+    colours_in_words,
+    mode_of,
+    packed,
+    read_stored,
+)
 
 BINARY = "binary masks"
 """Source of the classes of masks that hold only 0 and 255."""

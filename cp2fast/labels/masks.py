@@ -30,12 +30,15 @@ from cp2fast.errors import UserError
 Kind = Literal["values", "equal", "colours"]
 """How masks are read: as numbers, as numbers in three equal channels, or as colours."""
 
+IGNORED = 255
+"""What masks store, as a number, where a pixel is excluded from the loss and the evaluation; also
+its label."""
+
 SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".gif", ".jpg", ".jpeg")
 """Suffixes of mask files; lossless formats come before JPEG."""
 
 _AS_PNG = "save it as a palette or grey PNG whose pixel values are the labels"
 _NUMBERED = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L")
-_VOID = 255
 COLOURED = ("RGB", "RGBA", "RGBX")
 """Pillow's modes of masks of colours."""
 
@@ -67,7 +70,7 @@ def read_stored(path: Path, kind: Kind) -> Stored:
         try:
             pixels = _colours(mask) if kind == "colours" else _numbers(mask, path, encoded, kind)
             by_palette = kind == "colours" and mask.mode == "P"
-            void = np.asarray(mask) == _VOID if by_palette else None
+            void = np.asarray(mask) == IGNORED if by_palette else None
         except UserError:
             raise
         except Exception as error:  # Pillow raises almost anything on a damaged file.

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from cp2fast.config import Rgb
 from cp2fast.figure import save_figure
 from cp2fast.labels.classes import palette_of
-from cp2fast.labels.coding import IGNORED
 from cp2fast.labels.dataset import LabelledData
+from cp2fast.labels.masks import IGNORED
 
 _CLASSES_A_LINE = 7
 """Classes per line of a legend."""

@@ -17,8 +17,9 @@ from cp2fast.data.decoding.decode import BadImage, image_size, read_file
 from cp2fast.data.decoding.orientation import UPRIGHT, orientation_of
 from cp2fast.data.prefetch import map_ahead
 from cp2fast.errors import UserError
-from cp2fast.labels.coding import IGNORED, Oddity
+from cp2fast.labels.coding import Oddity
 from cp2fast.labels.dataset import Example, LabelledData, differs, unknown_labels, unreadable
+from cp2fast.labels.masks import IGNORED
 
 _SHOWN = 5
 """How many classes a warning names."""

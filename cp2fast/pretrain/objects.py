@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cp2fast.errors import UserError
-from cp2fast.labels.coding import IGNORED
-from cp2fast.labels.masks import read_stored
+from cp2fast.labels.masks import IGNORED, read_stored
 from cp2fast.pretrain.watch import PICTURE, SCORES
 from cp2fast.probe.pca import explained_by
 

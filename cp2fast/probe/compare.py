@@ -18,8 +18,8 @@ from cp2fast.data.decoding.levels import Levels
 from cp2fast.errors import UserError
 from cp2fast.files import list_folder, make_folder, place_of
 from cp2fast.labels.classes import palette_of
-from cp2fast.labels.coding import IGNORED
 from cp2fast.labels.dataset import LabelledData, evenly, range_of, read_example
+from cp2fast.labels.masks import IGNORED
 from cp2fast.labels.open import open_labelled
 from cp2fast.labels.pictures import draw_grid
 from cp2fast.machine import machine, versions

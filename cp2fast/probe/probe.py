@@ -18,8 +18,8 @@ from cp2fast.errors import UserError
 from cp2fast.finetune.evaluate import Scores, count_confusion, scores
 from cp2fast.finetune.inference import upsampled_rows
 from cp2fast.finetune.loader import examples_in_batches
-from cp2fast.labels.coding import IGNORED
 from cp2fast.labels.dataset import Example, LabelledData, evenly
+from cp2fast.labels.masks import IGNORED
 from cp2fast.philox import Stream, permutation
 from cp2fast.probe.classify import Cells, Classifier, linear, nearest_neighbours
 from cp2fast.probe.features import Extractor

@@ -129,6 +129,12 @@ def test_overlaps_and_names_of_nothing_are_refused() -> None:
     [
         ("data.classes={mergers: 3}", "data.classes has the key 'mergers': it takes names"),
         ("data.classes={merge: [3]}", "is not as in {names: [sky, road]"),
+        ("data.classes={0: sky, 1: {values: [3]}}", "data.classes of 1 is {'values': [3]}: write"),
+        ("data.classes={0: sky, 1: null}", "data.classes of 1 is {'name': None}: write its name"),
+        ("data.classes={0: a, 1: {name: b, values: []}}", "data.classes of 1 is"),
+        ("data.classes={0: a, 1: {name: b, values: [null]}}", "data.classes of 1 is"),
+        ("data.classes={0: a, 1: {name: b, values: [.inf]}}", "data.classes of 1 is"),
+        ("data.classes={0: a, 1: {name: b, values: [1.5]}}", "data.classes of 1 is"),
         ("data.colours=[[1, 2]]", "data.colours names the colour [1, 2]"),
         ("data.colours={a: [1, 2, 300]}", "data.colours names the colour [1, 2, 300]"),
         ("data.colours=blue", "data.colours=blue: write [[0, 0, 0]"),
