@@ -1,9 +1,11 @@
-"""The cache of remote objects on the disk, where its folder vanishes or may not be written."""
+"""The cache of remote objects on the disk: how it is kept to its size, and without a folder."""
 
+import contextlib
 import os
 import pwd
 import shutil
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import fsspec
@@ -30,6 +32,42 @@ def objects() -> dict[str, bytes]:
 
 def items() -> list[Remote]:
     return [Remote(f"memory://disk cache/{number}.jpg", 1000, 0) for number in range(COUNT)]
+
+
+def bytes_in(disk: DiskCache) -> int:
+    kept = (path for path in (disk.folder / "objects").rglob("*") if path.is_file())
+    return sum(path.stat().st_size for path in kept)
+
+
+def test_the_least_recently_used_go_when_the_cache_is_full(
+    objects: dict[str, bytes], tmp_path: Path
+) -> None:
+    disk = DiskCache(tmp_path / "cache", gib=2400 / (1 << 30))
+    for seconds, item in enumerate(items()[:2]):
+        disk.fetch(item, verify=False)
+        os.utime(disk.path(item), (seconds, seconds))
+    for item in (items()[0], items()[2]):
+        disk.fetch(item, verify=False)
+    assert [disk.holds(item) for item in items()[:3]] == [True, False, True]
+    assert bytes_in(disk) == 2000
+
+
+def test_none_is_forgotten_of_those_that_many_threads_fetch_at_once(tmp_path: Path) -> None:
+    """Whether it is about to be created, is being renamed, or fails."""
+    size, names = 1000, [f"/at once/{number}" for number in range(300)]
+    memory = fsspec.filesystem("memory")
+    for name in names[::2]:
+        memory.pipe_file(name, bytes(size))
+    disk = DiskCache(tmp_path / "cache", gib=10.5 * size / (1 << 30))
+
+    def fetch(name: str) -> None:
+        with contextlib.suppress(UserError):  # Every second one is missing.
+            disk.fetch(Remote(f"memory:/{name}", size, 0), verify=False)
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(fetch, names))
+    assert int((disk.folder / "bytes").read_text()) == bytes_in(disk)
+    assert 0 < bytes_in(disk) <= 10 * size
 
 
 def test_a_run_goes_on_while_its_cache_is_deleted(
