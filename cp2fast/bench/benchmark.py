@@ -30,6 +30,7 @@ from cp2fast.data.remote.disk_cache import DiskCache
 from cp2fast.data.scenes import data_root
 from cp2fast.data.survey import find_range
 from cp2fast.errors import UserError
+from cp2fast.model.cp2 import build_cp2
 from cp2fast.recipes import Overrides
 from cp2fast.train.distributed import ALONE, device_of
 
@@ -124,6 +125,9 @@ def _settings(name: str, overrides: Overrides) -> PretrainSettings:
     defaults = PretrainSettings.model_validate({"data": {"batch_size": batch, "scenes": _SCENES}})
     settings = recipes.load(PretrainSettings, defaults, overrides)
     check_root(settings.data)
+    if name in ("train", "run"):
+        with torch.device("meta"):  # only to learn whether it can be built
+            build_cp2(settings.model, settings.train.seed)
     return settings
 
 

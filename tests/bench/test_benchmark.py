@@ -54,10 +54,11 @@ def test_everything_is_measured_shown_kept_drawn_and_compared(photos, tmp_path) 
 
 def test_what_was_measured_is_kept_though_a_later_benchmark_fails(photos, tmp_path) -> None:
     kept = tmp_path / "all.json"
-    options = [*QUICK, f"data.root={photos}", "data.batch_size=4", "data.workers=1"]
-    done = cp2fast("bench", "all", *options, "model.backbone=no_such_network", "--json", kept)
+    options = [*QUICK, f"data.root={photos}", "data.batch_size=4", "data.workers=1", *TINY]
+    on_the_cpu = ["train.device=cpu", "train.precision=fp16"]
+    done = cp2fast("bench", "all", *options, *on_the_cpu, "--json", kept)
     assert done.returncode == 2
-    assert "no_such_network" in done.stderr.splitlines()[-1]
+    assert "train.precision=fp16 needs a GPU" in done.stderr.splitlines()[-1]
     result = json.loads(kept.read_text())
     assert [report["benchmark"] for report in result["reports"]] == ["loader", "augment"]
     assert {"loader: decode", "augment: memory of the CPU"} <= result["ceilings"].keys()
@@ -87,6 +88,8 @@ def test_times_that_cannot_be_are_refused_before_anything_is_measured(times, nam
         (["augment", "--against", "absent.json"], "absent.json cannot be read (No such file"),
         (["loader", "--beton", "no/a.beton"], "--beton no/a.beton: there is no such .beton file"),
         (["loader", "--beton", "there.json"], "--beton there.json: there is no such .beton file"),
+        (["all", "model.backbone=no_such_network"], "model.backbone=no_such_network is not"),
+        (["run", "model.size=100"], "must be a multiple of 16; use model.size=96"),
         (["all", "--beton", "."], "--beton .: there is no such .beton file"),
     ],
 )
