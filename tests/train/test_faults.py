@@ -102,7 +102,8 @@ def test_a_loss_that_is_not_a_number_stops_the_run_naming_step_and_images(
     kind: Kind, tmp_path: Path
 ) -> None:
     out = tmp_path / "broken"
-    line = refusal(kind.run(out, "train.lr=1e18", "train.log_every=10"))
+    words = ["train.lr=1e18", "train.log_every=10", "train.checkpoint_minutes=10"]
+    line = refusal(kind.run(out, *words))
     found = re.search(r"broke at step (\d+), images ([\d, ]+) \((.*)\): .*train\.lr=", line)
     assert found, line
     step, images = int(found[1]), [int(number) for number in found[2].split(", ")]
