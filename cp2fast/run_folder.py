@@ -107,9 +107,16 @@ class RunFolder:
         if list_folder(self.path):
             raise UserError(f"{self.path} is not empty and holds no run: choose another --out DIR")
 
-    def truncate_metrics(self, step: int) -> None:
-        """Remove the rows logged after ``step``: those steps will be run again."""
-        kept = [row for row in read_metrics(self.metrics) if row["step"] <= step]
+    def truncate_metrics(self, step: int, owes_evaluation: bool = False) -> None:
+        """Remove the rows logged after ``step``: those steps will be run again.
+
+        With ``owes_evaluation``, that after ``step`` will be as well.
+        """
+        kept = [
+            row
+            for row in read_metrics(self.metrics)
+            if row["step"] < step + ("loss" in row or not owes_evaluation)
+        ]
         with atomic_write(self.metrics) as file:
             file.writelines(json.dumps(row).encode() + b"\n" for row in kept)
 

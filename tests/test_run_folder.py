@@ -90,6 +90,16 @@ def test_metrics_after_a_step_are_forgotten_and_a_torn_line_is_ignored(tmp_path:
     assert read_metrics(folder.metrics) == rows[:2]
 
 
+def test_an_evaluation_that_will_be_repeated_is_removed(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    rows = [{"step": step, key: 0.5} for step in (1, 2) for key in ("loss", "miou")]
+    folder.metrics.write_text("\n".join(map(json.dumps, rows)))
+    folder.truncate_metrics(2)
+    assert read_metrics(folder.metrics) == rows
+    folder.truncate_metrics(2, owes_evaluation=True)
+    assert read_metrics(folder.metrics) == rows[:3]
+
+
 def test_a_mangled_line_of_metrics_loses_only_itself(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     mangled = [b'{"ste\xff', b"[]", b"1" * 5000, b"[" * 100_000]

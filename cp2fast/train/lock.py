@@ -63,8 +63,13 @@ def locked(folder: RunFolder) -> Iterator[None]:
         with _one_at_a_time(folder.path):
             refuse_running(folder)
             folder.lock.unlink(missing_ok=True)  # left by a process that is gone
-            with folder.lock.open("x", encoding="utf-8") as file:
-                json.dump(asdict(holder), file)
+            file = folder.lock.open("x", encoding="utf-8")  # fails if another was faster
+            try:
+                with file:
+                    json.dump(asdict(holder), file)
+            except OSError:  # the disk is full, and an empty lock would never be given up
+                folder.lock.unlink(missing_ok=True)
+                raise
     except OSError as error:
         raise UserError(
             f"cannot write the run folder {folder.path}: {error.strerror}; fix that, or start "

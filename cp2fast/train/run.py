@@ -118,7 +118,7 @@ class Run(Generic[AnyTask]):
                 "another with --out DIR"
             )
         samples = state.get("samples_per_step", task.samples_per_step)
-        if samples != task.samples_per_step and state["step"] < task.total_steps:
+        if samples != task.samples_per_step and state["step"] != task.total_steps:
             raise UserError(
                 f"data.batch_size={settings.data.batch_size} x train.gradient_accumulation_steps="
                 f"{settings.train.gradient_accumulation_steps} x {self.processes.ranks.world_size} "
@@ -189,7 +189,7 @@ def open_run(
 
 def rewind(run: Run[Any]) -> None:
     """Remove what a resumed run had logged after its checkpoint; for the main process only."""
-    run.folder.truncate_metrics(run.step)
+    run.folder.truncate_metrics(run.step, run.owes_evaluation)
     with atomic_write(run.folder.config) as file:
         file.write(recipes.to_yaml(run.task.settings).encode())
 

@@ -165,6 +165,14 @@ def test_a_run_is_not_resumed_as_another(
     assert "--out" in message
 
 
+def test_larger_batches_that_shorten_a_run_below_its_step_are_what_is_refused(
+    undisturbed: Path, photos: Path
+) -> None:
+    """Not the number of epochs, which is the one that it was started with."""
+    changed = ["data.batch_size=8", "train.steps=null", "train.epochs=3"]  # 6 steps
+    assert "8 samples a step" in refusal(run(undisturbed, photos, *changed, "--resume"))
+
+
 def test_resuming_on_other_images_is_refused(undisturbed: Path, tmp_path: Path) -> None:
     other = write_photos(tmp_path / "other", 9)
     assert "9 images" in refusal(run(undisturbed, other, "train.steps=20", "--resume"))

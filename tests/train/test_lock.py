@@ -1,5 +1,6 @@
 import json
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -77,3 +78,16 @@ def test_a_lock_that_cannot_be_judged_is_refused_saying_what_to_delete(
     folder.lock.write_text(content)
     with pytest.raises(UserError, match=f"delete {folder.lock}"):
         refuse_running(folder)
+
+
+def test_a_full_disk_leaves_no_lock_behind(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        with pytest.raises(UserError, match="cannot write the run folder .*File too large"):
+            with locked(folder):
+                pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(tmp_path.iterdir())
