@@ -3,12 +3,10 @@ that is not a number, damaged checkpoints."""
 
 from __future__ import annotations
 
-import contextlib
 import re
 import resource
 import shutil
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +16,7 @@ from cp2fast.data.order import plan
 from cp2fast.data.scenes import generate_scenes
 from cp2fast.run_folder import checkpoint_step, damage, list_checkpoints
 from tests.command_line import refusal
+from tests.limits import at_most
 from tests.pretrain.runs import BATCH, PHOTOS, wait_for_step, write_photos
 from tests.processes import Process
 from tests.train.tasks import Kind, losses, newest
@@ -38,17 +37,6 @@ def three_steps(kind: Kind, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def out(three_steps: Path, tmp_path: Path) -> Path:
     """A copy of that run, to go on with."""
     return shutil.copytree(three_steps, tmp_path / "run")
-
-
-@contextlib.contextmanager
-def at_most(size: int, what: int) -> Iterator[None]:
-    """The kernel refuses this process more: of RLIMIT_FSIZE in any file, of RLIMIT_AS at all."""
-    soft, hard = resource.getrlimit(what)
-    resource.setrlimit(what, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(what, (soft, hard))
 
 
 def test_a_full_disk_leaves_the_old_checkpoint_and_says_so(kind: Kind, out: Path) -> None:

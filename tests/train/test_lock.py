@@ -13,6 +13,7 @@ import pytest
 from cp2fast.errors import UserError
 from cp2fast.run_folder import RunFolder
 from cp2fast.train.lock import locked, refuse_running
+from tests.limits import at_most
 
 
 def test_the_lock_names_its_process_and_goes_with_it(tmp_path: Path) -> None:
@@ -82,12 +83,7 @@ def test_a_lock_that_cannot_be_judged_is_refused_saying_what_to_delete(
 
 def test_a_full_disk_leaves_no_lock_behind(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
-    try:
-        with pytest.raises(UserError, match="cannot write the run folder .*File too large"):
-            with locked(folder):
-                pass
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    refused = pytest.raises(UserError, match=r"cannot write the run folder .*File too large")
+    with at_most(0, resource.RLIMIT_FSIZE), refused, locked(folder):
+        pass
     assert not list(tmp_path.iterdir())

@@ -21,6 +21,7 @@ from cp2fast.data.packing.packed_jpeg import JpegSettings
 from cp2fast.errors import UserError
 from tests.data import image_files
 from tests.data.packing.packs import Stopped, contents, do, outs, stopped
+from tests.limits import at_most
 from tests.processes import Process
 
 
@@ -142,16 +143,12 @@ def test_a_killed_command_goes_on_to_the_same_result(many, tmp_path) -> None:
 
 @outs
 def test_a_full_disk_is_said_and_the_pack_goes_on_when_there_is_room(out, photos, tmp_path) -> None:
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
     (tmp_path / "whole").mkdir()
     do(photos, tmp_path / "whole" / out, shard_size=1000)
     room = max(map(len, contents(tmp_path / "whole" / out).values())) - 5000
-    try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
-        with pytest.raises(UserError, match=r"cannot write .*File too large.*same command again"):
-            do(photos, tmp_path / out, shard_size=1000)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    refused = pytest.raises(UserError, match=r"cannot write .*File too large.*same command again")
+    with at_most(room, resource.RLIMIT_FSIZE), refused:
+        do(photos, tmp_path / out, shard_size=1000)
     assert not (tmp_path / out).exists()
     do(photos, tmp_path / out, shard_size=1000)
     assert contents(tmp_path / out) == contents(tmp_path / "whole" / out)

@@ -23,6 +23,7 @@ from cp2fast.data.sources.loading import DecodeSettings
 from cp2fast.data.sources.torch_source import open_torch
 from cp2fast.errors import UserError
 from tests.data import image_files
+from tests.limits import at_most
 
 pytestmark = pytest.mark.slow
 
@@ -114,13 +115,9 @@ def no_handler():
 
 def test_shared_memory_that_is_full_is_an_error_in_one_line(images, tmp_path):
     """The kernel gives the workers no larger file, in /dev/shm or elsewhere."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, hard))
-    try:
-        with pytest.raises(UserError, match=r"cannot share its memory \(.*/dev/shm") as caught:
-            next(source(images, tmp_path, workers=2))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    refused = pytest.raises(UserError, match=r"cannot share its memory \(.*/dev/shm")
+    with at_most(4000, resource.RLIMIT_FSIZE), refused as caught:
+        next(source(images, tmp_path, workers=2))
     assert "\n" not in str(caught.value)
 
 
