@@ -80,7 +80,7 @@ def read_text(path: Path) -> str:
     try:
         text = content[len(mark) :].decode(_BOMS.get(mark, "utf-8"))
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
+        line = error.object[: error.start].decode(error.encoding).count("\n") + 1
         raise UserError(f"{path} is not UTF-8 (line {line}): save it as UTF-8") from error
     if "\0" in text:
         raise UserError(f"{path} holds zeros, so it is not UTF-8 text: save it as UTF-8")

@@ -91,6 +91,8 @@ def test_text_is_read_by_its_byte_order_mark(tmp_path: Path, encoding: str) -> N
     [
         ("a\ncaf\xe9\n".encode("latin-1"), r"is not UTF-8 \(line 2\): save it as UTF-8"),
         (b"\xff\xfea", r"is not UTF-8 \(line 1\): save it as UTF-8"),
+        (b"\xef\xbb\xbfa\n\xff", r"is not UTF-8 \(line 2\): save it as UTF-8"),
+        ("\ufeff\u0a0a\n".encode("utf-16-le") + b"b", r"is not UTF-8 \(line 2\): save it as UTF-8"),
         ("a\n".encode("utf-16-le"), "holds zeros.*save it as UTF-8"),
     ],
 )
