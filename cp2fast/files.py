@@ -74,7 +74,7 @@ def read_text(path: Path) -> str:
     """
     try:
         content = read_bytes(path)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise cannot_read(path, error) from error
     mark = next((mark for mark in _BOMS if content.startswith(mark)), b"")
     try:
@@ -140,7 +140,7 @@ def list_folder(path: Path) -> list[Path]:
         return sorted(path / name for name in os.listdir(path))
     except (FileNotFoundError, NotADirectoryError):
         return []
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise cannot_read(path, error) from error
 
 
@@ -167,13 +167,11 @@ def refuse_target(path: Path | None, option: str = "--out") -> None:
         option: option that names it, for the message.
 
     Raises:
-        UserError: something of that name exists already, even a broken link; or its folder does not
-            exist or may not be written to.
+        UserError: as ``refuse_taken``; or its folder does not exist or may not be written to.
     """
     if path is None:
         return
-    if os.path.lexists(path):
-        raise UserError(f"{path} exists already: remove it, or name another file with {option}")
+    refuse_taken(path, option)
     folder = path.parent
     if place_of(folder) != "folder":
         raise UserError(
@@ -184,6 +182,16 @@ def refuse_target(path: Path | None, option: str = "--out") -> None:
         raise UserError(
             f"{folder} may not be written to: change its permissions, or name another with {option}"
         )
+
+
+def refuse_taken(path: Path, option: str = "--out") -> None:
+    """Refuse the name of a new file if anything has it, even a broken link, or no file can.
+
+    Raises:
+        UserError: so it is, or this cannot be determined.
+    """
+    if place_of(path) != "nothing" or path.is_symlink():
+        raise UserError(f"{path} exists already: remove it, or name another file with {option}")
 
 
 def make_folder(folder: Path, option: str = "--out") -> None:
@@ -198,9 +206,10 @@ def make_folder(folder: Path, option: str = "--out") -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise UserError(
-            f"cannot make the folder {folder}: {error.strerror or error}; choose another {option}"
+            f"cannot make the folder {folder}: {reason}; choose another {option}"
         ) from error
     if not os.access(folder, os.W_OK | os.X_OK):
         raise UserError(

@@ -9,6 +9,7 @@ import pytest
 from cp2fast.errors import UserError
 from cp2fast.files import (
     is_file,
+    list_folder,
     make_folder,
     open_plain,
     place_of,
@@ -141,20 +142,29 @@ def test_a_list_of_names_may_hold_any_bytes() -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("there.png", "exists already"),
-        ("dangling.png", "exists already"),
-        ("nowhere/new.png", "there is no folder"),
-        ("there.png/new.png", "there is no folder"),
+        ("there.png", "exists already.*--json"),
+        ("dangling.png", "exists already.*--json"),
+        ("nowhere/new.png", "there is no folder.*--json"),
+        ("there.png/new.png", "there is no folder.*--json"),
+        ("n" * 300 + ".png", "too long"),
+        ("new\0.png", "embedded null"),
     ],
+    ids=["a file", "a broken link", "no folder", "below a file", "too long", "zero"],
 )
 def test_a_file_that_cannot_be_written_is_refused_beforehand(
     tmp_path: Path, name: str, reason: str
 ) -> None:
     (tmp_path / "there.png").write_text("")
     (tmp_path / "dangling.png").symlink_to("nowhere.png")
-    with pytest.raises(UserError, match=f"{reason}.*--json"):
+    with pytest.raises(UserError, match=reason):
         refuse_target(tmp_path / name, "--json")
     refuse_target(tmp_path / "new.png")
+
+
+def test_a_path_with_a_zero_is_refused_in_one_line(tmp_path: Path) -> None:
+    for use in (read_text, list_folder, make_folder, place_of):
+        with pytest.raises(UserError, match="embedded null byte"):
+            use(tmp_path / "a\0b")
 
 
 def test_a_folder_below_a_file_is_refused(tmp_path: Path) -> None:
