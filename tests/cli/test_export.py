@@ -118,7 +118,7 @@ def test_an_exported_file_can_be_exported_again(runs: Path, tmp_path: Path) -> N
 def test_nothing_is_overwritten(runs: Path, tmp_path: Path, in_the_way: str) -> None:
     (tmp_path / in_the_way).write_text("precious")
     line = refusal(export(runs / "finetune", "timm", tmp_path / "w.pth"))
-    assert f"{in_the_way} exists and is not overwritten" in line
+    assert f"{in_the_way} exists already: remove it, or name another" in line
     assert [p.name for p in tmp_path.iterdir()] == [in_the_way]
     assert (tmp_path / in_the_way).read_text() == "precious"
 

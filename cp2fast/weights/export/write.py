@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from cp2fast.errors import UserError, is_out_of_memory
-from cp2fast.files import place_of
+from cp2fast.files import refuse_taken
 from cp2fast.run_folder import atomic_write
 from cp2fast.weights.export.backbone import export_timm, export_torchvision
 from cp2fast.weights.export.exported import SAFETENSORS, TORCH_SUFFIXES, Exported
@@ -65,10 +65,7 @@ def export(
     trained = open_trained(run)
     path = path or _default_file(trained, to, form.suffixes[0])
     for taken in (path, card_path(path)):
-        if place_of(taken) != "nothing":
-            raise UserError(
-                f"{taken} exists and is not overwritten: choose another with --out FILE"
-            )
+        refuse_taken(taken)
 
     exported = form.prepare(trained, path.name)
     difference = _write(trained, exported, path)

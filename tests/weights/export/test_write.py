@@ -63,3 +63,12 @@ def test_a_name_that_no_file_can_have_is_refused_in_a_line(
 ) -> None:
     with pytest.raises(UserError, match=reason):
         export(run, "timm", tmp_path / f"{name}.pth")
+
+
+@pytest.mark.parametrize("name", ["w.pth", "w.pth.md"])
+def test_a_broken_link_is_not_replaced(run: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).symlink_to("on a disk that is not mounted")
+    with pytest.raises(UserError, match=f"{name} exists already"):
+        export(run, "timm", tmp_path / "w.pth")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).is_symlink()
