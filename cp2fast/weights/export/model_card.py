@@ -9,6 +9,7 @@ import yaml
 
 from cp2fast import __version__
 from cp2fast.config import IMAGENET_MEAN, IMAGENET_STD
+from cp2fast.console import printable
 from cp2fast.model.segmenter import Segmenter
 from cp2fast.run_folder import RunFolder, means_of_end_tenths, read_metrics
 from cp2fast.weights.export.exported import Exported
@@ -20,7 +21,7 @@ def model_card(trained: Trained, exported: Exported, file: str, difference: floa
     method = "fine-tuned on labels" if trained.is_finetuned else "pretrained without labels by CP2"
     model = trained.model
     lines = [
-        f"# {file}",
+        f"# {printable(file)}",
         "",
         f"Weights of {exported.holds} of a {model.backbone} with an {model.head.upper()} head, "
         f"{method}, written by cp2fast {__version__}.",
@@ -34,7 +35,7 @@ def model_card(trained: Trained, exported: Exported, file: str, difference: floa
         "Images are RGB, scaled to 0 to 1, then normalised with "
         f"{_normalisation(trained.network)}.{_values(trained)}",
         "",
-        *([*exported.notes, ""] if exported.notes else []),
+        *([*map(printable, exported.notes), ""] if exported.notes else []),
         f"Before it was put in place, the file was loaded by {exported.library} and its outputs "
         f"on random images compared with the trained network's: they differ by {difference:.1e} "
         "of the largest output at most.",
@@ -85,7 +86,12 @@ def _training(trained: Trained) -> list[str]:
         **_measured(trained),
     }
     known = {name: value for name, value in rows.items() if value not in (None, "")}
-    return ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in known.items())]
+    return ["| | |", "|---|---|", *(f"| {name} | {_cell(v)} |" for name, v in known.items())]
+
+
+def _cell(value: object) -> str:
+    """A value, which may hold the name of a file or a class, as a cell of a table."""
+    return printable(str(value)).replace("|", r"\|")
 
 
 def _measured(trained: Trained) -> dict[str, str]:

@@ -94,9 +94,13 @@ def _write(trained: Trained, exported: Exported, out: Path) -> float:
             file.write(exported.content)
             file.flush()
             difference = _checked(exported, Path(file.name), out)
-            card = model_card(trained, exported, out.name, difference)
-        with atomic_write(card_path(out)) as file:
-            file.write(card.encode())
+            card = model_card(trained, exported, out.name, difference).encode()
+        try:
+            with atomic_write(card_path(out)) as file:
+                file.write(card)
+        except BaseException:
+            out.unlink()
+            raise
     except OSError as error:
         raise UserError(
             f"cannot write {out}: {error.strerror or error}; name another --out FILE"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import safetensors.torch
 import torch
 
 from cp2fast.errors import UserError
-from cp2fast.weights.export.model_card import model_card
+from cp2fast.weights.export.model_card import card_path, model_card
 from cp2fast.weights.export.write import FORMATS, export
 from tests.weights.export.trained_networks import pretrained, save_pretraining
 
@@ -72,3 +73,27 @@ def test_a_broken_link_is_not_replaced(run: Path, tmp_path: Path, name: str) -> 
         export(run, "timm", tmp_path / "w.pth")
     assert [path.name for path in tmp_path.iterdir()] == [name]
     assert (tmp_path / name).is_symlink()
+
+
+def test_a_card_bears_any_name(tmp_path: Path) -> None:
+    odd = os.fsdecode(b"a|b\n\xff")
+    save_pretraining(tmp_path / "run", root=odd)
+    export(tmp_path / "run", "timm", tmp_path / f"{odd}.pth")
+    card = (tmp_path / f"{odd}.pth.md").read_text("utf-8").splitlines()
+    assert card[0] == r"# a|b\n\udcff.pth"
+    assert r"| data | a\|b\n\udcff |" in card
+
+
+def test_a_file_whose_card_cannot_be_written_is_not_left_behind(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, read = tmp_path / "w.safetensors", safetensors.torch.load_file
+
+    def read_while_the_place_is_taken(file: Path) -> dict[str, torch.Tensor]:
+        card_path(out).mkdir()
+        return read(file)
+
+    monkeypatch.setattr(safetensors.torch, "load_file", read_while_the_place_is_taken)
+    with pytest.raises(UserError, match="cannot write"):
+        export(run, "timm", out)
+    assert [path.name for path in tmp_path.iterdir()] == ["w.safetensors.md"]

@@ -39,7 +39,7 @@ def trained_state(network: nn.Module, seed: int = 0) -> dict[str, Tensor]:
     return state
 
 
-def save_pretraining(run: Path, **settings: Any) -> Path:
+def save_pretraining(run: Path, root: str = "photos", **settings: Any) -> Path:
     """A run as ``cp2fast pretrain`` leaves it; no value of its key encoder is the query's."""
     model = ModelSettings(**SETTINGS | settings)
     query = trained_state(build_segmenter(model))
@@ -50,7 +50,7 @@ def save_pretraining(run: Path, **settings: Any) -> Path:
         | {prefix + name: t for prefix, state in both.items() for name, t in state.items()},
         "step": 7,
         "images": 20,
-        "settings": {"data": {"root": "photos", "batch_size": 4}, "model": model.model_dump()},
+        "settings": {"data": {"root": root, "batch_size": 4}, "model": model.model_dump()},
         "versions": {"cp2fast": "0.1.0", "torch": "2.15"},
     }
     return save_in(run, state)
