@@ -11,6 +11,7 @@ import onnxruntime
 import pytest
 import torch
 import torch.nn.functional as F
+from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
 from cp2fast.errors import UserError
 from cp2fast.model.backbone import build_backbone, channels, levels
@@ -45,6 +46,17 @@ def test_onnxruntime_gives_the_same_logits_for_images_of_any_size(tmp_path: Path
             ours = F.interpolate(network(images), whole, mode="bilinear")
             ours = ours[..., : shape[2], : shape[3]]
             np.testing.assert_allclose(theirs, ours, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_the_check_finds_a_model_that_takes_images_of_one_shape_alone(tmp_path: Path) -> None:
+    exported = export_onnx(pretrained(tmp_path, size=96), "w.onnx")
+    for axis, length in ((0, 2), (2, 96), (3, 96)):
+        model = onnx.load_from_string(exported.content)
+        model.graph.input[0].type.tensor_type.shape.dim[axis].dim_value = length
+        onnx.save(model, tmp_path / "w.onnx")
+        with pytest.raises(InvalidArgument, match=f"index: {axis}"):
+            exported.check(tmp_path / "w.onnx")
 
 
 @pytest.mark.slow
