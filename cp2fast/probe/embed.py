@@ -143,7 +143,7 @@ def nearest(
 
 
 def draw_neighbours(found: Embedded, images: ImageSet, levels: Levels, path: Path) -> None:
-    """Draw some photos, each with its nearest neighbours."""
+    """Draw some photos, each with its nearest neighbours; those that are gone by now are grey."""
     queries = evenly(range(len(found.names)), _QUERIES)
     neighbours = nearest(found.vectors, queries, _NEIGHBOURS)
     rows: list[list[NDArray[np.uint8]]] = []
@@ -162,7 +162,10 @@ def _decode(images: ImageSet, number: int, levels: Levels) -> Tensor:
 
 
 def _thumbnail(images: ImageSet, number: int, levels: Levels) -> NDArray[np.uint8]:
-    photo = _decode(images, number, levels)
+    try:
+        photo = _decode(images, number, levels)
+    except BadImage:
+        return np.full((_THUMBNAIL, _THUMBNAIL, 3), 128, np.uint8)
     scale = _THUMBNAIL / max(photo.shape[:2])
     size = [max(1, round(scale * side)) for side in photo.shape[:2]]
     small = F.interpolate(photo.permute(2, 0, 1)[None].float(), size, mode="area")

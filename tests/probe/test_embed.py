@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cp2fast.probe.embed import Embedded, embed, nearest, write
+from cp2fast.data.decoding.levels import Levels
+from cp2fast.data.image_sets.listing import list_images
+from cp2fast.probe.embed import Embedded, draw_neighbours, embed, nearest, write
 from tests.data.image_files import photo
 from tests.servers import S3
 from tests.weights.export.trained_networks import save_pretraining
@@ -52,6 +54,19 @@ def test_the_nearest_are_those_of_the_largest_cosine_without_oneself() -> None:
     assert nearest(vectors, range(4), 2).tolist() == [[1, 2], [0, 2], [1, 0], [2, 1]]
     assert nearest(vectors, [3, 1], 2).tolist() == [[2, 1], [0, 2]]
     assert nearest(vectors, range(4), 9).shape == (4, 3)
+
+
+def test_a_photo_that_is_gone_when_neighbours_are_drawn_is_grey(tmp_path: Path) -> None:
+    for number in range(3):
+        Image.new("RGB", (40, 60), "red").save(tmp_path / f"{number}.png")
+    images = list_images(tmp_path)
+    (tmp_path / "1.png").unlink()
+    found = Embedded([0, 1, 2], ["0", "1", "2"], np.eye(3, dtype=np.float32))
+    draw_neighbours(found, images, Levels(), tmp_path / "drawn.png")
+    with Image.open(tmp_path / "drawn.png") as drawn:
+        pixels = np.array(drawn.convert("RGB"))
+    red, grey = ((pixels == colour).all(axis=2).sum() for colour in ((255, 0, 0), (128,) * 3))
+    assert red > grey > 1000
 
 
 def test_parquet_holds_names_and_vectors_and_bytes_that_are_no_text_as_escapes(
