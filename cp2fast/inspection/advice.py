@@ -21,6 +21,8 @@ _SMALL_RECIPE = (300, 20_000)
 _SMALL_BATCH = 8
 _SLOW_READ = 5.0
 """Milliseconds per file; a local solid-state disk takes a tenth of this."""
+_NOT_SLOW = {"JPEG", "numpy", "unknown"}
+"""Formats that are quickly decoded, or not at all."""
 _MUCH_LARGER = 1.5
 _ROUND_TO = 32
 
@@ -147,12 +149,13 @@ def _size(
 
 
 def _format(health: DataHealth) -> Iterator[Check]:
-    jpeg = health.formats.get("JPEG", 0) / health.sampled
-    if jpeg < 0.5:
-        kind = next(name for name in health.formats if name != "JPEG")
+    slow = {name: count for name, count in health.formats.items() if name not in _NOT_SLOW}
+    share = sum(slow.values()) / health.sampled
+    if share > 0.5:
         yield _advice(
             "format",
-            f"{1 - jpeg:.0%} are not JPEG but mostly {kind}, which decodes several times slower",
+            f"{share:.0%} are not JPEG but mostly {next(iter(slow))}, which decodes several times "
+            "slower",
             f"{_pack(health)}, then data.root=packed.tar",
         )
 

@@ -167,8 +167,10 @@ def _look_at(images: ImageSet, number: int, data: DataSettings) -> _Sampled:
 
 
 def _format(encoded: bytes) -> str:
-    """JPEG, PNG, WEBP and so on, from the first bytes."""
+    """JPEG, PNG, WEBP and so on or numpy, from the first bytes."""
     _, _, kind = kind_of(encoded).partition(" ")
+    if kind == "numpy array":
+        return "numpy"
     name, is_image, _ = kind.partition(" image")
     return name.upper() if is_image else "unknown"
 

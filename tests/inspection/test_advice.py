@@ -87,6 +87,14 @@ def test_a_symptom_brings_what_helps(
     assert fix in found[name].fix
 
 
+@pytest.mark.parametrize("kind", ["numpy", "unknown"])
+def test_what_is_quickly_decoded_or_not_at_all_is_no_slow_format(kind: str) -> None:
+    assert advice(formats={kind: 500}) == {}
+    assert advice(formats={kind: 260, "PNG": 240}) == {}
+    found = advice(formats={kind: 200, "PNG": 180, "TIFF": 120})
+    assert found["format"].detail.startswith("60% are not JPEG but mostly PNG")
+
+
 def test_more_broken_files_than_a_run_accepts_fail() -> None:
     bad = [(f"{number}.jpg", "empty file") for number in range(6)]
     assert advice(bad=bad)["broken files"].fails

@@ -42,7 +42,11 @@ def test_a_format_is_told_by_content_not_by_name(
     Image.new("RGB", (40, 40)).save(buffer, "PNG")
     for number in range(4):
         (tmp_path / f"{number}.jpg").write_bytes(buffer.getvalue())
-    assert examine(settings, tmp_path, list_images(tmp_path)).formats == {"PNG": 4}
+    np.save(tmp_path / "array.npy", np.zeros((40, 40, 3), np.uint8))
+    (tmp_path / "half.png").write_bytes(buffer.getvalue()[:20])
+    (tmp_path / "text.jpg").write_text("not an image")
+    found = examine(settings, tmp_path, list_images(tmp_path))
+    assert found.formats == {"PNG": 5, "numpy": 1, "unknown": 1}
 
 
 def test_broken_files_are_listed_with_reasons(settings: PretrainSettings, tmp_path: Path) -> None:
