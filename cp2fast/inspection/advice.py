@@ -65,11 +65,10 @@ def _broken(health: DataHealth, settings: PretrainSettings) -> Iterator[Check]:
 
 def _values(health: DataHealth, settings: PretrainSettings) -> Iterator[Check]:
     found, data = health.proposal, settings.data
-    most = next(iter(found.values), "none could be read")
     if found.bands is not None and data.bands is None:
         yield _advice(
             "bands",
-            f"the files do not say which bands are the picture ({most})",
+            f"the files do not say which bands are the picture ({found.unnamed})",
             f"data.bands={as_typed(found.bands)} ({found.reason}); cp2fast preview shows them",
         )
     if not isinstance(found.range, str) and data.range == "auto":

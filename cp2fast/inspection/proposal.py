@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from statistics import mode
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +48,7 @@ class Proposal:
         range: ``data.range``; ``auto`` if all images have 8 bits.
         bands: ``data.bands``; None if the files state which bands to show.
         reason: why these bands.
+        unnamed: type and number of bands of most images that do not state which bands to show.
         values: number of sampled images by type and number of bands.
         wide: share of the sampled images that have more than 8 bits.
         mean: mean of red, green and blue in 0 to 1, with this range and these bands, excluding
@@ -56,6 +58,7 @@ class Proposal:
     range: RangeSetting = "auto"
     bands: Bands | None = None
     reason: str = ""
+    unnamed: str = ""
     values: dict[str, int] = field(default_factory=dict)
     wide: float = 0.0
     mean: Colour | None = None
@@ -89,9 +92,9 @@ def propose(images: ImageSet, settings: PretrainSettings) -> Proposal:
         if (raster := _raster(images, number, data.max_pixels)) is not None
     }
     rasters = [found[number] for number in sample if number in found]
-    bands, reason = data.bands, ""
+    bands, reason, unnamed = data.bands, "", ""
     if bands is None:
-        bands, reason = propose_bands(list(found.values()))
+        bands, reason, unnamed = propose_bands(list(found.values()))
     range_ = data.range
     if range_ == "auto":
         range_ = survey(images, bands, data.max_pixels, available_cores()).range or "auto"
@@ -100,6 +103,7 @@ def propose(images: ImageSet, settings: PretrainSettings) -> Proposal:
         range=range_,
         bands=bands,
         reason=reason,
+        unnamed=unnamed,
         values=dict(Counter(map(_kind, rasters)).most_common()),
         wide=sum(one.is_wide for one in rasters) / max(1, len(rasters)),
         mean=mean,
@@ -107,19 +111,19 @@ def propose(images: ImageSet, settings: PretrainSettings) -> Proposal:
     )
 
 
-def propose_bands(rasters: Sequence[Raster]) -> tuple[Bands | None, str]:
-    """The bands to use if the files do not state them, and the reason."""
+def propose_bands(rasters: Sequence[Raster]) -> tuple[Bands | None, str, str]:
+    """The bands to use if files do not state them, the reason, and the kind of most such files."""
     unnamed = [one for one in rasters if one.colours is None]
     if not unnamed:
-        return None, ""
-    (count, names), _ = Counter((one.values.shape[2], one.names) for one in unnamed).most_common(1)[
-        0
-    ]
+        return None, "", ""
+    groups = [(one.values.shape[2], one.names) for one in unnamed]
+    count, names = mode(groups)
+    kind = _kind(unnamed[groups.index((count, names))])
     found = [_named(names, colour) for colour in _COLOURS]
     if all(found):
-        return tuple(place for place in found if place), "as the file names them"
+        return tuple(place for place in found if place), "as the file names them", kind
     bands, what = _BY_COUNT.get(count, ((1, 2, 3) if count > 2 else (1,), "the first ones"))
-    return bands, f"a guess by their number: {what}"
+    return bands, f"a guess by their number: {what}", kind
 
 
 def statistics(

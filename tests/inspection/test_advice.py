@@ -87,6 +87,12 @@ def test_a_symptom_brings_what_helps(
     assert fix in found[name].fix
 
 
+def test_the_advice_about_bands_names_the_images_that_it_is_about() -> None:
+    values = {"uint8, 3 bands": 5, "uint16, 4 bands": 4}
+    proposal = Proposal(bands=(1, 2, 3), reason="a guess", unnamed="uint16, 4 bands", values=values)
+    assert "(uint16, 4 bands)" in advice(proposal=proposal)["bands"].detail
+
+
 @pytest.mark.parametrize("kind", ["numpy", "unknown"])
 def test_what_is_quickly_decoded_or_not_at_all_is_no_slow_format(kind: str) -> None:
     assert advice(formats={kind: 500}) == {}

@@ -42,7 +42,7 @@ def test_bands_that_gdal_has_named_are_found_by_their_names(kind, role):
     tifffile.imwrite(file, values, photometric="minisblack", planarconfig="contig", extratags=[tag])
     raster = decode_raster(file.getvalue(), 1000)
     assert raster.names == tuple(names)
-    assert propose_bands([raster]) == (expected, "as the file names them")
+    assert propose_bands([raster])[:2] == (expected, "as the file names them")
 
 
 def test_bands_without_names_are_guessed_by_their_number_and_said_to_be():
@@ -50,15 +50,21 @@ def test_bands_without_names_are_guessed_by_their_number_and_said_to_be():
     assert propose_bands([bands(8)])[0] == (5, 3, 2)
     assert propose_bands([bands(2)])[0] == (1,)
     for count in range(2, 40):
-        chosen, reason = propose_bands([bands(count)])
+        chosen, reason, _ = propose_bands([bands(count)])
         assert max(chosen) <= count
         assert reason.startswith("a guess by their number")
 
 
+def test_the_files_without_names_are_told_from_those_that_say_what_is_the_picture():
+    picture = Raster(np.zeros((4, 4, 3), np.uint8), BYTE, 3)
+    chosen, _, kind = propose_bands([picture] * 4 + [bands(4)] * 3 + [bands(13)])
+    assert (chosen, kind) == ((1, 2, 3), "uint16, 4 bands")
+
+
 def test_files_that_say_what_is_the_picture_need_no_proposal():
     grey = bands(1)._replace(colours=1)
-    assert propose_bands([grey]) == (None, "")
-    assert propose_bands([]) == (None, "")
+    assert propose_bands([grey]) == (None, "", "")
+    assert propose_bands([]) == (None, "", "")
 
 
 def test_mean_and_deviation_are_those_of_the_pixels_with_data():
