@@ -42,6 +42,7 @@ def main() -> None:
     reference = rows["reference"]
 
     figure = Figure(figsize=(8.4, 2.25 * len(rows)), layout="constrained")
+    figure.suptitle(f"Each backend and its differences from the reference, x {AMPLIFIED:,}")
     panels = figure.subplots(len(rows), 4, squeeze=False)
     for axes, (name, pair) in zip(panels, rows.items(), strict=True):
         levels = (pair - reference).abs() * 255 * torch.tensor(IMAGENET_STD).view(3, 1, 1)
@@ -50,9 +51,8 @@ def main() -> None:
             axes[view].set_title(f"{name}: {title}", fontsize=9)
             difference = (levels[view] * AMPLIFIED / 255).clamp(0, 1).permute(1, 2, 0)
             axes[2 + view].imshow(difference)
-            axes[2 + view].set_title(
-                f"difference x {AMPLIFIED:,}\nlargest {levels[view].max():.5f} of 255", fontsize=8
-            )
+            largest = f"difference, largest {levels[view].max():.5f} of 255"
+            axes[2 + view].set_title(largest, fontsize=7)
     for axes in panels.flat:
         axes.set_axis_off()
     save_figure(figure, Path(sys.argv[2]), dpi=110)

@@ -30,8 +30,8 @@ def save_figure(
 ) -> None:
     """Write a figure.
 
-    Its text may hold names of files and classes, in which a dollar sign is no formula. Characters
-    that the font lacks are drawn as boxes, without a warning for each.
+    Its text may hold names of files and classes, in which a dollar sign is no formula. Line breaks
+    are drawn as escapes, and characters that the font lacks as boxes, without a warning for each.
 
     Args:
         figure: the figure.
