@@ -39,6 +39,8 @@ from cp2fast.wording import in_words
 _EMBEDDING = "decode_head.contrast_conv."
 _MOST = 32
 """The most pairs in a picture."""
+_FEWEST = 8
+"""The fewest pairs that figures summarise, if there are as many images."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,7 @@ def similarity(
             f"{file} holds no dense embedding (decode_head.contrast_conv): name a run folder or "
             "a checkpoint of cp2fast pretrain"
         )
-    pairs = first_pairs(settings, 2 * count)
+    pairs = first_pairs(settings, max(2 * count, _FEWEST))
     take_statistics(random, pairs)
     cells = [
         foreground_cells(pairs, sample, trained.embedding_stride) for sample in range(len(pairs))

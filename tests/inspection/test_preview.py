@@ -126,6 +126,16 @@ def test_a_figure_that_these_pairs_do_not_have_is_not_given(
     assert "nan" not in found
 
 
+@pytest.mark.parametrize("background", ["batch", "independent"])
+def test_figures_are_of_twice_as_many_pairs_as_are_drawn_and_of_eight_at_least(
+    run_folder: Path, scenes: Path, tmp_path: Path, background: str
+) -> None:
+    words = [*TINY, f"data.root={scenes}", f"data.background={background}"]
+    for count, pairs in ((1, 8), (5, 10)):
+        out = tmp_path / f"{count}.png"
+        assert len(similarity(run_folder, None, words, out=out, count=count).pairs) == pairs
+
+
 def test_pairs_without_foreground_cells_are_refused(
     run_folder: Path, scenes: Path, tmp_path: Path
 ) -> None:
