@@ -60,7 +60,8 @@ def first_pairs(settings: PretrainSettings, count: int) -> Pairs:
     """The first pairs of epoch 0 of a run with these settings.
 
     Foregrounds, crops and colours are those of the run. Backgrounds from the same batch are taken
-    from these pairs instead of the run's whole batch, so that fewer images are decoded.
+    from these pairs instead of the run's whole batch, so that fewer images are decoded. With
+    windows of shards, the pairs are of the run's first images, sorted by shard as each batch is.
 
     Args:
         settings: as for a run; decoding uses one thread of this process.

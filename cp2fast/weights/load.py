@@ -78,8 +78,8 @@ def load_weights(network: Segmenter, source: str | Path, skip: Sequence[str] = (
 
     Args:
         network: the network, on any device.
-        source: a cp2fast run folder (its newest checkpoint), a checkpoint or state dict
-            (.pt, .pth), .safetensors, or a timm model's name.
+        source: a cp2fast run folder (its best checkpoint, or else its newest), a checkpoint or
+            state dict (.pt, .pth), .safetensors, or a timm model's name.
         skip: prefixes of the network's names that are not loaded.
 
     Raises:
