@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from io import TextIOWrapper
@@ -39,6 +40,16 @@ def show_everything() -> None:
     """
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def open_missing() -> None:
+    """Open the standard streams that this process was started without, as by ``>&-``, on nothing.
+
+    Without, a file of ours could become what other code takes for standard output.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # each then gets its own number, the lowest that is free
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
 
 
 def printable(text: str) -> str:

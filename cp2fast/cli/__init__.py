@@ -34,7 +34,7 @@ from cp2fast.cli import (  # noqa: F401
 # isort: on
 from cp2fast.cli.app import app
 from cp2fast.cli.mistakes import mistake
-from cp2fast.console import printable, show_everything
+from cp2fast.console import open_missing, printable, show_everything
 from cp2fast.errors import UserError, is_out_of_memory
 
 __all__ = ["app", "main"]
@@ -65,6 +65,7 @@ def main() -> None:
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     # Notebooks set a matplotlib backend that is not available to the commands they start.
     os.environ["MPLBACKEND"] = "agg"
+    open_missing()
     show_everything()
     try:
         _run([_expand_home(word) for word in sys.argv[1:]])

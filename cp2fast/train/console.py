@@ -1,4 +1,7 @@
-"""A run's output on stdout, which may be closed before the run ends, as by ``| head``."""
+"""A run's output on stdout, which may be closed before the run ends, as by ``| head``.
+
+A stdout that was never there, as in a daemon, is none that was closed.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ class RunConsole(Console):
         Args:
             quiet: print nothing; set for all processes but the main one.
         """
-        self._stdout = _Stdout(sys.stdout)
+        self._stdout = _Stdout(sys.stdout or open(os.devnull, "w"))  # noqa: SIM115
         super().__init__(
             file=cast(TextIO, self._stdout),
             quiet=quiet,
@@ -56,8 +59,9 @@ class _Stdout(io.TextIOBase):
 
     def write(self, text: str) -> int:
         if not self.is_gone:
+            encoded = text.encode(self.encoding, "backslashreplace")
             try:
-                self._to.write(text)
+                self._to.write(encoded.decode(self.encoding))
             except OSError:
                 self._leave()
         return len(text)

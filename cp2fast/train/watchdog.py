@@ -126,8 +126,8 @@ class Watchdog:
         if self._closed.is_set() or any(after[r].idle < 60 * self._minutes for r in answering):
             return  # The run has ended, or one of them is at work and the others wait for it.
         if store.add("reports", 1) == 1:
-            print(f"cp2fast: {diagnosis(after, answering, self._minutes)}", file=sys.stderr)
-            sys.stderr.flush()
+            said = diagnosis(after, answering, self._minutes)
+            print(f"cp2fast: {said}", file=sys.stderr, flush=True)
         else:
             time.sleep(self._interval)  # torchrun then ends all: let the one that reports be first
         self._exit(1)

@@ -1,12 +1,18 @@
-"""What is said when the user has seen enough: by Ctrl-C, or into a pipe whose reader leaves."""
+"""What is said when the user has seen enough: by Ctrl-C, or into a pipe whose reader leaves.
+
+Or when nobody listens from the start.
+"""
 
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from cp2fast.data.scenes import generate_scenes
 from tests.command_line import cp2fast
+from tests.pretrain.runs import TINY
 from tests.processes import Process
 
 # Background jobs of a shell, and what they start, ignore the signal unless a handler is set.
@@ -27,6 +33,30 @@ def test_a_reader_that_leaves_early_is_no_failure(words: list[str]) -> None:
     errors = process.stderr.read()
     assert process.wait() == 0
     assert errors == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [("models >&-", 0), ("doctor nothing 2>&-", 2), ("preview nothing <&- >&- 2>&-", 2)],
+)
+def test_a_stream_that_is_not_there_changes_no_exit_code(words: str, code: int) -> None:
+    """As in daemons and under some wrappers of cron."""
+    command = f"{sys.executable} -m cp2fast {words}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_run_without_stdout_is_not_stopped(tmp_path: Path) -> None:
+    generate_scenes(tmp_path / "scenes", 8, seed=0)
+    words = [f"data.root={tmp_path}/scenes", *TINY, "train.steps=2", "--out", tmp_path / "run"]
+    closed = "import os, sys; os.close(1); sys.stdout = None; from cp2fast.cli import main; main()"
+    process = Process("pretrain", *words, script=closed)
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert (tmp_path / "run" / "checkpoints" / "step_000000002.pt").exists()
 
 
 @pytest.mark.slow
