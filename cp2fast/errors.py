@@ -11,8 +11,12 @@ class UserError(Exception):
     """
 
 
-_NO_MEMORY = re.compile(r"out[ _]of[ _]memory|can't allocate memory|_alloc_failed", re.IGNORECASE)
-"""In the messages of CUDA's runtime and driver, of torch on the host, of cuBLAS and cuDNN."""
+_NO_MEMORY = re.compile(
+    r"out[ _]of[ _]memory|can't allocate memory|_alloc_failed|size calculation overflowed",
+    re.IGNORECASE,
+)
+"""In the messages of CUDA's runtime and driver, of torch on the host, of cuBLAS and cuDNN; torch
+says the last of what is beyond 64 bits."""
 
 
 def is_out_of_memory(error: Exception) -> bool:

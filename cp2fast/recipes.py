@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 from cp2fast.config import Section
 from cp2fast.errors import UserError
 from cp2fast.files import is_file, place_of, read_text
-from cp2fast.run_folder import RunFolder
+from cp2fast.run_folder import NOT_YAML, RunFolder
 from cp2fast.wording import complaint, describe, renamed_settings, text_settings
 
 Settings = TypeVar("Settings", bound=Section)
@@ -27,7 +27,6 @@ Overrides: TypeAlias = Mapping[str, object] | Sequence[str]
 """Settings by key, such as ``{"data.root": "photos"}``, or a list of ``KEY=VALUE``."""
 
 _LOG = logging.getLogger("cp2fast")
-_NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
 _NULL, _TEXT = "tag:yaml.org,2002:null", "tag:yaml.org,2002:str"
 
 
@@ -60,6 +59,10 @@ def load(
         UserError: no such recipe, an unknown key, a value of the wrong type or out of bounds, or an
             invalid combination.
     """
+    if isinstance(overrides, str) or not all(isinstance(word, str) for word in overrides):
+        raise UserError(
+            f"overrides={overrides!r}: write {{'data.root': 'photos'}} or ['data.root=photos']"
+        )
     if isinstance(recipe, Section):
         tree = recipe.model_dump()
     else:
@@ -139,7 +142,7 @@ def _read_yaml(path: Path, kind: type[Section]) -> dict[str, Any]:
         _refuse_duplicates(path, root)
         _take_literally(root, text_settings(kind))
         return _with_current_names(kind, dict(_constructed(root)))
-    except _NOT_YAML as error:
+    except NOT_YAML as error:
         raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
 
 
@@ -229,7 +232,7 @@ def _value(override: str, text: str, is_text: bool) -> Any:
         for item in node.value if is_text and isinstance(node, yaml.SequenceNode) else ():
             item.tag = _TEXT if isinstance(item, yaml.ScalarNode) else item.tag
         return _constructed(node)
-    except _NOT_YAML as error:
+    except NOT_YAML as error:
         raise UserError(f"{override}: the value cannot be read as YAML; quote it") from error
 
 

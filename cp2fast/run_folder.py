@@ -33,6 +33,8 @@ DAMAGED = (
     *(RuntimeError, ValueError, LookupError),
 )
 """What reading a damaged archive raises."""
+NOT_YAML = (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError)
+"""What reading text that is no YAML raises: ``!!bool maybe`` is a KeyError of PyYAML's."""
 _STEP = re.compile(r"step_(\d{9,})\.pt")
 
 
@@ -72,7 +74,7 @@ class RunFolder:
         """``pretrain`` or ``finetune``; None if no run was started."""
         try:
             settings = yaml.safe_load(read_text(self.config))
-        except (UserError, yaml.YAMLError, ValueError, RecursionError):
+        except (UserError, *NOT_YAML):
             return None
         if not isinstance(settings, dict):
             return None

@@ -214,4 +214,4 @@ def _typed(value: object) -> str:
         text: str = yaml.safe_dump(value, default_flow_style=True, width=2**31)
     except yaml.YAMLError:  # an object of Python's, which no file holds
         text = str(value)
-    return text.removesuffix("...\n").strip()
+    return " ".join(text.removesuffix("...\n").split())

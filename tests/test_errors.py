@@ -14,6 +14,7 @@ NO_MEMORY = [
     MemoryError(),
     torch.OutOfMemoryError("no memory is left"),
     RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to ..."),
+    RuntimeError("Storage size calculation overflowed with sizes=[4611686018427387904, 512, 1, 1]"),
     RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be reported later"),
     RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
     CUDAError("CUDA_ERROR_OUT_OF_MEMORY: The API call failed because it was unable to allocate"),

@@ -1,7 +1,9 @@
 """Recipes: YAML files, overrides, and what is refused and how."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -13,6 +15,7 @@ from cp2fast.config import (
     check_root,
 )
 from cp2fast.errors import UserError
+from cp2fast.run_settings import finetune_settings, pretrain_settings
 
 
 def refusal(*overrides: str, recipe: str | None = None) -> str:
@@ -177,7 +180,28 @@ def test_what_is_no_setting_at_all_is_refused() -> None:
     assert "quote" in refusal("train.lr=[")
 
 
-@pytest.mark.parametrize("text", ["- 1", "train: [", "data: photos", "\xff"])
+NOT_YAML = ["!!bool maybe", "!!int ''", "!!timestamp today"]
+
+
+@pytest.mark.parametrize("text", [*NOT_YAML, "!!binary aGk=", "[!!binary aGk=, 1]"])
+def test_values_of_types_that_no_setting_has_are_refused_in_one_line(text: str) -> None:
+    message = refusal(f"train.lr={text}")
+    assert message.startswith("train.lr=")
+
+
+@pytest.mark.parametrize("overrides", [{3: 4}, [3], "data.root=photos"])
+@pytest.mark.parametrize("settings_of", [pretrain_settings, finetune_settings])
+def test_overrides_that_are_no_settings_by_key_are_refused(
+    overrides: Any, settings_of: Callable[..., object]
+) -> None:
+    with pytest.raises(UserError) as caught:
+        settings_of(None, overrides, out=None, resume=False)
+    assert str(caught.value).startswith(f"overrides={overrides!r}: write {{'data.root'")
+
+
+@pytest.mark.parametrize(
+    "text", ["- 1", "train: [", "data: photos", "\xff", *(f"train: {each}" for each in NOT_YAML)]
+)
 def test_a_broken_recipe_is_refused_in_one_line(tmp_path: Path, text: str) -> None:
     recipe = tmp_path / "broken.yaml"
     recipe.write_bytes(text.encode("latin-1"))
