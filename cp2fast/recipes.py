@@ -30,6 +30,15 @@ _LOG = logging.getLogger("cp2fast")
 _NULL, _TEXT = "tag:yaml.org,2002:null", "tag:yaml.org,2002:str"
 
 
+class _Loader(yaml.SafeLoader):
+    """Reads yes, no, true and off as text, such as names of classes: no setting is a boolean."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012
+        letter: [(tag, pattern) for tag, pattern in known if tag != "tag:yaml.org,2002:bool"]
+        for letter, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
 def names(kind: type[Section]) -> list[str]:
     """The names of the built-in recipes of this kind."""
     found = folder(kind).glob("*.yaml")
@@ -134,12 +143,14 @@ def _recipe_path(kind: type[Section], recipe: str) -> Path:
 
 def _read_yaml(path: Path, kind: type[Section]) -> dict[str, Any]:
     try:
-        root = yaml.compose(read_text(path), yaml.SafeLoader)
+        root = yaml.compose(read_text(path), _Loader)
         if root is None:
             return {}
         if not isinstance(root, yaml.MappingNode):
             raise UserError(f"{path} must hold sections such as 'data:' and 'train:'")
-        _refuse_duplicates(path, root)
+        if found := _duplicate(root):
+            name, first, second = found
+            raise UserError(f"{path} has {name} twice, in the lines {first} and {second}: keep one")
         _take_literally(root, text_settings(kind))
         return _with_current_names(kind, dict(_constructed(root)))
     except NOT_YAML as error:
@@ -160,18 +171,17 @@ def _constructed(node: yaml.Node) -> Any:
     return yaml.SafeLoader("").construct_document(node)
 
 
-def _refuse_duplicates(path: Path, section: yaml.MappingNode, prefix: str = "") -> None:
-    """Reject duplicate keys; YAML would silently use the last one."""
+def _duplicate(section: yaml.Node, prefix: str = "") -> tuple[str, int, int] | None:
+    """The first key that stands twice, and its lines; YAML would silently use the last one."""
     seen: dict[str, int] = {}
-    for key, value in section.value:
-        name, line = str(key.value), key.start_mark.line + 1
+    for key, value in section.value if isinstance(section, yaml.MappingNode) else ():
+        name, line = f"{prefix}{key.value}", key.start_mark.line + 1
         if name in seen:
-            raise UserError(
-                f"{path} has {prefix}{name} twice, in the lines {seen[name]} and {line}: keep one"
-            )
+            return name, seen[name], line
         seen[name] = line
-        if isinstance(value, yaml.MappingNode):
-            _refuse_duplicates(path, value, f"{prefix}{name}.")
+        if found := _duplicate(value, f"{name}."):
+            return found
+    return None
 
 
 def _take_literally(section: yaml.MappingNode, texts: Collection[str], prefix: str = "") -> None:
@@ -226,9 +236,11 @@ def _put(tree: dict[str, Any], kind: type[Section], key: str, value: object) -> 
 def _value(override: str, text: str, is_text: bool) -> Any:
     """Parse a value as YAML; items of a list of text are taken literally."""
     try:
-        node = yaml.compose(text, yaml.SafeLoader)
+        node = yaml.compose(text, _Loader)
         if node is None:
             return None
+        if found := _duplicate(node):
+            raise UserError(f"{override} has {found[0]} twice: keep one")
         for item in node.value if is_text and isinstance(node, yaml.SequenceNode) else ():
             item.tag = _TEXT if isinstance(item, yaml.ScalarNode) else item.tag
         return _constructed(node)

@@ -42,7 +42,7 @@ def test_a_setting_is_described_with_its_bounds_and_a_default_as_it_is_typed() -
     [
         (PretrainSettings, "train.steps=abc", "train.steps=abc is not a whole number ("),
         (PretrainSettings, "train.steps=1.5", "train.steps=1.5 is not a whole number ("),
-        (PretrainSettings, "train.epochs=yes", "train.epochs=true is not a whole number ("),
+        (PretrainSettings, "train.epochs=yes", "train.epochs=yes is not a whole number ("),
         (PretrainSettings, "train.lr=fast", "train.lr=fast is not a number ("),
         (PretrainSettings, "train.lr=null", "train.lr=null is not a number ("),
         (PretrainSettings, "train.lr=.inf", "train.lr=.inf is not a finite number ("),
@@ -54,7 +54,7 @@ def test_a_setting_is_described_with_its_bounds_and_a_default_as_it_is_typed() -
         (
             PretrainSettings,
             "data.source=on",
-            "data.source=true is not auto, turbo, dali, ffcv or torch (",
+            "data.source=on is not auto, turbo, dali, ffcv or torch (",
         ),
         (
             FinetuneSettings,

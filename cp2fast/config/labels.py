@@ -134,7 +134,8 @@ def _by_value(given: Mapping[Any, Any]) -> ClassSettings:
         name = declared.get("name")
         values = declared.get("values", declared.get("labels", [key]))
         are_stored = isinstance(values, list | tuple) and all(map(_is_whole, values))
-        if not isinstance(name, str | int | float) or not are_stored or not values:
+        is_name = isinstance(name, str | int | float) and not isinstance(name, bool)
+        if not is_name or not are_stored or not values:
             raise UserError(
                 f"data.classes of {key} is {dict(declared)}: write its name, or {{name: NAME, "
                 "values: [stored values]}"
@@ -181,11 +182,15 @@ def _colour(value: object, key: str) -> Rgb:
     if (
         isinstance(value, list | tuple)
         and len(value) == 3
-        and all(isinstance(part, int) and 0 <= part <= 255 for part in value)
+        and all(_is_int(part) and 0 <= part <= 255 for part in value)
     ):
         return value[0], value[1], value[2]
     raise UserError(f"{key} names the colour {value}: write [red, green, blue], each 0 to 255")
 
 
 def _is_whole(key: object) -> bool:
-    return isinstance(key, int) or (isinstance(key, str) and key.isdecimal())
+    return _is_int(key) or (isinstance(key, str) and key.isdecimal())
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -34,6 +34,10 @@ Head: TypeAlias = Literal["aspp", "fcn", "linear", "segformer"]
 FALLING = "falling"
 """Type of the pydantic error for a range that does not go from low to high."""
 
+_ON_OR_OFF = {
+    **dict.fromkeys(("on", "yes", "true"), "on"),
+    **dict.fromkeys(("off", "no", "false"), "off"),
+}
 _TOO_LARGE = 1 << 63
 _LOG = logging.getLogger("cp2fast")
 
@@ -100,13 +104,13 @@ class Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _no_booleans(cls, value: object, info: ValidationInfo) -> object:
-        """Undo YAML's reading of on and off as booleans, and refuse booleans as numbers."""
-        if not isinstance(value, bool):
-            return value
-        word = "on" if value else "off"
+        """Take yes and true for on, no and false for off, and refuse booleans as numbers."""
+        word = _ON_OR_OFF.get(str(value).lower()) if isinstance(value, bool | str) else None
         if word in get_args(cls.model_fields[str(info.field_name)].annotation):
             return word
-        raise ValueError("input should not be yes, no, true or false")
+        if isinstance(value, bool):
+            raise ValueError("input should not be yes, no, true or false")
+        return value
 
     @field_validator("*", mode="after")
     @classmethod

@@ -1,6 +1,7 @@
 """Classes: names, colours, merging, ignoring and shifting, and what overlaps."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -82,6 +83,34 @@ def test_a_class_without_a_name_is_refused_unless_it_is_ignored() -> None:
     assert labels(classes, 0, 1, 2) == [255, 0, 1]
 
 
+def test_names_that_yaml_takes_for_booleans_are_as_written(tmp_path: Path) -> None:
+    values = ["{0: no, 1: yes}", "{names: {0: no, 1: yes}}", "{names: [no, yes]}", "[no, yes]"]
+    for number, value in enumerate(values):
+        path = tmp_path / f"{number}.yaml"
+        path.write_text(f"data: {{classes: {value}}}\n")
+        word = recipes.load(FinetuneSettings, None, [f"data.classes={value}"])
+        assert word == recipes.load(FinetuneSettings, path)
+        declared = declared_in(word.data)
+        assert declared is not None
+        assert [one.name for one in declared.classes] == ["no", "yes"]
+    coloured = recipes.load(FinetuneSettings, None, ["data.colours={no: [1, 2, 3]}"]).data.colours
+    assert coloured == {"no": (1, 2, 3)}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"classes": {True: "a", False: "b"}},
+        {"classes": {0: False, 1: True}},
+        {"classes": {0: "a", 1: {"name": "b", "values": [True]}}},
+        {"colours": [[True, False, True]]},
+    ],
+)
+def test_booleans_are_neither_stored_values_nor_names_nor_colours(given: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=r"data\.c"):
+        LabelSettings.model_validate(given)
+
+
 @pytest.mark.parametrize("order", [1, -1])
 def test_a_stored_value_of_two_classes_is_refused(order: int) -> None:
     given = {0: "sky", 1: {"name": "vehicle", "values": [2, 3]}, 2: "tree"}
@@ -135,6 +164,8 @@ def test_overlaps_and_names_of_nothing_are_refused() -> None:
         ("data.classes={0: a, 1: {name: b, values: [null]}}", "data.classes of 1 is"),
         ("data.classes={0: a, 1: {name: b, values: [.inf]}}", "data.classes of 1 is"),
         ("data.classes={0: a, 1: {name: b, values: [1.5]}}", "data.classes of 1 is"),
+        ("data.classes={true: a, false: b}", "data.classes has the key 'true'"),
+        ("data.colours=[[true, false, true]]", "data.colours names the colour ['true'"),
         ("data.colours=[[1, 2]]", "data.colours names the colour [1, 2]"),
         ("data.colours={a: [1, 2, 300]}", "data.colours names the colour [1, 2, 300]"),
         ("data.colours=blue", "data.colours=blue: write [[0, 0, 0]"),
