@@ -248,6 +248,7 @@ def probe(
     from cp2fast.config import ProbeDataSettings
     from cp2fast.cores import device_named
     from cp2fast.errors import UserError
+    from cp2fast.files import path_of
     from cp2fast.labels.open import open_labelled
     from cp2fast.probe.features import Extractor, check_place
     from cp2fast.probe.probe import probe as probe_network
@@ -265,5 +266,5 @@ def probe(
     # The probe replaces batch statistics, so work on a copy if the network is the caller's.
     probed = load(network) if isinstance(network, str | Path) else copy.deepcopy(network).eval()
     extractor = Extractor(probed.to(place_of_work), place, short_side)
-    images = open_labelled(ProbeDataSettings(), Path(data))
+    images = open_labelled(ProbeDataSettings(), path_of(data))
     return probe_network(extractor, images, labels=labels, seeds=seeds)

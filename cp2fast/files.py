@@ -22,6 +22,11 @@ Place = Literal["file", "folder", "nothing", "other"]
 _BOMS = {b"\xef\xbb\xbf": "utf-8", b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
 
 
+def path_of(named: str | Path) -> Path:
+    """The path that a user named; ``~`` at its start is the home folder, as in a shell."""
+    return Path(os.path.expanduser(named))
+
+
 def open_plain(path: Name) -> FileIO:
     """Open a regular file for reading, unbuffered.
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import logging
-import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
@@ -18,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from cp2fast.config import Section
 from cp2fast.errors import UserError
-from cp2fast.files import is_file, place_of, read_text
+from cp2fast.files import is_file, path_of, place_of, read_text
 from cp2fast.run_folder import NOT_YAML, RunFolder
 from cp2fast.wording import complaint, describe, renamed_settings, text_settings
 
@@ -131,7 +130,7 @@ def _recipe_path(kind: type[Section], recipe: str) -> Path:
     for named in (folder(kind) / f"{recipe}.yaml", _recipe_folder() / f"{recipe}.yaml"):
         if is_file(named):
             return named
-    path = Path(os.path.expanduser(recipe))
+    path = path_of(recipe)
     if is_file(path):
         return path
     known = names(kind)

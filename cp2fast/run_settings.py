@@ -9,7 +9,7 @@ from typing import Literal
 from cp2fast import recipes
 from cp2fast.config import FinetuneSettings, PretrainSettings, check_root
 from cp2fast.errors import UserError
-from cp2fast.files import is_file
+from cp2fast.files import is_file, path_of
 from cp2fast.recipes import Overrides, Settings
 from cp2fast.run_folder import RunFolder
 
@@ -70,7 +70,7 @@ def _run_settings(
 ) -> tuple[Settings, Path]:
     named = default if recipe is None else recipe
     name = Path(named).stem if isinstance(named, str | Path) else "run"
-    folder = RunFolder(Path(out) if out is not None else Path("runs") / f"{prefix}{name}")
+    folder = RunFolder(path_of(out) if out is not None else Path("runs") / f"{prefix}{name}")
     if resume:
         found = folder.kind
         if found not in (None, run):

@@ -1,7 +1,9 @@
 """``import cp2fast``: what the commands do, as functions."""
 
+import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -113,6 +115,52 @@ def test_bad_input_raises_the_line_that_the_command_prints(
         cp2fast.pretrain(overrides={**OVERRIDES, **overrides}, out=tmp_path / "run", quiet=True)
     assert message in str(caught.value)
     assert not (tmp_path / "run").exists()
+
+
+AT_HOME: dict[str, Callable[[Path, Path], object]] = {
+    "pretrain out": lambda run, photos: cp2fast.pretrain(
+        overrides={**OVERRIDES, "data.root": photos}, out="~/taken"
+    ),
+    "finetune out": lambda run, photos: cp2fast.finetune(out="~/taken"),
+    "preview out": lambda run, photos: cp2fast.preview(out="~/taken.png"),
+    "similarity weights": lambda run, photos: cp2fast.similarity("~/nothing"),
+    "similarity out": lambda run, photos: cp2fast.similarity(run, out="~/taken.png"),
+    "check_data root": lambda run, photos: cp2fast.check_data("~/nothing"),
+    "check_data out": lambda run, photos: cp2fast.check_data(photos, out="~/taken.png"),
+    "embed photos": lambda run, photos: cp2fast.embed(run, "~/nothing"),
+    "embed out": lambda run, photos: cp2fast.embed(run, photos, "~/taken.npz"),
+    "pack source": lambda run, photos: cp2fast.pack("~/nothing", "new.tar"),
+    "pack out": lambda run, photos: cp2fast.pack(photos, "~/taken.tar"),
+    "probe network": lambda run, photos: cp2fast.probe("~/nothing", photos),
+    "probe data": lambda run, photos: cp2fast.probe(run, "~/nothing"),
+    "compare_probes out": lambda run, photos: cp2fast.compare_probes(["random"], out="~/taken"),
+    "benchmark beton": lambda run, photos: cp2fast.benchmark("loader", beton="~/nothing.beton"),
+    "arrange_voc folder": lambda run, photos: cp2fast.arrange_voc("~/taken.png"),
+    "export run": lambda run, photos: cp2fast.export("~/nothing", "timm"),
+    "export out": lambda run, photos: cp2fast.export(run, "timm", "~/taken.safetensors"),
+    "load": lambda run, photos: cp2fast.load("~/nothing"),
+}
+
+
+@pytest.mark.parametrize("call", AT_HOME.values(), ids=AT_HOME)
+def test_a_tilde_is_the_home_folder_in_every_path(
+    call: Callable[[Path, Path], object],
+    pretrained: cp2fast.Run,
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each call is refused for what is in the home folder, or is not there."""
+    home, here = tmp_path / "home", tmp_path / "here"
+    (home / "taken").mkdir(parents=True)
+    here.mkdir()
+    for name in ("taken/file", "taken.png", "taken.npz", "taken.tar", "taken.safetensors"):
+        (home / name).touch()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(here)
+    with pytest.raises(cp2fast.UserError, match=re.escape(f"{home}/")):
+        call(pretrained.folder.path, photos)
+    assert not list(here.iterdir())
 
 
 @pytest.mark.parametrize(

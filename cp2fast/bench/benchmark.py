@@ -30,6 +30,7 @@ from cp2fast.data.remote.disk_cache import DiskCache
 from cp2fast.data.scenes import data_root
 from cp2fast.data.survey import find_range
 from cp2fast.errors import UserError
+from cp2fast.files import path_of
 from cp2fast.model.cp2 import build_cp2
 from cp2fast.recipes import Overrides
 from cp2fast.train.distributed import ALONE, device_of
@@ -79,7 +80,7 @@ def benchmark(
         raise UserError(f"seconds={seconds:g}: must be 0 or more")
     chosen = BENCHMARKS if what == "all" else (what,)
     settings = {name: _settings(name, overrides) for name in chosen}
-    packed = None if beton is None else Path(beton)
+    packed = None if beton is None else path_of(beton)
     _check_beton(packed)
     reports = []
     for name, measure in _prepare(chosen, settings, packed, rounds, seconds).items():

@@ -11,6 +11,7 @@ from typing import Literal, TypeAlias
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
 from cp2fast.config.section import Bands, RangeSetting, Section
+from cp2fast.files import path_of
 
 Root: TypeAlias = Path | str | tuple[str, ...]
 """What holds images: a path, a pattern or ``@LIST``, or as text a URL; or several of these."""
@@ -20,7 +21,7 @@ _COMMA = re.compile(r",(?![^{]*\})")
 _SEVERAL = re.compile(r"\[.*(?:,|://).*\]", re.DOTALL)
 
 
-def root_of(typed: str | Sequence[object]) -> Root:
+def root_of(typed: str | Path | Sequence[object]) -> Root:
     """The root that a user typed, or listed in a recipe.
 
     A list in brackets is one, unless a file of that name exists; a URL stays text. No text is
@@ -31,8 +32,10 @@ def root_of(typed: str | Sequence[object]) -> Root:
     if isinstance(typed, str) and _SEVERAL.fullmatch(typed) and not os.path.lexists(typed):
         items = (item.strip().strip("'\"") for item in _COMMA.split(typed[1:-1]))
         typed = [item for item in items if item]
-    if isinstance(typed, str):
-        return typed if "://" in typed else Path(typed)
+    if isinstance(typed, str) and "://" in typed:
+        return typed
+    if isinstance(typed, str | Path):
+        return path_of(typed)
     return tuple(os.path.expanduser(str(one)) for one in typed)
 
 

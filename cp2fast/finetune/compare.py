@@ -13,7 +13,7 @@ from cp2fast import recipes
 from cp2fast.config import FinetuneModelSettings, FinetuneSettings
 from cp2fast.data.scenes import data_root
 from cp2fast.errors import UserError
-from cp2fast.files import place_of
+from cp2fast.files import path_of, place_of
 from cp2fast.finetune.build import FINETUNE
 from cp2fast.finetune.result import read_result, scores_of
 from cp2fast.finetune.start import IMAGENET, RANDOM, build_network, load_start, resolve
@@ -117,7 +117,8 @@ def plan_trials(
             "--compare random,runs/demo --seeds 0,1,2"
         )
     names = {
-        start: Path(start).name if place_of(Path(start)) != "nothing" else start for start in starts
+        start: Path(start).name if place_of(path_of(start)) != "nothing" else start
+        for start in starts
     }
     if len(set(names.values())) < len(names):
         raise UserError("--compare names two starts whose last part is the same: rename one folder")

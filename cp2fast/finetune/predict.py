@@ -21,7 +21,7 @@ from cp2fast.data.decoding.levels import Levels
 from cp2fast.data.prefetch import map_ahead
 from cp2fast.data.sources.read_ahead import fetched
 from cp2fast.errors import UserError
-from cp2fast.files import make_folder
+from cp2fast.files import make_folder, path_of
 from cp2fast.finetune.inference import Band, probability_bands, segment_tiles
 from cp2fast.finetune.loader import batches_of_one_size
 from cp2fast.finetune.outputs import Classes, Photo, plan_outputs, write_bands
@@ -117,10 +117,10 @@ def predict(
     """
     if tile is not None and tile < _LEAST_TILE:
         raise UserError(f"tile={tile}: must be at least {_LEAST_TILE} pixels")
-    folder = Path(out)
+    folder = path_of(out)
     named = [images] if isinstance(images, str | Path) else images
-    inputs = [root_of(one) if isinstance(one, str) else one for one in named]
-    trained, settings = _open(Path(model))
+    inputs = [root_of(one) for one in named]
+    trained, settings = _open(path_of(model))
     photos = plan_outputs(inputs, folder, probabilities)
     make_folder(folder)
     device = device_of("auto", ALONE)

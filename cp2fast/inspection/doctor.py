@@ -17,7 +17,7 @@ from cp2fast.data.image_sets.listing import list_images
 from cp2fast.data.image_sets.roots import public_root
 from cp2fast.data.remote.disk_cache import DiskCache
 from cp2fast.errors import UserError
-from cp2fast.files import refuse_target
+from cp2fast.files import path_of, refuse_target
 from cp2fast.inspection.advice import advise, batch_of_few
 from cp2fast.inspection.check import Check
 from cp2fast.inspection.data_health import DataHealth, examine
@@ -93,7 +93,7 @@ class Diagnosis:
         """
         if self.data is None:
             raise UserError(f"a recipe {path} needs a data set to look at: name data.root")
-        path = Path(path)
+        path = path_of(path)
         refuse_target(path, "--write")
         lines, proposed = _recipe(self.settings, self.data)
         tree: dict[str, dict[str, Any]] = {}

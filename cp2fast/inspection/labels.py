@@ -9,7 +9,7 @@ from pathlib import Path
 from cp2fast import recipes
 from cp2fast.config import FinetuneSettings
 from cp2fast.errors import UserError
-from cp2fast.files import refuse_target
+from cp2fast.files import path_of, refuse_target
 from cp2fast.labels.classes import palette_of
 from cp2fast.labels.dataset import LabelledData, evenly, read_example
 from cp2fast.labels.open import open_labelled
@@ -50,11 +50,11 @@ def check_data(
         UserError: ``finetune`` would refuse the data set, or ``out`` cannot be written.
     """
     labelled = recipes.load(FinetuneSettings, settings, overrides).data
-    path = _free_name() if out is None else Path(out)
+    path = _free_name() if out is None else path_of(out)
     if path.suffix.lower() != ".png":
         raise UserError(f"{path}: the picture is PNG; name it --out FILE.png")
     refuse_target(path)
-    data = open_labelled(labelled, Path(root), labelled.workers)
+    data = open_labelled(labelled, path_of(root), labelled.workers)
     found = survey(data)
     draw_labelled(data, path)
     return DataCheck(data, found, path)

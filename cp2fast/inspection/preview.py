@@ -15,6 +15,7 @@ from cp2fast import recipes
 from cp2fast.config import AugmentSettings, ModelSettings, PretrainSettings, check_root
 from cp2fast.data.image_sets.listing import check_exists
 from cp2fast.errors import UserError
+from cp2fast.files import path_of
 from cp2fast.inspection.pairs import Pairs, first_pairs
 from cp2fast.inspection.pictures import draw_pairs_picture, draw_similarity_picture
 from cp2fast.inspection.similarity import (
@@ -101,7 +102,7 @@ def preview(
         UserError: bad input, or ``out`` exists already; nothing was overwritten.
     """
     settings = recipes.load(PretrainSettings, settings or "demo", overrides)
-    path = Path(out)
+    path = path_of(out)
     _check_inputs(settings, count)
     check_target(path)
     pairs = first_pairs(settings, count)
@@ -132,7 +133,7 @@ def similarity(
         UserError: bad input, weights of another network or without a head, pairs without
             foreground, or ``out`` exists already; nothing was overwritten.
     """
-    file, path = Path(weights), Path(out)
+    file, path = path_of(weights), path_of(out)
     find_file(file)
     named = settings or recipes.stored_beside(file) or "demo"
     settings = recipes.load(PretrainSettings, named, overrides)

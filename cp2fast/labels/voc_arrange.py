@@ -21,7 +21,7 @@ from PIL import Image
 from cp2fast.config import LabelledDataSettings
 from cp2fast.data.scenes import voc_palette
 from cp2fast.errors import UserError
-from cp2fast.files import make_folder, place_of, read_text
+from cp2fast.files import make_folder, path_of, place_of, read_text
 from cp2fast.labels.open import open_labelled
 from cp2fast.run_folder import atomic_write
 
@@ -60,7 +60,7 @@ def arrange_voc(folder: str | Path, say: Callable[[str], None] = lambda line: No
         UserError: a download failed or is damaged, with where to put the file by hand; or a folder
             cannot be made, or a list cannot be read.
     """
-    folder = Path(folder)
+    folder = path_of(folder)
     if place_of(folder) != "folder":
         make_folder(folder, "DIR")
     root = _find_voc(folder, say)

@@ -16,7 +16,7 @@ from cp2fast import recipes
 from cp2fast.config import ModelSettings, ProbeSettings
 from cp2fast.data.decoding.levels import Levels
 from cp2fast.errors import UserError
-from cp2fast.files import list_folder, make_folder, place_of
+from cp2fast.files import list_folder, make_folder, path_of, place_of
 from cp2fast.labels.classes import palette_of
 from cp2fast.labels.dataset import LabelledData, evenly, range_of, read_example
 from cp2fast.labels.masks import IGNORED
@@ -82,11 +82,11 @@ def compare_probes(
         UserError: bad input; nothing was written.
     """
     settings = recipes.load(ProbeSettings, settings, overrides)
-    folder = None if out is None else Path(out)
+    folder = None if out is None else path_of(out)
     if folder is not None and (
         list_folder(folder) or place_of(folder) not in ("nothing", "folder")
     ):
-        raise UserError(f"{out} exists already: remove it, or name another folder with --out")
+        raise UserError(f"{folder} exists already: remove it, or name another folder with --out")
     if not networks:
         raise UserError("name what to probe: run folders, files of weights, or random")
     if not 0 < labels <= 1:

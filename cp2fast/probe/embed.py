@@ -21,7 +21,7 @@ from cp2fast.data.image_sets.image_set import ImageSet
 from cp2fast.data.image_sets.listing import list_images
 from cp2fast.data.sources.read_ahead import fetched
 from cp2fast.errors import UserError
-from cp2fast.files import refuse_target
+from cp2fast.files import path_of, refuse_target
 from cp2fast.labels.dataset import evenly
 from cp2fast.labels.pictures import draw_grid
 from cp2fast.probe.features import Extractor
@@ -66,7 +66,7 @@ def embed(run: str | Path, photos: Root, out: str | Path | None = None) -> Embed
         UserError: bad input, no photo can be read, or a file exists already; nothing was
             overwritten.
     """
-    file = None if out is None else Path(out)
+    file = None if out is None else path_of(out)
     if file is not None:
         _check_target(file)
     trained = open_trained(run)
@@ -75,8 +75,7 @@ def embed(run: str | Path, photos: Root, out: str | Path | None = None) -> Embed
             f"{run} was fine-tuned, which leaves the embedding untrained: name a run of "
             "cp2fast pretrain"
         )
-    root = photos if isinstance(photos, Path) else root_of(photos)
-    images = list_images(root, "name as PHOTOS")
+    images = list_images(root_of(photos), "name as PHOTOS")
     found = _embed(trained, images)
     if file is not None:
         write(found, file)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import warnings
 import zipfile
 from pathlib import Path
@@ -16,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 
 from cp2fast.data.decoding.kinds import kind_of
 from cp2fast.errors import UserError, is_out_of_memory
-from cp2fast.files import cannot_read, is_file, open_plain, place_of
+from cp2fast.files import cannot_read, is_file, open_plain, path_of, place_of
 from cp2fast.run_folder import damage, trained_weights
 from cp2fast.weights import inert
 from cp2fast.weights.inert import RunsCode, tensors_of
@@ -48,7 +47,7 @@ def find_file(path: Path) -> Path:
     Raises:
         UserError: there is no file, or it is damaged.
     """
-    path = Path(os.path.expanduser(path))
+    path = path_of(path)
     if place_of(path) == "folder":
         downloaded = (path / name for name in _IN_FOLDERS if is_file(path / name))
         checkpoint = trained_weights(path, print, _warn) or next(downloaded, None)

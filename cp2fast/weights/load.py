@@ -7,7 +7,6 @@ in the file that has the most names of the network.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from cp2fast.errors import UserError, is_out_of_memory
-from cp2fast.files import place_of
+from cp2fast.files import path_of, place_of
 from cp2fast.model.segmenter import Segmenter
 from cp2fast.weights.files import find_file, read_content
 from cp2fast.weights.layouts import Match, best_match, flattened
@@ -143,7 +142,7 @@ def find_weights(source: str | Path) -> Path | None:
     Raises:
         UserError: ``source`` is neither a file, a run folder with a checkpoint nor a timm model.
     """
-    path = Path(os.path.expanduser(source))
+    path = path_of(source)
     if place_of(path) != "nothing":
         return find_file(path)
     if is_timm_name(str(source)):

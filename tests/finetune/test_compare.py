@@ -77,6 +77,15 @@ def test_trials_differ_in_nothing_but_start_and_seed(
         assert same == expected
 
 
+def test_a_start_in_the_home_folder_gives_its_trials_its_own_name(
+    settings: FinetuneSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "start.pt").touch()
+    [trial] = plan_trials(settings, tmp_path / "comparison", ["~/start.pt"], [0])
+    assert trial.folder.path == tmp_path / "comparison" / "start.pt-seed0"
+
+
 def test_another_budget_is_another_comparison(settings: FinetuneSettings, tmp_path: Path) -> None:
     run_compare(settings, tmp_path, ["random"], [0])
     longer = settings.model_copy(update={"train": settings.train.model_copy(update={"steps": 3})})

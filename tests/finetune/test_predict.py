@@ -164,6 +164,16 @@ def test_masks_are_in_the_colours_of_the_run(
         assert mask.getpalette("RGB")[:9] == [1, 2, 3, 250, 50, 83, 36, 179, 83]
 
 
+def test_a_tilde_is_the_home_folder(
+    checkpoint: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "network.pt").symlink_to(checkpoint)
+    for number, named in enumerate(["~/photos", [Path("~/photos/a.jpg"), "~/photos/b.png"]]):
+        predict("~/network.pt", named, f"~/masks{number}")
+        assert (tmp_path / f"masks{number}" / "a.png").exists()
+
+
 def test_files_may_be_named_one_by_one(checkpoint: Path, photos: Path, tmp_path: Path) -> None:
     predict(checkpoint, [photos / "a.jpg", photos / "deep"], tmp_path / "masks")
     assert set(content(tmp_path / "masks")) == {

@@ -45,6 +45,7 @@ from cp2fast.data.sources.bad_images import line_of
 from cp2fast.data.sources.read_ahead import fetched
 from cp2fast.data.survey import find_range
 from cp2fast.errors import UserError
+from cp2fast.files import path_of
 
 _AHEAD_PER_WORKER = 4
 
@@ -155,7 +156,7 @@ def _delivery(out: Path | str) -> Delivery:
             f"{public_name}: pack writes no {suffix}: name a .beton, a .tar, or for a folder "
             "of shards a name without a dot"
         )
-    return There(str(out)) if is_url(str(out)) else Here(Path(out))
+    return There(str(out)) if is_url(str(out)) else Here(path_of(out))
 
 
 def _pack_rest(

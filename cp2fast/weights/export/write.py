@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from cp2fast.errors import UserError, is_out_of_memory
-from cp2fast.files import refuse_taken
+from cp2fast.files import path_of, refuse_taken
 from cp2fast.run_folder import atomic_write
 from cp2fast.weights.export.backbone import export_timm, export_torchvision
 from cp2fast.weights.export.exported import SAFETENSORS, TORCH_SUFFIXES, Exported
@@ -59,7 +58,7 @@ def export(
     if to not in FORMATS:
         raise UserError(f"{to} is not a format: choose {', '.join(FORMATS)}")
     form = FORMATS[to]
-    path = None if out is None else Path(os.path.expanduser(out))
+    path = None if out is None else path_of(out)
     if path is not None and path.suffix not in form.suffixes:
         raise UserError(f"{path} must end in {' or '.join(form.suffixes)} for {to}")
     trained = open_trained(run)
