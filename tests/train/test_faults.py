@@ -179,7 +179,7 @@ def test_a_closed_stdout_ends_the_run_in_silence_and_saved(kind: Kind, tmp_path:
     errors = process.stderr.read()
     assert process.wait() == 0
     assert errors == ""
-    assert checkpoint_step(newest(out)) == len(losses(out))
+    assert checkpoint_step(newest(out)) == len(losses(out)) < 200
 
 
 def test_a_file_of_another_name_is_not_taken_for_a_checkpoint(kind: Kind, out: Path) -> None:
