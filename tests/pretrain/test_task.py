@@ -1,4 +1,4 @@
-"""Whole runs through the command line: what they leave and what they refuse."""
+"""Pretrainings, most of them by the command line: what they leave and what they refuse."""
 
 import re
 import shlex
@@ -11,10 +11,16 @@ import torch
 import yaml
 from PIL import Image
 
+from cp2fast import recipes
+from cp2fast.config import PretrainSettings
+from cp2fast.model.cp2 import build_cp2
+from cp2fast.pretrain.build import build
 from cp2fast.pretrain.metrics import Metrics
-from cp2fast.run_folder import checkpoint_step, list_checkpoints
+from cp2fast.pretrain.task import PretrainTask
+from cp2fast.run_folder import RunFolder, checkpoint_step, list_checkpoints
+from cp2fast.train.processes import Processes
 from tests.command_line import cp2fast, refusal
-from tests.pretrain.runs import metrics, run, write_photos
+from tests.pretrain.runs import TINY, metrics, run, write_photos
 
 
 def test_a_run_leaves_what_the_design_promises(undisturbed: Path) -> None:
@@ -58,6 +64,40 @@ def test_weights_of_the_same_architecture_are_taken_and_counted(
     done = run(tmp_path / "run", photos, f"model.init={undisturbed}", "train.steps=1")
     assert done.returncode == 0, done.stderr
     assert "matched" in done.stdout
+
+
+def task(folder: Path, photos: Path, *words: str) -> PretrainTask:
+    settings = recipes.load(PretrainSettings, None, [*TINY, f"data.root={photos}", *words])
+    return build(settings, RunFolder(folder), Processes.alone(torch.device("cpu")))
+
+
+def test_both_encoders_start_from_the_weights_given(photos: Path, tmp_path: Path) -> None:
+    model = task(tmp_path, photos).settings.model
+    given = build_cp2(model, seed=5).encoder_q.state_dict()
+    torch.save(given, tmp_path / "given.pt")
+    begun = task(tmp_path, photos, f"model.init={tmp_path / 'given.pt'}")
+    begun.initialise()
+    for encoder in (begun.network.encoder_q, begun.network.encoder_k):
+        for name, tensor in encoder.state_dict().items():
+            assert torch.equal(tensor, given[name]), name
+
+
+def test_a_queue_that_starts_with_keys_is_full_of_them_before_the_first_step(
+    photos: Path, tmp_path: Path
+) -> None:
+    filled = task(tmp_path, photos, "model.queue_start=keys", "model.queue=30")
+    before = filled.network.queue.clone()
+    filled.prepare(0, lambda: None)
+    assert not torch.isclose(filled.network.queue, before).all(dim=0).any()
+    assert filled.network.queue_ptr.item() == 8 * 4 - 30
+
+
+@pytest.mark.parametrize(("scaling", "peak"), [("none", 0.015), ("linear", 0.015 * 8 / 256)])
+def test_the_learning_rate_is_scaled_by_the_samples_of_a_step_only_when_asked(
+    photos: Path, tmp_path: Path, scaling: str, peak: float
+) -> None:
+    words = ["train.lr=0.015", "train.gradient_accumulation_steps=2", f"train.lr_scaling={scaling}"]
+    assert task(tmp_path, photos, *words).learning_rate(0) == pytest.approx(peak)
 
 
 @pytest.mark.parametrize(
