@@ -28,6 +28,22 @@ def test_it_is_the_decayed_sum_of_all_steps() -> None:
     assert not found.requires_grad
 
 
+def test_a_restart_begins_again_with_the_weights_of_now() -> None:
+    learning = network()
+    average, weight = Average(learning, 0.9), learning.decode_head.conv_seg.bias
+    for _ in range(5):
+        average.update()
+    with torch.no_grad():
+        now = weight.add_(1).clone()
+    average.restart()
+    found = average.network.decode_head.conv_seg.bias
+    assert torch.equal(found, now)
+    with torch.no_grad():
+        weight.add_(1)
+    average.update()
+    torch.testing.assert_close(found, 0.1 * now + 0.9 * (now + 1))  # short at first
+
+
 def test_it_has_the_newest_statistics() -> None:
     learning = network().train()
     average = Average(learning, 0.999)

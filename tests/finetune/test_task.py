@@ -1,4 +1,4 @@
-"""Whole fine-tunings by the command line: what they leave, how they stop and go on."""
+"""Fine-tunings, most of them by the command line: what they leave, how they stop and go on."""
 
 import json
 import shutil
@@ -11,16 +11,21 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from torch.nn.functional import cross_entropy, interpolate
 from torchmetrics.classification import MulticlassJaccardIndex
 
 from cp2fast import load, recipes
 from cp2fast.config import FinetuneSettings
 from cp2fast.finetune.build import build
+from cp2fast.finetune.loss import balanced_weights, dice_loss
+from cp2fast.finetune.start import build_network
+from cp2fast.finetune.task import FinetuneTask
+from cp2fast.labels.survey import survey
 from cp2fast.run_folder import RunFolder
 from cp2fast.train.checkpoint import load_checkpoint
 from cp2fast.train.processes import Processes
 from tests.command_line import cp2fast
-from tests.finetune.runs import NETWORK, apart, finetune, rows, weights
+from tests.finetune.runs import NETWORK, TINY, apart, finetune, rows, weights
 from tests.processes import Process, two_ranks
 
 pytestmark = pytest.mark.slow
@@ -59,13 +64,54 @@ def test_a_run_leaves_what_the_design_promises(finetuned: Path) -> None:
         sum(row["time"].values()) == pytest.approx(1, abs=0.001) for row in losses + evaluations
     )
     assert all(row["time"]["evaluate"] > 0.5 for row in evaluations)
-    assert losses[0]["lr"] == pytest.approx(0.003)
-    assert 1e-4 < losses[-1]["lr"] < 0.001
+    assert [row["lr"] for row in losses] == pytest.approx(
+        [(0.003 - 1e-4) * (1 - step / 9) ** 0.9 + 1e-4 for step in range(9)]
+    )
     for name in ("preview", "curves", "confusion", "predictions"):
         with Image.open(finetuned / f"{name}.png") as picture:
             assert min(picture.size) > 100
     assert list((finetuned / "tensorboard").glob("events.*"))
     assert len(list((finetuned / "checkpoints").glob("*.pt"))) == 2
+
+
+def task(folder: Path, scenes: Path, *words: str) -> FinetuneTask:
+    words = (*TINY, *NETWORK, f"data.root={scenes}", *words)
+    settings = recipes.load(FinetuneSettings, None, words)
+    return build(settings, RunFolder(folder), Processes.alone(torch.device("cpu")))
+
+
+@pytest.mark.parametrize(
+    "word", ["loss_mean=valid", "loss_mean=all", "class_weight=auto", "dice_weight=0.5"]
+)
+def test_the_loss_is_torchs_of_the_crops_under_these_settings(
+    scenes: Path, tmp_path: Path, word: str
+) -> None:
+    begun = task(tmp_path, scenes, f"train.{word}")
+    begun.initialise()
+    begun.network.eval()
+    [batch] = (loaded.ready() for loaded in begun.batches(0, 1))
+    loss = begun.learner.forward(begun.network, batch, 0, 0).loss
+
+    labels = batch.labels.long()
+    logits = interpolate(begun.network(batch.images), labels.shape[1:], mode="bilinear")
+    pixels = survey(begun.data).train[:6].tolist()
+    weight = torch.tensor(balanced_weights(pixels)) if word == "class_weight=auto" else None
+    expected = cross_entropy(logits, labels, weight, ignore_index=255)
+    if word == "loss_mean=all":
+        expected = expected * (labels != 255).float().mean()
+    if word == "dice_weight=0.5":
+        expected = expected + 0.5 * dice_loss(logits, labels)
+    torch.testing.assert_close(loss, expected)
+
+
+def test_the_average_begins_with_the_weights_given(scenes: Path, tmp_path: Path) -> None:
+    model = task(tmp_path, scenes).settings.model
+    given = build_network(model, 6, seed=7).backbone.state_dict()
+    torch.save({f"backbone.{name}": t for name, t in given.items()}, tmp_path / "given.pt")
+    begun = task(tmp_path, scenes, "train.ema=0.9", f"model.init={tmp_path / 'given.pt'}")
+    begun.initialise()
+    averaged = begun.average.network.backbone.state_dict()
+    assert all(torch.equal(tensor, given[name]) for name, tensor in averaged.items())
 
 
 def test_the_network_is_that_of_the_initial_run(finetuned: Path, pretrained: Path) -> None:

@@ -27,6 +27,17 @@ def test_a_restored_optimizer_has_the_momentum_buffers_of_before_and_the_setting
     torch.testing.assert_close(buffer, torch.full((3,), 2.0 + 0.5))
 
 
+def test_adamw_decays_weights_as_torchs() -> None:
+    ours, theirs = (nn.Parameter(torch.ones(3)) for _ in range(2))
+    for parameter, adamw in (
+        (ours, optimizer(ours, optimizer="adamw", lr=0.01, weight_decay=0.1)),
+        (theirs, torch.optim.AdamW([theirs], lr=0.01, weight_decay=0.1)),
+    ):
+        parameter.grad = torch.full((3,), 2.0)
+        adamw.step()
+    torch.testing.assert_close(ours, theirs)
+
+
 @pytest.fixture
 def uninitialised_memory_is_nan() -> Iterator[None]:
     torch.use_deterministic_algorithms(True)
