@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,15 @@ from torch import nn
 
 from cp2fast.errors import UserError
 from cp2fast.run_folder import checkpoint_step, list_checkpoints
-from cp2fast.train.checkpoint import load_checkpoint
+from cp2fast.train.accounts import ACCOUNTS, Account, Accounts
+from cp2fast.train.checkpoint import Saver, load_checkpoint
+from cp2fast.train.engine import Engine, train
+from cp2fast.train.metrics import metrics_log
 from cp2fast.train.run import Run
 from cp2fast.train.task import Evaluation
+from cp2fast.train.watchdog import Watchdog
 from tests.processes import two_ranks
-from tests.train.line import Fit, Line, carry_out, run_of, settings
+from tests.train.line import CPU, SAMPLES, Fit, Line, Points, carry_out, run_of, settings
 
 TWO_RANKS = """
 import json, sys, time
@@ -30,6 +36,9 @@ from cp2fast.train.run import Run
 from tests.train.line import CPU, Line, settings
 
 class JudgedByOne(Line):
+    def measure(self, step, outputs):
+        return {"loss": float(processes.ranks.rank)}
+
     def evaluate(self, step, alive):  # as the probes of a pretraining
         if not processes.is_main:
             return None
@@ -114,17 +123,48 @@ def test_the_best_is_kept_and_every_row_accounts_for_its_time(tmp_path: Path) ->
     assert all(row["time"]["evaluate"] == 0 for row in rows(tmp_path, "loss"))
 
 
-@pytest.mark.slow
-def test_ranks_that_wait_for_the_evaluation_of_one_charge_it_to_evaluations(tmp_path: Path) -> None:
-    out = tmp_path / "run"
+class TwoSeconds(Accounts):
+    """Two seconds of steps in each lap, besides one of the start."""
+
+    def lap(self) -> dict[Account, float]:
+        super().lap()
+        return dict.fromkeys(ACCOUNTS, 0.0) | {"step": 2.0, "start": 1.0}
+
+
+def test_a_row_has_its_learning_rate_and_the_pace_since_the_row_or_evaluation_before(
+    tmp_path: Path,
+) -> None:
+    task = Line(settings(steps=10, log_every=4), scores=[0.1, 0.2, 0.3, 0.4])  # at 3, 6, 9, 10
+    task.learning_rate = lambda step: 0.1 / (1 + step)
+    train(run_of(tmp_path, task), TwoSeconds(CPU, time.perf_counter()))
+    found = [(row["step"], row["images_per_second"], row["lr"]) for row in rows(tmp_path, "loss")]
+    assert found == [(4, SAMPLES / 2, 0.1 / 4), (8, SAMPLES, 0.1 / 8), (10, SAMPLES / 2, 0.1 / 10)]
+
+
+@pytest.fixture(scope="module")
+def of_two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose measured loss is the number of the rank."""
+    out = tmp_path_factory.mktemp("two") / "run"
     ranks = two_ranks(out, script=TWO_RANKS)
     said = [rank.communicate() for rank in ranks]
     assert [rank.returncode for rank in ranks] == [0, 0], said
+    return out
+
+
+@pytest.mark.slow
+def test_a_row_is_the_mean_over_the_ranks(of_two_ranks: Path) -> None:
+    assert [row["loss"] for row in rows(of_two_ranks, "loss")] == [0.5] * 7
+
+
+@pytest.mark.slow
+def test_ranks_that_wait_for_the_evaluation_of_one_charge_it_to_evaluations(
+    of_two_ranks: Path,
+) -> None:
     for rank in (0, 1):
-        found = json.loads((out / f"{rank}.json").read_text())
+        found = json.loads((of_two_ranks / f"{rank}.json").read_text())
         assert sum(found["shares"].values()) == pytest.approx(1, abs=0.01)
         assert found["shares"]["evaluate"] * found["seconds"] > 2  # of three, some in other waits
-    for row in rows(out, "time"):
+    for row in rows(of_two_ranks, "time"):
         assert sum(row["time"].values()) == pytest.approx(1, abs=0.01)
         assert (row["time"]["evaluate"] > 0) == ("score" in row)
 
@@ -218,3 +258,33 @@ def test_checkpoints_by_the_clock_never_overlap_and_the_newest_is_the_last(tmp_p
     assert len(saved) > 1
     for path in list_checkpoints(tmp_path / "checkpoints"):
         assert load_checkpoint(path)["step"] == checkpoint_step(path)
+
+
+class WritesAtOnce(Saver):
+    """Lets the training wait for each write, and so is always idle."""
+
+    def save(self, state: dict[str, Any], name: str) -> None:
+        super().save(state, name)
+        self.wait()
+
+
+def test_checkpoints_by_the_clock_are_as_far_apart_as_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, now = Line(settings(steps=10, checkpoint_minutes=3)), [0.0]
+    run = run_of(tmp_path, task)
+
+    def minute(network: nn.Module, batch: Points, step: int, number: int) -> Fit:
+        now[0] += 60
+        return task.step(network, batch, step, number)
+
+    task.learner.forward = minute
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    with (
+        closing(WritesAtOnce(run.folder.checkpoints, CPU, keep=100)) as saver,
+        closing(Watchdog(run.processes.ranks, timeout_minutes=1000)) as watchdog,
+        metrics_log(run, None) as log,
+    ):
+        Engine(run, Accounts(CPU, 0.0), saver, watchdog, log, lambda: False).train()
+    saved = [checkpoint_step(p) for p in list_checkpoints(tmp_path / "checkpoints")]
+    assert saved == [3, 6, 9, 10]
