@@ -175,6 +175,19 @@ def test_settings_reach_the_losses(cp2: CP2) -> None:
     torch.testing.assert_close(weighted.loss.detach(), plain.loss_instance + 2.0 * plain.loss_dense)
 
 
+def test_gap_and_deviation_are_those_of_the_embedded_cells(cp2: CP2) -> None:
+    query, key, query_mask, key_mask = random_batch(4)
+    keys = F.normalize(copy.deepcopy(cp2.encoder_k).embed(key).flatten(2), dim=1)
+    output = cp2(query, key, query_mask, key_mask)  # both encoders are equal: nothing to average
+    cosine = torch.einsum("bcx,bcy->bxy", output.vectors.dense, keys)
+    ours, theirs = (mask[:, 8::16, 8::16].flatten(1) for mask in (query_mask, key_mask))
+    alike = cosine[ours[:, :, None] & theirs[:, None]].mean()
+    unlike = cosine[ours[:, :, None] & ~theirs[:, None]].mean()
+    torch.testing.assert_close(output.similarity_gap, alike - unlike, atol=1e-5, rtol=1e-4)
+    deviation = output.vectors.query.std(dim=0, unbiased=False).mean()
+    torch.testing.assert_close(output.embedding_std, deviation)
+
+
 def test_equal_images_have_no_deviation(cp2: CP2) -> None:
     query, key, *masks = random_batch(4)
     assert cp2(query, key, *masks).embedding_std > 1e-3
