@@ -25,6 +25,8 @@ _CALLS_UNDER_WAY = 2
 """Steps that an exchange of flags may take. Each step updates the weights, which no process can do
 without the others, so by then every process has joined the exchange."""
 
+_ENDLESS = timedelta(days=365)
+"""The longest timeout: torch has no infinite one, and fails with one of centuries."""
 
 _meeting = ""
 """Name of the current ``process_group``."""
@@ -113,7 +115,7 @@ def process_group(ranks: Ranks, device: torch.device, timeout_minutes: float) ->
     Args:
         ranks: result of ``ranks_from_environment``.
         device: result of ``device_of``; becomes this process's current GPU.
-        timeout_minutes: see ``collective_timeout``.
+        timeout_minutes: see ``start_timeout``; collectives of this group wait without end.
 
     Raises:
         UserError: the environment does not say where the processes meet, one of them does not
@@ -133,7 +135,7 @@ def process_group(ranks: Ranks, device: torch.device, timeout_minutes: float) ->
     meeting = ("MASTER_ADDR", "MASTER_PORT")
     if not (os.environ.get(meeting[0]) and os.environ.get(meeting[1], "").isdecimal()):
         raise _no_processes(meeting)
-    timeout = collective_timeout(timeout_minutes)
+    timeout = start_timeout(timeout_minutes)
     try:
         _meeting = _meet(ranks, timeout)
     except (dist.DistNetworkError, dist.DistStoreError) as error:
@@ -148,7 +150,7 @@ def process_group(ranks: Ranks, device: torch.device, timeout_minutes: float) ->
         store=shared_store("collectives", ranks, timeout),
         rank=ranks.rank,
         world_size=ranks.world_size,
-        timeout=timeout,
+        timeout=_ENDLESS,
         device_id=device if device.type == "cuda" else None,
     )
     yield
@@ -157,10 +159,10 @@ def process_group(ranks: Ranks, device: torch.device, timeout_minutes: float) ->
     dist.destroy_process_group()
 
 
-def collective_timeout(timeout_minutes: float) -> timedelta:
-    """The timeout of collectives: twice ``train.timeout_minutes`` plus one minute.
+def start_timeout(timeout_minutes: float) -> timedelta:
+    """How long processes wait for each other where no watchdog looks after them.
 
-    It is this long so that the watchdog, which knows more about the cause, reports first.
+    It is twice ``train.timeout_minutes`` plus one minute.
     """
     return timedelta(minutes=2 * timeout_minutes + 1)
 
@@ -233,11 +235,21 @@ class Agreement:
         """Requires ``process_group`` if there is more than one process."""
         self.ranks = ranks
         self._group: Any = None
+        self._watched_group: Any = None
         self._under_way: deque[tuple[torch.Tensor, Any]] = deque()
         if ranks.world_size > 1:
-            self._group = dist.new_group(
-                backend="gloo", timeout=collective_timeout(timeout_minutes)
-            )
+            self._group = dist.new_group(backend="gloo", timeout=start_timeout(timeout_minutes))
+            self._watched_group = dist.new_group(backend="gloo", timeout=_ENDLESS)
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """A context in which the processes wait for each other for as long as it takes.
+
+        One of them may be at work for hours. A watchdog must end the run if one hangs.
+        """
+        before, self._group = self._group, self._watched_group
+        yield
+        self._group = before
 
     def any(self, *flags: bool) -> tuple[bool, ...]:
         """For each flag, whether it is set on any process."""

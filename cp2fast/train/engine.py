@@ -55,6 +55,7 @@ def train(run: Run[Any], accounts: Accounts, on_row: Log | None = None) -> None:
         explained(run),
         closing(Saver(folder.checkpoints, processes.device, *keep)) as saver,
         closing(Watchdog(processes.ranks, settings.timeout_minutes)) as watchdog,
+        processes.agreement.watched(),
         stop_requests() as stop_requested,
         metrics_log(run, on_row) as log,
     ):

@@ -45,6 +45,23 @@ for number in (1, 2):
         sys.stdout.write(f"group {number}: {total.item()}\\n")
 """
 
+WAITS = """
+import sys, time, torch, torch.distributed as dist
+from cp2fast.train.distributed import Agreement, device_of, process_group, ranks_from_environment
+ranks = ranks_from_environment()
+with process_group(ranks, device_of("cpu", ranks), timeout_minutes=-0.475):
+    agreement = Agreement(ranks, timeout_minutes=-0.475)
+    with agreement.watched():
+        time.sleep(4 * ranks.is_main)
+        print(*agreement.any(ranks.is_main))
+        time.sleep(4 * ranks.is_main)
+        total = torch.ones(1)
+        dist.all_reduce(total)
+        print(total.item())
+    time.sleep(4 * ranks.is_main)
+    print(*agreement.any(ranks.is_main))
+"""
+
 
 def test_without_torchrun_there_is_one_process_and_no_group(
     monkeypatch: pytest.MonkeyPatch,
@@ -100,6 +117,14 @@ def test_two_processes_meet_and_part() -> None:
         "rank 0 main True of 2 sum 21.0\n",
         "rank 1 main False of 2 sum 21.0\n",
     ]
+
+
+def test_processes_wait_for_one_that_is_at_work_while_they_are_watched_and_not_else() -> None:
+    ranks = two_ranks(script=WAITS)
+    said = [rank.communicate() for rank in ranks]
+    assert [output for output, _ in said] == ["True\n2.0\n"] * 2, said
+    assert all(rank.returncode for rank in ranks)
+    assert "Timed out" in said[1][1]
 
 
 @pytest.fixture
