@@ -162,9 +162,9 @@ def process_group(ranks: Ranks, device: torch.device, timeout_minutes: float) ->
 def start_timeout(timeout_minutes: float) -> timedelta:
     """How long processes wait for each other where no watchdog looks after them.
 
-    It is twice ``train.timeout_minutes`` plus one minute.
+    It is twice ``train.timeout_minutes`` plus one minute, up to a year.
     """
-    return timedelta(minutes=2 * timeout_minutes + 1)
+    return timedelta(minutes=min(2 * timeout_minutes + 1, _ENDLESS / timedelta(minutes=1)))
 
 
 def shared_store(name: str, ranks: Ranks, timeout: timedelta) -> Store:

@@ -109,8 +109,9 @@ def test_processes_that_cannot_meet_are_refused(
         pass
 
 
-def test_two_processes_meet_and_part() -> None:
-    ranks = two_ranks(script=TWO_RANKS)
+@pytest.mark.parametrize("minutes", ["-0.3", "1e8", "1e300"])
+def test_two_processes_meet_and_part_with_any_timeout(minutes: str) -> None:
+    ranks = two_ranks(script=TWO_RANKS.replace("-0.3", minutes))
     said = [rank.communicate() for rank in ranks]
     assert [rank.returncode for rank in ranks] == [0, 0], said
     assert [output for output, _ in said] == [
