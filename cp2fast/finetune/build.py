@@ -28,8 +28,8 @@ def build(settings: FinetuneSettings, folder: RunFolder, processes: Processes) -
         UserError: settings that do not work together, or no images with masks.
     """
     settings = resolve(settings)
-    with processes.agreement.main_first():  # generate the demo's images only once
-        root = data_root(settings.data)
+    # The demo's images are generated only once.
+    root = processes.agreement.of_main(lambda: data_root(settings.data))
     settings = settings.with_values("data", root=root)
     data = open_labelled(settings.data, root, settings.data.workers)
     given = settings.data

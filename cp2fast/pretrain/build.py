@@ -34,8 +34,8 @@ def build(settings: PretrainSettings, folder: RunFolder, processes: Processes) -
     """
     if settings.train.probe is not None:  # detects a wrong path now rather than at the first probe
         open_labelled(ProbeDataSettings(), settings.train.probe)
-    with processes.agreement.main_first():  # generate the demo's images only once
-        root = data_root(settings.data)
+    # The demo's images are generated only once.
+    root = processes.agreement.of_main(lambda: data_root(settings.data))
     images = list_images(root, disk=DiskCache.of(settings.data))
     # From here on, and in config.yaml, the root has no passwords or signatures.
     window = window_width(settings.data, images)

@@ -119,7 +119,7 @@ def process_group(ranks: Ranks, device: torch.device, timeout_minutes: float) ->
 
     Raises:
         UserError: the environment does not say where the processes meet, one of them does not
-            come, or this one is in a group of torch's already.
+            come or is lost, or this one is in a group of torch's already.
     """
     global _meeting
     if device.type == "cuda":
@@ -153,10 +153,24 @@ def process_group(ranks: Ranks, device: torch.device, timeout_minutes: float) ->
         timeout=_ENDLESS,
         device_id=device if device.type == "cuda" else None,
     )
-    yield
+    try:
+        yield
+    except RuntimeError as error:
+        if "gloo/transport" not in str(error):
+            raise
+        raise _lost(ranks, error) from error
     # Skipped after an error: the others are waiting in collectives, NCCL's shutdown would wait for
     # them, and the error would never be reported. Exiting ends this process's part of the group.
     dist.destroy_process_group()
+
+
+def _lost(ranks: Ranks, error: RuntimeError) -> UserError:
+    reason = str(error).splitlines()[0].partition("] ")[2].partition(". ")[0]
+    slow = ", or raise train.timeout_minutes if they are only slow" if "Timed out" in reason else ""
+    return UserError(
+        f"rank {ranks.rank} of {ranks.world_size} has lost the others ({reason}): look at what "
+        f"they say{slow}"
+    )
 
 
 def start_timeout(timeout_minutes: float) -> timedelta:
@@ -292,24 +306,18 @@ class Agreement:
         """The value that ``make`` returns in the main process, on every process.
 
         Raises:
-            UserError: on every process, if ``make`` raises one.
+            UserError: in the main process, if ``make`` raises it; the others exit silently.
         """
-        made: tuple[Value | None, str | None] = (None, None)
+        made: Value | None = None
+        problem: UserError | None = None
         if self.ranks.is_main:
             try:
-                made = (make(), None)
+                made = make()
             except UserError as error:
-                made = (None, str(error))
-        value, problem = self.gather(made)[0]
+                problem = error
+        value, refused = self.gather((made, problem is not None))[0]
         if problem is not None:
-            raise UserError(problem)
+            raise problem
+        if refused:
+            raise SystemExit(2)
         return cast(Value, value)
-
-    @contextmanager
-    def main_first(self) -> Iterator[None]:
-        """A context that the other processes enter after the main process has left it."""
-        if not self.ranks.is_main:
-            self.any(True)
-        yield
-        if self.ranks.is_main:
-            self.any(True)

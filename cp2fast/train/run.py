@@ -170,8 +170,8 @@ def open_run(
     if resuming:
         settings = _settings_of_same_run(kind, settings, folder)
         newest = processes.agreement.of_main(lambda: newest_intact(folder.checkpoints, say))
-    elif processes.is_main:
-        folder.refuse_unless_new()
+    else:
+        processes.agreement.of_main(folder.refuse_unless_new)
     check_loggers(settings.train.log)
     run = Run(kind.name, folder, processes, kind.build(settings, folder, processes))
     if newest is None:
@@ -183,8 +183,8 @@ def open_run(
     if processes.ranks.world_size > 1:
         processes.agreement.any(True)  # wait here, as what follows waits without end
         run.task.learner.distribute()
-    if processes.is_main and not resuming:
-        folder.create(recipes.to_yaml(run.task.settings))
+    if not resuming:
+        processes.agreement.of_main(lambda: folder.create(recipes.to_yaml(run.task.settings)))
     return run
 
 

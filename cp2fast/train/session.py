@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from shlex import quote
 
@@ -70,8 +70,8 @@ def carry_out(
     began, console = time.perf_counter(), processes.console
     launch = launch_store(processes.ranks) if processes.is_main else None
     (resuming,) = processes.agreement.any(resuming or _is_of_earlier_attempt(folder, launch))
-    if processes.is_main and resuming:
-        refuse_running(folder)
+    if resuming:
+        processes.agreement.of_main(lambda: refuse_running(folder))
     run = open_run(kind, settings, folder, processes, resuming)
     if launch is not None:
         launch.set(str(folder.path.resolve()), str(this_process()))
@@ -79,7 +79,8 @@ def carry_out(
         console.print(f"{folder.path} is complete: all {run.step} steps were run before")
         return run
     first, accounts = run.step, Accounts(processes.device, began)
-    with locked(folder) if processes.is_main else nullcontext():
+    with ExitStack() as held:
+        processes.agreement.of_main(lambda: held.enter_context(locked(folder)))
         if processes.is_main and resuming:
             rewind(run)
         try:

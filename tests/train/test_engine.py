@@ -48,9 +48,7 @@ class JudgedByOne(Line):
 folder = RunFolder(Path(sys.argv[1]))
 task = JudgedByOne(settings(steps=7, device="cpu"), scores=[0.1, 0.2, 0.3])
 with joined_processes(task.settings.train, quiet=True) as processes:
-    with processes.agreement.main_first():
-        if processes.is_main:
-            folder.create("")
+    processes.agreement.of_main(lambda: folder.create(""))
     began = time.perf_counter()
     accounts = Accounts(CPU, began)
     train(Run("pretrain", folder, processes, task), accounts)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from cp2fast.run_folder import checkpoint_step, damage, list_checkpoints
+from cp2fast.run_folder import RunFolder, checkpoint_step, damage, list_checkpoints
+from cp2fast.train.lock import locked
 from tests.pretrain.runs import start, wait_for_step
 from tests.processes import torchrun, two_ranks
 from tests.train.tasks import TORCHRUN, Kind, losses, newest
@@ -84,12 +85,36 @@ def test_what_torchrun_restarts_takes_no_run_that_it_did_not_begin(
     assert files(undisturbed) == before
 
 
-def test_an_error_of_one_rank_is_told_and_ends_all(kind: Kind, undisturbed: Path) -> None:
-    ranks = two_ranks(*kind.words(undisturbed))
-    said = [rank.communicate()[1] for rank in ranks]
-    assert all(rank.returncode for rank in ranks)
-    [line] = [line for line in "".join(said).splitlines() if line.startswith("cp2fast:")]
-    assert "already holds a run" in line
+@pytest.mark.parametrize(
+    ("option", "why"), [([], "already holds a run"), (["--resume"], "still running")]
+)
+def test_what_the_main_process_alone_refuses_is_told_once_and_ends_all(
+    kind: Kind, undisturbed: Path, option: list[str], why: str
+) -> None:
+    with locked(RunFolder(undisturbed)):
+        ranks = two_ranks(*kind.words(undisturbed, *option))
+        said = [rank.communicate()[1] for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [2, 2], said
+    [line] = "".join(said).splitlines()
+    assert line.startswith("cp2fast: ")
+    assert why in line
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+@pytest.mark.parametrize("kind", ["finetune"], indirect=True)
+def test_a_rank_that_loses_the_others_says_so_in_a_line(
+    kind: Kind, lost: int, tmp_path: Path
+) -> None:
+    out = tmp_path / "lost"
+    ranks = two_ranks(*kind.words(out, "train.steps=5000"))
+    wait_for_step(out, 2, ranks[0])
+    ranks[lost].kill()
+    _, errors = ranks[1 - lost].communicate()
+    assert ranks[1 - lost].returncode == 2
+    [line] = errors.splitlines()
+    assert re.fullmatch(
+        rf"cp2fast: rank {1 - lost} of 2 has lost the others \(.*\): look at .*", line
+    )
 
 
 def test_a_stop_asked_of_one_rank_stops_all_at_the_same_step(
