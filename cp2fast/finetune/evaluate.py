@@ -80,7 +80,7 @@ def evaluate(
     was_training = network.training
     network.eval()
     share = data.val[ranks.rank :: ranks.world_size]
-    stopped = torch.zeros((), dtype=torch.int64, device=device)
+    stopped = False
     try:
         for images, labels in examples_in_batches(share, data, settings.data.batch_size):
             with autocast(precision, device):
@@ -92,11 +92,10 @@ def evaluate(
                 for one, expected in zip(predicted, labels_BHW, strict=True):
                     boundary += sum_boundary_f(one, expected, num_classes, tolerance)
     except StopAsked:
-        stopped += 1  # The other processes wait for this one, so stop together.
+        stopped = True
     network.train(was_training)
-    if ranks.world_size > 1:
-        dist.all_reduce(stopped)
-    if stopped:
+    # Here the processes wait for the slowest, and stop together.
+    if any(processes.agreement.any(stopped)):
         raise StopAsked
     if ranks.world_size > 1:
         dist.all_reduce(confusion)

@@ -115,7 +115,7 @@ def process_group(ranks: Ranks, device: torch.device, timeout_minutes: float) ->
     Args:
         ranks: result of ``ranks_from_environment``.
         device: result of ``device_of``; becomes this process's current GPU.
-        timeout_minutes: see ``start_timeout``; collectives of this group wait without end.
+        timeout_minutes: see ``longest_wait``; also that of the collectives of this group.
 
     Raises:
         UserError: the environment does not say where the processes meet, one of them does not
@@ -135,7 +135,7 @@ def process_group(ranks: Ranks, device: torch.device, timeout_minutes: float) ->
     meeting = ("MASTER_ADDR", "MASTER_PORT")
     if not (os.environ.get(meeting[0]) and os.environ.get(meeting[1], "").isdecimal()):
         raise _no_processes(meeting)
-    timeout = start_timeout(timeout_minutes)
+    timeout = longest_wait(timeout_minutes)
     try:
         _meeting = _meet(ranks, timeout)
     except (dist.DistNetworkError, dist.DistStoreError) as error:
@@ -150,7 +150,7 @@ def process_group(ranks: Ranks, device: torch.device, timeout_minutes: float) ->
         store=shared_store("collectives", ranks, timeout),
         rank=ranks.rank,
         world_size=ranks.world_size,
-        timeout=_ENDLESS,
+        timeout=timeout,
         device_id=device if device.type == "cuda" else None,
     )
     try:
@@ -173,10 +173,11 @@ def _lost(ranks: Ranks, error: RuntimeError) -> UserError:
     )
 
 
-def start_timeout(timeout_minutes: float) -> timedelta:
-    """How long processes wait for each other where no watchdog looks after them.
+def longest_wait(timeout_minutes: float) -> timedelta:
+    """How long processes wait for each other where none of them may be at work for hours.
 
-    It is twice ``train.timeout_minutes`` plus one minute, up to a year.
+    It is twice ``train.timeout_minutes`` plus one minute, up to a year: this long, so that the
+    watchdog, which knows more about the cause, reports first.
     """
     return timedelta(minutes=min(2 * timeout_minutes + 1, _ENDLESS / timedelta(minutes=1)))
 
@@ -252,7 +253,7 @@ class Agreement:
         self._watched_group: Any = None
         self._under_way: deque[tuple[torch.Tensor, Any]] = deque()
         if ranks.world_size > 1:
-            self._group = dist.new_group(backend="gloo", timeout=start_timeout(timeout_minutes))
+            self._group = dist.new_group(backend="gloo", timeout=longest_wait(timeout_minutes))
             self._watched_group = dist.new_group(backend="gloo", timeout=_ENDLESS)
 
     @contextmanager
@@ -262,8 +263,10 @@ class Agreement:
         One of them may be at work for hours. A watchdog must end the run if one hangs.
         """
         before, self._group = self._group, self._watched_group
-        yield
-        self._group = before
+        try:
+            yield
+        finally:
+            self._group = before
 
     def any(self, *flags: bool) -> tuple[bool, ...]:
         """For each flag, whether it is set on any process."""

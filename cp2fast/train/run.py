@@ -181,7 +181,6 @@ def open_run(
     if resuming:
         _check_reaches(run)
     if processes.ranks.world_size > 1:
-        processes.agreement.any(True)  # wait here, as what follows waits without end
         run.task.learner.distribute()
     if not resuming:
         processes.agreement.of_main(lambda: folder.create(recipes.to_yaml(run.task.settings)))

@@ -47,7 +47,7 @@ for number in (1, 2):
 """
 
 WAITS = """
-import sys, time, torch, torch.distributed as dist
+import time
 from cp2fast.train.distributed import Agreement, device_of, process_group, ranks_from_environment
 ranks = ranks_from_environment()
 with process_group(ranks, device_of("cpu", ranks), timeout_minutes=-0.475):
@@ -55,10 +55,6 @@ with process_group(ranks, device_of("cpu", ranks), timeout_minutes=-0.475):
     with agreement.watched():
         time.sleep(4 * ranks.is_main)
         print(*agreement.any(ranks.is_main))
-        time.sleep(4 * ranks.is_main)
-        total = torch.ones(1)
-        dist.all_reduce(total)
-        print(total.item())
     time.sleep(4 * ranks.is_main)
     print(*agreement.any(ranks.is_main))
 """
@@ -124,7 +120,7 @@ def test_two_processes_meet_and_part_with_any_timeout(minutes: str) -> None:
 def test_processes_wait_for_one_that_is_at_work_while_they_are_watched_and_not_else() -> None:
     ranks = two_ranks(script=WAITS)
     said = [rank.communicate() for rank in ranks]
-    assert [output for output, _ in said] == ["True\n2.0\n"] * 2, said
+    assert [output for output, _ in said] == ["True\n"] * 2, said
     assert all(rank.returncode for rank in ranks)
     assert re.search(r"rank 1 of 2 has lost .*raise train\.timeout_minutes", said[1][1])
 
