@@ -80,6 +80,32 @@ class Process:
         return int(struct.unpack("i", os.read(self._report, 4))[0])
 
 
+_SIGNALS_ITSELF = """
+import os, sys
+import cp2fast
+
+number, step, command, *settings, _, out = sys.argv[1:]
+
+def send(row):
+    if row["step"] == int(step):
+        os.kill(os.getpid(), int(number))
+
+train = {"pretrain": cp2fast.pretrain, "finetune-voc": cp2fast.finetune}[command]
+train(overrides=settings, out=out, on_row=send)
+"""
+
+
+def signalled(number: int, step: int, *words: object) -> Process:
+    """The run of these words, which gets a signal once it has logged a step, however fast it is.
+
+    Args:
+        number: of the signal.
+        step: that is logged.
+        words: a command, its settings, and ``--out DIR`` at the end.
+    """
+    return Process(int(number), step, *words, script=_SIGNALS_ITSELF)
+
+
 def two_ranks(*words: object, script: str | None = None, **environment: object) -> list[Process]:
     """Two processes of one run, as torchrun would start them; nobody starts them again."""
     common = {"WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_ADDR": "localhost"}

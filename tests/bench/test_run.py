@@ -39,10 +39,13 @@ def test_runs_and_parts_are_measured_for_each_data_set(report) -> None:
     assert report.ceilings["the network's step alone"] > 0
 
 
-def test_a_network_of_nothing_takes_next_to_no_time(report) -> None:
-    rates = {result.system: result.images_per_second for result in report.results}
-    assert rates["cp2fast-engine-9"] > rates["cp2fast-run-9"]
-    assert report.extra["time"]["engine-9"]["step"] < report.extra["time"]["run-9"]["step"]
+@pytest.mark.parametrize(("system", "trains"), [("engine-4", False), ("run-4", True)])
+def test_a_network_of_nothing_computes_nothing(tmp_path: Path, system: str, trains: bool) -> None:
+    parts = Parts(TINY, torch.device("cpu"), tmp_path, silent)
+    calls: list[str] = []
+    parts.learner.network.register_forward_hook(lambda *_: calls.append(system))
+    parts.systems({4: write_photos(tmp_path / "photos", 4)})[system](6)
+    assert bool(calls) == trains
 
 
 def test_the_time_of_a_run_is_told_by_account(report) -> None:
@@ -53,7 +56,7 @@ def test_the_time_of_a_run_is_told_by_account(report) -> None:
 def test_the_host_is_told_what_each_part_of_a_step_costs_it(report) -> None:
     host = report.extra["host_milliseconds_per_step"]
     assert list(host) == ["draw", "check", "pack", "launch", "step", "log"]
-    assert host["step"] > host["draw"] > 0
+    assert min(host.values()) > 0
 
 
 def test_the_network_that_the_host_is_timed_with_is_the_compiled_one(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from cp2fast.train.checkpoint import load_checkpoint
 from cp2fast.train.processes import Processes
 from tests.command_line import cp2fast
 from tests.finetune.runs import NETWORK, TINY, apart, finetune, rows, weights
-from tests.processes import Process, two_ranks
+from tests.processes import Process, signalled, two_ranks
 
 pytestmark = pytest.mark.slow
 
@@ -149,15 +149,7 @@ def test_the_miou_is_what_torchmetrics_makes_of_the_predicted_masks(
 def test_a_killed_run_goes_on_bit_for_bit(undisturbed: Path, scenes: Path, tmp_path: Path) -> None:
     out = tmp_path / "killed"
     each_step = apart(out, scenes, "train.checkpoint_minutes=1e-9")
-    process = Process(*each_step)
-    deadline = time.monotonic() + 120
-    while not (out / "metrics.jsonl").exists() or len(rows(out, "loss")) < 6:
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    process.kill()
-    process.wait()
-    assert not (out / "result.json").exists()
+    assert signalled(signal.SIGKILL, 6, *each_step).wait() == -signal.SIGKILL
     done = finetune(out, scenes, *NETWORK, "--resume")
     assert done.returncode == 0, done.stderr
     for name in ("loss", "miou"):

@@ -10,8 +10,8 @@ import pytest
 
 from cp2fast.run_folder import checkpoint_step, list_checkpoints
 from tests.command_line import cp2fast, refusal
-from tests.pretrain.runs import losses, run, wait_for_step, words, write_photos
-from tests.processes import Process
+from tests.pretrain.runs import losses, run, words, write_photos
+from tests.processes import Process, signalled
 
 pytestmark = pytest.mark.slow
 
@@ -32,12 +32,10 @@ def test_a_killed_run_resumes_mid_epoch_and_repeats_the_undisturbed_one_bit_for_
     """By one source: tests/data holds every other one to the same batches."""
     out = tmp_path / "killed"
     each_step = ("train.steps=12", "train.checkpoint_minutes=1e-9")
-    process = Process(*words(out, photos, *each_step))
-    wait_for_step(out, 7, process)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process = signalled(signal.SIGKILL, 7, *words(out, photos, *each_step))
+    assert process.wait() == -signal.SIGKILL
     step = checkpoint_step(list_checkpoints(out / "checkpoints")[-1])
-    assert 2 <= step < 12  # the newest that was written whole beside seven steps
+    assert 2 <= step <= 7  # the newest that was written whole beside seven steps
     done = run(out, photos, *each_step, "--resume")
     assert done.returncode == 0, done.stderr
     assert f"steps {step + 1} to 12" in done.stdout
@@ -95,9 +93,7 @@ def test_ctrl_c_saves_says_how_to_go_on_and_exits_cleanly(
     undisturbed: Path, photos: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "stopped"
-    process = Process(*words(out, photos, "train.steps=12"))
-    wait_for_step(out, 2, process)
-    process.send_signal(signal.SIGINT)
+    process = signalled(signal.SIGINT, 2, *words(out, photos, "train.steps=12"))
     output, errors = process.communicate()
     assert process.returncode == 0, errors
     assert f"cp2fast pretrain --resume --out {out}" in output

@@ -1,7 +1,10 @@
+import time
+
 import pytest
 
 from cp2fast.data.scenes import generate_scenes
 from tests.pretrain.runs import PHOTOS, write_photos
+from tests.train.clock import Clock
 from tests.train.tasks import Kind
 
 
@@ -13,3 +16,11 @@ def kind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     else:
         generate_scenes(data, 10, seed=5)
     return Kind(request.param, data)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(time, "monotonic", clock)
+    monkeypatch.setattr(time, "perf_counter", clock)
+    return clock

@@ -1,4 +1,4 @@
-"""The accounts of a run, against sleeps and kernels of known length."""
+"""The accounts of a run, against a clock that is moved on, and kernels."""
 
 import time
 import tracemalloc
@@ -7,56 +7,52 @@ import pytest
 import torch
 
 from cp2fast.train.accounts import ACCOUNTS, Accounts, shares_of
+from tests.train.clock import Clock
 
 CPU = torch.device("cpu")
 
 
-def test_every_second_belongs_to_one_account() -> None:
-    began = time.perf_counter()
-    accounts = Accounts(CPU, began)
-    time.sleep(0.02)
+@pytest.fixture
+def accounts(clock: Clock) -> Accounts:
+    return Accounts(CPU, clock.now)
+
+
+def test_every_second_belongs_to_one_account(accounts: Accounts, clock: Clock) -> None:
+    clock.now += 2
     for _ in range(3):
         accounts.wait_for_data()
-        time.sleep(0.01)
+        clock.now += 1
         accounts.switch("step")
-        time.sleep(0.02)
+        clock.now += 5
         with accounts.on("save"):
-            time.sleep(0.01)
+            clock.now += 3
     spent = accounts.lap()
-    assert sum(spent.values()) == pytest.approx(time.perf_counter() - began, abs=0.01)
     assert tuple(spent) == ACCOUNTS
-    assert spent["evaluate"] == spent["log"] == 0
     # What is waited for before the first batch belongs to the start.
-    assert spent["start"] >= 0.03
-    assert spent["data"] >= 0.02
-    assert spent["step"] >= 0.06
-    assert spent["save"] >= 0.03
+    assert spent == {"data": 2, "step": 15, "save": 9, "evaluate": 0, "log": 0, "start": 3}
 
 
-def test_a_lap_begins_where_the_one_before_ended() -> None:
-    accounts = Accounts(CPU, time.perf_counter())
+def test_a_lap_begins_where_the_one_before_ended(accounts: Accounts, clock: Clock) -> None:
     accounts.switch("step")
-    time.sleep(0.01)
+    clock.now += 1
     first = accounts.lap()
     with accounts.on("log"):
-        time.sleep(0.01)
+        clock.now += 3
         second = accounts.lap()
-    assert second["log"] >= 0.01
-    assert first["step"] >= 0.01
-    assert second["step"] < 0.01
-    assert sum(accounts.shares().values()) == pytest.approx(1, abs=1e-4)
+    nothing = dict.fromkeys(ACCOUNTS, 0)
+    assert first == nothing | {"step": 1}
+    assert second == nothing | {"log": 3}
+    assert accounts.shares() == nothing | {"step": 0.25, "log": 0.75}
 
 
-def test_the_account_that_paid_before_pays_again_also_after_an_error() -> None:
-    accounts = Accounts(CPU, time.perf_counter())
+def test_the_account_that_paid_before_pays_again_also_after_an_error(
+    accounts: Accounts, clock: Clock
+) -> None:
     accounts.switch("step")
     with pytest.raises(ValueError, match="x"), accounts.on("evaluate"):
         raise ValueError("x")
-    accounts.lap()
-    time.sleep(0.01)
-    spent = accounts.lap()
-    assert spent["step"] >= 0.01
-    assert spent["evaluate"] == 0
+    clock.now += 1
+    assert accounts.lap() == dict.fromkeys(ACCOUNTS, 0) | {"step": 1}
 
 
 def test_shares_add_up_to_one_also_where_nothing_was_spent() -> None:

@@ -9,9 +9,11 @@ from torch.distributed import HashStore
 
 from cp2fast.train.distributed import Ranks
 from cp2fast.train.watchdog import Beat, Doing, Place, Watchdog, diagnosis
+from tests.train.clock import Clock
 
 Start = Callable[[int], Watchdog]
 MINUTES = 0.01
+LONG = 2 * 60 * MINUTES
 
 
 def beat(step: int, part: int, doing: Doing) -> Beat:
@@ -25,9 +27,14 @@ def ended() -> list[int]:
 
 
 @pytest.fixture
-def start(ended: list[int]) -> Iterator[Start]:
-    """Starts the watchdog of one of two ranks."""
-    store, started, over = HashStore(), list[Watchdog](), threading.Event()
+def store() -> HashStore:
+    return HashStore()
+
+
+@pytest.fixture
+def start(ended: list[int], store: HashStore, clock: Clock) -> Iterator[Start]:
+    """Starts the watchdog of one of two ranks, for which time passes by the clock."""
+    started, over = list[Watchdog](), threading.Event()
 
     def end(code: int) -> None:
         ended.append(code)
@@ -44,10 +51,11 @@ def start(ended: list[int]) -> Iterator[Start]:
 
 
 def wait_until(found: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not found():
-        assert time.monotonic() < deadline
+    for _ in range(2000):
+        if found():
+            return
         time.sleep(0.01)
+    raise AssertionError
 
 
 def test_a_process_that_no_longer_answers_is_named() -> None:
@@ -84,12 +92,17 @@ def test_where_all_stand_alike_all_are_named() -> None:
     ids=lambda parts: "-".join(part.name.lower() for part in parts),
 )
 def test_of_two_in_one_step_the_one_in_the_earlier_part_is_named(
-    parts: list[Doing], start: Start, ended: list[int], capfd: pytest.CaptureFixture[str]
+    parts: list[Doing],
+    start: Start,
+    clock: Clock,
+    ended: list[int],
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     ranks = [start(0), start(1)]
     for part in parts:
         ranks[1].note(500, part)
     ranks[0].note(500, parts[0])
+    clock.now = LONG
     wait_until(lambda: len(ended) == 2)
     [line] = capfd.readouterr().err.splitlines()
     what = parts[0].name.lower()
@@ -97,14 +110,20 @@ def test_of_two_in_one_step_the_one_in_the_earlier_part_is_named(
 
 
 def test_no_run_is_ended_while_a_rank_is_at_work_and_the_other_waits(
-    start: Start, ended: list[int], capfd: pytest.CaptureFixture[str]
+    start: Start,
+    store: HashStore,
+    clock: Clock,
+    ended: list[int],
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     at_work, waiting = start(0), start(1)
     waiting.note(7, Doing.EVALUATING)
-    for _ in range(30):
-        at_work.note(7, Doing.EVALUATING)
-        time.sleep(60 * MINUTES / 6)
+    clock.now = LONG
+    at_work.note(7, Doing.EVALUATING)
+    # With four beats for each look at the other, the one that waits has looked more than once.
+    wait_until(lambda: store.check(["1"]) and int(store.get("1").split()[0]) > 10)
     assert not ended
+    clock.now = 2 * LONG
     wait_until(lambda: len(ended) == 2)
     assert "each of ranks 0, 1 of 2 hangs while evaluating" in capfd.readouterr().err
 
