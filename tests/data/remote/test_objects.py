@@ -220,18 +220,6 @@ def test_cut_answers_and_refusals_are_made_good_and_counted(
     assert retry.retries() - before >= 3
 
 
-@pytest.mark.parametrize("status", ["403 Forbidden", "404 Not Found"])
-def test_what_is_not_there_or_not_allowed_ends_at_once_and_is_named(
-    status: str, stored: str, proxy: Proxy, tmp_path: Path
-) -> None:
-    images = list_images(f"{stored}/images")
-    before = retry.retries()
-    proxy.status = status
-    with pytest.raises(UserError, match=rf"remote/images/deep er/0-3.jpg .*\({status[:3]}\)"):
-        images.read(3)
-    assert retry.retries() == before
-
-
 def test_a_shard_that_has_changed_since_it_was_cached_is_fetched_anew(
     folder: Path, s3: S3, tmp_path: Path
 ) -> None:
