@@ -182,6 +182,23 @@ def test_brightness_contrast_saturation_and_hue_do_what_they_say() -> None:
     assert distorted(3, 1.0) == approx([0.56, 0.6, 0.2], abs=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("brightness_s_coin", "expected"),
+    [
+        (0.3, (1.0, 0.875, 0.65)),  # (1.0, 0.75, 0.3) by the contrast, then half the saturation
+        (0.1, (1.0, 0.975, 0.75)),  # (0.8, 0.65, 0.5) by the saturation, then the contrast
+    ],
+    ids=["second", "last"],
+)
+def test_contrast_changes_before_or_after_the_colours(
+    brightness_s_coin: float, expected: tuple[float, ...]
+) -> None:
+    image = torch.tensor([0.8, 0.5, 0.2]).view(1, 3, 1, 1)
+    coins, amounts = [brightness_s_coin, 0.0, 0.0, 0.9], [0.5, 1.0, 0.0, 0.5]
+    distorted = distort(image, torch.tensor([coins + amounts])).flatten().tolist()
+    assert distorted == pytest.approx(expected, abs=1e-5)
+
+
 def test_distortion_stays_in_range() -> None:
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(64, 3, 4, 4, generator=generator)

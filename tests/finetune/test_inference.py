@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from cp2fast.config import FinetuneSettings, ModelSettings, PretrainSettings
 from cp2fast.copypaste.reference import normalise
-from cp2fast.finetune.inference import probability_bands, segment
+from cp2fast.finetune.inference import probability_bands, segment, segment_tiles
 from cp2fast.finetune.start import build_network, resolve
 from cp2fast.model.segmenter import build_segmenter
 from cp2fast.weights.trained import open_trained
@@ -78,6 +79,32 @@ def test_windows_cover_the_image_and_end_at_its_edge() -> None:
     segment(network, halves(48, 100)[0], settings(mode="slide", stride=0.5))
     assert len(network.seen) == 2 * 6  # Tops 0, 16; lefts 0, 16, 32, 48, 64, 68.
     assert set(network.seen) == {(32, 32)}
+
+
+class Pixelwise(Darkness):
+    """The darkness of each pixel, whatever is around it."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        light = images.mean(1, keepdim=True)
+        return torch.cat([light, -light], dim=1)
+
+
+def test_overlapping_windows_are_averaged() -> None:
+    images = torch.randint(0, 256, (1, 48, 100, 3), dtype=torch.uint8)
+    whole, slide = (
+        next(next(probability_bands(Pixelwise(), images, settings(mode=mode, stride=0.5))))
+        for mode in ("whole", "slide")
+    )
+    torch.testing.assert_close(slide, whole, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("shape", [(20, 150), (90, 20)])
+def test_a_tile_is_scaled_alike_in_a_picture_narrower_than_it(shape: tuple[int, int]) -> None:
+    """As one that is not cut off: 64 pixels become the short side of 48."""
+    network, picture = Darkness(), np.zeros((*shape, 3), np.uint8)
+    for _ in segment_tiles(network, picture, settings(), 64, torch.device("cpu"), False):
+        pass
+    assert set(network.seen) == {tuple(round(min(length, 64) * 48 / 64) for length in shape)}
 
 
 def test_an_image_smaller_than_the_window_is_one_window() -> None:

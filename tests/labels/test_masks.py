@@ -239,6 +239,13 @@ def test_the_levels_of_grey_jpegs_are_no_classes(nearest: str, tmp_path: Path) -
     assert np.array_equal(labels[4::8, 4::8], labels_of(0))
 
 
+def test_a_grey_far_from_every_class_is_ignored(tmp_path: Path) -> None:
+    """A mixture at an edge: its nearest class may be a third one."""
+    pairs(tmp_path, lambda labels: np.array([0, 100, 190], np.uint8)[labels])
+    data = opened(tmp_path, nearest="on", classes={0: "sky", 200: "sea"})
+    assert np.array_equal(all_labels(data)[0], np.array([0, 255, 1])[labels_of(0)])
+
+
 @pytest.mark.parametrize("names", [None, ["ground", "crack"]])
 def test_a_rare_class_beside_0_and_255_is_a_class(names: object, tmp_path: Path) -> None:
     for number in range(60):  # more than the sample
