@@ -1,6 +1,7 @@
 """Comparisons of starts: one budget, resumable, an honest table."""
 
 import json
+import re
 from pathlib import Path
 from statistics import fmean, stdev
 
@@ -10,6 +11,8 @@ from cp2fast.config import FinetuneSettings
 from cp2fast.data.scenes import generate_scenes
 from cp2fast.errors import UserError
 from cp2fast.finetune.compare import plan_trials, run_compare
+from cp2fast.finetune.result import RESULT
+from cp2fast.run_folder import write_json
 
 pytestmark = pytest.mark.slow
 
@@ -57,6 +60,20 @@ def test_finished_trials_are_kept_and_missing_ones_are_run(
         assert compared[start]["deviation"] == pytest.approx(stdev(mious))
         assert found.miou[start] == dict(enumerate(mious))
         assert found.mean(start) == compared[start]["mean"]
+
+
+def test_the_gain_of_a_start_is_over_the_first(
+    settings: FinetuneSettings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for start, mious in {"random": (0.3, 0.4), "imagenet": (0.32, 0.41)}.items():
+        for seed, miou in enumerate(mious):
+            (tmp_path / f"{start}-seed{seed}").mkdir()
+            write_json(tmp_path / f"{start}-seed{seed}" / RESULT, {"miou": miou})
+    run_compare(settings, tmp_path, ["random", "imagenet"], [0, 1])
+    rows = capsys.readouterr().out.splitlines()
+    first, other = (found for row in rows if (found := re.findall(r"\S+%", row)))
+    assert first == ["30.00%", "40.00%", "35.00%", "7.07%"]
+    assert other == ["32.00%", "41.00%", "36.50%", "6.36%", "+1.50%"]
 
 
 def test_trials_differ_in_nothing_but_start_and_seed(

@@ -2,7 +2,8 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from statistics import fmean
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from cp2fast.data.scenes import generate_scenes
 from cp2fast.errors import UserError
 from cp2fast.probe.compare import compare_probes
+from cp2fast.probe.features import Place
 from tests.command_line import cp2fast, refusal
 from tests.weights.export.trained_networks import save_finetuning, save_pretraining
 
@@ -33,11 +35,24 @@ def test_a_run_beside_random_weights(root: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "linear over random" in done.stdout
     content = json.loads((out / "probe.json").read_text())
+    train = (root / "scenes" / "ImageSets" / "Segmentation" / "train.txt").read_text().split()
+    assert content["labelled_images"] == round(0.5 * len(train))
     assert [one["network"] for one in content["results"]] == ["random", str(root / "run")]
     for one in content["results"]:
         assert len(one["linear"]["miou"]) == len(one["knn"]["miou"]) == 2
+    first, other = (fmean(one["linear"]["miou"]) for one in content["results"])
+    assert f"{other - first:+.1%} σ" in done.stdout
     assert (out / "probe.png").read_bytes().startswith(b"\x89PNG")
     assert "exists already" in refusal(cp2fast(*words, "--out", out))
+
+
+def test_the_features_are_those_of_the_place(root: Path) -> None:
+    overrides = [f"data.root={root / 'scenes'}", *SMALL]
+    scores = [
+        compare_probes([str(root / "run")], overrides=overrides, labels=1, seeds=1, place=place)
+        for place in get_args(Place)
+    ]
+    assert len({probed.values("linear")[0] for (probed,) in scores}) == 3
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
 from PIL import Image
 
+from cp2fast import load
 from cp2fast.data.decoding.levels import Levels
 from cp2fast.data.image_sets.listing import list_images
 from cp2fast.probe.embed import Embedded, draw_neighbours, embed, nearest, write
@@ -35,6 +38,21 @@ def test_photos_have_unit_vectors_and_those_that_cannot_be_read_are_left_out(
     assert Path(name).name == "bad.jpg"
     assert "HTML" in reason
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photos", "run"]
+
+
+def test_a_vector_is_the_direction_of_the_mean_of_unit_vectors(tmp_path: Path) -> None:
+    """Of a photo whose short side is the run's ``model.size``."""
+    network = load(save_pretraining(tmp_path / "run"))
+    (tmp_path / "photos").mkdir()
+    photo(96, 64, 0).save(tmp_path / "photos/0.png")
+    with Image.open(tmp_path / "photos/0.png") as image:
+        pixels = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)[None] / 255
+    mean, std = (torch.tensor(values)[:, None, None] for values in (network.mean, network.std))
+    with torch.no_grad():
+        dense = network.embed((pixels - mean) / std)
+    expected = F.normalize(F.normalize(dense, dim=1).mean(dim=(2, 3)), dim=1)
+    found = embed(tmp_path / "run", str(tmp_path / "photos")).vectors
+    np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)
 
 
 @pytest.mark.slow
