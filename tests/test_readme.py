@@ -79,6 +79,7 @@ PARSED_ONLY = {
     r"data\.root=shards": "reads what the command before it has packed",
     r"data\.root=photos|runs/photos": "tells how a picture was made, from photos not in here",
 }
+SECTIONS = "data|model|augment|train|evaluation"
 FILES = r"txt\b|csv\b|safetensors\b|pt\b"
 """Endings of files whose names look like settings."""
 
@@ -134,9 +135,7 @@ def test_it_works_as_written(command: str, shelf: Path, tmp_path: Path) -> None:
 def test_every_setting_that_a_page_names_exists(page: Path) -> None:
     kinds = [kind for kind in vars(config).values() if is_settings(kind)]
     known = {setting.key for kind in kinds for setting in recipes.describe(kind)}
-    named = re.findall(
-        rf"`((?:data|model|train|evaluation)\.(?!{FILES})\w+)", page.read_text(encoding="utf-8")
-    )
+    named = re.findall(rf"`((?:{SECTIONS})\.(?!{FILES})\w+)", page.read_text(encoding="utf-8"))
     assert set(named) <= known
 
 
@@ -166,7 +165,13 @@ def test_a_page_gives_its_commands_without_comments_and_prompts() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["cp2fast pretrian", "cp2fast pretrain --owt x", "cp2fast pretrain data.rot=DIR"]
+    "command",
+    [
+        "cp2fast pretrian",
+        "cp2fast pretrain --owt x",
+        "cp2fast pretrain data.rot=DIR",
+        "cp2fast pretrain augment.mena=0",
+    ],
 )
 def test_a_command_option_or_setting_that_does_not_exist_is_found(
     command: str, shelf: Path, tmp_path: Path
@@ -231,7 +236,7 @@ def parse(command: str) -> None:
         words = words[words.index("cp2fast") + 1 :]
         text = help_of(*words[:1]) if words and not words[0].startswith("-") else help_of()
         options = [word.partition("=")[0] for word in words if word.startswith("--")]
-        keys = re.findall(r"\b((?:data|model|train|evaluation)\.\w+)=", " ".join(words))
+        keys = re.findall(rf"\b((?:{SECTIONS})\.\w+)=", " ".join(words))
         for name in options + (keys if "Settings, as KEY=VALUE" in text else []):
             assert re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text), (
                 f"no {name}: {command}"

@@ -23,11 +23,18 @@ def test_items_come_in_order_and_the_source_is_closed() -> None:
 
 
 def test_no_more_than_the_depth_is_made_ahead() -> None:
-    made: list[int] = []
-    items = prefetch(numbers(100, made, threading.Event()), depth=3)
+    beyond = threading.Event()
+
+    def made() -> Generator[int, None, None]:
+        for number in range(100):
+            if number == 4:  # after the one that is taken and three that wait
+                beyond.set()
+            yield number
+
+    items = prefetch(made(), depth=3)
     assert next(items) == 0
+    assert not beyond.wait(0.3)
     items.close()
-    assert len(made) <= 6  # taken, three waiting, one at the door, one in the making
 
 
 def test_an_error_arrives_after_the_items_before_it() -> None:
@@ -59,12 +66,18 @@ def test_results_come_in_order_whatever_takes_long() -> None:
 
 
 def test_no_more_is_made_than_was_allowed() -> None:
-    begun: list[int] = []
-    results = map_ahead(lambda n: begun.append(n) or n, iter(range(100)), threads=2, ahead=3)
+    beyond = threading.Event()
+
+    def make(number: int) -> int:
+        if number == 4:
+            beyond.set()
+        return number
+
+    results = map_ahead(make, iter(range(100)), threads=2, ahead=3)
     assert next(results) == 0
-    assert len(begun) <= 4
+    assert not beyond.wait(0.3)
     results.close()
-    assert len(begun) <= 4
+    assert not beyond.is_set()
 
 
 def test_an_error_comes_in_its_place_and_ends_the_threads() -> None:

@@ -103,7 +103,11 @@ def test_a_resnet_made_a_sequence_has_its_names_back() -> None:
 @pytest.mark.parametrize("first", ["the right one", "the other"])
 @pytest.mark.parametrize(
     ("right", "other"),
-    [("teacher_backbone.", "student_backbone."), ("backbone.", "backbone_momentum.")],
+    [
+        ("teacher_backbone.", "student_backbone."),  # DINO
+        ("backbone.", "backbone_momentum."),  # MoCo
+        ("online_network.", "target_network."),  # BYOL
+    ],
 )
 def test_of_two_resnets_made_sequences_the_more_suitable_is_taken(
     right: str, other: str, first: str

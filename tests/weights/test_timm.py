@@ -127,7 +127,7 @@ def test_before_a_download_a_line_says_so_and_how_to_do_without(
 
 def test_offline_nothing_is_said_of_a_download(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    with pytest.raises(UserError):
+    with pytest.raises(UserError, match=r"a1_in1k cannot be downloaded here \(.* local cache\)"):
         load_weights(build_segmenter(SETTINGS), "timm/resnet18.a1_in1k")
     assert not [record for record in caplog.records if record.name.startswith("cp2fast")]
 

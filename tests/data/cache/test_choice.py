@@ -58,6 +58,16 @@ def test_auto_caches_nothing_that_is_used_once():
     assert cached("host", CPU, 100, 0, epochs=1)[0] == "host"
 
 
+@pytest.mark.parametrize(
+    ("asked", "fit", "where"), [("auto", 1, "off"), ("auto", 2, "host"), ("host", 1, "host")]
+)
+def test_auto_caches_nothing_where_less_than_two_percent_of_the_images_fit(asked, fit, where):
+    count, size = 100, 10
+    room, sizes = Room(fit * size, 0), Sizes(np.full(count, size), complete=True)
+    given = (asked, CPU, count, 9, lambda: room, np.arange(count), lambda budget: sizes)
+    assert choose_cache(*given).where == where
+
+
 def test_a_cache_on_a_gpu_that_cannot_be_is_refused():
     with pytest.raises(UserError, match=r"data.cache=gpu needs a GPU.*data.cache=host"):
         cached("gpu", CPU, 100, 0)

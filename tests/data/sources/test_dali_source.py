@@ -60,7 +60,9 @@ def test_a_lost_pipeline_loses_no_batch(tmp_path):
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
 def test_batches_without_any_jpeg(tmp_path, kind):
     fill(tmp_path, 8, kind)
-    for batch in source(tmp_path, tmp_path, steps=6):
+    batches = list(source(tmp_path, tmp_path, steps=6))
+    assert len(batches) == 6
+    for batch in batches:
         for position, index in enumerate(batch.index.tolist()):
             expected = image_files.as_pillow_reads((tmp_path / f"{index:02d}.jpg").read_bytes())
             assert np.array_equal(batch.image(position).numpy(), expected)
