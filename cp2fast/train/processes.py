@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import torch
 
 from cp2fast.config import CommonTrainSettings
+from cp2fast.train.agreement import Agreement
 from cp2fast.train.console import RunConsole
 from cp2fast.train.distributed import (
     ALONE,
-    Agreement,
     Ranks,
     device_of,
     process_group,

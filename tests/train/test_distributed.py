@@ -1,6 +1,5 @@
 """Ranks from the environment, and a process group of two real processes."""
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,19 +43,6 @@ for number in (1, 2):
         total = torch.tensor([10.0 + ranks.rank])
         dist.all_reduce(total)
         sys.stdout.write(f"group {number}: {total.item()}\\n")
-"""
-
-WAITS = """
-import time
-from cp2fast.train.distributed import Agreement, device_of, process_group, ranks_from_environment
-ranks = ranks_from_environment()
-with process_group(ranks, device_of("cpu", ranks), timeout_minutes=-0.475):
-    agreement = Agreement(ranks, timeout_minutes=-0.475)
-    with agreement.watched():
-        time.sleep(4 * ranks.is_main)
-        print(*agreement.any(ranks.is_main))
-    time.sleep(4 * ranks.is_main)
-    print(*agreement.any(ranks.is_main))
 """
 
 
@@ -115,14 +101,6 @@ def test_two_processes_meet_and_part_with_any_timeout(minutes: str) -> None:
         "rank 0 main True of 2 sum 21.0\n",
         "rank 1 main False of 2 sum 21.0\n",
     ]
-
-
-def test_processes_wait_for_one_that_is_at_work_while_they_are_watched_and_not_else() -> None:
-    ranks = two_ranks(script=WAITS)
-    said = [rank.communicate() for rank in ranks]
-    assert [output for output, _ in said] == ["True\n"] * 2, said
-    assert all(rank.returncode for rank in ranks)
-    assert re.search(r"rank 1 of 2 has lost .*raise train\.timeout_minutes", said[1][1])
 
 
 @pytest.fixture
