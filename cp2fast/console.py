@@ -45,11 +45,13 @@ def show_everything() -> None:
 def open_missing() -> None:
     """Open the standard streams that this process was started without, as by ``>&-``, on nothing.
 
-    Without, a file of ours could become what other code takes for standard output.
+    Otherwise a file of ours could become what other code takes for standard output.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:  # each then gets its own number, the lowest that is free
-            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
+            stream = open(os.devnull, mode)  # noqa: SIM115
+            os.set_inheritable(stream.fileno(), True)  # for the processes that we start
+            setattr(sys, name, stream)
 
 
 def printable(text: str) -> str:

@@ -15,8 +15,8 @@ _NO_MEMORY = re.compile(
     r"out[ _]of[ _]memory|can't allocate memory|_alloc_failed|size calculation overflowed",
     re.IGNORECASE,
 )
-"""In the messages of CUDA's runtime and driver, of torch on the host, of cuBLAS and cuDNN; torch
-says the last of what is beyond 64 bits."""
+"""In the messages of CUDA's runtime and driver, of torch on the host, of cuBLAS and cuDNN. The
+last is torch's for sizes beyond 64 bits."""
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -190,10 +190,10 @@ def refuse_target(path: Path | None, option: str = "--out") -> None:
 
 
 def refuse_taken(path: Path, option: str = "--out") -> None:
-    """Refuse the name of a new file if anything has it, even a broken link, or no file can.
+    """Refuse a name for a new file that is taken, even by a broken link, or that no file can have.
 
     Raises:
-        UserError: so it is, or this cannot be determined.
+        UserError: the name is refused, or what is there cannot be determined.
     """
     if place_of(path) != "nothing" or path.is_symlink():
         raise UserError(f"{path} exists already: remove it, or name another file with {option}")

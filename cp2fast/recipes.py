@@ -49,6 +49,11 @@ def folder(kind: type[Section]) -> Path:
     return _recipe_folder() / kind.recipes
 
 
+def listed(overrides: Overrides) -> Overrides:
+    """The overrides, as a list where they are an iterator, which could be read only once."""
+    return overrides if isinstance(overrides, str | Mapping) else list(overrides)
+
+
 def load(
     kind: type[Settings],
     recipe: Settings | str | Path | None,
@@ -67,6 +72,7 @@ def load(
         UserError: no such recipe, an unknown key, a value of the wrong type or out of bounds, or an
             invalid combination.
     """
+    overrides = listed(overrides)
     if isinstance(overrides, str) or not all(isinstance(word, str) for word in overrides):
         raise UserError(
             f"overrides={overrides!r}: write {{'data.root': 'photos'}} or ['data.root=photos']"

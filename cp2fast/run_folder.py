@@ -112,12 +112,13 @@ class RunFolder:
     def truncate_metrics(self, step: int, owes_evaluation: bool = False) -> None:
         """Remove the rows logged after ``step``: those steps will be run again.
 
-        With ``owes_evaluation``, that after ``step`` will be as well.
+        With ``owes_evaluation``, remove the evaluation at ``step`` as well, which will be repeated.
         """
         kept = [
             row
             for row in read_metrics(self.metrics)
-            if row["step"] < step + ("loss" in row or not owes_evaluation)
+            if row["step"] < step
+            or (row["step"] == step and ("loss" in row or not owes_evaluation))
         ]
         with atomic_write(self.metrics) as file:
             file.writelines(json.dumps(row).encode() + b"\n" for row in kept)

@@ -49,6 +49,7 @@ def finetune_settings(
     The arguments and errors are those of ``pretrain_settings``. With ``data.root`` among the
     overrides, the default recipe is ``voc_r50``.
     """
+    overrides = recipes.listed(overrides)
     keys = [str(word).partition("=")[0] for word in overrides]
     default = "finetune/voc_r50" if "data.root" in keys else "finetune/demo"
     settings, folder = _run_settings(

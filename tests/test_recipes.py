@@ -189,6 +189,13 @@ def test_values_of_types_that_no_setting_has_are_refused_in_one_line(text: str) 
     assert message.startswith("train.lr=")
 
 
+def test_overrides_may_come_from_an_iterator(tmp_path: Path) -> None:
+    words = [f"data.root={tmp_path}", "data.batch_size=7"]
+    assert recipes.load(PretrainSettings, None, iter(words)).data.batch_size == 7  # type: ignore[arg-type]
+    settings, _ = finetune_settings(None, iter(words), out=None)  # type: ignore[arg-type]
+    assert (settings.data.root, settings.data.batch_size) == (tmp_path, 7)
+
+
 @pytest.mark.parametrize("overrides", [{3: 4}, [3], "data.root=photos"])
 @pytest.mark.parametrize("settings_of", [pretrain_settings, finetune_settings])
 def test_overrides_that_are_no_settings_by_key_are_refused(

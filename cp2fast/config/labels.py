@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal
 
@@ -184,7 +185,7 @@ def _colour(value: object, key: str) -> Rgb:
         and len(value) == 3
         and all(_is_int(part) and 0 <= part <= 255 for part in value)
     ):
-        return value[0], value[1], value[2]
+        return int(value[0]), int(value[1]), int(value[2])
     raise UserError(f"{key} names the colour {value}: write [red, green, blue], each 0 to 255")
 
 
@@ -193,4 +194,4 @@ def _is_whole(key: object) -> bool:
 
 
 def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, Integral) and not isinstance(value, bool)

@@ -1,6 +1,6 @@
 """A run's output on stdout, which may be closed before the run ends, as by ``| head``.
 
-A stdout that was never there, as in a daemon, is none that was closed.
+A stdout that was never there, as in a daemon, does not count as closed.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class _Stdout(io.TextIOBase):
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
-        return self._to.encoding or "utf-8"
+        return getattr(self._to, "encoding", None) or "utf-8"
 
     def isatty(self) -> bool:
         return self._to.isatty()

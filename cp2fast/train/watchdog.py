@@ -104,7 +104,12 @@ class Watchdog:
         while not self._closed.wait(self._interval):
             self._publish(store)
             if self._idle > 60 * self._minutes:
+                # A store in a process that is frozen never answers; no call to it has a timeout.
+                unanswered = threading.Timer(10 * self._interval, self._end_unanswered)
+                unanswered.daemon = True
+                unanswered.start()
                 self._end(store)
+                unanswered.cancel()
 
     @property
     def _idle(self) -> float:
@@ -131,6 +136,17 @@ class Watchdog:
         else:
             time.sleep(self._interval)  # torchrun then ends all: let the one that reports be first
         self._exit(1)
+
+    def _end_unanswered(self) -> None:
+        """Report that the store does not answer, and end this process."""
+        if not self._closed.is_set():
+            said = (
+                "torchrun, or rank 0 without it, does not answer; no progress for "
+                f"{self._minutes:g} minutes (train.timeout_minutes), so the run ends here: look at "
+                "that machine, then --resume"
+            )
+            print(f"cp2fast: {said}", file=sys.stderr, flush=True)
+            self._exit(1)
 
     def _read(self, store: Store) -> dict[int, Beat]:
         beats = {}

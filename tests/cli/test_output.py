@@ -48,6 +48,22 @@ def test_a_stream_that_is_not_there_changes_no_exit_code(words: str, code: int) 
     assert "Traceback" not in done.stderr
 
 
+STARTS_A_PROCESS = """
+import os, subprocess, sys
+os.close(1)
+sys.stdout = None
+from cp2fast.console import open_missing
+open_missing()
+child = "import sys; sys.exit(sys.stdout is None)"
+sys.exit(subprocess.run([sys.executable, "-c", child]).returncode)
+"""
+
+
+def test_processes_that_a_command_starts_have_the_stream_that_was_not_there() -> None:
+    done = subprocess.run([sys.executable, "-c", STARTS_A_PROCESS], check=False)
+    assert done.returncode == 0
+
+
 @pytest.mark.slow
 def test_a_run_without_stdout_is_not_stopped(tmp_path: Path) -> None:
     generate_scenes(tmp_path / "scenes", 8, seed=0)

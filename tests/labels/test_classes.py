@@ -8,6 +8,7 @@ import pytest
 
 from cp2fast import recipes
 from cp2fast.config import FinetuneSettings, LabelSettings
+from cp2fast.config.labels import ClassSettings
 from cp2fast.errors import UserError
 from cp2fast.labels.class_files import Declared, DeclaredClass, read_class_file
 from cp2fast.labels.classes import Classes, declared_in, palette_of, settle
@@ -81,6 +82,18 @@ def test_a_class_without_a_name_is_refused_unless_it_is_ignored() -> None:
     classes = settled({"names": ["", "road", "car"], "ignore": [0]})
     assert classes.names == ("road", "car")
     assert labels(classes, 0, 1, 2) == [255, 0, 1]
+
+
+def test_stored_values_and_colours_may_come_from_numpy() -> None:
+    values, colours = np.unique(np.uint8([3, 4])), np.uint8([[1, 2, 3], [4, 5, 6]])
+    given = {
+        "data.classes": {0: "sky", 1: {"name": "car", "values": list(values)}},
+        "data.colours": [list(colour) for colour in colours],
+    }
+    data = recipes.load(FinetuneSettings, None, given).data
+    assert isinstance(data.classes, ClassSettings)
+    assert data.classes.merge == {"car": (3, 4)}
+    assert data.colours == ((1, 2, 3), (4, 5, 6))
 
 
 def test_names_that_yaml_takes_for_booleans_are_as_written(tmp_path: Path) -> None:

@@ -48,6 +48,29 @@ def test_a_stdout_that_was_never_there_is_none_that_was_closed(
     assert not console.is_gone
 
 
+class Tee:
+    """What scripts put in the place of stdout, with nothing more than ``print`` needs."""
+
+    def __init__(self) -> None:
+        self.text = ""
+
+    def write(self, text: str) -> None:
+        self.text += text
+
+    def flush(self) -> None:
+        pass
+
+    def isatty(self) -> bool:
+        return False
+
+
+def test_a_stdout_that_a_script_replaced_is_written_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    tee = Tee()
+    monkeypatch.setattr(sys, "stdout", tee)
+    RunConsole(quiet=False).print("a line")
+    assert tee.text == "a line\n"
+
+
 @pytest.mark.parametrize(
     ("encoding", "name", "shown"),
     [

@@ -133,13 +133,20 @@ def test_a_stop_asked_of_one_rank_stops_all_at_the_same_step(
     assert damage(newest(out)) is None
 
 
-def test_a_frozen_rank_is_named_and_ends_the_run(kind: Kind, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("frozen", "named"), [(1, "rank 1 of 2 does not answer"), (0, "rank 0 without it, does not")]
+)
+def test_a_frozen_rank_is_named_and_ends_the_run(
+    kind: Kind, frozen: int, named: str, tmp_path: Path
+) -> None:
+    """Also rank 0, which holds the store of the watchdogs where no torchrun does."""
     out = tmp_path / "frozen"
     ranks = two_ranks(*kind.words(out, "train.steps=5000", "train.timeout_minutes=0.1"))
     wait_for_step(out, 2, ranks[0])
-    ranks[1].send_signal(signal.SIGSTOP)
-    _, errors = ranks[0].communicate()
-    ranks[1].kill()
-    assert ranks[0].returncode == 1
+    ranks[frozen].send_signal(signal.SIGSTOP)
+    other = ranks[1 - frozen]
+    _, errors = other.communicate()
+    ranks[frozen].kill()
+    assert other.returncode == 1
     [line] = [line for line in errors.splitlines() if line.startswith("cp2fast:")]
-    assert "rank 1 of 2 does not answer" in line
+    assert named in line
