@@ -9,7 +9,7 @@ import re
 import select
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import typer
 
@@ -58,6 +58,24 @@ _SYSTEM_ERRORS = {
 
 def main() -> None:
     """Run the command line; 0 done, 2 bad input, 130 interrupted, 1 anything else."""
+    try:
+        _main()
+    except SystemExit as ended:
+        if _is_joined():
+            # The interpreter's end could abort the process: torch's threads still serve the group.
+            with suppress(OSError):
+                sys.stdout.flush()
+            os._exit(ended.code if isinstance(ended.code, int) else 1)
+        raise
+
+
+def _is_joined() -> bool:
+    """Whether this process is in a group of torch's, which it leaves only after a success."""
+    distributed = sys.modules.get("torch.distributed")
+    return distributed is not None and distributed.is_available() and distributed.is_initialized()
+
+
+def _main() -> None:
     # Both are read when torch is first imported. Threads that spin while they wait for others take
     # the cores from those that decode and compose: on two busy cores a step took twice as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -1,6 +1,7 @@
 """Two processes that agree."""
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +22,24 @@ with process_group(ranks, device_of("cpu", ranks), timeout_minutes=-0.475):
     time.sleep(4 * ranks.is_main)
     print(*agreement.any(ranks.is_main))
 """
+
+
+TELLS_ITS_END = """
+import atexit
+from cp2fast.cli import main
+atexit.register(print, "the interpreter ends")
+main()
+"""
+
+
+def test_a_refused_command_ends_beside_torchs_threads_which_could_abort_it(tmp_path: Path) -> None:
+    (tmp_path / "a file").touch()
+    words = ["pretrain", f"data.root={tmp_path}", "train.device=cpu", "--out", tmp_path]
+    ranks = two_ranks(*words, script=TELLS_ITS_END)
+    said = [rank.communicate() for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [2, 2]
+    assert [output for output, _ in said] == ["", ""]
+    assert "is not empty and holds no run" in said[0][1]
 
 
 def test_processes_wait_for_one_that_is_at_work_while_they_are_watched_and_not_else() -> None:

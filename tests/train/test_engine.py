@@ -261,6 +261,10 @@ def test_checkpoints_by_the_clock_never_overlap_and_the_newest_is_the_last(tmp_p
 class WritesAtOnce(Saver):
     """Lets the training wait for each write, and so is always idle."""
 
+    def reserve(self, state: dict[str, Any]) -> None:
+        super().reserve(state)
+        self.wait()
+
     def save(self, state: dict[str, Any], name: str) -> None:
         super().save(state, name)
         self.wait()
