@@ -131,8 +131,7 @@ class Watchdog:
         if self._closed.is_set() or any(after[r].idle < 60 * self._minutes for r in answering):
             return  # The run has ended, or one of them is at work and the others wait for it.
         if store.add("reports", 1) == 1:
-            said = diagnosis(after, answering, self._minutes)
-            print(f"cp2fast: {said}", file=sys.stderr, flush=True)
+            _report(diagnosis(after, answering, self._minutes))
         else:
             time.sleep(self._interval)  # torchrun then ends all: let the one that reports be first
         self._exit(1)
@@ -140,12 +139,7 @@ class Watchdog:
     def _end_unanswered(self) -> None:
         """Report that the store does not answer, and end this process."""
         if not self._closed.is_set():
-            said = (
-                "torchrun, or rank 0 without it, does not answer; no progress for "
-                f"{self._minutes:g} minutes (train.timeout_minutes), so the run ends here: look at "
-                "that machine, then --resume"
-            )
-            print(f"cp2fast: {said}", file=sys.stderr, flush=True)
+            _report(f"torchrun, or rank 0 without it, does not answer; {_ending(self._minutes)}")
             self._exit(1)
 
     def _read(self, store: Store) -> dict[int, Beat]:
@@ -178,6 +172,16 @@ def diagnosis(beats: dict[int, Beat], answering: list[int], minutes: float) -> s
     names = "rank" if len(who) == 1 else "each of ranks"
     return (
         f"{names} {', '.join(map(str, who))} of {len(beats)} {what} after step "
-        f"{min(beats[rank].place.step for rank in who)}; no progress for {minutes:g} minutes "
-        "(train.timeout_minutes), so the run ends here: look at that machine, then --resume"
+        f"{min(beats[rank].place.step for rank in who)}; {_ending(minutes)}"
     )
+
+
+def _ending(minutes: float) -> str:
+    return (
+        f"no progress for {minutes:g} minutes (train.timeout_minutes), so the run ends here: look "
+        "at that machine, then --resume"
+    )
+
+
+def _report(line: str) -> None:
+    print(f"cp2fast: {line}", file=sys.stderr, flush=True)
