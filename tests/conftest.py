@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests.servers import S3, found_at, s3_server, set_environment
+from tests.servers import S3, Proxy, found_at, s3_server, set_environment
 
 # Before torch: waiting threads as of the command line, and as many as each rank of torchrun has.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -88,6 +88,14 @@ def s3(s3_process: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> S3:
     """A server that clients of this process and of its children find, and an empty disk cache."""
     set_environment(monkeypatch, found_at(s3_process.port), tmp_path)
     return s3_process
+
+
+@pytest.fixture
+def proxy(s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    """Before that server, for clients that look it up from now on."""
+    with Proxy(s3.port) as between:
+        set_environment(monkeypatch, found_at(between.port), tmp_path)
+        yield between
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,7 @@ from cp2fast.train.run import Run
 from cp2fast.train.task import Evaluation
 from cp2fast.train.watchdog import Watchdog
 from tests.processes import two_ranks
+from tests.train.clock import Clock
 from tests.train.line import CPU, SAMPLES, Fit, Line, Points, carry_out, run_of, settings
 
 TWO_RANKS = """
@@ -270,23 +271,20 @@ class WritesAtOnce(Saver):
         self.wait()
 
 
-def test_checkpoints_by_the_clock_are_as_far_apart_as_asked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    task, now = Line(settings(steps=10, checkpoint_minutes=3)), [0.0]
+def test_checkpoints_by_the_clock_are_as_far_apart_as_asked(tmp_path: Path, clock: Clock) -> None:
+    task = Line(settings(steps=10, checkpoint_minutes=3))
     run = run_of(tmp_path, task)
 
     def minute(network: nn.Module, batch: Points, step: int, number: int) -> Fit:
-        now[0] += 60
+        clock.now += 60
         return task.step(network, batch, step, number)
 
     task.learner.forward = minute
-    monkeypatch.setattr("time.monotonic", lambda: now[0])
     with (
         closing(WritesAtOnce(run.folder.checkpoints, CPU, keep=100)) as saver,
         closing(Watchdog(run.processes.ranks, timeout_minutes=1000)) as watchdog,
         metrics_log(run, None) as log,
     ):
-        Engine(run, Accounts(CPU, 0.0), saver, watchdog, log, lambda: False).train()
+        Engine(run, Accounts(CPU, clock.now), saver, watchdog, log, lambda: False).train()
     saved = [checkpoint_step(p) for p in list_checkpoints(tmp_path / "checkpoints")]
     assert saved == [3, 6, 9, 10]

@@ -1,16 +1,14 @@
 """Refusals of a server: which are tried again, and what is said of the others."""
 
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
 from cp2fast.data.image_sets.listing import list_images
 from cp2fast.data.remote import retry
 from cp2fast.errors import UserError
-from tests.servers import S3, Proxy, found_at, set_environment
+from tests.servers import S3, Proxy
 
 pytestmark = pytest.mark.slow
 
@@ -20,15 +18,6 @@ def url(s3_process: S3) -> str:
     s3_process.client.create_bucket(Bucket="faults")
     s3_process.client.put_object(Bucket="faults", Key="a photo.jpg", Body=b"a photo")
     return "s3://faults/"
-
-
-@pytest.fixture
-def proxy(
-    url: str, s3_process: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Proxy]:
-    with Proxy(s3_process.port) as between:
-        set_environment(monkeypatch, found_at(between.port), tmp_path)
-        yield between
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import io
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import fsspec
@@ -19,7 +18,7 @@ from cp2fast.data.remote.urls import public
 from cp2fast.data.sources.read_ahead import read_ahead
 from cp2fast.errors import UserError
 from tests.data import image_files
-from tests.servers import S3, Proxy, found_at, set_environment, web_server
+from tests.servers import S3, Proxy, web_server
 
 pytestmark = pytest.mark.slow
 
@@ -56,14 +55,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def stored(folder: Path, s3_process: S3) -> str:
     return s3_process.upload(folder, "remote")
-
-
-@pytest.fixture
-def proxy(stored: str, s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
-    """Before the object store, for clients that look it up from now on."""
-    with Proxy(s3.port) as between:
-        set_environment(monkeypatch, found_at(between.port), tmp_path)
-        yield between
 
 
 def contents(images: ImageSet) -> list[bytes]:
